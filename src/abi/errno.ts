@@ -1,0 +1,76 @@
+/**
+ * Error numbers of Linux on x86-64 and arm64 (asm-generic/errno-base.h, asm-generic/errno.h), as far as the ABIs that
+ * Barter speaks use them.
+ */
+export const ERRNO = {
+  EPERM: 1,
+  ENOENT: 2,
+  EINTR: 4,
+  EIO: 5,
+  ENXIO: 6,
+  E2BIG: 7,
+  EBADF: 9,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EFAULT: 14,
+  EBUSY: 16,
+  EEXIST: 17,
+  EXDEV: 18,
+  ENODEV: 19,
+  ENOTDIR: 20,
+  EINVAL: 22,
+  ENFILE: 23,
+  EMFILE: 24,
+  ENOTTY: 25,
+  ENOSPC: 28,
+  ESPIPE: 29,
+  EPIPE: 32,
+  EDOM: 33,
+  ERANGE: 34,
+  EDEADLK: 35,
+  ENAMETOOLONG: 36,
+  ENOSYS: 38,
+  EPROTO: 71,
+  EOVERFLOW: 75,
+  EMSGSIZE: 90,
+  EOPNOTSUPP: 95,
+  EADDRINUSE: 98,
+  ECONNRESET: 104,
+  ENOBUFS: 105,
+  ESHUTDOWN: 108,
+  ETIMEDOUT: 110,
+  ECONNREFUSED: 111,
+  ECANCELED: 125,
+} as const;
+
+export type ErrnoName = keyof typeof ERRNO;
+
+const NAMES = new Map<number, ErrnoName>(Object.entries(ERRNO).map(([name, code]) => [code, name as ErrnoName]));
+
+/** The name of an error number, or `errno N` for one that is not in the table. */
+export function errnoName(code: number): string {
+  return NAMES.get(code) ?? `errno ${code}`;
+}
+
+/**
+ * A refusal that has an errno in the ABI. `code` is the positive number that goes on the wire or comes out of an ioctl;
+ * the message says what was refused and why, for the person who reads it.
+ */
+export class Errno extends Error {
+  readonly errno: ErrnoName;
+  readonly code: number;
+
+  constructor(errno: ErrnoName, message: string, options?: ErrorOptions) {
+    super(`${errno}: ${message}`, options);
+    this.name = 'Errno';
+    this.errno = errno;
+    this.code = ERRNO[errno];
+  }
+
+  /** The error for a number that the outside world returned; unknown numbers are kept in the text and read as EIO. */
+  static fromCode(code: number, message: string): Errno {
+    const name = NAMES.get(code);
+    return name === undefined ? new Errno('EIO', `${message} (errno ${code})`) : new Errno(name, message);
+  }
+}
