@@ -1,0 +1,243 @@
+/** Shared state outside of locks: cells, completions, reference counts. */
+import {
+  DONE,
+  DONE_FALSE,
+  DONE_TRUE,
+  done,
+  InvariantError,
+  type Lifetime,
+  Op,
+  OpKind,
+  runtime,
+  Shared,
+  step,
+  type Task,
+} from './op.ts';
+
+class CellOp<S extends Shared, R> extends Op<R> {
+  private readonly act: (object: S, op: Op) => R;
+  private readonly guard: ((object: S) => boolean) | null;
+
+  constructor(kind: OpKind, object: S, act: (object: S, op: Op) => R, guard: ((object: S) => boolean) | null = null) {
+    super(kind, object);
+    this.act = act;
+    this.guard = guard;
+  }
+
+  override ready(): boolean {
+    return this.guard === null || this.guard(this.object as S);
+  }
+
+  perform(): R {
+    return this.act(this.object as S, this);
+  }
+}
+
+/**
+ * A field that tasks read or write without a common lock (READ_ONCE, WRITE_ONCE, cmpxchg). Making a field a cell is
+ * what lets the explorer see its races. `value` may be read directly where no other task can interfere.
+ */
+export class Cell<T> extends Shared {
+  value: T;
+
+  constructor(label: string, value: T, lifetime: Lifetime | null = null) {
+    super(label, lifetime);
+    this.value = value;
+  }
+
+  load(): Task<T> {
+    if (!runtime.observed) {
+      this.lifetime?.check(`read ${this.label}`);
+      return done(this.value);
+    }
+    return step(new CellOp(OpKind.READ, this, (cell: Cell<T>) => cell.value));
+  }
+
+  store(value: T): Task<void> {
+    if (!runtime.observed) {
+      this.lifetime?.check(`write ${this.label}`);
+      this.value = value;
+      this.notify();
+      return DONE;
+    }
+    return step(
+      new CellOp(OpKind.WRITE, this, (cell: Cell<T>) => {
+        cell.value = value;
+        cell.notify();
+      }),
+    );
+  }
+
+  /** Stores `next` if the value is `expected`; returns whether it did. */
+  compareExchange(expected: T, next: T): Task<boolean> {
+    return this.update((value) => (value === expected ? next : value));
+  }
+
+  /** Replaces the value by `change(value)` in one step; returns whether it differs. */
+  update(change: (value: T) => T): Task<boolean> {
+    const act = (cell: Cell<T>): boolean => {
+      const next = change(cell.value);
+      if (next === cell.value) return false;
+      cell.value = next;
+      cell.notify();
+      return true;
+    };
+    if (!runtime.observed) {
+      this.lifetime?.check(`update ${this.label}`);
+      return act(this) ? DONE_TRUE : DONE_FALSE;
+    }
+    return step(
+      new CellOp(OpKind.UPDATE, this, (cell: Cell<T>, op) => {
+        op.changed = act(cell);
+        return op.changed;
+      }),
+    );
+  }
+
+  /** Waits until `guard(value)` holds. Ended by whoever stores such a value. */
+  waitUntil(guard: (value: T) => boolean): Task<void> {
+    if (!runtime.observed && guard(this.value)) return DONE;
+    return step(
+      new CellOp<Cell<T>, void>(
+        OpKind.WAIT,
+        this,
+        () => {},
+        (cell) => guard(cell.value),
+      ),
+    );
+  }
+
+  override describe(): string {
+    return String(this.value);
+  }
+}
+
+/** struct completion, with complete_all: once done, everybody passes until it is made anew. */
+export class Completion extends Shared {
+  isDone = false;
+
+  /** Waits for `complete`. */
+  wait(): Task<void> {
+    if (!runtime.observed && this.isDone) return DONE;
+    return step(
+      new CellOp<Completion, void>(
+        OpKind.WAIT,
+        this,
+        () => {},
+        (c) => c.isDone,
+      ),
+    );
+  }
+
+  complete(): Task<void> {
+    return this.set(true);
+  }
+
+  /** reinit_completion: only while nobody waits. */
+  reinit(): Task<void> {
+    return this.set(false);
+  }
+
+  override describe(): string {
+    return this.isDone ? 'done' : 'not done';
+  }
+
+  private set(isDone: boolean): Task<void> {
+    const act = (c: Completion): void => {
+      c.isDone = isDone;
+      if (isDone) c.notify();
+    };
+    if (!runtime.observed) {
+      act(this);
+      return DONE;
+    }
+    return step(new CellOp(OpKind.WRITE, this, act));
+  }
+}
+
+/** refcount_t: saturates at neither end, but fails loudly where the kernel would warn. */
+export class Refcount extends Shared {
+  value: number;
+
+  constructor(label: string, value = 1, lifetime: Lifetime | null = null) {
+    super(label, lifetime);
+    this.value = value;
+  }
+
+  /** refcount_inc: the caller already holds a reference. */
+  get(): Task<void> {
+    return this.change((count) => {
+      if (count.value === 0) throw new InvariantError('I3', `${count.label} is taken after it reached zero`);
+      count.value += 1;
+    });
+  }
+
+  /** refcount_inc_not_zero: false when the last reference is already gone. */
+  tryGet(): Task<boolean> {
+    const act = (count: Refcount): boolean => {
+      if (count.value === 0) return false;
+      count.value += 1;
+      return true;
+    };
+    if (!runtime.observed) return act(this) ? DONE_TRUE : DONE_FALSE;
+    return step(
+      new CellOp(OpKind.UPDATE, this, (count: Refcount, op) => {
+        op.changed = act(count);
+        return op.changed;
+      }),
+    );
+  }
+
+  /** refcount_dec_and_test: true for the one who dropped the last reference. */
+  put(): Task<boolean> {
+    const act = (count: Refcount): boolean => {
+      if (count.value === 0) throw new InvariantError('I3', `${count.label} is put more often than it was taken`);
+      count.value -= 1;
+      count.notify();
+      return count.value === 0;
+    };
+    if (!runtime.observed) return act(this) ? DONE_TRUE : DONE_FALSE;
+    return step(new CellOp(OpKind.UPDATE, this, act));
+  }
+
+  /** refcount_set: only where nobody else can hold a reference. */
+  set(value: number): Task<void> {
+    return this.change((count) => {
+      count.value = value;
+    });
+  }
+
+  override describe(): string {
+    return String(this.value);
+  }
+
+  private change(act: (count: Refcount) => void): Task<void> {
+    if (!runtime.observed) {
+      this.lifetime?.check(`change ${this.label}`);
+      act(this);
+      return DONE;
+    }
+    return step(new CellOp(OpKind.UPDATE, this, act));
+  }
+}
+
+/**
+ * wait_queue_head: for a condition over state that is not a cell. Whoever makes the condition true must `wake`
+ * afterwards; the condition may only change under the rules of that state's own lock.
+ */
+export class WaitQueue extends Shared {
+  /** wait_event: waits until `condition` holds. Ended by a `wake` after it does. */
+  waitUntil(condition: () => boolean): Task<void> {
+    if (!runtime.observed && condition()) return DONE;
+    return step(new CellOp<WaitQueue, void>(OpKind.WAIT, this, () => {}, condition));
+  }
+
+  /** wake_up_all. */
+  wake(): Task<void> {
+    if (!runtime.observed) {
+      this.notify();
+      return DONE;
+    }
+    return step(new CellOp(OpKind.WRITE, this, (queue: WaitQueue) => queue.notify()));
+  }
+}
