@@ -50,7 +50,8 @@ const always = (): boolean => true;
 /** A sleeping lock with one owner (struct mutex). Not recursive. Waiters are served in order of arrival. */
 export class Mutex extends Lock {
   owner: TaskHandle | null = null;
-  private readonly ops = new Map<OpKind, Op>();
+  /** Made when somebody first watches or waits: most locks of a large machine never need them. */
+  private ops: (Op | undefined)[] | null = null;
 
   /** Acquires; waits for the owner's unlock. */
   lock(): Task<void> {
@@ -85,10 +86,11 @@ export class Mutex extends Lock {
   }
 
   private op(kind: OpKind): Op {
-    let op = this.ops.get(kind);
+    this.ops ??= [];
+    let op = this.ops[kind];
     if (op === undefined) {
       op = mutexOp(this, kind);
-      this.ops.set(kind, op);
+      this.ops[kind] = op;
     }
     return op;
   }
@@ -130,7 +132,8 @@ export class RwSemaphore extends Lock {
   writer: TaskHandle | null = null;
   /** Who reads, a task as often as it holds the lock. */
   readonly readers: TaskHandle[] = [];
-  private readonly ops = new Map<OpKind, Op>();
+  /** Made when somebody first watches or waits: most locks of a large machine never need them. */
+  private ops: (Op | undefined)[] | null = null;
 
   /** down_read. Waits for a writer's release. */
   read(): Task<void> {
@@ -197,10 +200,11 @@ export class RwSemaphore extends Lock {
   }
 
   private op(kind: OpKind): Op {
-    let op = this.ops.get(kind);
+    this.ops ??= [];
+    let op = this.ops[kind];
     if (op === undefined) {
       op = rwSemaphoreOp(this, kind);
-      this.ops.set(kind, op);
+      this.ops[kind] = op;
     }
     return op;
   }
