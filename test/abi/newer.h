@@ -1,0 +1,65 @@
+/* What Linux 6.2 to 7.3 added to linux/vfio.h and linux/iommufd.h, for hosts whose headers are older. */
+#include <linux/types.h>
+#include <linux/ioctl.h>
+#define T ';'
+#define B 100
+#define VFIO_DEVICE_FLAGS_CDX (1 << 8)
+#define VFIO_DEVICE_INFO_CAP_PCI_ATOMIC_COMP 5
+struct vfio_device_info { __u32 argsz, flags, num_regions, num_irqs, cap_offset, pad; };
+struct vfio_iommu_type1_info { __u32 argsz, flags; __aligned_u64 iova_pgsizes; __u32 cap_offset, pad; };
+#define VFIO_PCI_DEVID_OWNED 0
+#define VFIO_PCI_DEVID_NOT_OWNED -1
+#define VFIO_PCI_HOT_RESET_FLAG_DEV_ID (1 << 0)
+#define VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED (1 << 1)
+struct vfio_device_bind_iommufd { __u32 argsz, flags; __s32 iommufd; __u32 out_devid; __aligned_u64 token_uuid_ptr; };
+struct vfio_device_attach_iommufd_pt { __u32 argsz, flags, pt_id, pasid; };
+struct vfio_device_detach_iommufd_pt { __u32 argsz, flags, pasid; };
+#define VFIO_DEVICE_BIND_IOMMUFD _IO(T, B + 18)
+#define VFIO_DEVICE_ATTACH_IOMMUFD_PT _IO(T, B + 19)
+#define VFIO_DEVICE_DETACH_IOMMUFD_PT _IO(T, B + 20)
+#define VFIO_MIG_GET_PRECOPY_INFO _IO(T, B + 21)
+#define VFIO_DEVICE_BIND_FLAG_TOKEN (1 << 0)
+#define VFIO_DEVICE_ATTACH_PASID (1 << 0)
+#define VFIO_DEVICE_DETACH_PASID (1 << 0)
+#define VFIO_MIGRATION_PRE_COPY (1 << 2)
+enum { VFIO_DEVICE_STATE_PRE_COPY = 6, VFIO_DEVICE_STATE_PRE_COPY_P2P, VFIO_DEVICE_STATE_NR };
+struct vfio_precopy_info { __u32 argsz, flags; __aligned_u64 initial_bytes, dirty_bytes; };
+#define VFIO_PRECOPY_INFO_REINIT (1 << 0)
+#define VFIO_DEVICE_FEATURE_MIG_DATA_SIZE 9
+#define VFIO_DEVICE_FEATURE_BUS_MASTER 10
+#define VFIO_DEVICE_FEATURE_DMA_BUF 11
+#define VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 12
+enum { VFIO_DEVICE_FEATURE_CLEAR_MASTER, VFIO_DEVICE_FEATURE_SET_MASTER };
+struct vfio_device_feature_mig_data_size { __aligned_u64 stop_copy_length; };
+struct vfio_device_feature_bus_master { __u32 op; };
+struct vfio_region_dma_range { __u64 offset, length; };
+struct vfio_device_feature_dma_buf { __u32 region_index, open_flags, flags, nr_ranges; struct vfio_region_dma_range r[]; };
+#define PCI_HEADER_TYPE_MFD 0x80
+#define MFD_NOEXEC_SEAL 8
+
+enum { IOMMUFD_CMD_BASE = 0x80, IOMMUFD_CMD_DESTROY = 0x80, IOMMUFD_CMD_IOAS_ALLOC, IOMMUFD_CMD_IOAS_ALLOW_IOVAS,
+  IOMMUFD_CMD_IOAS_COPY, IOMMUFD_CMD_IOAS_IOVA_RANGES, IOMMUFD_CMD_IOAS_MAP, IOMMUFD_CMD_IOAS_UNMAP, IOMMUFD_CMD_OPTION,
+  IOMMUFD_CMD_VFIO_IOAS, IOMMUFD_CMD_HWPT_ALLOC, IOMMUFD_CMD_GET_HW_INFO, IOMMUFD_CMD_HWPT_SET_DIRTY_TRACKING,
+  IOMMUFD_CMD_HWPT_GET_DIRTY_BITMAP, IOMMUFD_CMD_HWPT_INVALIDATE, IOMMUFD_CMD_FAULT_QUEUE_ALLOC,
+  IOMMUFD_CMD_IOAS_MAP_FILE };
+#define IOMMUFD_TYPE ';'
+#define IOMMU_DESTROY _IO(T, 0x80)
+#define IOMMU_IOAS_ALLOC _IO(T, 0x81)
+#define IOMMU_IOAS_COPY _IO(T, 0x83)
+#define IOMMU_IOAS_IOVA_RANGES _IO(T, 0x84)
+#define IOMMU_IOAS_MAP _IO(T, 0x85)
+#define IOMMU_IOAS_UNMAP _IO(T, 0x86)
+#define IOMMU_HWPT_ALLOC _IO(T, 0x89)
+#define IOMMU_IOAS_MAP_FILE _IO(T, 0x8f)
+enum { IOMMU_IOAS_MAP_FIXED_IOVA = 1, IOMMU_IOAS_MAP_WRITEABLE = 2, IOMMU_IOAS_MAP_READABLE = 4 };
+struct iommu_destroy { __u32 size, id; };
+struct iommu_ioas_alloc { __u32 size, flags, out_ioas_id; };
+struct iommu_iova_range { __aligned_u64 start, last; };
+struct iommu_ioas_iova_ranges { __u32 size, ioas_id, num_iovas, __reserved; __aligned_u64 allowed_iovas, out_iova_alignment; };
+struct iommu_ioas_map { __u32 size, flags, ioas_id, __reserved; __aligned_u64 user_va, length, iova; };
+struct iommu_ioas_map_file { __u32 size, flags, ioas_id; __s32 fd; __aligned_u64 start, length, iova; };
+struct iommu_ioas_copy { __u32 size, flags, dst_ioas_id, src_ioas_id; __aligned_u64 length, dst_iova, src_iova; };
+struct iommu_ioas_unmap { __u32 size, ioas_id; __aligned_u64 iova, length; };
+struct iommu_hwpt_alloc { __u32 size, flags, dev_id, pt_id, out_hwpt_id, __reserved, data_type, data_len;
+  __aligned_u64 data_uptr; __u32 fault_id, __reserved2; };
+struct vfio_device_ioeventfd { __u32 argsz, flags; __u64 offset, data; __s32 fd; __u32 reserved; };
