@@ -77,8 +77,8 @@ export class U64Field extends Field {
       return;
     }
     checkU64Number(value, this.path);
-    view.setUint32(at, value % 0x1_0000_0000, true);
-    view.setUint32(at + 4, value / 0x1_0000_0000, true);
+    view.setUint32(at, value, true); // takes the low 32 bits
+    view.setUint32(at + 4, value > 0xffff_ffff ? value / 0x1_0000_0000 : 0, true);
   }
 }
 

@@ -17,3 +17,6 @@ export const MFD_CLOEXEC = 0x0001;
 export const MFD_ALLOW_SEALING = 0x0002;
 export const MFD_HUGETLB = 0x0004;
 export const MFD_NOEXEC_SEAL = 0x0008;
+
+/** Of the machines that Barter runs on; the ABIs above count in it. */
+export const PAGE_SIZE = 4096;

@@ -1,0 +1,37 @@
+import { ERRNO } from '../abi/errno.ts';
+import { EFD_CLOEXEC, EFD_NONBLOCK, EFD_SEMAPHORE } from '../abi/poll.ts';
+import { OwnedFd } from './fd.ts';
+import { addressOf, check, pinnedBytes, retry, sys } from './ffi.ts';
+
+/** Eight bytes of 1, and eight to read into; a thread does one call at a time, so that all eventfds share them. */
+const one = pinnedBytes(8);
+one.writeBigUInt64LE(1n);
+const oneAddress = addressOf(one);
+const word = pinnedBytes(8);
+const wordAddress = addressOf(word);
+
+/** A counter that can be waited for (eventfd(2)), non-blocking and close-on-exec. */
+export function createEventfd(what = 'eventfd', initial = 0, semaphore = false): OwnedFd {
+  const flags = EFD_CLOEXEC | EFD_NONBLOCK | (semaphore ? EFD_SEMAPHORE : 0);
+  return new OwnedFd(
+    check(sys.eventfd(initial, flags), () => 'eventfd'),
+    what,
+  );
+}
+
+/**
+ * Adds one. A counter that is full (2^64 - 2) stays as it is: whoever waits is going to be woken anyway. Works on any
+ * eventfd that a peer sent; for something else it throws what write(2) says.
+ */
+export function signalEventfd(fd: number): void {
+  const result = retry(() => sys.write(fd, oneAddress, 8));
+  if (result !== -ERRNO.EAGAIN) check(result, () => `write of eventfd ${fd}`);
+}
+
+/** Takes the count and sets it to 0; 0 when nothing was signalled. A blocking eventfd of a peer would block here. */
+export function readEventfd(fd: number): number {
+  const result = retry(() => sys.read(fd, wordAddress, 8));
+  if (result === -ERRNO.EAGAIN) return 0;
+  check(result, () => `read of eventfd ${fd}`);
+  return Number(word.readBigUInt64LE());
+}

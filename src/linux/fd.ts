@@ -1,0 +1,70 @@
+import { Errno } from '../abi/errno.ts';
+import { F_DUPFD_CLOEXEC } from '../abi/fcntl.ts';
+import { check, sys } from './ffi.ts';
+
+/**
+ * A file descriptor with one owner, who closes it once. Every use after that is an error that says what the descriptor
+ * was, instead of a call on whatever file the number means by then.
+ *
+ * It does not promise that the file behind it still works (a peer may have shut it down, a device may be gone), nor
+ * that nobody else holds the same file: `duplicate`, SCM_RIGHTS and fork make more.
+ */
+export class OwnedFd {
+  readonly what: string;
+  #fd: number;
+
+  /** Takes ownership of `fd`. `what` is for messages: "eventfd", "dma-buf of BAR 0". */
+  constructor(fd: number, what: string) {
+    if (!Number.isInteger(fd) || fd < 0) throw new Errno('EBADF', `${what}: ${fd} is no file descriptor`);
+    this.#fd = fd;
+    this.what = what;
+  }
+
+  /** The number, for one call. Throws EBADF after close or release. */
+  get fd(): number {
+    if (this.#fd < 0) throw new Errno('EBADF', `${this.what}: used after it was closed`);
+    return this.#fd;
+  }
+
+  get isOpen(): boolean {
+    return this.#fd >= 0;
+  }
+
+  /** Closes it; closing again does nothing. An error of close(2) is thrown, the descriptor is gone all the same. */
+  close(): void {
+    if (this.#fd < 0) return;
+    const fd = this.#fd;
+    this.#fd = -1;
+    check(sys.close(fd), () => `close(${fd}) of ${this.what}`);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** Gives the number away: whoever gets it closes it. */
+  release(): number {
+    const { fd } = this;
+    this.#fd = -1;
+    return fd;
+  }
+
+  /** A second descriptor of the same open file, close-on-exec. */
+  duplicate(what = this.what): OwnedFd {
+    const fd = check(sys.fcntl(this.fd, F_DUPFD_CLOEXEC, 0), () => `fcntl(F_DUPFD_CLOEXEC) of ${this.what}`);
+    return new OwnedFd(fd, what);
+  }
+}
+
+/** Closes all of them, the later ones too when an earlier one fails; throws the first failure. */
+export function closeAll(fds: Iterable<OwnedFd>): void {
+  let failure: unknown;
+  for (const fd of fds) {
+    try {
+      fd.close();
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  if (failure !== undefined) throw failure;
+}

@@ -1,0 +1,195 @@
+import koffi from 'koffi';
+import { ERRNO, Errno } from '../abi/errno.ts';
+
+/**
+ * The one place that loads libc. Each raw function below returns what the system call returns, or the negative errno
+ * when it failed, as the kernel itself does: no exception and no allocation on hot paths. `check` turns a negative
+ * result into an Errno that names the call.
+ *
+ * Pointers are plain numbers (user addresses are below 2^47) or, where the parameter says `Bytes`, a Uint8Array whose
+ * memory the call may use until it returns. An address of memory that JavaScript owns comes from `addressOf`.
+ */
+type Bytes = Uint8Array;
+type Raw<A extends unknown[]> = (...args: A) => number;
+
+/** null loads the symbols of the running process, which is linked with its libc: glibc or musl, whatever its file. */
+const libc = koffi.load(null);
+
+const intArg = 'int';
+const ptrArg = 'uintptr_t';
+const bufArg = 'void *';
+const sizeArg = 'size_t';
+const offArg = 'int64_t';
+
+/** A libc function whose failure is -1 with errno, as one that returns the negative errno. errno is read at once. */
+function raw<A extends unknown[]>(name: string, result: string, parameters: string[]): Raw<A> {
+  const call = libc.func(name, result, parameters) as unknown as (...args: Anything[]) => number;
+  return wrap(call, parameters.length) as Raw<A>;
+}
+
+type Anything = never;
+/** One closure per number of parameters: a rest parameter would build an array for each call. */
+function wrap(call: (...args: Anything[]) => number, parameters: number): unknown {
+  const failed = () => -koffi.errno();
+  switch (parameters) {
+    case 0:
+      return () => negative((call as () => number)());
+    case 1:
+      return (a: Anything) => negative(call(a));
+    case 2:
+      return (a: Anything, b: Anything) => negative(call(a, b));
+    case 3:
+      return (a: Anything, b: Anything, c: Anything) => negative(call(a, b, c));
+    case 4:
+      return (a: Anything, b: Anything, c: Anything, d: Anything) => negative(call(a, b, c, d));
+    case 5:
+      return (a: Anything, b: Anything, c: Anything, d: Anything, e: Anything) => negative(call(a, b, c, d, e));
+    case 6:
+      return (a: Anything, b: Anything, c: Anything, d: Anything, e: Anything, f: Anything) =>
+        negative(call(a, b, c, d, e, f));
+    default:
+      throw new Error(`ffi: no wrapper for ${parameters} parameters`);
+  }
+  function negative(result: number): number {
+    return result === -1 ? failed() : result;
+  }
+}
+
+export const sys = {
+  close: raw<[fd: number]>('close', 'int', [intArg]),
+  read: raw<[fd: number, address: number, length: number]>('read', 'int64_t', [intArg, ptrArg, sizeArg]),
+  write: raw<[fd: number, address: number, length: number]>('write', 'int64_t', [intArg, ptrArg, sizeArg]),
+  pread: raw<[fd: number, target: Bytes, length: number, offset: number]>('pread64', 'int64_t', [
+    intArg,
+    bufArg,
+    sizeArg,
+    offArg,
+  ]),
+  pwrite: raw<[fd: number, source: Bytes, length: number, offset: number]>('pwrite64', 'int64_t', [
+    intArg,
+    bufArg,
+    sizeArg,
+    offArg,
+  ]),
+  lseek: raw<[fd: number, offset: number, whence: number]>('lseek64', 'int64_t', [intArg, offArg, intArg]),
+  ftruncate: raw<[fd: number, length: number]>('ftruncate64', 'int', [intArg, offArg]),
+  /** The third argument of fcntl, ioctl is variadic in C; on the 64-bit ABIs here it is passed like any other. */
+  fcntl: raw<[fd: number, command: number, argument: number]>('fcntl', 'int', [intArg, intArg, 'long']),
+  ioctl: raw<[fd: number, request: number, address: number]>('ioctl', 'int', [intArg, 'ulong', ptrArg]),
+  memfd_create: raw<[name: string, flags: number]>('memfd_create', 'int', ['str', 'uint']),
+  eventfd: raw<[initial: number, flags: number]>('eventfd', 'int', ['uint', intArg]),
+  mmap: raw<[address: number, length: number, protection: number, flags: number, fd: number, offset: number]>(
+    'mmap64',
+    'intptr_t',
+    [ptrArg, sizeArg, intArg, intArg, intArg, offArg],
+  ),
+  munmap: raw<[address: number, length: number]>('munmap', 'int', [ptrArg, sizeArg]),
+  mprotect: raw<[address: number, length: number, protection: number]>('mprotect', 'int', [ptrArg, sizeArg, intArg]),
+  getpagesize: raw<[]>('getpagesize', 'int', []),
+  madvise: raw<[address: number, length: number, advice: number]>('madvise', 'int', [ptrArg, sizeArg, intArg]),
+  socket: raw<[domain: number, type: number, protocol: number]>('socket', 'int', [intArg, intArg, intArg]),
+  socketpair: raw<[domain: number, type: number, protocol: number, pair: Bytes]>('socketpair', 'int', [
+    intArg,
+    intArg,
+    intArg,
+    bufArg,
+  ]),
+  bind: raw<[fd: number, address: Bytes, length: number]>('bind', 'int', [intArg, bufArg, 'uint']),
+  connect: raw<[fd: number, address: Bytes, length: number]>('connect', 'int', [intArg, bufArg, 'uint']),
+  listen: raw<[fd: number, backlog: number]>('listen', 'int', [intArg, intArg]),
+  accept4: raw<[fd: number, address: number, length: number, flags: number]>('accept4', 'int', [
+    intArg,
+    ptrArg,
+    ptrArg,
+    intArg,
+  ]),
+  shutdown: raw<[fd: number, how: number]>('shutdown', 'int', [intArg, intArg]),
+  getsockopt: raw<[fd: number, level: number, option: number, value: Bytes, length: Bytes]>('getsockopt', 'int', [
+    intArg,
+    intArg,
+    intArg,
+    bufArg,
+    bufArg,
+  ]),
+  setsockopt: raw<[fd: number, level: number, option: number, value: Bytes, length: number]>('setsockopt', 'int', [
+    intArg,
+    intArg,
+    intArg,
+    bufArg,
+    'uint',
+  ]),
+  recv: raw<[fd: number, address: number, length: number, flags: number]>('recv', 'int64_t', [
+    intArg,
+    ptrArg,
+    sizeArg,
+    intArg,
+  ]),
+  send: raw<[fd: number, address: number, length: number, flags: number]>('send', 'int64_t', [
+    intArg,
+    ptrArg,
+    sizeArg,
+    intArg,
+  ]),
+  recvmsg: raw<[fd: number, msghdr: number, flags: number]>('recvmsg', 'int64_t', [intArg, ptrArg, intArg]),
+  sendmsg: raw<[fd: number, msghdr: number, flags: number]>('sendmsg', 'int64_t', [intArg, ptrArg, intArg]),
+  poll: raw<[pollfds: number, count: number, timeoutMs: number]>('poll', 'int', [ptrArg, 'ulong', intArg]),
+  epoll_create1: raw<[flags: number]>('epoll_create1', 'int', [intArg]),
+  epoll_ctl: raw<[epfd: number, operation: number, fd: number, event: number]>('epoll_ctl', 'int', [
+    intArg,
+    intArg,
+    intArg,
+    ptrArg,
+  ]),
+  epoll_wait: raw<[epfd: number, events: number, max: number, timeoutMs: number]>('epoll_wait', 'int', [
+    intArg,
+    ptrArg,
+    intArg,
+    intArg,
+  ]),
+  prlimit: raw<[pid: number, resource: number, newLimit: number, oldLimit: number]>('prlimit64', 'int', [
+    intArg,
+    intArg,
+    ptrArg,
+    ptrArg,
+  ]),
+  sched_setaffinity: raw<[pid: number, sizeBytes: number, mask: Bytes]>('sched_setaffinity', 'int', [
+    intArg,
+    sizeArg,
+    bufArg,
+  ]),
+  memcpy: raw<[target: number, source: number, length: number]>('memmove', 'uintptr_t', [ptrArg, ptrArg, sizeArg]),
+};
+
+/**
+ * `result` when it is not negative; otherwise throws the Errno that it stands for, as "CALL(arguments)". `describe` is
+ * a function so that nothing is formatted when nothing failed.
+ */
+export function check(result: number, describe: () => string): number {
+  if (result < 0) throw Errno.fromCode(-result, describe());
+  return result;
+}
+
+/** Makes a call until a signal no longer interrupts it (EINTR); for calls that have no timeout. */
+export function retry(call: () => number): number {
+  let result = call();
+  while (result === -ERRNO.EINTR) result = call();
+  return result;
+}
+
+/**
+ * Zeroed memory outside the JavaScript heap, so that its address stays what it is for as long as the returned bytes are
+ * referenced. (A small typed array may live inside the heap and move.)
+ */
+export function pinnedBytes(length: number): Buffer {
+  return Buffer.from(new ArrayBuffer(Math.max(length, 1)), 0, length);
+}
+
+/** The address of bytes from `pinnedBytes` or of a mapping; of nothing else, see there. */
+export function addressOf(bytes: Uint8Array): number {
+  return Number(koffi.address(bytes));
+}
+
+/** An ArrayBuffer over memory that JavaScript does not own. Only Mapping makes one: it knows when the memory goes. */
+export function externalBuffer(address: number, length: number): ArrayBuffer {
+  return koffi.view(BigInt(address), length);
+}

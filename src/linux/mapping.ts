@@ -1,0 +1,152 @@
+import { Errno } from '../abi/errno.ts';
+import { MAP_SHARED, PROT_READ, PROT_WRITE } from '../abi/mman.ts';
+import { check, externalBuffer, sys } from './ffi.ts';
+
+/** Of this machine: 4096 on x86-64, 4096 to 65536 on arm64. */
+export const PAGE_SIZE = sys.getpagesize();
+
+/** Where to map from: the descriptor is needed only during `map`. */
+export interface MapRequest {
+  fd: number;
+  /** In the file; a multiple of the page size. */
+  offset: number;
+  sizeBytes: number;
+  /** Without it the memory is read-only, and a write through the mapping is refused before it could fault. */
+  writable: boolean;
+  /** For messages: "BAR 0 of lender". */
+  what: string;
+}
+
+/**
+ * Memory of a file or device mapped into this process (mmap(2), MAP_SHARED), and the only owner of it: `unmap` detaches
+ * the ArrayBuffer behind every view that was ever taken, so that none of them can reach the memory, or what is mapped
+ * at its place later. A stale Uint8Array has length 0, a stale DataView throws TypeError; methods here throw EFAULT.
+ *
+ * What it does not promise:
+ *  - that the memory stays backed. If the file is truncated, touching what was cut off kills the process with SIGBUS.
+ *    Map only files that cannot shrink (memfd.ts, sealAgainstShrinking), or use openSharedMemory, which checks.
+ *  - that a device's BAR answers. With memory decoding off, touching a mapped vfio region kills with SIGBUS as well;
+ *    pread on the device fd gives EIO instead.
+ *  - that bytes hold still: other processes and devices write them at any time. Aligned accesses of up to 8 bytes by
+ *    DataView are single loads and stores; anything longer may be torn. Read once, check what you read, use that copy.
+ *  - ordering against other threads, except through Atomics on an Int32Array or BigInt64Array over `buffer`.
+ *  - that a write of a read-only mapping through a view is refused: it kills with SIGSEGV. `write` refuses it.
+ */
+export class Mapping {
+  readonly sizeBytes: number;
+  readonly writable: boolean;
+  readonly what: string;
+  #address: number;
+  #buffer: ArrayBuffer;
+  #bytes: Uint8Array;
+  #view: DataView;
+
+  private constructor(address: number, request: MapRequest) {
+    this.sizeBytes = request.sizeBytes;
+    this.writable = request.writable;
+    this.what = request.what;
+    this.#address = address;
+    this.#buffer = externalBuffer(address, request.sizeBytes);
+    this.#bytes = new Uint8Array(this.#buffer);
+    this.#view = new DataView(this.#buffer);
+  }
+
+  /** Maps. EINVAL for an offset or size that mmap refuses, EACCES, ENODEV, ENOMEM as mmap(2) says. */
+  static map(request: MapRequest): Mapping {
+    const { fd, offset, sizeBytes, what } = request;
+    if (sizeBytes <= 0 || offset % PAGE_SIZE !== 0) {
+      throw new Errno('EINVAL', `mmap of ${what}: offset ${offset}, size ${sizeBytes}`);
+    }
+    const protection = request.writable ? PROT_READ | PROT_WRITE : PROT_READ;
+    const address = check(
+      sys.mmap(0, sizeBytes, protection, MAP_SHARED, fd, offset),
+      () => `mmap of ${what}: fd ${fd}, offset 0x${offset.toString(16)}, size 0x${sizeBytes.toString(16)}`,
+    );
+    return new Mapping(address, request);
+  }
+
+  get isMapped(): boolean {
+    return this.#address !== 0;
+  }
+
+  /** Where it is, for system calls that take an address; valid until unmap. */
+  get address(): number {
+    this.#checkMapped();
+    return this.#address;
+  }
+
+  /** All of it, for code that indexes bytes itself. It and its subarrays have length 0 after unmap. */
+  get bytes(): Uint8Array {
+    this.#checkMapped();
+    return this.#bytes;
+  }
+
+  get view(): DataView {
+    this.#checkMapped();
+    return this.#view;
+  }
+
+  get buffer(): ArrayBuffer {
+    this.#checkMapped();
+    return this.#buffer;
+  }
+
+  /** Copies `target.length` bytes from `offset`. EINVAL outside the mapping. */
+  read(offset: number, target: Uint8Array): void {
+    this.#checkRange(offset, target.length);
+    target.set(this.#bytes.subarray(offset, offset + target.length));
+  }
+
+  /** Copies `source` to `offset`. EINVAL outside the mapping, EACCES when it is read-only. */
+  write(offset: number, source: Uint8Array): void {
+    this.#checkRange(offset, source.length);
+    if (!this.writable) throw new Errno('EACCES', `${this.what} is mapped read-only`);
+    this.#bytes.set(source, offset);
+  }
+
+  /** Gives the memory back; doing so again does nothing. */
+  unmap(): void {
+    if (this.#address === 0) return;
+    const address = this.#address;
+    detach(this.#buffer);
+    this.#address = 0;
+    check(sys.munmap(address, this.sizeBytes), () => `munmap of ${this.what}`);
+  }
+
+  close(): void {
+    this.unmap();
+  }
+
+  [Symbol.dispose](): void {
+    this.unmap();
+  }
+
+  #checkMapped(): void {
+    if (this.#address === 0) throw new Errno('EFAULT', `${this.what}: used after it was unmapped`);
+  }
+
+  #checkRange(offset: number, length: number): void {
+    this.#checkMapped();
+    if (!Number.isSafeInteger(offset) || offset < 0 || length > this.sizeBytes - offset) {
+      throw new Errno('EINVAL', `${this.what}: ${length} bytes at ${offset} of ${this.sizeBytes}`);
+    }
+  }
+}
+
+/** Not in the ES2023 library's types, and not in Node 20. */
+type Transferable = ArrayBuffer & { transfer?: () => ArrayBuffer };
+
+/**
+ * Detaches an ArrayBuffer: its views become empty at once. Node 22 and later have ArrayBuffer.prototype.transfer; in
+ * Node 20 a byte stream takes the buffer over, as the streams standard requires of it. Nothing else there detaches a
+ * buffer of foreign memory: structuredClone copies it.
+ */
+function detach(buffer: Transferable): void {
+  if (buffer.byteLength === 0) return;
+  if (buffer.transfer !== undefined) {
+    buffer.transfer();
+  } else {
+    new ReadableStream({ type: 'bytes', start: (controller) => controller.enqueue(new Uint8Array(buffer)) });
+  }
+  if (buffer.byteLength !== 0) throw new Error('this Node cannot detach an ArrayBuffer: refusing to unmap under it');
+}

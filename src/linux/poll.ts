@@ -1,0 +1,125 @@
+import { performance } from 'node:perf_hooks';
+import { ERRNO, Errno } from '../abi/errno.ts';
+import { viewOf } from '../abi/layout.ts';
+import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, epoll_event, pollfd } from '../abi/poll.ts';
+import { OwnedFd } from './fd.ts';
+import { addressOf, check, pinnedBytes, sys } from './ffi.ts';
+
+/** Calls `wait` with what is left of `timeoutMs` (-1 without limit) until it is not interrupted by a signal. */
+function withDeadline(timeoutMs: number, wait: (leftMs: number) => number): number {
+  let result = wait(timeoutMs);
+  if (result !== -ERRNO.EINTR) return result;
+  const deadline = performance.now() + timeoutMs;
+  while (result === -ERRNO.EINTR) {
+    result = wait(timeoutMs < 0 ? -1 : Math.max(0, Math.ceil(deadline - performance.now())));
+  }
+  return result;
+}
+
+/** A fixed set of descriptors to wait for (poll(2)), without an allocation for each wait. */
+export class PollSet {
+  readonly #count: number;
+  readonly #view: DataView;
+  readonly #address: number;
+  /** Keeps the memory at #address alive. */
+  readonly #memory: Buffer;
+
+  constructor(count: number) {
+    this.#count = count;
+    this.#memory = pinnedBytes(count * pollfd.sizeof);
+    this.#view = viewOf(this.#memory);
+    this.#address = addressOf(this.#memory);
+    for (let i = 0; i < count; i++) this.set(i, -1, 0);
+  }
+
+  /** Entry `index` waits for `events` (POLLIN, ...) of `fd`; a negative fd is left out. */
+  set(index: number, fd: number, events: number): void {
+    if (index >= this.#count) throw new Errno('EINVAL', `entry ${index} of a poll set of ${this.#count}`);
+    pollfd.write(this.#view, index * pollfd.sizeof, { fd, events, revents: 0 });
+  }
+
+  /** Waits until one is ready; returns how many are, 0 after `timeoutMs` (-1 waits for ever, 0 only looks). */
+  wait(timeoutMs: number): number {
+    const result = withDeadline(timeoutMs, (leftMs) => sys.poll(this.#address, this.#count, leftMs));
+    return check(result, () => `poll of ${this.#memory.length / pollfd.sizeof} descriptors`);
+  }
+
+  /** What entry `index` is ready for, after wait: POLLIN, POLLHUP, POLLERR, POLLNVAL, ... */
+  revents(index: number): number {
+    return pollfd.fields.revents.get(this.#view, index * pollfd.sizeof);
+  }
+}
+
+/** What one descriptor is ready for right now or within `timeoutMs`; 0 for nothing. */
+export function pollOne(fd: number, events: number, timeoutMs: number): number {
+  const set = new PollSet(1);
+  set.set(0, fd, events);
+  return set.wait(timeoutMs) === 0 ? 0 : set.revents(0);
+}
+
+/** A changing set of descriptors to wait for (epoll(7)). Each carries a number of the caller's choice. */
+export class Epoll {
+  readonly #fd: OwnedFd;
+  readonly #events: Buffer;
+  readonly #view: DataView;
+  readonly #address: number;
+  readonly #maxEvents: number;
+  readonly #control = pinnedBytes(epoll_event.sizeof);
+  readonly #controlView = viewOf(this.#control);
+  readonly #controlAddress = addressOf(this.#control);
+
+  constructor(maxEvents = 16) {
+    this.#maxEvents = maxEvents;
+    this.#events = pinnedBytes(maxEvents * epoll_event.sizeof);
+    this.#view = viewOf(this.#events);
+    this.#address = addressOf(this.#events);
+    this.#fd = new OwnedFd(
+      check(sys.epoll_create1(EPOLL_CLOEXEC), () => 'epoll_create1'),
+      'epoll',
+    );
+  }
+
+  /** `data` comes back from the wait that finds `fd` ready for `events`. */
+  add(fd: number, events: number, data: number): void {
+    this.#ctl(EPOLL_CTL_ADD, fd, events, data);
+  }
+
+  modify(fd: number, events: number, data: number): void {
+    this.#ctl(EPOLL_CTL_MOD, fd, events, data);
+  }
+
+  /** Before the descriptor is closed: a duplicate of it elsewhere would keep it in the set. */
+  remove(fd: number): void {
+    this.#ctl(EPOLL_CTL_DEL, fd, 0, 0);
+  }
+
+  /** Waits; returns how many events there are to ask `events(i)` and `data(i)` for, 0 after `timeoutMs`. */
+  wait(timeoutMs: number): number {
+    const epfd = this.#fd.fd;
+    const result = withDeadline(timeoutMs, (leftMs) => sys.epoll_wait(epfd, this.#address, this.#maxEvents, leftMs));
+    return check(result, () => 'epoll_wait');
+  }
+
+  events(index: number): number {
+    return epoll_event.fields.events.get(this.#view, index * epoll_event.sizeof);
+  }
+
+  data(index: number): number {
+    return epoll_event.fields.data.get(this.#view, index * epoll_event.sizeof);
+  }
+
+  close(): void {
+    this.#fd.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #ctl(operation: number, fd: number, events: number, data: number): void {
+    epoll_event.fields.events.set(this.#controlView, 0, events);
+    epoll_event.fields.data.set(this.#controlView, 0, data);
+    const result = sys.epoll_ctl(this.#fd.fd, operation, fd, this.#controlAddress);
+    check(result, () => `epoll_ctl(${operation}, fd ${fd})`);
+  }
+}

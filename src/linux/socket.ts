@@ -1,0 +1,115 @@
+import { chmodSync } from 'node:fs';
+import { ERRNO, Errno } from '../abi/errno.ts';
+import { viewOf } from '../abi/layout.ts';
+import {
+  AF_UNIX,
+  SHUT_RDWR,
+  SO_PEERCRED,
+  SO_RCVTIMEO,
+  SO_SNDTIMEO,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+  SOL_SOCKET,
+  SUN_PATH_MAX,
+  sockaddr_un,
+  ucred,
+} from '../abi/socket.ts';
+import { OwnedFd } from './fd.ts';
+import { check, pinnedBytes, retry, sys } from './ffi.ts';
+
+/** UNIX stream sockets (unix(7)), close-on-exec. Descriptors travel by Message (message.ts). */
+
+/** A struct sockaddr_un and its length. EINVAL for a path that does not fit: 107 bytes is the most. */
+function unixAddress(path: string): { bytes: Buffer; length: number } {
+  const name = Buffer.from(path);
+  if (name.length === 0 || name.length >= SUN_PATH_MAX) {
+    throw new Errno('EINVAL', `socket path of ${name.length} bytes (1 to ${SUN_PATH_MAX - 1}): ${path}`);
+  }
+  const bytes = pinnedBytes(sockaddr_un.sizeof);
+  sockaddr_un.write(viewOf(bytes), 0, { sun_family: AF_UNIX, sun_path: name });
+  return { bytes, length: 2 + name.length + 1 };
+}
+
+function newSocket(flags: number, what: string): OwnedFd {
+  return new OwnedFd(
+    check(sys.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0), () => 'socket(AF_UNIX)'),
+    what,
+  );
+}
+
+/**
+ * A listening socket at `path`, which only its owner may connect to (mode 0600). EADDRINUSE when something is at that
+ * path already: removing it is the caller's decision. The caller also unlinks the path when it has closed the socket.
+ */
+export function listenUnix(path: string, backlog = 16): OwnedFd {
+  const { bytes, length } = unixAddress(path);
+  const socket = newSocket(0, `listening socket ${path}`);
+  try {
+    check(sys.bind(socket.fd, bytes, length), () => `bind(${path})`);
+    // Before listen nobody can connect, so that the mode is never looser than it should be.
+    chmodSync(path, 0o600);
+    check(sys.listen(socket.fd, backlog), () => `listen(${path})`);
+    return socket;
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
+}
+
+/** Waits for a connection. With `nonBlocking`, the connection is; that of the listener decides whether this waits. */
+export function acceptUnix(listener: OwnedFd, what = 'connection', nonBlocking = false): OwnedFd {
+  const fd = tryAccept(listener, nonBlocking);
+  return new OwnedFd(
+    check(fd, () => `accept4 on ${listener.what}`),
+    what,
+  );
+}
+
+/** As acceptUnix, but the descriptor or the negative errno (-EAGAIN, -EMFILE, ...). */
+export function tryAccept(listener: OwnedFd, nonBlocking = false): number {
+  const flags = SOCK_CLOEXEC | (nonBlocking ? SOCK_NONBLOCK : 0);
+  return retry(() => sys.accept4(listener.fd, 0, 0, flags));
+}
+
+/** Connects; blocks while the listener's backlog is full. ENOENT or ECONNREFUSED when nobody listens at `path`. */
+export function connectUnix(path: string): OwnedFd {
+  const { bytes, length } = unixAddress(path);
+  const socket = newSocket(0, `connection to ${path}`);
+  const result = retry(() => sys.connect(socket.fd, bytes, length));
+  if (result < 0) socket.close();
+  check(result, () => `connect(${path})`);
+  return socket;
+}
+
+/** Two connected stream sockets. */
+export function socketPair(what = 'socket pair'): [OwnedFd, OwnedFd] {
+  const pair = pinnedBytes(8);
+  check(sys.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), () => 'socketpair');
+  return [new OwnedFd(pair.readInt32LE(0), what), new OwnedFd(pair.readInt32LE(4), what)];
+}
+
+/** Who is on the other side: as it was at connect or socketpair. */
+export function peerCredentials(socket: OwnedFd): { pid: number; uid: number; gid: number } {
+  const value = pinnedBytes(ucred.sizeof);
+  const length = pinnedBytes(4);
+  length.writeUInt32LE(ucred.sizeof);
+  check(sys.getsockopt(socket.fd, SOL_SOCKET, SO_PEERCRED, value, length), () => `SO_PEERCRED of ${socket.what}`);
+  return ucred.read(viewOf(value));
+}
+
+/** Ends the connection both ways: whoever is blocked in it, on either side and in any thread, returns. */
+export function shutdownSocket(socket: OwnedFd, how = SHUT_RDWR): void {
+  const result = sys.shutdown(socket.fd, how);
+  if (result !== -ERRNO.ENOTCONN) check(result, () => `shutdown of ${socket.what}`);
+}
+
+/** How long a blocking receive and send may wait before -EAGAIN; 0 is without limit. */
+export function setSocketTimeout(socket: OwnedFd, timeoutMs: number): void {
+  const timeval = pinnedBytes(16);
+  timeval.writeBigInt64LE(BigInt(Math.floor(timeoutMs / 1000)), 0);
+  timeval.writeBigInt64LE(BigInt(Math.round((timeoutMs % 1000) * 1000)), 8);
+  for (const option of [SO_RCVTIMEO, SO_SNDTIMEO]) {
+    check(sys.setsockopt(socket.fd, SOL_SOCKET, option, timeval, 16), () => `setsockopt of ${socket.what}`);
+  }
+}
