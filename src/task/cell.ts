@@ -107,6 +107,14 @@ export class Cell<T> extends Shared {
     );
   }
 
+  override snapshot(): unknown {
+    return this.value;
+  }
+
+  override restore(snapshot: unknown): void {
+    this.value = snapshot as typeof this.value;
+  }
+
   override describe(): string {
     return String(this.value);
   }
@@ -136,6 +144,14 @@ export class Completion extends Shared {
   /** reinit_completion: only while nobody waits. */
   reinit(): Task<void> {
     return this.set(false);
+  }
+
+  override snapshot(): unknown {
+    return this.isDone;
+  }
+
+  override restore(snapshot: unknown): void {
+    this.isDone = snapshot as typeof this.isDone;
   }
 
   override describe(): string {
@@ -205,6 +221,14 @@ export class Refcount extends Shared {
     return this.change((count) => {
       count.value = value;
     });
+  }
+
+  override snapshot(): unknown {
+    return this.value;
+  }
+
+  override restore(snapshot: unknown): void {
+    this.value = snapshot as typeof this.value;
   }
 
   override describe(): string {

@@ -37,6 +37,11 @@ export class Shared {
   readonly label: string;
   /** The thing that this is a field of, when it can die before its users do: touching a field of the dead is I5. */
   readonly lifetime: Lifetime | null;
+  /**
+   * Counts what its creator made: the same object has the same number in every run of a program, whatever the order of
+   * the tasks, because each task counts for itself under the explorer.
+   */
+  readonly serial: number = runtime.serials.next++;
   /** Tasks parked on this object by the production runner, first come first served. */
   waiters: TaskHandle[] | null = null;
 
@@ -57,6 +62,14 @@ export class Shared {
   describe(): string {
     return '';
   }
+
+  /** The state that guards look at; undefined where guards look elsewhere. */
+  snapshot(): unknown {
+    return undefined;
+  }
+
+  /** Puts back what `snapshot` returned, to ask a guard what it would have said. Only the explorer calls it. */
+  restore(_snapshot: unknown): void {}
 }
 
 /** One step. Instances may be reused by their object: they carry nothing of the task that runs them. */
@@ -138,10 +151,17 @@ export interface Census {
  * Who is running, and whether somebody watches. While `observed` is set every visible operation is yielded; otherwise
  * those that need not wait are performed on the spot. One for each thread.
  */
-export const runtime: { observed: boolean; current: TaskHandle | null; census: Census | null } = {
+export const runtime: {
+  observed: boolean;
+  current: TaskHandle | null;
+  census: Census | null;
+  /** The next `Shared.serial` of whoever creates objects now. */
+  serials: { next: number };
+} = {
   observed: false,
   current: null,
   census: null,
+  serials: { next: 0 },
 };
 
 class Done<T> {

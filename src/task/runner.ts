@@ -6,9 +6,15 @@ import { DONE, Op, OpKind, runtime, Shared, step, type Task } from './op.ts';
 
 export type TaskState = 'runnable' | 'blocked' | 'finished' | 'failed';
 
+/** Who steps a task: a Runner in production, the explorer's world under it. */
+export interface TaskHost {
+  spawn<T>(label: string, task: Task<T>): TaskHandle<T>;
+  enqueue(handle: TaskHandle): void;
+}
+
 /** A started task. As a `Shared` it is what others join on. */
 export class TaskHandle<T = unknown> extends Shared {
-  readonly runner: Runner | null;
+  readonly runner: TaskHost | null;
   readonly iterator: Iterator<Op, T, unknown>;
   state: TaskState = 'runnable';
   result: T | undefined;
@@ -17,7 +23,7 @@ export class TaskHandle<T = unknown> extends Shared {
   pending: Op | null = null;
   private readonly joinOp = new JoinOp(this);
 
-  constructor(runner: Runner | null, label: string, task: Task<T>) {
+  constructor(runner: TaskHost | null, label: string, task: Task<T>) {
     super(label);
     this.runner = runner;
     this.iterator = task[Symbol.iterator]();
@@ -70,7 +76,7 @@ export class BlockedError extends Error {
 }
 
 /** A queue of runnable tasks. Each thread has one, `runner`; tests may make their own. */
-export class Runner {
+export class Runner implements TaskHost {
   private readonly queue: TaskHandle[] = [];
   private draining = false;
   /** Called with tasks that fail while nobody waits for them; the default rethrows, out of `drain`. */
