@@ -1,14 +1,12 @@
 import { ERRNO } from '../abi/errno.ts';
 import { EFD_CLOEXEC, EFD_NONBLOCK, EFD_SEMAPHORE } from '../abi/poll.ts';
 import { OwnedFd } from './fd.ts';
-import { addressOf, check, pinnedBytes, retry, sys } from './ffi.ts';
+import { check, Pinned, retry, sys } from './ffi.ts';
 
 /** Eight bytes of 1, and eight to read into; a thread does one call at a time, so that all eventfds share them. */
-const one = pinnedBytes(8);
-one.writeBigUInt64LE(1n);
-const oneAddress = addressOf(one);
-const word = pinnedBytes(8);
-const wordAddress = addressOf(word);
+const one = new Pinned(8);
+one.view.setBigUint64(0, 1n, true);
+const word = new Pinned(8);
 
 /** A counter that can be waited for (eventfd(2)), non-blocking and close-on-exec. */
 export function createEventfd(what = 'eventfd', initial = 0, semaphore = false): OwnedFd {
@@ -24,14 +22,14 @@ export function createEventfd(what = 'eventfd', initial = 0, semaphore = false):
  * eventfd that a peer sent; for something else it throws what write(2) says.
  */
 export function signalEventfd(fd: number): void {
-  const result = retry(() => sys.write(fd, oneAddress, 8));
+  const result = retry(() => sys.write(fd, one.address, 8));
   if (result !== -ERRNO.EAGAIN) check(result, () => `write of eventfd ${fd}`);
 }
 
 /** Takes the count and sets it to 0; 0 when nothing was signalled. A blocking eventfd of a peer would block here. */
 export function readEventfd(fd: number): number {
-  const result = retry(() => sys.read(fd, wordAddress, 8));
+  const result = retry(() => sys.read(fd, word.address, 8));
   if (result === -ERRNO.EAGAIN) return 0;
   check(result, () => `read of eventfd ${fd}`);
-  return Number(word.readBigUInt64LE());
+  return Number(word.view.getBigUint64(0, true));
 }

@@ -1,5 +1,6 @@
 import koffi from 'koffi';
 import { ERRNO, Errno } from '../abi/errno.ts';
+import { viewOf } from '../abi/layout.ts';
 
 /**
  * The one place that loads libc. Each raw function below returns what the system call returns, or the negative errno
@@ -184,7 +185,20 @@ export function pinnedBytes(length: number): Buffer {
   return Buffer.from(new ArrayBuffer(Math.max(length, 1)), 0, length);
 }
 
-/** The address of bytes from `pinnedBytes` or of a mapping; of nothing else, see there. */
+/** Pinned memory with its address. Keep the object, not the number alone: the memory is freed with the object. */
+export class Pinned {
+  readonly bytes: Buffer;
+  readonly view: DataView;
+  readonly address: number;
+
+  constructor(length: number) {
+    this.bytes = pinnedBytes(length);
+    this.view = viewOf(this.bytes);
+    this.address = addressOf(this.bytes);
+  }
+}
+
+/** The address of bytes from `pinnedBytes`, which the caller keeps referenced while the address is in use. */
 export function addressOf(bytes: Uint8Array): number {
   return Number(koffi.address(bytes));
 }

@@ -49,7 +49,14 @@ const HOST = `
 #endif`;
 
 /** Names of ours that no C header declares: derived, renamed or described in prose where they are declared. */
-const OURS = new Set(['VF_TOKEN_SIZE', 'SUN_PATH_MAX', 'SCM_MAX_FD', 'vf_token', 'dma_heap_allocation_data.pad']);
+const OURS = new Set([
+  'PAGE_SIZE',
+  'VF_TOKEN_SIZE',
+  'SUN_PATH_MAX',
+  'SCM_MAX_FD',
+  'vf_token',
+  'dma_heap_allocation_data.pad',
+]);
 
 type Expectation = Map<string, bigint>;
 

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { Errno } from '../../src/abi/errno.ts';
 import { F_GETFD, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, FD_CLOEXEC } from '../../src/abi/fcntl.ts';
 import { createEventfd, readEventfd, signalEventfd } from '../../src/linux/eventfd.ts';
@@ -98,4 +100,17 @@ test('only files have a size, and only memfds have seals', () => {
     assert.ok(!sealAgainstShrinking(eventfd.fd));
     eventfd.close();
   });
+});
+
+test('the memory that eventfds are written from survives garbage collection', () => {
+  setFlagsFromString('--expose-gc');
+  const gc = runInNewContext('gc') as () => void;
+  const fd = createEventfd();
+  for (let round = 0; round < 5; round++) {
+    gc();
+    for (let i = 0; i < 100; i++) Buffer.from(new ArrayBuffer(8)).fill(0xff);
+    signalEventfd(fd.fd);
+    assert.equal(readEventfd(fd.fd), 1);
+  }
+  fd.close();
 });
