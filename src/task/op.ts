@@ -157,11 +157,14 @@ export const runtime: {
   census: Census | null;
   /** The next `Shared.serial` of whoever creates objects now. */
   serials: { next: number };
+  /** Called when a task comes to a visible step, deep in its own stack, by those who want to know the line. */
+  tracer: ((op: Op) => void) | null;
 } = {
   observed: false,
   current: null,
   census: null,
   serials: { next: 0 },
+  tracer: null,
 };
 
 class Done<T> {
@@ -205,6 +208,7 @@ class Step<T> {
     const op = this.op;
     if (op === null) return { done: true, value: value as T };
     this.op = null;
+    runtime.tracer?.(op);
     return { done: false, value: op };
   }
 }

@@ -1,0 +1,209 @@
+/** One run of a program: fresh objects, and tasks that take one visible step at a time, in an order chosen outside. */
+import { InvariantError, type Lifetime, type Op, runtime, type Task } from '../task/op.ts';
+import { TaskHandle, type TaskHost } from '../task/runner.ts';
+import type { Program, Stage } from './program.ts';
+
+/** Something that must hold does not. */
+export interface Finding {
+  /** I1 to I9 of docs/architecture.md, or `error` for a task that threw. */
+  invariant: string;
+  message: string;
+}
+
+const MAX_TASKS = 64;
+/** Serial numbers that one task may give out in a run. */
+const SERIALS_PER_TASK = 2 ** 20;
+
+/** The same task has the same number in every run: its parent's number, and which child of it it is. */
+export class TaskIds {
+  private readonly ids = new Map<number, number>();
+
+  of(parent: number, child: number): number {
+    const key = (parent + 1) * 4096 + child;
+    let id = this.ids.get(key);
+    if (id === undefined) {
+      id = this.ids.size;
+      if (id >= MAX_TASKS) throw new RangeError(`a program may have ${MAX_TASKS} tasks at most`);
+      this.ids.set(key, id);
+    }
+    return id;
+  }
+}
+
+interface Birth {
+  lifetime: Lifetime;
+  bornAt: number;
+}
+
+export class World implements Stage, TaskHost {
+  readonly handles: TaskHandle[] = [];
+  readonly pending: (Op | null)[] = [];
+  /** Tasks in the order in which they were started; some numbers may be missing. */
+  readonly order: number[] = [];
+  finding: Finding | null = null;
+  /** The task that the last step started, or -1. */
+  spawned = -1;
+  steps = 0;
+  private readonly ids: TaskIds;
+  private readonly children: number[] = [];
+  private readonly serials: { next: number }[] = [];
+  private readonly endChecks: (() => void)[] = [];
+  private readonly stepChecks: (() => void)[] = [];
+  private readonly alive = new Map<Lifetime, Birth>();
+  private readonly joined = new Set<TaskHandle>();
+  private running = -1;
+  private roots = 0;
+
+  constructor(program: Program, ids: TaskIds) {
+    this.ids = ids;
+    runtime.observed = true;
+    runtime.current = null;
+    runtime.census = this.census;
+    runtime.serials = { next: 0 };
+    try {
+      program.build(this);
+      for (const task of [...this.order]) this.start(task);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  private readonly census = {
+    born: (lifetime: Lifetime): void => {
+      this.alive.set(lifetime, { lifetime, bornAt: this.steps });
+    },
+    died: (lifetime: Lifetime): void => {
+      this.alive.delete(lifetime);
+    },
+  };
+
+  spawn<T>(label: string, task: Task<T>): TaskHandle<T> {
+    const parent = this.running;
+    const child = parent < 0 ? this.roots++ : this.children[parent]++;
+    const id = this.ids.of(parent, child);
+    const handle = new TaskHandle<T>(this, label, task);
+    this.handles[id] = handle as TaskHandle;
+    this.pending[id] = null;
+    this.children[id] = 0;
+    this.serials[id] = { next: (id + 1) * SERIALS_PER_TASK };
+    this.order.push(id);
+    if (parent >= 0) {
+      this.spawned = id;
+      this.start(id);
+      this.running = parent;
+      runtime.current = this.handles[parent];
+      runtime.serials = this.serials[parent];
+    }
+    return handle;
+  }
+
+  /** Production's wake-ups mean nothing here: the scheduler asks every guard. */
+  enqueue(): void {}
+
+  atEnd(check: () => void): void {
+    this.endChecks.push(check);
+  }
+
+  afterEach(check: () => void): void {
+    this.stepChecks.push(check);
+  }
+
+  isReady(task: number): boolean {
+    const op = this.pending[task];
+    return op !== null && op !== undefined && op.ready(this.handles[task]);
+  }
+
+  /** Takes the pending step of a ready task, and runs it to its next one. */
+  step(task: number): void {
+    const op = this.pending[task]!;
+    const handle = this.handles[task];
+    this.running = task;
+    this.spawned = -1;
+    this.steps += 1;
+    runtime.current = handle;
+    runtime.serials = this.serials[task];
+    try {
+      if (op.object.lifetime !== null) op.object.lifetime.check(op.toString());
+      if (op.object instanceof TaskHandle) this.joined.add(op.object);
+      const result = op.perform(handle);
+      this.advance(task, result);
+      for (const check of this.stepChecks) check();
+    } catch (error) {
+      this.pending[task] = null;
+      handle.state = 'failed';
+      handle.error = error;
+      if (error instanceof InvariantError) this.fail(error);
+    }
+    this.running = -1;
+  }
+
+  /** Tasks that have not ended. */
+  unfinished(): number[] {
+    return this.order.filter((task) => this.pending[task] !== null);
+  }
+
+  /** After the last step: what the program and the census say. Deadlocks are found by the caller, who knows the guards. */
+  finish(): Finding | null {
+    if (this.finding !== null) return this.finding;
+    for (const task of this.order) {
+      const handle = this.handles[task];
+      if (handle.state === 'failed' && !this.joined.has(handle)) {
+        this.finding = { invariant: 'error', message: `task ${handle.label} threw: ${messageOf(handle.error)}` };
+        return this.finding;
+      }
+    }
+    runtime.observed = false;
+    try {
+      for (const check of this.endChecks) check();
+    } catch (error) {
+      this.fail(error);
+    } finally {
+      runtime.observed = true;
+    }
+    return this.finding;
+  }
+
+  /** What was made and never ended, with the step after which it was made. */
+  survivors(): readonly Birth[] {
+    return [...this.alive.values()];
+  }
+
+  private start(task: number): void {
+    const handle = this.handles[task];
+    this.running = task;
+    runtime.current = handle;
+    runtime.serials = this.serials[task];
+    try {
+      this.advance(task, undefined);
+    } catch (error) {
+      handle.state = 'failed';
+      handle.error = error;
+      if (error instanceof InvariantError) this.fail(error);
+    }
+    this.running = -1;
+  }
+
+  private advance(task: number, input: unknown): void {
+    const handle = this.handles[task];
+    const next = (handle.iterator as Iterator<Op, unknown, unknown>).next(input);
+    if (next.done === true) {
+      this.pending[task] = null;
+      handle.result = next.value;
+      handle.state = 'finished';
+    } else {
+      this.pending[task] = next.value;
+    }
+  }
+
+  private fail(error: unknown): void {
+    if (this.finding !== null) return;
+    this.finding =
+      error instanceof InvariantError
+        ? { invariant: error.invariant, message: error.message }
+        : { invariant: 'error', message: messageOf(error) };
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+}
