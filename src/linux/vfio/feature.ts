@@ -1,0 +1,124 @@
+import { Errno } from '../../abi/errno.ts';
+import { O_CLOEXEC, O_RDWR } from '../../abi/fcntl.ts';
+import {
+  VF_TOKEN_SIZE,
+  VFIO_DEVICE_FEATURE,
+  VFIO_DEVICE_FEATURE_DMA_BUF,
+  VFIO_DEVICE_FEATURE_GET,
+  VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
+  VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+  VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
+  VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
+  VFIO_DEVICE_FEATURE_PROBE,
+  VFIO_DEVICE_FEATURE_SET,
+  vfio_device_feature,
+  vfio_device_feature_dma_buf,
+  vfio_device_low_power_entry_with_wakeup,
+  vfio_region_dma_range,
+} from '../../abi/vfio-feature.ts';
+import { OwnedFd } from '../fd.ts';
+import { check, Pinned, sys } from '../ffi.ts';
+import { UserArg } from '../user-arg.ts';
+import type { VfioDevice } from './device.ts';
+
+/** VFIO_DEVICE_FEATURE on a device: raw, and one function for each feature that Barter uses. */
+
+/**
+ * The ioctl with exactly these bytes behind the header, and an argsz that counts them. The payload is written back for
+ * a GET. Returns what the kernel returned: an fd for DMA_BUF, else 0.
+ */
+export function deviceFeature(device: VfioDevice, flags: number, payload: Uint8Array): number {
+  const argument = new Pinned(vfio_device_feature.sizeof + payload.length);
+  vfio_device_feature.write(argument.view, 0, { argsz: argument.bytes.length, flags });
+  argument.bytes.set(payload, vfio_device_feature.sizeof);
+  const result = device.ioctl(VFIO_DEVICE_FEATURE, argument, `VFIO_DEVICE_FEATURE(0x${flags.toString(16)})`);
+  payload.set(argument.bytes.subarray(vfio_device_feature.sizeof));
+  return result;
+}
+
+/**
+ * The ioctl for a user who lies: the header claims `argsz`, while memory ends right behind `payload` (and, when
+ * `headerBytes` is below 8, inside the header). What the kernel reads beyond that is EFAULT. Always the real kernel.
+ */
+export function deviceFeatureRaw(
+  device: VfioDevice,
+  flags: number,
+  argsz: number,
+  payload: Uint8Array,
+  headerBytes: number = vfio_device_feature.sizeof,
+): number {
+  const header = vfio_device_feature.encode({ argsz, flags }).subarray(0, headerBytes);
+  using argument = UserArg.of(Buffer.concat([header, payload]));
+  const result = check(
+    sys.ioctl(device.fd.fd, VFIO_DEVICE_FEATURE, argument.address),
+    () => `VFIO_DEVICE_FEATURE(flags 0x${flags.toString(16)}, argsz ${argsz}) on ${device.name}`,
+  );
+  payload.set(argument.bytes.subarray(header.length));
+  return result;
+}
+
+/** Whether the device has a feature, with all the methods (GET, SET) in `methods`. */
+export function hasFeature(device: VfioDevice, feature: number, methods = 0): boolean {
+  try {
+    deviceFeature(device, VFIO_DEVICE_FEATURE_PROBE | methods | feature, new Uint8Array(0));
+    return true;
+  } catch (error) {
+    if (error instanceof Errno && (error.errno === 'ENOTTY' || error.errno === 'EINVAL')) return false;
+    throw error;
+  }
+}
+
+export interface DmaBufRequest {
+  region: number;
+  /** Slices of the region in bytes, page-aligned; the buffer is their sum, in this order. */
+  ranges: readonly { offset: number | bigint; length: number | bigint }[];
+  openFlags?: number;
+  /** Reserved; anything but 0 is EINVAL. */
+  flags?: number;
+  /** What the header claims, when not the number of ranges. */
+  nrRanges?: number;
+}
+
+/** The payload of feature 11: struct vfio_device_feature_dma_buf and its ranges. */
+export function encodeDmaBufRequest(request: DmaBufRequest): Buffer {
+  const { region, ranges, openFlags = O_RDWR | O_CLOEXEC, flags = 0, nrRanges = ranges.length } = request;
+  const header = vfio_device_feature_dma_buf.encode({
+    region_index: region,
+    open_flags: openFlags,
+    flags,
+    nr_ranges: nrRanges,
+  });
+  return Buffer.concat([header, ...ranges.map((range) => vfio_region_dma_range.encode(range))]);
+}
+
+/** Exports slices of a BAR as a dma-buf (Linux 6.19 and later). Errnos: reference "DMA_BUF" in docs/differences.md. */
+export function exportDmaBuf(device: VfioDevice, request: DmaBufRequest): OwnedFd {
+  const payload = encodeDmaBufRequest(request);
+  const fd = deviceFeature(device, VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF, payload);
+  return new OwnedFd(fd, `dma-buf of region ${request.region} of ${device.name}`);
+}
+
+const set = (device: VfioDevice, feature: number, payload: Uint8Array) =>
+  deviceFeature(device, VFIO_DEVICE_FEATURE_SET | feature, payload);
+
+/** Lets the device sleep until any access; its BARs stop answering and its buffers are revoked. */
+export function lowPowerEntry(device: VfioDevice): void {
+  set(device, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, new Uint8Array(0));
+}
+
+/** As lowPowerEntry; the eventfd is signalled when the device wakes by itself. The descriptor stays the caller's. */
+export function lowPowerEntryWithWakeup(device: VfioDevice, eventfd: number): void {
+  const payload = vfio_device_low_power_entry_with_wakeup.encode({ wakeup_eventfd: eventfd });
+  set(device, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, payload);
+}
+
+/** Wakes it; again does nothing. */
+export function lowPowerExit(device: VfioDevice): void {
+  set(device, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, new Uint8Array(0));
+}
+
+/** The secret that openers of this PF's VFs must know: 16 bytes. ENOTTY when the device is no PF with SR-IOV. */
+export function setVfToken(device: VfioDevice, token: Uint8Array): void {
+  if (token.length !== VF_TOKEN_SIZE) throw new Errno('EINVAL', `a VF token has ${VF_TOKEN_SIZE} bytes`);
+  set(device, VFIO_DEVICE_FEATURE_PCI_VF_TOKEN, token);
+}
