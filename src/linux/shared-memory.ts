@@ -19,7 +19,8 @@ export interface SharedMemory {
  * Memory of a file through pread(2) and pwrite(2): slower than a mapping (a system call for each access) but immune to
  * a peer that truncates its file, which would kill us with SIGBUS if we had mapped it.
  *
- * It does not promise single accesses: a concurrent writer may be seen half way, also within 4 aligned bytes.
+ * It does not promise single accesses: a concurrent writer may be seen half way, also within 4 aligned bytes. Nor that
+ * a write which races with the truncation leaves the file short: the check and the write are two calls.
  */
 export class FileMemory implements SharedMemory {
   readonly sizeBytes: number;

@@ -1,0 +1,146 @@
+import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { Errno } from '../abi/errno.ts';
+
+/** PCI devices as /sys/bus/pci shows them. */
+const SYS_PCI = '/sys/bus/pci';
+
+/** linux/ioport.h: the bits of a line of `resource` that say what it is. */
+const IORESOURCE_IO = 0x100;
+const IORESOURCE_MEM = 0x200;
+const IORESOURCE_PREFETCH = 0x2000;
+const IORESOURCE_MEM_64 = 0x100000;
+/** Lines 0 to 5 are the BARs, line 6 is the ROM, later ones are windows of bridges and BARs of VFs. */
+const NUM_BARS = 6;
+const ROM_LINE = 6;
+
+export interface SysfsBar {
+  index: number;
+  kind: 'io' | 'mem32' | 'mem64';
+  prefetchable: boolean;
+  sizeBytes: number;
+}
+
+export interface SysfsPciDevice {
+  /** "0000:00:02.0" */
+  bdf: string;
+  /** 256 or 4096 bytes; 64 when the reader may not see more (only root may). */
+  config: Uint8Array;
+  vendor: number;
+  device: number;
+  /** 24 bits: class, subclass, programming interface. */
+  classCode: number;
+  bars: SysfsBar[];
+  romSizeBytes: number;
+  /** null without an IOMMU. */
+  iommuGroup: number | null;
+  driver: string | null;
+}
+
+/** "1:2.3" and "0000:01:02.3" as "0000:01:02.3". EINVAL for anything else. */
+export function normalizeBdf(text: string): string {
+  const match = /^(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])$/i.exec(text);
+  if (match === null) throw new Errno('EINVAL', `${text} is no PCI address: write DOMAIN:BUS:DEVICE.FUNCTION in hex`);
+  const [, domain = '0', bus, device, fn] = match;
+  return `${domain.padStart(4, '0')}:${bus.padStart(2, '0')}:${device.padStart(2, '0')}.${fn}`.toLowerCase();
+}
+
+/** The addresses of all PCI devices; none on a machine without PCI. */
+export function listPciDevices(root = SYS_PCI): string[] {
+  const folder = join(root, 'devices');
+  return existsSync(folder) ? readdirSync(folder).sort() : [];
+}
+
+/** Reads a device. ENODEV when there is none at that address. */
+export function readPciDevice(address: string, root = SYS_PCI): SysfsPciDevice {
+  const bdf = normalizeBdf(address);
+  const folder = join(root, 'devices', bdf);
+  if (!existsSync(folder)) throw new Errno('ENODEV', `no PCI device ${bdf}; there are: ${known(root)}`);
+  const number = (file: string) => Number.parseInt(readFileSync(join(folder, file), 'utf8'), 16);
+  const lines = readFileSync(join(folder, 'resource'), 'utf8').trim().split('\n').map(parseResource);
+  const group = linkName(join(folder, 'iommu_group'));
+  return {
+    bdf,
+    config: readFileSync(join(folder, 'config')),
+    vendor: number('vendor'),
+    device: number('device'),
+    classCode: number('class'),
+    bars: lines.slice(0, NUM_BARS).flatMap((line, index) => {
+      const bar = toBar(index, line);
+      return bar === null ? [] : [bar];
+    }),
+    romSizeBytes: lines[ROM_LINE]?.sizeBytes ?? 0,
+    iommuGroup: group === null ? null : Number(group),
+    driver: linkName(join(folder, 'driver')),
+  };
+}
+
+/**
+ * Binds a device to vfio-pci and to nothing else, whatever its ids: driver_override, unbind, drivers_probe. Returns the
+ * driver that had it. ENODEV when the kernel did not bind it (vfio-pci not loaded, no IOMMU); EACCES without root.
+ */
+export function bindToVfioPci(address: string, root = SYS_PCI): string | null {
+  const bdf = normalizeBdf(address);
+  const folder = join(root, 'devices', bdf);
+  const before = linkName(join(folder, 'driver'));
+  if (before === 'vfio-pci') return before;
+  writeSysfs(join(folder, 'driver_override'), 'vfio-pci');
+  if (before !== null) writeSysfs(join(folder, 'driver', 'unbind'), bdf);
+  writeSysfs(join(root, 'drivers_probe'), bdf);
+  if (linkName(join(folder, 'driver')) !== 'vfio-pci') {
+    throw new Errno('ENODEV', `${bdf} did not bind to vfio-pci: is the module loaded, and is an IOMMU on?`);
+  }
+  return before;
+}
+
+/** Gives a device back to whatever driver the kernel finds for it. */
+export function unbindFromVfioPci(address: string, root = SYS_PCI): void {
+  const bdf = normalizeBdf(address);
+  const folder = join(root, 'devices', bdf);
+  writeSysfs(join(folder, 'driver_override'), '\n');
+  if (linkName(join(folder, 'driver')) === 'vfio-pci') writeSysfs(join(folder, 'driver', 'unbind'), bdf);
+  writeSysfs(join(root, 'drivers_probe'), bdf);
+}
+
+interface ResourceLine {
+  sizeBytes: number;
+  flags: number;
+}
+
+/** "0x00000000fe000000 0x00000000feffffff 0x0000000000040200": first, last, flags; all zero where nothing is. */
+function parseResource(line: string): ResourceLine {
+  const [start, end, flags] = line.split(/\s+/).map((word) => BigInt(word));
+  const sizeBytes = end === 0n && start === 0n ? 0 : Number(end - start + 1n);
+  return { sizeBytes, flags: Number(flags & 0xffff_ffffn) };
+}
+
+function toBar(index: number, { sizeBytes, flags }: ResourceLine): SysfsBar | null {
+  if (sizeBytes === 0 || (flags & (IORESOURCE_IO | IORESOURCE_MEM)) === 0) return null;
+  const memory = (flags & IORESOURCE_MEM_64) !== 0 ? 'mem64' : 'mem32';
+  const kind = (flags & IORESOURCE_IO) !== 0 ? 'io' : memory;
+  return { index, kind, prefetchable: (flags & IORESOURCE_PREFETCH) !== 0, sizeBytes };
+}
+
+function linkName(path: string): string | null {
+  try {
+    return basename(readlinkSync(path));
+  } catch (error) {
+    if ((error as { code?: string }).code === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+function writeSysfs(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (error) {
+    const number = (error as { errno?: number }).errno;
+    if (number === undefined) throw error;
+    throw Errno.fromCode(Math.abs(number), `write of ${JSON.stringify(text)} to ${path}`);
+  }
+}
+
+function known(root: string): string {
+  const all = listPciDevices(root);
+  return all.length === 0 ? 'none' : `${all.slice(0, 8).join(', ')}${all.length > 8 ? ', ...' : ''}`;
+}

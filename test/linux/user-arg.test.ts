@@ -1,0 +1,50 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ERRNO, type Errno } from '../../src/abi/errno.ts';
+import { createEventfd } from '../../src/linux/eventfd.ts';
+import { sys } from '../../src/linux/ffi.ts';
+import { createMemfd } from '../../src/linux/memfd.ts';
+import { openFilesLimit, setAffinity, setOpenFilesLimit } from '../../src/linux/process.ts';
+import { UserArg } from '../../src/linux/user-arg.ts';
+
+test('the kernel reads up to the last byte of an argument and gets EFAULT for one more', () => {
+  const memfd = createMemfd('sink', 65536);
+  for (const length of [0, 1, 8, 24, 4096, 5000]) {
+    const arg = UserArg.of(Buffer.alloc(length, 0x5a));
+    assert.equal(arg.bytes.length, length);
+    if (length > 0) assert.equal(sys.write(memfd.fd, arg.address, length), length);
+    // write(2) moves what it can before the fault; an access that starts at the end has nothing to move.
+    assert.equal(sys.write(memfd.fd, arg.address + length, 1), -ERRNO.EFAULT);
+    const { bytes } = arg;
+    arg.close();
+    arg.close();
+    assert.equal(bytes.length, 0);
+  }
+  assert.throws(
+    () => new UserArg(-1),
+    (e: Errno) => e.errno === 'EINVAL',
+  );
+  memfd.close();
+});
+
+test('the limit on descriptors can be met and restored', () => {
+  const { soft, hard } = openFilesLimit();
+  assert.ok(soft > 0 && hard >= soft);
+  const before = setOpenFilesLimit(3);
+  assert.equal(before, soft);
+  assert.throws(
+    () => createEventfd(),
+    (e: Errno) => e.errno === 'EMFILE',
+  );
+  setOpenFilesLimit(before);
+  assert.equal(openFilesLimit().soft, soft);
+});
+
+test('affinity takes CPU 0 and refuses a CPU that cannot be', () => {
+  assert.throws(
+    () => setAffinity([1000]),
+    (e: Errno) => e.errno === 'EINVAL',
+  );
+  setAffinity([0]);
+  setAffinity([...Array(64).keys()]);
+});
