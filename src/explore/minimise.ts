@@ -35,7 +35,10 @@ function shortest(program: Program, bug: Bug, bound: number, end: number): { bug
   for (;;) {
     const more = search.advance(100);
     if (search.bug !== null) {
-      if (search.bug.invariant === bug.invariant && (best === null || search.bug.schedule.length < best.schedule.length)) {
+      if (
+        search.bug.invariant === bug.invariant &&
+        (best === null || search.bug.schedule.length < best.schedule.length)
+      ) {
         best = search.bug;
       }
       if (best === null || best.schedule.length <= 1) return { bug: best, complete: false };

@@ -26,7 +26,7 @@ function shapeOf(seed: number): Shape {
   for (let i = 0; i < 5; i++) random.below(2);
   const count = 2 + random.below(2);
   const tasks = Array.from({ length: count }, () =>
-    Array.from({ length: 1 + random.below(count === 2 ? 4 : 3) }, () => ({
+    Array.from({ length: 1 + random.below(count === 2 ? 3 : 2) }, () => ({
       kind: random.below(KINDS),
       object: random.below(2),
       value: 1 + random.below(2),
@@ -60,6 +60,8 @@ export function randomProgram(seed: number): RandomProgram {
 class Bench {
   private readonly shape: Shape;
   private readonly cells = [new Cell('x', 0), new Cell('y', 0)];
+  /** Touched under the mutex of the same number only. */
+  private readonly guarded = [0, 0];
   private readonly mutexes = [new Mutex({ name: 'm0' }), new Mutex({ name: 'm1' })];
   private readonly rw = new RwSemaphore({ name: 'rw' });
   private readonly completion = new Completion('done');
@@ -108,9 +110,9 @@ class Bench {
     else if (kind === 4) yield* cell.update((v) => v + value);
     else if (kind <= 6) {
       yield* mutex.lock();
-      note(cell.value);
+      note(this.guarded[object]);
       if (value === 2) yield* this.cells[1 - object].store(index + 3);
-      cell.value += kind - 5;
+      this.guarded[object] += kind - 4;
       yield* mutex.unlock();
     } else if (kind === 7) {
       if (yield* mutex.tryLock()) {
@@ -129,7 +131,6 @@ class Bench {
     } else if (kind === 10) {
       if (value === 2) yield* this.completion.wait();
       else yield* this.completion.complete();
-      note(cell.value);
     } else yield* this.tryBoth(cell, mutex, note);
   }
 

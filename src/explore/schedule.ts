@@ -1,7 +1,7 @@
 /** One schedule, run again: for replay files, minimising, and everything that is drawn. */
 import { createHash } from 'node:crypto';
-import { OP_KIND_NAMES, OpKind, runtime } from '../task/op.ts';
 import { Lock } from '../task/lock.ts';
+import { OP_KIND_NAMES, OpKind, runtime } from '../task/op.ts';
 import { checkEnd } from './oracles.ts';
 import type { Program } from './program.ts';
 import { Trace } from './trace.ts';

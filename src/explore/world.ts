@@ -110,7 +110,7 @@ export class World implements Stage, TaskHost {
 
   isReady(task: number): boolean {
     const op = this.pending[task];
-    return op !== null && op !== undefined && op.ready(this.handles[task]);
+    return op?.ready(this.handles[task]) ?? false;
   }
 
   /** Takes the pending step of a ready task, and runs it to its next one. */

@@ -7,7 +7,7 @@ class Get extends Op<number> {
   }
 }
 
-class Set extends Op<void> {
+class Put extends Op<void> {
   private readonly value: number;
 
   constructor(object: Var, value: number) {
@@ -79,7 +79,7 @@ export class Var extends Shared {
   }
 
   set(value: number): Op<void> {
-    return new Set(this, value);
+    return new Put(this, value);
   }
 
   /** Adds in one step and returns the sum. */
