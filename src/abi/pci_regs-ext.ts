@@ -61,7 +61,7 @@ export const PCI_EXT_CAP_ATS_SIZEOF = 8;
 
 // Resizable BAR
 export const PCI_REBAR_CAP = 4;
-export const PCI_REBAR_CAP_SIZES = 0x00fffff0;
+export const PCI_REBAR_CAP_SIZES = 0xfffffff0; // 28 bits in the newest headers, 20 in older ones
 export const PCI_REBAR_CTRL = 8;
 export const PCI_REBAR_CTRL_BAR_IDX = 0x00000007;
 export const PCI_REBAR_CTRL_NBAR_MASK = 0x000000e0;

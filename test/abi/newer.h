@@ -35,6 +35,8 @@ struct vfio_device_feature_bus_master { __u32 op; };
 struct vfio_region_dma_range { __u64 offset, length; };
 struct vfio_device_feature_dma_buf { __u32 region_index, open_flags, flags, nr_ranges; struct vfio_region_dma_range r[]; };
 #define PCI_HEADER_TYPE_MFD 0x80
+#define PCI_CAP_EXP_ENDPOINT_SIZEOF_V2 0x34
+#define PCI_REBAR_CAP_SIZES 0xfffffff0
 #define MFD_NOEXEC_SEAL 8
 
 enum { IOMMUFD_CMD_BASE = 0x80, IOMMUFD_CMD_DESTROY = 0x80, IOMMUFD_CMD_IOAS_ALLOC, IOMMUFD_CMD_IOAS_ALLOW_IOVAS,
