@@ -48,13 +48,17 @@ export function deviceFeatureRaw(
   headerBytes: number = vfio_device_feature.sizeof,
 ): number {
   const header = vfio_device_feature.encode({ argsz, flags }).subarray(0, headerBytes);
-  using argument = UserArg.of(Buffer.concat([header, payload]));
-  const result = check(
-    sys.ioctl(device.fd.fd, VFIO_DEVICE_FEATURE, argument.address),
-    () => `VFIO_DEVICE_FEATURE(flags 0x${flags.toString(16)}, argsz ${argsz}) on ${device.name}`,
-  );
-  payload.set(argument.bytes.subarray(header.length));
-  return result;
+  const argument = UserArg.of(Buffer.concat([header, payload]));
+  try {
+    const result = check(
+      sys.ioctl(device.fd.fd, VFIO_DEVICE_FEATURE, argument.address),
+      () => `VFIO_DEVICE_FEATURE(flags 0x${flags.toString(16)}, argsz ${argsz}) on ${device.name}`,
+    );
+    payload.set(argument.bytes.subarray(header.length));
+    return result;
+  } finally {
+    argument.close();
+  }
 }
 
 /** Whether the device has a feature, with all the methods (GET, SET) in `methods`. */
