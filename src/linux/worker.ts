@@ -1,0 +1,16 @@
+import { Worker, type WorkerOptions } from 'node:worker_threads';
+
+/**
+ * Starts a TypeScript module in a thread of its own, where it may block in system calls. Node 20 does not give a worker
+ * the loader that takes the types away, so the thread registers it before it imports the module.
+ *
+ * The main thread must stay free until the worker has said that it runs (a first postMessage): a worker loads its
+ * modules with the main thread's help, and waiting for it in a blocking call waits for ever.
+ */
+export function startWorker(module: URL, options: Omit<WorkerOptions, 'eval'> = {}): Worker {
+  const source = `import('tsx/esm/api').then(({ register }) => {
+    register();
+    return import(${JSON.stringify(module.href)});
+  });`;
+  return new Worker(source, { ...options, eval: true });
+}
