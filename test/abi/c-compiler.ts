@@ -18,7 +18,8 @@ export function askCompiler(
     for (let round = 0; ; round++) {
       const first = prologue.split('\n').length + 3;
       const lines = open.map((e) => `  printf("%lld\\n", (long long)(${e}));`);
-      const source = `${prologue}\n#include <stdio.h>\n#include <stddef.h>\nint main(void) {\n${lines.join('\n')}\n  return 0;\n}\n`;
+      const head = `${prologue}\n#include <stdio.h>\n#include <stddef.h>\nint main(void) {`;
+      const source = `${head}\n${lines.join('\n')}\n  return 0;\n}\n`;
       writeFileSync(join(folder, 'probe.c'), source);
       const bad = compile(folder, flags);
       if (bad === undefined) break;

@@ -4,7 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Errno } from '../../src/abi/errno.ts';
-import { bindToVfioPci, listPciDevices, normalizeBdf, readPciDevice } from '../../src/linux/sysfs.ts';
+import {
+  bindToVfioPci,
+  listPciDevices,
+  normalizeBdf,
+  readPciDevice,
+  unbindFromVfioPci,
+} from '../../src/linux/sysfs.ts';
 
 const BDF = '0000:01:00.0';
 
@@ -91,4 +97,13 @@ test('the PCI devices of this machine, where it has any, can all be read', () =>
     assert.ok([64, 256, 4096].includes(device.config.length), `${bdf}: config of ${device.config.length} bytes`);
     assert.equal(Buffer.from(device.config).readUInt16LE(0), device.vendor);
   }
+});
+
+test('giving a device back clears the override, lets vfio-pci go and probes', () => {
+  withSysfs((root, folder) => {
+    unbindFromVfioPci(BDF, root);
+    assert.equal(readFileSync(join(folder, 'driver_override'), 'utf8'), '\n');
+    assert.equal(readFileSync(join(root, 'drivers_probe'), 'utf8'), BDF);
+    assert.throws(() => readFileSync(join(root, 'drivers', 'igb', 'unbind')), /ENOENT/);
+  });
 });

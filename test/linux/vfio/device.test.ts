@@ -16,7 +16,15 @@ import { createMemfd } from '../../../src/linux/memfd.ts';
 import { infoCapabilities } from '../../../src/linux/vfio/caps.ts';
 import { openThroughGroup, Type1Container, VfioGroup } from '../../../src/linux/vfio/container.ts';
 import { VfioDevice } from '../../../src/linux/vfio/device.ts';
-import { deviceFeature, encodeDmaBufRequest, exportDmaBuf, hasFeature } from '../../../src/linux/vfio/feature.ts';
+import {
+  deviceFeature,
+  deviceFeatureRaw,
+  encodeDmaBufRequest,
+  exportDmaBuf,
+  hasFeature,
+  lowPowerEntryWithWakeup,
+  setVfToken,
+} from '../../../src/linux/vfio/feature.ts';
 import { hotReset, hotResetInfo } from '../../../src/linux/vfio/hot-reset.ts';
 import { leavesNoFds } from '../open-fds.ts';
 
@@ -255,5 +263,22 @@ test('without /dev/vfio the first step that fails is named and nothing stays ope
       () => openThroughGroup('0000:00:00.0', 999999),
       (e: Errno) => e instanceof Errno && /\/dev\/vfio/.test(e.message),
     );
+  });
+});
+
+test('the wakeup eventfd and the VF token are set as their payloads', () => {
+  const seen: string[] = [];
+  const record = ({ bytes }: Pinned) => seen.push(bytes.toString('hex')) * 0;
+  withDevice({ [featureAbi.VFIO_DEVICE_FEATURE]: record }, (device) => {
+    lowPowerEntryWithWakeup(device, 9);
+    setVfToken(device, Buffer.alloc(16, 0xab));
+    assert.deepEqual(seen, ['10000000040002000900000000000000', `1800000000000200${'ab'.repeat(16)}`]);
+    assert.throws(() => setVfToken(device, Buffer.alloc(15)), /EINVAL: a VF token has 16 bytes/);
+  });
+});
+
+test('a raw feature call goes to the kernel itself, which knows no such ioctl on a memfd', () => {
+  withDevice({}, (device) => {
+    assert.throws(() => deviceFeatureRaw(device, 0x1000b, 24, new Uint8Array(16)), /ENOTTY: .*flags 0x1000b, argsz 24/);
   });
 });
