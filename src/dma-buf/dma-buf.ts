@@ -1,0 +1,227 @@
+/**
+ * The dma-buf core (drivers/dma-buf/dma-buf.c): an exporter's buffer, the importers attached to it, and the rules
+ * between them. What the memory is, and whether it may be used now, the exporter decides in its ops.
+ *
+ * Locks: `resv.lock` guards the attachments and the fences. Exporters may take it inside their own locks, never the other
+ * way round (docs/architecture.md, "Lock order").
+ */
+import { Errno } from '../abi/errno.ts';
+import type { PciFunction } from '../pci/function.ts';
+import { DONE, InvariantError, Lifetime, type Task } from '../task/op.ts';
+import { File } from './file.ts';
+import { DMA_RESV_USAGE_KERNEL, DmaResv } from './resv.ts';
+import type { SgTable } from './scatterlist.ts';
+
+/** enum dma_data_direction. */
+export const DMA_BIDIRECTIONAL = 0;
+export const DMA_TO_DEVICE = 1;
+export const DMA_FROM_DEVICE = 2;
+export type DmaDirection = 0 | 1 | 2;
+
+/** What an exporter does (struct dma_buf_ops). All may throw Errno but `detach`, `unmap` and `release`. */
+export interface DmaBufOps {
+  /** Called by `attach` without the reservation, before the attachment is listed. */
+  attach?(attachment: DmaBufAttachment): Task<void>;
+  /** Called by `detach` without the reservation, after the attachment was unlisted. */
+  detach?(attachment: DmaBufAttachment): Task<void>;
+  /** Called with the reservation held. Exporters without it allow every pin and promise nothing by it. */
+  pin?(attachment: DmaBufAttachment): Task<void>;
+  unpin?(attachment: DmaBufAttachment): Task<void>;
+  /** Called with the reservation held. */
+  map(attachment: DmaBufAttachment, direction: DmaDirection): Task<SgTable>;
+  /** Called with the reservation held. */
+  unmap(attachment: DmaBufAttachment, table: SgTable, direction: DmaDirection): Task<void>;
+  /** Called once, after the last reference is gone, without any lock. */
+  release(dmabuf: DmaBuf): Task<void>;
+}
+
+/** What a dynamic importer offers (struct dma_buf_attach_ops). */
+export interface DmaBufAttachOps {
+  /** The importer can reach the memory of a peer without struct pages. */
+  readonly allowPeer2Peer: boolean;
+  /**
+   * Called by the exporter with the reservation held. The importer stops using its mappings once the fences that are on
+   * the reservation have signalled, and unmaps within bounded time: right here, or later after taking the reservation.
+   */
+  invalidateMappings?(attachment: DmaBufAttachment): Task<void>;
+}
+
+/** One importer's hold on one buffer (struct dma_buf_attachment). */
+export class DmaBufAttachment {
+  readonly dmabuf: DmaBuf;
+  /** Whose DMA the mappings are for; null for an importer that takes addresses for others (an IOAS). */
+  readonly dev: PciFunction | null;
+  /** Null for a static importer, which cannot be told to let go. */
+  readonly importerOps: DmaBufAttachOps | null;
+  /** Starts as what the importer asks for; the exporter may clear it in its attach op. */
+  peer2peer: boolean;
+  /** The exporter's own (attach->priv). */
+  priv: unknown = null;
+  /** Live mappings; guarded by the reservation. */
+  readonly mappings = new Set<SgTable>();
+  readonly lifetime = new Lifetime('dma_buf_attachment');
+
+  constructor(dmabuf: DmaBuf, dev: PciFunction | null, importerOps: DmaBufAttachOps | null) {
+    this.dmabuf = dmabuf;
+    this.dev = dev;
+    this.importerOps = importerOps;
+    this.peer2peer = importerOps?.allowPeer2Peer ?? false;
+  }
+
+  get importerName(): string {
+    return this.dev?.name ?? 'the address space';
+  }
+
+  /** dma_buf_attachment_is_dynamic. */
+  get isDynamic(): boolean {
+    return this.importerOps !== null;
+  }
+}
+
+export interface DmaBufExportInfo<Priv> {
+  expName: string;
+  ops: DmaBufOps;
+  /** Bytes, more than zero. */
+  sizeBytes: number;
+  /** Access mode and O_NONBLOCK of the file. */
+  flags: number;
+  priv: Priv;
+}
+
+/** A buffer and the file that stands for it (struct dma_buf). */
+export class DmaBuf<Priv = unknown> extends File {
+  readonly expName: string;
+  readonly sizeBytes: number;
+  readonly flags: number;
+  readonly ops: DmaBufOps;
+  readonly priv: Priv;
+  readonly resv = new DmaResv();
+  /** Guarded by the reservation. */
+  readonly attachments: DmaBufAttachment[] = [];
+  name: string | null = null;
+
+  /** dma_buf_export: the caller owns the one reference. EINVAL for a size that is not positive. */
+  constructor(info: DmaBufExportInfo<Priv>) {
+    if (info.sizeBytes <= 0) throw new Errno('EINVAL', `a dma-buf of ${info.sizeBytes} bytes cannot be exported`);
+    super('dma_buf');
+    this.expName = info.expName;
+    this.sizeBytes = info.sizeBytes;
+    this.flags = info.flags;
+    this.ops = info.ops;
+    this.priv = info.priv;
+  }
+
+  /**
+   * dma_buf_attach, dma_buf_dynamic_attach: `importerOps` null makes a static importer. The caller holds a reference to
+   * the buffer until it has detached, and not the reservation. Throws what the exporter's attach op throws.
+   */
+  *attach(dev: PciFunction | null, importerOps: DmaBufAttachOps | null): Task<DmaBufAttachment> {
+    const attachment = new DmaBufAttachment(this as DmaBuf, dev, importerOps);
+    try {
+      if (this.ops.attach !== undefined) yield* this.ops.attach(attachment);
+    } catch (error) {
+      attachment.lifetime.end();
+      throw error;
+    }
+    yield* this.resv.lock.lock();
+    this.attachments.push(attachment);
+    yield* this.resv.lock.unlock();
+    return attachment;
+  }
+
+  /** dma_buf_detach. The importer has unmapped everything. */
+  *detach(attachment: DmaBufAttachment): Task {
+    attachment.lifetime.check('detach');
+    yield* this.resv.lock.lock();
+    const index = this.attachments.indexOf(attachment);
+    if (index >= 0) this.attachments.splice(index, 1);
+    const leaked = attachment.mappings.size;
+    yield* this.resv.lock.unlock();
+    if (this.ops.detach !== undefined) yield* this.ops.detach(attachment);
+    attachment.lifetime.end();
+    if (leaked > 0) throw new InvariantError('I3', `an attachment was detached with ${leaked} mappings`);
+  }
+
+  /**
+   * dma_buf_map_attachment: the reservation is held. ENODEV while the exporter cannot lend. Unpinned mappings are good
+   * until the importer is told to invalidate.
+   */
+  *map(attachment: DmaBufAttachment, direction: DmaDirection): Task<SgTable> {
+    this.resv.lock.assertHeld();
+    attachment.lifetime.check('map');
+    const pins = this.ops.pin !== undefined && !attachment.isDynamic;
+    if (pins) yield* this.ops.pin!(attachment);
+    try {
+      const table = yield* this.ops.map(attachment, direction);
+      if (!attachment.isDynamic) yield* this.resv.wait(DMA_RESV_USAGE_KERNEL);
+      attachment.mappings.add(table);
+      return table;
+    } catch (error) {
+      if (pins && this.ops.unpin !== undefined) yield* this.ops.unpin(attachment);
+      throw error;
+    }
+  }
+
+  /** dma_buf_unmap_attachment: the reservation is held. */
+  *unmap(attachment: DmaBufAttachment, table: SgTable, direction: DmaDirection): Task {
+    this.resv.lock.assertHeld();
+    attachment.lifetime.check('unmap');
+    if (!attachment.mappings.delete(table)) throw new InvariantError('I3', 'a table is unmapped that is not mapped');
+    yield* this.ops.unmap(attachment, table, direction);
+    if (this.ops.unpin !== undefined && !attachment.isDynamic) yield* this.ops.unpin(attachment);
+  }
+
+  /** dma_buf_map_attachment_unlocked. */
+  *mapUnlocked(attachment: DmaBufAttachment, direction: DmaDirection): Task<SgTable> {
+    yield* this.resv.lock.lock();
+    try {
+      return yield* this.map(attachment, direction);
+    } finally {
+      yield* this.resv.lock.unlock();
+    }
+  }
+
+  /** dma_buf_unmap_attachment_unlocked. */
+  *unmapUnlocked(attachment: DmaBufAttachment, table: SgTable, direction: DmaDirection): Task {
+    yield* this.resv.lock.lock();
+    try {
+      yield* this.unmap(attachment, table, direction);
+    } finally {
+      yield* this.resv.lock.unlock();
+    }
+  }
+
+  /** dma_buf_pin: the reservation is held; only dynamic importers call it, static ones are pinned by `map`. */
+  *pin(attachment: DmaBufAttachment): Task {
+    this.resv.lock.assertHeld();
+    if (this.ops.pin !== undefined) yield* this.ops.pin(attachment);
+  }
+
+  /** dma_buf_unpin: the reservation is held. */
+  *unpin(attachment: DmaBufAttachment): Task {
+    this.resv.lock.assertHeld();
+    if (this.ops.unpin !== undefined) yield* this.ops.unpin(attachment);
+  }
+
+  /** dma_buf_invalidate_mappings: tells every dynamic importer; the reservation is held. */
+  invalidateMappings(): Task {
+    this.resv.lock.assertHeld();
+    return this.attachments.length === 0 ? DONE : this.invalidateEach();
+  }
+
+  private *invalidateEach(): Task {
+    // An importer may unmap in the callback, never detach: that needs the reservation, which is held here.
+    for (const attachment of this.attachments) {
+      const invalidate = attachment.importerOps?.invalidateMappings;
+      if (invalidate !== undefined) yield* invalidate.call(attachment.importerOps, attachment);
+    }
+  }
+
+  /** dma_buf_release. */
+  protected override *release(): Task {
+    yield* this.ops.release(this as DmaBuf);
+    if (this.attachments.length > 0) {
+      throw new InvariantError('I3', `a dma-buf was released with ${this.attachments.length} attachments`);
+    }
+  }
+}

@@ -1,0 +1,48 @@
+/** dma_fence: a promise of the hardware that it will be done with a buffer (drivers/dma-buf/dma-fence.c). */
+import type { ErrnoName } from '../abi/errno.ts';
+import { Completion } from '../task/cell.ts';
+import type { Task } from '../task/op.ts';
+
+let nextContext = 1;
+
+/** A timeline of fences that signal in order. */
+export function allocateFenceContext(): number {
+  return nextContext++;
+}
+
+export class DmaFence {
+  readonly context: number;
+  readonly seqno: number;
+  readonly label: string;
+  /** Set before `signal`, when the work that the fence stands for failed. */
+  error: ErrnoName | null = null;
+  private readonly completion: Completion;
+
+  constructor(label = 'fence', context = allocateFenceContext(), seqno = 1) {
+    this.label = label;
+    this.context = context;
+    this.seqno = seqno;
+    this.completion = new Completion(label);
+  }
+
+  /** dma_fence_get_stub: a fence that has always been signalled. */
+  static stub(): DmaFence {
+    const fence = new DmaFence('stub', 0, 0);
+    fence.completion.isDone = true;
+    return fence;
+  }
+
+  get isSignaled(): boolean {
+    return this.completion.isDone;
+  }
+
+  /** dma_fence_signal. Signalling twice does nothing; a fence that nobody signals holds up every revoke (I7). */
+  signal(): Task<void> {
+    return this.completion.complete();
+  }
+
+  /** dma_fence_wait, uninterruptible and without a timeout. Ended by `signal`. */
+  wait(): Task<void> {
+    return this.completion.wait();
+  }
+}

@@ -1,0 +1,96 @@
+/** What the file of a dma-buf answers to system calls (linux/dma-buf.h; dma_buf_fops). */
+import { Errno } from '../abi/errno.ts';
+import type { Task } from '../task/op.ts';
+import type { DmaBuf } from './dma-buf.ts';
+import { DmaFence } from './fence.ts';
+import { DMA_RESV_USAGE_READ, DMA_RESV_USAGE_WRITE, resvUsageRw } from './resv.ts';
+import { SyncFile } from './sync-file.ts';
+
+export const DMA_BUF_SYNC_READ = 1 << 0;
+export const DMA_BUF_SYNC_WRITE = 1 << 1;
+export const DMA_BUF_SYNC_RW = DMA_BUF_SYNC_READ | DMA_BUF_SYNC_WRITE;
+export const DMA_BUF_SYNC_END = 1 << 2;
+/** Bytes with the terminating NUL. */
+export const DMA_BUF_NAME_LEN = 32;
+
+const SEEK_SET = 0;
+const SEEK_END = 2;
+
+/** lseek(2): only the two ways to ask for the size and to go back. Everything else is EINVAL. */
+export function dmaBufLseek(dmabuf: DmaBuf, offset: number, whence: number): number {
+  const base = whence === SEEK_END ? dmabuf.sizeBytes : whence === SEEK_SET ? 0 : null;
+  if (base === null || offset !== 0) {
+    throw new Errno('EINVAL', `lseek(${offset}, ${whence}): a dma-buf knows SEEK_SET 0 and SEEK_END 0 only`);
+  }
+  return base;
+}
+
+/** mmap(2): EINVAL. Memory that can be revoked is mapped through the vfio device alone, which can take it back. */
+export function dmaBufMmap(_dmabuf: DmaBuf): never {
+  throw new Errno('EINVAL', 'a dma-buf of a vfio device cannot be mapped; map the region of the device');
+}
+
+/** DMA_BUF_IOCTL_SYNC: START waits for those who write (to read) or use the buffer (to write); END changes nothing. */
+export function* dmaBufSync(dmabuf: DmaBuf, flags: number): Task {
+  if ((flags & ~(DMA_BUF_SYNC_RW | DMA_BUF_SYNC_END)) !== 0 || (flags & DMA_BUF_SYNC_RW) === 0) {
+    throw new Errno('EINVAL', `DMA_BUF_IOCTL_SYNC flags 0x${(flags >>> 0).toString(16)}`);
+  }
+  if ((flags & DMA_BUF_SYNC_END) !== 0) return;
+  yield* dmabuf.resv.wait(resvUsageRw((flags & DMA_BUF_SYNC_WRITE) !== 0));
+}
+
+/** DMA_BUF_SET_NAME: at most 31 bytes of UTF-8. */
+export function dmaBufSetName(dmabuf: DmaBuf, name: string): void {
+  const length = Buffer.byteLength(name);
+  if (length >= DMA_BUF_NAME_LEN) {
+    throw new Errno('EINVAL', `a dma-buf's name has at most ${DMA_BUF_NAME_LEN - 1} bytes, this one has ${length}`);
+  }
+  dmabuf.name = name;
+}
+
+function checkSyncFileFlags(ioctl: string, flags: number): void {
+  if ((flags & ~DMA_BUF_SYNC_RW) !== 0 || flags === 0) {
+    throw new Errno('EINVAL', `${ioctl} flags 0x${(flags >>> 0).toString(16)}`);
+  }
+}
+
+/** DMA_BUF_IOCTL_EXPORT_SYNC_FILE: the fences that one who reads (or writes) would wait for, or a signalled one. */
+export function* dmaBufExportSyncFile(dmabuf: DmaBuf, flags: number): Task<SyncFile> {
+  checkSyncFileFlags('DMA_BUF_IOCTL_EXPORT_SYNC_FILE', flags);
+  const lock = dmabuf.resv.lock;
+  yield* lock.lock();
+  const fences = dmabuf.resv.fences(resvUsageRw((flags & DMA_BUF_SYNC_WRITE) !== 0));
+  yield* lock.unlock();
+  const pending = fences.filter((fence) => !fence.isSignaled);
+  return new SyncFile(pending.length > 0 ? pending : [DmaFence.stub()]);
+}
+
+/** DMA_BUF_IOCTL_IMPORT_SYNC_FILE: later users of the buffer wait for these fences too. */
+export function* dmaBufImportSyncFile(dmabuf: DmaBuf, flags: number, syncFile: unknown): Task {
+  checkSyncFileFlags('DMA_BUF_IOCTL_IMPORT_SYNC_FILE', flags);
+  if (!(syncFile instanceof SyncFile)) throw new Errno('EINVAL', 'the descriptor is not that of a sync file');
+  const usage = (flags & DMA_BUF_SYNC_WRITE) !== 0 ? DMA_RESV_USAGE_WRITE : DMA_RESV_USAGE_READ;
+  const lock = dmabuf.resv.lock;
+  yield* lock.lock();
+  for (const fence of syncFile.fences) dmabuf.resv.addFence(fence, usage);
+  yield* lock.unlock();
+}
+
+/** poll(2): readable when no writer is left, writable when nobody is. */
+export function dmaBufPoll(dmabuf: DmaBuf): { readable: boolean; writable: boolean } {
+  return {
+    readable: dmabuf.resv.testSignaled(DMA_RESV_USAGE_WRITE),
+    writable: dmabuf.resv.testSignaled(DMA_RESV_USAGE_READ),
+  };
+}
+
+/** The lines of /proc/self/fdinfo that are the buffer's own. `count` is the references but the one that asks. */
+export function dmaBufFdinfo(dmabuf: DmaBuf): Record<string, string> {
+  const info: Record<string, string> = {
+    size: String(dmabuf.sizeBytes),
+    count: String(dmabuf.count.value),
+    exp_name: dmabuf.expName,
+  };
+  if (dmabuf.name !== null) info.name = dmabuf.name;
+  return info;
+}

@@ -1,0 +1,59 @@
+/** dma_resv: the lock of a buffer and the fences of those who use it (drivers/dma-buf/dma-resv.c). */
+import { type LockClass, Mutex } from '../task/lock.ts';
+import { DONE, type Task } from '../task/op.ts';
+import type { DmaFence } from './fence.ts';
+
+/** enum dma_resv_usage. A query for one usage includes all those before it. */
+export const DMA_RESV_USAGE_KERNEL = 0;
+export const DMA_RESV_USAGE_WRITE = 1;
+export const DMA_RESV_USAGE_READ = 2;
+export const DMA_RESV_USAGE_BOOKKEEP = 3;
+export type DmaResvUsage = 0 | 1 | 2 | 3;
+
+/** dma_resv_usage_rw: what one who reads, or writes, has to wait for. */
+export function resvUsageRw(write: boolean): DmaResvUsage {
+  return write ? DMA_RESV_USAGE_READ : DMA_RESV_USAGE_WRITE;
+}
+
+export const RESV_LOCK_CLASS: LockClass = { name: 'dma_resv' };
+
+interface ResvEntry {
+  fence: DmaFence;
+  usage: DmaResvUsage;
+}
+
+export class DmaResv {
+  /** Guards the fences, the buffer's attachments, and what the exporter says that it guards. */
+  readonly lock = new Mutex(RESV_LOCK_CLASS);
+  private entries: ResvEntry[] | null = null;
+
+  /** dma_resv_add_fence; the lock must be held. A later fence of the same context replaces the earlier one. */
+  addFence(fence: DmaFence, usage: DmaResvUsage): void {
+    this.lock.assertHeld();
+    const entries = (this.entries ?? []).filter(
+      (entry) => !entry.fence.isSignaled && !(entry.fence.context === fence.context && entry.usage >= usage),
+    );
+    entries.push({ fence, usage });
+    this.entries = entries;
+  }
+
+  /** The fences of `usage` and of those before it. */
+  fences(usage: DmaResvUsage): DmaFence[] {
+    if (this.entries === null) return [];
+    return this.entries.filter((entry) => entry.usage <= usage).map((entry) => entry.fence);
+  }
+
+  /** dma_resv_test_signaled. */
+  testSignaled(usage: DmaResvUsage): boolean {
+    return this.entries === null || this.fences(usage).every((fence) => fence.isSignaled);
+  }
+
+  /** dma_resv_wait_timeout with MAX_SCHEDULE_TIMEOUT: ended by those who signal the fences. */
+  wait(usage: DmaResvUsage): Task {
+    return this.entries === null ? DONE : waitForFences(this.fences(usage));
+  }
+}
+
+function* waitForFences(fences: readonly DmaFence[]): Task {
+  for (const fence of fences) yield* fence.wait();
+}

@@ -1,0 +1,124 @@
+/**
+ * Scatterlists of peer-to-peer memory: DMA addresses and lengths, and never a struct page (drivers/dma-buf/dma-buf-mapping.c).
+ */
+import { Errno } from '../abi/errno.ts';
+import { type DmaAddressSpace, type DmaTarget, IOMMU_READ, IOMMU_WRITE } from '../pci/dma.ts';
+import type { PciFunction } from '../pci/function.ts';
+import { mapType } from '../pci/p2pdma.ts';
+import { Lifetime } from '../task/op.ts';
+
+/** A piece of an exporter's memory by host address (struct phys_vec). */
+export interface PhysVec {
+  address: number;
+  sizeBytes: number;
+}
+
+/** What the importer's engine is programmed with: sg_dma_address and sg_dma_len. */
+export interface SgSegment {
+  address: number;
+  sizeBytes: number;
+}
+
+/** The longest segment: UINT_MAX rounded down to a page, since a segment's length has 32 bits. */
+export const MAX_SEGMENT_BYTES = 0xfffff000;
+const MAX_SEGMENTS = 0xffffffff;
+
+/** Addresses of one mapping, good until it is unmapped (struct sg_table, the DMA side only). */
+export class SgTable {
+  readonly segments: readonly SgSegment[];
+  readonly lifetime = new Lifetime('sg_table');
+  /** What unmapping gives back: the IOVAs that stand for the memory. Empty where peers use bus addresses. */
+  readonly iovas: readonly { domain: DmaAddressSpace; iova: number; sizeBytes: number }[];
+
+  constructor(
+    segments: readonly SgSegment[],
+    iovas: readonly { domain: DmaAddressSpace; iova: number; sizeBytes: number }[],
+  ) {
+    this.segments = segments;
+    this.iovas = iovas;
+  }
+
+  get sizeBytes(): number {
+    return this.segments.reduce((sum, segment) => sum + segment.sizeBytes, 0);
+  }
+}
+
+/** Cuts runs of addresses into segments. EINVAL where their number would not fit into 32 bits. */
+export function cutSegments(runs: readonly PhysVec[]): SgSegment[] {
+  const count = runs.reduce((sum, run) => sum + Math.ceil(run.sizeBytes / MAX_SEGMENT_BYTES), 0);
+  if (count > MAX_SEGMENTS) throw new Errno('EINVAL', `the mapping would need ${count} segments`);
+  const segments: SgSegment[] = [];
+  for (const run of runs) {
+    for (let at = 0; at < run.sizeBytes; at += MAX_SEGMENT_BYTES) {
+      const sizeBytes = Math.min(MAX_SEGMENT_BYTES, run.sizeBytes - at);
+      segments.push({ address: run.address + at, sizeBytes });
+    }
+  }
+  return segments;
+}
+
+/**
+ * dma_buf_phys_vec_to_sgt: makes the ranges of `exporter` reachable for the DMA of `importer`. Below one bridge that does
+ * not redirect, by bus address, past the IOMMU; else through the host bridge, by one IOVA for all ranges where the
+ * importer's domain translates, or by each range's own address. EINVAL where the two cannot reach each other.
+ */
+export function mapPhysVec(
+  importer: PciFunction,
+  exporter: PciFunction,
+  physVec: readonly PhysVec[],
+  sizeBytes: number,
+): SgTable {
+  const route = mapType(exporter, importer);
+  if (route.type === 'not-supported') {
+    throw new Errno('EINVAL', `${importer.name} cannot reach ${exporter.name}: no peer-to-peer route between them`);
+  }
+  if (route.type === 'bus-addr') {
+    const runs = physVec.map((range) => ({ ...range, address: range.address + route.busOffset }));
+    return new SgTable(cutSegments(runs), []);
+  }
+  const domain = importer.iommuDomain;
+  if (domain === null || !domain.translates) return new SgTable(cutSegments(physVec), []);
+  const iova = domain.allocateIova(sizeBytes);
+  return iova === null ? mapEachRange(domain, physVec) : mapContiguous(domain, iova, physVec, sizeBytes);
+}
+
+/** dma_buf_free_sgt. */
+export function unmapPhysVec(table: SgTable): void {
+  for (const { domain, iova, sizeBytes } of table.iovas) {
+    domain.unmap(iova, sizeBytes);
+    domain.freeIova(iova, sizeBytes);
+  }
+  table.lifetime.end();
+}
+
+function mapContiguous(domain: DmaAddressSpace, iova: number, physVec: readonly PhysVec[], sizeBytes: number): SgTable {
+  let at = iova;
+  for (const range of physVec) {
+    domain.map(at, range.sizeBytes, mmio(range), IOMMU_READ | IOMMU_WRITE);
+    at += range.sizeBytes;
+  }
+  return new SgTable(cutSegments([{ address: iova, sizeBytes }]), [{ domain, iova, sizeBytes }]);
+}
+
+/** No IOVA is left for all of it: each range gets its own, and all or none are mapped. */
+function mapEachRange(domain: DmaAddressSpace, physVec: readonly PhysVec[]): SgTable {
+  const mapped: { domain: DmaAddressSpace; iova: number; sizeBytes: number }[] = [];
+  for (const range of physVec) {
+    const iova = domain.allocateIova(range.sizeBytes);
+    if (iova === null) {
+      for (const entry of mapped) {
+        domain.unmap(entry.iova, entry.sizeBytes);
+        domain.freeIova(entry.iova, entry.sizeBytes);
+      }
+      throw new Errno('EIO', `no IOVA of ${range.sizeBytes} bytes is left in the domain`);
+    }
+    domain.map(iova, range.sizeBytes, mmio(range), IOMMU_READ | IOMMU_WRITE);
+    mapped.push({ domain, iova, sizeBytes: range.sizeBytes });
+  }
+  const runs = mapped.map(({ iova, sizeBytes }) => ({ address: iova, sizeBytes }));
+  return new SgTable(cutSegments(runs), mapped);
+}
+
+function mmio(range: PhysVec): DmaTarget {
+  return { kind: 'mmio', address: range.address };
+}

@@ -1,0 +1,99 @@
+/** I/O address spaces: what the addresses that a device puts on the bus mean (drivers/iommu). */
+import { Errno } from '../abi/errno.ts';
+import { PAGE_SIZE } from '../abi/mman.ts';
+import type { DmaAddressSpace, DmaMapping, DmaTarget } from '../pci/dma.ts';
+
+/** The first address that is handed out by `allocateIova`: never the page at 0, nor the MSI window at 0xfee00000. */
+const IOVA_START = 2 ** 32;
+const IOVA_END = 2 ** 48;
+
+/** One address space. Mappings are kept in order of IOVA, so that a lookup is a binary search. */
+export class IommuDomain implements DmaAddressSpace {
+  readonly name: string;
+  /** False for identity: addresses are host addresses, and nothing can be mapped. */
+  readonly translates: boolean;
+  private readonly mappings: DmaMapping[] = [];
+  private nextIova = IOVA_START;
+  private readonly freeIovas = new Map<number, number[]>();
+
+  constructor(name: string, translates = true) {
+    this.name = name;
+    this.translates = translates;
+  }
+
+  get mappingCount(): number {
+    return this.mappings.length;
+  }
+
+  /** iommu_map. EINVAL for what is not whole pages, EEXIST where something is mapped already. */
+  map(iova: number, sizeBytes: number, target: DmaTarget, prot: number): void {
+    if (sizeBytes <= 0 || iova % PAGE_SIZE !== 0 || sizeBytes % PAGE_SIZE !== 0) {
+      throw new Errno('EINVAL', `${this.name}: ${sizeBytes} bytes at IOVA 0x${iova.toString(16)} are no whole pages`);
+    }
+    const at = this.firstEndingAfter(iova);
+    const next = this.mappings[at];
+    if (next !== undefined && next.iova < iova + sizeBytes) {
+      throw new Errno('EEXIST', `${this.name}: IOVA 0x${iova.toString(16)} is mapped already`);
+    }
+    this.mappings.splice(at, 0, { iova, sizeBytes, target, prot });
+  }
+
+  /** iommu_unmap of whole mappings; returns the bytes unmapped. EINVAL where one would be cut. */
+  unmap(iova: number, sizeBytes: number): number {
+    const first = this.firstEndingAfter(iova);
+    let last = first;
+    let bytes = 0;
+    for (; last < this.mappings.length && this.mappings[last].iova < iova + sizeBytes; last++) {
+      const mapping = this.mappings[last];
+      if (mapping.iova < iova || mapping.iova + mapping.sizeBytes > iova + sizeBytes) {
+        throw new Errno('EINVAL', `${this.name}: the unmap would cut the mapping at 0x${mapping.iova.toString(16)}`);
+      }
+      bytes += mapping.sizeBytes;
+    }
+    this.mappings.splice(first, last - first);
+    return bytes;
+  }
+
+  /** The mapping that holds an IOVA, or null: an IOMMU fault. */
+  find(iova: number): DmaMapping | null {
+    const mapping = this.mappings[this.firstEndingAfter(iova)];
+    return mapping !== undefined && mapping.iova <= iova ? mapping : null;
+  }
+
+  /** Every mapping, in order of IOVA. */
+  list(): readonly DmaMapping[] {
+    return this.mappings;
+  }
+
+  /** dma_iova_try_alloc: a free run of addresses, or null when there is none. */
+  allocateIova(sizeBytes: number): number | null {
+    const recycled = this.freeIovas.get(sizeBytes)?.pop();
+    if (recycled !== undefined) return recycled;
+    const iova = this.nextIova;
+    if (iova + sizeBytes > IOVA_END) return null;
+    this.nextIova += sizeBytes;
+    return iova;
+  }
+
+  freeIova(iova: number, sizeBytes: number): void {
+    if (iova + sizeBytes === this.nextIova) {
+      this.nextIova = iova;
+      return;
+    }
+    const free = this.freeIovas.get(sizeBytes);
+    if (free === undefined) this.freeIovas.set(sizeBytes, [iova]);
+    else free.push(iova);
+  }
+
+  private firstEndingAfter(iova: number): number {
+    let low = 0;
+    let high = this.mappings.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const mapping = this.mappings[middle];
+      if (mapping.iova + mapping.sizeBytes <= iova) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}

@@ -1,0 +1,90 @@
+/** Writes the capabilities of a function into its config space, with the bits that software may change. */
+import {
+  PCI_AF_CAP,
+  PCI_AF_CAP_FLR,
+  PCI_AF_CAP_TP,
+  PCI_AF_LENGTH,
+  PCI_CAP_ID_AF,
+  PCI_CAP_ID_EXP,
+  PCI_CAP_ID_MSI,
+  PCI_CAP_ID_MSIX,
+  PCI_CAP_ID_PM,
+  PCI_EXP_DEVCAP,
+  PCI_EXP_DEVCAP_FLR,
+  PCI_EXP_DEVCTL,
+  PCI_EXP_DEVSTA,
+  PCI_EXP_FLAGS,
+  PCI_MSI_FLAGS,
+  PCI_MSI_FLAGS_64BIT,
+  PCI_MSI_FLAGS_ENABLE,
+  PCI_MSI_FLAGS_QSIZE,
+  PCI_MSIX_FLAGS,
+  PCI_MSIX_FLAGS_ENABLE,
+  PCI_MSIX_FLAGS_MASKALL,
+  PCI_MSIX_PBA,
+  PCI_MSIX_TABLE,
+  PCI_PM_CTRL,
+  PCI_PM_CTRL_NO_SOFT_RESET,
+  PCI_PM_CTRL_STATE_MASK,
+  PCI_PM_PMC,
+} from '../abi/pci_regs.ts';
+import type { ConfigSpace } from './config-space.ts';
+
+/** Which capabilities a function has; what is left out it has not. */
+export interface CapabilitySpec {
+  /** Power management; `noSoftReset`: the state survives D3hot. */
+  pm?: { noSoftReset?: boolean };
+  /** PCI Express endpoint; `flr`: it has a function level reset. */
+  express?: { flr?: boolean };
+  /** Conventional PCI Advanced Features, with FLR and transactions pending. */
+  af?: boolean;
+  /** MSI with this many vectors, a power of two up to 32. */
+  msi?: { vectors: number };
+  /** MSI-X with up to 2048 vectors, table and pending bits in a BAR. */
+  msix?: { vectors: number; bar: number; tableOffset: number; pbaOffset: number };
+}
+
+/** Adds the capabilities in the order of the specification's ids, from 0x40 on. */
+export function addCapabilities(config: ConfigSpace, spec: CapabilitySpec): void {
+  let at = 0x40;
+  const place = (id: number, bytes: number): number => {
+    const start = at;
+    config.addCapability(id, start);
+    at += (bytes + 3) & ~3;
+    return start;
+  };
+  if (spec.pm !== undefined) {
+    const pm = place(PCI_CAP_ID_PM, 8);
+    config.set(pm + PCI_PM_PMC, 2, 3);
+    config.set(pm + PCI_PM_CTRL, 2, spec.pm.noSoftReset === true ? PCI_PM_CTRL_NO_SOFT_RESET : 0);
+    config.allow(pm + PCI_PM_CTRL, 2, PCI_PM_CTRL_STATE_MASK);
+  }
+  if (spec.msi !== undefined) {
+    const msi = place(PCI_CAP_ID_MSI, 14);
+    config.set(msi + PCI_MSI_FLAGS, 2, PCI_MSI_FLAGS_64BIT | (Math.log2(spec.msi.vectors) << 1));
+    config.allow(msi + PCI_MSI_FLAGS, 2, PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE);
+    config.allow(msi + 4, 4, 0xfffffffc);
+    config.allow(msi + 8, 4, 0xffffffff);
+    config.allow(msi + 12, 2, 0xffff);
+  }
+  if (spec.express !== undefined) {
+    const exp = place(PCI_CAP_ID_EXP, 0x3c);
+    config.set(exp + PCI_EXP_FLAGS, 2, 2);
+    config.set(exp + PCI_EXP_DEVCAP, 4, spec.express.flr === true ? PCI_EXP_DEVCAP_FLR : 0);
+    config.set(exp + PCI_EXP_DEVCTL, 2, 0x2810);
+    config.allow(exp + PCI_EXP_DEVCTL, 2, 0x7fff);
+    config.allow(exp + PCI_EXP_DEVSTA, 2, 0, 0x000f);
+  }
+  if (spec.msix !== undefined) {
+    const msix = place(PCI_CAP_ID_MSIX, 12);
+    config.set(msix + PCI_MSIX_FLAGS, 2, spec.msix.vectors - 1);
+    config.allow(msix + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
+    config.set(msix + PCI_MSIX_TABLE, 4, spec.msix.tableOffset | spec.msix.bar);
+    config.set(msix + PCI_MSIX_PBA, 4, spec.msix.pbaOffset | spec.msix.bar);
+  }
+  if (spec.af === true) {
+    const af = place(PCI_CAP_ID_AF, 6);
+    config.set(af + PCI_AF_LENGTH, 1, 6);
+    config.set(af + PCI_AF_CAP, 1, PCI_AF_CAP_FLR | PCI_AF_CAP_TP);
+  }
+}

@@ -1,0 +1,125 @@
+/** The registers of config space as the hardware holds them: values, and which bits a write changes. */
+import { Errno } from '../abi/errno.ts';
+import {
+  PCI_CAPABILITY_LIST,
+  PCI_CFG_SPACE_EXP_SIZE,
+  PCI_CFG_SPACE_SIZE,
+  PCI_STATUS,
+  PCI_STATUS_CAP_LIST,
+  PCI_STD_HEADER_SIZEOF,
+} from '../abi/pci_regs.ts';
+
+export class ConfigSpace {
+  /** 256, or 4096 with extended config space. */
+  readonly sizeBytes: number;
+  private readonly bytes: Uint8Array;
+  /** Bits that a write sets as given. */
+  private readonly writable: Uint8Array;
+  /** Bits that a write of 1 clears. */
+  private readonly clearable: Uint8Array;
+  private lastCapability = PCI_CAPABILITY_LIST;
+  private lastExtended = 0;
+
+  constructor(sizeBytes: 256 | 4096 = PCI_CFG_SPACE_EXP_SIZE) {
+    this.sizeBytes = sizeBytes;
+    this.bytes = new Uint8Array(sizeBytes);
+    this.writable = new Uint8Array(sizeBytes);
+    this.clearable = new Uint8Array(sizeBytes);
+  }
+
+  /** A register of 1, 2 or 4 bytes. EFAULT outside. */
+  read(offset: number, size: number): number {
+    this.check(offset, size);
+    let value = 0;
+    for (let i = size - 1; i >= 0; i--) value = ((value << 8) | this.bytes[offset + i]) >>> 0;
+    return value;
+  }
+
+  /** What a config write does to the registers: read-only bits stay, RW1C bits clear. Returns the new value. */
+  write(offset: number, size: number, value: number): number {
+    this.check(offset, size);
+    for (let i = 0; i < size; i++) {
+      const at = offset + i;
+      const byte = (value >>> (8 * i)) & 0xff;
+      const writable = this.writable[at];
+      this.bytes[at] = ((this.bytes[at] & ~writable) | (byte & writable)) & ~(byte & this.clearable[at]);
+    }
+    return this.read(offset, size);
+  }
+
+  /** Sets a register whatever a write may change: for the device itself. */
+  set(offset: number, size: number, value: number): void {
+    this.check(offset, size);
+    for (let i = 0; i < size; i++) this.bytes[offset + i] = (value >>> (8 * i)) & 0xff;
+  }
+
+  /** Declares bits of a register writable, and others RW1C. */
+  allow(offset: number, size: number, writable: number, clearable = 0): void {
+    this.check(offset, size);
+    for (let i = 0; i < size; i++) {
+      this.writable[offset + i] = (writable >>> (8 * i)) & 0xff;
+      this.clearable[offset + i] = (clearable >>> (8 * i)) & 0xff;
+    }
+  }
+
+  /** A copy of all bytes, for saving state; `load` puts one back. */
+  snapshot(): Uint8Array {
+    return this.bytes.slice();
+  }
+
+  load(bytes: Uint8Array): void {
+    this.bytes.set(bytes.subarray(0, this.sizeBytes));
+  }
+
+  /** Where a capability starts, or 0. */
+  find(id: number): number {
+    if ((this.read(PCI_STATUS, 2) & PCI_STATUS_CAP_LIST) === 0) return 0;
+    const seen = new Set<number>();
+    let at = this.bytes[PCI_CAPABILITY_LIST] & ~3;
+    while (at >= PCI_STD_HEADER_SIZEOF && !seen.has(at)) {
+      if (this.bytes[at] === id) return at;
+      seen.add(at);
+      at = this.bytes[at + 1] & ~3;
+    }
+    return 0;
+  }
+
+  /** Where an extended capability starts, or 0. */
+  findExt(id: number): number {
+    if (this.sizeBytes <= PCI_CFG_SPACE_SIZE) return 0;
+    const seen = new Set<number>();
+    let at = PCI_CFG_SPACE_SIZE;
+    while (at >= PCI_CFG_SPACE_SIZE && at + 4 <= this.sizeBytes && !seen.has(at)) {
+      const header = this.read(at, 4);
+      if (header === 0) return 0;
+      if ((header & 0xffff) === id) return at;
+      seen.add(at);
+      at = (header >>> 20) & ~3;
+    }
+    return 0;
+  }
+
+  /** Appends a capability to the chain at `at`, a multiple of 4 that the caller chose. */
+  addCapability(id: number, at: number): void {
+    this.set(PCI_STATUS, 2, this.read(PCI_STATUS, 2) | PCI_STATUS_CAP_LIST);
+    const link = this.lastCapability === PCI_CAPABILITY_LIST ? PCI_CAPABILITY_LIST : this.lastCapability + 1;
+    this.set(link, 1, at);
+    this.set(at, 2, id);
+    this.lastCapability = at;
+  }
+
+  /** Appends an extended capability; the first one must be at 0x100. */
+  addExtended(id: number, version: number, at: number): void {
+    if (this.lastExtended !== 0) {
+      this.set(this.lastExtended, 4, ((this.read(this.lastExtended, 4) & 0xfffff) | (at << 20)) >>> 0);
+    }
+    this.set(at, 4, ((version << 16) | id) >>> 0);
+    this.lastExtended = at;
+  }
+
+  private check(offset: number, size: number): void {
+    if (offset < 0 || offset + size > this.sizeBytes) {
+      throw new Errno('EFAULT', `register 0x${offset.toString(16)} of ${this.sizeBytes} bytes of config space`);
+    }
+  }
+}

@@ -1,0 +1,218 @@
+/**
+ * The fabric: enumerates the tree, hands out addresses, and routes memory requests (TLPs) from a function to a peer, to
+ * system memory, or nowhere.
+ */
+import type { Task } from '../task/op.ts';
+import type { Bar } from './bar.ts';
+import type { DmaStatus, DmaTarget } from './dma.ts';
+import { IOMMU_READ, IOMMU_WRITE } from './dma.ts';
+import type { PciFunction } from './function.ts';
+import type { Memory } from './memory.ts';
+import type { Port } from './port.ts';
+
+/** Decides whether peers may meet at the host bridge (fact 28 of the p2pdma rules). */
+export interface HostBridge {
+  vendorId: number;
+  deviceId: number;
+  /** AMD from family 0x17 on routes between root ports. */
+  cpuVendor: 'amd' | 'intel' | 'other';
+  cpuFamily: number;
+  /** Bus addresses are host addresses plus this. */
+  busOffset: number;
+}
+
+/** A request that reached a BAR whose function does not answer: invariant I9. */
+export interface StrayTlp {
+  requester: PciFunction;
+  target: PciFunction;
+  bar: number;
+  offset: number;
+  isWrite: boolean;
+}
+
+const MEM32_BASE = 0x8000_0000;
+const MEM64_BASE = 2 ** 42;
+const IO_BASE = 0x1000;
+
+interface Window {
+  start: number;
+  end: number;
+  fn: PciFunction;
+  bar: Bar;
+}
+
+export class Fabric {
+  readonly hostBridge: HostBridge;
+  readonly rootPorts: readonly Port[];
+  readonly functions: PciFunction[] = [];
+  /** System memory from host address 0, for functions without a domain; null where a machine has none. */
+  readonly systemMemory: Memory | null;
+  /** Called for each request that a BAR did not answer, in the middle of the requester's DMA. */
+  onStrayTlp: (tlp: StrayTlp) => void = () => {};
+  private windows: Window[] = [];
+
+  constructor(hostBridge: HostBridge, rootPorts: readonly Port[], systemMemory: Memory | null = null) {
+    this.hostBridge = hostBridge;
+    this.rootPorts = rootPorts;
+    this.systemMemory = systemMemory;
+    this.enumerate();
+  }
+
+  /** Finds the BAR that a host address lies in. */
+  decode(address: number): { fn: PciFunction; bar: Bar; offset: number } | null {
+    let low = 0;
+    let high = this.windows.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.windows[middle].end <= address) low = middle + 1;
+      else high = middle;
+    }
+    const window = this.windows[low];
+    if (window === undefined || address < window.start) return null;
+    return { fn: window.fn, bar: window.bar, offset: address - window.start };
+  }
+
+  /**
+   * One DMA of `requester`, cut where mappings end. Every piece that reaches a BAR is one visible read of that function's
+   * `memoryDecode`, and its bytes move in the same step. Stops at the first piece that fails.
+   */
+  *dma(requester: PciFunction, address: number, bytes: Uint8Array, isWrite: boolean): Task<DmaStatus> {
+    if (!requester.busMaster) return 'bus-master-off';
+    for (let at = 0; at < bytes.length; ) {
+      const piece = this.route(requester, address + at, bytes.length - at, isWrite);
+      if (typeof piece === 'string') return piece;
+      const part = bytes.subarray(at, at + piece.length);
+      const status = yield* this.deliver(requester, piece.target, part, isWrite);
+      if (status !== 'ok') return status;
+      at += piece.length;
+    }
+    return 'ok';
+  }
+
+  /** Where a request goes that starts at `address`, and how many of its bytes go there. */
+  private route(
+    requester: PciFunction,
+    address: number,
+    length: number,
+    isWrite: boolean,
+  ): { target: DmaTarget; length: number } | DmaStatus {
+    const hostAddress = address - this.hostBridge.busOffset;
+    const peer = this.decode(hostAddress);
+    if (peer !== null && reachesBelowRoot(requester, peer.fn)) {
+      return {
+        target: { kind: 'mmio', address: hostAddress },
+        length: Math.min(length, peer.bar.sizeBytes - peer.offset),
+      };
+    }
+    const domain = requester.iommuDomain;
+    if (domain === null || !domain.translates) {
+      if (peer !== null) {
+        return { target: { kind: 'mmio', address }, length: Math.min(length, peer.bar.sizeBytes - peer.offset) };
+      }
+      const memory = this.systemMemory;
+      if (memory === null || address + length > memory.sizeBytes) return 'unsupported-request';
+      return { target: { kind: 'memory', memory, offset: address }, length };
+    }
+    const mapping = domain.find(address);
+    if (mapping === null || (mapping.prot & (isWrite ? IOMMU_WRITE : IOMMU_READ)) === 0) return 'iommu-fault';
+    const offset = address - mapping.iova;
+    return { target: advance(mapping.target, offset), length: Math.min(length, mapping.sizeBytes - offset) };
+  }
+
+  private *deliver(requester: PciFunction, target: DmaTarget, bytes: Uint8Array, isWrite: boolean): Task<DmaStatus> {
+    if (target.kind === 'mmio') return yield* this.deliverToBar(requester, target.address, bytes, isWrite);
+    if (target.kind === 'memory') {
+      if (isWrite) target.memory.write(target.offset, bytes);
+      else target.memory.read(target.offset, bytes);
+    } else if (isWrite) yield* target.access.write(target.address, bytes);
+    else yield* target.access.read(target.address, bytes);
+    return 'ok';
+  }
+
+  private *deliverToBar(requester: PciFunction, address: number, bytes: Uint8Array, isWrite: boolean): Task<DmaStatus> {
+    const hit = this.decode(address);
+    if (hit === null) return 'unsupported-request';
+    if (!(yield* hit.fn.memoryDecode.load())) {
+      this.onStrayTlp({ requester, target: hit.fn, bar: hit.bar.index, offset: hit.offset, isWrite });
+      return 'unsupported-request';
+    }
+    if (isWrite) hit.bar.target.write(hit.offset, bytes);
+    else hit.bar.target.read(hit.offset, bytes);
+    return 'ok';
+  }
+
+  private enumerate(): void {
+    let nextBus = 1;
+    const number = (port: Port): void => {
+      port.secondaryBus = nextBus++;
+      for (const child of port.ports) number(child);
+      for (const [i, fn] of port.functions.entries()) {
+        fn.address = { segment: 0, bus: port.secondaryBus, devfn: i };
+        this.plug(fn, port);
+      }
+      port.subordinateBus = nextBus - 1;
+    };
+    for (const port of this.rootPorts) number(port);
+    this.assignAddresses();
+    this.assignGroups();
+  }
+
+  private plug(fn: PciFunction, port: Port): void {
+    fn.fabric = this;
+    fn.parent = port;
+    this.functions.push(fn);
+  }
+
+  /** Largest first, so that every BAR lies at a multiple of its size without holes. */
+  private assignAddresses(): void {
+    const next = { mem32: MEM32_BASE, mem64: MEM64_BASE, io: IO_BASE };
+    const all = this.functions.flatMap((fn) =>
+      fn.bars.filter((bar): bar is Bar => bar !== null).map((bar) => ({ fn, bar })),
+    );
+    all.sort((a, b) => b.bar.sizeBytes - a.bar.sizeBytes);
+    for (const { fn, bar } of all) {
+      const step = Math.max(bar.sizeBytes, bar.kind === 'io' ? 4 : 4096);
+      bar.address = Math.ceil(next[bar.kind] / step) * step;
+      next[bar.kind] = bar.address + step;
+      if (bar.kind !== 'io') this.windows.push({ start: bar.address, end: bar.address + bar.sizeBytes, fn, bar });
+    }
+    this.windows.sort((a, b) => a.start - b.start);
+    for (const fn of this.functions) fn.writeBarAddresses();
+  }
+
+  /** Functions that can reach each other without the IOMMU seeing it share a group. */
+  private assignGroups(): void {
+    let next = 1;
+    const groups = new Map<Port, number>();
+    for (const fn of this.functions) {
+      let owner: Port = fn.parent!;
+      for (const port of fn.parent!.path()) if (port.kind !== 'root' && !port.redirects) owner = port.parent ?? port;
+      if (!groups.has(owner)) groups.set(owner, next++);
+      fn.iommuGroup = groups.get(owner)!;
+    }
+  }
+}
+
+function advance(target: DmaTarget, offset: number): DmaTarget {
+  switch (target.kind) {
+    case 'memory':
+      return { ...target, offset: target.offset + offset };
+    case 'mmio':
+      return { kind: 'mmio', address: target.address + offset };
+    case 'remote':
+      return { ...target, address: target.address + offset };
+  }
+}
+
+/**
+ * Whether a request meets its target before it gets to the root complex: on the way up, the first port that both are below
+ * takes it down again, unless a port before that redirects requests upstream.
+ */
+function reachesBelowRoot(requester: PciFunction, target: PciFunction): boolean {
+  const below = new Set(target.parent!.path());
+  for (const port of requester.parent!.path()) {
+    if (below.has(port)) return true;
+    if (port.acs.requestRedirect) return false;
+  }
+  return false;
+}

@@ -1,0 +1,323 @@
+/**
+ * A PCI function as hardware: registers with their side effects, BARs that answer or do not, DMA that it starts, and the
+ * ways to reset it. What a user of the device may see and do is vfio's business, above.
+ */
+import { Errno } from '../abi/errno.ts';
+import {
+  PCI_AF_CTRL,
+  PCI_AF_CTRL_FLR,
+  PCI_BASE_ADDRESS_0,
+  PCI_CAP_ID_AF,
+  PCI_CAP_ID_EXP,
+  PCI_CAP_ID_MSI,
+  PCI_CAP_ID_MSIX,
+  PCI_CAP_ID_PM,
+  PCI_CLASS_REVISION,
+  PCI_COMMAND,
+  PCI_COMMAND_MASTER,
+  PCI_COMMAND_MEMORY,
+  PCI_DEVICE_ID,
+  PCI_EXP_DEVCAP,
+  PCI_EXP_DEVCAP_FLR,
+  PCI_EXP_DEVCTL,
+  PCI_EXP_DEVCTL_BCR_FLR,
+  PCI_MSI_FLAGS,
+  PCI_MSI_FLAGS_ENABLE,
+  PCI_MSIX_FLAGS,
+  PCI_MSIX_FLAGS_ENABLE,
+  PCI_PM_CTRL,
+  PCI_PM_CTRL_NO_SOFT_RESET,
+  PCI_PM_CTRL_STATE_MASK,
+  PCI_VENDOR_ID,
+} from '../abi/pci_regs.ts';
+import { Cell } from '../task/cell.ts';
+import type { Task } from '../task/op.ts';
+import type { Bar } from './bar.ts';
+import type { ConfigSpace } from './config-space.ts';
+import type { DmaAddressSpace, DmaStatus } from './dma.ts';
+import type { Fabric } from './fabric.ts';
+import type { Port } from './port.ts';
+
+/** D0, D1, D2, D3hot. */
+export type PciPowerState = 0 | 1 | 2 | 3;
+export type ResetMethod = 'flr' | 'af_flr' | 'pm';
+
+export interface PciAddress {
+  segment: number;
+  bus: number;
+  devfn: number;
+}
+
+/** Where a function's interrupts go. Called by the device model; never blocks. */
+export interface InterruptSink {
+  msi(vector: number): void;
+  intx(level: boolean): void;
+}
+
+/** What a device model hears of its function; called synchronously, while the function changes state. */
+export interface FunctionHooks {
+  /** Every reset: engines stop, registers go back to what they were at power on. Memory behind BARs may keep its bytes. */
+  onReset?(): void;
+}
+
+export interface FunctionSpec {
+  name: string;
+  config: ConfigSpace;
+  /** Six slots; the upper half of a 64-bit BAR is null. */
+  bars: readonly (Bar | null)[];
+  romSizeBytes?: number;
+  physfn?: PciFunction;
+}
+
+export class PciFunction {
+  readonly name: string;
+  readonly config: ConfigSpace;
+  readonly bars: readonly (Bar | null)[];
+  readonly romSizeBytes: number;
+  /** For a VF its PF. */
+  readonly physfn: PciFunction | null;
+  /** The memory BARs answer: the memory bit is set and the function is in D0 (PCI PM 1.2, 5.3). What TLPs race with. */
+  readonly memoryDecode: Cell<boolean>;
+  readonly powerState: Cell<PciPowerState>;
+  readonly hooks: FunctionHooks[] = [];
+  /** Set by vfio; a function that nobody drives interrupts nobody. */
+  interrupts: InterruptSink | null = null;
+  /** The address space that the function's DMA is translated by; null while nobody attached one: DMA is then identity. */
+  iommuDomain: DmaAddressSpace | null = null;
+  iommuGroup = 0;
+  /** Set when the function is plugged in. */
+  fabric: Fabric | null = null;
+  parent: Port | null = null;
+  address: PciAddress = { segment: 0, bus: 0, devfn: 0 };
+  private readonly atPowerOn: Uint8Array;
+
+  constructor(spec: FunctionSpec) {
+    this.name = spec.name;
+    this.config = spec.config;
+    this.bars = spec.bars;
+    this.romSizeBytes = spec.romSizeBytes ?? 0;
+    this.physfn = spec.physfn ?? null;
+    this.memoryDecode = new Cell(`${spec.name}.memory`, false);
+    this.powerState = new Cell<PciPowerState>(`${spec.name}.power`, 0);
+    this.declareHeader();
+    this.atPowerOn = this.config.snapshot();
+  }
+
+  get vendorId(): number {
+    return this.config.read(PCI_VENDOR_ID, 2);
+  }
+
+  get deviceId(): number {
+    return this.config.read(PCI_DEVICE_ID, 2);
+  }
+
+  /** 24 bits: class, subclass, interface. */
+  get classCode(): number {
+    return this.config.read(PCI_CLASS_REVISION, 4) >>> 8;
+  }
+
+  get isVirtfn(): boolean {
+    return this.physfn !== null;
+  }
+
+  /** As sysfs writes it: 0000:01:00.0. */
+  get bdf(): string {
+    const hex = (value: number, width: number) => value.toString(16).padStart(width, '0');
+    const { segment, bus, devfn } = this.address;
+    return `${hex(segment, 4)}:${hex(bus, 2)}:${hex(devfn >> 3, 2)}.${devfn & 7}`;
+  }
+
+  configRead(offset: number, size: number): number {
+    return this.config.read(offset, size);
+  }
+
+  /** A config write with what the hardware does about it: decoding, power states, FLR. */
+  *configWrite(offset: number, size: number, value: number): Task {
+    const before = this.config.read(PCI_COMMAND, 2);
+    this.config.write(offset, size, value);
+    if (this.config.read(PCI_COMMAND, 2) !== before) yield* this.updateDecode();
+    const pm = this.config.find(PCI_CAP_ID_PM);
+    if (pm !== 0 && touches(offset, size, pm + PCI_PM_CTRL)) yield* this.afterPowerWrite(pm);
+    const express = this.config.find(PCI_CAP_ID_EXP);
+    // "Initiate FLR" is no stored bit: it is seen in the value, and reads back as 0.
+    if (express !== 0 && written(offset, size, value, express + PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR)) {
+      if ((this.config.read(express + PCI_EXP_DEVCAP, 4) & PCI_EXP_DEVCAP_FLR) !== 0) yield* this.hardwareReset();
+    }
+    const af = this.config.find(PCI_CAP_ID_AF);
+    if (af !== 0 && written(offset, size, value, af + PCI_AF_CTRL, PCI_AF_CTRL_FLR)) yield* this.hardwareReset();
+  }
+
+  /** Ways to reset this function alone, best first (pci_reset_fn_methods). */
+  canReset(): ResetMethod[] {
+    const methods: ResetMethod[] = [];
+    const express = this.config.find(PCI_CAP_ID_EXP);
+    if (express !== 0 && (this.config.read(express + PCI_EXP_DEVCAP, 4) & PCI_EXP_DEVCAP_FLR) !== 0)
+      methods.push('flr');
+    if (this.config.find(PCI_CAP_ID_AF) !== 0) methods.push('af_flr');
+    const pm = this.config.find(PCI_CAP_ID_PM);
+    if (pm !== 0 && (this.config.read(pm + PCI_PM_CTRL, 2) & PCI_PM_CTRL_NO_SOFT_RESET) === 0) methods.push('pm');
+    return methods;
+  }
+
+  /**
+   * pci_reset_function: resets by the best method and puts the config space back as it was. ENOTTY without a method. The
+   * power state must be D0.
+   */
+  *resetFunction(): Task {
+    const [method] = this.canReset();
+    if (method === undefined) throw new Errno('ENOTTY', `${this.name} has no function-level reset`);
+    yield* this.withStateSaved(() => this.hardwareReset());
+  }
+
+  /** Lets a reset happen, and brings power state, decoding and registers back after it (pci_save_state, pci_restore_state). */
+  *withStateSaved(reset: () => Task): Task {
+    const saved = this.config.snapshot();
+    yield* reset();
+    this.config.load(saved);
+    yield* this.updateDecode();
+  }
+
+  /** What a reset line or FLR does to the hardware: registers as at power on, nothing decodes, D0. */
+  *hardwareReset(): Task {
+    yield* this.memoryDecode.store(false);
+    yield* this.powerState.store(0);
+    this.config.load(this.atPowerOn);
+    for (const hooks of this.hooks) hooks.onReset?.();
+  }
+
+  /** pci_set_power_state: registers that the way through D3hot loses are restored. */
+  *setPowerState(state: PciPowerState): Task {
+    const pm = this.config.find(PCI_CAP_ID_PM);
+    if (pm === 0 || this.powerState.value === state) return;
+    const saved = this.config.snapshot();
+    const control = this.config.read(pm + PCI_PM_CTRL, 2);
+    yield* this.configWrite(pm + PCI_PM_CTRL, 2, (control & ~PCI_PM_CTRL_STATE_MASK) | state);
+    if (state !== 0) return;
+    this.config.load(saved);
+    this.config.set(pm + PCI_PM_CTRL, 2, control & ~PCI_PM_CTRL_STATE_MASK);
+    yield* this.updateDecode();
+  }
+
+  /** Puts the addresses that the fabric assigned back into the BARs, after a reset behind the driver's back. */
+  *restoreBars(): Task {
+    this.writeBarAddresses();
+  }
+
+  /** Called by the fabric once addresses are assigned. */
+  writeBarAddresses(): void {
+    for (const bar of this.bars) {
+      if (bar === null) continue;
+      const at = PCI_BASE_ADDRESS_0 + 4 * bar.index;
+      this.config.set(at, 4, ((bar.address % 2 ** 32) | bar.typeBits) >>> 0);
+      if (bar.kind === 'mem64') this.config.set(at + 4, 4, Math.floor(bar.address / 2 ** 32));
+    }
+  }
+
+  *clearBusMaster(): Task {
+    yield* this.configWrite(PCI_COMMAND, 2, this.config.read(PCI_COMMAND, 2) & ~PCI_COMMAND_MASTER);
+  }
+
+  /** Switches MSI or MSI-X on in the hardware, for `vectors` vectors. */
+  *enableMsi(kind: 'msi' | 'msix', _vectors: number): Task {
+    yield* this.setMsiEnable(kind, true);
+  }
+
+  *disableMsi(kind: 'msi' | 'msix'): Task {
+    yield* this.setMsiEnable(kind, false);
+  }
+
+  /** The option ROM's bytes; empty ROMs read as ones. */
+  readRom(_offset: number, into: Uint8Array): void {
+    into.fill(0xff);
+  }
+
+  /** Reads host memory, guest memory or a peer by bus address; `into` is undefined unless 'ok'. */
+  dmaRead(address: number, into: Uint8Array): Task<DmaStatus> {
+    return this.plugged().dma(this, address, into, false);
+  }
+
+  /** Writes by bus address. A posted write that nobody takes is lost, and says so here alone. */
+  dmaWrite(address: number, from: Uint8Array): Task<DmaStatus> {
+    return this.plugged().dma(this, address, from, true);
+  }
+
+  get busMaster(): boolean {
+    return (this.config.read(PCI_COMMAND, 2) & PCI_COMMAND_MASTER) !== 0;
+  }
+
+  /** Every function, this one included, that a reset of the slot or bus hits. */
+  hotResetScope(): PciFunction[] {
+    return this.parent === null ? [this] : this.parent.functionsBelow();
+  }
+
+  /** Resets the slot or bus: everything in `hotResetScope`, with its registers restored. */
+  *resetScope(): Task {
+    for (const member of this.hotResetScope()) yield* member.withStateSaved(() => member.hardwareReset());
+  }
+
+  private plugged(): Fabric {
+    if (this.fabric === null) throw new Error(`${this.name} is not plugged in`);
+    return this.fabric;
+  }
+
+  private declareHeader(): void {
+    const config = this.config;
+    config.allow(PCI_COMMAND, 2, 0x0547);
+    config.allow(0x06, 2, 0, 0xf900);
+    config.allow(0x0c, 2, 0xffff);
+    config.allow(0x3c, 1, 0xff);
+    for (const bar of this.bars) {
+      if (bar === null) continue;
+      const at = PCI_BASE_ADDRESS_0 + 4 * bar.index;
+      config.set(at, 4, bar.typeBits);
+      config.allow(at, 4, bar.sizeBytes >= 2 ** 32 ? 0 : ~(bar.sizeBytes - 1) >>> 0);
+      if (bar.kind === 'mem64') config.allow(at + 4, 4, highMask(bar.sizeBytes));
+    }
+  }
+
+  private *updateDecode(): Task {
+    const command = this.isVirtfn ? PCI_COMMAND_MEMORY : this.config.read(PCI_COMMAND, 2);
+    const decodes = (command & PCI_COMMAND_MEMORY) !== 0 && this.powerState.value === 0;
+    if (decodes !== this.memoryDecode.value) yield* this.memoryDecode.store(decodes);
+  }
+
+  private *afterPowerWrite(pm: number): Task {
+    const control = this.config.read(pm + PCI_PM_CTRL, 2);
+    const next = (control & PCI_PM_CTRL_STATE_MASK) as PciPowerState;
+    const before = this.powerState.value;
+    if (next === before) return;
+    if (before === 3 && next === 0 && (control & PCI_PM_CTRL_NO_SOFT_RESET) === 0) {
+      yield* this.hardwareReset();
+      return;
+    }
+    yield* this.powerState.store(next);
+    yield* this.updateDecode();
+  }
+
+  private *setMsiEnable(kind: 'msi' | 'msix', on: boolean): Task {
+    const at = this.config.find(kind === 'msi' ? PCI_CAP_ID_MSI : PCI_CAP_ID_MSIX);
+    if (at === 0) return;
+    const register = at + (kind === 'msi' ? PCI_MSI_FLAGS : PCI_MSIX_FLAGS);
+    const bit = kind === 'msi' ? PCI_MSI_FLAGS_ENABLE : PCI_MSIX_FLAGS_ENABLE;
+    const flags = this.config.read(register, 2);
+    yield* this.configWrite(register, 2, on ? flags | bit : flags & ~bit);
+  }
+}
+
+function highMask(sizeBytes: number): number {
+  return sizeBytes <= 2 ** 32 ? 0xffffffff : ~(sizeBytes / 2 ** 32 - 1) >>> 0;
+}
+
+function touches(offset: number, size: number, register: number): boolean {
+  return offset <= register && offset + size > register;
+}
+
+/** Whether a write sets `bits` of the 16-bit register at `register`. */
+function written(offset: number, size: number, value: number, register: number, bits: number): boolean {
+  for (let i = 0; i < 2; i++) {
+    const byte = register + i - offset;
+    if (byte < 0 || byte >= size) continue;
+    if (((value >>> (8 * byte)) & (bits >>> (8 * i)) & 0xff) !== 0) return true;
+  }
+  return false;
+}

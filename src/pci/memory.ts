@@ -1,0 +1,95 @@
+/** Bytes behind a BAR, or of system memory. */
+
+import { Errno } from '../abi/errno.ts';
+import { PAGE_SIZE } from '../abi/mman.ts';
+
+/** Plain bytes; offsets and lengths have been checked by the caller, but every implementation refuses to leave its own. */
+export interface Memory {
+  readonly sizeBytes: number;
+  read(offset: number, into: Uint8Array): void;
+  write(offset: number, from: Uint8Array): void;
+  /** A descriptor that shares the bytes with other processes, where there is one, and where in it they start. */
+  readonly fd?: number;
+  readonly fdOffset?: number;
+  close(): void;
+}
+
+/** Makes the memory of a BAR. In production it gives memfds; tests and the explorer use `arrayMemory`. */
+export type MemoryProvider = (label: string, sizeBytes: number) => Memory;
+
+function check(memory: Memory, offset: number, length: number): void {
+  if (offset < 0 || offset + length > memory.sizeBytes) {
+    throw new Errno('EFAULT', `bytes ${offset} to ${offset + length} of a memory of ${memory.sizeBytes}`);
+  }
+}
+
+export class ArrayMemory implements Memory {
+  readonly sizeBytes: number;
+  private readonly bytes: Uint8Array;
+
+  constructor(sizeBytes: number) {
+    this.sizeBytes = sizeBytes;
+    this.bytes = new Uint8Array(sizeBytes);
+  }
+
+  read(offset: number, into: Uint8Array): void {
+    check(this, offset, into.length);
+    into.set(this.bytes.subarray(offset, offset + into.length));
+  }
+
+  write(offset: number, from: Uint8Array): void {
+    check(this, offset, from.length);
+    this.bytes.set(from, offset);
+  }
+
+  close(): void {}
+}
+
+/** Pages that exist once they are written: a BAR of a terabyte costs what is used of it. */
+export class SparseMemory implements Memory {
+  readonly sizeBytes: number;
+  private readonly pages = new Map<number, Uint8Array>();
+
+  constructor(sizeBytes: number) {
+    this.sizeBytes = sizeBytes;
+  }
+
+  read(offset: number, into: Uint8Array): void {
+    check(this, offset, into.length);
+    for (const { page, start, part } of this.parts(offset, into)) {
+      const bytes = this.pages.get(page);
+      if (bytes === undefined) part.fill(0);
+      else part.set(bytes.subarray(start, start + part.length));
+    }
+  }
+
+  write(offset: number, from: Uint8Array): void {
+    check(this, offset, from.length);
+    for (const { page, start, part } of this.parts(offset, from)) {
+      let bytes = this.pages.get(page);
+      if (bytes === undefined) {
+        bytes = new Uint8Array(PAGE_SIZE);
+        this.pages.set(page, bytes);
+      }
+      bytes.set(part, start);
+    }
+  }
+
+  close(): void {
+    this.pages.clear();
+  }
+
+  private *parts(offset: number, bytes: Uint8Array): Generator<{ page: number; start: number; part: Uint8Array }> {
+    for (let at = 0; at < bytes.length; ) {
+      const page = Math.floor((offset + at) / PAGE_SIZE);
+      const start = offset + at - page * PAGE_SIZE;
+      const length = Math.min(PAGE_SIZE - start, bytes.length - at);
+      yield { page, start, part: bytes.subarray(at, at + length) };
+      at += length;
+    }
+  }
+}
+
+/** Small memories as one array, large ones by page. */
+export const arrayMemory: MemoryProvider = (_label, sizeBytes) =>
+  sizeBytes <= 16 * PAGE_SIZE ? new ArrayMemory(sizeBytes) : new SparseMemory(sizeBytes);
