@@ -1,0 +1,25 @@
+/** What a kind of device brings to a machine: it makes the BARs of a function, and lives behind them. */
+import type { Bar } from '../pci/bar.ts';
+import type { CapabilitySpec } from '../pci/capabilities.ts';
+import type { PciFunction } from '../pci/function.ts';
+import type { MemoryProvider } from '../pci/memory.ts';
+
+export interface DeviceIdentity {
+  vendorId: number;
+  deviceId: number;
+  /** 24 bits. */
+  classCode: number;
+  revision: number;
+  subsystemVendorId: number;
+  subsystemId: number;
+}
+
+/** A device before it is a function: its registers, BARs and capabilities. */
+export interface DeviceModel {
+  readonly identity: DeviceIdentity;
+  readonly capabilities: CapabilitySpec;
+  /** Six slots. */
+  bars(memory: MemoryProvider): (Bar | null)[];
+  /** Called once, when the function exists and before it is plugged in. */
+  bind?(fn: PciFunction): void;
+}

@@ -1,0 +1,210 @@
+/**
+ * A PCI device in the hands of one user: what vfio-pci adds to the function itself (vfio_pci_core.c). The parts that a
+ * reader of drivers/vfio/pci knows by file have files of their own here; this one holds what they share.
+ *
+ * Lock order, outermost first: device-set lock, memory_lock, reservation (docs/architecture.md, "Lock order").
+ */
+import { Errno } from '../abi/errno.ts';
+import { PAGE_SIZE } from '../abi/mman.ts';
+import { PCI_COMMAND, PCI_COMMAND_MEMORY, PCI_EXT_CAP_ID_SRIOV } from '../abi/pci_regs.ts';
+import { VFIO_PCI_ROM_REGION_INDEX } from '../abi/vfio.ts';
+import type { Bar } from '../pci/bar.ts';
+import type { PciFunction, PciPowerState } from '../pci/function.ts';
+import { type LockClass, RwSemaphore } from '../task/lock.ts';
+import { InvariantError, type Task } from '../task/op.ts';
+import { VfioConfig } from './config.ts';
+import { DeviceSet } from './device-set.ts';
+import { dmaBufCleanup, type VfioPciDmaBuf } from './dmabuf.ts';
+import { deviceFeature } from './feature.ts';
+import { Interrupts } from './intrs.ts';
+import { BarMapping } from './mmap.ts';
+import { LowPower, leaveLowPower, PCI_D0, PCI_D3HOT } from './pm.ts';
+import { PROFILES, type Profile } from './profile.ts';
+import { readRegion, writeRegion } from './rdwr.ts';
+import { Registration } from './registration.ts';
+import { resetDevice } from './reset.ts';
+import { VfToken, validateVfToken } from './token.ts';
+import type { Caller, UserMemory } from './user.ts';
+
+export const MEMORY_LOCK_CLASS: LockClass = { name: 'vfio_pci_core_device.memory_lock', nestable: true };
+
+export interface VfioPciCoreOptions {
+  profile?: Profile;
+  /** Devices that share a reset share a set; by default the device is alone. */
+  deviceSet?: DeviceSet;
+  /** For a VF: the PF, when vfio-pci drives that too. */
+  physfn?: VfioPciCoreDevice;
+}
+
+export class VfioPciCoreDevice {
+  readonly pdev: PciFunction;
+  readonly profile: Profile;
+  readonly deviceSet: DeviceSet;
+  readonly registration = new Registration();
+  /**
+   * Held for write by whoever changes whether the memory BARs answer, from before the revoke until after the restore; for
+   * read by whoever relies on it. Guards `dmabufs`, `mappings`, `lowPower` and each buffer's `vdev`.
+   */
+  readonly memoryLock = new RwSemaphore(MEMORY_LOCK_CLASS);
+  /** Every buffer that was exported and neither released nor cleaned up. */
+  readonly dmabufs = new Set<VfioPciDmaBuf>();
+  /** What the user mapped of the BARs; all of it is zapped while memory is off. */
+  readonly mappings = new Set<BarMapping>();
+  readonly lowPower = new LowPower();
+  readonly interrupts: Interrupts;
+  /** A PF's token; null for all others. */
+  readonly vfToken: VfToken | null;
+  /** Guarded by the device-set lock. */
+  openCount = 0;
+  private readonly physfn: VfioPciCoreDevice | null;
+  private configOfOpen: VfioConfig | null = null;
+
+  constructor(pdev: PciFunction, options: VfioPciCoreOptions = {}) {
+    this.pdev = pdev;
+    this.profile = options.profile ?? PROFILES.default;
+    this.deviceSet = options.deviceSet ?? new DeviceSet();
+    this.deviceSet.devices.push(this);
+    this.physfn = options.physfn ?? null;
+    this.vfToken = pdev.config.findExt(PCI_EXT_CAP_ID_SRIOV) === 0 || pdev.isVirtfn ? null : new VfToken();
+    this.interrupts = new Interrupts(this);
+  }
+
+  /** The user's view of config space. Only an open device has one. */
+  get config(): VfioConfig {
+    if (this.configOfOpen === null) throw new Errno('ENODEV', `${this.pdev.name} is not open`);
+    return this.configOfOpen;
+  }
+
+  get isOpen(): boolean {
+    return this.openCount > 0;
+  }
+
+  /**
+   * vfio_df_open: the first open claims the BARs, brings the device to D0 and resets it. EACCES or EINVAL for a wrong VF
+   * token; ENODEV when the device is being unregistered.
+   */
+  *open(vfToken: Uint8Array | null = null): Task {
+    if (!(yield* this.registration.tryGet())) throw new Errno('ENODEV', `${this.pdev.name} is being unregistered`);
+    try {
+      yield* this.deviceSet.lock.lock();
+      try {
+        validateVfToken(this, this.physfn, vfToken);
+        if (this.openCount === 0) yield* this.enable();
+        this.openCount += 1;
+      } finally {
+        yield* this.deviceSet.lock.unlock();
+      }
+    } catch (error) {
+      yield* this.registration.put();
+      throw error;
+    }
+  }
+
+  /** vfio_df_close: the last close takes every buffer back before the device is disabled. */
+  *close(): Task {
+    yield* this.deviceSet.lock.lock();
+    if (this.openCount === 0) throw new InvariantError('I3', `${this.pdev.name} is closed more often than opened`);
+    this.openCount -= 1;
+    if (this.openCount === 0) {
+      yield* dmaBufCleanup(this);
+      yield* this.disable();
+    }
+    yield* this.deviceSet.lock.unlock();
+    yield* this.registration.put();
+  }
+
+  /**
+   * The driver lets go of the device; waits until every user closed it and every buffer dropped its registration. Ended by
+   * those closes, which close alone brings about: revoked buffers hold none.
+   */
+  *unregister(): Task {
+    yield* this.registration.unregister();
+  }
+
+  /** Whether the memory BARs may be used: a power state that decodes, and the memory bit as the user sees it. */
+  memoryEnabled(): boolean {
+    if (!this.decodesIn(this.pdev.powerState.value)) return false;
+    if (this.lowPower.engaged && this.profile.lowPowerDisablesMemory) return false;
+    // A VF has no memory bit of its own (SR-IOV 1.1, 3.4.1.3).
+    return this.pdev.isVirtfn || (this.config.virtualWord(PCI_COMMAND) & PCI_COMMAND_MEMORY) !== 0;
+  }
+
+  decodesIn(state: PciPowerState): boolean {
+    return this.profile.revokeInD1D2 ? state === PCI_D0 : state < PCI_D3HOT;
+  }
+
+  /** The BAR of a region that dma-bufs may be made of, I/O BARs included; null where there is none or it is not ours. */
+  exportableBar(regionIndex: number): Bar | null {
+    if (regionIndex >= VFIO_PCI_ROM_REGION_INDEX) return null;
+    const bar = this.pdev.bars[regionIndex] ?? null;
+    return bar?.claimed === true ? bar : null;
+  }
+
+  /** Whether a user may map the BAR: memory, at least a page of it, with bytes behind it. */
+  isMappable(bar: Bar): boolean {
+    return bar.kind !== 'io' && bar.sizeBytes >= PAGE_SIZE && bar.target.memory !== null;
+  }
+
+  /** unmap_mapping_range: the next access through each mapping faults. memory_lock is held for write. */
+  zapMappings(): void {
+    this.memoryLock.assertHeldWrite();
+    for (const mapping of this.mappings) mapping.zap();
+  }
+
+  /** read(2) on a region; returns the bytes read. EINVAL outside of it, EIO where memory is off. */
+  read(regionIndex: number, offset: number, into: Uint8Array): Task<number> {
+    return readRegion(this, regionIndex, offset, into);
+  }
+
+  /** write(2) on a region; returns the bytes written. Errors as `read`. */
+  write(regionIndex: number, offset: number, from: Uint8Array): Task<number> {
+    return writeRegion(this, regionIndex, offset, from);
+  }
+
+  /** mmap(2) of a slice of a BAR, in bytes from its start. EINVAL where the region cannot be mapped. */
+  mmap(regionIndex: number, offset: number, sizeBytes: number): BarMapping {
+    return new BarMapping(this, regionIndex, offset, sizeBytes);
+  }
+
+  /** VFIO_DEVICE_SET_IRQS; `data` as linux/vfio.h says for the flags. */
+  setIrqs(flags: number, index: number, start: number, count: number, data: Uint8Array, caller: Caller): Task {
+    return this.interrupts.setIrqs(flags, index, start, count, data, caller);
+  }
+
+  /** VFIO_DEVICE_RESET. EINVAL where the device has no way to reset. */
+  reset(): Task {
+    return resetDevice(this);
+  }
+
+  /** VFIO_DEVICE_FEATURE on an argument that starts with its header; returns 0 or a descriptor. */
+  feature(arg: UserMemory, caller: Caller): Task<number> {
+    return deviceFeature(this, arg, caller);
+  }
+
+  private *enable(): Task {
+    const pdev = this.pdev;
+    yield* pdev.setPowerState(PCI_D0);
+    const token = this.physfn?.vfToken;
+    if (pdev.canReset().length > 0) yield* pdev.resetFunction();
+    yield* pdev.configWrite(PCI_COMMAND, 2, pdev.configRead(PCI_COMMAND, 2) | PCI_COMMAND_MEMORY | 1);
+    for (const bar of pdev.bars) if (bar !== null) bar.claimed = true;
+    this.configOfOpen = new VfioConfig(this);
+    if (token !== null && token !== undefined && pdev.isVirtfn) token.users += 1;
+  }
+
+  private *disable(): Task {
+    const pdev = this.pdev;
+    yield* this.interrupts.disableAll();
+    yield* this.memoryLock.write();
+    leaveLowPower(this);
+    yield* pdev.setPowerState(PCI_D0);
+    yield* pdev.clearBusMaster();
+    if (pdev.canReset().length > 0) yield* pdev.resetFunction();
+    for (const bar of pdev.bars) if (bar !== null) bar.claimed = false;
+    this.zapMappings();
+    this.configOfOpen = null;
+    yield* this.memoryLock.releaseWrite();
+    const token = this.physfn?.vfToken;
+    if (token !== null && token !== undefined && pdev.isVirtfn) token.users -= 1;
+  }
+}

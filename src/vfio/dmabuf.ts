@@ -1,0 +1,296 @@
+/**
+ * VFIO_DEVICE_FEATURE_DMA_BUF: slices of a device's memory BARs lent to peers, and taken back (vfio_pci_dmabuf.c).
+ *
+ * Two locks decide whether a buffer may be used. The device's memory_lock is held for write by everyone who changes
+ * whether its memory answers, and guards the list of buffers. The buffer's reservation is held by everyone who maps,
+ * unmaps or flips `revoked`. memory_lock comes first.
+ *
+ * A buffer is listed from its export until either its release or the device's cleanup unlists it. The two cannot both do
+ * it: cleanup takes a reference with `tryGet`, which fails once the release is bound to run.
+ */
+import { Errno } from '../abi/errno.ts';
+import { PAGE_SIZE } from '../abi/mman.ts';
+import { VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_GET } from '../abi/vfio-feature.ts';
+import { DmaBuf, type DmaBufAttachment, type DmaBufOps, type DmaDirection } from '../dma-buf/dma-buf.ts';
+import { DMA_RESV_USAGE_BOOKKEEP } from '../dma-buf/resv.ts';
+import { mapPhysVec, type PhysVec, type SgTable, unmapPhysVec } from '../dma-buf/scatterlist.ts';
+import { Cell, Completion, Refcount } from '../task/cell.ts';
+import { Lifetime, type Task } from '../task/op.ts';
+import { checkFeature } from './check-feature.ts';
+import type { VfioPciCoreDevice } from './core.ts';
+import type { Caller, UserMemory } from './user.ts';
+
+const O_ACCMODE = 0o3;
+const O_NONBLOCK = 0o4000;
+const O_CLOEXEC = 0o2000000;
+/** memdup_array_user refuses more: KMALLOC_MAX_SIZE on x86-64, in entries of 16 bytes. */
+const MAX_RANGES = 262144;
+const U64_END = 1n << 64n;
+
+/** struct vfio_region_dma_range. */
+export interface DmaRange {
+  offset: bigint;
+  length: bigint;
+}
+
+/** What the exporter knows of one buffer (struct vfio_pci_dma_buf). */
+export class VfioPciDmaBuf {
+  readonly physVec: readonly PhysVec[];
+  readonly sizeBytes: number;
+  readonly regionIndex: number;
+  /** Null once the device was cleaned up: then nothing of it may be touched. Guarded by memory_lock. */
+  vdev: VfioPciCoreDevice | null;
+  readonly lifetime = new Lifetime('vfio_pci_dma_buf');
+  /** Written under memory_lock and reservation; attach reads it without either. */
+  readonly revoked: Cell<boolean>;
+  /** One, and one for each mapping. Taken under the reservation. */
+  readonly kref: Refcount;
+  /** The last mapping is gone. */
+  readonly unmapped = new Completion('vfio_pci_dma_buf.comp');
+  dmabuf!: DmaBuf<VfioPciDmaBuf>;
+
+  constructor(vdev: VfioPciCoreDevice, regionIndex: number, physVec: readonly PhysVec[], sizeBytes: number) {
+    this.vdev = vdev;
+    this.regionIndex = regionIndex;
+    this.physVec = physVec;
+    this.sizeBytes = sizeBytes;
+    this.revoked = new Cell('vfio_pci_dma_buf.revoked', true, this.lifetime);
+    this.kref = new Refcount('vfio_pci_dma_buf.kref', 1, this.lifetime);
+  }
+
+  /** Drops a mapping's reference, or the one that stands for "lent"; the last wakes the revoke. */
+  *putKref(): Task {
+    if (yield* this.kref.put()) yield* this.unmapped.complete();
+  }
+}
+
+export const vfioPciDmaBufOps: DmaBufOps = {
+  *attach(attachment: DmaBufAttachment): Task {
+    const priv = attachment.dmabuf.priv as VfioPciDmaBuf;
+    if (!attachment.peer2peer) {
+      throw new Errno(
+        'EOPNOTSUPP',
+        `${attachment.importerName} cannot reach a peer's memory: it needs allow_peer2peer`,
+      );
+    }
+    if (yield* priv.revoked.load()) throw new Errno('ENODEV', 'the buffer is revoked: its device lends nothing now');
+    if (attachment.importerOps?.invalidateMappings === undefined) {
+      throw new Errno(
+        'EOPNOTSUPP',
+        `${attachment.importerName} cannot be told to let go: it has no invalidate callback`,
+      );
+    }
+  },
+
+  *map(attachment: DmaBufAttachment, _direction: DmaDirection): Task<SgTable> {
+    const priv = attachment.dmabuf.priv as VfioPciDmaBuf;
+    if (yield* priv.revoked.load()) throw new Errno('ENODEV', 'the buffer is revoked: its device lends nothing now');
+    if (attachment.dev === null) throw new Errno('EOPNOTSUPP', 'an importer without a device has no DMA addresses');
+    const table = mapPhysVec(attachment.dev, priv.vdev!.pdev, priv.physVec, priv.sizeBytes);
+    yield* priv.kref.get();
+    return table;
+  },
+
+  *unmap(attachment: DmaBufAttachment, table: SgTable, _direction: DmaDirection): Task {
+    const priv = attachment.dmabuf.priv as VfioPciDmaBuf;
+    unmapPhysVec(table);
+    yield* priv.putKref();
+  },
+
+  *release(dmabuf: DmaBuf): Task {
+    const priv = dmabuf.priv as VfioPciDmaBuf;
+    // Cleanup sets vdev to null while it holds a reference, so that it cannot change under a release.
+    const vdev = priv.vdev;
+    if (vdev !== null) {
+      yield* vdev.memoryLock.write();
+      vdev.dmabufs.delete(priv);
+      yield* vdev.memoryLock.releaseWrite();
+      yield* vdev.registration.put();
+    }
+    priv.lifetime.end();
+  },
+};
+
+/** VFIO_DEVICE_FEATURE_DMA_BUF: returns the descriptor, installed in the caller's table. The checks come in Linux's order. */
+export function* featureDmaBuf(
+  vdev: VfioPciCoreDevice,
+  flags: number,
+  arg: UserMemory,
+  argsz: number,
+  caller: Caller,
+): Task<number> {
+  if (!checkFeature(VFIO_DEVICE_FEATURE_DMA_BUF, flags, argsz, VFIO_DEVICE_FEATURE_GET, 16)) return 0;
+  const head = view(arg.read(0, 16));
+  const regionIndex = head.getUint32(0, true);
+  const openFlags = head.getUint32(4, true);
+  const rangeCount = head.getUint32(12, true);
+  if (rangeCount === 0 || head.getUint32(8, true) !== 0) {
+    throw new Errno('EINVAL', `DMA_BUF: nr_ranges ${rangeCount}, flags ${head.getUint32(8, true)}; wants some and 0`);
+  }
+  if (vdev.profile.checkOpenFlags) checkOpenFlags(openFlags);
+  if (vdev.exportableBar(regionIndex) === null) {
+    throw new Errno('ENODEV', `region ${regionIndex} of ${vdev.pdev.name} is no BAR that can be lent`);
+  }
+  if (rangeCount > MAX_RANGES) throw new Errno('ENOMEM', `nr_ranges ${rangeCount} is more than ${MAX_RANGES}`);
+  const ranges = readRanges(arg.read(16, rangeCount * 16), rangeCount);
+  return yield* exportRanges(vdev, regionIndex, openFlags, ranges, caller);
+}
+
+/** The rest of the feature, from the ranges on; also what the convenience forms of the seed come down to. */
+export function* exportRanges(
+  vdev: VfioPciCoreDevice,
+  regionIndex: number,
+  openFlags: number,
+  ranges: readonly DmaRange[],
+  caller: Caller,
+): Task<number> {
+  const priv = new VfioPciDmaBuf(vdev, regionIndex, ...physicalRanges(vdev, regionIndex, ranges));
+  if (!(yield* vdev.registration.tryGet())) {
+    priv.lifetime.end();
+    throw new Errno('ENODEV', `${vdev.pdev.name} is being unregistered`);
+  }
+  const dmabuf = new DmaBuf({
+    expName: 'vfio_pci_core',
+    ops: vfioPciDmaBufOps,
+    sizeBytes: priv.sizeBytes,
+    flags: openFlags & (O_ACCMODE | O_NONBLOCK),
+    priv,
+  });
+  priv.dmabuf = dmabuf;
+  // From here on only a put frees: it runs `release`, which undoes all of the above.
+  yield* vdev.memoryLock.write();
+  yield* dmabuf.resv.lock.lock();
+  yield* priv.revoked.store(!vdev.memoryEnabled());
+  vdev.dmabufs.add(priv);
+  yield* dmabuf.resv.lock.unlock();
+  yield* vdev.memoryLock.releaseWrite();
+  try {
+    // Another thread of the user may close the descriptor as soon as it is there: nothing is touched after this.
+    return yield* caller.files.install(dmabuf);
+  } catch (error) {
+    yield* dmabuf.put();
+    throw error;
+  }
+}
+
+function checkOpenFlags(openFlags: number): void {
+  const unknown = (openFlags & ~(O_ACCMODE | O_NONBLOCK | O_CLOEXEC)) >>> 0;
+  if (unknown !== 0 || (openFlags & O_ACCMODE) === O_ACCMODE) {
+    throw new Errno(
+      'EINVAL',
+      `open_flags 0x${openFlags.toString(16)}: an access mode, O_CLOEXEC and O_NONBLOCK are all that a dma-buf knows`,
+    );
+  }
+}
+
+function readRanges(bytes: Uint8Array, count: number): DmaRange[] {
+  const data = view(bytes);
+  const ranges: DmaRange[] = [];
+  for (let i = 0; i < count; i++) {
+    ranges.push({ offset: data.getBigUint64(i * 16, true), length: data.getBigUint64(i * 16 + 8, true) });
+  }
+  return ranges;
+}
+
+function view(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** Checks the ranges against each other and the BAR, in Linux's order, and gives their host addresses and the size. */
+function physicalRanges(
+  vdev: VfioPciCoreDevice,
+  regionIndex: number,
+  ranges: readonly DmaRange[],
+): [PhysVec[], number] {
+  let total = 0n;
+  for (const [i, { offset, length }] of ranges.entries()) {
+    if (length === 0n || offset % BigInt(PAGE_SIZE) !== 0n || length % BigInt(PAGE_SIZE) !== 0n) {
+      throw new Errno('EINVAL', `range ${i}: offset 0x${offset.toString(16)}, length 0x${length.toString(16)}`);
+    }
+    total += length;
+    if (total >= U64_END) throw new Errno('EINVAL', `the lengths overflow 64 bits at range ${i}`);
+  }
+  if (total >= U64_END / 2n) throw new Errno('EINVAL', `a dma-buf of 0x${total.toString(16)} bytes is too large`);
+  const bar = vdev.exportableBar(regionIndex);
+  if (bar === null || bar.kind === 'io') {
+    throw new Errno('EINVAL', `region ${regionIndex} is I/O ports: peers reach memory only`);
+  }
+  const start = BigInt(bar.address);
+  const physVec: PhysVec[] = [];
+  for (const [i, { offset, length }] of ranges.entries()) {
+    if (start + offset + length > U64_END) throw new Errno('EOVERFLOW', `range ${i} ends past the address space`);
+    if (offset + length > BigInt(bar.sizeBytes)) {
+      throw new Errno('EINVAL', `range ${i} ends past the ${bar.sizeBytes} bytes of region ${regionIndex}`);
+    }
+    physVec.push({ address: bar.address + Number(offset), sizeBytes: Number(length) });
+  }
+  return [physVec, Number(total)];
+}
+
+/**
+ * vfio_pci_dma_buf_move: takes every buffer of the device back, or lends it again. memory_lock is held for write. A revoke
+ * returns when no importer has a mapping and no fence is pending; importers end that wait by unmapping (within bounded
+ * time, as they promised), and those who added fences by signalling them.
+ */
+export function* dmaBufMove(vdev: VfioPciCoreDevice, revoked: boolean): Task {
+  vdev.memoryLock.assertHeldWrite();
+  for (const priv of vdev.dmabufs) {
+    // A buffer whose last reference is gone has no importers; its release waits for memory_lock to unlist it.
+    if (!(yield* priv.dmabuf.tryGet())) continue;
+    if (priv.revoked.value !== revoked) yield* revoked ? revoke(priv) : restore(priv, vdev.profile.tellAfterRestore);
+    // Release takes memory_lock, which is held here: if this was the last reference, it runs as a task of its own.
+    yield* priv.dmabuf.putDeferred();
+  }
+}
+
+function* revoke(priv: VfioPciDmaBuf): Task {
+  const resv = priv.dmabuf.resv;
+  yield* resv.lock.lock();
+  yield* priv.revoked.store(true);
+  yield* priv.dmabuf.invalidateMappings();
+  yield* resv.wait(DMA_RESV_USAGE_BOOKKEEP);
+  yield* resv.lock.unlock();
+  yield* priv.putKref();
+  yield* priv.unmapped.wait();
+  // No map can succeed while `revoked` is set, so that nobody else holds a reference to the count now.
+  yield* priv.kref.set(1);
+  yield* priv.unmapped.reinit();
+}
+
+/**
+ * Importers hear of a restore by their invalidate callback too. Told after `revoked` is cleared they may map right there,
+ * and there is nothing to wait for: since the revoke nobody could map.
+ */
+function* restore(priv: VfioPciDmaBuf, tellAfter: boolean): Task {
+  const resv = priv.dmabuf.resv;
+  yield* resv.lock.lock();
+  if (tellAfter) {
+    yield* priv.revoked.store(false);
+    yield* priv.dmabuf.invalidateMappings();
+    yield* resv.lock.unlock();
+    return;
+  }
+  yield* priv.dmabuf.invalidateMappings();
+  yield* resv.wait(DMA_RESV_USAGE_BOOKKEEP);
+  yield* resv.lock.unlock();
+  yield* resv.lock.lock();
+  yield* priv.revoked.store(false);
+  yield* resv.lock.unlock();
+}
+
+/**
+ * vfio_pci_dma_buf_cleanup: the device closes. Buffers that live on stay revoked for good and forget the device, so that a
+ * later open never revives them. Must come before the device is disabled: peers may write until it returns.
+ */
+export function* dmaBufCleanup(vdev: VfioPciCoreDevice): Task {
+  yield* vdev.memoryLock.write();
+  yield* dmaBufMove(vdev, true);
+  for (const priv of [...vdev.dmabufs]) {
+    if (!(yield* priv.dmabuf.tryGet())) continue;
+    vdev.dmabufs.delete(priv);
+    priv.vdev = null;
+    yield* vdev.registration.put();
+    yield* priv.dmabuf.putDeferred();
+  }
+  yield* vdev.memoryLock.releaseWrite();
+}

@@ -1,0 +1,30 @@
+/** vfio-pci bound to functions: which devices share a set, and which VF belongs to which PF. */
+import type { PciFunction } from '../pci/function.ts';
+import { VfioPciCoreDevice } from './core.ts';
+import { DeviceSet } from './device-set.ts';
+import type { Profile } from './profile.ts';
+
+/**
+ * Binds every function, keyed by its name. Functions that a slot or bus reset hits together share a device set
+ * (vfio_pci_core_register_device); VFs find their PF.
+ */
+export function buildVfioDevices(
+  functions: ReadonlyMap<string, PciFunction>,
+  profile: Profile,
+): Map<string, VfioPciCoreDevice> {
+  const sets = new Map<PciFunction, DeviceSet>();
+  const devices = new Map<string, VfioPciCoreDevice>();
+  const byFunction = new Map<PciFunction, VfioPciCoreDevice>();
+  for (const [name, pdev] of functions) {
+    if (!sets.has(pdev)) {
+      const set = new DeviceSet();
+      for (const member of [pdev, ...pdev.hotResetScope()]) sets.set(member, set);
+    }
+    const physfn = pdev.physfn === null ? null : (byFunction.get(pdev.physfn) ?? null);
+    const options = { profile, deviceSet: sets.get(pdev)! };
+    const device = new VfioPciCoreDevice(pdev, physfn === null ? options : { ...options, physfn });
+    devices.set(name, device);
+    byFunction.set(pdev, device);
+  }
+  return devices;
+}

@@ -1,0 +1,68 @@
+/** VFIO_DEVICE_FEATURE: the envelope that all features share, and the list of those that a vfio-pci device has. */
+import { Errno } from '../abi/errno.ts';
+import {
+  VFIO_DEVICE_FEATURE_DMA_BUF,
+  VFIO_DEVICE_FEATURE_GET,
+  VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
+  VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+  VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
+  VFIO_DEVICE_FEATURE_MASK,
+  VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
+  VFIO_DEVICE_FEATURE_PROBE,
+  VFIO_DEVICE_FEATURE_SET,
+} from '../abi/vfio-feature.ts';
+import type { Task } from '../task/op.ts';
+import type { VfioPciCoreDevice } from './core.ts';
+import { featureDmaBuf } from './dmabuf.ts';
+import { featureLowPowerEntry, featureLowPowerEntryWithWakeup, featureLowPowerExit } from './pm.ts';
+import { featureVfToken } from './token.ts';
+import type { Caller, UserMemory } from './user.ts';
+
+/** struct vfio_device_feature: u32 argsz, u32 flags, then the feature's own bytes. */
+const HEADER_BYTES = 8;
+
+/** A feature; `payload` starts behind the header and `argsz` counts from its start. Returns the ioctl's value. */
+type Feature = (
+  vdev: VfioPciCoreDevice,
+  flags: number,
+  payload: UserMemory,
+  argsz: number,
+  caller: Caller,
+) => Task<number>;
+
+const FEATURES = new Map<number, Feature>([
+  [VFIO_DEVICE_FEATURE_PCI_VF_TOKEN, featureVfToken],
+  [VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, featureLowPowerEntry],
+  [VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, featureLowPowerEntryWithWakeup],
+  [VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, featureLowPowerExit],
+  [VFIO_DEVICE_FEATURE_DMA_BUF, featureDmaBuf],
+]);
+
+/**
+ * The ioctl on `arg`, which starts with its header. Returns what the ioctl returns: 0, or a descriptor. EFAULT where the
+ * header cannot be read, EINVAL for a bad envelope, ENOTTY for an unknown feature, else what the feature throws.
+ */
+export function deviceFeature(vdev: VfioPciCoreDevice, arg: UserMemory, caller: Caller): Task<number> {
+  const header = arg.read(0, HEADER_BYTES);
+  const view = new DataView(header.buffer, header.byteOffset, HEADER_BYTES);
+  const argsz = view.getUint32(0, true);
+  const flags = view.getUint32(4, true);
+  if (argsz < HEADER_BYTES) throw new Errno('EINVAL', `argsz ${argsz} is shorter than the header`);
+  const both = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_SET;
+  if ((flags & ~(VFIO_DEVICE_FEATURE_MASK | both | VFIO_DEVICE_FEATURE_PROBE)) !== 0) {
+    throw new Errno('EINVAL', `feature flags 0x${flags.toString(16)}: unknown bits`);
+  }
+  if ((flags & VFIO_DEVICE_FEATURE_PROBE) === 0 && (flags & both) === both) {
+    throw new Errno('EINVAL', 'GET and SET go together only in a PROBE');
+  }
+  const feature = FEATURES.get(flags & VFIO_DEVICE_FEATURE_MASK);
+  if (feature === undefined) throw new Errno('ENOTTY', `feature ${flags & VFIO_DEVICE_FEATURE_MASK} is unknown`);
+  return feature(vdev, flags, behindHeader(arg), argsz - HEADER_BYTES, caller);
+}
+
+function behindHeader(arg: UserMemory): UserMemory {
+  return {
+    read: (offset, length) => arg.read(offset + HEADER_BYTES, length),
+    write: (offset, bytes) => arg.write(offset + HEADER_BYTES, bytes),
+  };
+}

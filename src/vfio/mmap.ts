@@ -1,0 +1,88 @@
+/** A user's mapping of a BAR through the vfio device: the one kind of mapping that can be revoked. */
+import { Errno } from '../abi/errno.ts';
+import { VFIO_PCI_ROM_REGION_INDEX } from '../abi/vfio.ts';
+import type { Bar } from '../pci/bar.ts';
+import { Cell } from '../task/cell.ts';
+import type { Task } from '../task/op.ts';
+import type { VfioPciCoreDevice } from './core.ts';
+
+/** The signal that the kernel would send: the page exists, and its memory does not answer. */
+export class BusError extends Error {
+  constructor(message: string) {
+    super(`SIGBUS: ${message}`);
+    this.name = 'BusError';
+  }
+}
+
+/**
+ * Access through it is checked at each call. It does not promise that two accesses see the same state, nor that an access
+ * comes before a revoke that another task has begun; and it gives out no view that outlives the call.
+ */
+export class BarMapping {
+  readonly sizeBytes: number;
+  private readonly vdev: VfioPciCoreDevice;
+  private readonly bar: Bar;
+  private readonly offset: number;
+  /** The page tables have entries: the next access needs no fault. */
+  private readonly present = new Cell('vma.present', false);
+  private unmapped = false;
+
+  /** vfio_pci_core_mmap. EINVAL for a region that is no mappable BAR, or a slice that leaves it. */
+  constructor(vdev: VfioPciCoreDevice, regionIndex: number, offset: number, sizeBytes: number) {
+    const bar = regionIndex < VFIO_PCI_ROM_REGION_INDEX ? (vdev.pdev.bars[regionIndex] ?? null) : null;
+    if (bar === null || !vdev.isMappable(bar)) {
+      throw new Errno('EINVAL', `region ${regionIndex} of ${vdev.pdev.name} cannot be mapped`);
+    }
+    if (offset < 0 || sizeBytes <= 0 || offset + sizeBytes > bar.sizeBytes) {
+      throw new Errno('EINVAL', `bytes ${offset} to ${offset + sizeBytes} leave the ${bar.sizeBytes} of the region`);
+    }
+    this.vdev = vdev;
+    this.bar = bar;
+    this.offset = offset;
+    this.sizeBytes = sizeBytes;
+    vdev.mappings.add(this);
+  }
+
+  /** A load by the CPU. BusError while memory is off. */
+  *read(offset: number, into: Uint8Array): Task {
+    this.check(offset, into.length);
+    yield* this.touch();
+    this.bar.target.read(this.offset + offset, into);
+  }
+
+  /** A store by the CPU. BusError while memory is off. */
+  *write(offset: number, from: Uint8Array): Task {
+    this.check(offset, from.length);
+    yield* this.touch();
+    this.bar.target.write(this.offset + offset, from);
+  }
+
+  /** munmap(2). */
+  unmap(): void {
+    this.unmapped = true;
+    this.vdev.mappings.delete(this);
+  }
+
+  /** Called by the device with memory_lock held for write, before its memory stops to answer. */
+  zap(): void {
+    this.present.value = false;
+    this.present.notify();
+  }
+
+  /** The page fault: maps the page if memory is on, under memory_lock for read so that no zap is missed. */
+  private *touch(): Task {
+    while (!(yield* this.present.load())) {
+      yield* this.vdev.memoryLock.read();
+      const enabled = this.vdev.isOpen && !this.vdev.lowPower.engaged && this.vdev.memoryEnabled();
+      if (enabled) yield* this.present.store(true);
+      yield* this.vdev.memoryLock.releaseRead();
+      if (!enabled) throw new BusError(`memory of ${this.vdev.pdev.name} is off`);
+    }
+  }
+
+  private check(offset: number, length: number): void {
+    if (this.unmapped || offset < 0 || offset + length > this.sizeBytes) {
+      throw new BusError(`bytes ${offset} to ${offset + length} are not mapped`);
+    }
+  }
+}

@@ -1,0 +1,134 @@
+/** Power: the states that a user sets through config space, and runtime low power by the LOW_POWER features. */
+import { Errno } from '../abi/errno.ts';
+import {
+  VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
+  VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+  VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
+  VFIO_DEVICE_FEATURE_SET,
+} from '../abi/vfio-feature.ts';
+import type { PciPowerState } from '../pci/function.ts';
+import type { Task } from '../task/op.ts';
+import { checkFeature } from './check-feature.ts';
+import type { VfioPciCoreDevice } from './core.ts';
+import { dmaBufMove } from './dmabuf.ts';
+import type { Caller, EventSignal, UserMemory } from './user.ts';
+
+export const PCI_D0 = 0;
+export const PCI_D3HOT = 3;
+
+/** Runtime low power of one device; guarded by its memory_lock. */
+export class LowPower {
+  /** The user allowed the device to sleep (pm_runtime_engaged). */
+  engaged = false;
+  wakeEvent: EventSignal | null = null;
+}
+
+/** A PMCSR write: revokes before the memory stops to answer, restores after it answers again. */
+export function* setPowerState(vdev: VfioPciCoreDevice, state: PciPowerState): Task {
+  yield* vdev.memoryLock.write();
+  try {
+    if (!vdev.decodesIn(state)) {
+      vdev.zapMappings();
+      yield* dmaBufMove(vdev, true);
+    }
+    yield* vdev.pdev.setPowerState(state);
+    if (vdev.memoryEnabled()) yield* dmaBufMove(vdev, false);
+  } finally {
+    yield* vdev.memoryLock.releaseWrite();
+  }
+}
+
+function* lowPowerEntry(vdev: VfioPciCoreDevice, wakeEvent: EventSignal | null): Task {
+  yield* vdev.memoryLock.write();
+  try {
+    if (vdev.lowPower.engaged) throw new Errno('EINVAL', `${vdev.pdev.name} is in low power already`);
+    vdev.zapMappings();
+    yield* dmaBufMove(vdev, true);
+    vdev.lowPower.engaged = true;
+    vdev.lowPower.wakeEvent = wakeEvent;
+  } catch (error) {
+    wakeEvent?.release?.();
+    throw error;
+  } finally {
+    yield* vdev.memoryLock.releaseWrite();
+  }
+}
+
+/** VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY: SET, no payload. EINVAL when already there. */
+export function* featureLowPowerEntry(
+  vdev: VfioPciCoreDevice,
+  flags: number,
+  _payload: UserMemory,
+  argsz: number,
+): Task<number> {
+  if (!checkFeature(VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, flags, argsz, VFIO_DEVICE_FEATURE_SET, 0)) return 0;
+  yield* lowPowerEntry(vdev, null);
+  return 0;
+}
+
+/** VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP: SET, {s32 wakeup_eventfd, u32 reserved}. */
+export function* featureLowPowerEntryWithWakeup(
+  vdev: VfioPciCoreDevice,
+  flags: number,
+  payload: UserMemory,
+  argsz: number,
+  caller: Caller,
+): Task<number> {
+  const feature = VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP;
+  if (!checkFeature(feature, flags, argsz, VFIO_DEVICE_FEATURE_SET, 8)) return 0;
+  const bytes = payload.read(0, 8);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, 8);
+  const fd = view.getInt32(0, true);
+  if (fd < 0 || view.getUint32(4, true) !== 0) {
+    throw new Errno('EINVAL', `wakeup_eventfd ${fd}, reserved ${view.getUint32(4, true)}`);
+  }
+  yield* lowPowerEntry(vdev, caller.eventSignal(fd));
+  return 0;
+}
+
+/** VFIO_DEVICE_FEATURE_LOW_POWER_EXIT: SET, no payload; does no harm when the device is awake. */
+export function* featureLowPowerExit(
+  vdev: VfioPciCoreDevice,
+  flags: number,
+  _payload: UserMemory,
+  argsz: number,
+): Task<number> {
+  if (!checkFeature(VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, flags, argsz, VFIO_DEVICE_FEATURE_SET, 0)) return 0;
+  yield* lowPowerExit(vdev);
+  return 0;
+}
+
+export function* lowPowerExit(vdev: VfioPciCoreDevice): Task {
+  yield* vdev.memoryLock.write();
+  try {
+    leaveLowPower(vdev);
+    if (vdev.memoryEnabled()) yield* dmaBufMove(vdev, false);
+  } finally {
+    yield* vdev.memoryLock.releaseWrite();
+  }
+}
+
+/**
+ * Something woke the sleeping device: a user's access, or a PME. With a wakeup eventfd that ends low power, and the
+ * eventfd says so; without one the device goes back to sleep and the user hears nothing.
+ */
+export function* wake(vdev: VfioPciCoreDevice): Task {
+  yield* vdev.memoryLock.write();
+  try {
+    const event = vdev.lowPower.wakeEvent;
+    if (event === null) return;
+    event.signal();
+    leaveLowPower(vdev);
+    if (vdev.profile.wakeRestores && vdev.memoryEnabled()) yield* dmaBufMove(vdev, false);
+  } finally {
+    yield* vdev.memoryLock.releaseWrite();
+  }
+}
+
+/** memory_lock is held for write. */
+export function leaveLowPower(vdev: VfioPciCoreDevice): void {
+  vdev.memoryLock.assertHeldWrite();
+  vdev.lowPower.engaged = false;
+  vdev.lowPower.wakeEvent?.release?.();
+  vdev.lowPower.wakeEvent = null;
+}

@@ -1,0 +1,38 @@
+/**
+ * Where Barter is stricter than Linux 7.3, and the switch that makes it behave as Linux does, so that both can be
+ * compared step by step. docs/differences.md gives the reason and the test of each field.
+ */
+export interface Profile {
+  readonly name: 'default' | 'linux-7.3';
+  /** Refuse open_flags that mean nothing to a dma-buf. Linux accepts any 32 bits. */
+  readonly checkOpenFlags: boolean;
+  /** Only D0 decodes (PCI PM 1.2, 5.3): D1 and D2 revoke as D3hot does. Linux revokes from D3hot on. */
+  readonly revokeInD1D2: boolean;
+  /** In low power the memory counts as disabled, whatever COMMAND says. Linux looks at COMMAND and D3hot alone. */
+  readonly lowPowerDisablesMemory: boolean;
+  /** Waking from low power by an event restores as LOW_POWER_EXIT does. In Linux the buffers stay revoked. */
+  readonly wakeRestores: boolean;
+  /** Importers are told of a restore after it took effect. Linux tells them before, and a map from there fails. */
+  readonly tellAfterRestore: boolean;
+}
+
+export const PROFILES = {
+  default: {
+    name: 'default',
+    checkOpenFlags: true,
+    revokeInD1D2: true,
+    lowPowerDisablesMemory: true,
+    wakeRestores: true,
+    tellAfterRestore: true,
+  },
+  'linux-7.3': {
+    name: 'linux-7.3',
+    checkOpenFlags: false,
+    revokeInD1D2: false,
+    lowPowerDisablesMemory: false,
+    wakeRestores: false,
+    tellAfterRestore: false,
+  },
+} as const satisfies Record<string, Profile>;
+
+export type ProfileName = keyof typeof PROFILES;

@@ -1,0 +1,103 @@
+/** read(2) and write(2) on a device's regions (vfio_pci_rdwr.c). */
+import { Errno } from '../abi/errno.ts';
+import { VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ROM_REGION_INDEX } from '../abi/vfio.ts';
+import type { Bar } from '../pci/bar.ts';
+import { done, type Task } from '../task/op.ts';
+import type { VfioPciCoreDevice } from './core.ts';
+import { wake } from './pm.ts';
+
+export function readRegion(vdev: VfioPciCoreDevice, index: number, offset: number, into: Uint8Array): Task<number> {
+  if (vdev.lowPower.engaged) return afterWaking(vdev, () => readAwake(vdev, index, offset, into));
+  return readAwake(vdev, index, offset, into);
+}
+
+export function writeRegion(vdev: VfioPciCoreDevice, index: number, offset: number, from: Uint8Array): Task<number> {
+  if (vdev.lowPower.engaged) return afterWaking(vdev, () => writeAwake(vdev, index, offset, from));
+  return writeAwake(vdev, index, offset, from);
+}
+
+/** An access resumes a sleeping device for its duration (pm_runtime_resume_and_get). */
+function* afterWaking(vdev: VfioPciCoreDevice, access: () => Task<number>): Task<number> {
+  yield* wake(vdev);
+  return yield* access();
+}
+
+function readAwake(vdev: VfioPciCoreDevice, index: number, offset: number, into: Uint8Array): Task<number> {
+  if (index === VFIO_PCI_CONFIG_REGION_INDEX) return vdev.config.read(offset, into);
+  if (index === VFIO_PCI_ROM_REGION_INDEX) return done(readRom(vdev, offset, into));
+  const bar = barOf(vdev, index, offset);
+  return accessBar(vdev, bar, offset, Math.min(into.length, bar.sizeBytes - offset), (at, length) => {
+    const part = into.subarray(at - offset, at - offset + length);
+    if (isMsixTable(vdev, index, at)) part.fill(0xff);
+    else bar.target.read(at, part);
+  });
+}
+
+function writeAwake(vdev: VfioPciCoreDevice, index: number, offset: number, from: Uint8Array): Task<number> {
+  if (index === VFIO_PCI_CONFIG_REGION_INDEX) return vdev.config.write(offset, from);
+  if (index === VFIO_PCI_ROM_REGION_INDEX) throw new Errno('EINVAL', `the ROM of ${vdev.pdev.name} is read-only`);
+  const bar = barOf(vdev, index, offset);
+  return accessBar(vdev, bar, offset, Math.min(from.length, bar.sizeBytes - offset), (at, length) => {
+    if (!isMsixTable(vdev, index, at)) bar.target.write(at, from.subarray(at - offset, at - offset + length));
+  });
+}
+
+function barOf(vdev: VfioPciCoreDevice, index: number, offset: number): Bar {
+  const bar = index >= 0 && index < VFIO_PCI_ROM_REGION_INDEX ? (vdev.pdev.bars[index] ?? null) : null;
+  if (bar === null) throw new Errno('EINVAL', `${vdev.pdev.name} has no region ${index}`);
+  if (offset < 0 || offset >= bar.sizeBytes) {
+    throw new Errno('EINVAL', `offset ${offset} is outside of the ${bar.sizeBytes} bytes of region ${index}`);
+  }
+  return bar;
+}
+
+/** Memory that does not answer gives EIO, and cannot be switched off while an access is under way. */
+function* accessBar(
+  vdev: VfioPciCoreDevice,
+  bar: Bar,
+  offset: number,
+  length: number,
+  access: (at: number, length: number) => void,
+): Task<number> {
+  const isMemory = bar.kind !== 'io';
+  if (isMemory) yield* vdev.memoryLock.read();
+  try {
+    if (isMemory && !vdev.memoryEnabled()) throw new Errno('EIO', `memory of ${vdev.pdev.name} is off`);
+    const table = vdev.interrupts.msixTable;
+    if (table === null || vdev.pdev.bars[table.barIndex] !== bar) access(offset, length);
+    else splitAtTable(table, offset, length, access);
+  } finally {
+    if (isMemory) yield* vdev.memoryLock.releaseRead();
+  }
+  return length;
+}
+
+/** Runs `access` on the parts before, in and behind the MSI-X table, which users reach by SET_IRQS alone. */
+function splitAtTable(
+  table: { offset: number; sizeBytes: number },
+  offset: number,
+  length: number,
+  access: (at: number, length: number) => void,
+): void {
+  const end = offset + length;
+  const cuts = [offset, table.offset, table.offset + table.sizeBytes, end].map((at) => clamp(at, offset, end));
+  for (let i = 0; i + 1 < cuts.length; i++) if (cuts[i + 1] > cuts[i]) access(cuts[i], cuts[i + 1] - cuts[i]);
+}
+
+function isMsixTable(vdev: VfioPciCoreDevice, index: number, at: number): boolean {
+  const table = vdev.interrupts.msixTable;
+  return table !== null && table.barIndex === index && at >= table.offset && at < table.offset + table.sizeBytes;
+}
+
+function clamp(value: number, low: number, high: number): number {
+  return Math.min(Math.max(value, low), high);
+}
+
+function readRom(vdev: VfioPciCoreDevice, offset: number, into: Uint8Array): number {
+  const size = vdev.pdev.romSizeBytes;
+  if (offset < 0 || offset >= size)
+    throw new Errno('EINVAL', `offset ${offset} is outside of the ${size} bytes of ROM`);
+  const length = Math.min(into.length, size - offset);
+  vdev.pdev.readRom(offset, into.subarray(0, length));
+  return length;
+}

@@ -1,0 +1,27 @@
+/** The registration of a device with vfio: while one is held, its driver cannot be unbound. */
+import { Completion, Refcount } from '../task/cell.ts';
+import type { Task } from '../task/op.ts';
+
+export class Registration {
+  readonly refcount = new Refcount('vfio_device.refcount');
+  private readonly unregistered = new Completion('vfio_device.comp');
+
+  /** vfio_device_try_get_registration: false once unregistering has dropped the last one. */
+  tryGet(): Task<boolean> {
+    return this.refcount.tryGet();
+  }
+
+  /** vfio_device_put_registration. */
+  *put(): Task {
+    if (yield* this.refcount.put()) yield* this.unregistered.complete();
+  }
+
+  /**
+   * vfio_unregister_group_dev: drops the driver's own registration and waits for those of open descriptors and of
+   * exported buffers. Ended by their put: a device's close, or the release of a buffer that the close did not find.
+   */
+  *unregister(): Task {
+    yield* this.put();
+    yield* this.unregistered.wait();
+  }
+}

@@ -1,0 +1,92 @@
+/** Resets that a user asks for: of one function, or of everything that shares its slot or bus. */
+import { Errno } from '../abi/errno.ts';
+import type { Task } from '../task/op.ts';
+import type { VfioPciCoreDevice } from './core.ts';
+import { dmaBufMove } from './dmabuf.ts';
+import { PCI_D0 } from './pm.ts';
+
+/** Takes the device's memory away from everybody, lets `action` happen, and gives it back where it may be used again. */
+export function* withMemoryRevoked(vdev: VfioPciCoreDevice, action: () => Task): Task {
+  yield* vdev.memoryLock.write();
+  try {
+    vdev.zapMappings();
+    yield* dmaBufMove(vdev, true);
+    try {
+      yield* action();
+    } finally {
+      // A reset that failed leaves the memory as it was: who may use it gets it back all the same.
+      if (vdev.memoryEnabled()) yield* dmaBufMove(vdev, false);
+    }
+  } finally {
+    yield* vdev.memoryLock.releaseWrite();
+  }
+}
+
+/** VFIO_DEVICE_RESET. EINVAL where the function cannot be reset by itself. */
+export function* resetDevice(vdev: VfioPciCoreDevice): Task {
+  const pdev = vdev.pdev;
+  if (pdev.canReset().length === 0) throw new Errno('EINVAL', `${pdev.name} has no function-level reset`);
+  yield* withMemoryRevoked(vdev, function* () {
+    // A device in D3hot would come out of the reset with its state lost or not, as No_Soft_Reset has it.
+    yield* pdev.setPowerState(PCI_D0);
+    yield* pdev.resetFunction();
+  });
+}
+
+/** FLR through config space, of a function whose DEVCAP or AF capability says that it has one. */
+export function* functionLevelReset(vdev: VfioPciCoreDevice): Task {
+  yield* withMemoryRevoked(vdev, () => vdev.pdev.resetFunction());
+}
+
+/** struct vfio_pci_dependent_device. */
+export interface DependentDevice {
+  groupId: number;
+  segment: number;
+  bus: number;
+  devfn: number;
+}
+
+/** VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: who is reset along with the device. ENODEV where slot and bus cannot be reset. */
+export function hotResetInfo(vdev: VfioPciCoreDevice): DependentDevice[] {
+  return vdev.pdev.hotResetScope().map((pdev) => ({
+    groupId: pdev.iommuGroup,
+    segment: pdev.address.segment,
+    bus: pdev.address.bus,
+    devfn: pdev.address.devfn,
+  }));
+}
+
+/**
+ * VFIO_DEVICE_PCI_HOT_RESET. `owned` are the groups whose ownership the caller proved by descriptors. EINVAL where the
+ * reset would hit a device outside of them, EBUSY where a device of the set is in use by a holder of its memory_lock: the
+ * lock of a second device is only ever tried, so that two resets cannot wait for each other.
+ */
+export function* hotReset(vdev: VfioPciCoreDevice, owned: ReadonlySet<number>): Task {
+  const set = vdev.deviceSet;
+  yield* set.lock.lock();
+  const locked: VfioPciCoreDevice[] = [];
+  try {
+    for (const dependent of hotResetInfo(vdev)) {
+      if (!owned.has(dependent.groupId)) {
+        throw new Errno('EINVAL', `the reset would hit group ${dependent.groupId}, which the caller does not own`);
+      }
+    }
+    for (const device of set.devices) {
+      if (!(yield* device.memoryLock.tryWrite())) {
+        throw new Errno('EBUSY', `the memory of ${device.pdev.name} is in use; try again`);
+      }
+      locked.push(device);
+      device.zapMappings();
+      yield* dmaBufMove(device, true);
+    }
+    for (const device of set.devices) yield* device.pdev.setPowerState(PCI_D0);
+    yield* vdev.pdev.resetScope();
+  } finally {
+    // Only those whose lock was taken: the others' state is not ours to read.
+    for (const device of locked.reverse()) {
+      if (device.isOpen && device.memoryEnabled()) yield* dmaBufMove(device, false);
+      yield* device.memoryLock.releaseWrite();
+    }
+    yield* set.lock.unlock();
+  }
+}

@@ -1,0 +1,62 @@
+/** VFIO_DEVICE_FEATURE_PCI_VF_TOKEN: the secret that a PF's user shares with those who open its VFs. */
+import { Errno } from '../abi/errno.ts';
+import { VFIO_DEVICE_FEATURE_PCI_VF_TOKEN, VFIO_DEVICE_FEATURE_SET } from '../abi/vfio-feature.ts';
+import { type LockClass, Mutex } from '../task/lock.ts';
+import type { Task } from '../task/op.ts';
+import { checkFeature } from './check-feature.ts';
+import type { VfioPciCoreDevice } from './core.ts';
+import type { UserMemory } from './user.ts';
+
+export const VF_TOKEN_BYTES = 16;
+const VF_TOKEN_LOCK_CLASS: LockClass = { name: 'vfio_pci_vf_token.lock' };
+
+/** The token of a PF. `users` counts the open VFs: while there are any the token cannot change under them. */
+export class VfToken {
+  readonly lock = new Mutex(VF_TOKEN_LOCK_CLASS);
+  uuid: Uint8Array = new Uint8Array(VF_TOKEN_BYTES);
+  users = 0;
+}
+
+/** SET, 16 bytes. ENOTTY where the device is no PF with SR-IOV. */
+export function* featureVfToken(
+  vdev: VfioPciCoreDevice,
+  flags: number,
+  payload: UserMemory,
+  argsz: number,
+): Task<number> {
+  const token = vdev.vfToken;
+  if (token === null) throw new Errno('ENOTTY', `${vdev.pdev.name} is no physical function with SR-IOV`);
+  const feature = VFIO_DEVICE_FEATURE_PCI_VF_TOKEN;
+  if (!checkFeature(feature, flags, argsz, VFIO_DEVICE_FEATURE_SET, VF_TOKEN_BYTES)) return 0;
+  const uuid = payload.read(0, VF_TOKEN_BYTES).slice();
+  yield* token.lock.lock();
+  token.uuid = uuid;
+  yield* token.lock.unlock();
+  return 0;
+}
+
+/**
+ * vfio_pci_validate_vf_token: whether a user who gives `given` may open the device. EACCES where a VF's token is missing
+ * or wrong; EINVAL where a token is given that nobody asked for.
+ */
+export function validateVfToken(vdev: VfioPciCoreDevice, pf: VfioPciCoreDevice | null, given: Uint8Array | null): void {
+  const token = pf?.vfToken ?? null;
+  if (vdev.pdev.isVirtfn && token !== null) {
+    if (given === null) throw new Errno('EACCES', `${vdev.pdev.name} is a VF: its PF's user shares a VF token`);
+    if (!equal(given, token.uuid)) throw new Errno('EACCES', `the VF token for ${vdev.pdev.name} is wrong`);
+    return;
+  }
+  if (vdev.vfToken !== null && vdev.vfToken.users > 0) {
+    if (given === null || !equal(given, vdev.vfToken.uuid)) {
+      throw new Errno('EACCES', `${vdev.pdev.name} has VFs in use: opening it wants their VF token`);
+    }
+    return;
+  }
+  if (given !== null && vdev.vfToken === null) {
+    throw new Errno('EINVAL', `${vdev.pdev.name} needs no VF token, and one was given`);
+  }
+}
+
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}

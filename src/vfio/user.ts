@@ -1,0 +1,50 @@
+/** The process on the other side of a system call: its memory and its descriptors. */
+import { Errno } from '../abi/errno.ts';
+import type { FdTable } from '../dma-buf/file.ts';
+
+/** Memory that a user passed by address. Both throw EFAULT where it cannot be reached. */
+export interface UserMemory {
+  /** `length` bytes from `offset`; the result may share memory with the user's. */
+  read(offset: number, length: number): Uint8Array;
+  write(offset: number, bytes: Uint8Array): void;
+}
+
+/** A user's argument that is a buffer: what lies behind its end cannot be reached. */
+export class BufferMemory implements UserMemory {
+  private readonly bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+
+  read(offset: number, length: number): Uint8Array {
+    this.check(offset, length);
+    return this.bytes.subarray(offset, offset + length);
+  }
+
+  write(offset: number, bytes: Uint8Array): void {
+    this.check(offset, bytes.length);
+    this.bytes.set(bytes, offset);
+  }
+
+  private check(offset: number, length: number): void {
+    if (offset + length > this.bytes.length) {
+      throw new Errno('EFAULT', `bytes ${offset} to ${offset + length} of an argument of ${this.bytes.length} bytes`);
+    }
+  }
+}
+
+/** eventfd_ctx: somebody who wants to hear of an interrupt. */
+export interface EventSignal {
+  /** Adds one to the counter; never blocks. */
+  signal(): void;
+  /** Gives the reference back; called once, when the owner of the trigger lets go. */
+  release?(): void;
+}
+
+/** Who makes a call: where descriptors are installed, and what its eventfds are. */
+export interface Caller {
+  readonly files: FdTable;
+  /** The eventfd behind a descriptor. EBADF where it is not open, EINVAL where it is something else. */
+  eventSignal(fd: number): EventSignal;
+}
