@@ -1,0 +1,34 @@
+// Runs everything that `npm test` stands for: format and lint, types, then the tests. Nothing is skipped silently.
+import { spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const only = process.argv.slice(2);
+
+function run(title, command, args) {
+  console.log(`== ${title}`);
+  const started = Date.now();
+  const child = spawnSync(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  if (child.status !== 0) {
+    console.error(`${title} failed (${child.signal ?? `status ${child.status}`}).`);
+    process.exit(1);
+  }
+  console.log(`== ${title}: ${((Date.now() - started) / 1000).toFixed(1)} s`);
+}
+
+function testFiles(folder) {
+  return readdirSync(join(root, folder), { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.test.ts'))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort();
+}
+
+const bin = (name) => join(root, 'node_modules', '.bin', name);
+if (only.length === 0) {
+  run('format and lint', bin('biome'), ['check', '--error-on-warnings', '.']);
+  run('types', bin('tsc'), ['--noEmit']);
+}
+const files = only.length > 0 ? only : testFiles('test');
+run('tests', process.execPath, ['--import', 'tsx', '--test', '--test-reporter=spec', '--test-concurrency=2', ...files]);

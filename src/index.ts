@@ -1,0 +1,22 @@
+/** What a program that depends on Barter imports. */
+export { Errno, type ErrnoName } from './abi/errno.ts';
+export {
+  DMA_BIDIRECTIONAL,
+  DMA_FROM_DEVICE,
+  DMA_TO_DEVICE,
+  DmaBuf,
+  type DmaBufAttachment,
+  type DmaBufAttachOps,
+  type DmaBufOps,
+} from './dma-buf/dma-buf.ts';
+export { DmaFence } from './dma-buf/fence.ts';
+export { FdTable, File } from './dma-buf/file.ts';
+export { buildMachine } from './machine/build.ts';
+export { loadMachine } from './machine/load.ts';
+export type { Task } from './task/op.ts';
+export { Runner, runner, spawn } from './task/runner.ts';
+export { VfioPciCoreDevice } from './vfio/core.ts';
+export { type DmaRange, exportRanges } from './vfio/dmabuf.ts';
+export { buildVfioDevices } from './vfio/driver.ts';
+export { PROFILES, type Profile } from './vfio/profile.ts';
+export { BufferMemory, type Caller, type EventSignal, type UserMemory } from './vfio/user.ts';

@@ -1,0 +1,91 @@
+/** A machine from its description. */
+import { PCI_CLASS_REVISION, PCI_DEVICE_ID, PCI_SUBSYSTEM_VENDOR_ID, PCI_VENDOR_ID } from '../abi/pci_regs.ts';
+import { DmaDevice } from '../device/dma.ts';
+import { MemoryDevice } from '../device/memory.ts';
+import type { DeviceModel } from '../device/model.ts';
+import { IommuDomain } from '../iommu/domain.ts';
+import { addCapabilities } from '../pci/capabilities.ts';
+import { ConfigSpace } from '../pci/config-space.ts';
+import { Fabric } from '../pci/fabric.ts';
+import { PciFunction } from '../pci/function.ts';
+import { arrayMemory, type MemoryProvider } from '../pci/memory.ts';
+import { Port } from '../pci/port.ts';
+import { capturedFunction } from './captured.ts';
+import type { DeviceDescription, MachineDescription } from './schema.ts';
+
+export interface Machine {
+  readonly description: MachineDescription;
+  readonly fabric: Fabric;
+  /** By their names in the description, in its order. */
+  readonly functions: ReadonlyMap<string, PciFunction>;
+}
+
+/** Builds everything anew; machines share nothing. `memory` makes what is behind the BARs. */
+export function buildMachine(description: MachineDescription, memory: MemoryProvider = arrayMemory): Machine {
+  const ports = new Map<string, Port>();
+  for (const { name, kind, parent, acs } of description.ports) {
+    ports.set(name, new Port(name, kind, parent === undefined ? null : ports.get(parent)!, acs));
+  }
+  const functions = new Map<string, PciFunction>();
+  for (const device of description.devices) {
+    const fn = buildFunction(device, memory);
+    ports.get(device.port)!.functions.push(fn);
+    functions.set(device.name, fn);
+  }
+  const { host } = description;
+  const hostBridge = {
+    vendorId: host.bridge.vendor,
+    deviceId: host.bridge.device,
+    cpuVendor: host.cpu,
+    cpuFamily: host.cpuFamily,
+    busOffset: host.busOffset,
+  };
+  const roots = [...ports.values()].filter((port) => port.kind === 'root');
+  const fabric = new Fabric(hostBridge, roots);
+  if (host.iommu !== 'none') attachDomains(functions, host.iommu === 'translated');
+  return { description, fabric, functions };
+}
+
+/** One domain for each group: its members could reach each other's mappings anyway. */
+function attachDomains(functions: ReadonlyMap<string, PciFunction>, translates: boolean): void {
+  const domains = new Map<number, IommuDomain>();
+  for (const fn of functions.values()) {
+    let domain = domains.get(fn.iommuGroup);
+    if (domain === undefined) {
+      domain = new IommuDomain(`group ${fn.iommuGroup}`, translates);
+      domains.set(fn.iommuGroup, domain);
+    }
+    fn.iommuDomain = domain;
+  }
+}
+
+function buildFunction(device: DeviceDescription, memory: MemoryProvider): PciFunction {
+  if (device.model === 'captured') return capturedFunction(device, memory);
+  const model = buildModel(device);
+  const config = new ConfigSpace();
+  const { identity } = model;
+  config.set(PCI_VENDOR_ID, 2, identity.vendorId);
+  config.set(PCI_DEVICE_ID, 2, identity.deviceId);
+  config.set(PCI_CLASS_REVISION, 4, ((identity.classCode << 8) | identity.revision) >>> 0);
+  config.set(PCI_SUBSYSTEM_VENDOR_ID, 4, ((identity.subsystemId << 16) | identity.subsystemVendorId) >>> 0);
+  addCapabilities(config, model.capabilities);
+  const fn = new PciFunction({ name: device.name, config, bars: model.bars(memory) });
+  model.bind?.(fn);
+  return fn;
+}
+
+function buildModel(device: Exclude<DeviceDescription, { model: 'captured' }>): DeviceModel {
+  const identity = {
+    vendorId: device.vendor,
+    deviceId: device.device,
+    classCode: device.class,
+    revision: device.revision,
+    subsystemVendorId: device.subsystemVendor,
+    subsystemId: device.subsystem,
+  };
+  // zod writes absent fields as undefined; the models know them as absent.
+  const capabilities = JSON.parse(JSON.stringify(device.capabilities));
+  if (device.model === 'dma') return new DmaDevice(identity, capabilities);
+  const bars = device.bars.map(({ size, ...bar }) => ({ ...bar, sizeBytes: size }));
+  return new MemoryDevice(device.name, identity, capabilities, bars);
+}

@@ -1,0 +1,47 @@
+/** Scenario files: YAML, checked, with errors that name file, line and field. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { DocumentError, parseYaml } from '../machine/yaml.ts';
+import { type Scenario, scenarioSchema } from './step.ts';
+
+const EXAMPLES = fileURLToPath(new URL('../../examples/', import.meta.url));
+const BUILT_IN = join(EXAMPLES, 'scenarios');
+
+export interface LoadedScenario {
+  scenario: Scenario;
+  /** Where its machine is. */
+  machinePath: string;
+}
+
+/** Names of the scenarios that come with Barter. */
+export function builtInScenarios(): string[] {
+  if (!existsSync(BUILT_IN)) return [];
+  return readdirSync(BUILT_IN)
+    .filter((file) => file.endsWith('.yaml'))
+    .map((file) => file.slice(0, -'.yaml'.length))
+    .sort();
+}
+
+/** Loads a scenario by path, or by the name of one that comes with Barter. DocumentError says what is wrong. */
+export function loadScenario(nameOrPath: string): LoadedScenario {
+  const builtIn = join(BUILT_IN, `${nameOrPath}.yaml`);
+  const path = existsSync(nameOrPath) ? nameOrPath : builtIn;
+  if (!existsSync(path)) {
+    throw new DocumentError(
+      `there is no scenario ${nameOrPath}, neither as a file nor built in; barter scenarios lists the built-in ones`,
+    );
+  }
+  const scenario = parseScenario(readFileSync(path, 'utf8'), path);
+  const beside = join(dirname(path), scenario.machine);
+  const machinePath = [beside, `${beside}.yaml`, join(EXAMPLES, `${scenario.machine}.yaml`)].find((candidate) =>
+    existsSync(candidate),
+  );
+  if (machinePath === undefined) throw new DocumentError(`${path}: machine: there is no machine ${scenario.machine}`);
+  return { scenario, machinePath };
+}
+
+/** Parses and checks a scenario; `path` is for the errors. */
+export function parseScenario(text: string, path: string): Scenario {
+  return parseYaml(text, path, scenarioSchema);
+}

@@ -1,0 +1,132 @@
+/**
+ * The language of scenarios: named tasks, each a list of steps. A step is one system call, or one thing that an importer
+ * does, and gives the same kind of result on the engine, over vfio-user and on a real kernel.
+ */
+import { z } from 'zod';
+
+const name = z.string().regex(/^[A-Za-z][\w.-]*$/, 'a name starts with a letter and has letters, digits, . _ -');
+const u32 = z.number().int().min(0).max(0xffffffff);
+const u64 = z.union([z.number().int().min(0), z.string().regex(/^(0x[0-9a-fA-F]{1,16}|\d{1,20})$/)]);
+const hex = z.string().regex(/^([0-9a-fA-F]{2})*$/, 'bytes are pairs of hexadecimal digits');
+const size = z.union([z.literal(1), z.literal(2), z.literal(4)]);
+
+function step<Op extends string, Shape extends z.ZodRawShape>(op: Op, shape: Shape) {
+  return z.strictObject({ op: z.literal(op), ...shape });
+}
+
+/** On a device by its name in the machine. */
+const deviceSteps = [
+  step('open', { device: name, vfToken: hex.optional() }),
+  step('close', { device: name }),
+  step('info', { device: name }),
+  step('region-info', { device: name, region: u32 }),
+  step('irq-info', { device: name, index: u32 }),
+  step('config-read', { device: name, offset: u32, size }),
+  step('config-write', { device: name, offset: u32, size, value: u32 }),
+  /** Finds a capability by id and reads or writes relative to it; `ext` for extended ones. */
+  step('cap-read', { device: name, cap: u32, ext: z.boolean().optional(), offset: u32, size }),
+  step('cap-write', { device: name, cap: u32, ext: z.boolean().optional(), offset: u32, size, value: u32 }),
+  step('memory', { device: name, on: z.boolean() }),
+  step('power', { device: name, state: z.number().int().min(0).max(3) }),
+  step('flr', { device: name }),
+  step('af-flr', { device: name }),
+  step('reset', { device: name }),
+  step('hot-reset', { device: name }),
+  step('hot-reset-info', { device: name }),
+  step('low-power-entry', { device: name }),
+  step('low-power-entry-with-wakeup', { device: name, as: name }),
+  step('low-power-exit', { device: name }),
+  step('region-read', { device: name, region: u32, offset: u64, length: u32 }),
+  step('region-write', { device: name, region: u32, offset: u64, bytes: hex }),
+  step('mmap', { device: name, region: u32, offset: u64, length: u64, as: name }),
+  step('mmap-read', { map: name, offset: u64, length: u32 }),
+  step('mmap-write', { map: name, offset: u64, bytes: hex }),
+  step('munmap', { map: name }),
+  step('set-irqs', {
+    device: name,
+    flags: u32,
+    index: u32,
+    start: u32,
+    count: u32,
+    /** For eventfd data: names to make eventfds under, null for -1. */
+    events: z.array(name.nullable()).optional(),
+    bools: z.array(z.number().int().min(0).max(255)).optional(),
+  }),
+  step('event-count', { event: name }),
+  /** The raw VFIO_DEVICE_FEATURE: `payload` is what lies behind the header in memory, `argsz` what the header claims. */
+  step('feature', { device: name, flags: u32, argsz: u32, payload: hex, as: name.optional() }),
+  step('export', {
+    device: name,
+    region: u32,
+    ranges: z.array(z.tuple([u64, u64])),
+    openFlags: u32.optional(),
+    flags: u32.optional(),
+    /** What the header claims, when not the number of ranges: what is missing cannot be read. */
+    nrRanges: u32.optional(),
+    as: name.optional(),
+  }),
+] as const;
+
+/** On the descriptor of a dma-buf or a sync file, by the name that a step gave it. */
+const descriptorSteps = [
+  step('close-fd', { fd: name }),
+  step('dup-fd', { fd: name, as: name }),
+  step('lseek', { fd: name, offset: z.number().int(), whence: u32 }),
+  step('mmap-fd', { fd: name }),
+  step('set-name', { fd: name, name: z.string() }),
+  step('sync', { fd: name, flags: u32 }),
+  step('poll', { fd: name }),
+  step('fdinfo', { fd: name }),
+  step('export-sync-file', { fd: name, flags: u32, as: name }),
+  step('import-sync-file', { fd: name, flags: u32, sync: name }),
+] as const;
+
+/** What an importer's driver does, for a device by its name. */
+const importerSteps = [
+  step('attach', {
+    fd: name,
+    device: name,
+    as: name,
+    kind: z.enum(['dynamic', 'static', 'no-p2p', 'no-callback']).optional(),
+    /** What the invalidate callback does with live mappings: unmap them, or leave that to a later step. */
+    onInvalidate: z.enum(['unmap', 'keep']).optional(),
+  }),
+  step('map', { importer: name, as: name }),
+  step('unmap', { map: name }),
+  step('detach', { importer: name }),
+  step('pin', { importer: name }),
+  step('unpin', { importer: name }),
+  step('add-fence', { importer: name, usage: z.enum(['kernel', 'write', 'read', 'bookkeep']), as: name }),
+  step('signal-fence', { fence: name }),
+  /** The invalidate callbacks since the last such step, each with whether a mapping was live. */
+  step('callbacks', { importer: name }),
+  /** DMA by the importer's device through a mapping. */
+  step('dma-write', { map: name, offset: u64, bytes: hex }),
+  step('dma-read', { map: name, offset: u64, length: u32 }),
+  step('ioas-alloc', { as: name }),
+  step('ioas-map-file', { ioas: name, fd: name, start: u64, length: u64, iova: u64 }),
+  step('ioas-unmap', { ioas: name, iova: u64, length: u64 }),
+] as const;
+
+export const stepSchema = z.discriminatedUnion('op', [...deviceSteps, ...descriptorSteps, ...importerSteps]);
+export type Step = z.infer<typeof stepSchema>;
+export type StepOf<Op extends Step['op']> = Extract<Step, { op: Op }>;
+
+export const scenarioSchema = z.strictObject({
+  scenario: name,
+  description: z.string(),
+  /** A machine file's path relative to the scenario, or the name of one in examples/. */
+  machine: z.string(),
+  /** Done in order before the tasks start, by one task. */
+  setup: z.array(stepSchema).optional(),
+  tasks: z.record(name, z.array(stepSchema)),
+});
+export type Scenario = z.infer<typeof scenarioSchema>;
+
+/** What a step gave: a value that JSON can hold, or the refusal. */
+export type StepResult = { ok: unknown } | { errno: string; message: string };
+
+/** A 64-bit field as scenarios write it. */
+export function toU64(value: number | string): bigint {
+  return BigInt(value);
+}
