@@ -12,13 +12,15 @@ export class IommuDomain implements DmaAddressSpace {
   readonly name: string;
   /** False for identity: addresses are host addresses, and nothing can be mapped. */
   readonly translates: boolean;
+  readonly ownsBus: boolean;
   private readonly mappings: DmaMapping[] = [];
   private nextIova = IOVA_START;
   private readonly freeIovas = new Map<number, number[]>();
 
-  constructor(name: string, translates = true) {
+  constructor(name: string, { translates = true, ownsBus = false } = {}) {
     this.name = name;
     this.translates = translates;
+    this.ownsBus = ownsBus;
   }
 
   get mappingCount(): number {

@@ -51,8 +51,7 @@ export class OwnedFd {
 
   /** A second descriptor of the same open file, close-on-exec. */
   duplicate(what = this.what): OwnedFd {
-    const fd = check(sys.fcntl(this.fd, F_DUPFD_CLOEXEC, 0), () => `fcntl(F_DUPFD_CLOEXEC) of ${this.what}`);
-    return new OwnedFd(fd, what);
+    return duplicateFd(this.fd, what);
   }
 }
 
@@ -67,4 +66,12 @@ export function closeAll(fds: Iterable<OwnedFd>): void {
     }
   }
   if (failure !== undefined) throw failure;
+}
+
+/** A descriptor of our own for the file behind somebody else's descriptor, close-on-exec. */
+export function duplicateFd(fd: number, what: string): OwnedFd {
+  return new OwnedFd(
+    check(sys.fcntl(fd, F_DUPFD_CLOEXEC, 0), () => `fcntl(F_DUPFD_CLOEXEC) of ${what}`),
+    what,
+  );
 }

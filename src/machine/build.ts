@@ -52,7 +52,7 @@ function attachDomains(functions: ReadonlyMap<string, PciFunction>, translates: 
   for (const fn of functions.values()) {
     let domain = domains.get(fn.iommuGroup);
     if (domain === undefined) {
-      domain = new IommuDomain(`group ${fn.iommuGroup}`, translates);
+      domain = new IommuDomain(`group ${fn.iommuGroup}`, { translates });
       domains.set(fn.iommuGroup, domain);
     }
     fn.iommuDomain = domain;

@@ -13,9 +13,10 @@ export type DmaTarget =
   /** Memory that only its owner can reach (a vfio-user client without a shareable descriptor). */
   | { kind: 'remote'; access: RemoteMemory; address: number };
 
+/** Both tell whether the owner did it; where it did not, or is gone, the request has failed. */
 export interface RemoteMemory {
-  read(address: number, into: Uint8Array): Task<void>;
-  write(address: number, from: Uint8Array): Task<void>;
+  read(address: number, into: Uint8Array): Task<boolean>;
+  write(address: number, from: Uint8Array): Task<boolean>;
 }
 
 export interface DmaMapping {
@@ -29,6 +30,11 @@ export interface DmaMapping {
 export interface DmaAddressSpace {
   /** False for identity: addresses are host addresses, and nothing can be mapped. */
   readonly translates: boolean;
+  /**
+   * Every request goes through this space before any port sees it: the function sits on somebody else's bus (a vfio-user
+   * client's), whose addresses mean nothing to the fabric here.
+   */
+  readonly ownsBus: boolean;
   map(iova: number, sizeBytes: number, target: DmaTarget, prot: number): void;
   unmap(iova: number, sizeBytes: number): number;
   find(iova: number): DmaMapping | null;

@@ -96,15 +96,15 @@ export class Fabric {
     length: number,
     isWrite: boolean,
   ): { target: DmaTarget; length: number } | DmaStatus {
+    const domain = requester.iommuDomain;
     const hostAddress = address - this.hostBridge.busOffset;
-    const peer = this.decode(hostAddress);
+    const peer = domain?.ownsBus === true ? null : this.decode(hostAddress);
     if (peer !== null && reachesBelowRoot(requester, peer.fn)) {
       return {
         target: { kind: 'mmio', address: hostAddress },
         length: Math.min(length, peer.bar.sizeBytes - peer.offset),
       };
     }
-    const domain = requester.iommuDomain;
     if (domain === null || !domain.translates) {
       if (peer !== null) {
         return { target: { kind: 'mmio', address }, length: Math.min(length, peer.bar.sizeBytes - peer.offset) };
@@ -121,11 +121,13 @@ export class Fabric {
 
   private *deliver(requester: PciFunction, target: DmaTarget, bytes: Uint8Array, isWrite: boolean): Task<DmaStatus> {
     if (target.kind === 'mmio') return yield* this.deliverToBar(requester, target.address, bytes, isWrite);
-    if (target.kind === 'memory') {
-      if (isWrite) target.memory.write(target.offset, bytes);
-      else target.memory.read(target.offset, bytes);
-    } else if (isWrite) yield* target.access.write(target.address, bytes);
-    else yield* target.access.read(target.address, bytes);
+    if (target.kind === 'remote') {
+      const { access } = target;
+      const moved = yield* isWrite ? access.write(target.address, bytes) : access.read(target.address, bytes);
+      return moved ? 'ok' : 'unsupported-request';
+    }
+    if (isWrite) target.memory.write(target.offset, bytes);
+    else target.memory.read(target.offset, bytes);
     return 'ok';
   }
 

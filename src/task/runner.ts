@@ -91,6 +91,18 @@ export class Runner implements TaskHost {
     return handle;
   }
 
+  /** Starts a task and runs it right away, as far as it goes without waiting; `drain` takes it on from there. */
+  start<T>(label: string, task: Task<T>): TaskHandle<T> {
+    const handle = new TaskHandle<T>(this, label, task);
+    const outer = runtime.current;
+    try {
+      this.advance(handle, false);
+    } finally {
+      runtime.current = outer;
+    }
+    return handle;
+  }
+
   /**
    * Runs a task, and everything that it makes runnable, until it has finished; returns its result or throws its error.
    * Throws BlockedError when it cannot finish: use `spawn` where waiting for the outside world is expected.

@@ -20,16 +20,21 @@ class Area {
   readonly iova: number;
   readonly sizeBytes: number;
   readonly dmabuf: DmaBuf;
-  /** What the area lends; null once it was revoked. Guarded by the reservation. */
-  physical: PhysVec | null;
+  /** What the area lends, in order of IOVA; null once it was revoked. Guarded by the reservation. */
+  physical: readonly PhysVec[] | null;
   attachment!: DmaBufAttachment;
 
-  constructor(iova: number, dmabuf: DmaBuf, physical: PhysVec) {
+  constructor(iova: number, sizeBytes: number, dmabuf: DmaBuf, physical: readonly PhysVec[]) {
     this.iova = iova;
-    this.sizeBytes = physical.sizeBytes;
+    this.sizeBytes = sizeBytes;
     this.dmabuf = dmabuf;
     this.physical = physical;
   }
+}
+
+export interface IoasOptions {
+  /** Take dma-bufs of several ranges too, one range behind the other. iommufd refuses them. */
+  severalRanges?: boolean;
 }
 
 export class Ioas {
@@ -37,6 +42,11 @@ export class Ioas {
   /** By IOVA; guarded by `lock`, as `domains` is. */
   private readonly areas = new Map<number, Area>();
   private readonly domains = new Set<DmaAddressSpace>();
+  private readonly severalRanges: boolean;
+
+  constructor({ severalRanges = false }: IoasOptions = {}) {
+    this.severalRanges = severalRanges;
+  }
 
   /** Attaches a domain: everything that is mapped now, and later, becomes reachable through it. */
   *attachDomain(domain: DmaAddressSpace): Task {
@@ -44,7 +54,7 @@ export class Ioas {
     this.domains.add(domain);
     for (const area of this.areas.values()) {
       yield* area.dmabuf.resv.lock.lock();
-      if (area.physical !== null) mapInto(domain, area.iova, area.physical);
+      if (area.physical !== null) mapInto(domain, area);
       yield* area.dmabuf.resv.lock.unlock();
     }
     yield* this.lock.unlock();
@@ -114,8 +124,7 @@ export class Ioas {
     const priv = dmabuf.priv;
     if (!(priv instanceof VfioPciDmaBuf))
       throw new Errno('EOPNOTSUPP', 'only dma-bufs of vfio devices can be imported');
-    const whole = priv.physVec[0];
-    const area = new Area(iova, dmabuf, { address: whole.address + start, sizeBytes: length });
+    const area = new Area(iova, length, dmabuf, cut(priv.physVec, start, length));
     area.attachment = yield* dmabuf.attach(null, {
       allowPeer2Peer: true,
       invalidateMappings: () => this.invalidate(area),
@@ -123,9 +132,11 @@ export class Ioas {
     try {
       yield* dmabuf.resv.lock.lock();
       try {
-        if (priv.physVec.length !== 1) throw new Errno('EOPNOTSUPP', 'a dma-buf of several ranges cannot be imported');
+        if (priv.physVec.length !== 1 && !this.severalRanges) {
+          throw new Errno('EOPNOTSUPP', 'a dma-buf of several ranges cannot be imported');
+        }
         if (yield* priv.revoked.load()) throw new Errno('ENODEV', 'the buffer is revoked');
-        for (const domain of this.domains) mapInto(domain, iova, area.physical!);
+        for (const domain of this.domains) mapInto(domain, area);
         this.areas.set(iova, area);
       } finally {
         yield* dmabuf.resv.lock.unlock();
@@ -154,7 +165,29 @@ export class Ioas {
   }
 }
 
-function mapInto(domain: DmaAddressSpace, iova: number, physical: PhysVec): void {
-  const target = { kind: 'mmio', address: physical.address } as const;
-  domain.map(iova, physical.sizeBytes, target, IOMMU_READ | IOMMU_WRITE);
+/** The part of `ranges`, laid end to end, that starts `start` bytes in. */
+function cut(ranges: readonly PhysVec[], start: number, length: number): PhysVec[] {
+  const parts: PhysVec[] = [];
+  let at = 0;
+  for (const { address, sizeBytes } of ranges) {
+    const from = Math.max(start, at);
+    const to = Math.min(start + length, at + sizeBytes);
+    if (from < to) parts.push({ address: address + from - at, sizeBytes: to - from });
+    at += sizeBytes;
+  }
+  return parts;
+}
+
+/** All of the area or nothing: EEXIST where somebody else mapped into the domain. */
+function mapInto(domain: DmaAddressSpace, area: Area): void {
+  let iova = area.iova;
+  try {
+    for (const { address, sizeBytes } of area.physical!) {
+      domain.map(iova, sizeBytes, { kind: 'mmio', address }, IOMMU_READ | IOMMU_WRITE);
+      iova += sizeBytes;
+    }
+  } catch (error) {
+    domain.unmap(area.iova, iova - area.iova);
+    throw error;
+  }
 }

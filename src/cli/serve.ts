@@ -1,0 +1,67 @@
+/** barter serve: each device of a machine on a vfio-user socket, until a signal. */
+import { mkdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { loadMachine } from '../machine/load.ts';
+import { serveMachine } from '../machine/served.ts';
+import { DocumentError } from '../machine/yaml.ts';
+import { PROFILES, type ProfileName } from '../vfio/profile.ts';
+import { UsageError } from './usage.ts';
+
+interface ServeCommandOptions {
+  socketDir?: string;
+  profile: string;
+  json?: true;
+}
+
+export function addServeCommand(program: Command): void {
+  program
+    .command('serve')
+    .argument('<machine>', 'a machine file (barter inspect shows what is in it)')
+    .description('serve each device of a machine at DIR/NAME.sock, for QEMU and other vfio-user clients')
+    .option(
+      '--socket-dir <dir>',
+      'where the sockets go (default: a folder for the machine under $XDG_RUNTIME_DIR or /tmp)',
+    )
+    .option('--profile <name>', `where Linux is laxer, behave as ${Object.keys(PROFILES).join(' or ')}`, 'default')
+    .option('--json', 'print the ready line as JSON')
+    .addHelpText(
+      'after',
+      `
+The first line on stdout says that every socket listens. SIGINT or SIGTERM ends the server and takes the sockets away.
+
+Examples:
+  barter serve examples/two-peers.yaml
+  barter serve examples/two-peers.yaml --socket-dir /run/barter --json
+  qemu-system-x86_64 -M q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=2G,share=on \\
+    -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/run/barter/lender.sock"}}' ...`,
+    )
+    .action((machine: string, options: ServeCommandOptions) => serve(machine, options));
+}
+
+async function serve(path: string, options: ServeCommandOptions): Promise<void> {
+  if (!(options.profile in PROFILES)) throw new UsageError(`there is no profile ${options.profile}`);
+  const description = describe(path);
+  const socketDir = options.socketDir ?? defaultSocketDir(description.machine);
+  mkdirSync(socketDir, { recursive: true, mode: 0o700 });
+  const log = (line: string) => console.error(`barter: ${line}`);
+  const served = await serveMachine(description, { socketDir, profile: options.profile as ProfileName, log });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void served.stop());
+  if (options.json === true) console.log(JSON.stringify({ ready: true, devices: served.devices }));
+  else console.log(`ready: ${served.devices.map(({ name, socket }) => `${name} at ${socket}`).join(', ')}`);
+  await served.ended;
+}
+
+function describe(path: string): ReturnType<typeof loadMachine> {
+  try {
+    return loadMachine(path);
+  } catch (error) {
+    if (error instanceof DocumentError) throw new UsageError(error.message);
+    throw error;
+  }
+}
+
+export function defaultSocketDir(machine: string): string {
+  return join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), `barter-${process.getuid?.() ?? 0}-${machine}`);
+}

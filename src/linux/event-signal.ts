@@ -1,0 +1,38 @@
+import { readlinkSync } from 'node:fs';
+import { Errno } from '../abi/errno.ts';
+import { F_GETFL, F_SETFL, O_NONBLOCK } from '../abi/fcntl.ts';
+import type { EventSignal } from '../vfio/user.ts';
+import { signalEventfd } from './eventfd.ts';
+import type { OwnedFd } from './fd.ts';
+import { check, sys } from './ffi.ts';
+
+/**
+ * An eventfd that a peer sent. It is made non-blocking, so that a counter which the peer filled up blocks nobody here; a
+ * peer that makes it blocking again and fills it harms its own interrupts' thread of delivery until it reads.
+ */
+export class EventfdSignal implements EventSignal {
+  readonly #fd: OwnedFd;
+
+  /** Takes ownership of `fd`, also when it throws. EINVAL for a descriptor that is no eventfd. */
+  constructor(fd: OwnedFd) {
+    this.#fd = fd;
+    try {
+      if (readlinkSync(`/proc/self/fd/${fd.fd}`) !== 'anon_inode:[eventfd]') {
+        throw new Errno('EINVAL', `${fd.what} is no eventfd`);
+      }
+      const flags = check(sys.fcntl(fd.fd, F_GETFL, 0), () => `fcntl(F_GETFL) of ${fd.what}`);
+      check(sys.fcntl(fd.fd, F_SETFL, flags | O_NONBLOCK), () => `fcntl(F_SETFL) of ${fd.what}`);
+    } catch (error) {
+      fd.close();
+      throw error;
+    }
+  }
+
+  signal(): void {
+    signalEventfd(this.#fd.fd);
+  }
+
+  release(): void {
+    this.#fd.close();
+  }
+}

@@ -1,0 +1,53 @@
+/** The thread that serves a machine: it blocks in system calls, so that the main thread need not. */
+import { join } from 'node:path';
+import { parentPort, workerData } from 'node:worker_threads';
+import { EPOLLIN } from '../abi/poll.ts';
+import { memfdMemory } from '../linux/bar-memory.ts';
+import { buildVfioDevices } from '../vfio/driver.ts';
+import { PROFILES, type ProfileName } from '../vfio/profile.ts';
+import { VfioUserServer } from '../vfio-user/server.ts';
+import { buildMachine } from './build.ts';
+import type { MachineDescription } from './schema.ts';
+
+export interface ServeRequest {
+  description: MachineDescription;
+  socketDir: string;
+  profile: ProfileName;
+  /** An eventfd of the main thread: signalled when the server is to stop. */
+  stopFd: number;
+}
+
+export type ServeReport =
+  | { kind: 'ready'; devices: { name: string; socket: string }[] }
+  | { kind: 'log'; line: string }
+  | { kind: 'failed'; message: string }
+  | { kind: 'stopped'; openFds: number; buffers: number };
+
+const { description, socketDir, profile, stopFd } = workerData as ServeRequest;
+const report = (message: ServeReport) => parentPort!.postMessage(message);
+
+function serve(): void {
+  const machine = buildMachine(description, memfdMemory);
+  const server = new VfioUserServer((line) => report({ kind: 'log', line }));
+  const devices: { name: string; socket: string }[] = [];
+  try {
+    for (const [name, vdev] of buildVfioDevices(machine.functions, PROFILES[profile])) {
+      const socket = join(socketDir, `${name}.sock`);
+      server.serve(vdev, socket);
+      devices.push({ name, socket });
+    }
+  } catch (error) {
+    server.stop();
+    throw error;
+  }
+  server.loop.add(stopFd, EPOLLIN, () => server.stop());
+  report({ kind: 'ready', devices });
+  server.run();
+  report({ kind: 'stopped', ...server.census() });
+}
+
+try {
+  serve();
+} catch (error) {
+  report({ kind: 'failed', message: (error as Error).message });
+}

@@ -1,0 +1,58 @@
+/** A machine on sockets, served by a thread of its own. */
+import { Errno } from '../abi/errno.ts';
+import { createEventfd, signalEventfd } from '../linux/eventfd.ts';
+import { startWorker } from '../linux/worker.ts';
+import type { ProfileName } from '../vfio/profile.ts';
+import type { MachineDescription } from './schema.ts';
+import type { ServeReport, ServeRequest } from './serve-worker.ts';
+
+export interface ServeOptions {
+  socketDir: string;
+  profile?: ProfileName;
+  /** A line for people: why a client was dropped, and defects. */
+  log?: (line: string) => void;
+}
+
+export interface ServedMachine {
+  /** In the order of the description. */
+  readonly devices: readonly { name: string; socket: string }[];
+  /** Ends every connection, takes the sockets away, and resolves when the thread has ended. */
+  stop(): Promise<void>;
+  /** Rejects when the thread dies on its own; resolves after `stop`. */
+  readonly ended: Promise<void>;
+}
+
+/** Serves each device at socketDir/NAME.sock (0600). Rejects with the reason when a socket cannot be made. */
+export function serveMachine(description: MachineDescription, options: ServeOptions): Promise<ServedMachine> {
+  const stopEvent = createEventfd('stop');
+  const { socketDir, profile = 'default' } = options;
+  const request: ServeRequest = { description, socketDir, profile, stopFd: stopEvent.fd };
+  const worker = startWorker(new URL('./serve-worker.ts', import.meta.url), { workerData: request });
+  return new Promise((resolve, reject) => {
+    let failure: Error | null = null;
+    const ended = new Promise<void>((end, fail) => {
+      worker.on('exit', (code) => {
+        stopEvent.close();
+        if (code !== 0) failure ??= new Error(`the serving thread ended with status ${code}`);
+        if (failure !== null) reject(failure);
+        if (failure === null) end();
+        else fail(failure);
+      });
+    });
+    // Whoever does not look at `ended` learns of a failure by the rejection of the start.
+    ended.catch(() => {});
+    worker.on('error', (error) => {
+      failure = error;
+    });
+    worker.on('message', (report: ServeReport) => {
+      if (report.kind === 'log') options.log?.(report.line);
+      if (report.kind === 'failed') failure = new Errno('EIO', report.message);
+      if (report.kind !== 'ready') return;
+      const stop = () => {
+        if (worker.threadId !== -1) signalEventfd(stopEvent.fd);
+        return ended;
+      };
+      resolve({ devices: report.devices, ended, stop });
+    });
+  });
+}

@@ -1,0 +1,161 @@
+/** A connection's bytes: cut into frames with their descriptors, and sent without ever blocking the loop. */
+import { ERRNO, Errno } from '../abi/errno.ts';
+import { EPOLLIN, EPOLLOUT } from '../abi/poll.ts';
+import { MSG_DONTWAIT } from '../abi/socket.ts';
+import { duplicateFd, type OwnedFd } from '../linux/fd.ts';
+import { Pinned } from '../linux/ffi.ts';
+import { Message } from '../linux/message.ts';
+import { FrameReader } from './frame-reader.ts';
+import { type EventLoop, hungUp } from './loop.ts';
+import { type Frame, LIMITS } from './wire.ts';
+
+export interface ConnectionEvents {
+  /** A whole message; its descriptors are the callee's. Returns whether its payload is still in use after the call. */
+  onFrame(frame: Frame): boolean;
+  /** Called once, last, whichever side ended it; `why` is null when the peer closed in good order. */
+  onClose(why: Error | null): void;
+}
+
+export class Connection {
+  private readonly loop: EventLoop;
+  private readonly socket: OwnedFd;
+  private readonly events: ConnectionEvents;
+  private readonly key: number;
+  private readonly frames = new FrameReader();
+  private readonly outgoing = new Message(1, LIMITS.maxMsgFds);
+  /** What a full socket did not take; while there is some, nothing is read. */
+  private unsent: { bytes: Buffer; fds: readonly OwnedFd[] }[] = [];
+  private paused = false;
+  private open = true;
+  private cutting = false;
+
+  /** Takes ownership of `socket`. */
+  constructor(loop: EventLoop, socket: OwnedFd, events: ConnectionEvents) {
+    this.loop = loop;
+    this.socket = socket;
+    this.events = events;
+    this.key = loop.add(socket.fd, EPOLLIN, (ready) => this.onReady(ready));
+  }
+
+  get isOpen(): boolean {
+    return this.open;
+  }
+
+  /** Stops or goes on reading; while paused no frame is handed on. */
+  setPaused(paused: boolean): void {
+    if (this.paused === paused || !this.open) return;
+    this.paused = paused;
+    this.updateInterest();
+    if (!paused) this.cut();
+  }
+
+  /**
+   * Sends the first `length` bytes of `message`, with descriptors that stay the caller's. What the socket does not take is
+   * copied and sent later, in order.
+   */
+  send(message: Pinned, length: number, fds: readonly number[] = NO_FDS): void {
+    if (!this.open) return;
+    if (this.unsent.length > 0) {
+      this.queue(message.bytes.subarray(0, length), fds);
+      return;
+    }
+    this.outgoing.setIov(0, message.address, length);
+    const sent = this.outgoing.sendmsg(this.socket.fd, MSG_DONTWAIT, fds);
+    if (sent === length) return;
+    if (sent >= 0) this.queue(message.bytes.subarray(sent, length), NO_FDS);
+    else if (sent === -ERRNO.EAGAIN) this.queue(message.bytes.subarray(0, length), fds);
+    else this.close(sendError(sent));
+  }
+
+  close(why: Error | null): void {
+    if (!this.open) return;
+    this.open = false;
+    this.loop.remove(this.key);
+    for (const message of this.unsent.splice(0)) for (const fd of message.fds) fd.close();
+    this.frames.close();
+    this.socket.close();
+    this.events.onClose(why);
+  }
+
+  private queue(bytes: Uint8Array, fds: readonly number[]): void {
+    this.unsent.push({ bytes: Buffer.from(bytes), fds: fds.map((fd) => duplicateFd(fd, 'descriptor to send')) });
+    this.updateInterest();
+  }
+
+  private updateInterest(): void {
+    const reads = !this.paused && this.unsent.length === 0;
+    this.loop.modify(this.key, (reads ? EPOLLIN : 0) | (this.unsent.length > 0 ? EPOLLOUT : 0));
+  }
+
+  private onReady(ready: number): void {
+    if ((ready & EPOLLOUT) !== 0) this.flush();
+    if (!this.open) return;
+    if ((ready & EPOLLIN) !== 0) this.receive();
+    else if (hungUp(ready)) this.close(null);
+  }
+
+  private flush(): void {
+    for (let next = this.unsent[0]; next !== undefined; next = this.unsent[0]) {
+      const copy = new Pinned(next.bytes.length);
+      copy.bytes.set(next.bytes);
+      this.outgoing.setIov(0, copy.address, next.bytes.length);
+      const sent = this.outgoing.sendmsg(
+        this.socket.fd,
+        MSG_DONTWAIT,
+        next.fds.map((fd) => fd.fd),
+      );
+      if (sent === -ERRNO.EAGAIN) return;
+      if (sent < 0) {
+        this.close(sendError(sent));
+        return;
+      }
+      for (const fd of next.fds) fd.close();
+      if (sent < next.bytes.length) {
+        this.unsent[0] = { bytes: next.bytes.subarray(sent), fds: [] };
+        return;
+      }
+      this.unsent.shift();
+    }
+    this.updateInterest();
+  }
+
+  private receive(): void {
+    try {
+      const received = this.frames.receive(this.socket.fd, false);
+      if (received === -ERRNO.EAGAIN) return;
+      if (received <= 0) {
+        const cut = received === 0 && this.frames.isMidMessage;
+        const broken = received < 0 && received !== -ERRNO.ECONNRESET;
+        this.close(cut || broken ? new Errno('ECONNRESET', 'the peer left in the middle of a message') : null);
+        return;
+      }
+    } catch (error) {
+      this.close(error as Error);
+      return;
+    }
+    this.cut();
+  }
+
+  /** Hands every complete frame on, until told to pause. */
+  private cut(): void {
+    if (this.cutting) return;
+    this.cutting = true;
+    try {
+      while (this.open && !this.paused) {
+        const frame = this.frames.next();
+        if (frame === null) break;
+        if (this.events.onFrame(frame)) this.frames.keepLast();
+      }
+    } catch (error) {
+      this.close(error as Error);
+    } finally {
+      this.cutting = false;
+    }
+  }
+}
+
+const NO_FDS: readonly number[] = [];
+
+function sendError(result: number): Error | null {
+  return result === -ERRNO.EPIPE || result === -ERRNO.ECONNRESET ? null : Errno.fromCode(-result, 'send to the peer');
+}

@@ -1,0 +1,176 @@
+/** What a client said its memory is: DMA_MAP and DMA_UNMAP, and the address space that they fill for the device. */
+import { Errno } from '../abi/errno.ts';
+import { PAGE_SIZE } from '../abi/mman.ts';
+import { VFIO_DMA_UNMAP_FLAG_ALL } from '../abi/vfio-type1.ts';
+import { VFIO_USER_F_DMA_REGION_READ, VFIO_USER_F_DMA_REGION_WRITE } from '../abi/vfio-user.ts';
+import type { DmaBuf } from '../dma-buf/dma-buf.ts';
+import { IommuDomain } from '../iommu/domain.ts';
+import type { OwnedFd } from '../linux/fd.ts';
+import { openSharedMemory, type SharedMemory } from '../linux/shared-memory.ts';
+import { IOMMU_READ, IOMMU_WRITE, type RemoteMemory } from '../pci/dma.ts';
+import type { Task } from '../task/op.ts';
+import { Ioas } from '../vfio/ioas.ts';
+import { LIMITS } from './wire.ts';
+
+const ACCESS = VFIO_USER_F_DMA_REGION_READ | VFIO_USER_F_DMA_REGION_WRITE;
+const ADDRESS_END = 2 ** 52;
+
+/** struct vfio_user_dma_map, in plain numbers. */
+export interface DmaMapRequest {
+  flags: number;
+  /** In the file of the descriptor. */
+  offset: number;
+  iova: number;
+  sizeBytes: number;
+}
+
+/** One DMA_MAP. `memory` is ours to close; a lent buffer is held by the IOAS, memory without descriptor by nobody. */
+interface Region {
+  readonly iova: number;
+  readonly sizeBytes: number;
+  readonly kind: 'memory' | 'buffer' | 'remote';
+  readonly memory: SharedMemory | null;
+}
+
+/** Finds the dma-buf that a descriptor stands for; null where it is none of this process. */
+export type FindBuffer = (fd: OwnedFd) => DmaBuf | null;
+
+/**
+ * The I/O address space of one client. Ordinary memory is mapped and stays until DMA_UNMAP; a lent buffer follows its
+ * exporter: a revoke takes its translations out for good, and the place stays taken until DMA_UNMAP.
+ */
+export class DmaRegions {
+  readonly domain: IommuDomain;
+  private readonly ioas = new Ioas({ severalRanges: true });
+  private readonly remote: RemoteMemory;
+  private readonly findBuffer: FindBuffer;
+  /** In order of IOVA; none overlaps another. */
+  private readonly regions: Region[] = [];
+  private readonly most: number;
+
+  constructor(name: string, remote: RemoteMemory, findBuffer: FindBuffer, most: number = LIMITS.maxDmaMaps) {
+    this.domain = new IommuDomain(`client of ${name}`, { ownsBus: true });
+    this.remote = remote;
+    this.findBuffer = findBuffer;
+    this.most = most;
+  }
+
+  get count(): number {
+    return this.regions.length;
+  }
+
+  *start(): Task {
+    yield* this.ioas.attachDomain(this.domain);
+  }
+
+  /**
+   * DMA_MAP; takes `fd` over, null where the memory is reached by messages only. EINVAL for flags or a range that make no
+   * sense and for descriptors of the wrong kind, EEXIST where a region overlaps, ENOSPC beyond the agreed number; for a
+   * lent buffer also what Ioas.mapFile says.
+   */
+  *map(request: DmaMapRequest, fd: OwnedFd | null): Task {
+    try {
+      this.check(request);
+      const at = this.firstEndingAfter(request.iova);
+      const next = this.regions[at];
+      if (next !== undefined && next.iova < request.iova + request.sizeBytes) {
+        throw new Errno('EEXIST', `DMA_MAP: ${describe(request)} overlaps ${describe(next)}`);
+      }
+      if (this.regions.length >= this.most) throw new Errno('ENOSPC', `DMA_MAP: ${this.most} regions are mapped`);
+      const region = yield* this.mapKind(request, fd);
+      this.regions.splice(this.firstEndingAfter(request.iova), 0, region);
+    } finally {
+      fd?.close();
+    }
+  }
+
+  /**
+   * DMA_UNMAP of whole regions; returns the bytes unmapped, 0 where nothing was, as VFIO_IOMMU_UNMAP_DMA does. EINVAL
+   * where a region would be cut, and then nothing changes.
+   */
+  *unmap(flags: number, iova: bigint, size: bigint): Task<number> {
+    const all = (flags & VFIO_DMA_UNMAP_FLAG_ALL) !== 0;
+    if ((flags & ~VFIO_DMA_UNMAP_FLAG_ALL) !== 0 || (all ? iova !== 0n || size !== 0n : size === 0n)) {
+      throw new Errno('EINVAL', `DMA_UNMAP: flags ${flags}, ${size} bytes at 0x${iova.toString(16)}`);
+    }
+    const start = Number(iova);
+    const end = all ? Number.POSITIVE_INFINITY : Number(iova + size);
+    const first = this.firstEndingAfter(start);
+    let last = first;
+    while (last < this.regions.length && this.regions[last].iova < end) {
+      const region = this.regions[last++];
+      if (region.iova < start || region.iova + region.sizeBytes > end) {
+        throw new Errno('EINVAL', `DMA_UNMAP: the range would cut ${describe(region)}`);
+      }
+    }
+    let bytes = 0;
+    for (const region of this.regions.splice(first, last - first)) {
+      yield* this.release(region);
+      bytes += region.sizeBytes;
+    }
+    return bytes;
+  }
+
+  /** The client is gone: nothing stays mapped. */
+  *destroy(): Task {
+    for (const region of this.regions.splice(0)) yield* this.release(region);
+    yield* this.ioas.destroy();
+  }
+
+  private check({ flags, offset, iova, sizeBytes }: DmaMapRequest): void {
+    const aligned = iova % PAGE_SIZE === 0 && sizeBytes % PAGE_SIZE === 0 && offset % PAGE_SIZE === 0;
+    const bits = (flags & ACCESS) !== 0 && (flags & ~ACCESS) === 0;
+    if (!bits || sizeBytes === 0 || !aligned || iova + sizeBytes > ADDRESS_END) {
+      const at = `${sizeBytes} bytes at 0x${iova.toString(16)}, file offset 0x${offset.toString(16)}`;
+      throw new Errno('EINVAL', `DMA_MAP: flags ${flags}, ${at}: whole pages of ${PAGE_SIZE} and an access are needed`);
+    }
+  }
+
+  private *mapKind(request: DmaMapRequest, fd: OwnedFd | null): Task<Region> {
+    const { flags, offset, iova, sizeBytes } = request;
+    const write = (flags & VFIO_USER_F_DMA_REGION_WRITE) !== 0;
+    const prot = ((flags & VFIO_USER_F_DMA_REGION_READ) !== 0 ? IOMMU_READ : 0) | (write ? IOMMU_WRITE : 0);
+    if (fd === null) {
+      this.domain.map(iova, sizeBytes, { kind: 'remote', access: this.remote, address: iova }, prot);
+      return { iova, sizeBytes, kind: 'remote', memory: null };
+    }
+    const buffer = this.findBuffer(fd);
+    if (buffer !== null) {
+      yield* this.ioas.mapFile(buffer, BigInt(offset), BigInt(sizeBytes), BigInt(iova));
+      return { iova, sizeBytes, kind: 'buffer', memory: null };
+    }
+    const memory = openSharedMemory(fd.duplicate(), offset, sizeBytes, write);
+    try {
+      this.domain.map(iova, sizeBytes, { kind: 'memory', memory, offset: 0 }, prot);
+    } catch (error) {
+      memory.close();
+      throw error;
+    }
+    return { iova, sizeBytes, kind: 'memory', memory };
+  }
+
+  private *release({ iova, sizeBytes, kind, memory }: Region): Task {
+    if (kind === 'buffer') {
+      yield* this.ioas.unmap(BigInt(iova), BigInt(sizeBytes));
+      return;
+    }
+    this.domain.unmap(iova, sizeBytes);
+    memory?.close();
+  }
+
+  private firstEndingAfter(iova: number): number {
+    let low = 0;
+    let high = this.regions.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const region = this.regions[middle];
+      if (region.iova + region.sizeBytes <= iova) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+function describe({ iova, sizeBytes }: { iova: number; sizeBytes: number }): string {
+  return `${sizeBytes} bytes at IOVA 0x${iova.toString(16)}`;
+}

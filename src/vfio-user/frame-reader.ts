@@ -1,0 +1,96 @@
+/** Bytes of a stream socket, cut into frames with the descriptors that belong to each. */
+import { MSG_DONTWAIT } from '../abi/socket.ts';
+import { VFIO_USER_HEADER_SIZE } from '../abi/vfio-user.ts';
+import type { OwnedFd } from '../linux/fd.ts';
+import { Pinned } from '../linux/ffi.ts';
+import { Message } from '../linux/message.ts';
+import { type Frame, frameBytes, LIMITS, readFrame } from './wire.ts';
+
+const FIRST_BUFFER_BYTES = 64 * 1024;
+
+export class FrameReader {
+  private readonly message = new Message(1, LIMITS.maxMsgFds);
+  private buffer = new Pinned(FIRST_BUFFER_BYTES);
+  /** What was received and not yet cut into frames lies from `start` to `filled`. */
+  private start = 0;
+  private filled = 0;
+  /** How many bytes of the stream lie before the buffer. */
+  private consumed = 0;
+  /**
+   * Descriptors that came, and where in the stream the read ended that brought them. They belong to the message with the
+   * last of those bytes: the kernel ends a read behind the send that carried descriptors.
+   */
+  private arrived: { end: number; fds: OwnedFd[] }[] = [];
+
+  /** A message has begun, and is not complete. */
+  get isMidMessage(): boolean {
+    return this.filled > this.start;
+  }
+
+  /**
+   * One recvmsg(2); returns what it returns: bytes, 0 at the end of the stream, or the negative errno. Throws EMSGSIZE for
+   * too many descriptors, and what `frameBytes` throws for a message that is too large.
+   */
+  receive(socket: number, wait: boolean): number {
+    this.makeRoom();
+    this.message.setIov(0, this.buffer.address + this.filled, this.buffer.bytes.length - this.filled);
+    const received = this.message.recvmsg(socket, wait ? 0 : MSG_DONTWAIT);
+    if (received <= 0) return received;
+    this.filled += received;
+    if (this.message.hasFds) {
+      this.arrived.push({ end: this.consumed + this.filled, fds: this.message.takeFds('descriptor of a peer') });
+    }
+    return received;
+  }
+
+  /** The next complete frame, or null. Its payload is good until `receive`, its descriptors are the caller's. */
+  next(): Frame | null {
+    if (this.filled - this.start < VFIO_USER_HEADER_SIZE) return null;
+    const size = frameBytes(this.buffer.view, this.start);
+    if (this.filled - this.start < size) return null;
+    const at = this.start;
+    this.start += size;
+    const fds = this.arrived.length === 0 ? [] : this.fdsUpTo(this.consumed + this.start);
+    return readFrame(this.buffer.bytes, this.buffer.view, at, fds);
+  }
+
+  /** The last frame's payload stays good for whoever has it: what follows goes into a new buffer. */
+  keepLast(): void {
+    const fresh = new Pinned(Math.max(FIRST_BUFFER_BYTES, this.filled - this.start));
+    fresh.bytes.set(this.buffer.bytes.subarray(this.start, this.filled));
+    this.replace(fresh);
+  }
+
+  /** Closes descriptors that nobody got. */
+  close(): void {
+    this.message.close();
+    for (const { fds } of this.arrived.splice(0)) for (const fd of fds) fd.close();
+  }
+
+  private fdsUpTo(end: number): OwnedFd[] {
+    const fds: OwnedFd[] = [];
+    while (this.arrived.length > 0 && this.arrived[0].end <= end) fds.push(...this.arrived.shift()!.fds);
+    return fds;
+  }
+
+  /** Moves what is left to the start, and grows the buffer for a large message that has begun. */
+  private makeRoom(): void {
+    const left = this.filled - this.start;
+    const size = left < VFIO_USER_HEADER_SIZE ? 0 : frameBytes(this.buffer.view, this.start);
+    if (size > this.buffer.bytes.length) {
+      const larger = new Pinned(size + FIRST_BUFFER_BYTES);
+      larger.bytes.set(this.buffer.bytes.subarray(this.start, this.filled));
+      this.replace(larger);
+    } else if (this.start > 0) {
+      if (left > 0) this.buffer.bytes.copyWithin(0, this.start, this.filled);
+      this.replace(this.buffer);
+    }
+  }
+
+  private replace(buffer: Pinned): void {
+    this.buffer = buffer;
+    this.consumed += this.start;
+    this.filled -= this.start;
+    this.start = 0;
+  }
+}

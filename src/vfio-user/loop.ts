@@ -1,0 +1,95 @@
+/** One thread that waits for descriptors and deadlines, and lets tasks run after each. */
+import { EPOLLERR, EPOLLHUP } from '../abi/poll.ts';
+import { Epoll } from '../linux/poll.ts';
+import { runner } from '../task/runner.ts';
+
+/** What is ready, as EPOLL bits. Runs outside of any task and must not throw for what a peer did. */
+export type Handler = (events: number) => void;
+
+export interface Deadline {
+  readonly atMs: number;
+  readonly run: () => void;
+}
+
+/**
+ * Blocks in epoll_wait; everything that it calls runs on its thread, one at a time, so that there is nothing to lock
+ * between connections. Ends when `stop` is called from a handler.
+ */
+export class EventLoop {
+  private readonly epoll = new Epoll(64);
+  private readonly handlers = new Map<number, { fd: number; run: Handler }>();
+  private readonly deadlines = new Set<Deadline>();
+  private nextKey = 1;
+  private stopping = false;
+
+  /** Calls `run` while `fd` is ready for `events`; returns the key for `modify` and `remove`. */
+  add(fd: number, events: number, run: Handler): number {
+    const key = this.nextKey++;
+    this.epoll.add(fd, events, key);
+    this.handlers.set(key, { fd, run });
+    return key;
+  }
+
+  modify(key: number, events: number): void {
+    const handler = this.handlers.get(key);
+    if (handler !== undefined) this.epoll.modify(handler.fd, events, key);
+  }
+
+  /** Before the descriptor is closed. */
+  remove(key: number): void {
+    const handler = this.handlers.get(key);
+    if (handler === undefined) return;
+    this.handlers.delete(key);
+    this.epoll.remove(handler.fd);
+  }
+
+  /** Calls `run` once, `afterMs` from now, unless it is cancelled before. */
+  after(afterMs: number, run: () => void): Deadline {
+    const deadline = { atMs: performance.now() + afterMs, run };
+    this.deadlines.add(deadline);
+    return deadline;
+  }
+
+  cancel(deadline: Deadline): void {
+    this.deadlines.delete(deadline);
+  }
+
+  run(): void {
+    while (!this.stopping) {
+      runner.drain();
+      const count = this.epoll.wait(this.nextDeadlineMs());
+      for (let i = 0; i < count; i++) {
+        // An earlier event of this round may have removed the handler.
+        this.handlers.get(this.epoll.data(i))?.run(this.epoll.events(i));
+      }
+      this.runDeadlines();
+    }
+    runner.drain();
+    this.epoll.close();
+  }
+
+  stop(): void {
+    this.stopping = true;
+  }
+
+  private nextDeadlineMs(): number {
+    if (this.deadlines.size === 0) return -1;
+    let next = Number.POSITIVE_INFINITY;
+    for (const deadline of this.deadlines) next = Math.min(next, deadline.atMs);
+    return Math.max(0, Math.ceil(next - performance.now()));
+  }
+
+  private runDeadlines(): void {
+    if (this.deadlines.size === 0) return;
+    const now = performance.now();
+    for (const deadline of [...this.deadlines]) {
+      if (deadline.atMs > now || !this.deadlines.delete(deadline)) continue;
+      deadline.run();
+    }
+  }
+}
+
+/** The peer is gone: nothing that we send arrives. */
+export function hungUp(events: number): boolean {
+  return (events & (EPOLLHUP | EPOLLERR)) !== 0;
+}

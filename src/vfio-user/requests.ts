@@ -1,0 +1,368 @@
+/** The commands of a client, one function each, named as in the protocol. All throw the Errno that the reply carries. */
+import { Errno } from '../abi/errno.ts';
+import { viewOf } from '../abi/layout.ts';
+import { U64_MAX } from '../abi/u64.ts';
+import {
+  VFIO_IRQ_SET_DATA_EVENTFD,
+  VFIO_IRQ_SET_DATA_TYPE_MASK,
+  VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+  VFIO_REGION_INFO_FLAG_CAPS,
+  VFIO_REGION_INFO_FLAG_MMAP,
+  vfio_irq_info,
+  vfio_irq_set,
+  vfio_region_info,
+  vfio_region_info_cap_sparse_mmap,
+  vfio_region_sparse_mmap_area,
+} from '../abi/vfio.ts';
+import {
+  VFIO_DEVICE_FEATURE_DMA_BUF,
+  VFIO_DEVICE_FEATURE_MASK,
+  VFIO_DEVICE_FEATURE_PROBE,
+} from '../abi/vfio-feature.ts';
+import {
+  VFIO_USER_DEVICE_FEATURE,
+  VFIO_USER_DEVICE_GET_INFO,
+  VFIO_USER_DEVICE_GET_IRQ_INFO,
+  VFIO_USER_DEVICE_GET_REGION_INFO,
+  VFIO_USER_DEVICE_GET_REGION_IO_FDS,
+  VFIO_USER_DEVICE_RESET,
+  VFIO_USER_DEVICE_SET_IRQS,
+  VFIO_USER_DMA_MAP,
+  VFIO_USER_DMA_UNMAP,
+  VFIO_USER_HEADER_SIZE,
+  VFIO_USER_MULTI_DATA,
+  VFIO_USER_REGION_READ,
+  VFIO_USER_REGION_WRITE,
+  VFIO_USER_REGION_WRITE_MULTI,
+  vfio_user_device_info,
+  vfio_user_dma_map,
+  vfio_user_dma_unmap,
+  vfio_user_region_access,
+  vfio_user_region_io_fds,
+  vfio_user_region_write_multi,
+  vfio_user_write_one,
+} from '../abi/vfio-user.ts';
+import { EventfdSignal } from '../linux/event-signal.ts';
+import type { OwnedFd } from '../linux/fd.ts';
+import { Pinned } from '../linux/ffi.ts';
+import type { Task } from '../task/op.ts';
+import type { VfioPciCoreDevice } from '../vfio/core.ts';
+import { deviceInfo, msixTablePages, regionInfo } from '../vfio/regions.ts';
+import type { Caller, UserMemory } from '../vfio/user.ts';
+import type { ReadySession } from './session.ts';
+import { type Frame, LIMITS } from './wire.ts';
+
+const FIRST_REPLY_BYTES = 8192;
+
+/** The reply that is being made: bytes behind the header's place, and descriptors that go with it. */
+export class Reply {
+  message = new Pinned(FIRST_REPLY_BYTES);
+  payloadBytes = 0;
+  fds: number[] = [];
+  /** Those of `fds` that are the reply's to close. */
+  private owned: OwnedFd[] = [];
+
+  begin(): void {
+    this.payloadBytes = 0;
+    this.fds = [];
+  }
+
+  /** Room for `length` more bytes; they are whatever was there before. */
+  reserve(length: number): Uint8Array {
+    const at = VFIO_USER_HEADER_SIZE + this.payloadBytes;
+    if (at + length > this.message.bytes.length) {
+      const larger = new Pinned(at + length);
+      larger.bytes.set(this.message.bytes.subarray(0, at));
+      this.message = larger;
+    }
+    this.payloadBytes += length;
+    return this.message.bytes.subarray(at, at + length);
+  }
+
+  append(bytes: Uint8Array): void {
+    this.reserve(bytes.length).set(bytes);
+  }
+
+  /** Sends a descriptor along, which is closed here when the reply is out. */
+  attach(fd: OwnedFd): void {
+    this.fds.push(fd.fd);
+    this.owned.push(fd);
+  }
+
+  takeFds(): OwnedFd[] {
+    this.fds = [];
+    return this.owned.splice(0);
+  }
+}
+
+type Handler = (session: ReadySession, frame: Frame, reply: Reply) => Task;
+
+const HANDLERS = new Map<number, Handler>([
+  [VFIO_USER_DMA_MAP, dmaMap],
+  [VFIO_USER_DMA_UNMAP, dmaUnmap],
+  [VFIO_USER_DEVICE_GET_INFO, getInfo],
+  [VFIO_USER_DEVICE_GET_REGION_INFO, getRegionInfo],
+  [VFIO_USER_DEVICE_GET_REGION_IO_FDS, getRegionIoFds],
+  [VFIO_USER_DEVICE_GET_IRQ_INFO, getIrqInfo],
+  [VFIO_USER_DEVICE_SET_IRQS, setIrqs],
+  [VFIO_USER_REGION_READ, regionRead],
+  [VFIO_USER_REGION_WRITE, regionWrite],
+  [VFIO_USER_REGION_WRITE_MULTI, regionWriteMulti],
+  [VFIO_USER_DEVICE_RESET, ({ vdev }) => vdev.reset()],
+  [VFIO_USER_DEVICE_FEATURE, deviceFeature],
+]);
+
+/** ENOSYS for a command that there is not. */
+export function serveRequest(session: ReadySession, frame: Frame, reply: Reply): Task {
+  const handler = HANDLERS.get(frame.command);
+  if (handler === undefined) throw new Errno('ENOSYS', `command ${frame.command}`);
+  return handler(session, frame, reply);
+}
+
+function decode(struct: { name: string; sizeof: number }, frame: Frame): DataView {
+  if (frame.payload.length < struct.sizeof) {
+    throw new Errno('EINVAL', `command ${frame.command}: ${frame.payload.length} bytes, wants ${struct.name}`);
+  }
+  return viewOf(frame.payload);
+}
+
+function checkArgsz(argsz: number, struct: { name: string; sizeof: number }): void {
+  if (argsz < struct.sizeof) throw new Errno('EINVAL', `argsz ${argsz} is shorter than ${struct.name}`);
+}
+
+function* dmaMap(session: ReadySession, frame: Frame): Task {
+  const fields = vfio_user_dma_map.fields;
+  const view = decode(vfio_user_dma_map, frame);
+  checkArgsz(fields.argsz.get(view), vfio_user_dma_map);
+  if (frame.fds.length > 1) throw new Errno('EINVAL', `DMA_MAP with ${frame.fds.length} descriptors`);
+  const request = {
+    flags: fields.flags.get(view),
+    offset: fields.offset.get(view),
+    iova: fields.addr.get(view),
+    sizeBytes: fields.size.get(view),
+  };
+  yield* session.regions.map(request, frame.fds.shift() ?? null);
+}
+
+function* dmaUnmap(session: ReadySession, frame: Frame, reply: Reply): Task {
+  const fields = vfio_user_dma_unmap.fields;
+  const view = decode(vfio_user_dma_unmap, frame);
+  checkArgsz(fields.argsz.get(view), vfio_user_dma_unmap);
+  const flags = fields.flags.get(view);
+  const addr = fields.addr.getBig(view);
+  const end = addr + fields.size.getBig(view);
+  if (end > U64_MAX + 1n) throw new Errno('EINVAL', `DMA_UNMAP past the end of 64 bits`);
+  const size = yield* session.regions.unmap(flags, addr, end - addr);
+  reply.append(vfio_user_dma_unmap.encode({ argsz: vfio_user_dma_unmap.sizeof, flags, addr, size }));
+}
+
+function* getInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
+  checkArgsz(vfio_user_device_info.fields.argsz.get(decode(vfio_user_device_info, frame)), vfio_user_device_info);
+  const { flags, numRegions, numIrqs } = deviceInfo(vdev);
+  const argsz = vfio_user_device_info.sizeof;
+  reply.append(vfio_user_device_info.encode({ argsz, flags, num_regions: numRegions, num_irqs: numIrqs }));
+}
+
+/**
+ * The descriptor comes with the full reply: a client that gave too little room for the capabilities asks again. Its mmap
+ * offset is the region's plus that of the area.
+ */
+function* getRegionInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
+  const fields = vfio_region_info.fields;
+  const view = decode(vfio_region_info, frame);
+  const room = fields.argsz.get(view);
+  checkArgsz(room, vfio_region_info);
+  const index = fields.index.get(view);
+  const info = regionInfo(vdev, index);
+  const memory = vdev.pdev.bars[index]?.target.memory ?? null;
+  const mappable = (info.flags & VFIO_REGION_INFO_FLAG_MMAP) !== 0 && memory?.fd !== undefined;
+  const capability = mappable ? sparseMmap(vdev, index) : null;
+  const sizeof = vfio_region_info.sizeof;
+  const argsz = sizeof + (capability?.length ?? 0);
+  reply.append(
+    vfio_region_info.encode({
+      argsz,
+      flags: (info.flags & ~VFIO_REGION_INFO_FLAG_MMAP) | mmapFlags(mappable, capability !== null),
+      index,
+      cap_offset: capability === null ? 0 : sizeof,
+      size: info.sizeBytes,
+      offset: mappable ? (memory!.fdOffset ?? 0) : 0,
+    }),
+  );
+  if (argsz > room) return;
+  if (capability !== null) reply.append(capability);
+  if (mappable) reply.fds.push(memory!.fd!);
+}
+
+function mmapFlags(mappable: boolean, hasCapability: boolean): number {
+  return (mappable ? VFIO_REGION_INFO_FLAG_MMAP : 0) | (hasCapability ? VFIO_REGION_INFO_FLAG_CAPS : 0);
+}
+
+/** The areas around the MSI-X table, for clients that would map it otherwise; null where all of the BAR may be mapped. */
+function sparseMmap(vdev: VfioPciCoreDevice, index: number): Buffer | null {
+  const table = msixTablePages(vdev);
+  if (table === null || table.barIndex !== index) return null;
+  const { sizeBytes } = vdev.pdev.bars[index]!;
+  const end = table.offset + table.sizeBytes;
+  const areas = [
+    { offset: 0, size: table.offset },
+    { offset: end, size: Math.max(0, sizeBytes - end) },
+  ].filter((area) => area.size > 0);
+  const head = vfio_region_info_cap_sparse_mmap.encode({
+    header_id: VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+    header_version: 1,
+    nr_areas: areas.length,
+  });
+  return Buffer.concat([head, ...areas.map((area) => vfio_region_sparse_mmap_area.encode(area))]);
+}
+
+/** No part of a region has an eventfd of its own. */
+function* getRegionIoFds({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
+  const view = decode(vfio_user_region_io_fds, frame);
+  const { argsz, index } = vfio_user_region_io_fds.read(view);
+  checkArgsz(argsz, vfio_user_region_io_fds);
+  regionInfo(vdev, index);
+  reply.append(vfio_user_region_io_fds.encode({ argsz: vfio_user_region_io_fds.sizeof, index }));
+}
+
+function* getIrqInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
+  const view = decode(vfio_irq_info, frame);
+  checkArgsz(vfio_irq_info.fields.argsz.get(view), vfio_irq_info);
+  const { index, flags, count } = vdev.interrupts.irqInfo(vfio_irq_info.fields.index.get(view));
+  reply.append(vfio_irq_info.encode({ argsz: vfio_irq_info.sizeof, flags, index, count }));
+}
+
+/** Eventfds come as descriptors of the message: one for each interrupt, or none at all to disconnect them. */
+function* setIrqs({ vdev, files }: ReadySession, frame: Frame): Task {
+  const view = decode(vfio_irq_set, frame);
+  const { argsz, flags, index, start, count } = vfio_irq_set.read(view);
+  checkArgsz(argsz, vfio_irq_set);
+  let data = frame.payload.subarray(vfio_irq_set.sizeof);
+  if ((flags & VFIO_IRQ_SET_DATA_TYPE_MASK) === VFIO_IRQ_SET_DATA_EVENTFD) {
+    if (frame.fds.length !== 0 && frame.fds.length !== count) {
+      throw new Errno('EINVAL', `SET_IRQS: ${frame.fds.length} descriptors for ${count} interrupts`);
+    }
+    if (count > vdev.interrupts.irqInfo(index).count) {
+      throw new Errno('EINVAL', `SET_IRQS: ${count} interrupts at index ${index}`);
+    }
+    const indexes = Buffer.alloc(4 * count);
+    for (let i = 0; i < count; i++) indexes.writeInt32LE(frame.fds.length === 0 ? -1 : i, 4 * i);
+    data = indexes;
+  }
+  const caller: Caller = { files, eventSignal: (i) => new EventfdSignal(frame.fds[i].duplicate()) };
+  yield* vdev.setIrqs(flags, index, start, count, data, caller);
+}
+
+function* regionRead(session: ReadySession, frame: Frame, reply: Reply): Task {
+  const fields = vfio_user_region_access.fields;
+  const view = decode(vfio_user_region_access, frame);
+  const count = fields.count.get(view);
+  if (count > session.capabilities.maxDataXferBytes) {
+    throw new Errno('EINVAL', `REGION_READ of ${count} bytes; ${session.capabilities.maxDataXferBytes} is the most`);
+  }
+  const region = fields.region.get(view);
+  const offset = fields.offset.get(view);
+  const sizeof = vfio_user_region_access.sizeof;
+  const out = reply.reserve(sizeof + count);
+  out.set(frame.payload.subarray(0, sizeof));
+  const length = yield* session.vdev.read(region, offset, out.subarray(sizeof));
+  if (length < count) {
+    fields.count.set(viewOf(out), 0, length);
+    reply.payloadBytes -= count - length;
+  }
+}
+
+function* regionWrite({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
+  const fields = vfio_user_region_access.fields;
+  const view = decode(vfio_user_region_access, frame);
+  const sizeof = vfio_user_region_access.sizeof;
+  const count = fields.count.get(view);
+  if (frame.payload.length !== sizeof + count) {
+    throw new Errno('EINVAL', `REGION_WRITE of ${count} bytes brings ${frame.payload.length - sizeof}`);
+  }
+  // The request is not looked at after the write: a write that waits may outlive it.
+  reply.append(frame.payload.subarray(0, sizeof));
+  const length = yield* vdev.write(fields.region.get(view), fields.offset.get(view), frame.payload.subarray(sizeof));
+  if (length < count) fields.count.set(reply.message.view, VFIO_USER_HEADER_SIZE, length);
+}
+
+/** Writes of at most 8 bytes each, in order; the first that fails ends it, and the reply counts those before. */
+function* regionWriteMulti({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
+  const view = decode(vfio_user_region_write_multi, frame);
+  const count = vfio_user_region_write_multi.fields.wr_cnt.get(view);
+  const head = vfio_user_region_write_multi.sizeof;
+  if (frame.payload.length !== head + count * vfio_user_write_one.sizeof) {
+    throw new Errno('EINVAL', `WRITE_MULTI of ${count} writes in ${frame.payload.length} bytes`);
+  }
+  const fields = vfio_user_write_one.fields;
+  let written = 0;
+  try {
+    for (; written < count; written++) {
+      const at = head + written * vfio_user_write_one.sizeof;
+      const length = fields.count.get(view, at);
+      if (length > VFIO_USER_MULTI_DATA) throw new Errno('EINVAL', `WRITE_MULTI: write ${written} of ${length} bytes`);
+      const data = frame.payload.subarray(at + fields.data.offset, at + fields.data.offset + length);
+      yield* vdev.write(fields.region.get(view, at), fields.offset.get(view, at), data);
+    }
+  } catch (error) {
+    if (written === 0 || !(error instanceof Errno)) throw error;
+  }
+  reply.append(vfio_user_region_write_multi.encode({ wr_cnt: written }));
+}
+
+/** The argument of the ioctl: what the client sent can be read, and the reply has room for argsz bytes. */
+class FeatureArgument implements UserMemory {
+  private readonly sent: Uint8Array;
+  private readonly reply: Uint8Array;
+
+  constructor(sent: Uint8Array, reply: Uint8Array) {
+    this.sent = sent;
+    this.reply = reply;
+  }
+
+  read(offset: number, length: number): Uint8Array {
+    if (offset + length > this.sent.length) {
+      throw new Errno('EFAULT', `bytes ${offset} to ${offset + length} of an argument of ${this.sent.length}`);
+    }
+    return this.sent.subarray(offset, offset + length);
+  }
+
+  write(offset: number, bytes: Uint8Array): void {
+    if (offset + bytes.length > this.reply.length) {
+      throw new Errno('EFAULT', `bytes ${offset} to ${offset + bytes.length} of a reply of ${this.reply.length}`);
+    }
+    this.reply.set(bytes, offset);
+  }
+}
+
+/** VFIO_DEVICE_FEATURE; what the ioctl returns as a descriptor travels with the reply. */
+function* deviceFeature(session: ReadySession, frame: Frame, reply: Reply): Task {
+  const { vdev, files, exports } = session;
+  if (frame.payload.length < 8) throw new Errno('EINVAL', `DEVICE_FEATURE of ${frame.payload.length} bytes`);
+  const view = viewOf(frame.payload);
+  const argsz = view.getUint32(0, true);
+  const flags = view.getUint32(4, true);
+  if (argsz > LIMITS.maxDataXferBytes) throw new Errno('EINVAL', `DEVICE_FEATURE: argsz ${argsz} is too large`);
+  const out = reply.reserve(Math.max(argsz, frame.payload.length));
+  out.fill(0);
+  out.set(frame.payload);
+  const sent = frame.payload.slice();
+  const caller: Caller = { files, eventSignal: (i) => eventOf(frame, i) };
+  const result = yield* vdev.feature(new FeatureArgument(sent, out), caller);
+  const isExport =
+    (flags & VFIO_DEVICE_FEATURE_MASK) === VFIO_DEVICE_FEATURE_DMA_BUF && (flags & VFIO_DEVICE_FEATURE_PROBE) === 0;
+  if (!isExport) return;
+  try {
+    reply.attach(exports.publish(files, result));
+  } catch (error) {
+    yield* files.close(result);
+    throw error;
+  }
+}
+
+/** A feature that takes an eventfd (LOW_POWER_ENTRY_WITH_WAKEUP): the number in the argument counts the descriptors. */
+function eventOf(frame: Frame, i: number): EventfdSignal {
+  const fd = frame.fds[i];
+  if (fd === undefined) throw new Errno('EBADF', `descriptor ${i} did not come with the message`);
+  return new EventfdSignal(fd.duplicate());
+}

@@ -1,0 +1,179 @@
+/** One client of one device: its handshake, its requests in order, and what it leaves behind when it goes. */
+import { ERRNO, Errno } from '../abi/errno.ts';
+import { VFIO_USER_F_TYPE_REPLY, VFIO_USER_HEADER_SIZE, VFIO_USER_VERSION } from '../abi/vfio-user.ts';
+import type { OwnedFd } from '../linux/fd.ts';
+import type { DmaAddressSpace } from '../pci/dma.ts';
+import type { Task } from '../task/op.ts';
+import { runner } from '../task/runner.ts';
+import type { VfioPciCoreDevice } from '../vfio/core.ts';
+import { Connection } from './connection.ts';
+import { DmaRegions } from './dma-regions.ts';
+import { ClientFiles, type Exports } from './exports.ts';
+import type { Deadline, EventLoop } from './loop.ts';
+import { ClientMemory } from './remote-memory.ts';
+import { Reply, serveRequest } from './requests.ts';
+import { type Capabilities, decodeVersion, encodeVersion } from './version.ts';
+import { type Frame, LIMITS, writeHeader } from './wire.ts';
+
+/** Resume reading when this few requests wait. */
+const LOW_WATER = LIMITS.maxPendingRequests / 4;
+
+/** What a session needs from the server around it. */
+export interface SessionHost {
+  readonly loop: EventLoop;
+  readonly exports: Exports;
+  /** Claims the device for this session. EBUSY while another client has it. */
+  claim(session: Session): void;
+  /** Called once, when everything that the session had is given back. */
+  onEnd(session: Session): void;
+  log(line: string): void;
+}
+
+export class Session {
+  readonly vdev: VfioPciCoreDevice;
+  readonly files = new ClientFiles();
+  readonly exports: Exports;
+  /** Null until VERSION was agreed on. */
+  regions: DmaRegions | null = null;
+  capabilities: Capabilities | null = null;
+  private readonly host: SessionHost;
+  private readonly connection: Connection;
+  private readonly reply = new Reply();
+  private readonly queue: Frame[] = [];
+  private queuedFds = 0;
+  private memory: ClientMemory | null = null;
+  private handshake: Deadline | null;
+  private busy = false;
+  private domainBefore: DmaAddressSpace | null = null;
+
+  constructor(host: SessionHost, vdev: VfioPciCoreDevice, socket: OwnedFd) {
+    this.host = host;
+    this.vdev = vdev;
+    this.exports = host.exports;
+    this.connection = new Connection(host.loop, socket, {
+      onFrame: (frame) => this.onFrame(frame),
+      onClose: (why) => this.onClose(why),
+    });
+    this.handshake = host.loop.after(LIMITS.handshakeTimeoutMs, () => {
+      this.connection.close(new Errno('ETIMEDOUT', `no VERSION within ${LIMITS.handshakeTimeoutMs} ms`));
+    });
+  }
+
+  close(why: Error | null): void {
+    this.connection.close(why);
+  }
+
+  private onFrame(frame: Frame): boolean {
+    if (frame.isReply) {
+      for (const fd of frame.fds) fd.close();
+      if (this.memory === null) throw new Errno('EPROTO', 'a reply before the first command');
+      this.memory.onReply(frame);
+      return false;
+    }
+    if (this.busy) {
+      this.enqueue(frame);
+      return false;
+    }
+    this.busy = true;
+    const task = runner.start(`request ${frame.command} of ${this.vdev.pdev.name}`, this.serve(frame));
+    return !task.ended;
+  }
+
+  private enqueue(frame: Frame): void {
+    this.queue.push({ ...frame, payload: frame.payload.slice() });
+    this.queuedFds += frame.fds.length;
+    if (this.queue.length >= LIMITS.maxPendingRequests || this.queuedFds >= LIMITS.maxPendingFds) {
+      this.connection.setPaused(true);
+    }
+  }
+
+  /** Serves a request and those that came meanwhile, one after the other, as the protocol wants. */
+  private *serve(first: Frame): Task {
+    for (let frame: Frame | undefined = first; frame !== undefined; frame = this.nextQueued()) {
+      if (this.connection.isOpen) yield* this.serveOne(frame);
+      for (const fd of frame.fds) fd.close();
+    }
+    this.busy = false;
+    if (!this.connection.isOpen) yield* this.end();
+  }
+
+  private nextQueued(): Frame | undefined {
+    const next = this.queue.shift();
+    if (next !== undefined) this.queuedFds -= next.fds.length;
+    if (this.queue.length <= LOW_WATER) this.connection.setPaused(false);
+    return next ?? this.queue.shift();
+  }
+
+  private *serveOne(frame: Frame): Task {
+    const { reply } = this;
+    let error = 0;
+    reply.begin();
+    try {
+      if (this.regions === null || frame.command === VFIO_USER_VERSION) yield* this.agree(frame);
+      else yield* serveRequest(this as ReadySession, frame, reply);
+    } catch (thrown) {
+      reply.begin();
+      error = thrown instanceof Errno ? thrown.code : ERRNO.EIO;
+      if (!(thrown instanceof Errno)) this.host.log(`${this.vdev.pdev.name}: ${(thrown as Error).stack}`);
+    }
+    if (!frame.noReply) this.sendReply(frame, error);
+    for (const fd of reply.takeFds()) fd.close();
+    if (this.regions === null) this.connection.close(new Errno('EPROTO', 'the handshake failed'));
+  }
+
+  private sendReply(frame: Frame, error: number): void {
+    const { message, payloadBytes, fds } = this.reply;
+    writeHeader(message.view, frame.id, frame.command, payloadBytes, VFIO_USER_F_TYPE_REPLY, error);
+    this.connection.send(message, VFIO_USER_HEADER_SIZE + payloadBytes, fds);
+  }
+
+  /** VERSION, which comes first and once: opens the device. */
+  private *agree(frame: Frame): Task {
+    if (frame.command !== VFIO_USER_VERSION) throw new Errno('EPROTO', `command ${frame.command} before VERSION`);
+    if (this.regions !== null) throw new Errno('EINVAL', 'a second VERSION');
+    const capabilities = decodeVersion(frame.payload);
+    this.host.claim(this);
+    yield* this.vdev.open();
+    const memory = new ClientMemory(
+      this.host.loop,
+      capabilities.maxDataXferBytes,
+      (message, length) => this.connection.send(message, length),
+      () => this.connection.close(new Errno('ETIMEDOUT', `no answer within ${LIMITS.dmaReplyTimeoutMs} ms`)),
+    );
+    const find = (fd: OwnedFd) => this.exports.find(fd);
+    const regions = new DmaRegions(this.vdev.pdev.name, memory, find, capabilities.maxDmaMaps);
+    yield* regions.start();
+    this.domainBefore = this.vdev.pdev.iommuDomain;
+    this.vdev.pdev.iommuDomain = regions.domain;
+    this.memory = memory;
+    this.regions = regions;
+    this.capabilities = capabilities;
+    if (this.handshake !== null) this.host.loop.cancel(this.handshake);
+    this.handshake = null;
+    this.reply.append(encodeVersion());
+  }
+
+  private onClose(why: Error | null): void {
+    if (why !== null) this.host.log(`${this.vdev.pdev.name}: client dropped: ${why.message}`);
+    if (this.handshake !== null) this.host.loop.cancel(this.handshake);
+    this.memory?.close();
+    for (const frame of this.queue.splice(0)) for (const fd of frame.fds) fd.close();
+    // A request that is being served ends first, and then the session.
+    if (!this.busy) runner.start(`end of a client of ${this.vdev.pdev.name}`, this.end());
+  }
+
+  /** Everything that the client had goes; buffers that others hold stay, revoked for good. */
+  private *end(): Task {
+    const { regions, vdev } = this;
+    if (regions !== null) {
+      // First the device, so that nothing of it is under way any more; then the memory that it might have reached.
+      yield* vdev.close();
+      vdev.pdev.iommuDomain = this.domainBefore;
+      yield* regions.destroy();
+    }
+    this.host.onEnd(this);
+  }
+}
+
+/** A session past its handshake. */
+export type ReadySession = Session & { regions: DmaRegions; capabilities: Capabilities };
