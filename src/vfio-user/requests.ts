@@ -1,10 +1,13 @@
 /** The commands of a client, one function each, named as in the protocol. All throw the Errno that the reply carries. */
 import { Errno } from '../abi/errno.ts';
 import { viewOf } from '../abi/layout.ts';
+import { PCI_CAP_ID_EXP } from '../abi/pci_regs.ts';
 import { U64_MAX } from '../abi/u64.ts';
 import {
   VFIO_IRQ_SET_DATA_EVENTFD,
   VFIO_IRQ_SET_DATA_TYPE_MASK,
+  VFIO_PCI_ERR_IRQ_INDEX,
+  VFIO_PCI_VGA_REGION_INDEX,
   VFIO_REGION_INFO_CAP_SPARSE_MMAP,
   VFIO_REGION_INFO_FLAG_CAPS,
   VFIO_REGION_INFO_FLAG_MMAP,
@@ -163,6 +166,9 @@ function* getInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
   reply.append(vfio_user_device_info.encode({ argsz, flags, num_regions: numRegions, num_irqs: numIrqs }));
 }
 
+/** Linux refuses the index of a region that is not there; rust-vmm's client asks for all and waits for more than an errno. */
+const ABSENT_REGION = { flags: 0, sizeBytes: 0 };
+
 /**
  * The descriptor comes with the full reply: a client that gave too little room for the capabilities asks again. Its mmap
  * offset is the region's plus that of the area.
@@ -173,7 +179,7 @@ function* getRegionInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Tas
   const room = fields.argsz.get(view);
   checkArgsz(room, vfio_region_info);
   const index = fields.index.get(view);
-  const info = regionInfo(vdev, index);
+  const info = index === VFIO_PCI_VGA_REGION_INDEX ? ABSENT_REGION : regionInfo(vdev, index);
   const memory = vdev.pdev.bars[index]?.target.memory ?? null;
   const mappable = (info.flags & VFIO_REGION_INFO_FLAG_MMAP) !== 0 && memory?.fd !== undefined;
   const capability = mappable ? sparseMmap(vdev, index) : null;
@@ -228,7 +234,9 @@ function* getRegionIoFds({ vdev }: ReadySession, frame: Frame, reply: Reply): Ta
 function* getIrqInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
   const view = decode(vfio_irq_info, frame);
   checkArgsz(vfio_irq_info.fields.argsz.get(view), vfio_irq_info);
-  const { index, flags, count } = vdev.interrupts.irqInfo(vfio_irq_info.fields.index.get(view));
+  const index = vfio_irq_info.fields.index.get(view);
+  const isAbsent = index === VFIO_PCI_ERR_IRQ_INDEX && vdev.pdev.config.find(PCI_CAP_ID_EXP) === 0;
+  const { flags, count } = isAbsent ? { flags: 0, count: 0 } : vdev.interrupts.irqInfo(index);
   reply.append(vfio_irq_info.encode({ argsz: vfio_irq_info.sizeof, flags, index, count }));
 }
 
