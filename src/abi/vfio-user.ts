@@ -146,3 +146,11 @@ export const vfio_user_device_feature_dma_logging_report = packedStruct(
 
 /** MIG_DATA_READ and MIG_DATA_WRITE; data follow in a write's request and in a read's reply. */
 export const vfio_user_mig_data = packedStruct('vfio_user_mig_data', 8, { argsz: u32(0), size: u32(4) });
+
+/**
+ * Barter's own: the two hot-reset ioctls, which the protocol does not have. They carry the structs of linux/vfio.h; the
+ * caller proves that it owns the other devices of the set by holding their connections from the same process. The numbers
+ * are far from those of the protocol, and a server that does not know them refuses.
+ */
+export const VFIO_USER_X_GET_PCI_HOT_RESET_INFO = 0x8001;
+export const VFIO_USER_X_PCI_HOT_RESET = 0x8002;

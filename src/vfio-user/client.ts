@@ -6,6 +6,7 @@ import {
   VFIO_REGION_INFO_FLAG_CAPS,
   vfio_irq_info,
   vfio_irq_set,
+  vfio_pci_hot_reset,
   vfio_region_info,
 } from '../abi/vfio.ts';
 import {
@@ -26,6 +27,7 @@ import {
   VFIO_USER_REGION_READ,
   VFIO_USER_REGION_WRITE,
   VFIO_USER_VERSION,
+  VFIO_USER_X_PCI_HOT_RESET,
   vfio_user_device_info,
   vfio_user_dma_map,
   vfio_user_dma_region_access,
@@ -214,6 +216,11 @@ export class VfioUserClient {
 
   reset(): void {
     this.call(VFIO_USER_DEVICE_RESET, NOTHING);
+  }
+
+  /** VFIO_DEVICE_PCI_HOT_RESET (an extension): this process must have every other device of the set that is in use. */
+  hotReset(): void {
+    this.call(VFIO_USER_X_PCI_HOT_RESET, vfio_pci_hot_reset.encode({ argsz: vfio_pci_hot_reset.sizeof }));
   }
 
   /** Sends a command and waits for its reply. Throws the errno that the server sent, or why there is no reply. */

@@ -37,6 +37,8 @@ import {
   VFIO_USER_REGION_READ,
   VFIO_USER_REGION_WRITE,
   VFIO_USER_REGION_WRITE_MULTI,
+  VFIO_USER_X_GET_PCI_HOT_RESET_INFO,
+  VFIO_USER_X_PCI_HOT_RESET,
   vfio_user_device_info,
   vfio_user_dma_map,
   vfio_user_dma_unmap,
@@ -46,58 +48,16 @@ import {
   vfio_user_write_one,
 } from '../abi/vfio-user.ts';
 import { EventfdSignal } from '../linux/event-signal.ts';
-import type { OwnedFd } from '../linux/fd.ts';
-import { Pinned } from '../linux/ffi.ts';
 import type { Task } from '../task/op.ts';
 import type { VfioPciCoreDevice } from '../vfio/core.ts';
 import { deviceInfo, msixTablePages, regionInfo } from '../vfio/regions.ts';
 import type { Caller, UserMemory } from '../vfio/user.ts';
+import { getHotResetInfo, pciHotReset } from './hot-reset.ts';
+import { checkArgsz, decode, type Reply } from './reply.ts';
 import type { ReadySession } from './session.ts';
 import { type Frame, LIMITS } from './wire.ts';
 
-const FIRST_REPLY_BYTES = 8192;
-
-/** The reply that is being made: bytes behind the header's place, and descriptors that go with it. */
-export class Reply {
-  message = new Pinned(FIRST_REPLY_BYTES);
-  payloadBytes = 0;
-  fds: number[] = [];
-  /** Those of `fds` that are the reply's to close. */
-  private owned: OwnedFd[] = [];
-
-  begin(): void {
-    this.payloadBytes = 0;
-    this.fds = [];
-  }
-
-  /** Room for `length` more bytes; they are whatever was there before. */
-  reserve(length: number): Uint8Array {
-    const at = VFIO_USER_HEADER_SIZE + this.payloadBytes;
-    if (at + length > this.message.bytes.length) {
-      const larger = new Pinned(at + length);
-      larger.bytes.set(this.message.bytes.subarray(0, at));
-      this.message = larger;
-    }
-    this.payloadBytes += length;
-    return this.message.bytes.subarray(at, at + length);
-  }
-
-  append(bytes: Uint8Array): void {
-    this.reserve(bytes.length).set(bytes);
-  }
-
-  /** Sends a descriptor along, which is closed here when the reply is out. */
-  attach(fd: OwnedFd): void {
-    this.fds.push(fd.fd);
-    this.owned.push(fd);
-  }
-
-  takeFds(): OwnedFd[] {
-    this.fds = [];
-    return this.owned.splice(0);
-  }
-}
-
+/** A command: throws the Errno that the error reply carries. */
 type Handler = (session: ReadySession, frame: Frame, reply: Reply) => Task;
 
 const HANDLERS = new Map<number, Handler>([
@@ -113,6 +73,8 @@ const HANDLERS = new Map<number, Handler>([
   [VFIO_USER_REGION_WRITE_MULTI, regionWriteMulti],
   [VFIO_USER_DEVICE_RESET, ({ vdev }) => vdev.reset()],
   [VFIO_USER_DEVICE_FEATURE, deviceFeature],
+  [VFIO_USER_X_GET_PCI_HOT_RESET_INFO, getHotResetInfo],
+  [VFIO_USER_X_PCI_HOT_RESET, pciHotReset],
 ]);
 
 /** ENOSYS for a command that there is not. */
@@ -120,17 +82,6 @@ export function serveRequest(session: ReadySession, frame: Frame, reply: Reply):
   const handler = HANDLERS.get(frame.command);
   if (handler === undefined) throw new Errno('ENOSYS', `command ${frame.command}`);
   return handler(session, frame, reply);
-}
-
-function decode(struct: { name: string; sizeof: number }, frame: Frame): DataView {
-  if (frame.payload.length < struct.sizeof) {
-    throw new Errno('EINVAL', `command ${frame.command}: ${frame.payload.length} bytes, wants ${struct.name}`);
-  }
-  return viewOf(frame.payload);
-}
-
-function checkArgsz(argsz: number, struct: { name: string; sizeof: number }): void {
-  if (argsz < struct.sizeof) throw new Errno('EINVAL', `argsz ${argsz} is shorter than ${struct.name}`);
 }
 
 function* dmaMap(session: ReadySession, frame: Frame): Task {

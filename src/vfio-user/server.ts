@@ -21,20 +21,21 @@ class ServedDevice implements SessionHost {
   readonly loop: EventLoop;
   readonly exports: Exports;
   readonly path: string;
-  private readonly vdev: VfioPciCoreDevice;
+  private readonly server: VfioUserServer;
   private readonly listener: OwnedFd;
   private readonly key: number;
   private readonly sessions = new Set<Session>();
-  private readonly writeLog: Log;
-  private owner: Session | null = null;
+  readonly vdev: VfioPciCoreDevice;
+  owner: Session | null = null;
   private closed = false;
 
-  constructor(loop: EventLoop, exports: Exports, vdev: VfioPciCoreDevice, path: string, log: Log) {
+  constructor(server: VfioUserServer, vdev: VfioPciCoreDevice, path: string) {
+    const { loop } = server;
+    this.server = server;
     this.loop = loop;
-    this.exports = exports;
+    this.exports = server.exports;
     this.vdev = vdev;
     this.path = path;
-    this.writeLog = log;
     this.listener = listenWhereNobodyDoes(path);
     this.key = loop.add(this.listener.fd, EPOLLIN, () => this.accept());
   }
@@ -50,8 +51,12 @@ class ServedDevice implements SessionHost {
     this.listen(true);
   }
 
+  ownerOf(vdev: VfioPciCoreDevice): Session | null {
+    return this.server.ownerOf(vdev);
+  }
+
   log(line: string): void {
-    this.writeLog(line);
+    this.server.log(line);
   }
 
   close(): void {
@@ -84,9 +89,9 @@ class ServedDevice implements SessionHost {
 /** Every device of a process, on one thread. */
 export class VfioUserServer {
   readonly loop = new EventLoop();
-  private readonly exports = new Exports(this.loop);
+  readonly exports = new Exports(this.loop);
+  readonly log: Log;
   private readonly served: ServedDevice[] = [];
-  private readonly log: Log;
 
   constructor(log: Log) {
     this.log = log;
@@ -96,7 +101,11 @@ export class VfioUserServer {
 
   /** Serves a device at `path`. EADDRINUSE when another server listens there; a socket that a dead one left is replaced. */
   serve(vdev: VfioPciCoreDevice, path: string): void {
-    this.served.push(new ServedDevice(this.loop, this.exports, vdev, path, this.log));
+    this.served.push(new ServedDevice(this, vdev, path));
+  }
+
+  ownerOf(vdev: VfioPciCoreDevice): Session | null {
+    return this.served.find((device) => device.vdev === vdev)?.owner ?? null;
   }
 
   /** Blocks until `stop`; then nothing is left: no socket, client, mapping or buffer. */

@@ -2,6 +2,7 @@
 import { ERRNO, Errno } from '../abi/errno.ts';
 import { VFIO_USER_F_TYPE_REPLY, VFIO_USER_HEADER_SIZE, VFIO_USER_VERSION } from '../abi/vfio-user.ts';
 import type { OwnedFd } from '../linux/fd.ts';
+import { peerCredentials } from '../linux/socket.ts';
 import type { DmaAddressSpace } from '../pci/dma.ts';
 import type { Task } from '../task/op.ts';
 import { runner } from '../task/runner.ts';
@@ -11,7 +12,8 @@ import { DmaRegions } from './dma-regions.ts';
 import { ClientFiles, type Exports } from './exports.ts';
 import type { Deadline, EventLoop } from './loop.ts';
 import { ClientMemory } from './remote-memory.ts';
-import { Reply, serveRequest } from './requests.ts';
+import { Reply } from './reply.ts';
+import { serveRequest } from './requests.ts';
 import { type Capabilities, decodeVersion, encodeVersion } from './version.ts';
 import { type Frame, LIMITS, writeHeader } from './wire.ts';
 
@@ -24,6 +26,8 @@ export interface SessionHost {
   readonly exports: Exports;
   /** Claims the device for this session. EBUSY while another client has it. */
   claim(session: Session): void;
+  /** The session that has a device now, of all that this process serves. */
+  ownerOf(vdev: VfioPciCoreDevice): Session | null;
   /** Called once, when everything that the session had is given back. */
   onEnd(session: Session): void;
   log(line: string): void;
@@ -33,10 +37,12 @@ export class Session {
   readonly vdev: VfioPciCoreDevice;
   readonly files = new ClientFiles();
   readonly exports: Exports;
+  /** The process at the other end. */
+  readonly peerPid: number;
   /** Null until VERSION was agreed on. */
   regions: DmaRegions | null = null;
   capabilities: Capabilities | null = null;
-  private readonly host: SessionHost;
+  readonly host: SessionHost;
   private readonly connection: Connection;
   private readonly reply = new Reply();
   private readonly queue: Frame[] = [];
@@ -50,6 +56,7 @@ export class Session {
     this.host = host;
     this.vdev = vdev;
     this.exports = host.exports;
+    this.peerPid = peerCredentials(socket).pid;
     this.connection = new Connection(host.loop, socket, {
       onFrame: (frame) => this.onFrame(frame),
       onClose: (why) => this.onClose(why),

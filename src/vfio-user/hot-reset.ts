@@ -1,0 +1,33 @@
+/** The two hot-reset ioctls over a connection: an extension of ours (abi/vfio-user.ts). */
+import { Errno } from '../abi/errno.ts';
+import { vfio_pci_dependent_device, vfio_pci_hot_reset, vfio_pci_hot_reset_info } from '../abi/vfio.ts';
+import type { Task } from '../task/op.ts';
+import { hotReset, hotResetInfo } from '../vfio/reset.ts';
+import { checkArgsz, decode, type Reply } from './reply.ts';
+import type { ReadySession } from './session.ts';
+import type { Frame } from './wire.ts';
+
+/** VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: all of the list, however little room argsz says. */
+export function* getHotResetInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
+  const { argsz } = vfio_pci_hot_reset_info.read(decode(vfio_pci_hot_reset_info, frame));
+  checkArgsz(argsz, vfio_pci_hot_reset_info);
+  const devices = hotResetInfo(vdev);
+  const size = vfio_pci_hot_reset_info.sizeof + devices.length * vfio_pci_dependent_device.sizeof;
+  reply.append(vfio_pci_hot_reset_info.encode({ argsz: size, count: devices.length }));
+  for (const { groupId, segment, bus, devfn } of devices) {
+    reply.append(vfio_pci_dependent_device.encode({ group_id: groupId, segment, bus, devfn }));
+  }
+}
+
+/** VFIO_DEVICE_PCI_HOT_RESET. A device of the set is the caller's when nobody has it, or a client of the same process. */
+export function* pciHotReset({ vdev, peerPid, host }: ReadySession, frame: Frame): Task {
+  const { argsz, flags, count } = vfio_pci_hot_reset.read(decode(vfio_pci_hot_reset, frame));
+  checkArgsz(argsz, vfio_pci_hot_reset);
+  if (flags !== 0 || count !== 0) throw new Errno('EINVAL', `PCI_HOT_RESET: flags ${flags}, ${count} descriptors`);
+  const owned = new Set<number>();
+  for (const device of vdev.deviceSet.devices) {
+    const owner = host.ownerOf(device);
+    if (owner === null || owner.peerPid === peerPid) owned.add(device.pdev.iommuGroup);
+  }
+  yield* hotReset(vdev, owned);
+}
