@@ -18,7 +18,7 @@ import type { DmaStatus } from '../pci/dma.ts';
 import type { PciFunction } from '../pci/function.ts';
 import { ArrayMemory } from '../pci/memory.ts';
 import type { Task } from '../task/op.ts';
-import { runner } from '../task/runner.ts';
+import { condResched, runner } from '../task/runner.ts';
 import type { DeviceIdentity, DeviceModel } from './model.ts';
 import { msixMemory } from './msix.ts';
 
@@ -161,6 +161,7 @@ export class DmaDevice implements DeviceModel {
       if (generation !== this.generation) return 'ok';
       const written = yield* this.fn.dmaWrite(destination + at, part);
       if (written !== 'ok') return written;
+      yield* condResched();
       if (generation !== this.generation) return 'ok';
     }
     return 'ok';

@@ -78,6 +78,8 @@ export class BlockedError extends Error {
 /** A queue of runnable tasks. Each thread has one, `runner`; tests may make their own. */
 export class Runner implements TaskHost {
   private readonly queue: TaskHandle[] = [];
+  /** Tasks that gave way: they go on when everything else that can run has run. */
+  private later: TaskHandle[] = [];
   private draining = false;
   /** Called with tasks that fail while nobody waits for them; the default rethrows, out of `drain`. */
   onFailure: (handle: TaskHandle) => void = (handle) => {
@@ -112,7 +114,12 @@ export class Runner implements TaskHost {
     const outer = runtime.current;
     try {
       this.advance(handle, true);
-      if (!handle.ended) this.drainUntil(handle);
+      while (!handle.ended) {
+        this.drainUntil(handle);
+        if (this.later.length === 0) break;
+        this.queue.push(...this.later);
+        this.later = [];
+      }
     } finally {
       runtime.current = outer;
     }
@@ -121,10 +128,22 @@ export class Runner implements TaskHost {
     return handle.result as T;
   }
 
-  /** Lets every runnable task run until it ends or waits. Called by event loops after each event. */
+  /** Lets every runnable task run until it ends or waits, those that give way included. */
   drain(): void {
-    if (this.draining) return;
+    while (this.drainRound()) {}
+  }
+
+  /**
+   * As `drain`, but once round only; returns whether tasks gave way and want to go on. Event loops look at their events
+   * in between, so that a task of any length keeps nobody from being served.
+   */
+  drainRound(): boolean {
+    if (this.draining) return false;
     this.drainUntil(null);
+    if (this.later.length === 0) return false;
+    this.queue.push(...this.later);
+    this.later = [];
+    return true;
   }
 
   enqueue(handle: TaskHandle): void {
@@ -157,6 +176,10 @@ export class Runner implements TaskHost {
     let woken = pending !== null;
     try {
       for (;;) {
+        if (pending === RESCHED) {
+          this.later.push(handle);
+          return;
+        }
         if (pending !== null) {
           // Whoever waits for a lock stops those who come later, so that readers cannot starve a writer.
           const overtakes = !woken && pending.object.waiters !== null && isAcquire(pending);
@@ -202,6 +225,22 @@ function park(handle: TaskHandle, op: Op): void {
 function perform(op: Op, handle: TaskHandle): unknown {
   op.object.lifetime?.check(op.toString());
   return op.perform(handle);
+}
+
+class ReschedOp extends Op {
+  perform(): unknown {
+    return undefined;
+  }
+}
+
+const RESCHED = new ReschedOp(OpKind.SPAWN, new Shared('cond_resched'));
+
+/**
+ * cond_resched: lets everybody else run first. For work whose length a user decides; call it without a lock held. It
+ * changes nothing that others see, so that the explorer, which tries every order anyway, does not have it.
+ */
+export function condResched(): Task<void> {
+  return runtime.observed ? DONE : step(RESCHED as Op<void>);
 }
 
 /** The production runner of this thread. */

@@ -56,8 +56,8 @@ export class EventLoop {
 
   run(): void {
     while (!this.stopping) {
-      runner.drain();
-      const count = this.epoll.wait(this.nextDeadlineMs());
+      const more = runner.drainRound();
+      const count = this.epoll.wait(more ? 0 : this.nextDeadlineMs());
       for (let i = 0; i < count; i++) {
         // An earlier event of this round may have removed the handler.
         this.handlers.get(this.epoll.data(i))?.run(this.epoll.events(i));

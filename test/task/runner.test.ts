@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { Cell, Completion, Refcount } from '../../src/task/cell.ts';
 import { Mutex, RwSemaphore } from '../../src/task/lock.ts';
 import { InvariantError, Lifetime, type Task } from '../../src/task/op.ts';
-import { BlockedError, Runner, spawn } from '../../src/task/runner.ts';
+import { BlockedError, condResched, Runner, spawn } from '../../src/task/runner.ts';
 
 test('a mutex serves its waiters in order of arrival and one at a time', () => {
   const runner = new Runner();
@@ -121,4 +121,23 @@ test('cells wake their waiters, and touching one of the dead is I5', () => {
   lifetime.end();
   assert.throws(() => runner.run(cell.load()), /I5/);
   assert.throws(() => lifetime.end(), /I3/);
+});
+
+test('a task that gives way goes on after everybody else, and an event loop gets its turn in between', () => {
+  const runner = new Runner();
+  const seen: string[] = [];
+  function* worker(name: string): Task {
+    for (let i = 0; i < 3; i++) {
+      seen.push(`${name}${i}`);
+      yield* condResched();
+    }
+  }
+  runner.spawn('a', worker('a'));
+  runner.spawn('b', worker('b'));
+  assert.equal(runner.drainRound(), true);
+  assert.deepEqual(seen, ['a0', 'b0']);
+  runner.drain();
+  assert.deepEqual(seen, ['a0', 'b0', 'a1', 'b1', 'a2', 'b2']);
+  runner.run(worker('c'));
+  assert.deepEqual(seen.slice(6), ['c0', 'c1', 'c2']);
 });
