@@ -122,6 +122,7 @@ export class DmaDevice implements DeviceModel {
   /** A doorbell: the engine's work is a task of its own, which the serving loop runs when the write is answered. */
   private kick(): void {
     if (this.busy || (this.get(DMA_CONTROL) & DMA_CONTROL_RUN) === 0) return;
+    if (this.get(DMA_HEAD) === this.get(DMA_TAIL)) return;
     this.busy = true;
     this.set(DMA_STATUS, this.get(DMA_STATUS) | DMA_STATUS_BUSY);
     runner.spawn(`${this.fn.name} engine`, this.work());
