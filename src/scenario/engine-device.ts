@@ -25,7 +25,7 @@ import {
 import type { Task } from '../task/op.ts';
 import type { VfioPciCoreDevice } from '../vfio/core.ts';
 import { deviceInfo, regionInfo } from '../vfio/regions.ts';
-import { hotReset, hotResetInfo } from '../vfio/reset.ts';
+import { hotResetInfo } from '../vfio/reset.ts';
 import { BufferMemory } from '../vfio/user.ts';
 import { CountingEvent, type EngineWorld } from './engine.ts';
 import type { Step, StepOf } from './step.ts';
@@ -54,7 +54,7 @@ export function* deviceStep(world: EngineWorld, step: Step): Task<unknown> {
     case 'reset':
       return yield* device.reset();
     case 'hot-reset':
-      return yield* hotReset(device, new Set(hotResetInfo(device).map((dependent) => dependent.groupId)));
+      return yield* device.hotReset(new Set(hotResetInfo(device).map((dependent) => dependent.groupId)));
     case 'hot-reset-info':
       return hotResetInfo(device).length;
     case 'region-read': {

@@ -2,7 +2,7 @@
 import { Errno } from '../abi/errno.ts';
 import { vfio_pci_dependent_device, vfio_pci_hot_reset, vfio_pci_hot_reset_info } from '../abi/vfio.ts';
 import type { Task } from '../task/op.ts';
-import { hotReset, hotResetInfo } from '../vfio/reset.ts';
+import { hotResetInfo } from '../vfio/reset.ts';
 import { checkArgsz, decode, type Reply } from './reply.ts';
 import type { ReadySession } from './session.ts';
 import type { Frame } from './wire.ts';
@@ -29,5 +29,5 @@ export function* pciHotReset({ vdev, peerPid, host }: ReadySession, frame: Frame
     const owner = host.ownerOf(device);
     if (owner === null || owner.peerPid === peerPid) owned.add(device.pdev.iommuGroup);
   }
-  yield* hotReset(vdev, owned);
+  yield* vdev.hotReset(owned);
 }

@@ -38,8 +38,6 @@ import type { Task } from '../task/op.ts';
 import { ConfigMap, OWNER_HEADER, OWNER_NONE, OWNER_VIRTUAL } from './config-map.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 import { dmaBufMove } from './dmabuf.ts';
-import { setPowerState } from './pm.ts';
-import { functionLevelReset } from './reset.ts';
 
 export class VfioConfig {
   readonly map: ConfigMap;
@@ -134,7 +132,7 @@ export class VfioConfig {
     const start = this.map.find(owner)!.start;
     yield* this.writeDefault(offset, size, value);
     if (owner === PCI_CAP_ID_PM && offset === start + PCI_PM_CTRL) {
-      yield* setPowerState(this.vdev, (value & PCI_PM_CTRL_STATE_MASK) as PciPowerState);
+      yield* this.vdev.setPowerState((value & PCI_PM_CTRL_STATE_MASK) as PciPowerState);
     } else if (owner === PCI_CAP_ID_EXP) {
       yield* this.afterExpressWrite(start);
     } else if (owner === PCI_CAP_ID_AF) {
@@ -202,7 +200,7 @@ export class VfioConfig {
     if ((control & PCI_EXP_DEVCTL_BCR_FLR) === 0) return;
     this.setCopy(start + PCI_EXP_DEVCTL, 2, control & ~PCI_EXP_DEVCTL_BCR_FLR);
     const devcap = this.vdev.pdev.configRead(start + PCI_EXP_DEVCAP, 4);
-    if ((devcap & PCI_EXP_DEVCAP_FLR) !== 0) yield* functionLevelReset(this.vdev);
+    if ((devcap & PCI_EXP_DEVCAP_FLR) !== 0) yield* this.vdev.functionLevelReset();
   }
 
   private *afterAdvancedFeaturesWrite(start: number): Task {
@@ -210,7 +208,7 @@ export class VfioConfig {
     if ((control & PCI_AF_CTRL_FLR) === 0) return;
     this.setCopy(start + PCI_AF_CTRL, 1, control & ~PCI_AF_CTRL_FLR);
     const needed = PCI_AF_CAP_FLR | PCI_AF_CAP_TP;
-    if ((this.vdev.pdev.configRead(start + PCI_AF_CAP, 1) & needed) === needed) yield* functionLevelReset(this.vdev);
+    if ((this.vdev.pdev.configRead(start + PCI_AF_CAP, 1) & needed) === needed) yield* this.vdev.functionLevelReset();
   }
 
   /** MSI is switched on by SET_IRQS alone, and never for more vectors than the device has. */

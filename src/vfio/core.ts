@@ -18,13 +18,13 @@ import { dmaBufCleanup, type VfioPciDmaBuf } from './dmabuf.ts';
 import { deviceFeature } from './feature.ts';
 import { Interrupts } from './intrs.ts';
 import { BarMapping } from './mmap.ts';
-import { LowPower, leaveLowPower, PCI_D0, PCI_D3HOT } from './pm.ts';
+import { LowPower, leaveLowPower, lowPowerEntry, PCI_D0, PCI_D3HOT, setPowerState } from './pm.ts';
 import { PROFILES, type Profile } from './profile.ts';
 import { readRegion, writeRegion } from './rdwr.ts';
 import { Registration } from './registration.ts';
-import { resetDevice } from './reset.ts';
+import { functionLevelReset, hotReset, resetDevice } from './reset.ts';
 import { VfToken, validateVfToken } from './token.ts';
-import type { Caller, UserMemory } from './user.ts';
+import type { Caller, EventSignal, UserMemory } from './user.ts';
 
 export const MEMORY_LOCK_CLASS: LockClass = { name: 'vfio_pci_core_device.memory_lock', nestable: true };
 
@@ -174,6 +174,26 @@ export class VfioPciCoreDevice {
   /** VFIO_DEVICE_RESET. EINVAL where the device has no way to reset. */
   reset(): Task {
     return resetDevice(this);
+  }
+
+  /** FLR through config space. */
+  functionLevelReset(): Task {
+    return functionLevelReset(this);
+  }
+
+  /** VFIO_DEVICE_PCI_HOT_RESET; `owned` are the groups that the caller proved to own. EINVAL for others, EBUSY. */
+  hotReset(owned: ReadonlySet<number>): Task {
+    return hotReset(this, owned);
+  }
+
+  /** A PMCSR write of the user's. */
+  setPowerState(state: PciPowerState): Task {
+    return setPowerState(this, state);
+  }
+
+  /** LOW_POWER_ENTRY; an event makes it the one with wakeup. EINVAL when the device sleeps already. */
+  enterLowPower(wakeEvent: EventSignal | null): Task {
+    return lowPowerEntry(this, wakeEvent);
   }
 
   /** VFIO_DEVICE_FEATURE on an argument that starts with its header; returns 0 or a descriptor. */

@@ -18,6 +18,7 @@ import { Cell, Completion, Refcount } from '../task/cell.ts';
 import { Lifetime, type Task } from '../task/op.ts';
 import { checkFeature } from './check-feature.ts';
 import type { VfioPciCoreDevice } from './core.ts';
+import type { Profile } from './profile.ts';
 import type { Caller, UserMemory } from './user.ts';
 
 const O_ACCMODE = 0o3;
@@ -58,9 +59,55 @@ export class VfioPciDmaBuf {
     this.kref = new Refcount('vfio_pci_dma_buf.kref', 1, this.lifetime);
   }
 
+  /** The export failed before there was a dma-buf whose release would free this. */
+  abandon(): void {
+    this.lifetime.end();
+  }
+
+  /** Takes the buffer back, or lends it again; nothing when it is so already. memory_lock is held for write. */
+  *move(revoked: boolean, profile: Profile): Task {
+    if (this.revoked.value === revoked) return;
+    yield* revoked ? this.revoke() : this.restore(profile.tellAfterRestore);
+  }
+
   /** Drops a mapping's reference, or the one that stands for "lent"; the last wakes the revoke. */
   *putKref(): Task {
     if (yield* this.kref.put()) yield* this.unmapped.complete();
+  }
+
+  private *revoke(): Task {
+    const resv = this.dmabuf.resv;
+    yield* resv.lock.lock();
+    yield* this.revoked.store(true);
+    yield* this.dmabuf.invalidateMappings();
+    yield* resv.wait(DMA_RESV_USAGE_BOOKKEEP);
+    yield* resv.lock.unlock();
+    yield* this.putKref();
+    yield* this.unmapped.wait();
+    // No map can succeed while `revoked` is set, so that nobody else holds a reference to the count now.
+    yield* this.kref.set(1);
+    yield* this.unmapped.reinit();
+  }
+
+  /**
+   * Importers hear of a restore by their invalidate callback too. Told after `revoked` is cleared they may map right there,
+   * and there is nothing to wait for: since the revoke nobody could map.
+   */
+  private *restore(tellAfter: boolean): Task {
+    const resv = this.dmabuf.resv;
+    yield* resv.lock.lock();
+    if (tellAfter) {
+      yield* this.revoked.store(false);
+      yield* this.dmabuf.invalidateMappings();
+      yield* resv.lock.unlock();
+      return;
+    }
+    yield* this.dmabuf.invalidateMappings();
+    yield* resv.wait(DMA_RESV_USAGE_BOOKKEEP);
+    yield* resv.lock.unlock();
+    yield* resv.lock.lock();
+    yield* this.revoked.store(false);
+    yield* resv.lock.unlock();
   }
 }
 
@@ -146,7 +193,7 @@ export function* exportRanges(
 ): Task<number> {
   const priv = new VfioPciDmaBuf(vdev, regionIndex, ...physicalRanges(vdev, regionIndex, ranges));
   if (!(yield* vdev.registration.tryGet())) {
-    priv.lifetime.end();
+    priv.abandon();
     throw new Errno('ENODEV', `${vdev.pdev.name} is being unregistered`);
   }
   const dmabuf = new DmaBuf({
@@ -237,45 +284,10 @@ export function* dmaBufMove(vdev: VfioPciCoreDevice, revoked: boolean): Task {
   for (const priv of vdev.dmabufs) {
     // A buffer whose last reference is gone has no importers; its release waits for memory_lock to unlist it.
     if (!(yield* priv.dmabuf.tryGet())) continue;
-    if (priv.revoked.value !== revoked) yield* revoked ? revoke(priv) : restore(priv, vdev.profile.tellAfterRestore);
+    yield* priv.move(revoked, vdev.profile);
     // Release takes memory_lock, which is held here: if this was the last reference, it runs as a task of its own.
     yield* priv.dmabuf.putDeferred();
   }
-}
-
-function* revoke(priv: VfioPciDmaBuf): Task {
-  const resv = priv.dmabuf.resv;
-  yield* resv.lock.lock();
-  yield* priv.revoked.store(true);
-  yield* priv.dmabuf.invalidateMappings();
-  yield* resv.wait(DMA_RESV_USAGE_BOOKKEEP);
-  yield* resv.lock.unlock();
-  yield* priv.putKref();
-  yield* priv.unmapped.wait();
-  // No map can succeed while `revoked` is set, so that nobody else holds a reference to the count now.
-  yield* priv.kref.set(1);
-  yield* priv.unmapped.reinit();
-}
-
-/**
- * Importers hear of a restore by their invalidate callback too. Told after `revoked` is cleared they may map right there,
- * and there is nothing to wait for: since the revoke nobody could map.
- */
-function* restore(priv: VfioPciDmaBuf, tellAfter: boolean): Task {
-  const resv = priv.dmabuf.resv;
-  yield* resv.lock.lock();
-  if (tellAfter) {
-    yield* priv.revoked.store(false);
-    yield* priv.dmabuf.invalidateMappings();
-    yield* resv.lock.unlock();
-    return;
-  }
-  yield* priv.dmabuf.invalidateMappings();
-  yield* resv.wait(DMA_RESV_USAGE_BOOKKEEP);
-  yield* resv.lock.unlock();
-  yield* resv.lock.lock();
-  yield* priv.revoked.store(false);
-  yield* resv.lock.unlock();
 }
 
 /**

@@ -38,7 +38,8 @@ export function* setPowerState(vdev: VfioPciCoreDevice, state: PciPowerState): T
   }
 }
 
-function* lowPowerEntry(vdev: VfioPciCoreDevice, wakeEvent: EventSignal | null): Task {
+/** Revokes, and lets the device sleep. EINVAL when it already may; `wakeEvent` is released where that fails. */
+export function* lowPowerEntry(vdev: VfioPciCoreDevice, wakeEvent: EventSignal | null): Task {
   yield* vdev.memoryLock.write();
   try {
     if (vdev.lowPower.engaged) throw new Errno('EINVAL', `${vdev.pdev.name} is in low power already`);
@@ -62,7 +63,7 @@ export function* featureLowPowerEntry(
   argsz: number,
 ): Task<number> {
   if (!checkFeature(VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, flags, argsz, VFIO_DEVICE_FEATURE_SET, 0)) return 0;
-  yield* lowPowerEntry(vdev, null);
+  yield* vdev.enterLowPower(null);
   return 0;
 }
 
@@ -82,7 +83,7 @@ export function* featureLowPowerEntryWithWakeup(
   if (fd < 0 || view.getUint32(4, true) !== 0) {
     throw new Errno('EINVAL', `wakeup_eventfd ${fd}, reserved ${view.getUint32(4, true)}`);
   }
-  yield* lowPowerEntry(vdev, caller.eventSignal(fd));
+  yield* vdev.enterLowPower(caller.eventSignal(fd));
   return 0;
 }
 
