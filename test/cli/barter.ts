@@ -1,0 +1,28 @@
+/** Runs the command as a user does, in a process of its own. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+const BIN = fileURLToPath(new URL('../../bin/barter.mjs', import.meta.url));
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+export function barter(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [BIN, ...args], { cwd: ROOT, encoding: 'utf8' });
+  return { status, stdout, stderr };
+}
+
+/** Starts it and waits for its first line on stdout. */
+export async function startBarter(...args: string[]): Promise<{ child: ChildProcess; firstLine: string }> {
+  const child = spawn(process.execPath, [BIN, ...args], { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
+  for await (const line of createInterface({ input: child.stdout })) return { child, firstLine: line };
+  throw new Error(`barter ${args.join(' ')} ended before its first line`);
+}
+
+/** Sends a signal and waits for the end; gives the exit status, or the signal that ended it. */
+export function endOf(child: ChildProcess, signal: NodeJS.Signals): Promise<number | NodeJS.Signals | null> {
+  const ended = new Promise<number | NodeJS.Signals | null>((resolve) => {
+    child.once('exit', (code, by) => resolve(code ?? by));
+  });
+  child.kill(signal);
+  return ended;
+}
