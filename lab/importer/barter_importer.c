@@ -1,0 +1,608 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * An importer of dma-bufs that does what it is told, for Barter's lab.
+ *
+ * Each open of <debugfs>/barter/importer is one importer with at most one attachment. A command is one write(2); it
+ * gives the errno of the kernel's own function, or the length of the write. What it reports is read(2) afterwards, as
+ * one line of JSON. Closing the file signals its fences, unmaps, detaches, and drops the buffer.
+ *
+ *   attach FD DDDD:BB:DD.F dynamic|static|no-p2p|no-callback unmap|keep
+ *   map                      -> {"map":ID,"segments":[[ADDRESS,LENGTH],...]}
+ *   unmap ID
+ *   detach
+ *   pin | unpin
+ *   fence kernel|write|read|bookkeep   -> {"fence":ID}
+ *   signal ID
+ *   callbacks                -> {"callbacks":[LIVE,...]}  mappings that were live at each call, and forgets them
+ *   fill ID OFFSET LENGTH SEED  a pattern, copied by the device's DMA engine into the mapping
+ *   sum ID OFFSET LENGTH     -> {"crc32":N}  of bytes that the DMA engine copied out of the mapping
+ *   poke ID OFFSET HEX       bytes by the DMA engine
+ *   peek ID OFFSET LENGTH    -> {"bytes":"HEX"}
+ *
+ * Locks: `lock` of the importer, then the reservation. The callback has the reservation alone and takes `events`, a
+ * spinlock, inside it. Mappings are guarded by the reservation.
+ */
+#include <linux/crc32.h>
+#include <linux/debugfs.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-fence.h>
+#include <linux/dma-mapping.h>
+#include <linux/dma-resv.h>
+#include <linux/dmaengine.h>
+#include <linux/hex.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#define MAX_CALLBACKS 4096
+#define MAX_COMMAND (64 * 1024)
+#define MAX_COPY (4 * 1024 * 1024)
+#define COPY_TIMEOUT_MS 5000
+
+struct mapping {
+	struct list_head node;
+	unsigned int id;
+	struct sg_table *table;
+};
+
+struct told_fence {
+	struct list_head node;
+	unsigned int id;
+	struct dma_fence *fence;
+};
+
+struct importer {
+	struct mutex lock;
+	struct dma_buf *dmabuf;
+	struct pci_dev *pdev;
+	struct dma_buf_attachment *attach;
+	bool unmap_on_invalidate;
+	struct list_head mappings;
+	struct list_head fences;
+	unsigned int next_id;
+	spinlock_t events;
+	unsigned int callback_count;
+	unsigned int callbacks[MAX_CALLBACKS];
+	char *reply;
+	size_t reply_len;
+};
+
+static struct dentry *folder;
+
+static void set_reply(struct importer *imp, char *text)
+{
+	kfree(imp->reply);
+	imp->reply = text;
+	imp->reply_len = text ? strlen(text) : 0;
+}
+
+static struct mapping *find_mapping(struct importer *imp, unsigned int id)
+{
+	struct mapping *map;
+
+	list_for_each_entry(map, &imp->mappings, node)
+		if (map->id == id)
+			return map;
+	return NULL;
+}
+
+static void drop_mapping(struct importer *imp, struct mapping *map)
+{
+	dma_buf_unmap_attachment(imp->attach, map->table, DMA_BIDIRECTIONAL);
+	list_del(&map->node);
+	kfree(map);
+}
+
+static void on_invalidate(struct dma_buf_attachment *attach)
+{
+	struct importer *imp = attach->importer_priv;
+	struct mapping *map, *next;
+	unsigned int live = 0;
+
+	list_for_each_entry(map, &imp->mappings, node)
+		live++;
+	spin_lock(&imp->events);
+	if (imp->callback_count < MAX_CALLBACKS)
+		imp->callbacks[imp->callback_count++] = live;
+	spin_unlock(&imp->events);
+	if (imp->unmap_on_invalidate)
+		list_for_each_entry_safe(map, next, &imp->mappings, node)
+			drop_mapping(imp, map);
+}
+
+static const struct dma_buf_attach_ops dynamic_ops = {
+	.allow_peer2peer = true,
+	.invalidate_mappings = on_invalidate,
+};
+
+static const struct dma_buf_attach_ops no_p2p_ops = {
+	.allow_peer2peer = false,
+	.invalidate_mappings = on_invalidate,
+};
+
+static const struct dma_buf_attach_ops no_callback_ops = {
+	.allow_peer2peer = true,
+};
+
+static const char *fence_name(struct dma_fence *fence)
+{
+	return "barter_importer";
+}
+
+static const struct dma_fence_ops fence_ops = {
+	.get_driver_name = fence_name,
+	.get_timeline_name = fence_name,
+};
+
+static int cmd_attach(struct importer *imp, const char *args)
+{
+	unsigned int domain, bus, slot, func;
+	char kind[16], on_invalidate_do[8];
+	struct dma_buf_attachment *attach;
+	const struct dma_buf_attach_ops *ops;
+	struct dma_buf *dmabuf;
+	struct pci_dev *pdev;
+	int fd;
+
+	if (sscanf(args, "%d %x:%x:%x.%x %15s %7s", &fd, &domain, &bus, &slot, &func, kind, on_invalidate_do) != 7)
+		return -EBADMSG;
+	if (imp->attach)
+		return -EALREADY;
+	if (!strcmp(kind, "dynamic"))
+		ops = &dynamic_ops;
+	else if (!strcmp(kind, "no-p2p"))
+		ops = &no_p2p_ops;
+	else if (!strcmp(kind, "no-callback"))
+		ops = &no_callback_ops;
+	else if (!strcmp(kind, "static"))
+		ops = NULL;
+	else
+		return -EBADMSG;
+	pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, func));
+	if (!pdev)
+		return -ENXIO;
+	dmabuf = dma_buf_get(fd);
+	if (IS_ERR(dmabuf)) {
+		pci_dev_put(pdev);
+		return PTR_ERR(dmabuf);
+	}
+	/* A device without a driver has a 32-bit mask, which an IOVA above 4 GiB would not fit. */
+	if (!pdev->dev.driver)
+		dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+	imp->unmap_on_invalidate = !strcmp(on_invalidate_do, "unmap");
+	if (ops)
+		attach = dma_buf_dynamic_attach(dmabuf, &pdev->dev, ops, imp);
+	else
+		attach = dma_buf_attach(dmabuf, &pdev->dev);
+	if (IS_ERR(attach)) {
+		dma_buf_put(dmabuf);
+		pci_dev_put(pdev);
+		return PTR_ERR(attach);
+	}
+	imp->attach = attach;
+	imp->dmabuf = dmabuf;
+	imp->pdev = pdev;
+	return 0;
+}
+
+static int cmd_map(struct importer *imp)
+{
+	struct scatterlist *sg;
+	struct sg_table *table;
+	struct mapping *map;
+	char *text;
+	int i, len;
+
+	map = kzalloc(sizeof(*map), GFP_KERNEL);
+	if (!map)
+		return -ENOMEM;
+	dma_resv_lock(imp->dmabuf->resv, NULL);
+	table = dma_buf_map_attachment(imp->attach, DMA_BIDIRECTIONAL);
+	if (IS_ERR(table)) {
+		dma_resv_unlock(imp->dmabuf->resv);
+		kfree(map);
+		return PTR_ERR(table);
+	}
+	map->table = table;
+	map->id = imp->next_id++;
+	text = kmalloc(table->nents * 48 + 64, GFP_KERNEL);
+	if (text) {
+		len = sprintf(text, "{\"map\":%u,\"segments\":[", map->id);
+		for_each_sgtable_dma_sg(table, sg, i)
+			len += sprintf(text + len, "%s[\"0x%llx\",%u]", i ? "," : "",
+				       (unsigned long long)sg_dma_address(sg), sg_dma_len(sg));
+		sprintf(text + len, "]}\n");
+	}
+	list_add_tail(&map->node, &imp->mappings);
+	dma_resv_unlock(imp->dmabuf->resv);
+	set_reply(imp, text);
+	return 0;
+}
+
+static int cmd_unmap(struct importer *imp, const char *args)
+{
+	struct mapping *map;
+	unsigned int id;
+	int ret = -EINVAL;
+
+	if (kstrtouint(args, 10, &id))
+		return -EBADMSG;
+	dma_resv_lock(imp->dmabuf->resv, NULL);
+	map = find_mapping(imp, id);
+	if (map) {
+		drop_mapping(imp, map);
+		ret = 0;
+	}
+	dma_resv_unlock(imp->dmabuf->resv);
+	return ret;
+}
+
+static void signal_one(struct told_fence *told)
+{
+	dma_fence_signal(told->fence);
+	dma_fence_put(told->fence);
+	list_del(&told->node);
+	kfree(told);
+}
+
+/* Fences stay: the importer's promise outlives its attachment until it is kept. */
+static void detach(struct importer *imp)
+{
+	struct mapping *map, *next;
+
+	if (!imp->attach)
+		return;
+	dma_resv_lock(imp->dmabuf->resv, NULL);
+	list_for_each_entry_safe(map, next, &imp->mappings, node)
+		drop_mapping(imp, map);
+	dma_resv_unlock(imp->dmabuf->resv);
+	dma_buf_detach(imp->dmabuf, imp->attach);
+	dma_buf_put(imp->dmabuf);
+	pci_dev_put(imp->pdev);
+	imp->attach = NULL;
+	imp->dmabuf = NULL;
+	imp->pdev = NULL;
+}
+
+static int cmd_pin(struct importer *imp, bool pin)
+{
+	int ret = 0;
+
+	dma_resv_lock(imp->dmabuf->resv, NULL);
+	if (pin)
+		ret = dma_buf_pin(imp->attach);
+	else
+		dma_buf_unpin(imp->attach);
+	dma_resv_unlock(imp->dmabuf->resv);
+	return ret;
+}
+
+static int cmd_fence(struct importer *imp, const char *args)
+{
+	enum dma_resv_usage usage;
+	struct told_fence *told;
+	struct dma_fence *fence;
+	int ret;
+
+	if (!strcmp(args, "kernel"))
+		usage = DMA_RESV_USAGE_KERNEL;
+	else if (!strcmp(args, "write"))
+		usage = DMA_RESV_USAGE_WRITE;
+	else if (!strcmp(args, "read"))
+		usage = DMA_RESV_USAGE_READ;
+	else if (!strcmp(args, "bookkeep"))
+		usage = DMA_RESV_USAGE_BOOKKEEP;
+	else
+		return -EBADMSG;
+	told = kzalloc(sizeof(*told), GFP_KERNEL);
+	fence = kzalloc(sizeof(*fence), GFP_KERNEL);
+	if (!told || !fence) {
+		kfree(told);
+		kfree(fence);
+		return -ENOMEM;
+	}
+	dma_fence_init(fence, &fence_ops, NULL, dma_fence_context_alloc(1), 1);
+	dma_resv_lock(imp->dmabuf->resv, NULL);
+	ret = dma_resv_reserve_fences(imp->dmabuf->resv, 1);
+	if (!ret)
+		dma_resv_add_fence(imp->dmabuf->resv, fence, usage);
+	dma_resv_unlock(imp->dmabuf->resv);
+	if (ret) {
+		dma_fence_put(fence);
+		kfree(told);
+		return ret;
+	}
+	told->fence = fence;
+	told->id = imp->next_id++;
+	list_add_tail(&told->node, &imp->fences);
+	set_reply(imp, kasprintf(GFP_KERNEL, "{\"fence\":%u}\n", told->id));
+	return 0;
+}
+
+static int cmd_signal(struct importer *imp, const char *args)
+{
+	struct told_fence *told;
+	unsigned int id;
+
+	if (kstrtouint(args, 10, &id))
+		return -EBADMSG;
+	list_for_each_entry(told, &imp->fences, node) {
+		if (told->id == id) {
+			signal_one(told);
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static int cmd_callbacks(struct importer *imp)
+{
+	unsigned int i, count, *copy;
+	char *text;
+	int len;
+
+	copy = kmalloc_array(MAX_CALLBACKS, sizeof(*copy), GFP_KERNEL);
+	if (!copy)
+		return -ENOMEM;
+	spin_lock(&imp->events);
+	count = imp->callback_count;
+	memcpy(copy, imp->callbacks, count * sizeof(*copy));
+	imp->callback_count = 0;
+	spin_unlock(&imp->events);
+	text = kmalloc(count * 12 + 32, GFP_KERNEL);
+	if (text) {
+		len = sprintf(text, "{\"callbacks\":[");
+		for (i = 0; i < count; i++)
+			len += sprintf(text + len, "%s%u", i ? "," : "", copy[i]);
+		sprintf(text + len, "]}\n");
+	}
+	kfree(copy);
+	set_reply(imp, text);
+	return text ? 0 : -ENOMEM;
+}
+
+static bool is_channel_of(struct dma_chan *chan, void *dev)
+{
+	return chan->device->dev == dev;
+}
+
+/*
+ * Copies between `buffer`, memory that the device can reach, and a place in a mapping, segment by segment. The lookup is
+ * under the reservation and the copy is not: a revoke in between is what the lab wants to see.
+ */
+static int engine_copy(struct importer *imp, struct dma_chan *chan, unsigned int id, u64 offset, dma_addr_t buffer,
+		       size_t length, bool to_mapping)
+{
+	while (length > 0) {
+		struct dma_async_tx_descriptor *tx;
+		struct scatterlist *sg;
+		struct mapping *map;
+		dma_addr_t address = 0;
+		size_t part = 0;
+		dma_cookie_t cookie;
+		u64 at = 0;
+		int i;
+
+		dma_resv_lock(imp->dmabuf->resv, NULL);
+		map = find_mapping(imp, id);
+		if (map) {
+			for_each_sgtable_dma_sg(map->table, sg, i) {
+				if (offset < at + sg_dma_len(sg)) {
+					address = sg_dma_address(sg) + (offset - at);
+					part = min_t(u64, length, at + sg_dma_len(sg) - offset);
+					break;
+				}
+				at += sg_dma_len(sg);
+			}
+		}
+		dma_resv_unlock(imp->dmabuf->resv);
+		if (!map)
+			return -EINVAL;
+		if (!part)
+			return -ERANGE;
+		tx = dmaengine_prep_dma_memcpy(chan, to_mapping ? address : buffer, to_mapping ? buffer : address, part,
+					       DMA_PREP_INTERRUPT | DMA_CTRL_ACK);
+		if (!tx)
+			return -EAGAIN;
+		cookie = dmaengine_submit(tx);
+		if (dma_submit_error(cookie))
+			return -EAGAIN;
+		if (dma_sync_wait(chan, cookie) != DMA_COMPLETE)
+			return -EIO;
+		offset += part;
+		buffer += part;
+		length -= part;
+	}
+	return 0;
+}
+
+static u8 pattern(u32 seed, u64 at)
+{
+	u32 x = (u32)(at * 2654435761u) ^ seed;
+
+	x ^= x >> 15;
+	x *= 0x2c1b3c6du;
+	x ^= x >> 12;
+	return x;
+}
+
+static int cmd_copy(struct importer *imp, const char *verb, char *args)
+{
+	bool to_mapping = !strcmp(verb, "fill") || !strcmp(verb, "poke");
+	unsigned int id, length, seed = 0;
+	struct dma_chan *chan;
+	dma_addr_t address;
+	dma_cap_mask_t mask;
+	unsigned long long offset;
+	u8 *buffer;
+	size_t i;
+	int n = 0, ret;
+
+	if (sscanf(args, "%u %llu %n", &id, &offset, &n) < 2 || !n)
+		return -EBADMSG;
+	args += n;
+	if (!strcmp(verb, "poke"))
+		length = strlen(args) / 2;
+	else if (!strcmp(verb, "fill") ? sscanf(args, "%u %u", &length, &seed) != 2 : sscanf(args, "%u", &length) != 1)
+		return -EBADMSG;
+	if (!length || length > MAX_COPY || (!strcmp(verb, "peek") && length > MAX_COMMAND / 2))
+		return -EINVAL;
+	dma_cap_zero(mask);
+	dma_cap_set(DMA_MEMCPY, mask);
+	chan = dma_request_channel(mask, is_channel_of, &imp->pdev->dev);
+	if (!chan)
+		return -ENODEV;
+	buffer = dma_alloc_coherent(&imp->pdev->dev, length, &address, GFP_KERNEL);
+	if (!buffer) {
+		dma_release_channel(chan);
+		return -ENOMEM;
+	}
+	ret = 0;
+	if (!strcmp(verb, "fill"))
+		for (i = 0; i < length; i++)
+			buffer[i] = pattern(seed, offset + i);
+	if (!strcmp(verb, "poke") && hex2bin(buffer, args, length))
+		ret = -EBADMSG;
+	if (!ret)
+		ret = engine_copy(imp, chan, id, offset, address, length, to_mapping);
+	if (ret)
+		dmaengine_terminate_sync(chan);
+	if (!ret && !strcmp(verb, "sum"))
+		set_reply(imp, kasprintf(GFP_KERNEL, "{\"crc32\":%u}\n", crc32_le(~0, buffer, length) ^ ~0));
+	if (!ret && !strcmp(verb, "peek")) {
+		char *text = kmalloc(length * 2 + 16, GFP_KERNEL);
+
+		if (text) {
+			strcpy(text, "{\"bytes\":\"");
+			*bin2hex(text + 10, buffer, length) = 0;
+			strcat(text, "\"}\n");
+		}
+		set_reply(imp, text);
+	}
+	dma_free_coherent(&imp->pdev->dev, length, buffer, address);
+	dma_release_channel(chan);
+	return ret;
+}
+
+static int run(struct importer *imp, char *command)
+{
+	char *args = command;
+	char *verb = strsep(&args, " ");
+
+	if (!args)
+		args = "";
+	set_reply(imp, NULL);
+	if (!strcmp(verb, "attach"))
+		return cmd_attach(imp, args);
+	if (!strcmp(verb, "signal"))
+		return cmd_signal(imp, args);
+	if (!strcmp(verb, "callbacks"))
+		return cmd_callbacks(imp);
+	if (!imp->attach)
+		return -EBADF;
+	if (!strcmp(verb, "map"))
+		return cmd_map(imp);
+	if (!strcmp(verb, "unmap"))
+		return cmd_unmap(imp, args);
+	if (!strcmp(verb, "pin"))
+		return cmd_pin(imp, true);
+	if (!strcmp(verb, "unpin"))
+		return cmd_pin(imp, false);
+	if (!strcmp(verb, "fence"))
+		return cmd_fence(imp, args);
+	if (!strcmp(verb, "fill") || !strcmp(verb, "sum") || !strcmp(verb, "poke") || !strcmp(verb, "peek"))
+		return cmd_copy(imp, verb, args);
+	if (!strcmp(verb, "detach")) {
+		detach(imp);
+		return 0;
+	}
+	return -EBADMSG;
+}
+
+static int importer_open(struct inode *inode, struct file *file)
+{
+	struct importer *imp = kvzalloc(sizeof(*imp), GFP_KERNEL);
+
+	if (!imp)
+		return -ENOMEM;
+	mutex_init(&imp->lock);
+	spin_lock_init(&imp->events);
+	INIT_LIST_HEAD(&imp->mappings);
+	INIT_LIST_HEAD(&imp->fences);
+	file->private_data = imp;
+	return 0;
+}
+
+static int importer_release(struct inode *inode, struct file *file)
+{
+	struct importer *imp = file->private_data;
+	struct told_fence *told, *next;
+
+	list_for_each_entry_safe(told, next, &imp->fences, node)
+		signal_one(told);
+	detach(imp);
+	kfree(imp->reply);
+	kvfree(imp);
+	return 0;
+}
+
+static ssize_t importer_write(struct file *file, const char __user *from, size_t count, loff_t *ppos)
+{
+	struct importer *imp = file->private_data;
+	char *command;
+	int ret;
+
+	if (!count || count > MAX_COMMAND)
+		return -E2BIG;
+	command = memdup_user_nul(from, count);
+	if (IS_ERR(command))
+		return PTR_ERR(command);
+	mutex_lock(&imp->lock);
+	ret = run(imp, strim(command));
+	mutex_unlock(&imp->lock);
+	kfree(command);
+	return ret ? ret : count;
+}
+
+static ssize_t importer_read(struct file *file, char __user *to, size_t count, loff_t *ppos)
+{
+	struct importer *imp = file->private_data;
+	ssize_t ret = 0;
+
+	mutex_lock(&imp->lock);
+	if (imp->reply && count >= imp->reply_len) {
+		ret = copy_to_user(to, imp->reply, imp->reply_len) ? -EFAULT : imp->reply_len;
+		set_reply(imp, NULL);
+	} else if (imp->reply) {
+		ret = -EMSGSIZE;
+	}
+	mutex_unlock(&imp->lock);
+	return ret;
+}
+
+static const struct file_operations importer_fops = {
+	.owner = THIS_MODULE,
+	.open = importer_open,
+	.release = importer_release,
+	.read = importer_read,
+	.write = importer_write,
+};
+
+static int __init importer_init(void)
+{
+	folder = debugfs_create_dir("barter", NULL);
+	debugfs_create_file("importer", 0600, folder, NULL, &importer_fops);
+	return 0;
+}
+
+static void __exit importer_exit(void)
+{
+	debugfs_remove_recursive(folder);
+}
+
+module_init(importer_init);
+module_exit(importer_exit);
+MODULE_DESCRIPTION("An importer of dma-bufs that does what it is told");
+MODULE_LICENSE("Dual BSD/GPL");
+MODULE_IMPORT_NS("DMA_BUF");
