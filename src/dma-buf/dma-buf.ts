@@ -8,6 +8,7 @@
 import { Errno } from '../abi/errno.ts';
 import type { PciFunction } from '../pci/function.ts';
 import { DONE, InvariantError, Lifetime, type Task } from '../task/op.ts';
+import { Plain } from '../task/plain.ts';
 import { File } from './file.ts';
 import { DMA_RESV_USAGE_KERNEL, DmaResv } from './resv.ts';
 import type { SgTable } from './scatterlist.ts';
@@ -58,7 +59,7 @@ export class DmaBufAttachment {
   /** The exporter's own (attach->priv). */
   priv: unknown = null;
   /** Live mappings; guarded by the reservation. */
-  readonly mappings = new Set<SgTable>();
+  readonly mappings = new Plain('dma_buf_attachment mappings', new Set<SgTable>());
   readonly lifetime = new Lifetime('dma_buf_attachment');
 
   constructor(dmabuf: DmaBuf, dev: PciFunction | null, importerOps: DmaBufAttachOps | null) {
@@ -97,7 +98,7 @@ export class DmaBuf<Priv = unknown> extends File {
   readonly priv: Priv;
   readonly resv = new DmaResv();
   /** Guarded by the reservation. */
-  readonly attachments: DmaBufAttachment[] = [];
+  readonly attachments = new Plain<DmaBufAttachment[]>('dma_buf.attachments', []);
   name: string | null = null;
 
   /** dma_buf_export: the caller owns the one reference. EINVAL for a size that is not positive. */
@@ -124,7 +125,7 @@ export class DmaBuf<Priv = unknown> extends File {
       throw error;
     }
     yield* this.resv.lock.lock();
-    this.attachments.push(attachment);
+    this.attachments.change().push(attachment);
     yield* this.resv.lock.unlock();
     return attachment;
   }
@@ -133,9 +134,10 @@ export class DmaBuf<Priv = unknown> extends File {
   *detach(attachment: DmaBufAttachment): Task {
     attachment.lifetime.check('detach');
     yield* this.resv.lock.lock();
-    const index = this.attachments.indexOf(attachment);
-    if (index >= 0) this.attachments.splice(index, 1);
-    const leaked = attachment.mappings.size;
+    const attachments = this.attachments.change();
+    const index = attachments.indexOf(attachment);
+    if (index >= 0) attachments.splice(index, 1);
+    const leaked = attachment.mappings.get().size;
     yield* this.resv.lock.unlock();
     if (this.ops.detach !== undefined) yield* this.ops.detach(attachment);
     attachment.lifetime.end();
@@ -154,7 +156,7 @@ export class DmaBuf<Priv = unknown> extends File {
     try {
       const table = yield* this.ops.map(attachment, direction);
       if (!attachment.isDynamic) yield* this.resv.wait(DMA_RESV_USAGE_KERNEL);
-      attachment.mappings.add(table);
+      attachment.mappings.change().add(table);
       return table;
     } catch (error) {
       if (pins && this.ops.unpin !== undefined) yield* this.ops.unpin(attachment);
@@ -166,7 +168,9 @@ export class DmaBuf<Priv = unknown> extends File {
   *unmap(attachment: DmaBufAttachment, table: SgTable, direction: DmaDirection): Task {
     this.resv.lock.assertHeld();
     attachment.lifetime.check('unmap');
-    if (!attachment.mappings.delete(table)) throw new InvariantError('I3', 'a table is unmapped that is not mapped');
+    if (!attachment.mappings.change().delete(table)) {
+      throw new InvariantError('I3', 'a table is unmapped that is not mapped');
+    }
     yield* this.ops.unmap(attachment, table, direction);
     if (this.ops.unpin !== undefined && !attachment.isDynamic) yield* this.ops.unpin(attachment);
   }
@@ -206,12 +210,12 @@ export class DmaBuf<Priv = unknown> extends File {
   /** dma_buf_invalidate_mappings: tells every dynamic importer; the reservation is held. */
   invalidateMappings(): Task {
     this.resv.lock.assertHeld();
-    return this.attachments.length === 0 ? DONE : this.invalidateEach();
+    return this.attachments.get().length === 0 ? DONE : this.invalidateEach();
   }
 
   private *invalidateEach(): Task {
     // An importer may unmap in the callback, never detach: that needs the reservation, which is held here.
-    for (const attachment of this.attachments) {
+    for (const attachment of this.attachments.get()) {
       const invalidate = attachment.importerOps?.invalidateMappings;
       if (invalidate !== undefined) yield* invalidate.call(attachment.importerOps, attachment);
     }
@@ -220,8 +224,7 @@ export class DmaBuf<Priv = unknown> extends File {
   /** dma_buf_release. */
   protected override *release(): Task {
     yield* this.ops.release(this as DmaBuf);
-    if (this.attachments.length > 0) {
-      throw new InvariantError('I3', `a dma-buf was released with ${this.attachments.length} attachments`);
-    }
+    const { length } = this.attachments.get();
+    if (length > 0) throw new InvariantError('I3', `a dma-buf was released with ${length} attachments`);
   }
 }

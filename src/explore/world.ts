@@ -1,13 +1,18 @@
 /** One run of a program: fresh objects, and tasks that take one visible step at a time, in an order chosen outside. */
-import { InvariantError, type Lifetime, type Op, runtime, type Task } from '../task/op.ts';
+import type { Lock } from '../task/lock.ts';
+import { InvariantError, type Lifetime, type Op, OpKind, runtime, type Task } from '../task/op.ts';
+import type { Plain } from '../task/plain.ts';
 import { TaskHandle, type TaskHost } from '../task/runner.ts';
+import { TouchLog } from './data-races.ts';
 import type { Program, Stage } from './program.ts';
 
 /** Something that must hold does not. */
 export interface Finding {
-  /** I1 to I9 of docs/architecture.md, or `error` for a task that threw. */
+  /** I1 to I9 of docs/architecture.md, `race` for a data race, or `error` for a task that threw. */
   invariant: string;
   message: string;
+  /** What the finding is about, where its history tells more (`History`). */
+  subjects?: readonly object[];
 }
 
 const MAX_TASKS = 64;
@@ -35,6 +40,11 @@ interface Birth {
   bornAt: number;
 }
 
+/** Told where things are made and freed, by those who show a run. */
+export interface History {
+  note(subject: object, what: string): void;
+}
+
 export class World implements Stage, TaskHost {
   readonly handles: TaskHandle[] = [];
   readonly pending: (Op | null)[] = [];
@@ -44,6 +54,11 @@ export class World implements Stage, TaskHost {
   /** The task that the last step started, or -1. */
   spawned = -1;
   steps = 0;
+  history: History | null = null;
+  /** From the first touch on: what comes before it orders nothing that comes after it. */
+  private touchLog: TouchLog | null = null;
+  private isChecking = false;
+  private readonly lockSteps: Lock[] = [];
   private readonly ids: TaskIds;
   private readonly children: number[] = [];
   private readonly serials: { next: number }[] = [];
@@ -54,8 +69,9 @@ export class World implements Stage, TaskHost {
   private running = -1;
   private roots = 0;
 
-  constructor(program: Program, ids: TaskIds) {
+  constructor(program: Program, ids: TaskIds, history: History | null = null) {
     this.ids = ids;
+    this.history = history;
     runtime.observed = true;
     runtime.current = null;
     runtime.census = this.census;
@@ -71,9 +87,16 @@ export class World implements Stage, TaskHost {
   private readonly census = {
     born: (lifetime: Lifetime): void => {
       this.alive.set(lifetime, { lifetime, bornAt: this.steps });
+      this.history?.note(lifetime, 'made');
     },
     died: (lifetime: Lifetime): void => {
       this.alive.delete(lifetime);
+      this.history?.note(lifetime, 'freed');
+    },
+    touched: (field: Plain<unknown>, isChange: boolean): void => {
+      if (this.running < 0 || this.isChecking) return;
+      this.touchLog ??= new TouchLog();
+      this.touchLog.touched(this.running, field, isChange);
     },
   };
 
@@ -126,8 +149,10 @@ export class World implements Stage, TaskHost {
       if (op.object.lifetime !== null) op.object.lifetime.check(op.toString());
       if (op.object instanceof TaskHandle) this.joined.add(op.object);
       const result = op.perform(handle);
+      if (op.kind >= OpKind.LOCK && op.kind <= OpKind.TRY_READ_LOCK) this.lockSteps.push(op.object as Lock);
+      this.touchLog?.step(task, op, this.spawned);
       this.advance(task, result);
-      for (const check of this.stepChecks) check();
+      this.check();
     } catch (error) {
       this.pending[task] = null;
       handle.state = 'failed';
@@ -135,6 +160,20 @@ export class World implements Stage, TaskHost {
       if (error instanceof InvariantError) this.fail(error);
     }
     this.running = -1;
+  }
+
+  /** Two touches of a `Plain` field that nothing orders, as a sentence; null where there are none. */
+  dataRace(): string | null {
+    if (this.touchLog === null) return null;
+    return this.touchLog.race(
+      (task) => this.handles[task].label,
+      (handle) => this.handles.indexOf(handle),
+    );
+  }
+
+  /** Every lock that a task took or let go of, once each. */
+  get locks(): Lock[] {
+    return [...new Set(this.lockSteps)];
   }
 
   /** Tasks that have not ended. */
@@ -195,12 +234,22 @@ export class World implements Stage, TaskHost {
     }
   }
 
+  private check(): void {
+    this.isChecking = true;
+    try {
+      for (const check of this.stepChecks) check();
+    } finally {
+      this.isChecking = false;
+    }
+  }
+
   private fail(error: unknown): void {
     if (this.finding !== null) return;
-    this.finding =
-      error instanceof InvariantError
-        ? { invariant: error.invariant, message: error.message }
-        : { invariant: 'error', message: messageOf(error) };
+    if (!(error instanceof InvariantError)) this.finding = { invariant: 'error', message: messageOf(error) };
+    else {
+      const { invariant, message, subject } = error;
+      this.finding = subject === null ? { invariant, message } : { invariant, message, subjects: [subject] };
+    }
   }
 }
 

@@ -183,7 +183,7 @@ export class Refcount extends Shared {
   /** refcount_inc: the caller already holds a reference. */
   get(): Task<void> {
     return this.change((count) => {
-      if (count.value === 0) throw new InvariantError('I3', `${count.label} is taken after it reached zero`);
+      if (count.value === 0) throw new InvariantError('I3', `${count.label} is taken after it reached zero`, count);
       count.value += 1;
     });
   }
@@ -207,7 +207,8 @@ export class Refcount extends Shared {
   /** refcount_dec_and_test: true for the one who dropped the last reference. */
   put(): Task<boolean> {
     const act = (count: Refcount): boolean => {
-      if (count.value === 0) throw new InvariantError('I3', `${count.label} is put more often than it was taken`);
+      if (count.value === 0)
+        throw new InvariantError('I3', `${count.label} is put more often than it was taken`, count);
       count.value -= 1;
       count.notify();
       return count.value === 0;

@@ -2,6 +2,7 @@
  * Operations: the steps of a task that another task could notice. A task is a generator that yields them; whoever runs
  * the task (the production runner here, the explorer above) performs each one and hands its result back.
  */
+import type { Plain } from './plain.ts';
 import type { TaskHandle } from './runner.ts';
 
 /**
@@ -119,32 +120,36 @@ export class Lifetime {
 
   /** Ends the lifetime; ending it twice is the double free of invariant I3. */
   end(): void {
-    if (this.ended) throw new InvariantError('I3', `${this.label} is freed twice`);
+    if (this.ended) throw new InvariantError('I3', `${this.label} is freed twice`, this);
     this.ended = true;
     runtime.census?.died(this);
   }
 
   /** Fails with I5 when the lifetime has ended. `what` names the access. */
   check(what: string): void {
-    if (this.ended) throw new InvariantError('I5', `${what} after ${this.label} was freed`);
+    if (this.ended) throw new InvariantError('I5', `${what} after ${this.label} was freed`, this);
   }
 }
 
 /** An invariant of docs/architecture.md does not hold; a defect of the program, never an answer to a caller. */
 export class InvariantError extends Error {
   readonly invariant: string;
+  /** What the message is about, where its history tells more: who made it, who ended it. */
+  readonly subject: object | null;
 
-  constructor(invariant: string, message: string) {
+  constructor(invariant: string, message: string, subject: object | null = null) {
     super(`${invariant}: ${message}`);
     this.name = 'InvariantError';
     this.invariant = invariant;
+    this.subject = subject;
   }
 }
 
-/** Told of births and deaths while an explorer looks for leaks. */
+/** Told of births and deaths while an explorer looks for leaks, and of touches of fields that a lock should guard. */
 export interface Census {
   born(lifetime: Lifetime): void;
   died(lifetime: Lifetime): void;
+  touched(field: Plain<unknown>, isChange: boolean): void;
 }
 
 /**

@@ -12,6 +12,7 @@ import type { Bar } from '../pci/bar.ts';
 import type { PciFunction, PciPowerState } from '../pci/function.ts';
 import { type LockClass, RwSemaphore } from '../task/lock.ts';
 import { InvariantError, type Task } from '../task/op.ts';
+import { Plain } from '../task/plain.ts';
 import { VfioConfig } from './config.ts';
 import { DeviceSet } from './device-set.ts';
 import { dmaBufCleanup, type VfioPciDmaBuf } from './dmabuf.ts';
@@ -47,7 +48,7 @@ export class VfioPciCoreDevice {
    */
   readonly memoryLock = new RwSemaphore(MEMORY_LOCK_CLASS);
   /** Every buffer that was exported and neither released nor cleaned up. */
-  readonly dmabufs = new Set<VfioPciDmaBuf>();
+  readonly dmabufs = new Plain('vfio_pci_core_device.dmabufs', new Set<VfioPciDmaBuf>());
   /** What the user mapped of the BARs; all of it is zapped while memory is off. */
   readonly mappings = new Set<BarMapping>();
   readonly lowPower = new LowPower();

@@ -16,6 +16,7 @@ import { DMA_RESV_USAGE_BOOKKEEP } from '../dma-buf/resv.ts';
 import { mapPhysVec, type PhysVec, type SgTable, unmapPhysVec } from '../dma-buf/scatterlist.ts';
 import { Cell, Completion, Refcount } from '../task/cell.ts';
 import { Lifetime, type Task } from '../task/op.ts';
+import { Plain } from '../task/plain.ts';
 import { checkFeature } from './check-feature.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 import type { Profile } from './profile.ts';
@@ -40,7 +41,7 @@ export class VfioPciDmaBuf {
   readonly sizeBytes: number;
   readonly regionIndex: number;
   /** Null once the device was cleaned up: then nothing of it may be touched. Guarded by memory_lock. */
-  vdev: VfioPciCoreDevice | null;
+  readonly vdev: Plain<VfioPciCoreDevice | null>;
   readonly lifetime = new Lifetime('vfio_pci_dma_buf');
   /** Written under memory_lock and reservation; attach reads it without either. */
   readonly revoked: Cell<boolean>;
@@ -51,7 +52,7 @@ export class VfioPciDmaBuf {
   dmabuf!: DmaBuf<VfioPciDmaBuf>;
 
   constructor(vdev: VfioPciCoreDevice, regionIndex: number, physVec: readonly PhysVec[], sizeBytes: number) {
-    this.vdev = vdev;
+    this.vdev = new Plain<VfioPciCoreDevice | null>('vfio_pci_dma_buf.vdev', vdev);
     this.regionIndex = regionIndex;
     this.physVec = physVec;
     this.sizeBytes = sizeBytes;
@@ -133,7 +134,7 @@ export const vfioPciDmaBufOps: DmaBufOps = {
     const priv = attachment.dmabuf.priv as VfioPciDmaBuf;
     if (yield* priv.revoked.load()) throw new Errno('ENODEV', 'the buffer is revoked: its device lends nothing now');
     if (attachment.dev === null) throw new Errno('EOPNOTSUPP', 'an importer without a device has no DMA addresses');
-    const table = mapPhysVec(attachment.dev, priv.vdev!.pdev, priv.physVec, priv.sizeBytes);
+    const table = mapPhysVec(attachment.dev, priv.vdev.get()!.pdev, priv.physVec, priv.sizeBytes);
     yield* priv.kref.get();
     return table;
   },
@@ -147,10 +148,10 @@ export const vfioPciDmaBufOps: DmaBufOps = {
   *release(dmabuf: DmaBuf): Task {
     const priv = dmabuf.priv as VfioPciDmaBuf;
     // Cleanup sets vdev to null while it holds a reference, so that it cannot change under a release.
-    const vdev = priv.vdev;
+    const vdev = priv.vdev.get();
     if (vdev !== null) {
       yield* vdev.memoryLock.write();
-      vdev.dmabufs.delete(priv);
+      vdev.dmabufs.change().delete(priv);
       yield* vdev.memoryLock.releaseWrite();
       yield* vdev.registration.put();
     }
@@ -208,7 +209,7 @@ export function* exportRanges(
   yield* vdev.memoryLock.write();
   yield* dmabuf.resv.lock.lock();
   yield* priv.revoked.store(!vdev.memoryEnabled());
-  vdev.dmabufs.add(priv);
+  vdev.dmabufs.change().add(priv);
   yield* dmabuf.resv.lock.unlock();
   yield* vdev.memoryLock.releaseWrite();
   try {
@@ -281,7 +282,7 @@ function physicalRanges(
  */
 export function* dmaBufMove(vdev: VfioPciCoreDevice, revoked: boolean): Task {
   vdev.memoryLock.assertHeldWrite();
-  for (const priv of vdev.dmabufs) {
+  for (const priv of vdev.dmabufs.get()) {
     // A buffer whose last reference is gone has no importers; its release waits for memory_lock to unlist it.
     if (!(yield* priv.dmabuf.tryGet())) continue;
     yield* priv.move(revoked, vdev.profile);
@@ -297,10 +298,10 @@ export function* dmaBufMove(vdev: VfioPciCoreDevice, revoked: boolean): Task {
 export function* dmaBufCleanup(vdev: VfioPciCoreDevice): Task {
   yield* vdev.memoryLock.write();
   yield* dmaBufMove(vdev, true);
-  for (const priv of [...vdev.dmabufs]) {
+  for (const priv of [...vdev.dmabufs.get()]) {
     if (!(yield* priv.dmabuf.tryGet())) continue;
-    vdev.dmabufs.delete(priv);
-    priv.vdev = null;
+    vdev.dmabufs.change().delete(priv);
+    priv.vdev.set(null);
     yield* vdev.registration.put();
     yield* priv.dmabuf.putDeferred();
   }

@@ -48,7 +48,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'L5-no-invalidate',
     summary: 'importers are not told: the revoke waits for unmaps that nobody knows about',
-    invariant: 'I4',
+    invariant: 'I7',
     scenario: 'revoke-vs-dma',
     apply: () => replace(DmaBuf.prototype, 'invalidateMappings', () => DONE),
   },
@@ -77,7 +77,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'L3-no-callback-accepted',
     summary: 'an importer that cannot be told to let go is accepted: the revoke waits for ever',
-    invariant: 'I4',
+    invariant: 'I7',
     scenario: 'revoke-vs-no-callback',
     apply: () => replace(vfioPciDmaBufOps, 'attach', () => DONE),
   },

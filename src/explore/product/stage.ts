@@ -78,7 +78,7 @@ export class ProductStage {
     this.stage.atEnd(() => {
       for (const device of this.world.devices.values()) {
         if (!device.isOpen) continue;
-        for (const priv of device.dmabufs) {
+        for (const priv of device.dmabufs.get()) {
           const name = `a buffer of ${device.pdev.name}`;
           if (priv.revoked.value && device.memoryEnabled()) {
             throw new InvariantError('I6', `${name} is revoked though its memory is enabled`);

@@ -1,0 +1,35 @@
+/** Fields that a lock guards: reading or writing one is no step of its own, but who forgot the lock is found out. */
+import { runtime } from './op.ts';
+
+/**
+ * A field, or a collection, that tasks may touch only under a lock (or where only one of them can see it). Costs one
+ * comparison in production. Under the explorer two touches that nothing orders, one of them a change, are a data race.
+ * Fields that are read without a lock on purpose are `Cell`s.
+ */
+export class Plain<T> {
+  /** Shown in findings: the kernel's name of the field. */
+  readonly label: string;
+  private value: T;
+
+  constructor(label: string, value: T) {
+    this.label = label;
+    this.value = value;
+  }
+
+  /** The value, to look at. */
+  get(): T {
+    runtime.census?.touched(this as Plain<unknown>, false);
+    return this.value;
+  }
+
+  /** The value, to change in place: `list.change().push(entry)`. */
+  change(): T {
+    runtime.census?.touched(this as Plain<unknown>, true);
+    return this.value;
+  }
+
+  set(value: T): void {
+    runtime.census?.touched(this as Plain<unknown>, true);
+    this.value = value;
+  }
+}
