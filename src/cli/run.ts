@@ -1,12 +1,18 @@
 /** barter run: a scenario, once, on the engine, a served device or a real one. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Command } from 'commander';
 import { buildMachine } from '../machine/build.ts';
 import { loadMachine } from '../machine/load.ts';
+import type { MachineDescription } from '../machine/schema.ts';
+import { serveMachine } from '../machine/served.ts';
 import { DocumentError } from '../machine/yaml.ts';
-import type { Backend } from '../scenario/backend.ts';
 import { EngineBackend } from '../scenario/engine.ts';
 import { loadScenario } from '../scenario/load.ts';
 import { type RunResult, runScenario } from '../scenario/run.ts';
+import type { Scenario } from '../scenario/step.ts';
+import { UnsupportedStepError, VfioUserBackend } from '../scenario/vfio-user.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { UsageError } from './usage.ts';
 
@@ -32,24 +38,48 @@ export function addRunCommand(program: Command): void {
     .action((scenario: string, options: RunOptions) => run(scenario, options));
 }
 
-function run(name: string, options: RunOptions): void {
+async function run(name: string, options: RunOptions): Promise<void> {
   try {
     const { scenario, machinePath } = loadScenario(name);
-    const result = runScenario(scenario, backendFor(options, machinePath));
+    const result = await runOn(options, scenario, machinePath);
     if (options.json === true) console.log(JSON.stringify(result));
     else print(result);
     if (result.blocked.length > 0) process.exitCode = 1;
   } catch (error) {
-    if (error instanceof DocumentError) throw new UsageError(error.message);
+    if (error instanceof DocumentError || error instanceof UnsupportedStepError) throw new UsageError(error.message);
     throw error;
   }
 }
 
-function backendFor(options: RunOptions, machinePath: string): Backend {
+async function runOn(options: RunOptions, scenario: Scenario, machinePath: string): Promise<RunResult> {
   if (!(options.profile in PROFILES)) throw new UsageError(`there is no profile ${options.profile}`);
-  const profile = PROFILES[options.profile as ProfileName];
-  if (options.on === 'engine') return new EngineBackend(buildMachine(loadMachine(machinePath)), profile);
+  const profile = options.profile as ProfileName;
+  const description = loadMachine(machinePath);
+  if (options.on === 'engine') {
+    return runScenario(scenario, new EngineBackend(buildMachine(description), PROFILES[profile]));
+  }
+  if (options.on === 'vfio-user') return await runServed(scenario, description, profile);
   throw new UsageError(`--on ${options.on}: wants engine, vfio-user or linux:BDF`);
+}
+
+/** On a server of its own, in a thread, with its sockets in a folder that goes afterwards. */
+async function runServed(
+  scenario: Scenario,
+  description: MachineDescription,
+  profile: ProfileName,
+): Promise<RunResult> {
+  const socketDir = mkdtempSync(join(tmpdir(), 'barter-run-'));
+  try {
+    const log = (line: string) => console.error(`barter: ${line}`);
+    const served = await serveMachine(description, { socketDir, profile, log });
+    try {
+      return runScenario(scenario, new VfioUserBackend(served));
+    } finally {
+      await served.stop();
+    }
+  } finally {
+    rmSync(socketDir, { recursive: true, force: true });
+  }
 }
 
 function print(result: RunResult): void {

@@ -10,24 +10,17 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Errno } from '../abi/errno.ts';
-import {
-  PCI_CAP_ID_EXP,
-  PCI_CAP_ID_PM,
-  PCI_CAPABILITY_LIST,
-  PCI_COMMAND,
-  PCI_COMMAND_MEMORY,
-  PCI_EXP_DEVCTL,
-  PCI_EXP_DEVCTL_BCR_FLR,
-  PCI_PM_CTRL,
-} from '../abi/pci_regs.ts';
-import { VFIO_PCI_CONFIG_REGION_INDEX } from '../abi/vfio.ts';
 import { VFIO_USER_F_DMA_REGION_READ, VFIO_USER_F_DMA_REGION_WRITE } from '../abi/vfio-user.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { Mapping } from '../linux/mapping.ts';
 import { createMemfd } from '../linux/memfd.ts';
+import { runner } from '../task/runner.ts';
 import { VfioUserClient } from '../vfio-user/client.ts';
+import { configStep } from './config-steps.ts';
 import { DmaDriver } from './dma-driver.ts';
-import { featureArgument } from './engine-device.ts';
+import { featureArgument } from './feature-argument.ts';
+import type { Step } from './step.ts';
+import { configOf } from './vfio-user.ts';
 
 const MIB = 1 << 20;
 const BAR_BYTES = 64 * MIB;
@@ -178,15 +171,14 @@ class Demo {
   }
 
   private triggers(): Trigger[] {
-    const capability = (id: number, register: number) => this.findCapability(id) + register;
-    const power = (state: number) => this.configWrite(capability(PCI_CAP_ID_PM, PCI_PM_CTRL), state);
-    const devctl = () => capability(PCI_CAP_ID_EXP, PCI_EXP_DEVCTL);
+    const device = 'lender';
     const lowPower = (op: 'low-power-entry' | 'low-power-exit') =>
-      this.lender.feature(featureArgument({ op, device: 'lender' }, 0));
+      this.lender.feature(featureArgument({ op, device }, 0));
+    const power = (state: number) => this.config({ op: 'power', device, state });
     return [
       { name: 'memory bit', pull: () => this.setMemory(false), undo: () => this.setMemory(true) },
       { name: 'D3hot', pull: () => power(3), undo: () => power(0) },
-      { name: 'FLR', pull: () => this.configWrite(devctl(), this.configRead(devctl()) | PCI_EXP_DEVCTL_BCR_FLR) },
+      { name: 'FLR', pull: () => this.config({ op: 'flr', device }) },
       { name: 'DEVICE_RESET', pull: () => this.lender.reset() },
       { name: 'hot reset', pull: () => this.lender.hotReset() },
       { name: 'low power', pull: () => lowPower('low-power-entry'), undo: () => lowPower('low-power-exit') },
@@ -287,27 +279,11 @@ class Demo {
   }
 
   private setMemory(on: boolean): void {
-    const command = this.configRead(PCI_COMMAND);
-    this.configWrite(PCI_COMMAND, on ? command | PCI_COMMAND_MEMORY : command & ~PCI_COMMAND_MEMORY);
+    this.config({ op: 'memory', device: 'lender', on });
   }
 
-  private findCapability(id: number): number {
-    for (let at = this.configRead(PCI_CAPABILITY_LIST) & 0xff; at !== 0; at = this.configRead(at) >> 8) {
-      if ((this.configRead(at) & 0xff) === id) return at;
-    }
-    throw new Errno('ENOENT', `the lender has no capability 0x${id.toString(16)}`);
-  }
-
-  private configRead(offset: number): number {
-    const value = Buffer.alloc(2);
-    this.lender.readRegion(VFIO_PCI_CONFIG_REGION_INDEX, offset, value);
-    return value.readUInt16LE();
-  }
-
-  private configWrite(offset: number, value: number): void {
-    const bytes = Buffer.alloc(2);
-    bytes.writeUInt16LE(value & 0xffff);
-    this.lender.writeRegion(VFIO_PCI_CONFIG_REGION_INDEX, offset, bytes);
+  private config(step: Step): void {
+    runner.run(configStep(configOf(this.lender), step));
   }
 }
 

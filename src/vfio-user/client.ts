@@ -6,7 +6,9 @@ import {
   VFIO_REGION_INFO_FLAG_CAPS,
   vfio_irq_info,
   vfio_irq_set,
+  vfio_pci_dependent_device,
   vfio_pci_hot_reset,
+  vfio_pci_hot_reset_info,
   vfio_region_info,
 } from '../abi/vfio.ts';
 import {
@@ -27,6 +29,7 @@ import {
   VFIO_USER_REGION_READ,
   VFIO_USER_REGION_WRITE,
   VFIO_USER_VERSION,
+  VFIO_USER_X_GET_PCI_HOT_RESET_INFO,
   VFIO_USER_X_PCI_HOT_RESET,
   vfio_user_device_info,
   vfio_user_dma_map,
@@ -216,6 +219,22 @@ export class VfioUserClient {
 
   reset(): void {
     this.call(VFIO_USER_DEVICE_RESET, NOTHING);
+  }
+
+  /** VFIO_DEVICE_GET_PCI_HOT_RESET_INFO (an extension): what a hot reset would hit. */
+  hotResetInfo(): { groupId: number; segment: number; bus: number; devfn: number }[] {
+    const request = vfio_pci_hot_reset_info.encode({ argsz: vfio_pci_hot_reset_info.sizeof });
+    const { payload } = this.call(VFIO_USER_X_GET_PCI_HOT_RESET_INFO, request);
+    const view = this.reply(payload, vfio_pci_hot_reset_info);
+    const { count } = vfio_pci_hot_reset_info.read(view);
+    if (payload.length !== vfio_pci_hot_reset_info.sizeof + count * vfio_pci_dependent_device.sizeof) {
+      throw new Errno('EPROTO', `hot-reset info: ${count} devices in ${payload.length} bytes`);
+    }
+    return Array.from({ length: count }, (_, i) => {
+      const at = vfio_pci_hot_reset_info.sizeof + i * vfio_pci_dependent_device.sizeof;
+      const { group_id, segment, bus, devfn } = vfio_pci_dependent_device.read(view, at);
+      return { groupId: group_id, segment, bus, devfn };
+    });
   }
 
   /** VFIO_DEVICE_PCI_HOT_RESET (an extension): this process must have every other device of the set that is in use. */

@@ -1,0 +1,53 @@
+/** Steps that come down to VFIO_DEVICE_FEATURE, as the bytes of its argument: the same on every backend. */
+import {
+  VFIO_DEVICE_FEATURE_DMA_BUF,
+  VFIO_DEVICE_FEATURE_GET,
+  VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
+  VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+  VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
+  VFIO_DEVICE_FEATURE_SET,
+} from '../abi/vfio-feature.ts';
+import { type StepOf, toU64 } from './step.ts';
+
+const O_RDWR = 2;
+
+export type FeatureStep = StepOf<
+  'feature' | 'export' | 'low-power-entry' | 'low-power-entry-with-wakeup' | 'low-power-exit'
+>;
+
+/** The bytes of VFIO_DEVICE_FEATURE for a step, its header first; what lies behind them cannot be read. */
+export function featureArgument(step: FeatureStep, wakeupFd: number): Buffer {
+  const set = VFIO_DEVICE_FEATURE_SET;
+  switch (step.op) {
+    case 'feature':
+      return envelope(step.argsz, step.flags, Buffer.from(step.payload, 'hex'));
+    case 'low-power-entry':
+      return envelope(8, set | VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, Buffer.alloc(0));
+    case 'low-power-exit':
+      return envelope(8, set | VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, Buffer.alloc(0));
+    case 'low-power-entry-with-wakeup': {
+      const payload = Buffer.alloc(8);
+      payload.writeInt32LE(wakeupFd, 0);
+      return envelope(16, set | VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, payload);
+    }
+    case 'export': {
+      const payload = Buffer.alloc(16 + 16 * step.ranges.length);
+      payload.writeUInt32LE(step.region, 0);
+      payload.writeUInt32LE(step.openFlags ?? O_RDWR, 4);
+      payload.writeUInt32LE(step.flags ?? 0, 8);
+      payload.writeUInt32LE(step.nrRanges ?? step.ranges.length, 12);
+      for (const [i, [offset, length]] of step.ranges.entries()) {
+        payload.writeBigUInt64LE(toU64(offset), 16 + 16 * i);
+        payload.writeBigUInt64LE(toU64(length), 24 + 16 * i);
+      }
+      return envelope(8 + payload.length, VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF, payload);
+    }
+  }
+}
+
+function envelope(argsz: number, flags: number, payload: Buffer): Buffer {
+  const header = Buffer.alloc(8);
+  header.writeUInt32LE(argsz, 0);
+  header.writeUInt32LE(flags >>> 0, 4);
+  return Buffer.concat([header, payload]);
+}
