@@ -26,6 +26,11 @@ function version(): string {
 
 /** Runs `argv` as process.argv has it; sets process.exitCode: 0 good, 1 a check failed, 2 wrong usage. */
 export async function main(argv: readonly string[]): Promise<void> {
+  // Whoever reads our output may stop reading (head, a pager): that is no error of ours.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit();
+  });
   const program = new Command('barter')
     .description("Lends a PCI device's memory to its peers, and takes it back safely.")
     .version(version())

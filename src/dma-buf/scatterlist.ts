@@ -60,13 +60,16 @@ export function cutSegments(runs: readonly PhysVec[]): SgSegment[] {
 /**
  * dma_buf_phys_vec_to_sgt: makes the ranges of `exporter` reachable for the DMA of `importer`. Below one bridge that does
  * not redirect, by bus address, past the IOMMU; else through the host bridge, by one IOVA for all ranges where the
- * importer's domain translates, or by each range's own address. EINVAL where the two cannot reach each other.
+ * importer's domain translates, or by each range's own address. EINVAL where the two cannot reach each other. With
+ * `oneRangeByIova`, several ranges in one IOVA are refused with EADDRINUSE, as Linux 7.3 does: it links the second range
+ * where it has linked the first.
  */
 export function mapPhysVec(
   importer: PciFunction,
   exporter: PciFunction,
   physVec: readonly PhysVec[],
   sizeBytes: number,
+  { oneRangeByIova = false } = {},
 ): SgTable {
   const route = mapType(exporter, importer);
   if (route.type === 'not-supported') {
@@ -79,7 +82,12 @@ export function mapPhysVec(
   const domain = importer.iommuDomain;
   if (domain === null || !domain.translates) return new SgTable(cutSegments(physVec), []);
   const iova = domain.allocateIova(sizeBytes);
-  return iova === null ? mapEachRange(domain, physVec) : mapContiguous(domain, iova, physVec, sizeBytes);
+  if (iova === null) return mapEachRange(domain, physVec);
+  if (oneRangeByIova && physVec.length > 1) {
+    domain.freeIova(iova, sizeBytes);
+    throw new Errno('EADDRINUSE', `${physVec.length} ranges cannot be linked to one IOVA`);
+  }
+  return mapContiguous(domain, iova, physVec, sizeBytes);
 }
 
 /** dma_buf_free_sgt. */

@@ -14,6 +14,8 @@ export interface Profile {
   readonly wakeRestores: boolean;
   /** Importers are told of a restore after it took effect. Linux tells them before, and a map from there fails. */
   readonly tellAfterRestore: boolean;
+  /** Several ranges map through an IOMMU as one does. Linux links them all to the start of the IOVA: EADDRINUSE. */
+  readonly mapsSeveralRanges: boolean;
 }
 
 export const PROFILES = {
@@ -24,6 +26,7 @@ export const PROFILES = {
     lowPowerDisablesMemory: true,
     wakeRestores: true,
     tellAfterRestore: true,
+    mapsSeveralRanges: true,
   },
   'linux-7.3': {
     name: 'linux-7.3',
@@ -32,6 +35,7 @@ export const PROFILES = {
     lowPowerDisablesMemory: false,
     wakeRestores: false,
     tellAfterRestore: false,
+    mapsSeveralRanges: false,
   },
 } as const satisfies Record<string, Profile>;
 
