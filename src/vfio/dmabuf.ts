@@ -134,7 +134,9 @@ export const vfioPciDmaBufOps: DmaBufOps = {
     const priv = attachment.dmabuf.priv as VfioPciDmaBuf;
     if (yield* priv.revoked.load()) throw new Errno('ENODEV', 'the buffer is revoked: its device lends nothing now');
     if (attachment.dev === null) throw new Errno('EOPNOTSUPP', 'an importer without a device has no DMA addresses');
-    const table = mapPhysVec(attachment.dev, priv.vdev.get()!.pdev, priv.physVec, priv.sizeBytes);
+    const { pdev, profile } = priv.vdev.get()!;
+    const options = { oneRangeByIova: !profile.mapsSeveralRanges };
+    const table = mapPhysVec(attachment.dev, pdev, priv.physVec, priv.sizeBytes, options);
     yield* priv.kref.get();
     return table;
   },
