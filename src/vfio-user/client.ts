@@ -12,6 +12,7 @@ import {
   vfio_region_info,
 } from '../abi/vfio.ts';
 import {
+  VFIO_USER_COMMAND_NAMES,
   VFIO_USER_DEVICE_FEATURE,
   VFIO_USER_DEVICE_GET_INFO,
   VFIO_USER_DEVICE_GET_IRQ_INFO,
@@ -257,7 +258,10 @@ export class VfioUserClient {
       }
       if (frame.error !== 0) {
         for (const fd of frame.fds) fd.close();
-        throw Errno.fromCode(frame.error, `command ${command} of ${this.path}`);
+        throw Errno.fromCode(
+          frame.error,
+          `${VFIO_USER_COMMAND_NAMES.get(command) ?? `command ${command}`}, ${this.path}`,
+        );
       }
       return { payload: Buffer.from(frame.payload), fds: frame.fds };
     }

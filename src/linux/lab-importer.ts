@@ -1,0 +1,113 @@
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { getSystemErrorName } from 'node:util';
+import { ERRNO, Errno, type ErrnoName } from '../abi/errno.ts';
+
+/** Where lab/importer/barter_importer.c puts its file. */
+export const LAB_IMPORTER = '/sys/kernel/debug/barter/importer';
+
+export interface LabSegment {
+  address: number;
+  sizeBytes: number;
+}
+
+/**
+ * One importer in the guest's kernel: at most one attachment, its mappings and fences, told what to do by commands. Every
+ * method throws the errno of the kernel's own function; EBADF before `attach`.
+ */
+export class LabImporter {
+  readonly #fd: number;
+  readonly #reply = Buffer.alloc(1 << 20);
+  #open = true;
+
+  /** ENOENT where the module is not loaded. */
+  constructor(path = LAB_IMPORTER) {
+    this.#fd = openSync(path, 'r+');
+  }
+
+  attach(fd: number, bdf: string, kind: 'dynamic' | 'static' | 'no-p2p' | 'no-callback', unmaps: boolean): void {
+    this.#say(`attach ${fd} ${bdf} ${kind} ${unmaps ? 'unmap' : 'keep'}`);
+  }
+
+  map(): { id: number; segments: LabSegment[] } {
+    const { map, segments } = this.#ask('map') as { map: number; segments: [string, number][] };
+    return { id: map, segments: segments.map(([address, sizeBytes]) => ({ address: Number(address), sizeBytes })) };
+  }
+
+  /** EINVAL where an invalidate callback was faster. */
+  unmap(id: number): void {
+    this.#say(`unmap ${id}`);
+  }
+
+  detach(): void {
+    this.#say('detach');
+  }
+
+  pin(): void {
+    this.#say('pin');
+  }
+
+  unpin(): void {
+    this.#say('unpin');
+  }
+
+  addFence(usage: 'kernel' | 'write' | 'read' | 'bookkeep'): number {
+    return (this.#ask(`fence ${usage}`) as { fence: number }).fence;
+  }
+
+  signal(fence: number): void {
+    this.#say(`signal ${fence}`);
+  }
+
+  /** For each callback since the last call: how many mappings were live. */
+  callbacks(): number[] {
+    return (this.#ask('callbacks') as { callbacks: number[] }).callbacks;
+  }
+
+  /** A pattern of `length` bytes (at most 4 MiB), copied into a mapping by the device's DMA engine. ENODEV without one. */
+  fill(map: number, offset: number, length: number, seed: number): void {
+    this.#say(`fill ${map} ${offset} ${length} ${seed}`);
+  }
+
+  /** The CRC-32 of bytes that the device's DMA engine copied out of a mapping. */
+  checksum(map: number, offset: number, length: number): number {
+    return (this.#ask(`sum ${map} ${offset} ${length}`) as { crc32: number }).crc32;
+  }
+
+  write(map: number, offset: number, bytes: Uint8Array): void {
+    this.#say(`poke ${map} ${offset} ${Buffer.from(bytes).toString('hex')}`);
+  }
+
+  read(map: number, offset: number, length: number): Buffer {
+    return Buffer.from((this.#ask(`peek ${map} ${offset} ${length}`) as { bytes: string }).bytes, 'hex');
+  }
+
+  /** Signals what is not signalled, unmaps, detaches. */
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    closeSync(this.#fd);
+  }
+
+  #say(command: string): void {
+    try {
+      writeSync(this.#fd, command);
+    } catch (error) {
+      throw asErrno(error as NodeJS.ErrnoException, command);
+    }
+  }
+
+  #ask(command: string): unknown {
+    this.#say(command);
+    const length = readSync(this.#fd, this.#reply);
+    return JSON.parse(this.#reply.toString('utf8', 0, length));
+  }
+}
+
+/** Node names some errnos as libuv does (ENOTSUP for EOPNOTSUPP): the number decides. */
+function asErrno(error: NodeJS.ErrnoException, command: string): Error {
+  const verb = `the importer's ${command.split(' ')[0]}`;
+  if (error.errno === undefined) return error;
+  const code = Math.abs(error.errno);
+  const known = Object.values(ERRNO).includes(code as (typeof ERRNO)[ErrnoName]);
+  return known ? Errno.fromCode(code, verb) : new Error(`${verb}: ${getSystemErrorName(error.errno)}`);
+}
