@@ -14,7 +14,8 @@ export abstract class File {
 
   constructor(label: string) {
     this.lifetime = new Lifetime(label);
-    this.count = new Refcount('f_count', 1, this.lifetime);
+    // May be asked for after the file's end, as Linux's files may (SLAB_TYPESAFE_BY_RCU): `tryGet` then says no.
+    this.count = new Refcount('f_count');
   }
 
   /** get_file: the caller holds a reference already. */
@@ -52,8 +53,8 @@ export abstract class File {
  * any time, so a file must be complete before `install`.
  */
 export class FdTable {
-  /** RLIMIT_NOFILE: how many descriptors may be open. */
-  readonly limit: number;
+  /** RLIMIT_NOFILE: how many descriptors may be open; setrlimit changes it at any time. */
+  limit: number;
   private readonly files = new Map<number, File>();
   private readonly changed = new Cell('files_struct', 0);
   private lowestFree = 0;
@@ -68,12 +69,13 @@ export class FdTable {
 
   /** get_unused_fd_flags and fd_install: takes over the caller's reference. EMFILE when the table is full. */
   *install(file: File): Task<number> {
+    // First the step, then what it does: others see both at once.
+    yield* this.changed.store(this.changed.value + 1);
     let fd = this.lowestFree;
     while (this.files.has(fd)) fd += 1;
     if (fd >= this.limit) throw new Errno('EMFILE', `all ${this.limit} descriptors are in use`);
     this.files.set(fd, file);
     this.lowestFree = fd + 1;
-    yield* this.changed.store(fd);
     return fd;
   }
 
@@ -86,15 +88,17 @@ export class FdTable {
 
   /** fget: looks a descriptor up and takes a reference, so that a concurrent close cannot free the file. */
   *get(fd: number): Task<File> {
-    yield* this.changed.load();
-    const file = this.lookup(fd);
-    yield* file.get();
-    return file;
+    for (;;) {
+      yield* this.changed.load();
+      const file = this.lookup(fd);
+      // A close may have come between: then the descriptor is gone too, or another file's.
+      if (yield* file.tryGet()) return file;
+    }
   }
 
   /** close(2). EBADF where there is no such descriptor. */
   *close(fd: number): Task {
-    yield* this.changed.store(fd);
+    yield* this.changed.store(this.changed.value + 1);
     const file = this.lookup(fd);
     this.files.delete(fd);
     if (fd < this.lowestFree) this.lowestFree = fd;

@@ -33,19 +33,22 @@ const RELEASES = new Set<number>([OpKind.UNLOCK, OpKind.WRITE, OpKind.UPDATE]);
 /** The steps and touches of one run. */
 export class TouchLog {
   private readonly tasks: number[] = [];
-  private readonly objects: Shared[] = [];
+  /** Null for a start. */
+  private readonly objects: (Shared | null)[] = [];
   private readonly kinds: number[] = [];
   /** The task that a step started, or -1. */
-  private readonly started: number[] = [];
+  private readonly children: number[] = [];
   private readonly touches: Touch[] = [];
 
   /** A step that was performed, before its task goes on. */
-  step(task: number, op: Op, started: number): void {
-    this.tasks.push(task);
-    this.objects.push(op.object);
+  step(task: number, op: Op): void {
     // A trylock that failed neither acquires nor releases.
-    this.kinds.push(op.changed || op.kind === OpKind.UPDATE ? op.kind : -1);
-    this.started.push(started);
+    this.push(task, op.object, op.changed || op.kind === OpKind.UPDATE ? op.kind : -1, -1);
+  }
+
+  /** A task starts another, which has not done anything yet. */
+  started(task: number, child: number): void {
+    this.push(task, null, OpKind.SPAWN, child);
   }
 
   touched(task: number, field: Plain<unknown>, isChange: boolean): void {
@@ -78,15 +81,22 @@ export class TouchLog {
     return null;
   }
 
+  private push(task: number, object: Shared | null, kind: number, child: number): void {
+    this.tasks.push(task);
+    this.objects.push(object);
+    this.kinds.push(kind);
+    this.children.push(child);
+  }
+
   private advance(clocks: Clocks, at: number, numberOf: (handle: TaskHandle) => number): void {
     const task = this.tasks[at];
     const object = this.objects[at];
     const kind = this.kinds[at];
     const clock = clocks.of(task);
-    const handover = clocks.handover(object);
     if (object instanceof TaskHandle) {
       if (kind === OpKind.WAIT) join(clock, clocks.of(numberOf(object)));
-    } else {
+    } else if (object !== null) {
+      const handover = clocks.handover(object);
       if (ACQUIRES_ALL.has(kind)) {
         join(clock, handover.byWriters);
         join(clock, handover.byReaders);
@@ -94,7 +104,7 @@ export class TouchLog {
       if (RELEASES.has(kind)) join(handover.byWriters, clock);
       if (kind === OpKind.READ_UNLOCK) join(handover.byReaders, clock);
     }
-    if (this.started[at] >= 0) join(clocks.of(this.started[at]), clock);
+    if (this.children[at] >= 0) join(clocks.of(this.children[at]), clock);
     clock[task] += 1;
   }
 }

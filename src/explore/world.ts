@@ -112,6 +112,7 @@ export class World implements Stage, TaskHost {
     this.order.push(id);
     if (parent >= 0) {
       this.spawned = id;
+      this.touchLog?.started(parent, id);
       this.start(id);
       this.running = parent;
       runtime.current = this.handles[parent];
@@ -150,7 +151,7 @@ export class World implements Stage, TaskHost {
       if (op.object instanceof TaskHandle) this.joined.add(op.object);
       const result = op.perform(handle);
       if (op.kind >= OpKind.LOCK && op.kind <= OpKind.TRY_READ_LOCK) this.lockSteps.push(op.object as Lock);
-      this.touchLog?.step(task, op, this.spawned);
+      this.touchLog?.step(task, op);
       this.advance(task, result);
       this.check();
     } catch (error) {

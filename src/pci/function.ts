@@ -79,6 +79,8 @@ export class PciFunction {
   /** The memory BARs answer: the memory bit is set and the function is in D0 (PCI PM 1.2, 5.3). What TLPs race with. */
   readonly memoryDecode: Cell<boolean>;
   readonly powerState: Cell<PciPowerState>;
+  /** Counts changes of the registers: what makes them visible where users write some of them without a lock. */
+  private readonly changes: Cell<number>;
   readonly hooks: FunctionHooks[] = [];
   /** Set by vfio; a function that nobody drives interrupts nobody. */
   interrupts: InterruptSink | null = null;
@@ -99,6 +101,7 @@ export class PciFunction {
     this.physfn = spec.physfn ?? null;
     this.memoryDecode = new Cell(`${spec.name}.memory`, false);
     this.powerState = new Cell<PciPowerState>(`${spec.name}.power`, 0);
+    this.changes = new Cell(`${spec.name}.config`, 0);
     this.declareHeader();
     this.atPowerOn = this.config.snapshot();
   }
@@ -133,6 +136,17 @@ export class PciFunction {
 
   /** A config write with what the hardware does about it: decoding, power states, FLR. */
   *configWrite(offset: number, size: number, value: number): Task {
+    yield* this.registersChange();
+    yield* this.writeRegisters(offset, size, value);
+  }
+
+  /** Clears the bits of `clear`, then sets those of `set`, in one step: nobody's write comes between. */
+  *configModify(offset: number, size: number, clear: number, set: number): Task {
+    yield* this.registersChange();
+    yield* this.writeRegisters(offset, size, ((this.config.read(offset, size) & ~clear) | set) >>> 0);
+  }
+
+  private *writeRegisters(offset: number, size: number, value: number): Task {
     const before = this.config.read(PCI_COMMAND, 2);
     this.config.write(offset, size, value);
     if (this.config.read(PCI_COMMAND, 2) !== before) yield* this.updateDecode();
@@ -173,6 +187,7 @@ export class PciFunction {
   *withStateSaved(reset: () => Task): Task {
     const saved = this.config.snapshot();
     yield* reset();
+    yield* this.registersChange();
     this.config.load(saved);
     yield* this.updateDecode();
   }
@@ -181,6 +196,7 @@ export class PciFunction {
   *hardwareReset(): Task {
     yield* this.memoryDecode.store(false);
     yield* this.powerState.store(0);
+    yield* this.registersChange();
     this.config.load(this.atPowerOn);
     for (const hooks of this.hooks) hooks.onReset?.();
   }
@@ -253,6 +269,10 @@ export class PciFunction {
   /** Resets the slot or bus: everything in `hotResetScope`, with its registers restored. */
   *resetScope(): Task {
     for (const member of this.hotResetScope()) yield* member.withStateSaved(() => member.hardwareReset());
+  }
+
+  private registersChange(): Task {
+    return this.changes.store(this.changes.value + 1);
   }
 
   private plugged(): Fabric {

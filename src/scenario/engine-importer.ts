@@ -9,7 +9,7 @@ import {
   DMA_RESV_USAGE_WRITE,
 } from '../dma-buf/resv.ts';
 import type { SgTable } from '../dma-buf/scatterlist.ts';
-import type { Task } from '../task/op.ts';
+import { Lifetime, type Task } from '../task/op.ts';
 import { type EngineWorld, named } from './engine.ts';
 import type { Step, StepOf } from './step.ts';
 
@@ -31,11 +31,18 @@ export class EngineImporter {
   readonly mappings = new Set<ImporterMapping>();
   readonly callbacks: { live: number }[] = [];
   attachment!: DmaBufAttachment;
+  /** What the driver does at the end of its callback, the reservation held: nothing by default. */
+  afterInvalidate: (() => Task) | null = null;
+  /** The driver's own state, its locks included: whoever touches it after `detach` touches freed memory. */
+  readonly lifetime = new Lifetime('importer');
   private readonly unmapsOnInvalidate: boolean;
+  private readonly onInvalidate: (importer: EngineImporter) => void;
 
-  constructor(dmabuf: DmaBuf, unmapsOnInvalidate: boolean) {
+  /** `onInvalidate` is called by each invalidate callback, with the reservation held; it must not wait. */
+  constructor(dmabuf: DmaBuf, unmapsOnInvalidate: boolean, onInvalidate: (importer: EngineImporter) => void) {
     this.dmabuf = dmabuf;
     this.unmapsOnInvalidate = unmapsOnInvalidate;
+    this.onInvalidate = onInvalidate;
   }
 
   ops(kind: NonNullable<StepOf<'attach'>['kind']>): DmaBufAttachOps | null {
@@ -47,13 +54,24 @@ export class EngineImporter {
 
   /** Called with the reservation held. */
   private *invalidate(): Task {
+    this.lifetime.check('the invalidate callback');
+    this.onInvalidate(this);
     this.callbacks.push({ live: this.mappings.size });
-    if (!this.unmapsOnInvalidate) return;
-    for (const mapping of [...this.mappings]) yield* this.unmapLocked(mapping);
+    if (this.unmapsOnInvalidate) for (const mapping of [...this.mappings]) yield* this.unmapLocked(mapping);
+    if (this.afterInvalidate !== null) yield* this.afterInvalidate();
   }
 
   *map(): Task<ImporterMapping> {
-    const table = yield* this.dmabuf.mapUnlocked(this.attachment, DMA_BIDIRECTIONAL);
+    yield* this.dmabuf.resv.lock.lock();
+    try {
+      return yield* this.mapLocked();
+    } finally {
+      yield* this.dmabuf.resv.lock.unlock();
+    }
+  }
+
+  *mapLocked(): Task<ImporterMapping> {
+    const table = yield* this.dmabuf.map(this.attachment, DMA_BIDIRECTIONAL);
     const mapping = { importer: this, table };
     this.mappings.add(mapping);
     return mapping;
@@ -80,6 +98,8 @@ export class EngineImporter {
     for (const mapping of [...this.mappings]) yield* this.unmapLocked(mapping);
     yield* this.dmabuf.resv.lock.unlock();
     yield* this.dmabuf.detach(this.attachment);
+    // Only now: until it is detached, the callback may run.
+    this.lifetime.end();
     yield* this.dmabuf.put();
   }
 
@@ -126,10 +146,11 @@ export function* importerStep(world: EngineWorld, step: Step): Task<unknown> {
 function* attach(world: EngineWorld, step: StepOf<'attach'>): Task<null> {
   const file = yield* world.files.get(world.fd(step.fd));
   const dmabuf = world.dmabuf(step.fd);
-  const importer = new EngineImporter(dmabuf, (step.onInvalidate ?? 'unmap') === 'unmap');
+  const importer = new EngineImporter(dmabuf, (step.onInvalidate ?? 'unmap') === 'unmap', world.onInvalidate);
   try {
     importer.attachment = yield* dmabuf.attach(world.pciFunction(step.device), importer.ops(step.kind ?? 'dynamic'));
   } catch (error) {
+    importer.lifetime.end();
     yield* file.put();
     throw error;
   }

@@ -51,6 +51,9 @@ export class EngineWorld implements Caller {
   /** Where steps of different tasks meet by a name: a later step waits for the one that makes it. */
   readonly names = new Cell('scenario names', 0);
 
+  /** Called by each invalidate callback of an importer, with the reservation held. */
+  onInvalidate: (importer: EngineImporter) => void = () => {};
+
   constructor(machine: Machine, profile: Profile) {
     this.machine = machine;
     this.devices = buildVfioDevices(machine.functions, profile);

@@ -130,10 +130,13 @@ export class VfioConfig {
     if (owner === OWNER_VIRTUAL) return;
     if (owner === OWNER_HEADER) return yield* this.writeHeader(offset, size, value);
     const start = this.map.find(owner)!.start;
-    yield* this.writeDefault(offset, size, value);
     if (owner === PCI_CAP_ID_PM && offset === start + PCI_PM_CTRL) {
-      yield* this.vdev.setPowerState((value & PCI_PM_CTRL_STATE_MASK) as PciPowerState);
-    } else if (owner === PCI_CAP_ID_EXP) {
+      // The other bits share the register: written without memory_lock they could bring an old power state back.
+      const others = (): Task => this.writeDefault(offset, size, value);
+      return yield* this.vdev.setPowerState((value & PCI_PM_CTRL_STATE_MASK) as PciPowerState, others);
+    }
+    yield* this.writeDefault(offset, size, value);
+    if (owner === PCI_CAP_ID_EXP) {
       yield* this.afterExpressWrite(start);
     } else if (owner === PCI_CAP_ID_AF) {
       yield* this.afterAdvancedFeaturesWrite(start);
@@ -153,9 +156,7 @@ export class VfioConfig {
     }
     const toHardware = writable & ~virt;
     if (toHardware !== 0) {
-      const pdev = this.vdev.pdev;
-      const now = pdev.configRead(offset, size);
-      yield* pdev.configWrite(offset, size, ((now & ~toHardware) | (value & toHardware)) >>> 0);
+      yield* this.vdev.pdev.configModify(offset, size, toHardware, value & toHardware);
     }
   }
 

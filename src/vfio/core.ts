@@ -125,7 +125,7 @@ export class VfioPciCoreDevice {
   /** Whether the memory BARs may be used: a power state that decodes, and the memory bit as the user sees it. */
   memoryEnabled(): boolean {
     if (!this.decodesIn(this.pdev.powerState.value)) return false;
-    if (this.lowPower.engaged && this.profile.lowPowerDisablesMemory) return false;
+    if (this.lowPower.engaged.value && this.profile.lowPowerDisablesMemory) return false;
     // A VF has no memory bit of its own (SR-IOV 1.1, 3.4.1.3).
     return this.pdev.isVirtfn || (this.config.virtualWord(PCI_COMMAND) & PCI_COMMAND_MEMORY) !== 0;
   }
@@ -187,9 +187,9 @@ export class VfioPciCoreDevice {
     return hotReset(this, owned);
   }
 
-  /** A PMCSR write of the user's. */
-  setPowerState(state: PciPowerState): Task {
-    return setPowerState(this, state);
+  /** A PMCSR write of the user's; `others` writes the register's other bits. */
+  setPowerState(state: PciPowerState, others: () => Task): Task {
+    return setPowerState(this, state, others);
   }
 
   /** LOW_POWER_ENTRY; an event makes it the one with wakeup. EINVAL when the device sleeps already. */
@@ -217,7 +217,7 @@ export class VfioPciCoreDevice {
     const pdev = this.pdev;
     yield* this.interrupts.disableAll();
     yield* this.memoryLock.write();
-    leaveLowPower(this);
+    yield* leaveLowPower(this);
     yield* pdev.setPowerState(PCI_D0);
     yield* pdev.clearBusMaster();
     if (pdev.canReset().length > 0) yield* pdev.resetFunction();

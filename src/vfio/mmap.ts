@@ -73,7 +73,7 @@ export class BarMapping {
   private *touch(): Task {
     while (!(yield* this.present.load())) {
       yield* this.vdev.memoryLock.read();
-      const enabled = this.vdev.isOpen && !this.vdev.lowPower.engaged && this.vdev.memoryEnabled();
+      const enabled = this.vdev.isOpen && !this.vdev.lowPower.engaged.value && this.vdev.memoryEnabled();
       if (enabled) yield* this.present.store(true);
       yield* this.vdev.memoryLock.releaseRead();
       if (!enabled) throw new BusError(`memory of ${this.vdev.pdev.name} is off`);

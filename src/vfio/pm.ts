@@ -7,6 +7,7 @@ import {
   VFIO_DEVICE_FEATURE_SET,
 } from '../abi/vfio-feature.ts';
 import type { PciPowerState } from '../pci/function.ts';
+import { Cell } from '../task/cell.ts';
 import type { Task } from '../task/op.ts';
 import { checkFeature } from './check-feature.ts';
 import type { VfioPciCoreDevice } from './core.ts';
@@ -16,17 +17,21 @@ import type { Caller, EventSignal, UserMemory } from './user.ts';
 export const PCI_D0 = 0;
 export const PCI_D3HOT = 3;
 
-/** Runtime low power of one device; guarded by its memory_lock. */
+/** Runtime low power of one device; changed under its memory_lock. */
 export class LowPower {
-  /** The user allowed the device to sleep (pm_runtime_engaged). */
-  engaged = false;
+  /** The user allowed the device to sleep (pm_runtime_engaged). Accesses look at it without the lock. */
+  readonly engaged = new Cell('vfio_pci_core_device.pm_runtime_engaged', false);
   wakeEvent: EventSignal | null = null;
 }
 
-/** A PMCSR write: revokes before the memory stops to answer, restores after it answers again. */
-export function* setPowerState(vdev: VfioPciCoreDevice, state: PciPowerState): Task {
+/**
+ * A PMCSR write: revokes before the memory stops to answer, restores after it answers again. `others` writes the bits that
+ * are not the power state, with memory_lock held for write.
+ */
+export function* setPowerState(vdev: VfioPciCoreDevice, state: PciPowerState, others: () => Task): Task {
   yield* vdev.memoryLock.write();
   try {
+    yield* others();
     if (!vdev.decodesIn(state)) {
       vdev.zapMappings();
       yield* dmaBufMove(vdev, true);
@@ -42,10 +47,10 @@ export function* setPowerState(vdev: VfioPciCoreDevice, state: PciPowerState): T
 export function* lowPowerEntry(vdev: VfioPciCoreDevice, wakeEvent: EventSignal | null): Task {
   yield* vdev.memoryLock.write();
   try {
-    if (vdev.lowPower.engaged) throw new Errno('EINVAL', `${vdev.pdev.name} is in low power already`);
+    if (vdev.lowPower.engaged.value) throw new Errno('EINVAL', `${vdev.pdev.name} is in low power already`);
     vdev.zapMappings();
     yield* dmaBufMove(vdev, true);
-    vdev.lowPower.engaged = true;
+    yield* vdev.lowPower.engaged.store(true);
     vdev.lowPower.wakeEvent = wakeEvent;
   } catch (error) {
     wakeEvent?.release?.();
@@ -102,7 +107,7 @@ export function* featureLowPowerExit(
 export function* lowPowerExit(vdev: VfioPciCoreDevice): Task {
   yield* vdev.memoryLock.write();
   try {
-    leaveLowPower(vdev);
+    yield* leaveLowPower(vdev);
     if (vdev.memoryEnabled()) yield* dmaBufMove(vdev, false);
   } finally {
     yield* vdev.memoryLock.releaseWrite();
@@ -119,7 +124,7 @@ export function* wake(vdev: VfioPciCoreDevice): Task {
     const event = vdev.lowPower.wakeEvent;
     if (event === null) return;
     event.signal();
-    leaveLowPower(vdev);
+    yield* leaveLowPower(vdev);
     if (vdev.profile.wakeRestores && vdev.memoryEnabled()) yield* dmaBufMove(vdev, false);
   } finally {
     yield* vdev.memoryLock.releaseWrite();
@@ -127,9 +132,9 @@ export function* wake(vdev: VfioPciCoreDevice): Task {
 }
 
 /** memory_lock is held for write. */
-export function leaveLowPower(vdev: VfioPciCoreDevice): void {
+export function* leaveLowPower(vdev: VfioPciCoreDevice): Task {
   vdev.memoryLock.assertHeldWrite();
-  vdev.lowPower.engaged = false;
+  if (vdev.lowPower.engaged.value) yield* vdev.lowPower.engaged.store(false);
   vdev.lowPower.wakeEvent?.release?.();
   vdev.lowPower.wakeEvent = null;
 }

@@ -6,20 +6,15 @@ import { done, type Task } from '../task/op.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 import { wake } from './pm.ts';
 
-export function readRegion(vdev: VfioPciCoreDevice, index: number, offset: number, into: Uint8Array): Task<number> {
-  if (vdev.lowPower.engaged) return afterWaking(vdev, () => readAwake(vdev, index, offset, into));
-  return readAwake(vdev, index, offset, into);
+/** An access resumes a sleeping device for its duration (pm_runtime_resume_and_get), here and in `writeRegion`. */
+export function* readRegion(vdev: VfioPciCoreDevice, index: number, offset: number, into: Uint8Array): Task<number> {
+  if (yield* vdev.lowPower.engaged.load()) yield* wake(vdev);
+  return yield* readAwake(vdev, index, offset, into);
 }
 
-export function writeRegion(vdev: VfioPciCoreDevice, index: number, offset: number, from: Uint8Array): Task<number> {
-  if (vdev.lowPower.engaged) return afterWaking(vdev, () => writeAwake(vdev, index, offset, from));
-  return writeAwake(vdev, index, offset, from);
-}
-
-/** An access resumes a sleeping device for its duration (pm_runtime_resume_and_get). */
-function* afterWaking(vdev: VfioPciCoreDevice, access: () => Task<number>): Task<number> {
-  yield* wake(vdev);
-  return yield* access();
+export function* writeRegion(vdev: VfioPciCoreDevice, index: number, offset: number, from: Uint8Array): Task<number> {
+  if (yield* vdev.lowPower.engaged.load()) yield* wake(vdev);
+  return yield* writeAwake(vdev, index, offset, from);
 }
 
 function readAwake(vdev: VfioPciCoreDevice, index: number, offset: number, into: Uint8Array): Task<number> {

@@ -35,7 +35,11 @@ export function* resetDevice(vdev: VfioPciCoreDevice): Task {
 
 /** FLR through config space, of a function whose DEVCAP or AF capability says that it has one. */
 export function* functionLevelReset(vdev: VfioPciCoreDevice): Task {
-  yield* withMemoryRevoked(vdev, () => vdev.pdev.resetFunction());
+  yield* withMemoryRevoked(vdev, function* () {
+    // The registers that the reset brings back include the power state: D3hot would be believed where D0 is.
+    yield* vdev.pdev.setPowerState(PCI_D0);
+    yield* vdev.pdev.resetFunction();
+  });
 }
 
 /** struct vfio_pci_dependent_device. */

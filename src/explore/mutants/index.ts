@@ -41,7 +41,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'L5-no-fence-wait',
     summary: 'no wait for the fences after the importers were told: the reset comes while a peer still does DMA',
-    invariant: 'I9',
+    invariant: 'I2',
     scenario: 'revoke-vs-fence',
     apply: () => replace(DmaResv.prototype, 'wait', () => DONE),
   },

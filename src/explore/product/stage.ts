@@ -1,30 +1,39 @@
 /** Sets the product's own objects on the explorer's stage: a machine, devices, buffers, importers. */
 
+import { Errno } from '../../abi/errno.ts';
 import { DmaFence } from '../../dma-buf/fence.ts';
+import { FdTable, File } from '../../dma-buf/file.ts';
 import { DMA_RESV_USAGE_BOOKKEEP } from '../../dma-buf/resv.ts';
 import { buildMachine } from '../../machine/build.ts';
-import { arrayMemory } from '../../pci/memory.ts';
+import type { MachineDescription } from '../../machine/schema.ts';
 import { EngineBackend } from '../../scenario/engine.ts';
+import type { EngineImporter } from '../../scenario/engine-importer.ts';
 import type { Step } from '../../scenario/step.ts';
 import { InvariantError, runtime, type Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
+import type { VfioPciCoreDevice } from '../../vfio/core.ts';
+import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
 import type { Stage } from '../program.ts';
-import { PEERS } from './peers.ts';
+import { PEERS } from './machines.ts';
+import { Watch } from './watch.ts';
 
-/** Steps that may fail with an errno in some orders, which is an answer and no bug. */
 export class ProductStage {
   readonly backend: EngineBackend;
+  readonly watch = new Watch();
   private readonly stage: Stage;
+  /** Where the user's descriptor of the lender is, once `taskWithFile` is asked for: number 0. */
+  private readonly files = new FdTable(1);
 
-  constructor(stage: Stage) {
+  constructor(stage: Stage, machine: MachineDescription = PEERS) {
     this.stage = stage;
-    runtime.observed = false;
-    try {
-      this.backend = new EngineBackend(buildMachine(PEERS, arrayMemory));
-    } finally {
-      runtime.observed = true;
-    }
-    this.watchTlps();
+    this.backend = unobserved(() => {
+      const built = buildMachine(machine, this.watch.memory);
+      const backend = new EngineBackend(built);
+      this.watch.begin(backend.world, built.fabric);
+      return backend;
+    });
+    this.world.onInvalidate = (importer) => this.watch.wasTold(importer.attachment);
+    stage.afterEach(() => this.watch.check());
   }
 
   get world(): EngineBackend['world'] {
@@ -33,25 +42,28 @@ export class ProductStage {
 
   /** Takes steps before the tasks start, in one piece; they must succeed. */
   prepare(steps: readonly Step[]): void {
-    runtime.observed = false;
-    try {
+    unobserved(() => {
       for (const step of steps) {
         const result = runner.run(this.backend.perform(step));
         if (!('ok' in result)) throw new Error(`preparing: ${JSON.stringify(step)}: ${result.message}`);
       }
-    } finally {
-      runtime.observed = true;
-    }
+    });
   }
 
-  /** A task of steps whose errnos are answers. */
+  /** A task of steps. That some fail with an errno in some orders is an answer and no bug. */
   task(label: string, steps: readonly Step[]): void {
     this.stage.spawn(label, this.run(steps));
   }
 
-  /** A task of an importer that does DMA as it should: only with a live mapping, and under a fence of its own. */
-  dmaTask(label: string, importerName: string, bytes: Uint8Array): void {
-    this.stage.spawn(label, this.carefulDma(importerName, bytes));
+  /**
+   * As `task`, for scenarios in which the lender is closed: its descriptor is a file that each step holds while it runs,
+   * so that the device closes when the last of them is done, as Linux's fget has it. EBADF after that.
+   */
+  taskWithFile(label: string, steps: readonly Step[]): void {
+    if (this.files.openCount === 0) {
+      unobserved(() => runner.run(this.files.install(new DeviceFile(this.world.device('lender')))));
+    }
+    this.stage.spawn(label, this.runWithFile(steps));
   }
 
   /** A task of other steps, for what has no name in the language of scenarios. */
@@ -59,56 +71,99 @@ export class ProductStage {
     this.stage.spawn(label, task);
   }
 
-  private *carefulDma(importerName: string, bytes: Uint8Array): Task {
-    const importer = this.world.importers.get(importerName)!;
+  /**
+   * A task of an importer that does DMA as it should: only with a live mapping, and under a fence of its own. `offset` is
+   * where in the first range of the buffer it writes.
+   */
+  dmaTask(label: string, importerName: string, device = 'lender', offset = 0): void {
+    this.stage.spawn(label, this.carefulDma(importerName, device, offset));
+  }
+
+  /** The importer maps whenever it is told that it may, and lets go when it must, all in its callback. */
+  keepMapped(importerName: string): void {
+    const importer = this.importer(importerName);
+    importer.afterInvalidate = function* () {
+      const { revoked } = importer.dmabuf.priv as { revoked: { value: boolean } };
+      if (!revoked.value) yield* importer.mapLocked();
+    };
+  }
+
+  /** At the end: the invariants that are about the end, and everything given back. */
+  checkAtEnd(registrations = 1): void {
+    this.stage.atEnd(() => {
+      this.watch.checkEnd();
+      runner.run(this.files.closeAll());
+      runner.run(this.backend.dispose());
+      for (const device of this.world.devices.values()) {
+        const references = device.registration.refcount.value;
+        const wanted = device.pdev.name === 'lender' ? registrations : 1;
+        if (references === wanted) continue;
+        const message = `${device.pdev.name} ends with ${references} registrations, not ${wanted}`;
+        throw new InvariantError('I3', message, device.registration.refcount);
+      }
+    });
+  }
+
+  private importer(name: string): EngineImporter {
+    return this.world.importers.get(name)!;
+  }
+
+  private *carefulDma(importerName: string, deviceName: string, offset: number): Task {
+    const importer = this.importer(importerName);
     const { dmabuf } = importer;
+    const bytes = Uint8Array.of(1, 2, 3, offset & 0xff);
     yield* dmabuf.resv.lock.lock();
     const mapping = [...importer.mappings][0];
     const fence = new DmaFence(`fence of ${importerName}`);
     if (mapping !== undefined) dmabuf.resv.addFence(fence, DMA_RESV_USAGE_BOOKKEEP);
     yield* dmabuf.resv.lock.unlock();
     if (mapping === undefined) return;
-    const status = yield* importer.attachment.dev!.dmaWrite(mapping.table.segments[0].address, bytes);
+    const status = yield* importer.attachment.dev!.dmaWrite(mapping.table.segments[0].address + offset, bytes);
     if (status !== 'ok') throw new InvariantError('I9', `a write under a fence was lost: ${status}`);
+    this.watch.wrote(importerName, this.world.device(deviceName), dmabuf.priv as VfioPciDmaBuf, offset, bytes);
     yield* fence.signal();
   }
 
-  /** At the end: the invariants that are about the end, and everything given back. */
-  checkAtEnd(registrations = 1): void {
-    this.stage.atEnd(() => {
-      for (const device of this.world.devices.values()) {
-        if (!device.isOpen) continue;
-        for (const priv of device.dmabufs.get()) {
-          const name = `a buffer of ${device.pdev.name}`;
-          if (priv.revoked.value && device.memoryEnabled()) {
-            throw new InvariantError('I6', `${name} is revoked though its memory is enabled`);
-          }
-          if (!priv.revoked.value && !device.pdev.memoryDecode.value) {
-            throw new InvariantError('I1', `${name} is lent though its BAR does not decode`);
-          }
+  private *runWithFile(steps: readonly Step[]): Task {
+    for (const step of steps) {
+      try {
+        if (step.op === 'close') yield* this.files.close(0);
+        else {
+          const file = yield* this.files.get(0);
+          yield* this.backend.perform(step);
+          yield* file.put();
         }
+      } catch (error) {
+        if (!(error instanceof Errno)) throw error;
       }
-      runner.run(this.backend.dispose());
-      for (const device of this.world.devices.values()) {
-        const references = device.registration.refcount.value;
-        const wanted = device.pdev.name === 'lender' ? registrations : 1;
-        if (references !== wanted) {
-          throw new InvariantError('I3', `${device.pdev.name} ends with ${references} registrations, not ${wanted}`);
-        }
-      }
-    });
+    }
   }
 
   private *run(steps: readonly Step[]): Task {
     for (const step of steps) yield* this.backend.perform(step);
   }
+}
 
-  private watchTlps(): void {
-    const fabric = [...this.world.devices.values()][0].pdev.fabric;
-    if (fabric === null) return;
-    fabric.onStrayTlp = (tlp) => {
-      const where = `BAR ${tlp.bar} of ${tlp.target.name}, which does not decode`;
-      throw new InvariantError('I9', `a TLP of ${tlp.requester.name} reaches ${where}`);
-    };
+/** The user's descriptor of an open device. */
+class DeviceFile extends File {
+  private readonly device: VfioPciCoreDevice;
+
+  constructor(device: VfioPciCoreDevice) {
+    super('vfio device file');
+    this.device = device;
+  }
+
+  protected release(): Task {
+    return this.device.close();
+  }
+}
+
+/** Runs `action` outside of the explorer's sight: what it does is the same in every run. */
+function unobserved<T>(action: () => T): T {
+  runtime.observed = false;
+  try {
+    return action();
+  } finally {
+    runtime.observed = true;
   }
 }

@@ -1,0 +1,14 @@
+/** The machines of the product's scenarios: the lender and the borrower of examples/two-peers.yaml, and kin. */
+import { fileURLToPath } from 'node:url';
+import { loadMachine } from '../../machine/load.ts';
+import type { MachineDescription } from '../../machine/schema.ts';
+
+export const PEERS = loadMachine(fileURLToPath(new URL('../../../examples/two-peers.yaml', import.meta.url)));
+
+/** The lender is one of two functions of a card: they can only be hot reset together. */
+export const SIBLINGS: MachineDescription = {
+  ...PEERS,
+  devices: PEERS.devices.flatMap((device) =>
+    device.name === 'lender' ? [device, { ...device, name: 'sibling' }] : [device],
+  ),
+};
