@@ -48,6 +48,8 @@ export abstract class File {
   }
 }
 
+const next = (count: number): number => count + 1;
+
 /**
  * The descriptors of one process. A descriptor holds one reference; whoever shares the table may close any of them at
  * any time, so a file must be complete before `install`.
@@ -56,6 +58,7 @@ export class FdTable {
   /** RLIMIT_NOFILE: how many descriptors may be open; setrlimit changes it at any time. */
   limit: number;
   private readonly files = new Map<number, File>();
+  /** Counts changes. */
   private readonly changed = new Cell('files_struct', 0);
   private lowestFree = 0;
 
@@ -70,7 +73,7 @@ export class FdTable {
   /** get_unused_fd_flags and fd_install: takes over the caller's reference. EMFILE when the table is full. */
   *install(file: File): Task<number> {
     // First the step, then what it does: others see both at once.
-    yield* this.changed.store(this.changed.value + 1);
+    yield* this.changed.update(next);
     let fd = this.lowestFree;
     while (this.files.has(fd)) fd += 1;
     if (fd >= this.limit) throw new Errno('EMFILE', `all ${this.limit} descriptors are in use`);
@@ -98,7 +101,7 @@ export class FdTable {
 
   /** close(2). EBADF where there is no such descriptor. */
   *close(fd: number): Task {
-    yield* this.changed.store(this.changed.value + 1);
+    yield* this.changed.update(next);
     const file = this.lookup(fd);
     this.files.delete(fd);
     if (fd < this.lowestFree) this.lowestFree = fd;

@@ -1,17 +1,23 @@
 /**
- * Data races on `Plain` fields: two touches, at least one of them a change, between which nothing makes sure who comes
- * first. What orders tasks here is what orders them in production: a release and a later acquire of the same object, a
- * spawn, a join. Clocks are computed when a run has ended, and only where such fields were touched at all.
+ * Data races: two touches of a field, at least one of them a change and at least one of them no step of its own, that
+ * nothing orders. The explorer takes such touches for harmless, so that in their presence its word would be worth nothing.
+ * And uses of what may be dead by then: the same, of a `Lifetime` and its end.
+ *
+ * What orders touches is what orders steps under the explorer: steps on one object of which one is a write, starts and
+ * joins. Clocks are computed when a run has ended, and only where something was touched.
  */
-import type { Op, Shared } from '../task/op.ts';
-import { OpKind, runtime } from '../task/op.ts';
-import type { Plain } from '../task/plain.ts';
+import type { Op, Shared, Touchable } from '../task/op.ts';
+import { Lifetime, runtime } from '../task/op.ts';
 import { TaskHandle } from '../task/runner.ts';
+import { Access, accessAtMost } from './trace.ts';
+import type { Finding } from './world.ts';
 
 interface Touch {
   task: number;
-  field: Plain<unknown>;
+  what: Touchable;
   isChange: boolean;
+  /** A step on a cell, which races with touches alone. */
+  isStep: boolean;
   /** How many steps had been taken. */
   at: number;
   /** `file:line`, where somebody asked for it. */
@@ -20,93 +26,98 @@ interface Touch {
 
 type Clock = number[];
 
-/** What an object hands from those who let go of it to those who take it. */
-interface Handover {
-  byWriters: Clock;
-  byReaders: Clock;
-}
-
-const ACQUIRES_ALL = new Set<number>([OpKind.LOCK, OpKind.TRY_LOCK, OpKind.UPDATE]);
-const ACQUIRES = new Set<number>([OpKind.READ_LOCK, OpKind.TRY_READ_LOCK, OpKind.READ, OpKind.WAIT]);
-const RELEASES = new Set<number>([OpKind.UNLOCK, OpKind.WRITE, OpKind.UPDATE]);
-
 /** The steps and touches of one run. */
 export class TouchLog {
   private readonly tasks: number[] = [];
   /** Null for a start. */
   private readonly objects: (Shared | null)[] = [];
-  private readonly kinds: number[] = [];
+  private readonly accesses: number[] = [];
   /** The task that a step started, or -1. */
   private readonly children: number[] = [];
   private readonly touches: Touch[] = [];
 
   /** A step that was performed, before its task goes on. */
   step(task: number, op: Op): void {
-    // A trylock that failed neither acquires nor releases.
-    this.push(task, op.object, op.changed || op.kind === OpKind.UPDATE ? op.kind : -1, -1);
+    this.push(task, op.object, op.changed ? accessAtMost(op.kind) : Access.READ, -1);
   }
 
   /** A task starts another, which has not done anything yet. */
   started(task: number, child: number): void {
-    this.push(task, null, OpKind.SPAWN, child);
+    this.push(task, null, Access.WRITE, child);
   }
 
-  touched(task: number, field: Plain<unknown>, isChange: boolean): void {
+  touched(task: number, what: Touchable, isChange: boolean): void {
     const source = runtime.tracer === null ? '' : callerLine();
-    this.touches.push({ task, field, isChange, at: this.tasks.length, source });
+    this.touches.push({ task, what, isChange, isStep: false, at: this.tasks.length, source });
   }
 
-  /** The first race, as a sentence; null where there is none. `label` names a task. */
-  race(label: (task: number) => string, numberOf: (handle: TaskHandle) => number): string | null {
+  /** The first race; null where there is none. `label` names a task. */
+  race(label: (task: number) => string, numberOf: (handle: TaskHandle) => number): Finding | null {
+    const touchedCells = new Set<object>(this.touches.map((touch) => touch.what));
     const clocks = new Clocks();
-    const seen = new Map<Plain<unknown>, { touch: Touch; epoch: number }[]>();
+    const seen = new Map<object, { touch: Touch; epoch: number }[]>();
     let next = 0;
     for (let at = 0; at <= this.tasks.length; at++) {
       for (; next < this.touches.length && this.touches[next].at === at; next++) {
-        const touch = this.touches[next];
-        const clock = clocks.of(touch.task);
-        const earlier = seen.get(touch.field) ?? [];
-        const other = earlier.find(
-          (one) =>
-            (one.touch.isChange || touch.isChange) &&
-            one.touch.task !== touch.task &&
-            one.epoch > (clock[one.touch.task] ?? 0),
-        );
-        if (other !== undefined) return sentence(other.touch, touch, label);
-        earlier.push({ touch, epoch: clock[touch.task] });
-        seen.set(touch.field, earlier);
+        const other = note(seen, clocks, this.touches[next]);
+        if (other !== null) return found(other, this.touches[next], label);
       }
-      if (at < this.tasks.length) this.advance(clocks, at, numberOf);
+      if (at === this.tasks.length) break;
+      const object = this.objects[at];
+      if (object !== null && touchedCells.has(object)) {
+        const isChange = this.accesses[at] === Access.WRITE;
+        const touch = { task: this.tasks[at], what: object, isChange, isStep: true, at, source: '' };
+        const other = note(seen, clocks, touch);
+        if (other !== null) return found(other, touch, label);
+      }
+      this.advance(clocks, at, numberOf);
     }
     return null;
   }
 
-  private push(task: number, object: Shared | null, kind: number, child: number): void {
+  private push(task: number, object: Shared | null, access: number, child: number): void {
     this.tasks.push(task);
     this.objects.push(object);
-    this.kinds.push(kind);
+    this.accesses.push(access);
     this.children.push(child);
   }
 
   private advance(clocks: Clocks, at: number, numberOf: (handle: TaskHandle) => number): void {
     const task = this.tasks[at];
     const object = this.objects[at];
-    const kind = this.kinds[at];
     const clock = clocks.of(task);
-    if (object instanceof TaskHandle) {
-      if (kind === OpKind.WAIT) join(clock, clocks.of(numberOf(object)));
-    } else if (object !== null) {
-      const handover = clocks.handover(object);
-      if (ACQUIRES_ALL.has(kind)) {
-        join(clock, handover.byWriters);
-        join(clock, handover.byReaders);
-      } else if (ACQUIRES.has(kind)) join(clock, handover.byWriters);
-      if (RELEASES.has(kind)) join(handover.byWriters, clock);
-      if (kind === OpKind.READ_UNLOCK) join(handover.byReaders, clock);
+    if (object instanceof TaskHandle) join(clock, clocks.of(numberOf(object)));
+    else if (object !== null) {
+      const { byWriters, byReaders } = clocks.handover(object);
+      join(clock, byWriters);
+      if (this.accesses[at] === Access.WRITE) join(clock, byReaders);
+      join(this.accesses[at] === Access.WRITE ? byWriters : byReaders, clock);
     }
     if (this.children[at] >= 0) join(clocks.of(this.children[at]), clock);
     clock[task] += 1;
   }
+}
+
+/** Writes a touch down; returns an earlier one that it races with, or null. */
+function note(seen: Map<object, { touch: Touch; epoch: number }[]>, clocks: Clocks, touch: Touch): Touch | null {
+  const clock = clocks.of(touch.task);
+  let earlier = seen.get(touch.what);
+  if (earlier === undefined) {
+    earlier = [];
+    seen.set(touch.what, earlier);
+  }
+  for (const { touch: other, epoch } of earlier) {
+    if (other.task === touch.task || !(other.isChange || touch.isChange) || (other.isStep && touch.isStep)) continue;
+    if (epoch > (clock[other.task] ?? 0)) return other;
+  }
+  earlier.push({ touch, epoch: clock[touch.task] });
+  return null;
+}
+
+/** What an object hands from those who touched it to those who come later. */
+interface Handover {
+  byWriters: Clock;
+  byReaders: Clock;
 }
 
 class Clocks {
@@ -140,12 +151,14 @@ function join(into: Clock, from: Clock): void {
   }
 }
 
-function sentence(a: Touch, b: Touch, label: (task: number) => string): string {
-  const of = ({ task, isChange, source }: Touch, first: boolean): string => {
-    const verb = isChange ? 'changes' : 'reads';
-    return `${label(task)} ${verb} ${first ? a.field.label : 'it'}${source === '' ? '' : ` (${source})`}`;
-  };
-  return `data race: ${of(a, true)} and ${of(b, false)}, and nothing orders the two`;
+function found(a: Touch, b: Touch, label: (task: number) => string): Finding {
+  const isDeath = a.what instanceof Lifetime;
+  const verbs = isDeath ? ['uses', 'frees'] : ['reads', 'changes'];
+  const of = ({ task, isChange, source }: Touch, name: string): string =>
+    `${label(task)} ${verbs[isChange ? 1 : 0]} ${name}${source === '' ? '' : ` (${source})`}`;
+  const both = `${of(a, a.what.label)} and ${of(b, 'it')}, and nothing orders the two`;
+  const message = `${isDeath ? 'use after free' : 'data race'}: ${both}`;
+  return { invariant: isDeath ? 'I5' : 'race', message, subjects: [a.what] };
 }
 
 /** The first line outside of task/ and of this file that a stack names. */

@@ -12,11 +12,11 @@ export function checkEnd(world: World): Finding | null {
   const stuck = world.unfinished();
   if (stuck.length > 0) return explainStuck(world, stuck);
   const race = world.dataRace();
-  if (race !== null) return { invariant: 'race', message: race };
-  const finding = world.finish();
-  if (finding !== null) return finding;
+  if (race !== null) return race;
   const kept = world.locks.find((lock) => holdersOf(lock).length > 0);
   if (kept !== undefined) return { invariant: 'I4', message: `never let go: ${kept.label}, ${kept.describe()}` };
+  const finding = world.finish();
+  if (finding !== null) return finding;
   const survivors = world.survivors();
   if (survivors.length === 0) return null;
   const list = survivors.map(({ lifetime, bornAt }) => `${lifetime.label} (made after step ${bornAt})`);

@@ -1,7 +1,6 @@
 /** One run of a program: fresh objects, and tasks that take one visible step at a time, in an order chosen outside. */
 import type { Lock } from '../task/lock.ts';
-import { InvariantError, type Lifetime, type Op, OpKind, runtime, type Task } from '../task/op.ts';
-import type { Plain } from '../task/plain.ts';
+import { InvariantError, type Lifetime, type Op, OpKind, runtime, type Task, type Touchable } from '../task/op.ts';
 import { TaskHandle, type TaskHost } from '../task/runner.ts';
 import { TouchLog } from './data-races.ts';
 import type { Program, Stage } from './program.ts';
@@ -55,7 +54,7 @@ export class World implements Stage, TaskHost {
   spawned = -1;
   steps = 0;
   history: History | null = null;
-  /** From the first touch on: what comes before it orders nothing that comes after it. */
+  /** From the first touch on, be it while the program is built. */
   private touchLog: TouchLog | null = null;
   private isChecking = false;
   private readonly lockSteps: Lock[] = [];
@@ -93,10 +92,10 @@ export class World implements Stage, TaskHost {
       this.alive.delete(lifetime);
       this.history?.note(lifetime, 'freed');
     },
-    touched: (field: Plain<unknown>, isChange: boolean): void => {
-      if (this.running < 0 || this.isChecking) return;
+    touched: (what: Touchable, isChange: boolean): void => {
       this.touchLog ??= new TouchLog();
-      this.touchLog.touched(this.running, field, isChange);
+      if (this.running < 0 || this.isChecking) return;
+      this.touchLog.touched(this.running, what, isChange);
     },
   };
 
@@ -163,8 +162,8 @@ export class World implements Stage, TaskHost {
     this.running = -1;
   }
 
-  /** Two touches of a `Plain` field that nothing orders, as a sentence; null where there are none. */
-  dataRace(): string | null {
+  /** Two touches that nothing orders, of a field or of something that dies. Null where there are none. */
+  dataRace(): Finding | null {
     if (this.touchLog === null) return null;
     return this.touchLog.race(
       (task) => this.handles[task].label,

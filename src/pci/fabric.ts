@@ -23,7 +23,8 @@ export interface HostBridge {
 
 /** A request that reached a BAR whose function does not answer: invariant I9. */
 export interface StrayTlp {
-  requester: PciFunction;
+  /** Null for the CPU. */
+  requester: PciFunction | null;
   target: PciFunction;
   bar: number;
   offset: number;

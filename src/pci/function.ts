@@ -257,6 +257,18 @@ export class PciFunction {
     return this.plugged().dma(this, address, from, true);
   }
 
+  /**
+   * A load into `bytes`, or a store of them, by the CPU through a mapping of a BAR. Where nobody answers, loads give ones and
+   * stores are lost: who gives out such mappings takes them back before the memory stops to answer.
+   */
+  mmio(bar: Bar, offset: number, bytes: Uint8Array, isWrite: boolean): void {
+    if (!this.memoryDecode.value) {
+      this.fabric?.onStrayTlp({ requester: null, target: this, bar: bar.index, offset, isWrite });
+      if (!isWrite) bytes.fill(0xff);
+    } else if (isWrite) bar.target.write(offset, bytes);
+    else bar.target.read(offset, bytes);
+  }
+
   get busMaster(): boolean {
     return (this.config.read(PCI_COMMAND, 2) & PCI_COMMAND_MASTER) !== 0;
   }
@@ -271,8 +283,8 @@ export class PciFunction {
     for (const member of this.hotResetScope()) yield* member.withStateSaved(() => member.hardwareReset());
   }
 
-  private registersChange(): Task {
-    return this.changes.store(this.changes.value + 1);
+  private registersChange(): Task<boolean> {
+    return this.changes.update((count) => count + 1);
   }
 
   private plugged(): Fabric {

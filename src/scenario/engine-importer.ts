@@ -57,7 +57,11 @@ export class EngineImporter {
     this.lifetime.check('the invalidate callback');
     this.onInvalidate(this);
     this.callbacks.push({ live: this.mappings.size });
-    if (this.unmapsOnInvalidate) for (const mapping of [...this.mappings]) yield* this.unmapLocked(mapping);
+    if (this.unmapsOnInvalidate) {
+      // Its own work that is under way may use the mapping until its fences signal.
+      yield* this.dmabuf.resv.wait(DMA_RESV_USAGE_BOOKKEEP);
+      for (const mapping of [...this.mappings]) yield* this.unmapLocked(mapping);
+    }
     if (this.afterInvalidate !== null) yield* this.afterInvalidate();
   }
 

@@ -35,34 +35,46 @@ class CellOp<S extends Shared, R> extends Op<R> {
 
 /**
  * A field that tasks read or write without a common lock (READ_ONCE, WRITE_ONCE, cmpxchg). Making a field a cell is
- * what lets the explorer see its races. `value` may be read directly where no other task can interfere.
+ * what lets the explorer see its races. `value` is for where a lock, or something else, keeps others away: the explorer
+ * finds out where nothing does.
  */
 export class Cell<T> extends Shared {
-  value: T;
+  private current: T;
 
   constructor(label: string, value: T, lifetime: Lifetime | null = null) {
     super(label, lifetime);
-    this.value = value;
+    this.current = value;
+  }
+
+  get value(): T {
+    runtime.census?.touched(this, false);
+    return this.current;
   }
 
   load(): Task<T> {
     if (!runtime.observed) {
       this.lifetime?.check(`read ${this.label}`);
-      return done(this.value);
+      return done(this.current);
     }
-    return step(new CellOp(OpKind.READ, this, (cell: Cell<T>) => cell.value));
+    return step(new CellOp(OpKind.READ, this, (cell: Cell<T>) => cell.current));
+  }
+
+  /** Reads, and lets `body` work with the value before anybody can change it. */
+  loadFor<R>(body: (value: T) => R): Task<R> {
+    if (!runtime.observed) return done(body(this.current));
+    return step(new CellOp(OpKind.READ, this, (cell: Cell<T>) => body(cell.current)));
   }
 
   store(value: T): Task<void> {
     if (!runtime.observed) {
       this.lifetime?.check(`write ${this.label}`);
-      this.value = value;
+      this.current = value;
       this.notify();
       return DONE;
     }
     return step(
       new CellOp(OpKind.WRITE, this, (cell: Cell<T>) => {
-        cell.value = value;
+        cell.current = value;
         cell.notify();
       }),
     );
@@ -76,9 +88,9 @@ export class Cell<T> extends Shared {
   /** Replaces the value by `change(value)` in one step; returns whether it differs. */
   update(change: (value: T) => T): Task<boolean> {
     const act = (cell: Cell<T>): boolean => {
-      const next = change(cell.value);
-      if (next === cell.value) return false;
-      cell.value = next;
+      const next = change(cell.current);
+      if (next === cell.current) return false;
+      cell.current = next;
       cell.notify();
       return true;
     };
@@ -96,27 +108,27 @@ export class Cell<T> extends Shared {
 
   /** Waits until `guard(value)` holds. Ended by whoever stores such a value. */
   waitUntil(guard: (value: T) => boolean): Task<void> {
-    if (!runtime.observed && guard(this.value)) return DONE;
+    if (!runtime.observed && guard(this.current)) return DONE;
     return step(
       new CellOp<Cell<T>, void>(
         OpKind.WAIT,
         this,
         () => {},
-        (cell) => guard(cell.value),
+        (cell) => guard(cell.current),
       ),
     );
   }
 
   override snapshot(): unknown {
-    return this.value;
+    return this.current;
   }
 
   override restore(snapshot: unknown): void {
-    this.value = snapshot as typeof this.value;
+    this.current = snapshot as T;
   }
 
   override describe(): string {
-    return String(this.value);
+    return String(this.current);
   }
 }
 

@@ -2,7 +2,6 @@
  * Operations: the steps of a task that another task could notice. A task is a generator that yields them; whoever runs
  * the task (the production runner here, the explorer above) performs each one and hands its result back.
  */
-import type { Plain } from './plain.ts';
 import type { TaskHandle } from './runner.ts';
 
 /**
@@ -120,6 +119,7 @@ export class Lifetime {
 
   /** Ends the lifetime; ending it twice is the double free of invariant I3. */
   end(): void {
+    runtime.census?.touched(this, true);
     if (this.ended) throw new InvariantError('I3', `${this.label} is freed twice`, this);
     this.ended = true;
     runtime.census?.died(this);
@@ -127,8 +127,14 @@ export class Lifetime {
 
   /** Fails with I5 when the lifetime has ended. `what` names the access. */
   check(what: string): void {
+    runtime.census?.touched(this, false);
     if (this.ended) throw new InvariantError('I5', `${what} after ${this.label} was freed`, this);
   }
+}
+
+/** What can be touched without a step: a `Plain`, a `Cell` by its value, a `Lifetime`. */
+export interface Touchable {
+  readonly label: string;
 }
 
 /** An invariant of docs/architecture.md does not hold; a defect of the program, never an answer to a caller. */
@@ -145,11 +151,14 @@ export class InvariantError extends Error {
   }
 }
 
-/** Told of births and deaths while an explorer looks for leaks, and of touches of fields that a lock should guard. */
+/**
+ * Told of births and deaths while an explorer looks for leaks, and of touches that are no steps: of fields that a lock
+ * should guard, and of things that can die, whose death counts as a change.
+ */
 export interface Census {
   born(lifetime: Lifetime): void;
   died(lifetime: Lifetime): void;
-  touched(field: Plain<unknown>, isChange: boolean): void;
+  touched(what: Touchable, isChange: boolean): void;
 }
 
 /**

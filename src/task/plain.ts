@@ -18,18 +18,18 @@ export class Plain<T> {
 
   /** The value, to look at. */
   get(): T {
-    runtime.census?.touched(this as Plain<unknown>, false);
+    runtime.census?.touched(this, false);
     return this.value;
   }
 
   /** The value, to change in place: `list.change().push(entry)`. */
   change(): T {
-    runtime.census?.touched(this as Plain<unknown>, true);
+    runtime.census?.touched(this, true);
     return this.value;
   }
 
   set(value: T): void {
-    runtime.census?.touched(this as Plain<unknown>, true);
+    runtime.census?.touched(this, true);
     this.value = value;
   }
 }

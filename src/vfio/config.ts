@@ -175,7 +175,7 @@ export class VfioConfig {
     yield* vdev.memoryLock.write();
     try {
       if ((value & PCI_COMMAND_MEMORY) === 0) {
-        vdev.zapMappings();
+        yield* vdev.zapMappings();
         yield* dmaBufMove(vdev, true);
       } else if (this.lostBars()) {
         yield* vdev.pdev.restoreBars();

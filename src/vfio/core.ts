@@ -147,9 +147,9 @@ export class VfioPciCoreDevice {
   }
 
   /** unmap_mapping_range: the next access through each mapping faults. memory_lock is held for write. */
-  zapMappings(): void {
+  *zapMappings(): Task {
     this.memoryLock.assertHeldWrite();
-    for (const mapping of this.mappings) mapping.zap();
+    for (const mapping of [...this.mappings]) yield* mapping.zap();
   }
 
   /** read(2) on a region; returns the bytes read. EINVAL outside of it, EIO where memory is off. */
@@ -222,7 +222,7 @@ export class VfioPciCoreDevice {
     yield* pdev.clearBusMaster();
     if (pdev.canReset().length > 0) yield* pdev.resetFunction();
     for (const bar of pdev.bars) if (bar !== null) bar.claimed = false;
-    this.zapMappings();
+    yield* this.zapMappings();
     this.configOfOpen = null;
     yield* this.memoryLock.releaseWrite();
     const token = this.physfn?.vfToken;

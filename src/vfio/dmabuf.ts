@@ -60,11 +60,6 @@ export class VfioPciDmaBuf {
     this.kref = new Refcount('vfio_pci_dma_buf.kref', 1, this.lifetime);
   }
 
-  /** The export failed before there was a dma-buf whose release would free this. */
-  abandon(): void {
-    this.lifetime.end();
-  }
-
   /** Takes the buffer back, or lends it again; nothing when it is so already. memory_lock is held for write. */
   *move(revoked: boolean, profile: Profile): Task {
     if (this.revoked.value === revoked) return;
@@ -196,7 +191,7 @@ export function* exportRanges(
 ): Task<number> {
   const priv = new VfioPciDmaBuf(vdev, regionIndex, ...physicalRanges(vdev, regionIndex, ranges));
   if (!(yield* vdev.registration.tryGet())) {
-    priv.abandon();
+    priv.lifetime.end();
     throw new Errno('ENODEV', `${vdev.pdev.name} is being unregistered`);
   }
   const dmabuf = new DmaBuf({

@@ -46,15 +46,13 @@ export class BarMapping {
   /** A load by the CPU. BusError while memory is off. */
   *read(offset: number, into: Uint8Array): Task {
     this.check(offset, into.length);
-    yield* this.touch();
-    this.bar.target.read(this.offset + offset, into);
+    yield* this.touch(() => this.vdev.pdev.mmio(this.bar, this.offset + offset, into, false));
   }
 
   /** A store by the CPU. BusError while memory is off. */
   *write(offset: number, from: Uint8Array): Task {
     this.check(offset, from.length);
-    yield* this.touch();
-    this.bar.target.write(this.offset + offset, from);
+    yield* this.touch(() => this.vdev.pdev.mmio(this.bar, this.offset + offset, from, true));
   }
 
   /** munmap(2). */
@@ -64,14 +62,20 @@ export class BarMapping {
   }
 
   /** Called by the device with memory_lock held for write, before its memory stops to answer. */
-  zap(): void {
-    this.present.value = false;
-    this.present.notify();
+  zap(): Task {
+    return this.present.store(false);
   }
 
-  /** The page fault: maps the page if memory is on, under memory_lock for read so that no zap is missed. */
-  private *touch(): Task {
-    while (!(yield* this.present.load())) {
+  /**
+   * The access, and the page fault before it: maps the page if memory is on, under memory_lock for read so that no zap is
+   * missed. An access through a present page is over before a zap returns: unmapping shoots it down on every CPU.
+   */
+  private *touch(access: () => void): Task {
+    const attempt = (isPresent: boolean): boolean => {
+      if (isPresent) access();
+      return isPresent;
+    };
+    while (!(yield* this.present.loadFor(attempt))) {
       yield* this.vdev.memoryLock.read();
       const enabled = this.vdev.isOpen && !this.vdev.lowPower.engaged.value && this.vdev.memoryEnabled();
       if (enabled) yield* this.present.store(true);

@@ -33,7 +33,7 @@ export function* setPowerState(vdev: VfioPciCoreDevice, state: PciPowerState, ot
   try {
     yield* others();
     if (!vdev.decodesIn(state)) {
-      vdev.zapMappings();
+      yield* vdev.zapMappings();
       yield* dmaBufMove(vdev, true);
     }
     yield* vdev.pdev.setPowerState(state);
@@ -48,7 +48,7 @@ export function* lowPowerEntry(vdev: VfioPciCoreDevice, wakeEvent: EventSignal |
   yield* vdev.memoryLock.write();
   try {
     if (vdev.lowPower.engaged.value) throw new Errno('EINVAL', `${vdev.pdev.name} is in low power already`);
-    vdev.zapMappings();
+    yield* vdev.zapMappings();
     yield* dmaBufMove(vdev, true);
     yield* vdev.lowPower.engaged.store(true);
     vdev.lowPower.wakeEvent = wakeEvent;

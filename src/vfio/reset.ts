@@ -9,7 +9,7 @@ import { PCI_D0 } from './pm.ts';
 export function* withMemoryRevoked(vdev: VfioPciCoreDevice, action: () => Task): Task {
   yield* vdev.memoryLock.write();
   try {
-    vdev.zapMappings();
+    yield* vdev.zapMappings();
     yield* dmaBufMove(vdev, true);
     try {
       yield* action();
@@ -80,7 +80,7 @@ export function* hotReset(vdev: VfioPciCoreDevice, owned: ReadonlySet<number>): 
         throw new Errno('EBUSY', `the memory of ${device.pdev.name} is in use; try again`);
       }
       locked.push(device);
-      device.zapMappings();
+      yield* device.zapMappings();
       yield* dmaBufMove(device, true);
     }
     for (const device of set.devices) yield* device.pdev.setPowerState(PCI_D0);

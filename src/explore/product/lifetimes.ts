@@ -66,6 +66,12 @@ export const LIFETIMES: readonly ProgramFamily[] = [
     set.task('exporter', [EXPORT]);
     set.task('revoker', [OFF]);
   }),
+  scenario('export-of-unclaimed', 'a BAR is asked for that the driver could not claim', (set) => {
+    set.prepare(OPEN);
+    set.world.device('lender').pdev.bars[0]!.claimed = false;
+    set.task('exporter', [EXPORT]);
+    set.task('revoker', [OFF]);
+  }),
   steps('reopen', 'a buffer outlives the close of its device, which is opened again', [EXPORT, ATTACH, MAP], {
     user: [CLOSE, { op: 'open', device: 'lender' }, ON],
     importer: [{ op: 'map', importer: 'importer', as: 'again' }],

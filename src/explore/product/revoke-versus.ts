@@ -55,6 +55,20 @@ const byImporters: ProgramFamily[] = [
     ({ detach }) => [detach],
   ),
   importersVersus(
+    'revoke-vs-unmap',
+    'memory goes off while importers unmap',
+    [OFF],
+    ({ attach, map }) => [attach, map],
+    ({ unmap }) => [unmap],
+  ),
+  importersVersus(
+    'revoke-vs-late-unmap',
+    'memory goes off while importers that unmap later, and not when they are told, are about to',
+    [OFF],
+    ({ attach, map }) => [{ ...attach, onInvalidate: 'keep' } as Step, map],
+    ({ unmap }) => [unmap],
+  ),
+  importersVersus(
     'close-vs-map',
     'the device closes while importers map and unmap',
     [CLOSE],

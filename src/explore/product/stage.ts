@@ -118,6 +118,7 @@ export class ProductStage {
     if (mapping !== undefined) dmabuf.resv.addFence(fence, DMA_RESV_USAGE_BOOKKEEP);
     yield* dmabuf.resv.lock.unlock();
     if (mapping === undefined) return;
+    mapping.table.lifetime.check('DMA');
     const status = yield* importer.attachment.dev!.dmaWrite(mapping.table.segments[0].address + offset, bytes);
     if (status !== 'ok') throw new InvariantError('I9', `a write under a fence was lost: ${status}`);
     this.watch.wrote(importerName, this.world.device(deviceName), dmabuf.priv as VfioPciDmaBuf, offset, bytes);

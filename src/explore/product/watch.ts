@@ -58,7 +58,7 @@ export class Watch {
     this.world = world;
     fabric.onStrayTlp = (tlp) => {
       const where = `BAR ${tlp.bar} of ${tlp.target.name}, which does not decode`;
-      throw new InvariantError('I9', `a TLP of ${tlp.requester.name} reaches ${where}`);
+      throw new InvariantError('I9', `a TLP of ${tlp.requester?.name ?? 'the CPU'} reaches ${where}`);
     };
   }
 
