@@ -1,0 +1,22 @@
+/** What the host asks the agent in the guest, line by line in JSON. */
+import type { RunResult } from '../src/scenario/run.ts';
+import type { Scenario } from '../src/scenario/step.ts';
+
+export interface AgentCalls {
+  /** uname -r, and what is on the bus. */
+  hello: { parameters: Record<string, never>; result: { release: string; devices: string[] } };
+  /** Binds devices to vfio-pci by their addresses. */
+  bind: { parameters: { addresses: string[] }; result: null };
+  /** Runs a scenario on the guest's kernel; `addresses` are the devices that it names. */
+  scenario: { parameters: { scenario: Scenario; addresses: Record<string, string> }; result: RunResult };
+  /** The machine files of devices as `barter capture` writes them. */
+  capture: { parameters: { addresses: string[] }; result: Record<string, string> };
+  /** A command of the guest's shell: its status and output. */
+  shell: { parameters: { command: string }; result: { status: number | null; stdout: string; stderr: string } };
+}
+
+export interface AgentReply {
+  id: number;
+  result?: unknown;
+  error?: string;
+}

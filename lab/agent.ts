@@ -1,0 +1,72 @@
+/** Runs in the guest: reads a call from the virtio port, answers it, and so on until it is told to end. */
+import { spawnSync } from 'node:child_process';
+import { openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { release } from 'node:os';
+import { join } from 'node:path';
+import { StringDecoder } from 'node:string_decoder';
+import { bindToVfioPci, listPciDevices } from '../src/linux/sysfs.ts';
+import { LinuxBackend } from '../src/scenario/linux.ts';
+import { runScenario } from '../src/scenario/run.ts';
+import type { AgentCalls } from './agent-calls.ts';
+
+type Handlers = { [Name in keyof AgentCalls]: (p: AgentCalls[Name]['parameters']) => AgentCalls[Name]['result'] };
+
+const handlers: Handlers = {
+  hello: () => ({ release: release(), devices: listPciDevices() }),
+  bind: ({ addresses }) => {
+    for (const address of addresses) bindToVfioPci(address);
+    return null;
+  },
+  scenario: ({ scenario, addresses }) =>
+    runScenario(scenario, new LinuxBackend(release(), new Map(Object.entries(addresses)))),
+  capture: () => {
+    throw new Error('not here');
+  },
+  shell: ({ command }) => {
+    const { status, stdout, stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8' });
+    return { status, stdout, stderr };
+  },
+};
+
+/** The virtio port's device node, by the name that the host gave the port. */
+function findPort(): string {
+  const ports = '/sys/class/virtio-ports';
+  const port = readdirSync(ports).find((name) => readFileSync(join(ports, name, 'name'), 'utf8').trim() === 'barter');
+  if (port === undefined) throw new Error(`no virtio port is named barter in ${ports}`);
+  return `/dev/${port}`;
+}
+
+function serve(): void {
+  const port = openSync(findPort(), 'r+');
+  const say = (reply: unknown) => {
+    const bytes = Buffer.from(`${JSON.stringify(reply)}\n`);
+    for (let at = 0; at < bytes.length; ) at += writeSync(port, bytes, at);
+  };
+  say({ id: 0, result: 'ready' });
+  const chunk = Buffer.alloc(64 * 1024);
+  const decoder = new StringDecoder('utf8');
+  let text = '';
+  for (;;) {
+    const length = readSync(port, chunk);
+    // The host is not there: its end of the port is closed.
+    if (length === 0) return;
+    text += decoder.write(chunk.subarray(0, length));
+    for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n')) {
+      const line = text.slice(0, end);
+      text = text.slice(end + 1);
+      const { id, name, parameters } = JSON.parse(line) as { id: number; name: string; parameters: unknown };
+      if (name === 'exit') return;
+      say(answer(id, name as keyof Handlers, parameters as never));
+    }
+  }
+}
+
+function answer(id: number, name: keyof Handlers, parameters: never): unknown {
+  try {
+    return { id, result: handlers[name](parameters) };
+  } catch (error) {
+    return { id, error: (error as Error).stack };
+  }
+}
+
+serve();

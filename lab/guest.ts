@@ -1,0 +1,216 @@
+/** One boot of the guest: QEMU, its console in a file, and an agent inside that answers calls. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createWriteStream, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { AgentCalls, AgentReply } from './agent-calls.ts';
+import { CommandError } from './command.ts';
+import { writeGuestImage } from './guest-image.ts';
+import { kernelImage, QEMU_ENVIRONMENT, qemuProgram } from './qemu.ts';
+
+const BOOT_TIMEOUT_MS = 180_000;
+const CALL_TIMEOUT_MS = 120_000;
+const MEMORY = '2G';
+
+export interface GuestOptions {
+  /** QEMU's devices, each below a root port of its own: the first is at 0000:01:00.0, the second at 0000:02:00.0, ... */
+  devices: readonly string[];
+  /** Devices that sit on the root complex itself, and other arguments. */
+  extra?: readonly string[];
+  /** Show the console on stderr as it comes. */
+  showConsole?: boolean;
+}
+
+/** The address of the device that was given as number `index`. */
+export function guestAddress(index: number): string {
+  return `0000:${(index + 1).toString(16).padStart(2, '0')}:00.0`;
+}
+
+export class Guest {
+  readonly consolePath: string;
+  private readonly folder: string;
+  private readonly qemu: ChildProcess;
+  private socket: Socket | null = null;
+  private nextId = 1;
+  private readonly waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
+
+  private constructor(folder: string, qemu: ChildProcess) {
+    this.folder = folder;
+    this.qemu = qemu;
+    this.consolePath = join(folder, 'console.log');
+  }
+
+  /** Boots, and returns when the agent answers. CommandError with the end of the console when it does not. */
+  static async boot(options: GuestOptions): Promise<Guest> {
+    const folder = mkdtempSync(join(tmpdir(), 'barter-lab-'));
+    try {
+      const agent = join(folder, 'agent.mjs');
+      await bundleAgent(agent);
+      writeGuestImage(join(folder, 'initrd.gz'), agent, true);
+      const [command, ...args] = [...qemuProgram(), ...machineArguments(folder, options)];
+      const qemu = spawn(command, args, {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: { ...process.env, ...QEMU_ENVIRONMENT() },
+      });
+      const guest = new Guest(folder, qemu);
+      await guest.start(options.showConsole === true);
+      return guest;
+    } catch (error) {
+      rmSync(folder, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  /** Asks the agent. Throws what it threw, and a CommandError when the guest dies or is silent for `timeoutMs`. */
+  async call<Name extends keyof AgentCalls>(
+    name: Name,
+    parameters: AgentCalls[Name]['parameters'],
+    timeoutMs = CALL_TIMEOUT_MS,
+  ): Promise<AgentCalls[Name]['result']> {
+    const id = this.nextId++;
+    const answer = new Promise<unknown>((resolve, reject) => this.waiting.set(id, { resolve, reject }));
+    this.socket!.write(`${JSON.stringify({ id, name, parameters })}\n`);
+    const timer = setTimeout(
+      () => this.fail(`the guest did not answer ${name} within ${timeoutMs / 1000} s`),
+      timeoutMs,
+    );
+    try {
+      return (await answer) as AgentCalls[Name]['result'];
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Powers the guest off; takes QEMU down where it does not go by itself. Nothing is left afterwards. */
+  async stop(): Promise<void> {
+    for (const { reject } of this.waiting.values()) reject(new CommandError('the guest was stopped'));
+    this.waiting.clear();
+    if (this.qemu.exitCode === null && this.qemu.signalCode === null) {
+      const gone = once(this.qemu, 'exit');
+      this.socket?.write(`${JSON.stringify({ id: 0, name: 'exit' })}\n`);
+      const timer = setTimeout(() => this.qemu.kill('SIGKILL'), this.socket === null ? 0 : 10_000);
+      await gone;
+      clearTimeout(timer);
+    }
+    this.socket?.destroy();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** The last lines that the guest wrote to its console. */
+  consoleTail(lines = 25): string {
+    if (!existsSync(this.consolePath)) return '';
+    return readFileSync(this.consolePath, 'utf8').trimEnd().split('\n').slice(-lines).join('\n');
+  }
+
+  consoleText(): string {
+    return readFileSync(this.consolePath, 'utf8');
+  }
+
+  private async start(showConsole: boolean): Promise<void> {
+    const log = createWriteStream(this.consolePath);
+    await once(log, 'open');
+    for (const stream of [this.qemu.stdout!, this.qemu.stderr!]) {
+      stream.on('data', (part: Buffer) => {
+        log.write(part);
+        if (showConsole) process.stderr.write(part);
+      });
+    }
+    this.qemu.once('exit', (code, signal) => this.fail(`QEMU ended (${signal ?? `status ${code}`})`));
+    this.qemu.once('error', (error) => this.fail(`QEMU did not start: ${error.message}`));
+    const ready = new Promise<unknown>((resolve, reject) => this.waiting.set(0, { resolve, reject }));
+    const timer = setTimeout(
+      () => this.fail(`the guest did not boot within ${BOOT_TIMEOUT_MS / 1000} s`),
+      BOOT_TIMEOUT_MS,
+    );
+    try {
+      await Promise.race([this.connect(), ready]);
+      await ready;
+    } catch (error) {
+      await this.stop();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  private async connect(): Promise<void> {
+    const path = join(this.folder, 'agent.sock');
+    while (!existsSync(path)) await delay(20);
+    const socket = connect(path);
+    socket.on('error', () => {});
+    await once(socket, 'connect');
+    this.socket = socket;
+    createInterface({ input: socket }).on('line', (line) => this.onReply(JSON.parse(line) as AgentReply));
+  }
+
+  private onReply(reply: AgentReply): void {
+    const waiting = this.waiting.get(reply.id);
+    this.waiting.delete(reply.id);
+    if (reply.error !== undefined) waiting?.reject(new CommandError(`in the guest: ${reply.error}`));
+    else waiting?.resolve(reply.result);
+  }
+
+  private fail(why: string): void {
+    if (this.waiting.size === 0) return;
+    const tail = this.consoleTail();
+    const error = new CommandError(tail === '' ? why : `${why}; the end of its console:\n${tail}`);
+    for (const { reject } of this.waiting.values()) reject(error);
+    this.waiting.clear();
+  }
+}
+
+function machineArguments(folder: string, { devices, extra = [] }: GuestOptions): string[] {
+  const ports = devices.flatMap((device, i) => [
+    '-device',
+    `pcie-root-port,id=port${i},chassis=${i + 1},addr=0x${(i + 8).toString(16)}`,
+    '-device',
+    withBus(device, `port${i}`),
+  ]);
+  return [
+    ...['-M', 'q35,kernel-irqchip=split,memory-backend=ram', '-accel', 'tcg,thread=multi', '-cpu', 'EPYC', '-smp', '2'],
+    ...['-m', MEMORY, '-object', `memory-backend-memfd,id=ram,size=${MEMORY},share=on`],
+    ...['-nodefaults', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
+    ...['-device', 'intel-iommu,intremap=on,caching-mode=on'],
+    ...['-kernel', kernelImage(), '-initrd', join(folder, 'initrd.gz')],
+    ...['-append', 'console=ttyS0 intel_iommu=on iommu=nopt panic=-1 quiet'],
+    ...['-fsdev', 'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap'],
+    ...['-device', 'virtio-9p-pci,fsdev=host,mount_tag=host'],
+    ...['-chardev', `socket,id=agent,path=${join(folder, 'agent.sock')},server=on,wait=off`],
+    ...['-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=agent,name=barter'],
+    ...ports,
+    ...extra,
+  ];
+}
+
+/** QEMU takes a device as words, or as JSON where a field is an object (a socket). */
+function withBus(device: string, bus: string): string {
+  if (!device.startsWith('{')) return `${device},bus=${bus}`;
+  return JSON.stringify({ ...JSON.parse(device), bus });
+}
+
+/** One file of plain JavaScript, so that the guest reads little over 9p; native modules stay where they are. */
+async function bundleAgent(target: string): Promise<void> {
+  const { build } = await import('esbuild');
+  const koffi = fileURLToPath(import.meta.resolve('koffi'));
+  await build({
+    entryPoints: [fileURLToPath(new URL('./agent.ts', import.meta.url))],
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    outfile: target,
+    logLevel: 'error',
+    // Packages that still call require() find it.
+    banner: { js: "import { createRequire as __cr } from 'node:module'; const require = __cr(import.meta.url);" },
+    plugins: [
+      {
+        name: 'koffi',
+        setup: (config) => config.onResolve({ filter: /^koffi$/ }, () => ({ path: koffi, external: true })),
+      },
+    ],
+  });
+}

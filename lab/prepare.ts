@@ -1,0 +1,212 @@
+/**
+ * Makes the lab's parts from the distribution's packages: QEMU, a kernel with its modules, and what builds the importer.
+ * All of it lies in a folder of its own that is entered with chroot; the machine itself is not changed. Each stage is
+ * stamped when it is complete; one that was interrupted is made again.
+ */
+import { createHash } from 'node:crypto';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { isStamped, labPath, lockCache, stamp, unstamp } from './cache.ts';
+import { CommandError, output, run } from './command.ts';
+
+/** The oldest release of the distribution whose backports have QEMU 10.1 and Linux 6.19. */
+const SUITE = 'trixie';
+const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
+const PACKAGES = ['qemu-system-x86', 'seabios', 'busybox-static', 'xz-utils', 'kmod', 'cpio', 'gcc', 'make'];
+const IMPORTER = fileURLToPath(new URL('./importer/', import.meta.url));
+
+export interface Progress {
+  begin(stage: string, what: string): void;
+  end(stage: string, cached: boolean): void;
+}
+
+interface Stage {
+  name: string;
+  what: string;
+  /** What the stage is made of: when it changes, the stage is made again. */
+  key: () => string;
+  make: (log: string) => Promise<void>;
+}
+
+const STAGES: Stage[] = [
+  { name: 'root', what: `base system of ${SUITE}`, key: () => SUITE, make: makeRoot },
+  { name: 'packages', what: 'QEMU, busybox, compiler', key: () => PACKAGES.join(' '), make: installPackages },
+  { name: 'kernel', what: 'kernel, modules, headers', key: () => 'linux-image-amd64', make: fetchKernel },
+  { name: 'importer', what: 'importer module', key: importerKey, make: buildImporter },
+];
+
+/** Prepares what is not prepared yet. CommandError says what could not be done, and what would help. */
+export async function prepareLab(progress: Progress): Promise<void> {
+  const release = lockCache();
+  try {
+    const log = labPath('prepare.log');
+    for (const { name, what, key, make } of STAGES) {
+      progress.begin(name, what);
+      const cached = isStamped(name, key());
+      if (!cached) {
+        if (process.getuid?.() !== 0) throw new CommandError('preparing the lab needs root: debootstrap and chroot do');
+        unstamp(name);
+        await make(log);
+        stamp(name, key());
+      }
+      progress.end(name, cached);
+    }
+  } finally {
+    release();
+  }
+}
+
+/** The names of the stages that are still to be made. */
+export function missingStages(): string[] {
+  return STAGES.filter((stage) => !isStamped(stage.name, stage.key())).map((stage) => stage.name);
+}
+
+/** The release of the prepared kernel, as uname would say. */
+export function kernelRelease(): string {
+  const modules = labPath('kernel', 'usr', 'lib', 'modules');
+  const [release] = readdirSync(modules).sort().reverse();
+  if (release === undefined) throw new CommandError(`there is no kernel in ${modules}; run: barter lab prepare`);
+  return release;
+}
+
+async function makeRoot(log: string): Promise<void> {
+  const root = labPath('root');
+  rmSync(root, { recursive: true, force: true });
+  const { command, scripts } = await findDebootstrap(log);
+  const mirror = await findMirror();
+  const signed = existsSync(KEYRING) ? [`--keyring=${KEYRING}`] : [];
+  const env = scripts === null ? [] : [`DEBOOTSTRAP_DIR=${scripts}`];
+  await run(log, 'env', [...env, command, '--variant=minbase', ...signed, SUITE, root, mirror]);
+  const lines = [SUITE, `${SUITE}-backports`].map((suite) => `deb ${mirror} ${suite} main\n`);
+  writeFileSync(join(root, 'etc/apt/sources.list'), lines.join(''));
+}
+
+/** The machine's debootstrap, or one that is unpacked beside the lab. It needs a script for the suite. */
+async function findDebootstrap(log: string): Promise<{ command: string; scripts: string | null }> {
+  const installed = '/usr/sbin/debootstrap';
+  if (existsSync(installed) && existsSync(`/usr/share/debootstrap/scripts/${SUITE}`)) {
+    return { command: installed, scripts: null };
+  }
+  const folder = labPath('debootstrap');
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  try {
+    await run(log, 'apt-get', ['download', '-q', 'debootstrap'], folder);
+  } catch {
+    // Without package lists apt knows no package.
+    await run(log, 'apt-get', ['update', '-q']);
+    await run(log, 'apt-get', ['download', '-q', 'debootstrap'], folder);
+  }
+  const deb = readdirSync(folder).find((file) => file.endsWith('.deb'));
+  if (deb === undefined) throw new CommandError('apt-get download debootstrap brought no package');
+  await run(log, 'dpkg', ['-x', join(folder, deb), folder]);
+  const scripts = join(folder, 'usr/share/debootstrap');
+  // Its scripts for one release after the other are links to one and the same.
+  if (!existsSync(join(scripts, 'scripts', SUITE))) symlinkSync('sid', join(scripts, 'scripts', SUITE));
+  return { command: join(folder, 'usr/sbin/debootstrap'), scripts };
+}
+
+/** Where the machine's own apt gets its packages from. */
+async function findMirror(): Promise<string> {
+  if (process.env.BARTER_MIRROR !== undefined) return process.env.BARTER_MIRROR;
+  const targets = await output('apt-get', ['indextargets', '--format', '$(SITE) $(RELEASE)', 'Created-By: Packages']);
+  if (targets === null) {
+    throw new CommandError(
+      'the lab is made of Debian packages, and this machine has no apt: set BARTER_MIRROR to a mirror',
+    );
+  }
+  const sites = targets.split('\n').map((line) => line.split(' '));
+  const main = sites.find(
+    ([site, release]) => release !== undefined && !/security|updates|backports/.test(site + release),
+  );
+  if (main === undefined || !/debian/.test(main[0])) {
+    throw new CommandError("apt's sources name no Debian mirror: set BARTER_MIRROR to one");
+  }
+  return main[0];
+}
+
+function inRoot(log: string, ...command: string[]): Promise<void> {
+  return run(log, 'chroot', [labPath('root'), ...command]);
+}
+
+async function installPackages(log: string): Promise<void> {
+  const root = labPath('root');
+  for (const file of ['/etc/resolv.conf', '/etc/hosts']) if (existsSync(file)) copyFileSync(file, join(root, file));
+  await copyProxy(root);
+  await inRoot(log, 'apt-get', 'update', '-q');
+  const install = ['apt-get', '-y', '-q', '-t', `${SUITE}-backports`, 'install', '--no-install-recommends'];
+  await inRoot(log, ...install, ...PACKAGES);
+  await inRoot(log, 'apt-get', 'clean');
+}
+
+async function copyProxy(root: string): Promise<void> {
+  const config = await output('apt-config', [
+    'dump',
+    '--format',
+    '%f "%v";%n',
+    'Acquire::http::Proxy',
+    'Acquire::https::Proxy',
+  ]);
+  if (config !== null) writeFileSync(join(root, 'etc/apt/apt.conf.d/99proxy'), config);
+}
+
+/** The newest kernel that the backports have, and the headers of the same version, unpacked and not installed. */
+async function fetchKernel(log: string): Promise<void> {
+  const root = labPath('root');
+  const target = labPath('kernel');
+  rmSync(target, { recursive: true, force: true });
+  mkdirSync(target, { recursive: true });
+  const backports = ['-y', '-q', '-t', `${SUITE}-backports`];
+  await inRoot(log, 'apt-get', ...backports, 'install', '--no-install-recommends', 'linux-headers-amd64');
+  await inRoot(log, 'apt-get', 'clean');
+  await inRoot(
+    log,
+    'apt-get',
+    ...backports,
+    'install',
+    '--download-only',
+    '--no-install-recommends',
+    'linux-image-amd64',
+  );
+  const archives = join(root, 'var/cache/apt/archives');
+  const packages = readdirSync(archives).filter((file) => /^linux-(image|binary|modules|base)/.test(file));
+  if (packages.length === 0) throw new CommandError(`${SUITE}-backports brought no linux-image`);
+  for (const file of packages) await run(log, 'dpkg', ['-x', join(archives, file), target]);
+  await inRoot(log, 'apt-get', 'clean');
+  await run(log, 'sh', [
+    '-c',
+    `test -d ${join(target, 'usr/lib/modules')} || mv ${target}/lib/modules ${target}/usr/lib/`,
+  ]);
+}
+
+function importerKey(): string {
+  const hash = createHash('sha256');
+  for (const file of readdirSync(IMPORTER).sort()) hash.update(file).update(readFileSync(join(IMPORTER, file)));
+  return hash.digest('hex');
+}
+
+/** Built in the root, against the headers there; the module lands in the cache. */
+async function buildImporter(log: string): Promise<void> {
+  const root = labPath('root');
+  const folder = join(root, 'tmp/importer');
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  for (const file of readdirSync(IMPORTER)) copyFileSync(join(IMPORTER, file), join(folder, file));
+  const headers = readdirSync(join(root, 'usr/src')).find((name) => /^linux-headers-.*-amd64$/.test(name));
+  if (headers === undefined)
+    throw new CommandError('the kernel headers are missing; run: barter lab clean, and prepare again');
+  // The build looks at its own limits in /proc; the mount is this command's alone.
+  const build = `mount -t proc proc ${root}/proc && chroot ${root} make -s -C /usr/src/${headers} M=/tmp/importer modules`;
+  await run(log, 'unshare', ['--mount', 'sh', '-c', build]);
+  copyFileSync(join(folder, 'barter_importer.ko'), labPath('barter_importer.ko'));
+}

@@ -1,0 +1,55 @@
+/** QEMU out of the lab's root, without entering it: with its own loader, libraries, firmware and modules. */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { labPath } from './cache.ts';
+import { CommandError, output } from './command.ts';
+
+/** A program of the root as this machine can run it. */
+export function rootProgram(path: string): string[] {
+  const root = labPath('root');
+  const loader = join(root, 'lib64/ld-linux-x86-64.so.2');
+  const libraries = ['usr/lib/x86_64-linux-gnu', 'usr/lib/x86_64-linux-gnu/pulseaudio'].map((folder) =>
+    join(root, folder),
+  );
+  return [loader, '--library-path', libraries.join(':'), join(root, path)];
+}
+
+export function qemuProgram(): string[] {
+  const share = ['usr/share/qemu', 'usr/share/seabios', 'usr/lib/ipxe/qemu'].flatMap((folder) => [
+    '-L',
+    join(labPath('root'), folder),
+  ]);
+  return [...rootProgram('usr/bin/qemu-system-x86_64'), ...share];
+}
+
+export const QEMU_ENVIRONMENT = (): Record<string, string> => ({
+  QEMU_MODULE_DIR: join(labPath('root'), 'usr/lib/x86_64-linux-gnu/qemu'),
+});
+
+/** As QEMU itself prints it: "11.1.3 (Debian ...)". */
+export async function qemuVersion(): Promise<string> {
+  const [command, ...args] = rootProgram('usr/bin/qemu-system-x86_64');
+  const text = await output(command, [...args, '--version']);
+  const version = text === null ? null : /version (.*)/.exec(text);
+  if (version === null)
+    throw new CommandError('the QEMU of the lab does not run; run: barter lab clean, and prepare again');
+  return version[1];
+}
+
+/** The compressed kernel image. */
+export function kernelImage(): string {
+  const boot = ['boot', 'usr/lib/modules'].map((folder) => labPath('kernel', folder)).find(hasVmlinuz);
+  const image = boot === undefined ? undefined : findVmlinuz(boot);
+  if (image === undefined) throw new CommandError('there is no kernel image in the lab; run: barter lab prepare');
+  return image;
+}
+
+function hasVmlinuz(folder: string): boolean {
+  return findVmlinuz(folder) !== undefined;
+}
+
+function findVmlinuz(folder: string): string | undefined {
+  if (!existsSync(folder)) return undefined;
+  const path = readdirSync(folder, { recursive: true }).find((file) => /(^|\/)vmlinuz[^/]*$/.test(String(file)));
+  return path === undefined ? undefined : join(folder, String(path));
+}

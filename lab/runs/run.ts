@@ -1,0 +1,130 @@
+/** A run of the lab: devices served by this clone, a guest that has them, and steps with what was expected of each. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { CommandError } from '../command.ts';
+
+export interface LabStep {
+  name: string;
+  ok: boolean;
+  ms: number;
+  /** What was expected and what was seen, where they are short. */
+  expected?: unknown;
+  seen?: unknown;
+}
+
+export interface LabResult {
+  ok: boolean;
+  /** As the programs themselves report them. */
+  qemu: string;
+  kernel: string;
+  steps: LabStep[];
+}
+
+/** Takes steps one after the other and hears of each; a step that throws is one that failed. */
+export class Steps {
+  readonly all: LabStep[] = [];
+  private readonly onStep: (step: LabStep) => void;
+
+  constructor(onStep: (step: LabStep) => void) {
+    this.onStep = onStep;
+  }
+
+  async take<T>(name: string, action: () => T | Promise<T>, seen: (value: T) => unknown = () => undefined): Promise<T> {
+    const started = performance.now();
+    try {
+      const value = await action();
+      this.add({ name, ok: true, ms: elapsed(started), ...show('seen', seen(value)) });
+      return value;
+    } catch (error) {
+      this.add({ name, ok: false, ms: elapsed(started), seen: (error as Error).message });
+      throw error;
+    }
+  }
+
+  /** A step whose result is compared with what is right. */
+  compare(name: string, expected: unknown, seen: unknown, ms = 0): boolean {
+    const ok = JSON.stringify(expected) === JSON.stringify(seen);
+    this.add({ name, ok, ms, expected, seen });
+    return ok;
+  }
+
+  private add(step: LabStep): void {
+    this.all.push(step);
+    this.onStep(step);
+  }
+}
+
+function elapsed(started: number): number {
+  return Math.round((performance.now() - started) * 10) / 10;
+}
+
+function show(key: string, value: unknown): Record<string, unknown> {
+  return value === undefined ? {} : { [key]: value };
+}
+
+/** `barter serve` in a process of its own. */
+export class Served {
+  readonly pid: number;
+  readonly sockets: ReadonlyMap<string, string>;
+  private readonly process: ChildProcess;
+  private readonly folder: string;
+
+  private constructor(process: ChildProcess, folder: string, sockets: ReadonlyMap<string, string>) {
+    this.process = process;
+    this.pid = process.pid!;
+    this.folder = folder;
+    this.sockets = sockets;
+  }
+
+  static async start(machine: string): Promise<Served> {
+    const folder = mkdtempSync(join(tmpdir(), 'barter-lab-sockets-'));
+    const bin = fileURLToPath(new URL('../../bin/barter.mjs', import.meta.url));
+    const child = spawn(process.execPath, [bin, 'serve', machine, '--socket-dir', folder, '--json'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    for await (const line of createInterface({ input: child.stdout })) {
+      const { devices } = JSON.parse(line) as { devices: { name: string; socket: string }[] };
+      return new Served(child, folder, new Map(devices.map(({ name, socket }) => [name, socket])));
+    }
+    rmSync(folder, { recursive: true, force: true });
+    throw new CommandError(`barter serve ${machine} ended before it was ready`);
+  }
+
+  /** The device argument that makes QEMU attach a served device. */
+  qemuDevice(name: string): string {
+    const path = this.sockets.get(name);
+    if (path === undefined) throw new CommandError(`the machine has no device ${name}`);
+    return JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path } });
+  }
+
+  /** The memfd of a BAR as the server's process has it open: the file that its bytes are in. */
+  barFile(label: string): string {
+    const folder = `/proc/${this.pid}/fd`;
+    const fd = readdirSync(folder).find((entry) => readLink(join(folder, entry)).includes(`barter:${label}`));
+    if (fd === undefined) throw new CommandError(`process ${this.pid} has no memory named ${label}`);
+    return join(folder, fd);
+  }
+
+  async stop(): Promise<void> {
+    if (this.process.exitCode === null && this.process.signalCode === null) {
+      const gone = once(this.process, 'exit');
+      this.process.kill('SIGTERM');
+      await gone;
+    }
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+function readLink(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    // It was closed since the folder was read.
+    return '';
+  }
+}

@@ -1,0 +1,126 @@
+/** barter lab: a real QEMU with a real kernel in it. */
+import { rmSync } from 'node:fs';
+import type { Command } from 'commander';
+import { labCache } from '../../lab/cache.ts';
+import { CommandError } from '../../lab/command.ts';
+import { missingStages, type Progress, prepareLab } from '../../lab/prepare.ts';
+import { guestExport } from '../../lab/runs/guest-export.ts';
+import type { LabResult, LabStep } from '../../lab/runs/run.ts';
+import { UsageError } from './usage.ts';
+
+type LabRun = (onStep: (step: LabStep) => void) => Promise<LabResult>;
+
+/** By name; what `barter lab run` knows. */
+const RUNS: Record<string, { describe: string; run: LabRun }> = {
+  'guest-export': {
+    describe: "the guest's vfio-pci exports a served device's BAR, loses it and regains it",
+    run: guestExport,
+  },
+};
+
+export function addLabCommands(program: Command): void {
+  const lab = program.command('lab').description("a real QEMU and a real Linux, from the distribution's packages");
+  lab
+    .command('prepare')
+    .description('fetch QEMU and a kernel into the cache, outside the clone; what is there already is kept')
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      `${CACHE_HELP}\n\nExamples:\n  barter lab prepare\n  BARTER_CACHE=/var/cache/barter barter lab prepare`,
+    )
+    .action((options: { json?: true }) => reported(() => prepare(options.json === true)));
+  lab
+    .command('run')
+    .argument('<name>', Object.keys(RUNS).join(', '))
+    .description('boot the guest with served devices, and run something in it')
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      `
+Runs:
+${Object.entries(RUNS)
+  .map(([name, { describe }]) => `  ${name.padEnd(16)} ${describe}`)
+  .join('\n')}
+
+Examples:
+  barter lab run guest-export
+  barter lab run guest-export --json`,
+    )
+    .action((name: string, options: { json?: true }) => reported(() => run(name, options.json === true)));
+  lab
+    .command('clean')
+    .description('remove the cache')
+    .addHelpText('after', CACHE_HELP)
+    .action(() => rmSync(labCache(), { recursive: true, force: true }));
+  for (const command of lab.commands) command.exitOverride();
+}
+
+const CACHE_HELP = `
+The cache is $BARTER_CACHE/lab, else $XDG_CACHE_HOME/barter/lab, else ~/.cache/barter/lab; about 2 GB.
+BARTER_MIRROR names a Debian mirror where apt's own sources name none.`;
+
+/** What could not be done is a sentence, not a stack. */
+async function reported(action: () => Promise<void>): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    console.error(`barter: ${error.message}`);
+    process.exitCode = 1;
+  }
+}
+
+async function prepare(json: boolean): Promise<void> {
+  const started = Date.now();
+  await prepareLab(new StageProgress());
+  if (json) console.log(JSON.stringify({ ok: true, cache: labCache(), seconds: (Date.now() - started) / 1000 }));
+  else console.log(`The lab is ready in ${labCache()}. Next: barter lab run guest-export`);
+}
+
+/** A line for each stage, on stderr; on a terminal with a clock while it is under way. */
+class StageProgress implements Progress {
+  private started = 0;
+  private timer: NodeJS.Timeout | null = null;
+
+  begin(stage: string, what: string): void {
+    this.started = Date.now();
+    const line = () => `${stage.padEnd(10)} ${what} ... ${Math.round((Date.now() - this.started) / 1000)} s`;
+    if (!process.stderr.isTTY) return;
+    process.stderr.write(line());
+    this.timer = setInterval(() => process.stderr.write(`\r${line()}`), 1000);
+  }
+
+  end(stage: string, cached: boolean): void {
+    if (this.timer !== null) clearInterval(this.timer);
+    const seconds = ((Date.now() - this.started) / 1000).toFixed(1);
+    process.stderr.write(
+      `${process.stderr.isTTY ? '\r\x1b[K' : ''}${stage.padEnd(10)} ${cached ? 'there already' : `made in ${seconds} s`}\n`,
+    );
+  }
+}
+
+async function run(name: string, json: boolean): Promise<void> {
+  const wanted = RUNS[name];
+  if (wanted === undefined)
+    throw new UsageError(`there is no lab run ${name}; there are: ${Object.keys(RUNS).join(', ')}`);
+  const missing = missingStages();
+  if (missing.length > 0) {
+    if (!json) console.error(`The lab is not ready (${missing.join(', ')}); preparing it, which takes some minutes.`);
+    await prepareLab(new StageProgress());
+  }
+  const result = await wanted.run((step) => {
+    if (!json) printStep(step);
+  });
+  if (!result.ok) process.exitCode = 1;
+  if (json) console.log(JSON.stringify(result));
+  else
+    console.log(`\n${result.ok ? 'All as expected' : 'NOT as expected'}: QEMU ${result.qemu}, Linux ${result.kernel}.`);
+}
+
+function printStep({ name, ok, ms, expected, seen }: LabStep): void {
+  const time = ms === 0 ? '' : `${ms.toFixed(0)} ms`;
+  const what = ok ? (seen ?? '') : `expected ${JSON.stringify(expected)}, seen ${JSON.stringify(seen)}`;
+  console.log(
+    `${ok ? '  ok  ' : 'FAILED'}  ${name.padEnd(44)} ${time.padStart(8)}  ${typeof what === 'string' ? what : JSON.stringify(what)}`,
+  );
+}
