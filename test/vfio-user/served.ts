@@ -1,0 +1,89 @@
+/** A machine served by a thread of this process, and what tests ask about what is left behind. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseMachine } from '../../src/machine/load.ts';
+import type { MachineDescription } from '../../src/machine/schema.ts';
+import { type ServedMachine, serveMachine } from '../../src/machine/served.ts';
+import { openFds } from '../linux/open-fds.ts';
+
+/** A lender with memory and an MSI-X table, a borrower with a DMA engine, and a bystander whom nothing may disturb. */
+export const MACHINE: MachineDescription = parseMachine(
+  `
+machine: three
+ports:
+  - { name: root, kind: root }
+  - { name: up, kind: upstream, parent: root }
+  - { name: slot0, kind: downstream, parent: up }
+  - { name: slot1, kind: downstream, parent: up }
+  - { name: slot2, kind: downstream, parent: up }
+devices:
+  - name: lender
+    model: memory
+    port: slot0
+    bars:
+      - { index: 0, kind: mem64, prefetchable: true, size: 1M }
+      - { index: 2, kind: mem32, size: 16K }
+    capabilities:
+      pm: {}
+      express: { flr: true }
+      msix: { vectors: 4, bar: 2, tableOffset: 0x1000, pbaOffset: 0x2000 }
+  - { name: borrower, model: dma, port: slot1, capabilities: { pm: {}, express: { flr: true } } }
+  - name: bystander
+    model: memory
+    port: slot2
+    bars:
+      - { index: 0, kind: mem32, size: 4K }
+    capabilities:
+      express: { flr: true }
+`,
+  'three.yaml',
+);
+
+export class TestServer {
+  readonly folder = mkdtempSync(join(tmpdir(), 'barter-vu-'));
+  readonly log: string[] = [];
+  private served: ServedMachine | null = null;
+  private idleFds: string[] = [];
+
+  async start(machine = MACHINE): Promise<void> {
+    this.served = await serveMachine(machine, { socketDir: this.folder, log: (line) => this.log.push(line) });
+    this.idleFds = openFds();
+  }
+
+  path(device: string): string {
+    return join(this.folder, `${device}.sock`);
+  }
+
+  /** Waits until client and server together hold what they held before the first client, and no memory of one. */
+  async assertNothingLeft(): Promise<void> {
+    const deadline = performance.now() + 5000;
+    const isClean = () => openFds().join() === this.idleFds.join() && mapsOf('memfd:test').length === 0;
+    while (!isClean() && performance.now() < deadline) await sleep(5);
+    assert.deepEqual(openFds(), this.idleFds, 'descriptors are left');
+    assert.deepEqual(mapsOf('memfd:test'), [], 'mappings are left');
+  }
+
+  async stop(): Promise<void> {
+    await this.served?.stop();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Lines of /proc/self/maps that name a file. */
+export function mapsOf(name: string): string[] {
+  return readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .filter((line) => line.includes(name));
+}
+
+/** One server for the tests of a file. */
+export function withServer(): TestServer {
+  const server = new TestServer();
+  before(() => server.start());
+  after(() => server.stop());
+  return server;
+}
