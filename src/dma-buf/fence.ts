@@ -18,20 +18,24 @@ export class DmaFence {
   error: ErrnoName | null = null;
   private readonly completion: Completion;
 
-  constructor(label = 'fence', context = allocateFenceContext(), seqno = 1) {
+  constructor(label = 'fence', context = allocateFenceContext(), seqno = 1, isSignaled = false) {
     this.label = label;
     this.context = context;
     this.seqno = seqno;
-    this.completion = new Completion(label);
+    this.completion = new Completion(label, isSignaled);
   }
 
   /** dma_fence_get_stub: a fence that has always been signalled. */
   static stub(): DmaFence {
-    const fence = new DmaFence('stub', 0, 0);
-    fence.completion.isDone = true;
-    return fence;
+    return new DmaFence('stub', 0, 0, true);
   }
 
+  /** dma_fence_is_signaled, as a step: others may signal it at any time. */
+  testSignaled(): Task<boolean> {
+    return this.completion.test();
+  }
+
+  /** The same where nobody signals meanwhile, or an answer that is late does no harm. */
   get isSignaled(): boolean {
     return this.completion.isDone;
   }

@@ -61,7 +61,8 @@ export function* dmaBufExportSyncFile(dmabuf: DmaBuf, flags: number): Task<SyncF
   yield* lock.lock();
   const fences = dmabuf.resv.fences(resvUsageRw((flags & DMA_BUF_SYNC_WRITE) !== 0));
   yield* lock.unlock();
-  const pending = fences.filter((fence) => !fence.isSignaled);
+  const pending: DmaFence[] = [];
+  for (const fence of fences) if (!(yield* fence.testSignaled())) pending.push(fence);
   return new SyncFile(pending.length > 0 ? pending : [DmaFence.stub()]);
 }
 
@@ -72,7 +73,7 @@ export function* dmaBufImportSyncFile(dmabuf: DmaBuf, flags: number, syncFile: u
   const usage = (flags & DMA_BUF_SYNC_WRITE) !== 0 ? DMA_RESV_USAGE_WRITE : DMA_RESV_USAGE_READ;
   const lock = dmabuf.resv.lock;
   yield* lock.lock();
-  for (const fence of syncFile.fences) dmabuf.resv.addFence(fence, usage);
+  for (const fence of syncFile.fences) yield* dmabuf.resv.addFence(fence, usage);
   yield* lock.unlock();
 }
 

@@ -28,11 +28,13 @@ export class DmaResv {
   private entries: ResvEntry[] | null = null;
 
   /** dma_resv_add_fence; the lock must be held. A later fence of the same context replaces the earlier one. */
-  addFence(fence: DmaFence, usage: DmaResvUsage): void {
+  *addFence(fence: DmaFence, usage: DmaResvUsage): Task {
     this.lock.assertHeld();
-    const entries = (this.entries ?? []).filter(
-      (entry) => !entry.fence.isSignaled && !(entry.fence.context === fence.context && entry.usage >= usage),
-    );
+    const entries: ResvEntry[] = [];
+    for (const entry of this.entries ?? []) {
+      const isReplaced = entry.fence.context === fence.context && entry.usage >= usage;
+      if (!isReplaced && !(yield* entry.fence.testSignaled())) entries.push(entry);
+    }
     entries.push({ fence, usage });
     this.entries = entries;
   }

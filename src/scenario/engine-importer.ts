@@ -171,7 +171,7 @@ function* lockedStep(world: EngineWorld, step: StepOf<'pin' | 'unpin' | 'add-fen
     else if (step.op === 'unpin') yield* dmabuf.unpin(attachment);
     else {
       const fence = new DmaFence(step.as);
-      dmabuf.resv.addFence(fence, USAGES[step.usage]);
+      yield* dmabuf.resv.addFence(fence, USAGES[step.usage]);
       world.fences.set(step.as, fence);
     }
   } finally {

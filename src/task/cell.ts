@@ -134,17 +134,34 @@ export class Cell<T> extends Shared {
 
 /** struct completion, with complete_all: once done, everybody passes until it is made anew. */
 export class Completion extends Shared {
-  isDone = false;
+  private done: boolean;
+
+  constructor(label: string, isDone = false) {
+    super(label);
+    this.done = isDone;
+  }
+
+  /** For where something keeps those away who complete it; `test` is for everywhere else. */
+  get isDone(): boolean {
+    runtime.census?.touched(this, false);
+    return this.done;
+  }
+
+  /** try_wait_for_completion, without taking anything: whether it is done. */
+  test(): Task<boolean> {
+    if (!runtime.observed) return this.done ? DONE_TRUE : DONE_FALSE;
+    return step(new CellOp(OpKind.READ, this, (c: Completion) => c.done));
+  }
 
   /** Waits for `complete`. */
   wait(): Task<void> {
-    if (!runtime.observed && this.isDone) return DONE;
+    if (!runtime.observed && this.done) return DONE;
     return step(
       new CellOp<Completion, void>(
         OpKind.WAIT,
         this,
         () => {},
-        (c) => c.isDone,
+        (c) => c.done,
       ),
     );
   }
@@ -159,20 +176,20 @@ export class Completion extends Shared {
   }
 
   override snapshot(): unknown {
-    return this.isDone;
+    return this.done;
   }
 
   override restore(snapshot: unknown): void {
-    this.isDone = snapshot as typeof this.isDone;
+    this.done = snapshot as boolean;
   }
 
   override describe(): string {
-    return this.isDone ? 'done' : 'not done';
+    return this.done ? 'done' : 'not done';
   }
 
   private set(isDone: boolean): Task<void> {
     const act = (c: Completion): void => {
-      c.isDone = isDone;
+      c.done = isDone;
       if (isDone) c.notify();
     };
     if (!runtime.observed) {

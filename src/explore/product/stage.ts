@@ -115,7 +115,7 @@ export class ProductStage {
     yield* dmabuf.resv.lock.lock();
     const mapping = [...importer.mappings][0];
     const fence = new DmaFence(`fence of ${importerName}`);
-    if (mapping !== undefined) dmabuf.resv.addFence(fence, DMA_RESV_USAGE_BOOKKEEP);
+    if (mapping !== undefined) yield* dmabuf.resv.addFence(fence, DMA_RESV_USAGE_BOOKKEEP);
     yield* dmabuf.resv.lock.unlock();
     if (mapping === undefined) return;
     mapping.table.lifetime.check('DMA');
