@@ -4,7 +4,8 @@ import { openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:f
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { StringDecoder } from 'node:string_decoder';
-import { bindToVfioPci, listPciDevices } from '../src/linux/sysfs.ts';
+import { bindToVfioPci, listPciDevices, readPciDevice } from '../src/linux/sysfs.ts';
+import { captureMachine } from '../src/machine/capture.ts';
 import { LinuxBackend } from '../src/scenario/linux.ts';
 import { runScenario } from '../src/scenario/run.ts';
 import type { AgentCalls } from './agent-calls.ts';
@@ -19,9 +20,8 @@ const handlers: Handlers = {
   },
   scenario: ({ scenario, addresses }) =>
     runScenario(scenario, new LinuxBackend(release(), new Map(Object.entries(addresses)))),
-  capture: () => {
-    throw new Error('not here');
-  },
+  capture: ({ addresses }) =>
+    Object.fromEntries(addresses.map((address) => [address, captureMachine(readPciDevice(address))])),
   shell: ({ command }) => {
     const { status, stdout, stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8' });
     return { status, stdout, stderr };

@@ -6,10 +6,8 @@ import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { StepResult } from '../../src/scenario/step.ts';
 import { type Step, scenarioSchema } from '../../src/scenario/step.ts';
-import { CommandError } from '../command.ts';
 import { Guest, guestAddress } from '../guest.ts';
-import { qemuVersion } from '../qemu.ts';
-import { type LabResult, type LabStep, Served, Steps } from './run.ts';
+import { type LabResult, type LabStep, labRun, Served } from './run.ts';
 
 const MACHINE = fileURLToPath(new URL('../../examples/two-peers.yaml', import.meta.url));
 const FROM_GUEST = '6c656e742062792061206775657374';
@@ -94,35 +92,24 @@ const memoryBit: Expected[] = [
 
 const requests: Expected[] = [...good, ...bad.map(([n, s, e]): Expected => [`refused: ${n}`, s, e]), ...memoryBit];
 
-export async function guestExport(onStep: (step: LabStep) => void): Promise<LabResult> {
-  const steps = new Steps(onStep);
-  const qemu = await qemuVersion();
-  let kernel = '';
-  let served: Served | null = null;
-  let guest: Guest | null = null;
+export function guestExport(onStep: (step: LabStep) => void): Promise<LabResult> {
   const scenario = scenarioSchema.parse({
     scenario: 'guest-export',
     description: 'what the guest does',
     machine: 'two-peers',
     tasks: { guest: requests.map(([, step]) => step) },
   });
-  try {
-    served = await steps.take(
+  return labRun(onStep, async (steps, started) => {
+    const served = await steps.take(
       'serve the devices',
-      () => Served.start(MACHINE),
-      ({ pid }) => `process ${pid}`,
+      async () => started.add(await Served.start(MACHINE)),
+      processOf,
     );
-    const { pid } = served;
     const devices = [served.qemuDevice('lender'), served.qemuDevice('borrower')];
-    guest = await steps.take('boot the guest', () => Guest.boot({ devices }));
-    const hello = await guest.call('hello', {});
-    kernel = hello.release;
+    const guest = await steps.take('boot the guest', async () => started.add(await Guest.boot({ devices })));
+    const { release } = await guest.call('hello', {});
     const addresses = { lender: guestAddress(0), borrower: guestAddress(1) };
-    await steps.take(
-      'bind vfio-pci',
-      () => guest!.call('bind', { addresses: [addresses.lender] }),
-      () => addresses.lender,
-    );
+    await steps.take('bind vfio-pci', () => guest.call('bind', { addresses: [addresses.lender] }));
     const bar = openSync(served.barFile('lender.bar0'), 'r+');
     try {
       writeSync(bar, Buffer.from(FROM_SERVER, 'hex'), 0, FROM_SERVER.length / 2, SERVER_OFFSET);
@@ -131,18 +118,16 @@ export async function guestExport(onStep: (step: LabStep) => void): Promise<LabR
         steps.compare(name, expected, given(results[i]?.result));
       const seen = Buffer.alloc(FROM_GUEST.length / 2);
       readSync(bar, seen, 0, seen.length, GUEST_OFFSET);
-      steps.compare(`process ${pid} sees the guest's bytes`, FROM_GUEST, seen.toString('hex'));
+      steps.compare(`${processOf(served)} sees the guest's bytes`, FROM_GUEST, seen.toString('hex'));
     } finally {
       closeSync(bar);
     }
-  } catch (error) {
-    if (!(error instanceof CommandError)) throw error;
-    if (steps.all.at(-1)?.ok !== false) steps.compare('no error', null, error.message);
-  } finally {
-    await guest?.stop();
-    await served?.stop();
-  }
-  return { ok: steps.all.every((step) => step.ok), qemu, kernel, steps: steps.all };
+    return release;
+  });
+}
+
+function processOf({ pid }: Served): string {
+  return `process ${pid}`;
 }
 
 /** What a step gave, in the form in which expectations are written. */

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { CommandError } from '../command.ts';
+import { qemuVersion } from '../qemu.ts';
 
 export interface LabStep {
   name: string;
@@ -65,6 +66,43 @@ function elapsed(started: number): number {
 
 function show(key: string, value: unknown): Record<string, unknown> {
   return value === undefined ? {} : { [key]: value };
+}
+
+/**
+ * Runs `body` with what ends it: a CommandError becomes a failed step, and everything that was started is stopped. The
+ * kernel's version is what `body` returns.
+ */
+export async function labRun(
+  onStep: (step: LabStep) => void,
+  body: (steps: Steps, started: Started) => Promise<string>,
+): Promise<LabResult> {
+  const steps = new Steps(onStep);
+  const qemu = await qemuVersion();
+  const started = new Started();
+  let kernel = '';
+  try {
+    kernel = await body(steps, started);
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    if (steps.all.at(-1)?.ok !== false) steps.compare('no error', null, error.message);
+  } finally {
+    await started.stopAll();
+  }
+  return { ok: steps.all.every((step) => step.ok), qemu, kernel, steps: steps.all };
+}
+
+/** What a run has started, ended in the opposite order. */
+export class Started {
+  private readonly things: { stop(): Promise<void> }[] = [];
+
+  add<T extends { stop(): Promise<void> }>(thing: T): T {
+    this.things.push(thing);
+    return thing;
+  }
+
+  async stopAll(): Promise<void> {
+    for (const thing of this.things.splice(0).reverse()) await thing.stop();
+  }
 }
 
 /** `barter serve` in a process of its own. */

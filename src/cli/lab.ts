@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { labCache } from '../../lab/cache.ts';
 import { CommandError } from '../../lab/command.ts';
 import { missingStages, type Progress, prepareLab } from '../../lab/prepare.ts';
+import { guestCapture } from '../../lab/runs/guest-capture.ts';
 import { guestExport } from '../../lab/runs/guest-export.ts';
 import type { LabResult, LabStep } from '../../lab/runs/run.ts';
 import { UsageError } from './usage.ts';
@@ -15,6 +16,10 @@ const RUNS: Record<string, { describe: string; run: LabRun }> = {
   'guest-export': {
     describe: "the guest's vfio-pci exports a served device's BAR, loses it and regains it",
     run: guestExport,
+  },
+  'guest-capture': {
+    describe: "the guest's own devices, captured from its sysfs and served again",
+    run: guestCapture,
   },
 };
 

@@ -71,31 +71,20 @@ export class ConfigSpace {
     this.bytes.set(bytes.subarray(0, this.sizeBytes));
   }
 
+  /** Every capability in the order of the lists, standard ones first. */
+  capabilities(): { id: number; offset: number; extended: boolean }[] {
+    return [...this.walk(), ...this.walkExtended()];
+  }
+
   /** Where a capability starts, or 0. */
   find(id: number): number {
-    if ((this.read(PCI_STATUS, 2) & PCI_STATUS_CAP_LIST) === 0) return 0;
-    const seen = new Set<number>();
-    let at = this.bytes[PCI_CAPABILITY_LIST] & ~3;
-    while (at >= PCI_STD_HEADER_SIZEOF && !seen.has(at)) {
-      if (this.bytes[at] === id) return at;
-      seen.add(at);
-      at = this.bytes[at + 1] & ~3;
-    }
+    for (const capability of this.walk()) if (capability.id === id) return capability.offset;
     return 0;
   }
 
   /** Where an extended capability starts, or 0. */
   findExt(id: number): number {
-    if (this.sizeBytes <= PCI_CFG_SPACE_SIZE) return 0;
-    const seen = new Set<number>();
-    let at = PCI_CFG_SPACE_SIZE;
-    while (at >= PCI_CFG_SPACE_SIZE && at + 4 <= this.sizeBytes && !seen.has(at)) {
-      const header = this.read(at, 4);
-      if (header === 0) return 0;
-      if ((header & 0xffff) === id) return at;
-      seen.add(at);
-      at = (header >>> 20) & ~3;
-    }
+    for (const capability of this.walkExtended()) if (capability.id === id) return capability.offset;
     return 0;
   }
 
@@ -115,6 +104,31 @@ export class ConfigSpace {
     }
     this.set(at, 4, ((version << 16) | id) >>> 0);
     this.lastExtended = at;
+  }
+
+  /** A list that runs in circles ends where it began. */
+  private *walk(): Generator<{ id: number; offset: number; extended: boolean }> {
+    if ((this.read(PCI_STATUS, 2) & PCI_STATUS_CAP_LIST) === 0) return;
+    const seen = new Set<number>();
+    let offset = this.bytes[PCI_CAPABILITY_LIST] & ~3;
+    while (offset >= PCI_STD_HEADER_SIZEOF && !seen.has(offset)) {
+      seen.add(offset);
+      yield { id: this.bytes[offset], offset, extended: false };
+      offset = this.bytes[offset + 1] & ~3;
+    }
+  }
+
+  private *walkExtended(): Generator<{ id: number; offset: number; extended: boolean }> {
+    if (this.sizeBytes <= PCI_CFG_SPACE_SIZE) return;
+    const seen = new Set<number>();
+    let offset = PCI_CFG_SPACE_SIZE;
+    while (offset >= PCI_CFG_SPACE_SIZE && offset + 4 <= this.sizeBytes && !seen.has(offset)) {
+      seen.add(offset);
+      const header = this.read(offset, 4);
+      if (header === 0) return;
+      yield { id: header & 0xffff, offset, extended: true };
+      offset = (header >>> 20) & ~3;
+    }
   }
 
   private check(offset: number, size: number): void {

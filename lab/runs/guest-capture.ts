@@ -1,0 +1,70 @@
+/**
+ * Real devices of a real kernel, captured and served again: what `barter capture` writes in the guest is loaded and served
+ * here, and shows a client the device that was captured.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseConfigText } from '../../src/machine/captured.ts';
+import { parseMachine } from '../../src/machine/load.ts';
+import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { Guest } from '../guest.ts';
+import { type LabResult, type LabStep, labRun, Served, type Started, type Steps } from './run.ts';
+
+const DEVICES = ['igb,romfile=', 'nvme,serial=barter', 'edu', 'ivshmem-plain,memdev=shared'];
+const EXTRA = ['-object', 'memory-backend-memfd,id=shared,size=64M,share=on'];
+
+export function guestCapture(onStep: (step: LabStep) => void): Promise<LabResult> {
+  return labRun(onStep, async (steps, started) => {
+    const guest = await steps.take('boot the guest', async () => {
+      return started.add(await Guest.boot({ devices: DEVICES, extra: EXTRA }));
+    });
+    const { release, devices } = await guest.call('hello', {});
+    const captures = await steps.take(
+      `capture ${devices.length} devices`,
+      () => guest.call('capture', { addresses: devices }),
+      () => devices.join(' '),
+    );
+    const folder = mkdtempSync(join(tmpdir(), 'barter-captured-'));
+    try {
+      for (const [address, text] of Object.entries(captures))
+        await serveCaptured(steps, started, folder, address, text);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+    return release;
+  });
+}
+
+async function serveCaptured(
+  steps: Steps,
+  started: Started,
+  folder: string,
+  address: string,
+  text: string,
+): Promise<void> {
+  const path = join(folder, `${address}.yaml`);
+  writeFileSync(path, text);
+  const [device] = parseMachine(text, path).devices;
+  if (device.model !== 'captured') throw new Error(`${address} was captured as ${device.model}`);
+  const served = started.add(await Served.start(path));
+  const client = new VfioUserClient(served.sockets.get(device.name)!);
+  try {
+    const ids = Buffer.alloc(12);
+    client.readRegion(7, 0, ids);
+    // COMMAND and STATUS, bytes 4 to 7, are the served device's own.
+    const captured = Buffer.from(parseConfigText(device.config));
+    const identity = (bytes: Buffer) => bytes.toString('hex', 0, 4) + bytes.toString('hex', 8, 12);
+    const bars = device.bars.map((bar) => bar.size);
+    const seen = device.bars
+      .map((bar) => client.regionInfo(bar.index))
+      .map((info) => {
+        info.map?.fd.close();
+        return info.sizeBytes;
+      });
+    steps.compare(`serve ${address}: ids and BARs`, [identity(captured), ...bars], [identity(ids), ...seen]);
+  } finally {
+    client.close();
+    await served.stop();
+  }
+}

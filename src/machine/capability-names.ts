@@ -1,0 +1,15 @@
+/** Capabilities by the names that lspci's readers know. */
+import * as regs from '../abi/pci_regs.ts';
+
+const STANDARD = namesOf('PCI_CAP_ID_');
+const EXTENDED = namesOf('PCI_EXT_CAP_ID_');
+
+/** PM, MSI-X, Express, ... as pci_regs.h abbreviates them: PM, MSIX, EXP. */
+export function capabilityName(id: number, extended: boolean): string {
+  return (extended ? EXTENDED : STANDARD).get(id) ?? `0x${id.toString(16).padStart(extended ? 4 : 2, '0')}`;
+}
+
+function namesOf(prefix: string): Map<number, string> {
+  const entries = Object.entries(regs).filter(([name, value]) => name.startsWith(prefix) && typeof value === 'number');
+  return new Map(entries.map(([name, value]) => [value as number, name.slice(prefix.length)]));
+}
