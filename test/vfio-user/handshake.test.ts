@@ -7,7 +7,7 @@ import { LIMITS } from '../../src/vfio-user/wire.ts';
 import { message, RawClient } from './raw-client.ts';
 import { withServer } from './served.ts';
 
-const server = withServer();
+const server = await withServer();
 
 function version(major: number, minor: number, json: string | null): Buffer {
   const head = Buffer.alloc(4);

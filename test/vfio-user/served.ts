@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before } from 'node:test';
+import { after } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseMachine } from '../../src/machine/load.ts';
 import type { MachineDescription } from '../../src/machine/schema.ts';
@@ -80,10 +80,10 @@ export function mapsOf(name: string): string[] {
     .filter((line) => line.includes(name));
 }
 
-/** One server for the tests of a file. */
-export function withServer(): TestServer {
+/** One server for the tests of a file; it is ready when this resolves, and ends with the tests. */
+export async function withServer(machine = MACHINE): Promise<TestServer> {
   const server = new TestServer();
-  before(() => server.start());
+  await server.start(machine);
   after(() => server.stop());
   return server;
 }

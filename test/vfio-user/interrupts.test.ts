@@ -1,0 +1,151 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  VFIO_IRQ_SET_ACTION_MASK,
+  VFIO_IRQ_SET_ACTION_TRIGGER,
+  VFIO_IRQ_SET_ACTION_UNMASK,
+  VFIO_IRQ_SET_DATA_BOOL,
+  VFIO_IRQ_SET_DATA_EVENTFD,
+  VFIO_IRQ_SET_DATA_NONE,
+  VFIO_PCI_ERR_IRQ_INDEX,
+  VFIO_PCI_INTX_IRQ_INDEX,
+  VFIO_PCI_MSI_IRQ_INDEX,
+  VFIO_PCI_MSIX_IRQ_INDEX,
+  VFIO_PCI_REQ_IRQ_INDEX,
+  vfio_irq_set,
+} from '../../src/abi/vfio.ts';
+import { VFIO_USER_DEVICE_SET_IRQS } from '../../src/abi/vfio-user.ts';
+import { createEventfd, readEventfd } from '../../src/linux/eventfd.ts';
+import { createMemfd } from '../../src/linux/memfd.ts';
+import { RawClient } from './raw-client.ts';
+import { withServer } from './served.ts';
+
+const server = await withServer();
+
+const NONE = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
+const BOOL = VFIO_IRQ_SET_DATA_BOOL | VFIO_IRQ_SET_ACTION_TRIGGER;
+const EVENTFD = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+const MSIX = VFIO_PCI_MSIX_IRQ_INDEX;
+
+interface SetIrqs {
+  flags: number;
+  index: number;
+  start?: number;
+  count: number;
+  data?: Uint8Array;
+  argsz?: number;
+}
+
+function setIrqs(client: RawClient, request: SetIrqs, fds: readonly number[] = []): string {
+  const { flags, index, start = 0, count, data = new Uint8Array(0) } = request;
+  const argsz = request.argsz ?? vfio_irq_set.sizeof + data.length;
+  const payload = Buffer.concat([vfio_irq_set.encode({ argsz, flags, index, start, count }), data]);
+  return client.outcome({ command: VFIO_USER_DEVICE_SET_IRQS }, payload, fds);
+}
+
+test('MSI-X in all forms, in the order that QEMU has: enable without descriptors, n vectors, one at a time', async () => {
+  const client = RawClient.ready(server.path('lender'));
+  const events = Array.from({ length: 4 }, (_, i) => createEventfd(`vector ${i}`));
+  const fds = events.map((event) => event.fd);
+  const counts = () => events.map((event) => readEventfd(event.fd));
+  const set = (request: SetIrqs, sent: readonly number[] = []) => setIrqs(client, request, sent);
+
+  assert.equal(set({ flags: EVENTFD, index: MSIX, count: 1 }), 'ok', 'no descriptors: enabled, nobody listens');
+  assert.equal(set({ flags: EVENTFD, index: MSIX, count: 4 }, fds), 'ok');
+  assert.equal(set({ flags: NONE, index: MSIX, count: 4 }), 'ok');
+  assert.deepEqual(counts(), [1, 1, 1, 1]);
+  assert.equal(set({ flags: NONE, index: MSIX, start: 2, count: 1 }), 'ok');
+  assert.equal(set({ flags: BOOL, index: MSIX, count: 4, data: Uint8Array.of(1, 0, 1, 0) }), 'ok');
+  assert.deepEqual(counts(), [1, 0, 2, 0]);
+  assert.equal(set({ flags: EVENTFD, index: MSIX, start: 1, count: 1 }, [fds[0]]), 'ok', 'vector 1 moves');
+  assert.equal(set({ flags: NONE, index: MSIX, start: 1, count: 1 }), 'ok');
+  assert.deepEqual(counts(), [1, 0, 0, 0]);
+  assert.equal(set({ flags: EVENTFD, index: MSIX, start: 0, count: 1 }), 'ok', 'vector 0 loses its eventfd');
+  assert.equal(set({ flags: NONE, index: MSIX, count: 2 }), 'ok');
+  assert.deepEqual(counts(), [1, 0, 0, 0]);
+  assert.equal(set({ flags: NONE, index: MSIX, count: 0 }), 'ok', 'disabled');
+  assert.equal(set({ flags: NONE, index: MSIX, count: 1 }), 'EINVAL', 'not enabled');
+  assert.deepEqual(counts(), [0, 0, 0, 0]);
+  for (const event of events) event.close();
+  client.close();
+  await server.assertNothingLeft();
+});
+
+test('eventfds that a client leaves behind are closed', async () => {
+  const client = RawClient.ready(server.path('lender'));
+  const events = Array.from({ length: 4 }, () => createEventfd());
+  const fds = events.map((event) => event.fd);
+  assert.equal(setIrqs(client, { flags: EVENTFD, index: MSIX, count: 4 }, fds), 'ok');
+  assert.equal(setIrqs(client, { flags: EVENTFD, index: VFIO_PCI_ERR_IRQ_INDEX, count: 1 }, [fds[0]]), 'ok');
+  assert.equal(setIrqs(client, { flags: EVENTFD, index: VFIO_PCI_REQ_IRQ_INDEX, count: 1 }, [fds[1]]), 'ok');
+  assert.equal(setIrqs(client, { flags: NONE, index: VFIO_PCI_ERR_IRQ_INDEX, count: 1 }), 'ok');
+  assert.equal(setIrqs(client, { flags: BOOL, index: VFIO_PCI_REQ_IRQ_INDEX, count: 1, data: Uint8Array.of(1) }), 'ok');
+  assert.deepEqual(
+    events.map((event) => readEventfd(event.fd)),
+    [1, 1, 0, 0],
+  );
+  for (const event of events) event.close();
+  client.close();
+  await server.assertNothingLeft();
+});
+
+test('what SET_IRQS refuses changes nothing and keeps no descriptor', async () => {
+  const client = RawClient.ready(server.path('lender'));
+  const event = createEventfd();
+  const memfd = createMemfd('test', 4096);
+  const table: [string, SetIrqs, number[], string][] = [
+    ['a short argsz', { flags: NONE, index: MSIX, count: 0, argsz: 19 }, [], 'EINVAL'],
+    ['an unknown index', { flags: NONE, index: 5, count: 0 }, [], 'EINVAL'],
+    ['an index of 32 bits', { flags: NONE, index: 0xffffffff, count: 0 }, [], 'EINVAL'],
+    ['unknown flags', { flags: 1 << 6, index: MSIX, count: 0 }, [], 'EINVAL'],
+    ['two kinds of data', { flags: NONE | BOOL, index: MSIX, count: 1, data: Uint8Array.of(1) }, [], 'EINVAL'],
+    ['more than there are', { flags: EVENTFD, index: MSIX, count: 5 }, [], 'EINVAL'],
+    ['a start behind the end', { flags: EVENTFD, index: MSIX, start: 4, count: 1 }, [event.fd], 'EINVAL'],
+    ['a sum that wraps', { flags: EVENTFD, index: MSIX, start: 0xffffffff, count: 1 }, [event.fd], 'EINVAL'],
+    ['a count of 32 bits', { flags: EVENTFD, index: MSIX, count: 0xffffffff }, [], 'EINVAL'],
+    ['fewer descriptors than interrupts', { flags: EVENTFD, index: MSIX, count: 2 }, [event.fd], 'EINVAL'],
+    ['more descriptors than interrupts', { flags: EVENTFD, index: MSIX, count: 1 }, [event.fd, event.fd], 'EINVAL'],
+    ['a file for an eventfd', { flags: EVENTFD, index: MSIX, count: 2 }, [event.fd, memfd.fd], 'EINVAL'],
+    ['bools that do not come', { flags: BOOL, index: MSIX, count: 4, data: Uint8Array.of(1) }, [], 'EINVAL'],
+    [
+      'a mask of MSI-X',
+      { flags: VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_MASK, index: MSIX, count: 1 },
+      [],
+      'ENOTTY',
+    ],
+    [
+      'an unmask of the error interrupt',
+      { flags: VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK, index: VFIO_PCI_ERR_IRQ_INDEX, count: 1 },
+      [],
+      'ENOTTY',
+    ],
+    ['INTx that is absent', { flags: EVENTFD, index: VFIO_PCI_INTX_IRQ_INDEX, count: 1 }, [event.fd], 'EINVAL'],
+    ['MSI that is absent', { flags: EVENTFD, index: VFIO_PCI_MSI_IRQ_INDEX, count: 1 }, [event.fd], 'EINVAL'],
+    ['no action', { flags: VFIO_IRQ_SET_DATA_NONE, index: MSIX, count: 1 }, [], 'ENOTTY'],
+  ];
+  for (const [name, request, fds, outcome] of table) assert.equal(setIrqs(client, request, fds), outcome, name);
+  assert.equal(client.outcome({ command: VFIO_USER_DEVICE_SET_IRQS }, Buffer.alloc(19)), 'EINVAL');
+  assert.equal(setIrqs(client, { flags: EVENTFD, index: MSIX, count: 1 }, [event.fd]), 'ok', 'still usable');
+  assert.equal(setIrqs(client, { flags: NONE, index: MSIX, count: 1 }), 'ok');
+  assert.equal(readEventfd(event.fd), 1);
+  event.close();
+  memfd.close();
+  client.close();
+  await server.assertNothingLeft();
+});
+
+test('a counter that its owner filled up blocks nobody', async () => {
+  const client = RawClient.ready(server.path('lender'));
+  const event = createEventfd('full', 0xffffffff);
+  assert.equal(setIrqs(client, { flags: EVENTFD, index: MSIX, count: 1 }, [event.fd]), 'ok');
+  const words = Buffer.alloc(8);
+  words.writeBigUInt64LE((1n << 64n) - 2n - 0xffffffffn);
+  const { writeSync } = await import('node:fs');
+  writeSync(event.fd, words);
+  assert.equal(setIrqs(client, { flags: NONE, index: MSIX, count: 1 }), 'ok');
+  const bystander = RawClient.ready(server.path('bystander'));
+  bystander.close();
+  event.close();
+  client.close();
+  await server.assertNothingLeft();
+});
