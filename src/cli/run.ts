@@ -1,14 +1,17 @@
 /** barter run: a scenario, once, on the engine, a served device or a real one. */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { Errno } from '../abi/errno.ts';
+import { readPciDevice } from '../linux/sysfs.ts';
 import { buildMachine } from '../machine/build.ts';
 import { loadMachine } from '../machine/load.ts';
 import type { MachineDescription } from '../machine/schema.ts';
 import { serveMachine } from '../machine/served.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { EngineBackend } from '../scenario/engine.ts';
+import { LinuxBackend } from '../scenario/linux.ts';
 import { loadScenario } from '../scenario/load.ts';
 import { type RunResult, runScenario } from '../scenario/run.ts';
 import type { Scenario } from '../scenario/step.ts';
@@ -27,14 +30,24 @@ export function addRunCommand(program: Command): void {
     .command('run')
     .argument('<scenario>', 'a scenario file, or the name of a built-in one (barter scenarios)')
     .description('run a scenario once and print each step with its outcome')
-    .option('--on <backend>', 'engine, vfio-user, or linux:BDF', 'engine')
+    .option('--on <backend>', 'engine, vfio-user, or linux:BDF[,BDF] for real devices', 'engine')
     .option(
       '--profile <name>',
       `how the engine decides where Linux is laxer: ${Object.keys(PROFILES).join(', ')}`,
       'default',
     )
     .option('--json', 'print one JSON document')
-    .addHelpText('after', '\nExamples:\n  barter run memory-bit\n  barter run memory-bit --profile linux-7.3 --json')
+    .addHelpText(
+      'after',
+      `
+Real devices have to be bound to vfio-pci, and their users need /dev/vfio; importers need the lab's module.
+
+Examples:
+  barter run memory-bit
+  barter run memory-bit --profile linux-7.3 --json
+  barter run bad-requests --on vfio-user
+  barter run bad-requests --on linux:0000:01:00.0`,
+    )
     .action((scenario: string, options: RunOptions) => run(scenario, options));
 }
 
@@ -59,7 +72,23 @@ async function runOn(options: RunOptions, scenario: Scenario, machinePath: strin
     return runScenario(scenario, new EngineBackend(buildMachine(description), PROFILES[profile]));
   }
   if (options.on === 'vfio-user') return await runServed(scenario, description, profile);
+  if (options.on.startsWith('linux:')) {
+    return runScenario(scenario, new LinuxBackend(release(), addressesOf(options.on, description)));
+  }
   throw new UsageError(`--on ${options.on}: wants engine, vfio-user or linux:BDF`);
+}
+
+/** linux:BDF[,BDF...]: real devices in the order of the machine's; scenarios open those that are bound to vfio-pci. */
+function addressesOf(on: string, { devices }: MachineDescription): Map<string, string> {
+  const addresses = on.slice('linux:'.length).split(',');
+  if (addresses.length > devices.length) {
+    throw new UsageError(`--on ${on}: ${addresses.length} addresses for a machine of ${devices.length} devices`);
+  }
+  try {
+    return new Map(addresses.map((address, i) => [devices[i].name, readPciDevice(address).bdf]));
+  } catch (error) {
+    throw error instanceof Errno ? new UsageError(error.message) : error;
+  }
 }
 
 /** On a server of its own, in a thread, with its sockets in a folder that goes afterwards. */

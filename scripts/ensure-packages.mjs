@@ -1,0 +1,44 @@
+// Installs what a test needs from the distribution's packages, where it may: as root, with apt. Tells what it does, and
+// what to do where it cannot. Plain JavaScript with nothing but Node.
+import { spawnSync } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+
+/** Whether a program is on the path. */
+export function hasProgram(name) {
+  return (process.env.PATH ?? '').split(delimiter).some((folder) => {
+    try {
+      accessSync(join(folder, name), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** Makes `program` available by installing `packages`; returns whether it is there now. */
+export function ensure(program, packages) {
+  if (hasProgram(program)) return true;
+  const advice = `apt-get install --no-install-recommends ${packages.join(' ')}`;
+  if (process.getuid?.() !== 0 || !hasProgram('apt-get')) {
+    console.error(`${program} is missing, and only root can install it. Run: ${advice}`);
+    return false;
+  }
+  console.error(`${program} is missing; installing ${packages.join(', ')} (once) ...`);
+  const started = Date.now();
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  const apt = (...args) => spawnSync('apt-get', ['-q', '-y', ...args], { env, encoding: 'utf8' });
+  let result = apt('install', '--no-install-recommends', ...packages);
+  if (result.status !== 0) {
+    // Without package lists apt knows no package.
+    apt('update');
+    result = apt('install', '--no-install-recommends', ...packages);
+  }
+  if (result.status === 0 && hasProgram(program)) {
+    console.error(`${program}: installed in ${((Date.now() - started) / 1000).toFixed(0)} s`);
+    return true;
+  }
+  const tail = `${result.stdout ?? ''}${result.stderr ?? ''}`.trimEnd().split('\n').slice(-5).join('\n  ');
+  console.error(`${program} could not be installed by "${advice}":\n  ${tail}`);
+  return false;
+}

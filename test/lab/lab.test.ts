@@ -1,0 +1,51 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { missingStages } from '../../lab/prepare.ts';
+import { barter } from '../cli/barter.ts';
+
+/** In CI the lab is prepared when need be; elsewhere that is for the user to say, since it takes minutes and root. */
+const isCi = process.env.CI === 'true';
+const missing = missingStages();
+const skip =
+  missing.length > 0 && !isCi ? `the lab is not prepared (${missing.join(', ')}): barter lab prepare` : false;
+
+interface LabDocument {
+  ok: boolean;
+  qemu: string;
+  kernel: string;
+  steps: { name: string; ok: boolean; expected?: unknown; seen?: unknown }[];
+}
+
+before(() => {
+  if (skip !== false) return;
+  const { status, stderr } = barter('lab', 'prepare');
+  assert.equal(status, 0, stderr);
+});
+
+after(() => assert.deepEqual(skip === false ? missingStages() : [], []));
+
+function labRun(name: string): LabDocument {
+  const { status, stdout, stderr } = barter('lab', 'run', name, '--json');
+  assert.notEqual(stdout, '', stderr);
+  const document: LabDocument = JSON.parse(stdout);
+  const failed = document.steps.filter((step) => !step.ok);
+  assert.deepEqual(failed, [], stderr);
+  assert.equal(status, 0);
+  assert.match(document.qemu, /^(10\.[1-9]|1[1-9]\.|[2-9]\d\.)/);
+  assert.match(document.kernel, /^(6\.(19|[2-9]\d)|[7-9]\.|\d\d\.)/);
+  return document;
+}
+
+test('a Linux guest exports the BAR of a served device, is refused what must be, loses the BAR and regains it', {
+  skip,
+}, () => {
+  const { steps } = labRun('guest-export');
+  const refused = steps.filter((step) => step.name.startsWith('refused: '));
+  assert.ok(refused.length >= 10);
+  assert.ok(steps.some((step) => /sees the guest's bytes/.test(step.name)));
+});
+
+test("the guest's own devices are captured, and served as what they were", { skip }, () => {
+  const { steps } = labRun('guest-capture');
+  assert.ok(steps.filter((step) => step.name.startsWith('serve ')).length >= 10);
+});
