@@ -1,0 +1,77 @@
+/** barter bench: how fast, as ratios against a named reference in the same run. */
+import type { Command } from 'commander';
+import { textTable } from '../report/table.ts';
+import { UsageError } from './usage.ts';
+
+/** One figure. `ratio` says how many times better than the reference it is; the bar is the least ratio that is good. */
+export interface BenchResult {
+  name: string;
+  value: number;
+  unit: string;
+  /** What it is compared with: a name, or a value in the same unit. */
+  reference: string | number;
+  ratio: number;
+  /** 1 where it is not given. */
+  bar?: number;
+}
+
+type Bench = () => BenchResult[] | Promise<BenchResult[]>;
+
+/** By name; loaded when asked for. */
+const BENCHES: Record<string, { describe: string; load: () => Promise<Bench> }> = {
+  explore: {
+    describe: 'whole searches and steps per second, against the best tool in C',
+    load: async () => (await import('../../bench/explore.ts')).benchExplore,
+  },
+};
+
+export function addBenchCommand(program: Command): void {
+  program
+    .command('bench')
+    .argument('[name]', Object.keys(BENCHES).join(', '))
+    .description('run a benchmark, or all of them; exits with 1 when one is below its bar')
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      `
+Benchmarks:
+${Object.entries(BENCHES)
+  .map(([name, { describe }]) => `  ${name.padEnd(10)} ${describe}`)
+  .join('\n')}
+
+Examples:
+  barter bench
+  barter bench explore --json`,
+    )
+    .action((name: string | undefined, options: { json?: true }) => bench(name, options.json === true));
+}
+
+async function bench(name: string | undefined, json: boolean): Promise<void> {
+  if (name !== undefined && BENCHES[name] === undefined) {
+    throw new UsageError(`there is no benchmark ${name}; there are: ${Object.keys(BENCHES).join(', ')}`);
+  }
+  const results: BenchResult[] = [];
+  for (const [each, { load }] of Object.entries(BENCHES)) {
+    if (name !== undefined && name !== each) continue;
+    if (!json) console.error(`${each} ...`);
+    results.push(...(await (await load())()));
+  }
+  if (results.some(isBelowBar)) process.exitCode = 1;
+  if (json) console.log(JSON.stringify({ results }));
+  else print(results);
+}
+
+function isBelowBar({ ratio, bar = 1 }: BenchResult): boolean {
+  return ratio < bar;
+}
+
+function print(results: readonly BenchResult[]): void {
+  const rows = results.map((result) => [
+    result.name,
+    `${result.value.toPrecision(4)} ${result.unit}`,
+    typeof result.reference === 'number' ? `${result.reference} ${result.unit}` : result.reference,
+    result.ratio.toFixed(2),
+    isBelowBar(result) ? `below ${result.bar ?? 1}` : 'good',
+  ]);
+  console.log(textTable(['benchmark', 'value', 'reference', 'ratio', ''], rows));
+}
