@@ -2,6 +2,7 @@
  * The fabric: enumerates the tree, hands out addresses, and routes memory requests (TLPs) from a function to a peer, to
  * system memory, or nowhere.
  */
+import { Errno } from '../abi/errno.ts';
 import type { Task } from '../task/op.ts';
 import type { Bar } from './bar.ts';
 import type { DmaStatus, DmaTarget } from './dma.ts';
@@ -127,8 +128,14 @@ export class Fabric {
       const moved = yield* isWrite ? access.write(target.address, bytes) : access.read(target.address, bytes);
       return moved ? 'ok' : 'unsupported-request';
     }
-    if (isWrite) target.memory.write(target.offset, bytes);
-    else target.memory.read(target.offset, bytes);
+    try {
+      if (isWrite) target.memory.write(target.offset, bytes);
+      else target.memory.read(target.offset, bytes);
+    } catch (error) {
+      // A peer's file that no longer has the bytes, or was never open for writing: nobody completes the request.
+      if (error instanceof Errno) return 'unsupported-request';
+      throw error;
+    }
     return 'ok';
   }
 
