@@ -16,6 +16,7 @@ import {
 import { listMutants, runMutants } from '../explore/mutants/run.ts';
 import { htmlTimeline } from '../report/html.ts';
 import { textTimeline } from '../report/timeline.ts';
+import { builtInScenarios, loadScenario } from '../scenario/load.ts';
 import { UsageError } from './usage.ts';
 
 interface ExploreFlags {
@@ -181,8 +182,16 @@ function readReplay(path: string): ReplayFile {
 
 function scenariosCommand(flags: { json?: boolean }): void {
   const scenarios = listScenarios();
-  if (flags.json === true) console.log(JSON.stringify({ scenarios }));
-  else for (const { name, summary } of scenarios) console.log(`${name.padEnd(26)} ${summary}`);
+  const files = builtInScenarios().map((name) => ({ name, summary: loadScenario(name).scenario.description }));
+  if (flags.json === true) {
+    console.log(JSON.stringify({ scenarios, files }));
+    return;
+  }
+  const line = ({ name, summary }: { name: string; summary: string }) => console.log(`${name.padEnd(32)} ${summary}`);
+  console.log('For barter explore (NAME:N takes N importers):');
+  scenarios.forEach(line);
+  console.log('\nFor barter run (files in examples/scenarios):');
+  files.forEach(line);
 }
 
 async function asUsage<T>(action: () => Promise<T>): Promise<T> {

@@ -124,8 +124,7 @@ async function run(name: string, json: boolean): Promise<void> {
 
 function printStep({ name, ok, ms, expected, seen }: LabStep): void {
   const time = ms === 0 ? '' : `${ms.toFixed(0)} ms`;
-  const what = ok ? (seen ?? '') : `expected ${JSON.stringify(expected)}, seen ${JSON.stringify(seen)}`;
-  console.log(
-    `${ok ? '  ok  ' : 'FAILED'}  ${name.padEnd(44)} ${time.padStart(8)}  ${typeof what === 'string' ? what : JSON.stringify(what)}`,
-  );
+  const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
+  const what = ok ? text(seen ?? '') : `expected ${text(expected)}, seen ${text(seen)}`;
+  console.log(`${ok ? '  ok  ' : 'FAILED'}  ${name.padEnd(44)} ${time.padStart(8)}  ${what}`);
 }

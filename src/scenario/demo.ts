@@ -73,7 +73,7 @@ export async function runDemo(machinePath: string, onStep: (step: DemoStep) => v
   if (started) {
     const connected = await take('connect', () => {
       demo = new Demo(server!.paths);
-      return 'two devices over UNIX sockets, memory shared by descriptor';
+      return 'two devices over UNIX sockets';
     });
     if (connected) for (const [name, action] of demo!.steps()) if (!(await take(name, action))) break;
   }
@@ -119,7 +119,7 @@ async function stopServer({ process: child, socketDir, paths }: Server, fdsBefor
       `server status ${code}, sockets left: ${sockets.join(' ') || 'none'}, descriptors left: ${leaked}`,
     );
   }
-  return 'server ended with status 0; no socket, process or descriptor left';
+  return 'status 0; no socket, process or descriptor left';
 }
 
 /** One way to take the memory back, and how to make it usable again. */
@@ -234,7 +234,7 @@ class Demo {
     if (unmapped !== BAR_BYTES) throw new Errno('EIO', `DMA_UNMAP gave back ${unmapped} bytes`);
     this.mapLent();
     this.expectCopy('ok', `after ${name} and a new map`);
-    return `revoked in ${revokeMs.toFixed(2)} ms; the engine faults, the BAR keeps its bytes; mapped again`;
+    return `revoked in ${revokeMs.toFixed(2)} ms; DMA faults, bytes kept; mapped again`;
   }
 
   private revokeByClose(): string {
