@@ -1,0 +1,245 @@
+import assert from 'node:assert/strict';
+import { fstatSync } from 'node:fs';
+import { test } from 'node:test';
+import { Errno } from '../../src/abi/errno.ts';
+import {
+  VFIO_DEVICE_FEATURE_DMA_BUF,
+  VFIO_DEVICE_FEATURE_GET,
+  VFIO_DEVICE_FEATURE_PROBE,
+  VFIO_DEVICE_FEATURE_SET,
+} from '../../src/abi/vfio-feature.ts';
+import { VFIO_USER_DEVICE_FEATURE } from '../../src/abi/vfio-user.ts';
+import type { OwnedFd } from '../../src/linux/fd.ts';
+import { Mapping } from '../../src/linux/mapping.ts';
+import { createMemfd } from '../../src/linux/memfd.ts';
+import { DmaDriver } from '../../src/scenario/dma-driver.ts';
+import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { RawClient } from './raw-client.ts';
+import { withServer } from './served.ts';
+
+const server = await withServer();
+const O_CLOEXEC = 0o2000000;
+const O_RDWR = 2;
+const BOTH = 3;
+
+interface ExportRequest {
+  region?: number;
+  openFlags?: number;
+  flags?: number;
+  ranges?: [number | bigint, number | bigint][];
+  envelope?: number;
+  /** What nr_ranges says; by default how many there are. */
+  said?: number;
+}
+
+function argument(request: ExportRequest): Buffer {
+  const { region = 0, openFlags = O_CLOEXEC | O_RDWR, flags = 0, ranges = [[0, 65536]] } = request;
+  const bytes = Buffer.alloc(24 + 16 * ranges.length);
+  bytes.writeUInt32LE(bytes.length, 0);
+  bytes.writeUInt32LE(VFIO_DEVICE_FEATURE_DMA_BUF | (request.envelope ?? VFIO_DEVICE_FEATURE_GET), 4);
+  bytes.writeUInt32LE(region, 8);
+  bytes.writeUInt32LE(openFlags, 12);
+  bytes.writeUInt32LE(flags, 16);
+  bytes.writeUInt32LE(request.said ?? ranges.length, 20);
+  for (const [i, [offset, length]] of ranges.entries()) {
+    bytes.writeBigUInt64LE(BigInt(offset), 24 + 16 * i);
+    bytes.writeBigUInt64LE(BigInt(length), 32 + 16 * i);
+  }
+  return bytes;
+}
+
+function exportBuffer(client: VfioUserClient, request: ExportRequest = {}): OwnedFd {
+  const { fds } = client.feature(argument(request));
+  assert.equal(fds.length, 1);
+  return fds[0];
+}
+
+function outcome(body: () => unknown): string {
+  try {
+    body();
+    return 'ok';
+  } catch (error) {
+    if (error instanceof Errno) return error.errno;
+    throw error;
+  }
+}
+
+function enableMemory(client: VfioUserClient, on: boolean): void {
+  client.writeRegion(7, 4, Buffer.from([on ? 6 : 4, 0]));
+}
+
+/** A lender's client, a borrower's client with its driver, and memory of ours to copy from. */
+class Peers {
+  readonly lender = new VfioUserClient(server.path('lender'));
+  readonly borrower = new VfioUserClient(server.path('borrower'));
+  readonly driver = new DmaDriver(this.borrower);
+  readonly memory: Mapping;
+
+  constructor() {
+    enableMemory(this.lender, true);
+    const memfd = createMemfd('test', 65536);
+    this.memory = Mapping.map({ fd: memfd.fd, offset: 0, sizeBytes: 65536, writable: true, what: 'test' });
+    this.borrower.dmaMap(0x100000, 65536, BOTH, memfd.fd);
+    memfd.close();
+  }
+
+  /** What happens when the engine writes to an address of the lent buffer. */
+  write(iova: number, value: number): string {
+    this.memory.write(0, Buffer.from([value]));
+    return this.driver.copy(0x100000, iova, 1);
+  }
+
+  lent(offset: number): number {
+    const byte = Buffer.alloc(1);
+    this.lender.readRegion(0, offset, byte);
+    return byte[0];
+  }
+
+  close(): void {
+    this.driver.close();
+    this.memory.close();
+    this.lender.close();
+    this.borrower.close();
+  }
+}
+
+async function withPeers(body: (peers: Peers) => void | Promise<void>): Promise<void> {
+  await server.assertNothingLeft();
+  const peers = new Peers();
+  try {
+    await body(peers);
+  } finally {
+    peers.close();
+  }
+  await server.assertNothingLeft();
+}
+
+test('a lent buffer is reached by peer DMA until memory goes off, and again when it is mapped anew', () =>
+  withPeers((peers) => {
+    const fd = exportBuffer(peers.lender, { ranges: [[4096, 65536]] });
+    peers.borrower.dmaMap(0x800000, 65536, BOTH, fd.fd);
+    assert.equal(peers.write(0x800000 + 77, 0xa5), 'ok');
+    assert.equal(peers.lent(4096 + 77), 0xa5);
+    enableMemory(peers.lender, false);
+    assert.equal(peers.write(0x800000, 1), 'IOMMU fault', 'revoked');
+    enableMemory(peers.lender, true);
+    assert.equal(peers.write(0x800000, 1), 'IOMMU fault', 'it stays out until it is mapped again');
+    assert.equal(peers.borrower.dmaUnmap(0x800000, 65536), 65536);
+    peers.borrower.dmaMap(0x800000, 65536, BOTH, fd.fd);
+    assert.equal(peers.write(0x800000, 2), 'ok');
+    assert.equal(peers.lent(4096), 2);
+    fd.close();
+    assert.equal(peers.write(0x800000, 3), 'ok', 'the mapping holds the buffer');
+  }));
+
+test('closing the last copy releases the buffer; it is neither mapped by the CPU nor mistaken for memory', () =>
+  withPeers(async (peers) => {
+    const fd = exportBuffer(peers.lender);
+    const request = { fd: fd.fd, offset: 0, sizeBytes: 4096, writable: true, what: 'dma-buf' };
+    assert.throws(() => Mapping.map(request), /ENODEV/);
+    const copy = fd.duplicate();
+    fd.close();
+    peers.borrower.dmaMap(0x800000, 65536, BOTH, copy.fd);
+    assert.equal(peers.write(0x800000, 1), 'ok', 'a copy is as good');
+    peers.borrower.dmaUnmap(0x800000, 65536);
+    copy.close();
+  }));
+
+test('a close of the device revokes; the descriptor survives it, and stands for a buffer that is gone for good', () =>
+  withPeers(async (peers) => {
+    const fd = exportBuffer(peers.lender);
+    peers.borrower.dmaMap(0x800000, 65536, BOTH, fd.fd);
+    assert.equal(peers.write(0x800000, 1), 'ok');
+    peers.lender.close();
+    // The server notices a moment later; from then on nothing gets through.
+    const deadline = performance.now() + 5000;
+    while (peers.write(0x800000, 1) === 'ok') assert.ok(performance.now() < deadline, 'not revoked in 5 s');
+    assert.ok(fstatSync(fd.fd).isSocket());
+    peers.borrower.dmaUnmap(0x800000, 65536);
+    assert.equal(
+      outcome(() => peers.borrower.dmaMap(0x800000, 65536, BOTH, fd.fd)),
+      'ENODEV',
+    );
+    // A new client does not bring the old client's buffers back.
+    const next = new VfioUserClient(server.path('lender'));
+    enableMemory(next, true);
+    assert.equal(
+      outcome(() => peers.borrower.dmaMap(0x800000, 65536, BOTH, fd.fd)),
+      'ENODEV',
+    );
+    next.close();
+    fd.close();
+  }));
+
+test('a borrower that leaves in the middle gives everything back', () =>
+  withPeers(async (peers) => {
+    const fd = exportBuffer(peers.lender);
+    peers.borrower.dmaMap(0x800000, 65536, BOTH, fd.fd);
+    peers.borrower.close();
+    enableMemory(peers.lender, false);
+    enableMemory(peers.lender, true);
+    fd.close();
+    peers.lender.writeRegion(0, 0, Buffer.from([0x77]));
+    assert.equal(peers.lent(0), 0x77, 'the lender goes on');
+  }));
+
+test('FLR, reset and hot reset take the buffer back and give it again; low power until it is left', () =>
+  withPeers((peers) => {
+    const fd = exportBuffer(peers.lender);
+    const mapAgain = () => {
+      peers.borrower.dmaUnmap(0x800000, 65536);
+      return outcome(() => peers.borrower.dmaMap(0x800000, 65536, BOTH, fd.fd));
+    };
+    for (const [name, trigger] of [
+      ['reset', () => peers.lender.reset()],
+      ['low power', () => lowPower(peers.lender)],
+    ] as const) {
+      assert.equal(mapAgain(), 'ok');
+      assert.equal(peers.write(0x800000, 1), 'ok', name);
+      trigger();
+      assert.equal(peers.write(0x800000, 1), 'IOMMU fault', name);
+    }
+    assert.equal(mapAgain(), 'ok');
+    fd.close();
+  }));
+
+function lowPower(client: VfioUserClient): void {
+  for (const feature of [3, 5]) {
+    const bytes = Buffer.alloc(16);
+    bytes.writeUInt32LE(16, 0);
+    bytes.writeUInt32LE(feature | VFIO_DEVICE_FEATURE_SET, 4);
+    client.feature(bytes);
+  }
+}
+
+test('what feature 11 refuses leaves no descriptor behind', async () => {
+  const client = RawClient.ready(server.path('lender'));
+  const ask = (request: ExportRequest) => client.outcome({ command: VFIO_USER_DEVICE_FEATURE }, argument(request));
+  assert.equal(ask({ envelope: VFIO_DEVICE_FEATURE_PROBE | VFIO_DEVICE_FEATURE_GET }), 'ok');
+  assert.notEqual(ask({ envelope: VFIO_DEVICE_FEATURE_SET }), 'ok');
+  for (const [name, request] of [
+    ['an absent region', { region: 1 }],
+    ['config space', { region: 7 }],
+    ['flags', { flags: 1 }],
+    ['no ranges', { ranges: [] }],
+    ['a range that is empty', { ranges: [[0, 0]] }],
+    ['bytes that are no pages', { ranges: [[0, 100]] }],
+    ['a range behind the end', { ranges: [[1 << 20, 4096]] }],
+    ['a range that wraps', { ranges: [[4096, (1n << 64n) - 4096n]] }],
+    ['unknown open flags', { openFlags: 0xffffffff }],
+    ['more ranges than come', { said: 3 }],
+    ['a number of ranges of 32 bits', { said: 0xffffffff }],
+  ] as [string, ExportRequest][]) {
+    assert.notEqual(ask(request), 'ok', name);
+  }
+  const envelope = Buffer.alloc(8);
+  assert.equal(client.outcome({ command: VFIO_USER_DEVICE_FEATURE }, envelope), 'EINVAL', 'argsz 0');
+  assert.equal(client.outcome({ command: VFIO_USER_DEVICE_FEATURE }, envelope.subarray(4)), 'EINVAL');
+  envelope.writeUInt32LE(0xffffffff, 0);
+  assert.equal(client.outcome({ command: VFIO_USER_DEVICE_FEATURE }, envelope), 'EINVAL', 'argsz of 4 GiB');
+  envelope.writeUInt32LE(8, 0);
+  envelope.writeUInt32LE(999 | VFIO_DEVICE_FEATURE_GET, 4);
+  assert.equal(client.outcome({ command: VFIO_USER_DEVICE_FEATURE }, envelope), 'ENOTTY', 'an unknown feature');
+  client.close();
+  await server.assertNothingLeft();
+});
