@@ -1,7 +1,8 @@
 import type { Memory, MemoryProvider } from '../pci/memory.ts';
 import type { OwnedFd } from './fd.ts';
-import { Mapping, PAGE_SIZE } from './mapping.ts';
+import { type Mapping, PAGE_SIZE } from './mapping.ts';
 import { createMemfd } from './memfd.ts';
+import { mapMemory, type SegmentedMapping } from './segmented-mapping.ts';
 
 /**
  * The bytes of a BAR as a sealed memfd: mapped here, and shared with every process that gets the descriptor. Nobody can
@@ -12,14 +13,14 @@ class MemfdMemory implements Memory {
   readonly sizeBytes: number;
   readonly fdOffset = 0;
   readonly #memfd: OwnedFd;
-  readonly #mapping: Mapping;
+  readonly #mapping: Mapping | SegmentedMapping;
 
   constructor(label: string, sizeBytes: number) {
     this.sizeBytes = sizeBytes;
     const fileBytes = Math.max(sizeBytes, PAGE_SIZE);
     this.#memfd = createMemfd(label, fileBytes);
     try {
-      this.#mapping = Mapping.map({ fd: this.#memfd.fd, offset: 0, sizeBytes: fileBytes, writable: true, what: label });
+      this.#mapping = mapMemory(this.#memfd.duplicate(), 0, fileBytes, true);
     } catch (error) {
       this.#memfd.close();
       throw error;

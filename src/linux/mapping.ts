@@ -5,6 +5,9 @@ import { check, externalBuffer, sys } from './ffi.ts';
 /** Of this machine: 4096 on x86-64, 4096 to 65536 on arm64. */
 export const PAGE_SIZE = sys.getpagesize();
 
+/** What one ArrayBuffer of Node 20 holds; more needs SegmentedMapping. */
+const MAX_BYTES = 2 ** 32;
+
 /** Where to map from: the descriptor is needed only during `map`. */
 export interface MapRequest {
   fd: number;
@@ -54,7 +57,7 @@ export class Mapping {
   /** Maps. EINVAL for an offset or size that mmap refuses, EACCES, ENODEV, ENOMEM as mmap(2) says. */
   static map(request: MapRequest): Mapping {
     const { fd, offset, sizeBytes, what } = request;
-    if (sizeBytes <= 0 || offset % PAGE_SIZE !== 0) {
+    if (sizeBytes <= 0 || sizeBytes > MAX_BYTES || offset % PAGE_SIZE !== 0) {
       throw new Errno('EINVAL', `mmap of ${what}: offset ${offset}, size ${sizeBytes}`);
     }
     const protection = request.writable ? PROT_READ | PROT_WRITE : PROT_READ;

@@ -1,8 +1,9 @@
 import { ERRNO, Errno } from '../abi/errno.ts';
 import type { OwnedFd } from './fd.ts';
 import { check, sys } from './ffi.ts';
-import { Mapping, PAGE_SIZE } from './mapping.ts';
+import { PAGE_SIZE } from './mapping.ts';
 import { fileSizeBytes, sealAgainstShrinking } from './memfd.ts';
+import { mapMemory } from './segmented-mapping.ts';
 
 /** Memory that another process shares by a descriptor; the ways to reach it differ, the rules do not. */
 export interface SharedMemory {
@@ -90,9 +91,7 @@ export function openSharedMemory(fd: OwnedFd, offset: number, sizeBytes: number,
     if (!sealAgainstShrinking(fd.fd)) return new FileMemory(fd, offset, sizeBytes, writable);
     // Looked at again: it may have shrunk between the first look and the seal.
     if (fileSizeBytes(fd.fd) < offset + sizeBytes) throw shrunk(fd.what, offset, sizeBytes);
-    const mapping = Mapping.map({ fd: fd.fd, offset, sizeBytes, writable, what: fd.what });
-    fd.close();
-    return mapping;
+    return mapMemory(fd, offset, sizeBytes, writable);
   } catch (error) {
     fd.close();
     throw error;
