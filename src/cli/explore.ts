@@ -52,6 +52,7 @@ export function addExploreCommands(program: Command): void {
     .command('replay <file>')
     .description('runs the schedule of a replay file again, step by step, and checks that it is the same run')
     .option('--html <file>', 'write the run as a page')
+    .option('--stacks', 'under each step the stack that took it')
     .option('--json', 'one JSON document')
     .addHelpText('after', '\nExample:\n  barter replay revoke-2.replay.json')
     .action(replayCommand);
@@ -108,7 +109,7 @@ async function exploreCommand(scenario: string | undefined, flags: ExploreFlags)
   const path = flags.replayFile ?? `${result.scenario.replace(':', '-')}.replay.json`;
   writeFileSync(path, `${JSON.stringify(file)}\n`);
   const run = runOf(file.scenario, file.mutant, file.steps);
-  if (flags.html !== undefined) writeFileSync(flags.html, htmlTimeline(run));
+  if (flags.html !== undefined) writeFileSync(flags.html, htmlTimeline(run, file.mutant));
   if (flags.json === true) return;
   console.log(`\n${textTimeline(run)}\n\nRun it again: barter replay ${path}`);
 }
@@ -147,9 +148,10 @@ async function mutantsCommand(flags: ExploreFlags): Promise<void> {
   if (mutants.some((mutant) => !mutant.caught)) process.exitCode = 1;
 }
 
-function replayCommand(path: string, flags: { html?: string; json?: boolean }): void {
-  const { run, matches } = replay(readReplay(path));
-  if (flags.html !== undefined) writeFileSync(flags.html, htmlTimeline(run));
+function replayCommand(path: string, flags: { html?: string; stacks?: boolean; json?: boolean }): void {
+  const file = readReplay(path);
+  const { run, matches } = replay(file);
+  if (flags.html !== undefined) writeFileSync(flags.html, htmlTimeline(run, file.mutant));
   if (flags.json === true) {
     const bug = run.finding === null ? null : { ...run.finding, schedule: run.steps.map((s) => s.task) };
     console.log(
@@ -163,7 +165,7 @@ function replayCommand(path: string, flags: { html?: string; json?: boolean }): 
       }),
     );
   } else {
-    console.log(textTimeline(run));
+    console.log(textTimeline(run, { stacks: flags.stacks === true }));
     if (!matches) console.log('\nThis is not the run of the file: the code has changed since it was written.');
   }
   if (run.finding !== null || !matches) process.exitCode = 1;

@@ -9,6 +9,7 @@
 import type { Op, Shared, Touchable } from '../task/op.ts';
 import { Lifetime, runtime } from '../task/op.ts';
 import { TaskHandle } from '../task/runner.ts';
+import { callerLine } from './stacks.ts';
 import { Access, accessAtMost } from './trace.ts';
 import type { Finding } from './world.ts';
 
@@ -158,19 +159,6 @@ function found(a: Touch, b: Touch, label: (task: number) => string): Finding {
     `${label(task)} ${verbs[isChange ? 1 : 0]} ${name}${source === '' ? '' : ` (${source})`}`;
   const both = `${of(a, a.what.label)} and ${of(b, 'it')}, and nothing orders the two`;
   const message = `${isDeath ? 'use after free' : 'data race'}: ${both}`;
-  return { invariant: isDeath ? 'I5' : 'race', message, subjects: [a.what] };
-}
-
-/** The first line outside of task/ and of this file that a stack names. */
-export function callerLine(): string {
-  const limit = Error.stackTraceLimit;
-  Error.stackTraceLimit = 24;
-  const stack = new Error().stack ?? '';
-  Error.stackTraceLimit = limit;
-  for (const frame of stack.split('\n').slice(1)) {
-    const match = /((?:src|test|examples)\/[\w./-]+\.ts):(\d+)/.exec(frame);
-    if (match === null || /^src\/(task|explore\/(data-races|schedule|world|stacks))/.test(match[1])) continue;
-    return `${match[1]}:${match[2]}`;
-  }
-  return '';
+  const steps = [a.at - 1, b.isStep ? b.at : b.at - 1];
+  return { invariant: isDeath ? 'I5' : 'race', message, subjects: [a.what], steps };
 }

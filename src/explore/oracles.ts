@@ -21,7 +21,8 @@ export function checkEnd(world: World): Finding | null {
   if (survivors.length === 0) return null;
   const list = survivors.map(({ lifetime, bornAt }) => `${lifetime.label} (made after step ${bornAt})`);
   const subjects = survivors.map(({ lifetime }) => lifetime);
-  return { invariant: 'I3', message: `never freed: ${list.join(', ')}`, subjects };
+  const steps = survivors.map(({ bornAt }) => bornAt - 1).filter((step) => step >= 0);
+  return { invariant: 'I3', message: `never freed: ${list.join(', ')}`, subjects, steps };
 }
 
 /**

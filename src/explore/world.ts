@@ -12,6 +12,8 @@ export interface Finding {
   message: string;
   /** What the finding is about, where its history tells more (`History`). */
   subjects?: readonly object[];
+  /** The steps at which it shows, where it is not the last one. */
+  steps?: readonly number[];
 }
 
 const MAX_TASKS = 64;

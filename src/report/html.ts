@@ -1,129 +1,108 @@
-/** A run as a page: lanes, arrows for what must come before what, bars for locks that are held. Needs nothing else. */
-import type { ShownRun, ShownStep } from '../explore/schedule.ts';
+/** A run as a page of its own: the drawing, what broke, whose histories explain it, and all steps as a table. */
+import type { ShownHistory, ShownRun } from '../explore/schedule.ts';
+import { esc } from './escape.ts';
+import { boxLeft, fieldName, type Layout, layoutOf, TRACK_BAR_WIDTH, trackLeft } from './layout.ts';
+import { SCRIPT, STYLE } from './style.ts';
+import { drawing, stateOf } from './svg.ts';
 
-const LANE_WIDTH = 300;
-const ROW_HEIGHT = 40;
-const LEFT = 56;
-const TOP = 64;
-const BOX_WIDTH = 236;
-const BOX_HEIGHT = 26;
-
-export function htmlTimeline(run: ShownRun): string {
-  const width = LEFT + run.tasks.length * LANE_WIDTH + 24;
-  const height = TOP + run.steps.length * ROW_HEIGHT + 24;
-  const outcome = run.finding === null ? 'No invariant was broken.' : run.finding.message;
-  const stuck = run.blocked.map(
-    (b) => `<li><b>${esc(b.task)}</b> is stuck at ${esc(b.op)} ${esc(b.object)}, ${esc(b.state)}</li>`,
-  );
+/** The page needs nothing else: no other file, no network. docs/timelines.md is its legend. `mutant` is for the title. */
+export function htmlTimeline(run: ShownRun, mutant: string | null = null): string {
+  const layout = layoutOf(run);
   return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>${esc(run.program)}</title><style>${STYLE}</style></head>
-<body><header><h1>${esc(run.program)}</h1>
-<p class="${run.finding === null ? 'good' : 'bad'}">${esc(outcome)}</p>
-<p>${run.steps.length} steps, ${run.preemptions} preemptions. Time runs down; arrows say what must come before what; bars
-are locks that a task holds. Point at a step for its line of code.</p>${stuck.length > 0 ? `<ul>${stuck.join('')}</ul>` : ''}</header>
-<main><svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" role="img"
- aria-label="timeline">${DEFS}${lanes(run, height)}${locks(run)}${arrows(run)}${boxes(run)}</svg>
-${stateTable(run)}</main></body></html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>${esc(titleOf(run, mutant))}</title>
+<style>${STYLE}</style>
+</head>
+<body>
+${header(run, mutant)}
+<main>
+<div class="heads" style="width:${layout.width}px">${heads(run, layout)}</div>
+${drawing(run, layout)}
+${run.histories.map(historyTable).join('\n')}
+${stepTable(run)}
+</main>
+<div id="detail" hidden><button type="button" aria-label="close">×</button><b></b><br><span></span><pre></pre></div>
+<script type="application/json" id="steps">${stepData(run)}</script>
+<script>${SCRIPT}</script>
+</body>
+</html>
 `;
 }
 
-const STYLE = `:root{color-scheme:light dark;--ink:#1c2733;--soft:#64748b;--paper:#f8fafc;--card:#fff;--line:#cbd5e1;--blue:#2563eb;
---amber:#d97706;--red:#dc2626}@media(prefers-color-scheme:dark){:root{--ink:#e2e8f0;--soft:#94a3b8;--paper:#0f172a;--card:#1e293b;
---line:#334155;--blue:#60a5fa;--amber:#fbbf24;--red:#f87171}}body{margin:0;background:var(--paper);color:var(--ink);
-font:14px/1.5 system-ui,sans-serif}header{padding:20px 28px 0;max-width:1000px}h1{font-size:22px;margin:0 0 4px}
-.bad{color:var(--red);font-weight:600}.good{color:var(--blue)}main{padding:8px 28px 40px;overflow-x:auto}
-svg text{font:12px ui-monospace,monospace;fill:var(--ink)}svg .lane{stroke:var(--line);stroke-dasharray:2 4}
-svg .name{font:600 14px system-ui,sans-serif}svg .box{fill:var(--card);stroke:var(--line)}svg .wait{stroke:var(--amber)}
-svg .fails{fill:var(--red);stroke:var(--red)}svg .fails+text{fill:#fff;font-weight:600}svg .index{fill:var(--soft)}
-svg .arrow{fill:none;stroke:var(--blue);stroke-opacity:.55;stroke-width:1.4;marker-end:url(#tip)}
-svg .lock{fill:var(--amber);fill-opacity:.75}#tip path{fill:var(--blue)}table{border-collapse:collapse;margin-top:24px}
-th,td{text-align:left;padding:3px 14px 3px 0;border-bottom:1px solid var(--line);font:12px ui-monospace,monospace}`;
-
-const DEFS =
-  '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">' +
-  '<path d="M0 0 8 4 0 8z"/></marker></defs>';
-
-const x = (run: ShownRun, task: string): number => LEFT + run.tasks.indexOf(task) * LANE_WIDTH + LANE_WIDTH / 2;
-const y = (index: number): number => TOP + index * ROW_HEIGHT + ROW_HEIGHT / 2;
-
-function lanes(run: ShownRun, height: number): string {
-  return run.tasks
-    .map((task) => {
-      const at = x(run, task);
-      return (
-        `<text class="name" x="${at}" y="32" text-anchor="middle">${esc(task)}</text>` +
-        `<line class="lane" x1="${at}" y1="${TOP - 16}" x2="${at}" y2="${height - 8}"/>`
-      );
-    })
-    .join('');
+function titleOf(run: ShownRun, mutant: string | null): string {
+  return mutant === null ? run.program : `${run.program} with ${mutant}`;
 }
 
-/** A bar from each acquire to its release, or to the end; locks held at the same time lie side by side. */
-function locks(run: ShownRun): string {
-  const bars: string[] = [];
-  const open: { task: string; object: string; from: number; column: number }[] = [];
-  const draw = (bar: (typeof open)[number], to: number): void => {
-    const left = x(run, bar.task) - BOX_WIDTH / 2 - 10 - bar.column * 8;
-    const title = `<title>${esc(bar.task)} holds ${esc(bar.object)}</title>`;
-    bars.push(
-      `<rect class="lock" rx="2" x="${left}" y="${y(bar.from)}" width="5" height="${Math.max(4, y(to) - y(bar.from))}">${title}</rect>`,
-    );
-  };
-  for (const step of run.steps) {
-    if (step.lock === 1) {
-      const taken = open.filter((bar) => bar.task === step.task).map((bar) => bar.column);
-      let column = 0;
-      while (taken.includes(column)) column += 1;
-      open.push({ task: step.task, object: step.object, from: step.index, column });
-    } else if (step.lock === -1) {
-      const at = open.findLastIndex((bar) => bar.task === step.task && bar.object === step.object);
-      if (at >= 0) draw(open.splice(at, 1)[0], step.index);
-    }
-  }
-  for (const bar of open) draw(bar, run.steps.length - 0.5);
-  return bars.join('');
+function header(run: ShownRun, mutant: string | null): string {
+  const outcome = run.finding === null ? 'No invariant was broken.' : run.finding.message;
+  const stuck = run.blocked.map(
+    ({ task, op, object, state, source }) =>
+      `<li><b>${esc(task)}</b> is stuck at ${esc(op)} ${esc(object)}, ${esc(state)} <code>${esc(source)}</code></li>`,
+  );
+  const preemptions = run.preemptions === 1 ? '1 preemption' : `${run.preemptions} preemptions`;
+  const jump = run.failsAt.map((index) => `<a href="#s${index}">step ${index}</a>`).join(' and ');
+  return `<header>
+<h1>${esc(titleOf(run, mutant))}</h1>
+<p class="${run.finding === null ? 'good' : 'bad'}">${esc(outcome)}</p>
+${stuck.length > 0 ? `<ul class="stuck">${stuck.join('')}</ul>` : ''}
+<p class="facts">${run.steps.length} steps, ${preemptions}${jump === '' ? '' : `; it shows at ${jump}`}. Time runs down.
+Click a step, or use the arrow keys, for the stack that took it.</p>
+<div class="legend"><span><i style="background:var(--l0)"></i>a lock that the task holds, paler for reading</span>
+<span><i style="border-top:2px solid var(--blue);height:0;vertical-align:3px"></i>can only come after</span>
+<span><i style="border-top:2px dashed var(--soft);height:0;vertical-align:3px"></i>preemption</span>
+<span><i style="border:1.6px solid var(--amber)"></i>a wait</span>
+<span><i style="background:var(--red)"></i>where it broke</span>
+<span><i style="background:var(--on)"></i>an object's state over time</span></div>
+</header>`;
 }
 
-function arrows(run: ShownRun): string {
-  return run.steps.flatMap((step) => step.after.map((from) => arrow(run, run.steps[from], step))).join('');
+function heads(run: ShownRun, layout: Layout): string {
+  const tasks = run.tasks.map(
+    (task) =>
+      `<span style="left:${boxLeft(run, layout, task)}px;width:${layout.boxWidth}px" title="${esc(task)}">${esc(task)}</span>`,
+  );
+  const objects = layout.tracks.map(
+    (track, i) =>
+      `<span class="object" style="left:${trackLeft(layout, i)}px;width:${TRACK_BAR_WIDTH}px" ` +
+      `title="${esc(track.label)}">${esc(fieldName(track.label))}</span>`,
+  );
+  return [...tasks, ...objects].join('');
 }
 
-function arrow(run: ShownRun, from: ShownStep, to: ShownStep): string {
-  const direction = Math.sign(x(run, to.task) - x(run, from.task));
-  const x1 = x(run, from.task) + (direction * BOX_WIDTH) / 2;
-  const x2 = x(run, to.task) - (direction * BOX_WIDTH) / 2;
-  const middle = (x1 + x2) / 2;
-  return `<path class="arrow" d="M${x1} ${y(from.index)}C${middle} ${y(from.index)} ${middle} ${y(to.index)} ${x2} ${y(to.index)}"/>`;
+function historyTable({ label, events }: ShownHistory): string {
+  const rows = events.map(
+    ({ step, task, what, stack }) =>
+      `<tr><td class="n">${step < 0 ? 'before' : step}</td><td>${esc(task)}</td><td>${esc(what)}</td>` +
+      `<td>${stack.map(esc).join('<br>')}</td></tr>`,
+  );
+  if (rows.length === 0) return '';
+  return `<h2>${esc(label)}: who made it, took it, dropped it, freed it</h2>
+<table><tr><th>step</th><th>task</th><th></th><th>at</th></tr>${rows.join('')}</table>`;
 }
 
-function boxes(run: ShownRun): string {
-  return run.steps
-    .map((step) => {
-      const fails = run.finding !== null && step.index === run.steps.length - 1;
-      const left = x(run, step.task) - BOX_WIDTH / 2;
-      const words = `${step.op} ${step.object}`;
-      const shown = words.length > 34 ? `${words.slice(0, 33)}…` : words;
-      const title = [words, step.state, step.source].filter((part) => part !== '').join('\n');
-      return (
-        `<g class="step"><title>${esc(title)}</title><rect class="box${step.waits ? ' wait' : ''}${fails ? ' fails' : ''}"` +
-        ` rx="5" x="${left}" y="${y(step.index) - BOX_HEIGHT / 2}" width="${BOX_WIDTH}" height="${BOX_HEIGHT}"/>` +
-        `<text x="${left + 8}" y="${y(step.index) + 4}">${esc(shown)}</text></g>` +
-        `<text class="index" x="${LEFT - 20}" y="${y(step.index) + 4}" text-anchor="end">${step.index}</text>`
-      );
-    })
-    .join('');
-}
-
-function stateTable(run: ShownRun): string {
+function stepTable(run: ShownRun): string {
   const rows = run.steps.map(
     (step) =>
-      `<tr><td>${step.index}</td><td>${esc(step.task)}</td><td>${esc(step.op)} ${esc(step.object)}</td>` +
-      `<td>${esc(step.state)}</td><td>${esc(step.source)}</td></tr>`,
+      `<tr${run.failsAt.includes(step.index) ? ' class="fails"' : ''}><td class="n">${step.index}</td>` +
+      `<td>${esc(step.task)}</td><td>${esc(step.op)} ${esc(step.object)}</td><td>${esc(stateOf(step))}</td>` +
+      `<td>${esc(step.source)}</td></tr>`,
   );
-  const head = '<tr><th>step</th><th>task</th><th>operation</th><th>state after</th><th>source</th></tr>';
-  return `<table>${head}${rows.join('')}</table>`;
+  const head = '<tr><th>step</th><th>task</th><th>operation</th><th>state</th><th>source</th></tr>';
+  return `<h2>All steps</h2>\n<table>${head}${rows.join('\n')}</table>`;
 }
 
-function esc(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
+/** For the script; `<` is escaped so that no text can end the element. */
+function stepData(run: ShownRun): string {
+  const data = run.steps.map((step) => ({
+    task: step.task,
+    op: step.op,
+    object: step.object,
+    state: stateOf(step),
+    stack: step.stack,
+    after: step.after,
+  }));
+  return JSON.stringify(data).replaceAll('<', '\\u003c');
 }

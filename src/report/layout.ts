@@ -1,0 +1,117 @@
+/** Where things are on the page of a run: lanes for tasks, tracks for the state of objects, rows for steps. */
+import type { ShownRun, ShownStep } from '../explore/schedule.ts';
+
+export const ROW_HEIGHT = 40;
+export const BOX_HEIGHT = 32;
+/** Room for the numbers of the steps. */
+export const GUTTER = 46;
+/** Room for the tasks' names, which scroll with nothing. */
+export const HEAD = 8;
+/** Few tasks have wide lanes, so that names fit. */
+const LANE_WIDTHS = [0, 330, 286, 250];
+const NARROWEST_LANE = 220;
+const TRACK_WIDTH = 98;
+const FEWEST_TRACKS = 4;
+/** What fits into a window of 1280 pixels. */
+const PAGE_WIDTH = 1232;
+/** Between a lane's edge and its box: where the bars of held locks are. */
+export const LOCK_ROOM = 34;
+
+/** An object whose state is drawn over time. */
+export interface Track {
+  id: number;
+  label: string;
+  /** The first step that touched it; before that its state is what that step found. */
+  steps: ShownStep[];
+}
+
+export interface Layout {
+  laneWidth: number;
+  boxWidth: number;
+  tracks: Track[];
+  tracksAt: number;
+  width: number;
+  height: number;
+}
+
+export function layoutOf(run: ShownRun): Layout {
+  const laneWidth = LANE_WIDTHS[run.tasks.length] ?? NARROWEST_LANE;
+  const tracksAt = GUTTER + run.tasks.length * laneWidth + 12;
+  const tracks = tracksOf(run, Math.max(FEWEST_TRACKS, Math.floor((PAGE_WIDTH - tracksAt) / TRACK_WIDTH)));
+  const rows = run.steps.length + (run.blocked.length > 0 || brokeAtTheEnd(run) ? 1 : 0);
+  return {
+    laneWidth,
+    boxWidth: laneWidth - LOCK_ROOM - 14,
+    tracks,
+    tracksAt,
+    width: tracksAt + tracks.length * TRACK_WIDTH + 4,
+    height: HEAD + rows * ROW_HEIGHT + 12,
+  };
+}
+
+/** What broke shows in no step, and nobody is stuck: it is about how things were left. */
+export function brokeAtTheEnd(run: ShownRun): boolean {
+  return run.finding !== null && run.failsAt.length === 0 && run.blocked.length === 0;
+}
+
+/** The left edge of a task's boxes. */
+export function boxLeft(run: ShownRun, layout: Layout, task: string): number {
+  return GUTTER + run.tasks.indexOf(task) * layout.laneWidth + LOCK_ROOM;
+}
+
+export function rowMiddle(index: number): number {
+  return HEAD + index * ROW_HEIGHT + ROW_HEIGHT / 2;
+}
+
+export function trackLeft(layout: Layout, position: number): number {
+  return layout.tracksAt + position * TRACK_WIDTH;
+}
+
+export const TRACK_BAR_WIDTH = TRACK_WIDTH - 10;
+
+/** Without the structure that a field belongs to, which takes most of the room. */
+export function shortName(label: string): string {
+  return label.replace(/^vfio_pci_(core_device|dma_buf)\./, '').replace(/^vfio_device_set\./, 'set ');
+}
+
+/** For the narrow heads of tracks. */
+export function fieldName(label: string): string {
+  return label.startsWith('vfio_') ? label.slice(label.indexOf('.') + 1) : label;
+}
+
+/** The objects that tell the story: touched by several tasks and changed, those of the failing steps first. */
+function tracksOf(run: ShownRun, most: number): Track[] {
+  const byId = new Map<number, Track>();
+  for (const step of run.steps) {
+    const track = byId.get(step.objectId) ?? { id: step.objectId, label: step.object, steps: [] };
+    track.steps.push(step);
+    byId.set(step.objectId, track);
+  }
+  const failing = new Set(run.failsAt.map((index) => run.steps[index]?.objectId));
+  const rank = (track: Track): number => {
+    const tasks = new Set(track.steps.map((step) => step.task)).size;
+    const story = isFlag(track) ? 200 : isCounter(track) ? -150 : 0;
+    return (failing.has(track.id) ? 1000 : 0) + (tasks > 1 ? 100 : 0) + story + Math.min(track.steps.length, 50);
+  };
+  return [...byId.values()]
+    .filter((track) => track.steps.some((step) => step.before !== step.state))
+    .sort((a, b) => rank(b) - rank(a))
+    .slice(0, most)
+    .sort((a, b) => a.steps[0].index - b.steps[0].index)
+    .map((track, i, all) => ({ ...track, label: tellApart(track, i, all) }));
+}
+
+/** Objects of one name are numbered. */
+function tellApart({ label }: Track, position: number, all: readonly Track[]): string {
+  const same = all.filter((other) => other.label === label);
+  return same.length === 1 ? label : `${label} ${all.slice(0, position + 1).filter((o) => o.label === label).length}`;
+}
+
+function isFlag(track: Track): boolean {
+  return track.steps.every(({ state }) => state === 'true' || state === 'false');
+}
+
+/** Counts changes and nothing else. */
+function isCounter(track: Track): boolean {
+  return track.steps.every(({ before, state }) => Number(state) >= Number(before)) && track.steps.length > 1;
+}
