@@ -1,6 +1,7 @@
 /** The explorer as others call it: a program by name, a way to search, and what came of it. */
 import { CLASSICS } from './classics/index.ts';
 import { DporSearch } from './dpor.ts';
+import { lockCycleBug } from './lock-witness.ts';
 import { minimise } from './minimise.ts';
 import { applyMutant, findMutant } from './mutants/index.ts';
 import { PRODUCT_PROGRAMS } from './product/index.ts';
@@ -134,16 +135,15 @@ export async function exploreProgram(program: Program, options: ExploreOptions):
 }
 
 function describeBug(program: Program, search: Search): FoundBug | null {
-  if (search.bug === null) {
-    const cycle = search.lockOrder.cycle();
-    return cycle === null ? null : { invariant: 'I4', message: cycle, schedule: [], preemptions: 0, steps: [] };
-  }
-  const bug = minimise(program, search.bug);
+  const bug = search.bug === null ? lockCycleBug(program, search.lockOrder) : minimise(program, search.bug);
+  if (bug === null) return null;
+  const run = show(program, bug.schedule);
   return {
     invariant: bug.invariant,
-    message: bug.message,
-    schedule: show(program, bug.schedule).steps.map((step) => step.task),
-    preemptions: bug.preemptions,
+    // Shown again it may say more: the lines, where the search knows only the steps.
+    message: run.finding?.message ?? bug.message,
+    schedule: run.steps.map((step) => step.task),
+    preemptions: run.preemptions,
     steps: bug.schedule,
   };
 }

@@ -51,6 +51,11 @@ export class LockOrder {
     } else if (op.changed) list.push(op.object);
   }
 
+  /** Forgets everything. */
+  clear(): void {
+    this.edges.clear();
+  }
+
   /** The shortest cycle of classes, as a sentence with its witnesses; null where there is none. */
   cycle(): string | null {
     let best: Edge[] | null = null;
