@@ -1,17 +1,21 @@
 import { readlinkSync } from 'node:fs';
 import { Errno } from '../abi/errno.ts';
 import { F_GETFL, F_SETFL, O_NONBLOCK } from '../abi/fcntl.ts';
+import { POLLOUT } from '../abi/poll.ts';
 import type { EventSignal } from '../vfio/user.ts';
 import { signalEventfd } from './eventfd.ts';
 import type { OwnedFd } from './fd.ts';
 import { check, sys } from './ffi.ts';
+import { PollSet } from './poll.ts';
 
 /**
- * An eventfd that a peer sent. It is made non-blocking, so that a counter which the peer filled up blocks nobody here; a
- * peer that makes it blocking again and fills it harms its own interrupts' thread of delivery until it reads.
+ * An eventfd that a peer sent. It is made non-blocking, so that a counter which the peer filled up blocks nobody here. The
+ * peer can make it blocking again, so that each signal looks first whether there is room; a peer that fills the counter in
+ * the microsecond between look and write holds this thread until it reads.
  */
 export class EventfdSignal implements EventSignal {
   readonly #fd: OwnedFd;
+  readonly #room = new PollSet(1);
 
   /** Takes ownership of `fd`, also when it throws. EINVAL for a descriptor that is no eventfd. */
   constructor(fd: OwnedFd) {
@@ -22,6 +26,7 @@ export class EventfdSignal implements EventSignal {
       }
       const flags = check(sys.fcntl(fd.fd, F_GETFL, 0), () => `fcntl(F_GETFL) of ${fd.what}`);
       check(sys.fcntl(fd.fd, F_SETFL, flags | O_NONBLOCK), () => `fcntl(F_SETFL) of ${fd.what}`);
+      this.#room.set(0, fd.fd, POLLOUT);
     } catch (error) {
       fd.close();
       throw error;
@@ -29,7 +34,8 @@ export class EventfdSignal implements EventSignal {
   }
 
   signal(): void {
-    signalEventfd(this.#fd.fd);
+    const fd = this.#fd.fd;
+    if (this.#room.wait(0) === 1) signalEventfd(fd);
   }
 
   release(): void {

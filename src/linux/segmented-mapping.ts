@@ -3,7 +3,7 @@ import type { OwnedFd } from './fd.ts';
 import { Mapping, type MapRequest } from './mapping.ts';
 
 /** An ArrayBuffer of Node 20 has at most 4 GiB; memory above this size is mapped in parts of it. */
-const SEGMENT_BYTES = 2 ** 30;
+export const SEGMENT_BYTES = 2 ** 30;
 
 /**
  * Memory larger than one ArrayBuffer can be: the RAM of a large virtual machine, a BAR of many gigabytes. A part is mapped

@@ -117,6 +117,7 @@ export class Connection {
       this.unsent.shift();
     }
     this.updateInterest();
+    this.cut();
   }
 
   private receive(): void {
@@ -136,12 +137,12 @@ export class Connection {
     this.cut();
   }
 
-  /** Hands every complete frame on, until told to pause. */
+  /** Hands every complete frame on, until told to pause, or until the peer does not take its replies. */
   private cut(): void {
     if (this.cutting) return;
     this.cutting = true;
     try {
-      while (this.open && !this.paused) {
+      while (this.open && !this.paused && this.unsent.length === 0) {
         const frame = this.frames.next();
         if (frame === null) break;
         if (this.events.onFrame(frame)) this.frames.keepLast();

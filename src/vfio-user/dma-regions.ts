@@ -6,14 +6,21 @@ import { VFIO_USER_F_DMA_REGION_READ, VFIO_USER_F_DMA_REGION_WRITE } from '../ab
 import type { DmaBuf } from '../dma-buf/dma-buf.ts';
 import { IommuDomain } from '../iommu/domain.ts';
 import type { OwnedFd } from '../linux/fd.ts';
-import { openSharedMemory, type SharedMemory } from '../linux/shared-memory.ts';
+import { SEGMENT_BYTES } from '../linux/segmented-mapping.ts';
+import { FileMemory, openSharedMemory, type SharedMemory } from '../linux/shared-memory.ts';
 import { IOMMU_READ, IOMMU_WRITE, type RemoteMemory } from '../pci/dma.ts';
 import type { Task } from '../task/op.ts';
+import { condResched } from '../task/runner.ts';
 import { Ioas } from '../vfio/ioas.ts';
 import { LIMITS } from './wire.ts';
 
 const ACCESS = VFIO_USER_F_DMA_REGION_READ | VFIO_USER_F_DMA_REGION_WRITE;
 const ADDRESS_END = 2 ** 52;
+/** So many regions are let go in one go; then others are served. */
+const RELEASE_BATCH = 64;
+
+/** What the regions of every client of this process take of its mappings. */
+let mappedOfAll = 0;
 
 /** struct vfio_user_dma_map, in plain numbers. */
 export interface DmaMapRequest {
@@ -47,6 +54,9 @@ export class DmaRegions {
   /** In order of IOVA; none overlaps another. */
   private readonly regions: Region[] = [];
   private readonly most: number;
+  /** What the regions here take of the process's mappings and descriptors. */
+  private mapped = 0;
+  private files = 0;
 
   constructor(name: string, remote: RemoteMemory, findBuffer: FindBuffer, most: number = LIMITS.maxDmaMaps) {
     this.domain = new IommuDomain(`client of ${name}`, { ownsBus: true });
@@ -103,18 +113,23 @@ export class DmaRegions {
         throw new Errno('EINVAL', `DMA_UNMAP: the range would cut ${describe(region)}`);
       }
     }
-    let bytes = 0;
-    for (const region of this.regions.splice(first, last - first)) {
-      yield* this.release(region);
-      bytes += region.sizeBytes;
-    }
-    return bytes;
+    const gone = this.regions.splice(first, last - first);
+    yield* this.releaseAll(gone);
+    return gone.reduce((sum, region) => sum + region.sizeBytes, 0);
   }
 
   /** The client is gone: nothing stays mapped. */
   *destroy(): Task {
-    for (const region of this.regions.splice(0)) yield* this.release(region);
+    yield* this.releaseAll(this.regions.splice(0));
     yield* this.ioas.destroy();
+  }
+
+  /** There may be many: other clients are served in between. */
+  private *releaseAll(regions: readonly Region[]): Task {
+    for (const [i, region] of regions.entries()) {
+      yield* this.release(region);
+      if (i % RELEASE_BATCH === RELEASE_BATCH - 1) yield* condResched();
+    }
   }
 
   private check({ flags, offset, iova, sizeBytes }: DmaMapRequest): void {
@@ -141,12 +156,32 @@ export class DmaRegions {
     }
     const memory = openSharedMemory(fd.duplicate(), offset, sizeBytes, write);
     try {
+      this.checkRoom(memory);
       this.domain.map(iova, sizeBytes, { kind: 'memory', memory, offset: 0 }, prot);
     } catch (error) {
       memory.close();
       throw error;
     }
+    this.account(memory, 1);
     return { iova, sizeBytes, kind: 'memory', memory };
+  }
+
+  private checkRoom(memory: SharedMemory): void {
+    const maps = mapsOf(memory);
+    if (keepsDescriptor(memory) && this.files >= LIMITS.maxFileRegions) {
+      const advice = 'pass memfds that can be sealed, in parts of 1 GiB at most';
+      throw new Errno('ENOSPC', `DMA_MAP: ${this.files} regions keep their descriptors, the most; ${advice}`);
+    }
+    if (this.mapped + maps > LIMITS.maxMappedRegions || mappedOfAll + maps > LIMITS.maxMappedRegionsOfAll) {
+      throw new Errno('ENOSPC', `DMA_MAP: ${this.mapped} mappings of this client, ${mappedOfAll} of all`);
+    }
+  }
+
+  private account(memory: SharedMemory, sign: 1 | -1): void {
+    const maps = mapsOf(memory);
+    if (keepsDescriptor(memory)) this.files += sign;
+    this.mapped += sign * maps;
+    mappedOfAll += sign * maps;
   }
 
   private *release({ iova, sizeBytes, kind, memory }: Region): Task {
@@ -155,7 +190,9 @@ export class DmaRegions {
       return;
     }
     this.domain.unmap(iova, sizeBytes);
-    memory?.close();
+    if (memory === null) return;
+    this.account(memory, -1);
+    memory.close();
   }
 
   private firstEndingAfter(iova: number): number {
@@ -169,6 +206,15 @@ export class DmaRegions {
     }
     return low;
   }
+}
+
+/** How many mappings of the process a region takes at most; none where it is reached by calls. */
+function mapsOf(memory: SharedMemory): number {
+  return memory instanceof FileMemory ? 0 : Math.ceil(memory.sizeBytes / SEGMENT_BYTES);
+}
+
+function keepsDescriptor(memory: SharedMemory): boolean {
+  return memory instanceof FileMemory || memory.sizeBytes > SEGMENT_BYTES;
 }
 
 function describe({ iova, sizeBytes }: { iova: number; sizeBytes: number }): string {

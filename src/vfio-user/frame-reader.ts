@@ -1,4 +1,5 @@
 /** Bytes of a stream socket, cut into frames with the descriptors that belong to each. */
+import { Errno } from '../abi/errno.ts';
 import { MSG_DONTWAIT } from '../abi/socket.ts';
 import { VFIO_USER_HEADER_SIZE } from '../abi/vfio-user.ts';
 import type { OwnedFd } from '../linux/fd.ts';
@@ -39,8 +40,16 @@ export class FrameReader {
     this.filled += received;
     if (this.message.hasFds) {
       this.arrived.push({ end: this.consumed + this.filled, fds: this.message.takeFds('descriptor of a peer') });
+      this.checkArrived();
     }
     return received;
+  }
+
+  /** A message may come in many reads, and each with descriptors. Those of complete frames were handed on before. */
+  private checkArrived(): void {
+    let count = 0;
+    for (const { fds } of this.arrived) count += fds.length;
+    if (count > LIMITS.maxMsgFds) throw new Errno('EMSGSIZE', `${count} descriptors; ${LIMITS.maxMsgFds} are the most`);
   }
 
   /** The next complete frame, or null. Its payload is good until `receive`, its descriptors are the caller's. */

@@ -49,6 +49,7 @@ import {
 } from '../abi/vfio-user.ts';
 import { EventfdSignal } from '../linux/event-signal.ts';
 import type { Task } from '../task/op.ts';
+import { condResched } from '../task/runner.ts';
 import type { VfioPciCoreDevice } from '../vfio/core.ts';
 import { deviceInfo, msixTablePages, regionInfo } from '../vfio/regions.ts';
 import type { Caller, UserMemory } from '../vfio/user.ts';
@@ -56,6 +57,8 @@ import { getHotResetInfo, pciHotReset } from './hot-reset.ts';
 import { checkArgsz, decode, type Reply } from './reply.ts';
 import type { ReadySession } from './session.ts';
 import { type Frame, LIMITS } from './wire.ts';
+
+const WRITES_AT_ONCE = 256;
 
 /** A command: throws the Errno that the error reply carries. */
 type Handler = (session: ReadySession, frame: Frame, reply: Reply) => Task;
@@ -262,6 +265,8 @@ function* regionWriteMulti({ vdev }: ReadySession, frame: Frame, reply: Reply): 
       if (length > VFIO_USER_MULTI_DATA) throw new Errno('EINVAL', `WRITE_MULTI: write ${written} of ${length} bytes`);
       const data = frame.payload.subarray(at + fields.data.offset, at + fields.data.offset + length);
       yield* vdev.write(fields.region.get(view, at), fields.offset.get(view, at), data);
+      // A message may hold tens of thousands: others are served in between.
+      if (written % WRITES_AT_ONCE === WRITES_AT_ONCE - 1) yield* condResched();
     }
   } catch (error) {
     if (written === 0 || !(error instanceof Errno)) throw error;

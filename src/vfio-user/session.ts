@@ -17,8 +17,8 @@ import { serveRequest } from './requests.ts';
 import { type Capabilities, decodeVersion, encodeVersion } from './version.ts';
 import { type Frame, LIMITS, writeHeader } from './wire.ts';
 
-/** Resume reading when this few requests wait. */
-const LOW_WATER = LIMITS.maxPendingRequests / 4;
+/** Reading resumes when this part of what may wait is left. */
+const LOW_WATER = 1 / 4;
 
 /** What a session needs from the server around it. */
 export interface SessionHost {
@@ -46,6 +46,7 @@ export class Session {
   private readonly connection: Connection;
   private readonly reply = new Reply();
   private readonly queue: Frame[] = [];
+  private queuedBytes = 0;
   private queuedFds = 0;
   private memory: ClientMemory | null = null;
   private handshake: Deadline | null;
@@ -88,10 +89,17 @@ export class Session {
 
   private enqueue(frame: Frame): void {
     this.queue.push({ ...frame, payload: frame.payload.slice() });
+    this.queuedBytes += frame.payload.length;
     this.queuedFds += frame.fds.length;
-    if (this.queue.length >= LIMITS.maxPendingRequests || this.queuedFds >= LIMITS.maxPendingFds) {
-      this.connection.setPaused(true);
-    }
+    if (this.isQueueAbove(1)) this.connection.setPaused(true);
+  }
+
+  private isQueueAbove(part: number): boolean {
+    return (
+      this.queue.length >= LIMITS.maxPendingRequests * part ||
+      this.queuedBytes >= LIMITS.maxPendingBytes * part ||
+      this.queuedFds >= LIMITS.maxPendingFds * part
+    );
   }
 
   /** Serves a request and those that came meanwhile, one after the other, as the protocol wants. */
@@ -105,10 +113,14 @@ export class Session {
   }
 
   private nextQueued(): Frame | undefined {
+    // What waits behind a pause is cut into frames as soon as it ends: look before taking.
+    if (!this.isQueueAbove(LOW_WATER)) this.connection.setPaused(false);
     const next = this.queue.shift();
-    if (next !== undefined) this.queuedFds -= next.fds.length;
-    if (this.queue.length <= LOW_WATER) this.connection.setPaused(false);
-    return next ?? this.queue.shift();
+    if (next !== undefined) {
+      this.queuedBytes -= next.payload.length;
+      this.queuedFds -= next.fds.length;
+    }
+    return next;
   }
 
   private *serveOne(frame: Frame): Task {

@@ -20,11 +20,18 @@ export const LIMITS = {
   /** Descriptors with one message; QEMU refuses servers that say more than 16. */
   maxMsgFds: 16,
   maxDmaMaps: 65535,
+  /** Of those, the ones that came with a descriptor and are mapped: a process has 65530 mappings (vm.max_map_count). */
+  maxMappedRegions: 16384,
+  /** All clients of the process together. */
+  maxMappedRegionsOfAll: 49152,
+  /** DMA regions of files that might shrink, or of more than 1 GiB: each keeps its descriptor. */
+  maxFileRegions: 256,
   /** dma-bufs that one client holds open. */
   maxExports: 1024,
   /** Commands that wait while one is being served; reading stops there. */
   maxPendingRequests: 64,
-  /** Descriptors that wait with them. */
+  /** Bytes that wait with them, and descriptors. */
+  maxPendingBytes: 4 << 20,
   maxPendingFds: 256,
   /** Milliseconds until a client that does not answer a DMA_READ or DMA_WRITE counts as gone. */
   dmaReplyTimeoutMs: 5000,
@@ -48,9 +55,11 @@ export interface Frame {
 
 const header = vfio_user_header.fields;
 
-/** Bytes of the whole message whose header is at `at`. EMSGSIZE or EPROTO for a size that cannot be. */
+/** Bytes of the whole message whose header is at `at`. EMSGSIZE or EPROTO for a size or a type that cannot be. */
 export function frameBytes(view: DataView, at: number): number {
   const size = header.msg_size.get(view, at);
+  const type = header.flags.get(view, at) & VFIO_USER_F_TYPE_MASK;
+  if (type > VFIO_USER_F_TYPE_REPLY) throw new Errno('EPROTO', `a message of type ${type}`);
   if (size < VFIO_USER_HEADER_SIZE) throw new Errno('EPROTO', `a message of ${size} bytes is shorter than its header`);
   if (size > LIMITS.maxMessageBytes) {
     throw new Errno('EMSGSIZE', `a message of ${size} bytes; ${LIMITS.maxMessageBytes} is the most`);

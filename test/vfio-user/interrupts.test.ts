@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { F_GETFL, F_SETFL, O_NONBLOCK } from '../../src/abi/fcntl.ts';
 import {
   VFIO_IRQ_SET_ACTION_MASK,
   VFIO_IRQ_SET_ACTION_TRIGGER,
@@ -16,6 +17,7 @@ import {
 } from '../../src/abi/vfio.ts';
 import { VFIO_USER_DEVICE_SET_IRQS } from '../../src/abi/vfio-user.ts';
 import { createEventfd, readEventfd } from '../../src/linux/eventfd.ts';
+import { sys } from '../../src/linux/ffi.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { RawClient } from './raw-client.ts';
 import { withServer } from './served.ts';
@@ -142,6 +144,8 @@ test('a counter that its owner filled up blocks nobody', async () => {
   words.writeBigUInt64LE((1n << 64n) - 2n - 0xffffffffn);
   const { writeSync } = await import('node:fs');
   writeSync(event.fd, words);
+  const flags = sys.fcntl(event.fd, F_GETFL, 0);
+  assert.equal(sys.fcntl(event.fd, F_SETFL, flags & ~O_NONBLOCK), 0, 'blocking again');
   assert.equal(setIrqs(client, { flags: NONE, index: MSIX, count: 1 }), 'ok');
   const bystander = RawClient.ready(server.path('bystander'));
   bystander.close();
