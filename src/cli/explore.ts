@@ -13,7 +13,7 @@ import {
   runOf,
   UnknownNameError,
 } from '../explore/explore.ts';
-import { listMutants, runMutants } from '../explore/mutants/run.ts';
+import { listMutants, type MutantResult, runMutants } from '../explore/mutants/run.ts';
 import { htmlTimeline } from '../report/html.ts';
 import { textTimeline } from '../report/timeline.ts';
 import { builtInScenarios, loadScenario } from '../scenario/load.ts';
@@ -135,17 +135,38 @@ function showProgress({ executions, seconds, done }: { executions: number; secon
 }
 
 async function mutantsCommand(flags: ExploreFlags): Promise<void> {
-  const mutants = await runMutants();
+  const total = listMutants().length;
+  let done = 0;
+  const onTerminal = process.stderr.isTTY && flags.json !== true;
+  if (flags.json !== true) console.log(MUTANT_HEAD);
+  const mutants = await runMutants((result) => {
+    done += 1;
+    if (flags.json === true) return;
+    if (onTerminal) process.stderr.write('\r\x1b[K');
+    console.log(mutantLine(result));
+    if (onTerminal && done < total) process.stderr.write(`${done} of ${total}`);
+  });
+  const missed = mutants.filter((mutant) => !mutant.caught).length;
   if (flags.json === true) console.log(JSON.stringify({ mutants }));
-  else {
-    for (const { name, invariant, caught, seconds, preemptions, schedule } of mutants) {
-      const how = caught
-        ? `caught in ${seconds.toFixed(2)} s, ${preemptions} preemptions, ${schedule.length} steps`
-        : 'MISSED';
-      console.log(`${name.padEnd(28)} ${invariant}  ${how}`);
-    }
-  }
+  else console.log(missed === 0 ? `all ${total} caught` : `${missed} of ${total} MISSED`);
   if (mutants.some((mutant) => !mutant.caught)) process.exitCode = 1;
+}
+
+const MUTANT_HEAD = `${'mutant'.padEnd(29)}${'breaks'.padEnd(8)}${'in'.padEnd(29)}seconds  steps  preemptions`;
+
+function mutantLine({
+  name,
+  invariant,
+  scenario,
+  caught,
+  seconds,
+  schedule,
+  preemptions,
+  found,
+}: MutantResult): string {
+  const what = `${name.padEnd(28)} ${invariant.padEnd(7)} ${scenario.padEnd(28)} ${seconds.toFixed(2).padStart(7)}`;
+  if (!caught) return `${what}  MISSED${found === null ? '' : `, but ${found}`}`;
+  return `${what}  ${String(schedule.length).padStart(5)}  ${String(preemptions).padStart(11)}`;
 }
 
 function replayCommand(path: string, flags: { html?: string; stacks?: boolean; json?: boolean }): void {

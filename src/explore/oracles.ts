@@ -19,7 +19,9 @@ export function checkEnd(world: World): Finding | null {
   if (finding !== null) return finding;
   const survivors = world.survivors();
   if (survivors.length === 0) return null;
-  const list = survivors.map(({ lifetime, bornAt }) => `${lifetime.label} (made after step ${bornAt})`);
+  const list = survivors.map(
+    ({ lifetime, bornAt }) => `${lifetime.label} (made ${bornAt === 0 ? 'before the run' : `at step ${bornAt - 1}`})`,
+  );
   const subjects = survivors.map(({ lifetime }) => lifetime);
   const steps = survivors.map(({ bornAt }) => bornAt - 1).filter((step) => step >= 0);
   return { invariant: 'I3', message: `never freed: ${list.join(', ')}`, subjects, steps };

@@ -166,7 +166,7 @@ test('a thing freed twice, and a thing never freed, with the places', async () =
   });
   const { bug } = await exploreProgram(leak, { scenario: 'tiny' });
   assert.equal(bug?.invariant, 'I3');
-  assert.match(bug!.message, /^never freed: thing \(made after step 1\)$/);
+  assert.match(bug!.message, /^never freed: thing \(made at step 0\)$/);
   const [history] = show(leak, bug!.steps).histories;
   assert.deepEqual([history.label, history.events.length], ['thing', 1]);
   assert.deepEqual([history.events[0].task, history.events[0].what, history.events[0].step], ['maker', 'made', 0]);

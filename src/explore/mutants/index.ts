@@ -1,6 +1,7 @@
 /** Every known bug by its name. docs/mutants.md says which bugs have none here, and why. */
 import { RevocableBuffer } from '../classics/locks.ts';
 import { Access, rules } from '../trace.ts';
+import { FOUND_MUTANTS } from './found.ts';
 import { IMPORTER_MUTANTS } from './importers.ts';
 import { LATER_MUTANTS } from './later.ts';
 import { type Mutant, replace } from './overlay.ts';
@@ -17,6 +18,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...REVIEW_MUTANTS,
   ...LATER_MUTANTS,
   ...IMPORTER_MUTANTS,
+  ...FOUND_MUTANTS,
 ];
 
 /** A mutation of the explorer itself, which the counts of the classics must tell: two writes are said to commute. */

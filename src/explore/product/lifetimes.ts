@@ -72,6 +72,10 @@ export const LIFETIMES: readonly ProgramFamily[] = [
     set.task('exporter', [EXPORT]);
     set.task('revoker', [OFF]);
   }),
+  steps('attach-vs-release', 'an importer attaches by a descriptor that another thread closes', [EXPORT], {
+    importer: [ATTACH],
+    releaser: [{ op: 'close-fd', fd: 'buf' }],
+  }),
   steps('reopen', 'a buffer outlives the close of its device, which is opened again', [EXPORT, ATTACH, MAP], {
     user: [CLOSE, { op: 'open', device: 'lender' }, ON],
     importer: [{ op: 'map', importer: 'importer', as: 'again' }],
