@@ -284,3 +284,25 @@ test('a task that throws, and a check at the end that fails', async () => {
     });
   });
 });
+
+test('a cycle of three locks, no two of which are ever taken both ways', async () => {
+  const C = { name: 'c' };
+  await assertBug('I4', /^lock order has a cycle: \w > \w > \w > \w \(/, (stage) => {
+    const [a, b, c] = [new Mutex(A), new Mutex(B), new Mutex(C)];
+    const one = stage.spawn('one', both(a, b));
+    const two = stage.spawn(
+      'two',
+      (function* () {
+        yield* one.join();
+        yield* both(b, c);
+      })(),
+    );
+    stage.spawn(
+      'three',
+      (function* () {
+        yield* two.join();
+        yield* both(c, a);
+      })(),
+    );
+  });
+});
