@@ -124,11 +124,11 @@ export class DmaRegions {
     yield* this.ioas.destroy();
   }
 
-  /** There may be many: other clients are served in between. */
+  /** There may be many: other clients are served in between. From the end, where taking one out moves no others. */
   private *releaseAll(regions: readonly Region[]): Task {
-    for (const [i, region] of regions.entries()) {
-      yield* this.release(region);
-      if (i % RELEASE_BATCH === RELEASE_BATCH - 1) yield* condResched();
+    for (let i = regions.length - 1; i >= 0; i--) {
+      yield* this.release(regions[i]);
+      if (i % RELEASE_BATCH === 0) yield* condResched();
     }
   }
 

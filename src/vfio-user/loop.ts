@@ -55,17 +55,24 @@ export class EventLoop {
   }
 
   run(): void {
-    while (!this.stopping) {
-      const more = runner.drainRound();
-      const count = this.epoll.wait(more ? 0 : this.nextDeadlineMs());
-      for (let i = 0; i < count; i++) {
-        // An earlier event of this round may have removed the handler.
-        this.handlers.get(this.epoll.data(i))?.run(this.epoll.events(i));
-      }
-      this.runDeadlines();
-    }
+    while (!this.stopping) this.turn(-1);
     runner.drain();
     this.epoll.close();
+  }
+
+  /**
+   * One round: tasks, then what is ready, for which it waits at most `mostMs` (-1: for as long as it takes). Returns whether
+   * there was anything to do.
+   */
+  turn(mostMs: number): boolean {
+    const more = runner.drainRound();
+    const count = this.epoll.wait(more ? 0 : earlier(mostMs, this.nextDeadlineMs()));
+    for (let i = 0; i < count; i++) {
+      // An earlier event of this round may have removed the handler.
+      this.handlers.get(this.epoll.data(i))?.run(this.epoll.events(i));
+    }
+    this.runDeadlines();
+    return more || count > 0;
   }
 
   stop(): void {
@@ -87,6 +94,12 @@ export class EventLoop {
       deadline.run();
     }
   }
+}
+
+/** The shorter of two waits, where -1 is without end. */
+function earlier(a: number, b: number): number {
+  if (a < 0 || b < 0) return Math.max(a, b);
+  return Math.min(a, b);
 }
 
 /** The peer is gone: nothing that we send arrives. */

@@ -67,6 +67,17 @@ export class RawClient {
     return bytes.length;
   }
 
+  /** As receive, but never waits; undefined when there is nothing yet. */
+  tryReceive(): RawReply | null | undefined {
+    for (;;) {
+      const frame = this.frames.next();
+      if (frame !== null) return { ...frame, payload: Buffer.from(frame.payload) };
+      const received = this.frames.receive(this.socket.fd, false);
+      if (received === 0 || received === -ERRNO.ECONNRESET) return null;
+      if (received < 0) return undefined;
+    }
+  }
+
   /** The next message of the server; null when it closed the connection. ETIMEDOUT when it is silent. */
   receive(): RawReply | null {
     for (;;) {

@@ -1,0 +1,56 @@
+/** A server that runs when a test says so: on the test's own thread, so that every step is the test's. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { memfdMemory } from '../../src/linux/bar-memory.ts';
+import { buildMachine } from '../../src/machine/build.ts';
+import type { VfioPciCoreDevice } from '../../src/vfio/core.ts';
+import { buildVfioDevices } from '../../src/vfio/driver.ts';
+import { PROFILES } from '../../src/vfio/profile.ts';
+import { VfioUserServer } from '../../src/vfio-user/server.ts';
+import { encodeVersion } from '../../src/vfio-user/version.ts';
+import { message, RawClient } from './raw-client.ts';
+import { MACHINE } from './served.ts';
+
+export class InProcessServer {
+  readonly folder = mkdtempSync(join(tmpdir(), 'barter-in-'));
+  readonly log: string[] = [];
+  readonly server = new VfioUserServer((line) => this.log.push(line));
+  readonly devices: ReadonlyMap<string, VfioPciCoreDevice>;
+  private readonly memories: { close(): void }[] = [];
+
+  constructor(machine = MACHINE) {
+    const { functions } = buildMachine(machine, (label, sizeBytes) => {
+      const memory = memfdMemory(label, sizeBytes);
+      this.memories.push(memory);
+      return memory;
+    });
+    this.devices = new Map(buildVfioDevices(functions, PROFILES.default));
+    for (const [name, vdev] of this.devices) this.server.serve(vdev, this.path(name));
+  }
+
+  path(device: string): string {
+    return join(this.folder, `${device}.sock`);
+  }
+
+  /** Lets the server do all that there is to do now. */
+  pump(): void {
+    while (this.server.loop.turn(0)) {}
+  }
+
+  /** A client past its handshake. */
+  ready(device: string): RawClient {
+    const client = new RawClient(this.path(device));
+    client.send(message({ command: 1 }, encodeVersion()));
+    this.pump();
+    if (client.tryReceive()?.error !== 0) throw new Error(`VERSION was refused by ${device}`);
+    return client;
+  }
+
+  close(): void {
+    this.server.stop();
+    this.server.run();
+    for (const memory of this.memories) memory.close();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}

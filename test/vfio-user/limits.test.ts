@@ -1,0 +1,342 @@
+/** A test for each row of the table of limits in docs/vfio-user.md. */
+import assert from 'node:assert/strict';
+import { ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  VFIO_USER_DEVICE_GET_INFO,
+  VFIO_USER_DMA_MAP,
+  VFIO_USER_REGION_READ,
+  VFIO_USER_REGION_WRITE,
+  VFIO_USER_VERSION,
+  vfio_user_dma_map,
+  vfio_user_region_access,
+} from '../../src/abi/vfio-user.ts';
+import { createEventfd } from '../../src/linux/eventfd.ts';
+import { OwnedFd } from '../../src/linux/fd.ts';
+import { createMemfd } from '../../src/linux/memfd.ts';
+import { DmaDriver } from '../../src/scenario/dma-driver.ts';
+import { runner } from '../../src/task/runner.ts';
+import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { DmaRegions } from '../../src/vfio-user/dma-regions.ts';
+import { LIMITS } from '../../src/vfio-user/wire.ts';
+import { leavesNoFds } from '../linux/open-fds.ts';
+import { InProcessServer } from './in-process.ts';
+import { message, RawClient } from './raw-client.ts';
+import { mapsOf, withServer } from './served.ts';
+
+const server = await withServer();
+const MSG_DONTWAIT = 0x40;
+
+/** Whoever else is served gets right answers, at once. */
+function assertBystanderServed(path = server.path('bystander')): void {
+  const client = new VfioUserClient(path, 2000);
+  try {
+    const bytes = Buffer.from([1, 2, 3, 4]);
+    client.writeRegion(0, 128, bytes);
+    const back = Buffer.alloc(4);
+    client.readRegion(0, 128, back);
+    assert.deepEqual(back, bytes);
+  } finally {
+    client.close();
+  }
+}
+
+/** A client past its handshake, as soon as the one before is gone for good. */
+async function whenFree(device: string, withinMs = 2000): Promise<RawClient> {
+  for (const deadline = performance.now() + withinMs; ; await sleep(1)) {
+    const client = new RawClient(server.path(device));
+    const outcome = client.outcome({ command: VFIO_USER_VERSION }, Buffer.from('\0\0\0\0{}\0'));
+    if (outcome === 'ok') return client;
+    client.close();
+    assert.equal(outcome, 'EBUSY');
+    assert.ok(performance.now() < deadline, `${device} is not free within ${withinMs} ms`);
+  }
+}
+
+function access(region: number, offset: number, count: number, data: Uint8Array = new Uint8Array(0)): Buffer {
+  return Buffer.concat([vfio_user_region_access.encode({ offset, region, count }), data]);
+}
+
+function dmaMap(addr: number, size = 4096, offset = 0): Buffer {
+  return vfio_user_dma_map.encode({ argsz: 32, flags: 3, offset, addr, size });
+}
+
+test('maxMessageBytes: the largest message is taken, one byte more ends the connection', async () => {
+  const client = RawClient.ready(server.path('lender'));
+  const most = LIMITS.maxDataXferBytes;
+  const write = message({ command: VFIO_USER_REGION_WRITE }, access(0, 0, most, Buffer.alloc(most)));
+  assert.ok(write.length <= LIMITS.maxMessageBytes);
+  client.send(write);
+  assert.equal(client.receive()?.error, 0);
+  const size = LIMITS.maxMessageBytes + 1;
+  client.send(message({ command: VFIO_USER_REGION_WRITE, size }, access(0, 0, most)));
+  client.assertDropped();
+  client.close();
+  await server.assertNothingLeft();
+});
+
+test('maxDataXferBytes: of both sides the smaller', async () => {
+  const client = new RawClient(server.path('lender'));
+  const version = Buffer.from('\0\0\0\0{"capabilities":{"max_data_xfer_size":100,"max_dma_maps":3}}\0');
+  assert.equal(client.outcome({ command: VFIO_USER_VERSION }, version), 'ok');
+  assert.equal(client.outcome({ command: VFIO_USER_REGION_READ }, access(0, 0, 100)), 'ok');
+  assert.equal(client.outcome({ command: VFIO_USER_REGION_READ }, access(0, 0, 101)), 'EINVAL');
+  const outcomes = [1, 2, 3, 4].map((i) => client.outcome({ command: VFIO_USER_DMA_MAP }, dmaMap(i * 4096)));
+  assert.deepEqual(outcomes, ['ok', 'ok', 'ok', 'ENOSPC'], 'maxDmaMaps, too');
+  client.close();
+  await server.assertNothingLeft();
+});
+
+test('maxMsgFds: as many with one message, in one piece or several, and one more ends the connection', async () => {
+  const event = createEventfd();
+  const fds = (count: number) => new Array(count).fill(event.fd);
+  const request = message({ command: VFIO_USER_DEVICE_GET_INFO }, Buffer.from([16, 0, 0, 0, ...new Array(12).fill(0)]));
+  const client = RawClient.ready(server.path('lender'));
+  client.send(request, fds(LIMITS.maxMsgFds));
+  assert.equal(client.receive()?.error, 0, 'descriptors that a command has no use for are closed');
+  client.send(request, fds(LIMITS.maxMsgFds + 1));
+  client.assertDropped();
+  client.close();
+  const slow = RawClient.ready(server.path('bystander'));
+  for (let i = 0; i < LIMITS.maxMsgFds + 1; i++) slow.send(request.subarray(i, i + 1), fds(1));
+  slow.assertDropped();
+  slow.close();
+  event.close();
+  await server.assertNothingLeft();
+});
+
+test('maxDmaMaps: 65,535 regions, and not one more; all are gone at once with their client', async () => {
+  const client = RawClient.ready(server.path('borrower'));
+  let mapped = 0;
+  for (let at = 0; at < LIMITS.maxDmaMaps + 1; at += 512) {
+    const batch = Array.from({ length: Math.min(512, LIMITS.maxDmaMaps + 1 - at) }, (_, i) =>
+      message({ command: VFIO_USER_DMA_MAP }, dmaMap((at + i) * 8192)),
+    );
+    client.send(Buffer.concat(batch));
+    for (const _ of batch) mapped += client.receive()?.error === 0 ? 1 : 0;
+  }
+  assert.equal(mapped, LIMITS.maxDmaMaps);
+  assert.equal(client.outcome({ command: VFIO_USER_DMA_MAP }, dmaMap(2 ** 40)), 'ENOSPC');
+  client.close();
+  assertBystanderServed();
+  await server.assertNothingLeft();
+});
+
+test('maxMappedRegions: so many of the mappings of the process, and not one more', async () => {
+  const client = await whenFree('borrower');
+  const memfd = createMemfd('test', 8192);
+  let mapped = 0;
+  for (let i = 0; i < LIMITS.maxMappedRegions + 1; i++) {
+    // Two pages in turns, so that the kernel cannot merge neighbours.
+    client.send(message({ command: VFIO_USER_DMA_MAP }, dmaMap(i * 8192, 4096, (i % 2) * 4096)), [memfd.fd]);
+    mapped += client.receive()?.error === 0 ? 1 : 0;
+  }
+  assert.equal(mapped, LIMITS.maxMappedRegions);
+  assert.ok(mapsOf('memfd:test').length > LIMITS.maxMappedRegions / 2);
+  memfd.close();
+  client.close();
+  assertBystanderServed();
+  await server.assertNothingLeft();
+});
+
+test('maxMappedRegionsOfAll: several clients together leave the process its mappings', () =>
+  leavesNoFds(() => {
+    const remote = {
+      read: function* () {
+        return false;
+      },
+      write: function* () {
+        return false;
+      },
+    };
+    const clients = Array.from({ length: 4 }, (_, i) => new DmaRegions(`client ${i}`, remote, () => null));
+    const memfd = createMemfd('test', 4096);
+    let mapped = 0;
+    let refused = 0;
+    for (const client of clients) {
+      runner.run(client.start());
+      for (let i = 0; i < LIMITS.maxMappedRegions; i++) {
+        try {
+          runner.run(client.map({ flags: 3, offset: 0, iova: i * 4096, sizeBytes: 4096 }, memfd.duplicate()));
+          mapped += 1;
+        } catch (error) {
+          assert.equal((error as { errno?: string }).errno, 'ENOSPC');
+          refused += 1;
+          if (refused > 10) break;
+        }
+      }
+    }
+    assert.equal(mapped, LIMITS.maxMappedRegionsOfAll);
+    for (const client of clients) runner.run(client.destroy());
+    memfd.close();
+    assert.deepEqual(mapsOf('memfd:test'), []);
+  }));
+
+test('maxFileRegions: each of them holds a descriptor', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'barter-limits-'));
+  const file = new OwnedFd(openSync(join(folder, 'memory'), 'w+'), 'file');
+  ftruncateSync(file.fd, 4096);
+  const client = RawClient.ready(server.path('borrower'));
+  const map = (i: number) => client.outcome({ command: VFIO_USER_DMA_MAP }, dmaMap(i * 4096), [file.fd]);
+  for (let i = 0; i < LIMITS.maxFileRegions; i++) assert.equal(map(i), 'ok');
+  assert.equal(map(LIMITS.maxFileRegions), 'ENOSPC');
+  client.close();
+  file.close();
+  rmSync(folder, { recursive: true });
+  await server.assertNothingLeft();
+});
+
+test('maxExports: so many buffers of one client, and one more is EMFILE; closing them makes room', async () => {
+  const client = new VfioUserClient(server.path('lender'));
+  const argument = Buffer.alloc(40);
+  argument.writeUInt32LE(40, 0);
+  argument.writeUInt32LE(11 | (1 << 16), 4);
+  argument.writeUInt32LE(0o2000002, 12);
+  argument.writeUInt32LE(1, 20);
+  argument.writeBigUInt64LE(4096n, 32);
+  const fds: OwnedFd[] = [];
+  for (let i = 0; i < LIMITS.maxExports; i++) fds.push(...client.feature(argument).fds);
+  assert.throws(() => client.feature(argument), /EMFILE/);
+  for (const fd of fds.splice(0)) fd.close();
+  const deadline = performance.now() + 5000;
+  for (;;) {
+    try {
+      for (const fd of client.feature(argument).fds) fd.close();
+      break;
+    } catch (error) {
+      assert.ok(performance.now() < deadline, String(error));
+    }
+  }
+  client.close();
+  await server.assertNothingLeft();
+});
+
+/** A server on this thread whose lender cannot answer, because a task of ours holds its memory. */
+function withBlockedLender(body: (served: InProcessServer, client: RawClient) => void): void {
+  leavesNoFds(() => {
+    const served = new InProcessServer();
+    const client = served.ready('lender');
+    const { memoryLock } = served.devices.get('lender')!;
+    runner.run(memoryLock.write());
+    client.send(message({ command: VFIO_USER_REGION_READ }, access(0, 0, 4)));
+    served.pump();
+    assert.equal(client.tryReceive(), undefined, 'the lender waits');
+    body(served, client);
+    const bystander = served.ready('bystander');
+    bystander.send(message({ command: VFIO_USER_REGION_READ }, access(0, 0, 4)));
+    served.pump();
+    assert.equal(bystander.tryReceive()?.error, 0, 'a bystander is served');
+    bystander.close();
+    runner.run(memoryLock.releaseWrite());
+    served.pump();
+    client.close();
+    served.pump();
+    served.close();
+  });
+}
+
+/** Sends until the server takes no more; returns how many bytes it took. */
+function flood(served: InProcessServer, client: RawClient, bytes: Buffer, fds: number[] = []): number {
+  let taken = 0;
+  for (let i = 0; i < 100_000; i++) {
+    const sent = client.send(bytes, fds, MSG_DONTWAIT);
+    if (sent < 0) {
+      served.pump();
+      if (client.send(bytes, fds, MSG_DONTWAIT) < 0) return taken;
+    }
+    taken += bytes.length;
+  }
+  throw new Error('the server takes everything');
+}
+
+const SOCKET_BYTES = 1 << 20;
+
+test('maxPendingRequests and maxPendingBytes: what waits is bounded, and is answered in order when it may go on', () => {
+  withBlockedLender((served, client) => {
+    const large = message({ command: VFIO_USER_REGION_WRITE }, access(0, 0, 65536, Buffer.alloc(65536)));
+    const taken = flood(served, client, large);
+    assert.ok(taken < LIMITS.maxPendingBytes + SOCKET_BYTES + 4 * large.length, `${taken} bytes were taken`);
+  });
+  withBlockedLender((served, client) => {
+    const small = message({ command: VFIO_USER_REGION_READ }, access(7, 0, 4));
+    const taken = flood(served, client, small);
+    assert.ok(taken < LIMITS.maxPendingRequests * small.length + SOCKET_BYTES, `${taken} bytes were taken`);
+  });
+});
+
+test('maxPendingFds: descriptors that wait are bounded', () => {
+  withBlockedLender((served, client) => {
+    const event = createEventfd();
+    const before = served.server.census().openFds;
+    const fds = new Array(LIMITS.maxMsgFds).fill(event.fd);
+    const info = message({ command: VFIO_USER_DEVICE_GET_INFO }, Buffer.alloc(16));
+    for (let i = 0; i < 100; i++) {
+      if (client.send(info, fds, MSG_DONTWAIT) < 0) break;
+      served.pump();
+    }
+    const held = served.server.census().openFds - before;
+    assert.ok(held > 0 && held <= LIMITS.maxPendingFds + LIMITS.maxMsgFds, `${held} descriptors are held`);
+    event.close();
+  });
+});
+
+test('replies that nobody reads: the server stops reading, and its memory does not grow', () =>
+  leavesNoFds(() => {
+    const served = new InProcessServer();
+    const client = served.ready('lender');
+    const before = process.memoryUsage.rss();
+    const read = message({ command: VFIO_USER_REGION_READ }, access(0, 0, 1 << 20));
+    const taken = flood(served, client, read);
+    assert.ok(taken < 2 * SOCKET_BYTES, `${taken} bytes were taken`);
+    const grown = process.memoryUsage.rss() - before;
+    assert.ok(grown < 64 << 20, `${grown >> 20} MiB more`);
+    let replies = 0;
+    for (let idle = 0; idle < 50; ) {
+      served.pump();
+      const reply = client.tryReceive();
+      if (reply === undefined) idle += 1;
+      else {
+        assert.equal(reply?.payload.length, 16 + (1 << 20));
+        replies += 1;
+        idle = 0;
+      }
+    }
+    assert.equal(replies, taken / read.length, 'all of them are answered in the end');
+    client.close();
+    served.pump();
+    served.close();
+  }));
+
+test('handshakeTimeoutMs and dmaReplyTimeoutMs: silence ends the connection, and the device is free again', async () => {
+  const silent = new RawClient(server.path('lender'));
+  const slow = new RawClient(server.path('lender'));
+  slow.send(message({ command: VFIO_USER_VERSION }).subarray(0, 9));
+  const borrower = new VfioUserClient(server.path('borrower'));
+  borrower.dmaMap(0x100000, 65536, 3);
+  const driver = new DmaDriver(borrower);
+  const started = performance.now();
+  // The engine asks for memory, and this client never answers.
+  borrower.writeRegion(0, 0x1000, Buffer.from([0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0x20, 0x10, 0, 0, 0, 0, 0, 8, 0, 0, 0]));
+  borrower.writeRegion(0, 0x00, Buffer.from([1, 0, 0, 0]));
+  borrower.writeRegion(0, 0x0c, Buffer.from([1, 0, 0, 0]));
+  silent.assertDropped();
+  slow.assertDropped();
+  const waited = performance.now() - started;
+  assert.ok(waited > LIMITS.handshakeTimeoutMs * 0.9 && waited < LIMITS.handshakeTimeoutMs * 1.5, `${waited} ms`);
+  const next = await whenFree('borrower');
+  assert.ok(performance.now() - started > LIMITS.dmaReplyTimeoutMs * 0.9);
+  for (const client of [silent, slow, borrower, next, driver]) client.close();
+  await server.assertNothingLeft();
+});
+
+test('maxWaitingClients: those beyond wait in the backlog, and are served when others have gone', async () => {
+  const waiting = Array.from({ length: 14 }, () => new RawClient(server.path('lender')));
+  assertBystanderServed();
+  for (const client of waiting.splice(0, 13)) client.close();
+  assert.equal(waiting[0].outcome({ command: VFIO_USER_VERSION }, Buffer.from('\0\0\0\0{}\0')), 'ok');
+  waiting[0].close();
+  await server.assertNothingLeft();
+});
