@@ -1,17 +1,17 @@
 /** A connection's bytes: cut into frames with their descriptors, and sent without ever blocking the loop. */
 import { ERRNO, Errno } from '../abi/errno.ts';
 import { EPOLLIN, EPOLLOUT } from '../abi/poll.ts';
-import { MSG_DONTWAIT } from '../abi/socket.ts';
+import { MSG_DONTWAIT, MSG_NOSIGNAL } from '../abi/socket.ts';
 import { duplicateFd, type OwnedFd } from '../linux/fd.ts';
-import { Pinned } from '../linux/ffi.ts';
+import { Pinned, sys } from '../linux/ffi.ts';
 import { Message } from '../linux/message.ts';
 import { FrameReader } from './frame-reader.ts';
 import { type EventLoop, hungUp } from './loop.ts';
-import { type Frame, LIMITS } from './wire.ts';
+import { LIMITS, type ReceivedFrame } from './wire.ts';
 
 export interface ConnectionEvents {
   /** A whole message; its descriptors are the callee's. Returns whether its payload is still in use after the call. */
-  onFrame(frame: Frame): boolean;
+  onFrame(frame: ReceivedFrame): boolean;
   /** Called once, last, whichever side ended it; `why` is null when the peer closed in good order. */
   onClose(why: Error | null): void;
 }
@@ -59,12 +59,17 @@ export class Connection {
       this.queue(message.bytes.subarray(0, length), fds);
       return;
     }
-    this.outgoing.setIov(0, message.address, length);
-    const sent = this.outgoing.sendmsg(this.socket.fd, MSG_DONTWAIT, fds);
+    const sent = this.sendNow(message, length, fds);
     if (sent === length) return;
     if (sent >= 0) this.queue(message.bytes.subarray(sent, length), NO_FDS);
     else if (sent === -ERRNO.EAGAIN) this.queue(message.bytes.subarray(0, length), fds);
     else this.close(sendError(sent));
+  }
+
+  private sendNow(message: Pinned, length: number, fds: readonly number[]): number {
+    if (fds.length === 0) return sys.send(this.socket.fd, message.address, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    this.outgoing.setIov(0, message.address, length);
+    return this.outgoing.sendmsg(this.socket.fd, MSG_DONTWAIT, fds);
   }
 
   close(why: Error | null): void {

@@ -5,9 +5,13 @@ import { VFIO_USER_HEADER_SIZE } from '../abi/vfio-user.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { Pinned } from '../linux/ffi.ts';
 import { Message } from '../linux/message.ts';
-import { type Frame, frameBytes, LIMITS, readFrame } from './wire.ts';
+import { frameBytes, LIMITS, ReceivedFrame } from './wire.ts';
 
 const FIRST_BUFFER_BYTES = 64 * 1024;
+
+/** Shared by all frames without descriptors: it stays empty. */
+const NO_FDS: OwnedFd[] = [];
+Object.freeze(NO_FDS);
 
 export class FrameReader {
   private readonly message = new Message(1, LIMITS.maxMsgFds);
@@ -53,14 +57,14 @@ export class FrameReader {
   }
 
   /** The next complete frame, or null. Its payload is good until `receive`, its descriptors are the caller's. */
-  next(): Frame | null {
+  next(): ReceivedFrame | null {
     if (this.filled - this.start < VFIO_USER_HEADER_SIZE) return null;
     const size = frameBytes(this.buffer.view, this.start);
     if (this.filled - this.start < size) return null;
     const at = this.start;
     this.start += size;
-    const fds = this.arrived.length === 0 ? [] : this.fdsUpTo(this.consumed + this.start);
-    return readFrame(this.buffer.bytes, this.buffer.view, at, fds);
+    const fds = this.arrived.length === 0 ? NO_FDS : this.fdsUpTo(this.consumed + this.start);
+    return new ReceivedFrame(this.buffer.bytes, this.buffer.view, at, this.start, fds);
   }
 
   /** The last frame's payload stays good for whoever has it: what follows goes into a new buffer. */

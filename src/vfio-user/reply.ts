@@ -13,12 +13,15 @@ export class Reply {
   message = new Pinned(FIRST_REPLY_BYTES);
   payloadBytes = 0;
   fds: number[] = [];
+  /** Of `message`; another place as soon as that grows. */
+  private lastWindow: Uint8Array = new Uint8Array(0);
+  private lastOffset = -1;
   /** Those of `fds` that are the reply's to close. */
   private owned: OwnedFd[] = [];
 
   begin(): void {
     this.payloadBytes = 0;
-    this.fds = [];
+    if (this.fds.length > 0) this.fds = [];
   }
 
   /** Room for `length` more bytes; they are whatever was there before. */
@@ -28,9 +31,20 @@ export class Reply {
       const larger = new Pinned(at + length);
       larger.bytes.set(this.message.bytes.subarray(0, at));
       this.message = larger;
+      this.lastOffset = -1;
     }
     this.payloadBytes += length;
     return this.message.bytes.subarray(at, at + length);
+  }
+
+  /** Place for `length` bytes at `offset` of the payload, with the one before when that is the same. */
+  window(offset: number, length: number): Uint8Array {
+    this.begin();
+    if (this.lastWindow.length === length && this.lastOffset === offset) return this.lastWindow;
+    this.reserve(offset + length);
+    this.lastOffset = offset;
+    this.lastWindow = this.message.bytes.subarray(VFIO_USER_HEADER_SIZE + offset).subarray(0, length);
+    return this.lastWindow;
   }
 
   append(bytes: Uint8Array): void {

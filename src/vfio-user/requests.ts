@@ -98,7 +98,7 @@ function* dmaMap(session: ReadySession, frame: Frame): Task {
     iova: fields.addr.get(view),
     sizeBytes: fields.size.get(view),
   };
-  yield* session.regions.map(request, frame.fds.shift() ?? null);
+  yield* session.regions.map(request, frame.fds.length === 0 ? null : frame.fds.shift()!);
 }
 
 function* dmaUnmap(session: ReadySession, frame: Frame, reply: Reply): Task {

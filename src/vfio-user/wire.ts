@@ -67,17 +67,42 @@ export function frameBytes(view: DataView, at: number): number {
   return size;
 }
 
-export function readFrame(bytes: Uint8Array, view: DataView, at: number, fds: OwnedFd[]): Frame {
-  const flags = header.flags.get(view, at);
-  return {
-    id: header.msg_id.get(view, at),
-    command: header.cmd.get(view, at),
-    isReply: (flags & VFIO_USER_F_TYPE_MASK) === VFIO_USER_F_TYPE_REPLY,
-    noReply: (flags & VFIO_USER_F_NO_REPLY) !== 0,
-    error: (flags & VFIO_USER_F_ERROR) === 0 ? 0 : header.error_no.get(view, at) || ERRNO.EIO,
-    payload: bytes.subarray(at + VFIO_USER_HEADER_SIZE, at + header.msg_size.get(view, at)),
-    fds,
-  };
+/** A frame where it was received: nothing is copied, and nothing made that nobody asks for. */
+export class ReceivedFrame implements Frame {
+  readonly id: number;
+  readonly command: number;
+  readonly isReply: boolean;
+  readonly noReply: boolean;
+  readonly error: number;
+  readonly fds: OwnedFd[];
+  /** The buffer that holds the frame, and where in it the payload is. */
+  readonly view: DataView;
+  readonly start: number;
+  readonly end: number;
+  private readonly bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array, view: DataView, at: number, end: number, fds: OwnedFd[]) {
+    const flags = header.flags.get(view, at);
+    this.id = header.msg_id.get(view, at);
+    this.command = header.cmd.get(view, at);
+    this.isReply = (flags & VFIO_USER_F_TYPE_MASK) === VFIO_USER_F_TYPE_REPLY;
+    this.noReply = (flags & VFIO_USER_F_NO_REPLY) !== 0;
+    this.error = (flags & VFIO_USER_F_ERROR) === 0 ? 0 : header.error_no.get(view, at) || ERRNO.EIO;
+    this.fds = fds;
+    this.view = view;
+    this.start = at + VFIO_USER_HEADER_SIZE;
+    this.end = end;
+    this.bytes = bytes;
+  }
+
+  get payload(): Uint8Array {
+    return this.bytes.subarray(this.start, this.end);
+  }
+
+  /** `length` bytes of the payload from `offset`; the caller knows that they are there. */
+  slice(offset: number, length: number): Uint8Array {
+    return this.bytes.subarray(this.start + offset, this.start + offset + length);
+  }
 }
 
 /** Writes a header in front of `payloadBytes` bytes. */

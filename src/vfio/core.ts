@@ -21,7 +21,7 @@ import { Interrupts } from './intrs.ts';
 import { BarMapping } from './mmap.ts';
 import { LowPower, leaveLowPower, lowPowerEntry, PCI_D0, PCI_D3HOT, setPowerState } from './pm.ts';
 import { PROFILES, type Profile } from './profile.ts';
-import { readRegion, writeRegion } from './rdwr.ts';
+import { accessNow, readRegion, writeRegion } from './rdwr.ts';
 import { Registration } from './registration.ts';
 import { functionLevelReset, hotReset, resetDevice } from './reset.ts';
 import { VfToken, validateVfToken } from './token.ts';
@@ -155,6 +155,11 @@ export class VfioPciCoreDevice {
   /** read(2) on a region; returns the bytes read. EINVAL outside of it, EIO where memory is off. */
   read(regionIndex: number, offset: number, into: Uint8Array): Task<number> {
     return readRegion(this, regionIndex, offset, into);
+  }
+
+  /** A read or write that needs no waiting and no check that could fail; false, and nothing done, for all others. */
+  accessNow(regionIndex: number, offset: number, bytes: Uint8Array, isWrite: boolean): boolean {
+    return accessNow(this, regionIndex, offset, bytes, isWrite);
   }
 
   /** write(2) on a region; returns the bytes written. Errors as `read`. */

@@ -45,6 +45,13 @@ export interface IrqInfo {
   count: number;
 }
 
+/** In bytes from the start of the BAR. */
+interface MsixTable {
+  barIndex: number;
+  offset: number;
+  sizeBytes: number;
+}
+
 /** What SET_IRQS brought for each vector: an eventfd, "none", or a bool. */
 interface IrqData {
   type: number;
@@ -60,6 +67,7 @@ export class Interrupts {
   /** Which of INTx, MSI and MSI-X the user enabled; null for none. Only one at a time. */
   activeIndex: number | null = null;
   private triggers: (EventSignal | null)[] = [];
+  private table: MsixTable | null | undefined;
   private unmaskEvent: EventSignal | null = null;
   private errTrigger: EventSignal | null = null;
   private reqTrigger: EventSignal | null = null;
@@ -80,8 +88,13 @@ export class Interrupts {
     return this.vdev.pdev.isVirtfn ? 0 : this.vdev.pdev.config.read(PCI_INTERRUPT_PIN, 1);
   }
 
-  /** Where the MSI-X table lies; null without one. */
-  get msixTable(): { barIndex: number; offset: number; sizeBytes: number } | null {
+  /** Where the MSI-X table lies; null without one. Looked up once: every access to a BAR asks. */
+  get msixTable(): MsixTable | null {
+    if (this.table === undefined) this.table = this.findMsixTable();
+    return this.table;
+  }
+
+  private findMsixTable(): MsixTable | null {
     const config = this.vdev.pdev.config;
     const at = config.find(PCI_CAP_ID_MSIX);
     if (at === 0) return null;

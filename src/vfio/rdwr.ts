@@ -2,7 +2,7 @@
 import { Errno } from '../abi/errno.ts';
 import { VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ROM_REGION_INDEX } from '../abi/vfio.ts';
 import type { Bar } from '../pci/bar.ts';
-import { done, type Task } from '../task/op.ts';
+import { done, runtime, type Task } from '../task/op.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 import { wake } from './pm.ts';
 
@@ -15,6 +15,29 @@ export function* readRegion(vdev: VfioPciCoreDevice, index: number, offset: numb
 export function* writeRegion(vdev: VfioPciCoreDevice, index: number, offset: number, from: Uint8Array): Task<number> {
   if (yield* vdev.lowPower.engaged.load()) yield* wake(vdev);
   return yield* writeAwake(vdev, index, offset, from);
+}
+
+/**
+ * An access to plain bytes of a BAR that nothing would keep waiting: then taking the lock, the access and the unlock are
+ * one breath, and nobody could tell that the lock was not taken. False, and nothing done, where it takes `readRegion` or
+ * `writeRegion` to do or to refuse it. Servers ask here first: most of what they are asked is this.
+ */
+export function accessNow(
+  vdev: VfioPciCoreDevice,
+  index: number,
+  offset: number,
+  bytes: Uint8Array,
+  isWrite: boolean,
+): boolean {
+  const bar = index < VFIO_PCI_ROM_REGION_INDEX ? vdev.pdev.bars[index] : null;
+  if (bar === null || bar === undefined || bar.kind === 'io' || offset + bytes.length > bar.sizeBytes) return false;
+  const { memoryLock } = vdev;
+  if (runtime.observed || memoryLock.writer !== null || memoryLock.waiters !== null) return false;
+  if (vdev.lowPower.engaged.value || !vdev.memoryEnabled()) return false;
+  if (vdev.interrupts.msixTable?.barIndex === index) return false;
+  if (isWrite) bar.target.write(offset, bytes);
+  else bar.target.read(offset, bytes);
+  return true;
 }
 
 function readAwake(vdev: VfioPciCoreDevice, index: number, offset: number, into: Uint8Array): Task<number> {
