@@ -58,8 +58,8 @@ const FAMILIES: readonly ProgramFamily[] = [...PRODUCT_PROGRAMS, ...CLASSICS];
 
 export function listScenarios(): { name: string; summary: string; isClassic: boolean }[] {
   return FAMILIES.map(({ name, summary, sizes, isClassic }) => ({
-    name: sizes === null ? name : `${name}:${sizes.usual}`,
-    summary,
+    name: sizes === null || !isClassic ? name : `${name}:${sizes.usual}`,
+    summary: sizes === null || isClassic ? summary : `${summary} (:${sizes.min} to :${sizes.max})`,
     isClassic,
   }));
 }

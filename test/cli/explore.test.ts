@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { barter } from './barter.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'barter-explore-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+const inFolder = (name: string) => join(folder, name);
+
+test('a search that finds nothing exits with 0 and says that it is complete', () => {
+  const { status, stdout } = barter('explore', 'revoke-vs-map:2', '--json');
+  assert.equal(status, 0);
+  const { executions, blocked, complete, bug, steps, seconds } = JSON.parse(stdout);
+  assert.deepEqual({ executions, blocked, complete, bug }, { executions: 58, blocked: 0, complete: true, bug: null });
+  assert.ok(steps > executions && seconds > 0);
+});
+
+test('a bug exits with 1, shows its schedule, and leaves a replay file and a page', () => {
+  const file = inFolder('found.json');
+  const page = inFolder('found.html');
+  const { status, stdout } = barter(
+    ...['explore', 'revoke-vs-detach', '--mutant', 'L12-lock-destroyed-early'],
+    ...['--replay-file', file, '--html', page],
+  );
+  assert.equal(status, 1);
+  assert.match(stdout, /I5: the invalidate callback after importer was freed/);
+  assert.match(stdout, /^\s*\d+! .*src\/\S+:\d+$/m);
+  assert.match(readFileSync(page, 'utf8'), /<h1>revoke-vs-detach with L12-lock-destroyed-early<\/h1>/);
+
+  const again = barter('replay', file);
+  assert.equal(again.status, 1);
+  assert.match(again.stdout, /I5: the invalidate callback after importer was freed/);
+  assert.doesNotMatch(again.stdout, /not the run of the file/);
+  assert.match(barter('replay', file, '--stacks').stdout, /\n {8}\S* ?src\/\S+:\d+\n/);
+  const { matches, bug } = JSON.parse(barter('replay', file, '--json').stdout);
+  assert.deepEqual([matches, bug.invariant], [true, 'I5']);
+});
+
+test('a replay that is not the run of its file says so', () => {
+  const file = inFolder('stale.json');
+  barter('explore', 'revoke:2', '--mutant', 'classic-no-drain', '--replay-file', file, '--json');
+  const replay = JSON.parse(readFileSync(file, 'utf8'));
+  writeFileSync(file, JSON.stringify({ ...replay, mutant: null }));
+  const { status, stdout } = barter('replay', file);
+  assert.equal(status, 1);
+  assert.match(stdout, /not the run of the file/);
+  writeFileSync(file, '{"some":"thing"}');
+  assert.deepEqual(
+    [barter('replay', file).status, barter('replay', inFolder('none.json')).status],
+    [2, 2],
+    'no replay file, and no file',
+  );
+});
+
+test('every mutant, as JSON', () => {
+  const { status, stdout } = barter('explore', '--mutants', '--json');
+  assert.equal(status, 0);
+  const { mutants } = JSON.parse(stdout);
+  assert.ok(mutants.length >= 30);
+  for (const { name, invariant, caught, seconds, schedule, preemptions } of mutants) {
+    assert.ok(caught && seconds < 10 && schedule.length > 0 && preemptions >= 0, `${name} ${invariant}`);
+  }
+});
+
+test('scenarios have a line each', () => {
+  const { stdout } = barter('scenarios');
+  const lines = stdout.trim().split('\n');
+  for (const name of ['revoke-vs-map', 'hot-reset-vs-member-access', 'd3hot-vs-flr', 'flr-vs-d3hot', 'lastzero']) {
+    assert.equal(lines.filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}:`)).length, 1, name);
+  }
+  for (const line of lines) assert.ok(line.length <= 140 && line.includes(' '), line);
+});
+
+test('an unknown mutant or scenario, or an impossible size, is wrong usage', () => {
+  for (const args of [['revoke-vs-map', '--mutant', 'L99'], ['no-such'], ['revoke-vs-map:9'], ['flr-vs-flr:2'], []]) {
+    const { status, stderr } = barter('explore', ...args);
+    assert.equal(status, 2, args.join(' '));
+    assert.match(stderr, /^barter: /);
+  }
+  assert.ok(!existsSync('no-such.replay.json'));
+});
