@@ -96,6 +96,9 @@ export class Epoll {
   /** Waits; returns how many events there are to ask `events(i)` and `data(i)` for, 0 after `timeoutMs`. */
   wait(timeoutMs: number): number {
     const epfd = this.#fd.fd;
+    const first = sys.epoll_wait(epfd, this.#address, this.#maxEvents, timeoutMs);
+    if (first >= 0) return first;
+    if (first !== -ERRNO.EINTR) throw Errno.fromCode(-first, 'epoll_wait');
     const result = withDeadline(timeoutMs, (leftMs) => sys.epoll_wait(epfd, this.#address, this.#maxEvents, leftMs));
     return check(result, () => 'epoll_wait');
   }

@@ -1,7 +1,15 @@
 /** One thread that waits for descriptors and deadlines, and lets tasks run after each. */
+import { availableParallelism } from 'node:os';
 import { EPOLLERR, EPOLLHUP } from '../abi/poll.ts';
 import { Epoll } from '../linux/poll.ts';
 import { runner } from '../task/runner.ts';
+
+/** A peer on another CPU answers within this time or not soon: sleeping and being woken costs as much. */
+const SPIN_MS = 0.05;
+/** After a spin for nothing, so many waits sleep at once before the next spin; twice as many each time. */
+const MOST_WAITS_WITHOUT_SPIN = 512;
+/** On one CPU, whoever spins keeps the peer from running. */
+const HAS_OTHER_CPU = availableParallelism() > 1;
 
 /** What is ready, as EPOLL bits. Runs outside of any task and must not throw for what a peer did. */
 export type Handler = (events: number) => void;
@@ -21,6 +29,8 @@ export class EventLoop {
   private readonly deadlines = new Set<Deadline>();
   private nextKey = 1;
   private stopping = false;
+  private waitsUntilSpin = 0;
+  private spinPenalty = 1;
 
   /** Calls `run` while `fd` is ready for `events`; returns the key for `modify` and `remove`. */
   add(fd: number, events: number, run: Handler): number {
@@ -66,7 +76,8 @@ export class EventLoop {
    */
   turn(mostMs: number): boolean {
     const more = runner.drainRound();
-    const count = this.epoll.wait(more ? 0 : earlier(mostMs, this.nextDeadlineMs()));
+    const waitMs = more ? 0 : earlier(mostMs, this.nextDeadlineMs());
+    const count = waitMs === 0 || !HAS_OTHER_CPU ? this.epoll.wait(waitMs) : this.spinThenWait(waitMs);
     for (let i = 0; i < count; i++) {
       // An earlier event of this round may have removed the handler.
       this.handlers.get(this.epoll.data(i))?.run(this.epoll.events(i));
@@ -77,6 +88,25 @@ export class EventLoop {
 
   stop(): void {
     this.stopping = true;
+  }
+
+  /** Looks for a moment whether a peer answers at once, where peers did so lately; then sleeps. */
+  private spinThenWait(waitMs: number): number {
+    if (this.waitsUntilSpin > 0) {
+      this.waitsUntilSpin -= 1;
+      return this.epoll.wait(waitMs);
+    }
+    const end = performance.now() + SPIN_MS;
+    do {
+      const count = this.epoll.wait(0);
+      if (count > 0) {
+        this.spinPenalty = 1;
+        return count;
+      }
+    } while (performance.now() < end);
+    this.waitsUntilSpin = this.spinPenalty;
+    this.spinPenalty = Math.min(2 * this.spinPenalty, MOST_WAITS_WITHOUT_SPIN);
+    return this.epoll.wait(waitMs);
   }
 
   private nextDeadlineMs(): number {
