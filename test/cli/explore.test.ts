@@ -70,7 +70,7 @@ test('scenarios have a line each', () => {
   for (const name of ['revoke-vs-map', 'hot-reset-vs-member-access', 'd3hot-vs-flr', 'flr-vs-d3hot', 'lastzero']) {
     assert.equal(lines.filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}:`)).length, 1, name);
   }
-  for (const line of lines) assert.ok(line.length <= 140 && line.includes(' '), line);
+  for (const line of lines) assert.ok(line.length <= 140, line);
 });
 
 test('an unknown mutant or scenario, or an impossible size, is wrong usage', () => {
