@@ -3,10 +3,13 @@ import { rmSync } from 'node:fs';
 import type { Command } from 'commander';
 import { labCache } from '../../lab/cache.ts';
 import { CommandError } from '../../lab/command.ts';
+import { type DiffResult, labDiff } from '../../lab/diff/diff.ts';
+import { LENDERS } from '../../lab/diff/lenders.ts';
 import { missingStages, type Progress, prepareLab } from '../../lab/prepare.ts';
 import { guestCapture } from '../../lab/runs/guest-capture.ts';
 import { guestExport } from '../../lab/runs/guest-export.ts';
 import type { LabResult, LabStep } from '../../lab/runs/run.ts';
+import { describeStep } from '../scenario/run.ts';
 import { UsageError } from './usage.ts';
 
 type LabRun = (onStep: (step: LabStep) => void) => Promise<LabResult>;
@@ -53,6 +56,23 @@ Examples:
     )
     .action((name: string, options: { json?: true }) => reported(() => run(name, options.json === true)));
   lab
+    .command('diff')
+    .description('random programs on the engine and on the kernel, compared step by step')
+    .option('--steps <n>', 'how many steps, over all lenders', numberOption, 5000)
+    .option('--seed <n>', 'which programs (printed; the same seed gives the same)', numberOption)
+    .option('--lender <names>', `which devices lend: ${LENDERS.map((lender) => lender.name).join(', ')}`)
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      `
+Each difference is shrunk to a short program. Exits with 1 when there is one.
+
+Examples:
+  barter lab diff
+  barter lab diff --lender barter,igb --steps 500 --seed 7 --json`,
+    )
+    .action((options: DiffCommandOptions) => reported(() => diff(options)));
+  lab
     .command('clean')
     .description('remove the cache')
     .addHelpText('after', CACHE_HELP)
@@ -63,6 +83,46 @@ Examples:
 const CACHE_HELP = `
 The cache is $BARTER_CACHE/lab, else $XDG_CACHE_HOME/barter/lab, else ~/.cache/barter/lab; about 2 GB.
 BARTER_MIRROR names a Debian mirror where apt's own sources name none.`;
+
+interface DiffCommandOptions {
+  steps: number;
+  seed?: number;
+  lender?: string;
+  json?: true;
+}
+
+function numberOption(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 0) throw new UsageError(`${text} is no number`);
+  return value;
+}
+
+async function diff({ steps, seed = Date.now() % 2 ** 31, lender, json }: DiffCommandOptions): Promise<void> {
+  const known = LENDERS.map((each) => each.name);
+  const lenders = lender === undefined ? known : lender.split(',');
+  const unknown = lenders.find((name) => !known.includes(name));
+  if (unknown !== undefined) throw new UsageError(`there is no lender ${unknown}; there are: ${known.join(', ')}`);
+  await prepareMissing(json === true);
+  const line = (text: string) => process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`);
+  const result = await labDiff({
+    seed,
+    steps,
+    lenders,
+    onProgress: (name, done, differences) => line(`${name}: ${done} steps, ${differences} differences`),
+  });
+  line('');
+  if (result.differences.length > 0) process.exitCode = 1;
+  if (json === true) console.log(JSON.stringify(result));
+  else printDiff(result);
+}
+
+function printDiff({ seed, kernel, steps, agree, programs, differences }: DiffResult): void {
+  for (const { lender, engine, kernel: theirs, program } of differences) {
+    console.log(`\non ${lender}: the engine gives ${JSON.stringify(engine)}, the kernel ${JSON.stringify(theirs)}`);
+    for (const step of program) console.log(`  ${describeStep(step)}`);
+  }
+  console.log(`\n${programs} programs, ${steps} steps, ${agree} agree (seed ${seed}, Linux ${kernel}).`);
+}
 
 /** What could not be done is a sentence, not a stack. */
 async function reported(action: () => Promise<void>): Promise<void> {
@@ -104,15 +164,18 @@ class StageProgress implements Progress {
   }
 }
 
+async function prepareMissing(json: boolean): Promise<void> {
+  const missing = missingStages();
+  if (missing.length === 0) return;
+  if (!json) console.error(`The lab is not ready (${missing.join(', ')}); preparing it, which takes some minutes.`);
+  await prepareLab(new StageProgress());
+}
+
 async function run(name: string, json: boolean): Promise<void> {
   const wanted = RUNS[name];
   if (wanted === undefined)
     throw new UsageError(`there is no lab run ${name}; there are: ${Object.keys(RUNS).join(', ')}`);
-  const missing = missingStages();
-  if (missing.length > 0) {
-    if (!json) console.error(`The lab is not ready (${missing.join(', ')}); preparing it, which takes some minutes.`);
-    await prepareLab(new StageProgress());
-  }
+  await prepareMissing(json);
   const result = await wanted.run((step) => {
     if (!json) printStep(step);
   });

@@ -16,11 +16,11 @@ const CONFIG = VFIO_PCI_CONFIG_REGION_INDEX;
 
 export function* deviceStep(world: EngineWorld, step: Step): Task<unknown> {
   const device = world.device((step as { device: string }).device);
+  if (step.op !== 'open' && !device.isOpen) throw new Errno('EBADF', `${device.pdev.name} is not open`);
   switch (step.op) {
     case 'open':
       return yield* device.open(step.vfToken === undefined ? null : Buffer.from(step.vfToken, 'hex'));
     case 'close':
-      if (!device.isOpen) throw new Errno('EBADF', `${step.device} is not open`);
       return yield* device.close();
     case 'info':
       return deviceInfo(device);

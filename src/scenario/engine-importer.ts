@@ -1,6 +1,6 @@
 /** What the driver of an importing device does, on the engine: the counterpart of lab/importer/. */
 import { Errno } from '../abi/errno.ts';
-import { DMA_BIDIRECTIONAL, DmaBuf, type DmaBufAttachment, type DmaBufAttachOps } from '../dma-buf/dma-buf.ts';
+import { DMA_BIDIRECTIONAL, type DmaBuf, type DmaBufAttachment, type DmaBufAttachOps } from '../dma-buf/dma-buf.ts';
 import { DmaFence } from '../dma-buf/fence.ts';
 import {
   DMA_RESV_USAGE_BOOKKEEP,
@@ -148,18 +148,13 @@ export function* importerStep(world: EngineWorld, step: Step): Task<unknown> {
 }
 
 function* attach(world: EngineWorld, step: StepOf<'attach'>): Task<null> {
-  const file = yield* world.files.get(world.fd(step.fd));
-  if (!(file instanceof DmaBuf)) {
-    yield* file.put();
-    throw new Errno('EINVAL', `${step.fd} is no dma-buf`);
-  }
-  const dmabuf: DmaBuf = file;
+  const dmabuf = yield* world.getDmabuf(step.fd);
   const importer = new EngineImporter(dmabuf, (step.onInvalidate ?? 'unmap') === 'unmap', world.onInvalidate);
   try {
     importer.attachment = yield* dmabuf.attach(world.pciFunction(step.device), importer.ops(step.kind ?? 'dynamic'));
   } catch (error) {
     importer.lifetime.end();
-    yield* file.put();
+    yield* dmabuf.put();
     throw error;
   }
   world.importers.set(step.as, importer);

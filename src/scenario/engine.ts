@@ -82,6 +82,14 @@ export class EngineWorld implements Caller {
     return this.fds.get(name) ?? -1;
   }
 
+  /** dma_buf_get: with a reference, so that another task may close the descriptor. EBADF, EINVAL. */
+  *getDmabuf(name: string): Task<DmaBuf> {
+    const file = yield* this.files.get(this.fd(name));
+    if (file instanceof DmaBuf) return file;
+    yield* file.put();
+    throw new Errno('EINVAL', `${name} is no dma-buf`);
+  }
+
   dmabuf(name: string): DmaBuf {
     const file = this.files.lookup(this.fd(name));
     if (!(file instanceof DmaBuf)) throw new Errno('EINVAL', `${name} is no dma-buf`);
@@ -183,8 +191,12 @@ function* mappingStep(world: EngineWorld, step: Step): Task<unknown> {
       return null;
     case 'ioas-map-file': {
       const ioas = named(world.ioases, step.ioas, 'IOAS');
-      const dmabuf = world.dmabuf(step.fd);
-      return yield* ioas.mapFile(dmabuf, BigInt(step.start), BigInt(step.length), BigInt(step.iova));
+      const dmabuf = yield* world.getDmabuf(step.fd);
+      try {
+        return yield* ioas.mapFile(dmabuf, BigInt(step.start), BigInt(step.length), BigInt(step.iova));
+      } finally {
+        yield* dmabuf.put();
+      }
     }
     case 'ioas-unmap':
       return yield* named(world.ioases, step.ioas, 'IOAS').unmap(BigInt(step.iova), BigInt(step.length));

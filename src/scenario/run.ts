@@ -15,8 +15,8 @@ export interface RunStep {
 export interface RunResult {
   backend: string;
   steps: RunStep[];
-  /** Tasks that never ended, and the step and object that each waits at. */
-  blocked: { task: string; op: string; waitsFor: string }[];
+  /** Tasks that never ended, and the step (counted in the task from 0) and object that each waits at. */
+  blocked: { task: string; index: number; op: string; waitsFor: string }[];
 }
 
 /** A step in a line: its op, then its fields. */
@@ -37,20 +37,26 @@ function format(value: unknown): string {
 export function runScenario(scenario: Scenario, backend: Backend): RunResult {
   const runner = new Runner();
   const result: RunResult = { backend: backend.name, steps: [], blocked: [] };
-  const at = new Map<string, Step>();
+  const at = new Map<string, number>();
+  let over = false;
   function* follow(task: string, steps: readonly Step[]): Task {
-    for (const step of steps) {
-      at.set(task, step);
-      result.steps.push({ task, op: describeStep(step), result: yield* backend.perform(step) });
+    for (const [index, step] of steps.entries()) {
+      at.set(task, index);
+      const outcome = yield* backend.perform(step);
+      // Giving everything back at the end may free a task that waited; its story has been told by then.
+      if (over) return;
+      result.steps.push({ task, op: describeStep(step), result: outcome });
     }
   }
   runner.run(follow('setup', scenario.setup ?? []), 'setup');
   const handles = Object.entries(scenario.tasks).map(([name, steps]) => runner.spawn(name, follow(name, steps)));
   runner.drain();
-  for (const handle of handles) {
-    if (handle.pending === null) continue;
-    const { label } = handle.pending.object;
-    result.blocked.push({ task: handle.label, op: describeStep(at.get(handle.label)!), waitsFor: label });
+  over = true;
+  for (const { label: task, pending } of handles) {
+    if (pending === null) continue;
+    const index = at.get(task)!;
+    const op = describeStep(scenario.tasks[task][index]);
+    result.blocked.push({ task, index, op, waitsFor: pending.object.label });
   }
   try {
     runner.run(backend.dispose(), 'dispose');
