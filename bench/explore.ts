@@ -1,16 +1,7 @@
 /** How fast the explorer is, against what the best tool in C took for the same programs on a two-core machine. */
+import type { BenchResult } from '../src/cli/bench.ts';
 import { DporSearch } from '../src/explore/dpor.ts';
 import { findProgram } from '../src/explore/explore.ts';
-
-export interface BenchResult {
-  name: string;
-  value: number;
-  unit: string;
-  /** What the value is compared with, in the same unit. */
-  reference: number;
-  /** How many times better than the reference; 1 and more is good. */
-  ratio: number;
-}
 
 function measure(scenario: string): { seconds: number; steps: number; executions: number } {
   const search = new DporSearch(findProgram(scenario), true);

@@ -13,6 +13,8 @@ export interface BenchResult {
   ratio: number;
   /** 1 where it is not given. */
   bar?: number;
+  /** What a benchmark says beside: the reference's own value, percentiles. */
+  [detail: string]: string | number | undefined;
 }
 
 type Bench = () => BenchResult[] | Promise<BenchResult[]>;
@@ -22,6 +24,10 @@ const BENCHES: Record<string, { describe: string; load: () => Promise<Bench> }> 
   explore: {
     describe: 'whole searches and steps per second, against the best tool in C',
     load: async () => (await import('../../bench/explore.ts')).benchExplore,
+  },
+  'vfio-user': {
+    describe: 'round trips of a served device against C, DMA against memcpy, time to a listening socket',
+    load: async () => (await import('../../bench/vfio-user.ts')).benchVfioUser,
   },
 };
 

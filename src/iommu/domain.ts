@@ -14,6 +14,8 @@ export class IommuDomain implements DmaAddressSpace {
   readonly translates: boolean;
   readonly ownsBus: boolean;
   private readonly mappings: DmaMapping[] = [];
+  /** Where each of them ends: numbers side by side, so that a search among thousands stays in the cache. */
+  private readonly ends: number[] = [];
   private nextIova = IOVA_START;
   private readonly freeIovas = new Map<number, number[]>();
 
@@ -38,6 +40,7 @@ export class IommuDomain implements DmaAddressSpace {
       throw new Errno('EEXIST', `${this.name}: IOVA 0x${iova.toString(16)} is mapped already`);
     }
     this.mappings.splice(at, 0, { iova, sizeBytes, target, prot });
+    this.ends.splice(at, 0, iova + sizeBytes);
   }
 
   /** iommu_unmap of whole mappings; returns the bytes unmapped. EINVAL where one would be cut. */
@@ -53,6 +56,7 @@ export class IommuDomain implements DmaAddressSpace {
       bytes += mapping.sizeBytes;
     }
     this.mappings.splice(first, last - first);
+    this.ends.splice(first, last - first);
     return bytes;
   }
 
@@ -89,11 +93,10 @@ export class IommuDomain implements DmaAddressSpace {
 
   private firstEndingAfter(iova: number): number {
     let low = 0;
-    let high = this.mappings.length;
+    let high = this.ends.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const mapping = this.mappings[middle];
-      if (mapping.iova + mapping.sizeBytes <= iova) low = middle + 1;
+      if (this.ends[middle] <= iova) low = middle + 1;
       else high = middle;
     }
     return low;

@@ -1,0 +1,198 @@
+/**
+ * Round trips of a served device against a bare C echo server, and against libvfio-user where LIBVFIO_USER names a built
+ * checkout. Client and references are C (vfio-user.c), so that what differs is the server alone.
+ */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { BenchResult } from '../src/cli/bench.ts';
+import { benchMemory } from './vfio-user-memory.ts';
+
+const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
+/** Alternating, so that whatever else the machine does hits both sides alike; the median counts. */
+const RUNS = 5;
+const CPU = '0';
+const ECHO_BAR = 0.85;
+const LIBVFIO_USER_BAR = 1;
+/** `barter serve` listens within this time of its start. */
+const START_MS = 250;
+
+interface Measure {
+  name: string;
+  op: 'read' | 'write' | 'posted';
+  bytes: number;
+  messages: number;
+}
+
+const MEASURES: readonly Measure[] = [
+  { name: 'read-4B', op: 'read', bytes: 4, messages: 40_000 },
+  { name: 'read-4KiB', op: 'read', bytes: 4096, messages: 30_000 },
+  { name: 'write-4B', op: 'write', bytes: 4, messages: 40_000 },
+  { name: 'write-4B-posted', op: 'posted', bytes: 4, messages: 160_000 },
+];
+
+/** Messages per second, and percentiles of one in microseconds. */
+interface Rate {
+  perSecond: number;
+  p50Us: number;
+  p99Us: number;
+}
+
+/** A server that a bench starts: what to run, and where it listens. */
+interface Server {
+  name: string;
+  command: (folder: string) => string[];
+  socket: (folder: string) => string;
+}
+
+const BARTER: Server = {
+  name: 'barter',
+  command: (folder) => [
+    process.execPath,
+    file('../bin/barter.mjs'),
+    'serve',
+    file('../examples/two-peers.yaml'),
+    '--socket-dir',
+    folder,
+  ],
+  socket: (folder) => join(folder, 'lender.sock'),
+};
+
+/** All ratios of Barter's rate over a reference's, pinned to one CPU and free; then memory, maps and the start. */
+export async function benchVfioUser(): Promise<BenchResult[]> {
+  const folder = mkdtempSync(join(tmpdir(), 'barter-bench-'));
+  try {
+    const tool = compile(folder, 'vfio-user.c', []);
+    const references = [echoServer(tool)];
+    const library = process.env.LIBVFIO_USER;
+    if (library !== undefined) references.push(libraryServer(folder, library));
+    const results: BenchResult[] = [];
+    for (const cpu of [CPU, null]) {
+      const served = await start([...pinnedTo(tool, cpu), ...BARTER.command(folder)]);
+      for (const measure of MEASURES) results.push(...(await compare(tool, measure, cpu, folder, references)));
+      await end(served);
+    }
+    results.push(...benchMemory(), await benchStart());
+    return results;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function compile(folder: string, source: string, options: readonly string[]): string {
+  const out = join(folder, source.replace(/\.c$/, ''));
+  const compiler = process.env.CC ?? 'cc';
+  const { status, stderr, error } = spawnSync(compiler, ['-O2', '-o', out, file(source), ...options], {
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`${compiler} ${source}: ${error?.message ?? stderr}; the bench needs a C compiler`);
+  return out;
+}
+
+function echoServer(tool: string): Server {
+  return {
+    name: 'c-echo',
+    command: (folder) => [tool, 'echo', join(folder, 'echo.sock')],
+    socket: (folder) => join(folder, 'echo.sock'),
+  };
+}
+
+/** A device of libvfio-user's library with one BAR of memory. */
+function libraryServer(folder: string, checkout: string): Server {
+  const library = ['build/lib', 'build/release/lib', 'build/debug/lib', 'build']
+    .map((place) => join(checkout, place))
+    .find((place) => existsSync(join(place, 'libvfio-user.so')));
+  if (library === undefined)
+    throw new Error(`LIBVFIO_USER=${checkout}: there is no build/lib/libvfio-user.so; build it`);
+  const options = [`-I${join(checkout, 'include')}`, `-L${library}`, `-Wl,-rpath,${library}`, '-lvfio-user'];
+  const server = compile(folder, 'libvfio-user-server.c', options);
+  const socket = (where: string) => join(where, 'library.sock');
+  return { name: 'libvfio-user', command: (where) => [server, socket(where)], socket };
+}
+
+async function compare(
+  tool: string,
+  measure: Measure,
+  cpu: string | null,
+  folder: string,
+  references: readonly Server[],
+): Promise<BenchResult[]> {
+  const rates = new Map<string, Rate[]>();
+  for (let run = 0; run < RUNS; run++) {
+    for (const server of [BARTER, ...references]) {
+      const own = server === BARTER ? null : await start([...pinnedTo(tool, cpu), ...server.command(folder)]);
+      const rate = measureOnce(tool, server.socket(folder), measure, cpu);
+      if (own !== null) await end(own);
+      if (own !== null) rmSync(server.socket(folder), { force: true });
+      rates.set(server.name, [...(rates.get(server.name) ?? []), rate]);
+    }
+  }
+  const value = medianOf(rates.get(BARTER.name)!);
+  const name = `${measure.name}-${cpu === null ? 'free' : 'pinned'}`;
+  return references.map((reference) => {
+    const other = medianOf(rates.get(reference.name)!);
+    // A wake on another CPU costs what it costs the machine: free runs are for information.
+    const bar = cpu === null ? 0 : reference.name === 'c-echo' ? ECHO_BAR : LIBVFIO_USER_BAR;
+    return {
+      name,
+      value: value.perSecond,
+      unit: 'messages/s',
+      reference: reference.name,
+      ratio: value.perSecond / other.perSecond,
+      bar,
+      referenceValue: other.perSecond,
+      p50Us: value.p50Us,
+      p99Us: value.p99Us,
+      referenceP50Us: other.p50Us,
+      referenceP99Us: other.p99Us,
+    };
+  });
+}
+
+function pinnedTo(tool: string, cpu: string | null): string[] {
+  return cpu === null ? [] : [tool, 'pin', cpu];
+}
+
+function measureOnce(tool: string, socket: string, measure: Measure, cpu: string | null): Rate {
+  const { op, bytes, messages } = measure;
+  const client = [...pinnedTo(tool, cpu), tool, 'client', socket, op, String(bytes), String(messages)];
+  const text = execFileSync(client[0], client.slice(1), { encoding: 'utf8' });
+  const [perSecond, p50Us, p99Us] = text.trim().split(' ').map(Number);
+  return { perSecond, p50Us, p99Us };
+}
+
+async function start(command: readonly string[]): Promise<ChildProcess> {
+  const child = spawn(command[0], command.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] });
+  for await (const _line of createInterface({ input: child.stdout! })) return child;
+  throw new Error(`${command.join(' ')} ended before it was ready`);
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = once(child, 'exit');
+  child.kill('SIGTERM');
+  await exited;
+}
+
+function medianOf(rates: readonly Rate[]): Rate {
+  return [...rates].sort((a, b) => a.perSecond - b.perSecond)[Math.floor(rates.length / 2)];
+}
+
+/** From the start of the process to the line that says that every socket listens. */
+async function benchStart(): Promise<BenchResult> {
+  const times: number[] = [];
+  for (let run = 0; run < RUNS; run++) {
+    const folder = mkdtempSync(join(tmpdir(), 'barter-bench-'));
+    const began = performance.now();
+    const child = await start(BARTER.command(folder));
+    times.push(performance.now() - began);
+    await end(child);
+    rmSync(folder, { recursive: true, force: true });
+  }
+  const value = times.sort((a, b) => a - b)[Math.floor(RUNS / 2)];
+  return { name: 'start', value, unit: 'ms', reference: START_MS, ratio: START_MS / value };
+}
