@@ -48,7 +48,16 @@ export abstract class File {
   }
 }
 
-const next = (count: number): number => count + 1;
+/** What descriptors stand for. */
+class DescriptorCell extends Cell<Map<number, File>> {
+  constructor() {
+    super('files_struct', new Map());
+  }
+
+  override describe(): string {
+    return `${this.value.size} open`;
+  }
+}
 
 /**
  * The descriptors of one process. A descriptor holds one reference; whoever shares the table may close any of them at
@@ -57,9 +66,7 @@ const next = (count: number): number => count + 1;
 export class FdTable {
   /** RLIMIT_NOFILE: how many descriptors may be open; setrlimit changes it at any time. */
   limit: number;
-  private readonly files = new Map<number, File>();
-  /** Counts changes. */
-  private readonly changed = new Cell('files_struct', 0);
+  private readonly files = new DescriptorCell();
   private lowestFree = 0;
 
   constructor(limit = 1024 * 1024) {
@@ -67,33 +74,35 @@ export class FdTable {
   }
 
   get openCount(): number {
-    return this.files.size;
+    return this.files.value.size;
   }
 
   /** get_unused_fd_flags and fd_install: takes over the caller's reference. EMFILE when the table is full. */
   *install(file: File): Task<number> {
-    // First the step, then what it does: others see both at once.
-    yield* this.changed.update(next);
-    let fd = this.lowestFree;
-    while (this.files.has(fd)) fd += 1;
-    if (fd >= this.limit) throw new Errno('EMFILE', `all ${this.limit} descriptors are in use`);
-    this.files.set(fd, file);
-    this.lowestFree = fd + 1;
+    const fd = yield* this.files.changeFor((files) => {
+      let free = this.lowestFree;
+      while (files.has(free)) free += 1;
+      if (free >= this.limit) return -1;
+      files.set(free, file);
+      this.lowestFree = free + 1;
+      return free;
+    });
+    if (fd < 0) throw new Errno('EMFILE', `all ${this.limit} descriptors are in use`);
     return fd;
   }
 
-  /** The file behind a descriptor. EBADF where there is none. The reference stays the table's. */
+  /**
+   * The file behind a descriptor, for callers that nobody closes it under. EBADF where there is none. The reference stays
+   * the table's.
+   */
   lookup(fd: number): File {
-    const file = this.files.get(fd);
-    if (file === undefined) throw new Errno('EBADF', `descriptor ${fd} is not open`);
-    return file;
+    return open(this.files.value.get(fd), fd);
   }
 
-  /** fget: looks a descriptor up and takes a reference, so that a concurrent close cannot free the file. */
+  /** fget: looks a descriptor up and takes a reference, so that a concurrent close cannot free the file. EBADF. */
   *get(fd: number): Task<File> {
     for (;;) {
-      yield* this.changed.load();
-      const file = this.lookup(fd);
+      const file = open(yield* this.files.loadFor((files) => files.get(fd)), fd);
       // A close may have come between: then the descriptor is gone too, or another file's.
       if (yield* file.tryGet()) return file;
     }
@@ -101,15 +110,22 @@ export class FdTable {
 
   /** close(2). EBADF where there is no such descriptor. */
   *close(fd: number): Task {
-    yield* this.changed.update(next);
-    const file = this.lookup(fd);
-    this.files.delete(fd);
-    if (fd < this.lowestFree) this.lowestFree = fd;
-    yield* file.put();
+    const file = yield* this.files.changeFor((files) => {
+      const found = files.get(fd);
+      files.delete(fd);
+      if (fd < this.lowestFree && found !== undefined) this.lowestFree = fd;
+      return found;
+    });
+    yield* open(file, fd).put();
   }
 
   /** What the exit of a process does. */
   *closeAll(): Task {
-    for (const fd of [...this.files.keys()]) yield* this.close(fd);
+    for (const fd of [...this.files.value.keys()]) yield* this.close(fd);
   }
+}
+
+function open(file: File | undefined, fd: number): File {
+  if (file === undefined) throw new Errno('EBADF', `descriptor ${fd} is not open`);
+  return file;
 }

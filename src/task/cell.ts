@@ -59,7 +59,7 @@ export class Cell<T> extends Shared {
     return step(new CellOp(OpKind.READ, this, (cell: Cell<T>) => cell.current));
   }
 
-  /** Reads, and lets `body` work with the value before anybody can change it. */
+  /** Reads, and lets `body` work with the value before anybody can change it. It must not throw. */
   loadFor<R>(body: (value: T) => R): Task<R> {
     if (!runtime.observed) return done(body(this.current));
     return step(new CellOp(OpKind.READ, this, (cell: Cell<T>) => body(cell.current)));
@@ -78,6 +78,20 @@ export class Cell<T> extends Shared {
         cell.notify();
       }),
     );
+  }
+
+  /** Lets `body` change the value in place, as one step. It must not throw. */
+  changeFor<R>(body: (value: T) => R): Task<R> {
+    const act = (cell: Cell<T>): R => {
+      const result = body(cell.current);
+      cell.notify();
+      return result;
+    };
+    if (!runtime.observed) {
+      this.lifetime?.check(`change ${this.label}`);
+      return done(act(this));
+    }
+    return step(new CellOp(OpKind.WRITE, this, act));
   }
 
   /** Stores `next` if the value is `expected`; returns whether it did. */

@@ -3,6 +3,7 @@ import { DMA_BIDIRECTIONAL } from '../../dma-buf/dma-buf.ts';
 import { FdTable, type File } from '../../dma-buf/file.ts';
 import type { PciPowerState } from '../../pci/function.ts';
 import { EngineImporter } from '../../scenario/engine-importer.ts';
+import type { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
 import { VfioPciCoreDevice } from '../../vfio/core.ts';
 import { setPowerState } from '../../vfio/pm.ts';
@@ -42,8 +43,8 @@ export const FOUND_MUTANTS: readonly Mutant[] = [
     scenario: 'attach-vs-release',
     apply: () =>
       replace(FdTable.prototype, 'get', function* (this: FdTable, fd: number): Task<File> {
-        yield* (this as unknown as { changed: { load(): Task } }).changed.load();
-        const file = this.lookup(fd);
+        const { files } = this as unknown as { files: Cell<Map<number, File>> };
+        const file = (yield* files.loadFor((map) => map.get(fd)))!;
         yield* file.get();
         return file;
       }),

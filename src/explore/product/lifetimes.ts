@@ -76,6 +76,15 @@ export const LIFETIMES: readonly ProgramFamily[] = [
     importer: [ATTACH],
     releaser: [{ op: 'close-fd', fd: 'buf' }],
   }),
+  steps(
+    'ioas-vs-release',
+    'a buffer is mapped into an address space by a descriptor that another thread closes',
+    [EXPORT, { op: 'ioas-alloc', as: 'ioas' }],
+    {
+      iommufd: [{ op: 'ioas-map-file', ioas: 'ioas', fd: 'buf', start: 0, length: 4096, iova: 0x10000 }],
+      releaser: [{ op: 'close-fd', fd: 'buf' }],
+    },
+  ),
   steps('reopen', 'a buffer outlives the close of its device, which is opened again', [EXPORT, ATTACH, MAP], {
     user: [CLOSE, { op: 'open', device: 'lender' }, ON],
     importer: [{ op: 'map', importer: 'importer', as: 'again' }],
