@@ -8,8 +8,10 @@ import { PAGE_SIZE } from '../abi/mman.ts';
 import type { DmaBuf, DmaBufAttachment } from '../dma-buf/dma-buf.ts';
 import type { PhysVec } from '../dma-buf/scatterlist.ts';
 import { type DmaAddressSpace, IOMMU_READ, IOMMU_WRITE } from '../pci/dma.ts';
+import { Cell } from '../task/cell.ts';
 import { type LockClass, Mutex } from '../task/lock.ts';
 import type { Task } from '../task/op.ts';
+import { Plain } from '../task/plain.ts';
 import { VfioPciDmaBuf } from './dmabuf.ts';
 
 /** Outside the reservation: mapping takes both, a revoke the reservation alone. */
@@ -39,9 +41,10 @@ export interface IoasOptions {
 
 export class Ioas {
   private readonly lock = new Mutex(IOAS_LOCK_CLASS);
-  /** By IOVA; guarded by `lock`, as `domains` is. */
-  private readonly areas = new Map<number, Area>();
-  private readonly domains = new Set<DmaAddressSpace>();
+  /** By IOVA; changed under `lock` and the area's reservation. */
+  private readonly areas = new Plain('io_pagetable.area_itree', new Map<number, Area>());
+  /** Changed under `lock`; revokes look at it without. A domain is listed before anything is mapped into it. */
+  private readonly domains = new Cell<readonly DmaAddressSpace[]>('io_pagetable.domains', []);
   private readonly severalRanges: boolean;
 
   constructor({ severalRanges = false }: IoasOptions = {}) {
@@ -51,8 +54,8 @@ export class Ioas {
   /** Attaches a domain: everything that is mapped now, and later, becomes reachable through it. */
   *attachDomain(domain: DmaAddressSpace): Task {
     yield* this.lock.lock();
-    this.domains.add(domain);
-    for (const area of this.areas.values()) {
+    yield* this.domains.store([...this.domains.value, domain]);
+    for (const area of this.areas.get().values()) {
       yield* area.dmabuf.resv.lock.lock();
       if (area.physical !== null) mapInto(domain, area);
       yield* area.dmabuf.resv.lock.unlock();
@@ -93,7 +96,7 @@ export class Ioas {
     yield* this.lock.lock();
     try {
       const end = iova + length;
-      const hit = [...this.areas.values()].filter(
+      const hit = [...this.areas.get().values()].filter(
         (area) => BigInt(area.iova) < end && BigInt(area.iova + area.sizeBytes) > iova,
       );
       const cut = hit.some((area) => BigInt(area.iova) < iova || BigInt(area.iova + area.sizeBytes) > end);
@@ -108,13 +111,13 @@ export class Ioas {
   /** Closes the address space: nothing stays mapped or attached. */
   *destroy(): Task {
     yield* this.lock.lock();
-    for (const area of [...this.areas.values()]) yield* this.unmapArea(area);
-    this.domains.clear();
+    for (const area of [...this.areas.get().values()]) yield* this.unmapArea(area);
+    yield* this.domains.store([]);
     yield* this.lock.unlock();
   }
 
   private overlaps(iova: number, sizeBytes: number): boolean {
-    for (const area of this.areas.values()) {
+    for (const area of this.areas.get().values()) {
       if (area.iova < iova + sizeBytes && area.iova + area.sizeBytes > iova) return true;
     }
     return false;
@@ -136,8 +139,8 @@ export class Ioas {
           throw new Errno('EOPNOTSUPP', 'a dma-buf of several ranges cannot be imported');
         }
         if (yield* priv.revoked.load()) throw new Errno('ENODEV', 'the buffer is revoked');
-        for (const domain of this.domains) mapInto(domain, area);
-        this.areas.set(iova, area);
+        for (const domain of this.domains.value) mapInto(domain, area);
+        this.areas.change().set(iova, area);
       } finally {
         yield* dmabuf.resv.lock.unlock();
       }
@@ -151,14 +154,14 @@ export class Ioas {
   private *invalidate(area: Area): Task {
     if (area.physical === null || !(area.dmabuf.priv as VfioPciDmaBuf).revoked.value) return;
     area.physical = null;
-    for (const domain of this.domains) domain.unmap(area.iova, area.sizeBytes);
+    for (const domain of yield* this.domains.load()) domain.unmap(area.iova, area.sizeBytes);
   }
 
   private *unmapArea(area: Area): Task {
     yield* area.dmabuf.resv.lock.lock();
-    if (area.physical !== null) for (const domain of this.domains) domain.unmap(area.iova, area.sizeBytes);
+    if (area.physical !== null) for (const domain of this.domains.value) domain.unmap(area.iova, area.sizeBytes);
     area.physical = null;
-    this.areas.delete(area.iova);
+    this.areas.change().delete(area.iova);
     yield* area.dmabuf.resv.lock.unlock();
     yield* area.dmabuf.detach(area.attachment);
     yield* area.dmabuf.put();

@@ -88,6 +88,11 @@ export class ProductStage {
     };
   }
 
+  /** Called after each run, before anything is given back; throws InvariantError where something does not hold. */
+  check(check: () => void): void {
+    this.stage.atEnd(check);
+  }
+
   /** At the end: the invariants that are about the end, and everything given back. */
   checkAtEnd(registrations = 1): void {
     this.stage.atEnd(() => {
