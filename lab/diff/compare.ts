@@ -1,5 +1,6 @@
 /** The same program on Barter's engine and on a kernel, result by result. */
 
+import { PCI_BASE_ADDRESS_0, PCI_COMMAND, PCI_ROM_ADDRESS } from '../../src/abi/pci_regs.ts';
 import { buildMachine } from '../../src/machine/build.ts';
 import type { MachineDescription } from '../../src/machine/schema.ts';
 import { EngineBackend } from '../../src/scenario/engine.ts';
@@ -43,8 +44,9 @@ export function withoutBlocking(
 /** The first result that differs, or null. */
 export function firstDifference(steps: readonly Step[], engine: RunResult, kernel: RunResult): Difference | null {
   for (const [index, step] of steps.entries()) {
-    const ours = comparable(step, engine.steps[index]?.result);
-    const theirs = comparable(step, kernel.steps[index]?.result);
+    const mask = comparedBits(steps, index);
+    const ours = comparable(step, engine.steps[index]?.result, mask);
+    const theirs = comparable(step, kernel.steps[index]?.result, mask);
     if (JSON.stringify(ours) !== JSON.stringify(theirs)) {
       return { index, op: describeStep(step), engine: ours, kernel: theirs };
     }
@@ -53,12 +55,45 @@ export function firstDifference(steps: readonly Step[], engine: RunResult, kerne
 }
 
 /** What is compared of a result: the errno of a refusal; of values, those that mean something outside of the process. */
-function comparable(step: Step, result: StepResult | undefined): unknown {
+function comparable(step: Step, result: StepResult | undefined, mask: number): unknown {
   if (result === undefined) return 'not reached';
   if (!('ok' in result)) return result.errno;
   // An export without a name gives a descriptor's number, which is each process's own.
   if (step.op === 'feature' && typeof result.ok === 'number' && result.ok > 0) return 'descriptor';
+  if (step.op === 'config-read' && typeof result.ok === 'number') return (result.ok & mask) >>> 0;
   return sorted(result.ok);
+}
+
+/** Whether a write set the register that a read begins in. */
+function covers(write: { offset: number; size: number }, offset: number): boolean {
+  return write.offset === offset || (write.offset === (offset & ~3) && write.size === 4);
+}
+
+/** SERR# and parity error response: firmware sets them as it likes. */
+const FIRMWARE_COMMAND = 0x0140;
+
+/**
+ * The bits of a config read that both sides must agree on: not where firmware put a BAR, until the program has written
+ * the register since the device was opened; nor what firmware chose in COMMAND.
+ */
+function comparedBits(steps: readonly Step[], index: number): number {
+  const step = steps[index];
+  if (step.op !== 'config-read') return 0xffffffff;
+  const { offset, size } = step;
+  if (offset < PCI_COMMAND + 2 && offset + size > PCI_COMMAND) {
+    return (
+      (offset >= PCI_COMMAND ? ~(FIRMWARE_COMMAND >>> (8 * (offset - PCI_COMMAND))) : ~(FIRMWARE_COMMAND << 16)) >>> 0
+    );
+  }
+  const isAddress =
+    (offset >= PCI_BASE_ADDRESS_0 && offset < PCI_BASE_ADDRESS_0 + 24) || (offset & ~3) === PCI_ROM_ADDRESS;
+  if (!isAddress) return 0xffffffff;
+  for (let at = index - 1; at >= 0; at--) {
+    const earlier = steps[at];
+    if (earlier.op === 'open') break;
+    if (earlier.op === 'config-write' && covers(earlier, offset)) return 0xffffffff;
+  }
+  return 0;
 }
 
 function sorted(value: unknown): unknown {

@@ -20,20 +20,20 @@ export const LENDERS: readonly Lender[] = [
     machine: APART,
     device: null,
     extra: [],
-    traits: { region: 0, regionBytes: 64 << 20, isMemory: true },
+    traits: { region: 0, regionBytes: 64 << 20, isMemory: true, hotReset: false },
   },
   {
     name: 'igb',
     machine: null,
     device: 'igb,romfile=',
     extra: [],
-    traits: { region: 0, regionBytes: 128 << 10, isMemory: false },
+    traits: { region: 0, regionBytes: 128 << 10, isMemory: false, hotReset: false },
   },
   {
     name: 'ivshmem',
     machine: null,
     device: 'ivshmem-plain,memdev=shared',
     extra: ['-object', 'memory-backend-memfd,id=shared,size=64M,share=on'],
-    traits: { region: 2, regionBytes: 64 << 20, isMemory: true },
+    traits: { region: 2, regionBytes: 64 << 20, isMemory: true, hotReset: true },
   },
 ];

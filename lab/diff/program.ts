@@ -14,6 +14,8 @@ export interface LenderTraits {
   region: number;
   regionBytes: number;
   isMemory: boolean;
+  /** QEMU's root port does not report the link of a PCI Express device again after a bus reset: Linux says ENOTTY then. */
+  hotReset: boolean;
 }
 
 /** A command before names are given: its numbers choose among what there is by then. */
@@ -112,9 +114,10 @@ function deviceStep({ verb, a, b, c }: Command, i: number, traits: LenderTraits,
     case 'close':
     case 'flr':
     case 'reset':
-    case 'hot-reset':
     case 'info':
       return { op: verb, device };
+    case 'hot-reset':
+      return traits.hotReset ? { op: verb, device } : null;
     case 'memory':
       return { op: 'memory', device, on: a % 2 === 0 };
     case 'power':

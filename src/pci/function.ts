@@ -40,7 +40,8 @@ import type { Port } from './port.ts';
 
 /** D0, D1, D2, D3hot. */
 export type PciPowerState = 0 | 1 | 2 | 3;
-export type ResetMethod = 'flr' | 'af_flr' | 'pm';
+/** In the order in which Linux tries them (reset_method in sysfs). */
+export type ResetMethod = 'flr' | 'af_flr' | 'pm' | 'bus';
 
 export interface PciAddress {
   segment: number;
@@ -170,6 +171,8 @@ export class PciFunction {
     if (this.config.find(PCI_CAP_ID_AF) !== 0) methods.push('af_flr');
     const pm = this.config.find(PCI_CAP_ID_PM);
     if (pm !== 0 && (this.config.read(pm + PCI_PM_CTRL, 2) & PCI_PM_CTRL_NO_SOFT_RESET) === 0) methods.push('pm');
+    // A secondary bus reset hits nobody else where the function is alone below its port.
+    if (!this.isVirtfn && this.parent !== null && this.hotResetScope().length === 1) methods.push('bus');
     return methods;
   }
 

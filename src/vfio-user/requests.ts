@@ -1,12 +1,10 @@
 /** The commands of a client, one function each, named as in the protocol. All throw the Errno that the reply carries. */
 import { Errno } from '../abi/errno.ts';
 import { viewOf } from '../abi/layout.ts';
-import { PCI_CAP_ID_EXP } from '../abi/pci_regs.ts';
 import { U64_MAX } from '../abi/u64.ts';
 import {
   VFIO_IRQ_SET_DATA_EVENTFD,
   VFIO_IRQ_SET_DATA_TYPE_MASK,
-  VFIO_PCI_ERR_IRQ_INDEX,
   VFIO_PCI_VGA_REGION_INDEX,
   VFIO_REGION_INFO_CAP_SPARSE_MMAP,
   VFIO_REGION_INFO_FLAG_CAPS,
@@ -189,8 +187,7 @@ function* getIrqInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
   const view = decode(vfio_irq_info, frame);
   checkArgsz(vfio_irq_info.fields.argsz.get(view), vfio_irq_info);
   const index = vfio_irq_info.fields.index.get(view);
-  const isAbsent = index === VFIO_PCI_ERR_IRQ_INDEX && vdev.pdev.config.find(PCI_CAP_ID_EXP) === 0;
-  const { flags, count } = isAbsent ? { flags: 0, count: 0 } : vdev.interrupts.irqInfo(index);
+  const { flags, count } = vdev.interrupts.irqInfo(index);
   reply.append(vfio_irq_info.encode({ argsz: vfio_irq_info.sizeof, flags, index, count }));
 }
 

@@ -1,7 +1,6 @@
 /** VFIO_DEVICE_SET_IRQS and the ways of an interrupt to a user's eventfd (vfio_pci_intrs.c). */
 import { Errno } from '../abi/errno.ts';
 import {
-  PCI_CAP_ID_EXP,
   PCI_CAP_ID_MSI,
   PCI_CAP_ID_MSIX,
   PCI_INTERRUPT_PIN,
@@ -105,8 +104,7 @@ export class Interrupts {
 
   /** VFIO_DEVICE_GET_IRQ_INFO. EINVAL for an index that the device does not have. */
   irqInfo(index: number): IrqInfo {
-    const isError = index === VFIO_PCI_ERR_IRQ_INDEX;
-    if (index < 0 || index >= VFIO_PCI_NUM_IRQS || (isError && this.vdev.pdev.config.find(PCI_CAP_ID_EXP) === 0)) {
+    if (index < 0 || index >= VFIO_PCI_NUM_IRQS) {
       throw new Errno('EINVAL', `${this.vdev.pdev.name} has no interrupt index ${index}`);
     }
     let flags = VFIO_IRQ_INFO_EVENTFD;
@@ -180,8 +178,6 @@ export class Interrupts {
         const at = config.find(PCI_CAP_ID_MSIX);
         return at === 0 ? 0 : (config.read(at + PCI_MSIX_FLAGS, 2) & PCI_MSIX_FLAGS_QSIZE) + 1;
       }
-      case VFIO_PCI_ERR_IRQ_INDEX:
-        return config.find(PCI_CAP_ID_EXP) === 0 ? 0 : 1;
       default:
         return 1;
     }
@@ -304,7 +300,6 @@ export class Interrupts {
 
   private setSingle(index: number, data: IrqData, caller: Caller): void {
     const isError = index === VFIO_PCI_ERR_IRQ_INDEX;
-    if (isError && this.vdev.pdev.config.find(PCI_CAP_ID_EXP) === 0) throw noAction(index, 0);
     const trigger = isError ? this.errTrigger : this.reqTrigger;
     if (data.type === VFIO_IRQ_SET_DATA_EVENTFD) {
       if (data.start !== 0 || data.count !== 1) throw new Errno('EINVAL', `index ${index} has one interrupt`);
