@@ -23,11 +23,20 @@ export function parseYaml<Schema extends z.ZodType>(
   if (syntax !== undefined) {
     throw new DocumentError(`${path}:${lines.linePos(syntax.pos[0]).line}: ${syntax.message.split('\n')[0]}`);
   }
-  const result = schema.safeParse(document.toJS());
+  const result = schema.safeParse(plain(document, path));
   const problem: Problem | null = result.success ? check(result.data) : result.error.issues[0];
   if (problem === null && result.success) return result.data;
   const line = lineOf(document.contents, problem!.path, lines);
   throw new DocumentError(`${path}:${line}: ${problem!.path.join('.') || 'the document'}: ${problem!.message}`);
+}
+
+/** Aliases are followed only here: one without its anchor, or too many of them, is no document either. */
+function plain(document: ReturnType<typeof parseDocument>, path: string): unknown {
+  try {
+    return document.toJS();
+  } catch (error) {
+    throw new DocumentError(`${path}: ${(error as Error).message.split('\n')[0]}`);
+  }
 }
 
 export interface Problem {

@@ -1,0 +1,64 @@
+/** Machine files that were cut, doubled and scribbled on: each is a machine, or an error that names the place. */
+import { readFileSync } from 'node:fs';
+import { buildMachine } from '../../src/machine/build.ts';
+import { parseMachine } from '../../src/machine/load.ts';
+import { DocumentError } from '../../src/machine/yaml.ts';
+import { Finding, type FuzzRun } from './fuzzer.ts';
+import type { Random } from './random.ts';
+
+const EXAMPLE = readFileSync(new URL('../../examples/two-peers.yaml', import.meta.url), 'utf8');
+const WORDS = [
+  '0',
+  '-1',
+  '64M',
+  '{}',
+  '[]',
+  'null',
+  '~',
+  '&a',
+  '*a',
+  '!!js',
+  '"',
+  "'",
+  ': ',
+  '- ',
+  '1e999',
+  '0x10',
+  '\t',
+];
+
+function mutate(text: string, random: Random): string {
+  const at = random.below(text.length + 1);
+  const end = Math.min(text.length, at + random.below(30));
+  switch (random.below(5)) {
+    case 0:
+      return text.slice(0, at) + text.slice(end);
+    case 1:
+      return text.slice(0, end) + text.slice(at);
+    case 2:
+      return text.slice(0, at) + random.pick(WORDS) + text.slice(at);
+    case 3:
+      return text.slice(0, at) + String.fromCharCode(random.below(0x3000)) + text.slice(at);
+    default: {
+      const lines = text.split('\n');
+      const i = random.below(lines.length);
+      [lines[i], lines[0]] = [lines[0], lines[i]];
+      return lines.join('\n');
+    }
+  }
+}
+
+/** One file stands for a hundred messages: parsing YAML costs as much. */
+export function fuzzMachineFile({ random, messages, coverage }: FuzzRun): void {
+  for (let done = 0; done < messages; done += 100) {
+    let text = EXAMPLE;
+    for (let i = 1 + random.below(4); i > 0; i--) text = mutate(text, random);
+    try {
+      buildMachine(parseMachine(text, 'fuzz.yaml'));
+      coverage.hit('machine file: taken');
+    } catch (error) {
+      if (!(error instanceof DocumentError)) throw new Finding(`${(error as Error).stack}\nfor the file:\n${text}`);
+      coverage.hit('machine file: refused');
+    }
+  }
+}
