@@ -54,7 +54,10 @@ export interface ShownHistory {
 
 export interface ShownRun {
   program: string;
+  /** Those that took a step, or are stuck before their first; in the order in which they were started. */
   tasks: string[];
+  /** The others. */
+  idle: string[];
   steps: ShownStep[];
   blocked: ShownBlock[];
   finding: Finding | null;
@@ -118,12 +121,16 @@ class Show {
     const ready = world.unfinished().some((task) => world.isReady(task));
     const broke = world.finding !== null;
     const finding = ready ? world.finding : (checkEnd(world) ?? this.lockCycle());
+    const labels = [...new Set(world.order.map((task) => world.handles[task].label))];
+    const isStuck = finding !== null && !ready;
+    const busy = new Set([...steps.map((step) => step.task), ...(isStuck ? blocked.map((block) => block.task) : [])]);
     const failsAt = broke ? [steps.length - 1] : [...(finding?.steps ?? [])];
     return {
       program: this.program.name,
-      tasks: [...new Set(world.order.map((task) => world.handles[task].label))],
+      tasks: labels.filter((label) => busy.has(label)),
+      idle: labels.filter((label) => !busy.has(label)),
       steps,
-      blocked: finding === null || blocked.length === 0 || ready ? [] : blocked,
+      blocked: isStuck ? blocked : [],
       finding,
       failsAt,
       histories: this.notes.about(finding?.subjects ?? [], (id) => world.handles[id]?.label ?? ''),

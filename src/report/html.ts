@@ -48,7 +48,7 @@ function header(run: ShownRun, mutant: string | null): string {
 <h1>${esc(titleOf(run, mutant))}</h1>
 <p class="${run.finding === null ? 'good' : 'bad'}">${esc(outcome)}</p>
 ${stuck.length > 0 ? `<ul class="stuck">${stuck.join('')}</ul>` : ''}
-<p class="facts">${run.steps.length} steps, ${preemptions}${jump === '' ? '' : `; it shows at ${jump}`}. Time runs down.
+<p class="facts">${run.steps.length} steps, ${preemptions}${jump === '' ? '' : `; it shows at ${jump}`}.${idleWords(run)} Time runs down.
 Click a step, or use the arrow keys, for the stack that took it.</p>
 <div class="legend"><span><i style="background:var(--l0)"></i>a lock that the task holds, paler for reading</span>
 <span><i style="border-top:2px solid var(--blue);height:0;vertical-align:3px"></i>can only come after</span>
@@ -57,6 +57,10 @@ Click a step, or use the arrow keys, for the stack that took it.</p>
 <span><i style="background:var(--red)"></i>where it broke</span>
 <span><i style="background:var(--on)"></i>an object's state over time</span></div>
 </header>`;
+}
+
+function idleWords({ idle }: ShownRun): string {
+  return idle.length === 0 ? '' : ` No step was taken by ${idle.map(esc).join(', ')}.`;
 }
 
 function heads(run: ShownRun, layout: Layout): string {

@@ -125,7 +125,7 @@ function box(run: ShownRun, layout: Layout, step: ShownStep): string {
   const title = [`${step.op} ${step.object}`, stateOf(step), ...step.stack].filter((part) => part !== '').join('\n');
   const room = Math.floor((layout.boxWidth - 16) / CHARACTER);
   const words = cut(`${step.op} ${shortName(step.object)}`, room);
-  const small = cut(step.source, Math.floor((layout.boxWidth - 16) / SMALL_CHARACTER));
+  const small = cutStart(step.source, Math.floor((layout.boxWidth - 16) / SMALL_CHARACTER));
   const lines =
     small === ''
       ? `<text x="${left + 8}" y="${middle + 4}">${esc(words)}</text>`
@@ -168,6 +168,7 @@ function blocks(run: ShownRun, layout: Layout): string {
 /** The message of what is about the end, across all lanes. */
 function end(run: ShownRun, layout: Layout): string {
   if (run.finding === null || !brokeAtTheEnd(run)) return '';
+  if (run.tasks.length === 0) return '';
   const left = boxLeft(run, layout, run.tasks[0]);
   const room = layout.tracksAt - 18 - left;
   const middle = rowMiddle(run.steps.length);
@@ -213,6 +214,11 @@ function stateInShort(state: string): string {
   const held = /^held(?: for (write|read))? by (.*)$/.exec(state);
   if (held === null) return state;
   return `${held[1] === 'read' ? 'r: ' : ''}${held[2]}`;
+}
+
+/** As `cut`, of what is told apart by its end. */
+function cutStart(text: string, room: number): string {
+  return text.length > room ? `…${text.slice(text.length - Math.max(1, room - 1))}` : text;
 }
 
 function cut(text: string, room: number): string {

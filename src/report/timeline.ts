@@ -19,6 +19,7 @@ export function textTimeline(run: ShownRun, { stacks = false }: TextOptions = {}
     lines.push(stepLine(run, step, width, indexWidth));
     if (stacks) for (const frame of step.stack) lines.push(`${indent}    ${frame}`);
   }
+  if (run.idle.length > 0 && run.steps.length > 0) lines.push(`${indent}no step by ${run.idle.join(', ')}`);
   for (const block of run.blocked) {
     const at = block.source === '' ? '' : `  ${block.source}`;
     lines.push(`${indent}${block.task}: stuck at ${block.op} ${block.object}, ${block.state}${at}`);

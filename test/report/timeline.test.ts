@@ -15,12 +15,13 @@ test('the text has a line for each step, marks preemptions and failing steps, an
   assert.equal(
     textTimeline(run),
     [
-      '    importer0       importer1       revoker',
-      ' 0  lock buffer     .               .               held by importer0',
-      ' 1  update maps     .               .               1',
-      ' 2  unlock buffer   .               .               free',
-      ' 3~ .               .               lock buffer     held by revoker',
-      ' 4! .               .               unlock buffer   free',
+      '    importer0       revoker',
+      ' 0  lock buffer     .               held by importer0',
+      ' 1  update maps     .               1',
+      ' 2  unlock buffer   .               free',
+      ' 3~ .               lock buffer     held by revoker',
+      ' 4! .               unlock buffer   free',
+      '    no step by importer1',
       ' !  I2: a revoke returned with 1 mappings',
     ].join('\n'),
   );
