@@ -8,7 +8,7 @@ import { Guest, guestAddress } from '../guest.ts';
 import { Served } from '../runs/run.ts';
 import { type Difference, firstDifference, programScenario, withoutBlocking } from './compare.ts';
 import { APART, LENDERS, type Lender } from './lenders.ts';
-import { programs } from './program.ts';
+import { prefix, programs } from './program.ts';
 
 const MOST_STEPS = 40;
 const CALL_TIMEOUT_MS = 30_000;
@@ -133,7 +133,8 @@ class Bench {
   /** Leaves out one step after the other while a difference stays. */
   async shrink(program: readonly Step[], difference: Difference): Promise<FoundDifference> {
     let shortest = { program: [...program], difference };
-    for (let i = shortest.program.length - 2; i > 0; i--) {
+    const kept = prefix(this.lender.traits).length;
+    for (let i = shortest.program.length - 2; i >= kept; i--) {
       const without = shortest.program.filter((_, at) => at !== i);
       const tried = await this.compare(without);
       if (tried.difference === null) continue;

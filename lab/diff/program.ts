@@ -93,15 +93,23 @@ interface Names {
 
 function resolve(commands: readonly Command[], traits: LenderTraits): Step[] {
   const names: Names = { fds: [], syncs: [], importers: [], mappings: [], fences: [], maps: [] };
-  const steps: Step[] = [
-    { op: 'open', device },
-    { op: 'memory', device, on: true },
-  ];
+  const steps: Step[] = prefix(traits);
   for (const [i, each] of commands.entries()) {
     const step = deviceStep(each, i, traits, names) ?? bufferStep(each, i, names) ?? importerStep(each, i, names);
     if (step !== null) steps.push(step);
   }
   return steps;
+}
+
+/** What every program begins with, and keeps when it is shrunk: the lender open, decoding, and with the same bytes. */
+export function prefix({ region, regionBytes, isMemory }: LenderTraits): Step[] {
+  const written = isMemory ? [0, 4, PAGE, 2 * PAGE, regionBytes - 4] : [];
+  const bytes = '00000000';
+  return [
+    { op: 'open', device },
+    { op: 'memory', device, on: true },
+    ...written.map((offset): Step => ({ op: 'region-write', device, region, offset, bytes })),
+  ];
 }
 
 function pick<T>(list: readonly T[], number: number): T | null {

@@ -1,6 +1,7 @@
 /** The commands of a client, one function each, named as in the protocol. All throw the Errno that the reply carries. */
 import { Errno } from '../abi/errno.ts';
 import { viewOf } from '../abi/layout.ts';
+import { PAGE_SIZE } from '../abi/mman.ts';
 import { U64_MAX } from '../abi/u64.ts';
 import {
   VFIO_IRQ_SET_DATA_EVENTFD,
@@ -133,7 +134,8 @@ function* getRegionInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Tas
   const index = fields.index.get(view);
   const info = index === VFIO_PCI_VGA_REGION_INDEX ? ABSENT_REGION : regionInfo(vdev, index);
   const memory = vdev.pdev.bars[index]?.target.memory ?? null;
-  const mappable = (info.flags & VFIO_REGION_INFO_FLAG_MMAP) !== 0 && memory?.fd !== undefined;
+  const mappable =
+    (info.flags & VFIO_REGION_INFO_FLAG_MMAP) !== 0 && memory?.fd !== undefined && info.sizeBytes >= PAGE_SIZE;
   const capability = mappable ? sparseMmap(vdev, index) : null;
   const sizeof = vfio_region_info.sizeof;
   const argsz = sizeof + (capability?.length ?? 0);

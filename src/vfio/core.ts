@@ -5,7 +5,6 @@
  * Lock order, outermost first: device-set lock, memory_lock, reservation (docs/architecture.md, "Lock order").
  */
 import { Errno } from '../abi/errno.ts';
-import { PAGE_SIZE } from '../abi/mman.ts';
 import { PCI_COMMAND, PCI_COMMAND_MEMORY, PCI_EXT_CAP_ID_SRIOV } from '../abi/pci_regs.ts';
 import { VFIO_PCI_ROM_REGION_INDEX } from '../abi/vfio.ts';
 import type { Bar } from '../pci/bar.ts';
@@ -141,9 +140,9 @@ export class VfioPciCoreDevice {
     return bar?.claimed === true ? bar : null;
   }
 
-  /** Whether a user may map the BAR: memory, at least a page of it, with bytes behind it. */
+  /** Whether a user may map the BAR: memory with bytes behind it. A small one has its page for itself. */
   isMappable(bar: Bar): boolean {
-    return bar.kind !== 'io' && bar.sizeBytes >= PAGE_SIZE && bar.target.memory !== null;
+    return bar.kind !== 'io' && bar.target.memory !== null;
   }
 
   /** unmap_mapping_range: the next access through each mapping faults. memory_lock is held for write. */

@@ -309,12 +309,19 @@ export class Interrupts {
       else this.reqTrigger = event;
       return;
     }
-    if (trigger === null) return;
-    if (data.type === VFIO_IRQ_SET_DATA_NONE && data.count === 0) {
-      trigger.release?.();
-      if (isError) this.errTrigger = null;
-      else this.reqTrigger = null;
-    } else if (data.type === VFIO_IRQ_SET_DATA_NONE || data.bytes[0] !== 0) trigger.signal();
+    if (data.type === VFIO_IRQ_SET_DATA_BOOL) {
+      if (data.count === 0) throw new Errno('EINVAL', `index ${index}: a bool for no interrupt`);
+      if (data.bytes[0] !== 0) trigger?.signal();
+      return;
+    }
+    if (trigger === null) throw new Errno('EINVAL', `index ${index} has no eventfd`);
+    if (data.count > 0) {
+      trigger.signal();
+      return;
+    }
+    trigger.release?.();
+    if (isError) this.errTrigger = null;
+    else this.reqTrigger = null;
   }
 
   private onMsi(vector: number): void {

@@ -1,5 +1,6 @@
 /** A user's mapping of a BAR through the vfio device: the one kind of mapping that can be revoked. */
 import { Errno } from '../abi/errno.ts';
+import { PAGE_SIZE } from '../abi/mman.ts';
 import { VFIO_PCI_ROM_REGION_INDEX } from '../abi/vfio.ts';
 import type { Bar } from '../pci/bar.ts';
 import { Cell } from '../task/cell.ts';
@@ -33,7 +34,8 @@ export class BarMapping {
     if (bar === null || !vdev.isMappable(bar)) {
       throw new Errno('EINVAL', `region ${regionIndex} of ${vdev.pdev.name} cannot be mapped`);
     }
-    if (offset < 0 || sizeBytes <= 0 || offset + sizeBytes > bar.sizeBytes) {
+    // A BAR smaller than a page has the rest of its page for itself, and nothing answers there.
+    if (offset < 0 || sizeBytes <= 0 || offset + sizeBytes > Math.max(bar.sizeBytes, PAGE_SIZE)) {
       throw new Errno('EINVAL', `bytes ${offset} to ${offset + sizeBytes} leave the ${bar.sizeBytes} of the region`);
     }
     this.vdev = vdev;
@@ -46,13 +48,21 @@ export class BarMapping {
   /** A load by the CPU. BusError while memory is off. */
   *read(offset: number, into: Uint8Array): Task {
     this.check(offset, into.length);
-    yield* this.touch(() => this.vdev.pdev.mmio(this.bar, this.offset + offset, into, false));
+    const backed = this.backed(offset, into.length);
+    into.fill(0xff, backed);
+    yield* this.touch(() => this.vdev.pdev.mmio(this.bar, this.offset + offset, into.subarray(0, backed), false));
   }
 
   /** A store by the CPU. BusError while memory is off. */
   *write(offset: number, from: Uint8Array): Task {
     this.check(offset, from.length);
-    yield* this.touch(() => this.vdev.pdev.mmio(this.bar, this.offset + offset, from, true));
+    const part = from.subarray(0, this.backed(offset, from.length));
+    yield* this.touch(() => this.vdev.pdev.mmio(this.bar, this.offset + offset, part, true));
+  }
+
+  /** How many of `length` bytes from `offset` lie in the BAR. */
+  private backed(offset: number, length: number): number {
+    return Math.min(length, Math.max(0, this.bar.sizeBytes - this.offset - offset));
   }
 
   /** munmap(2). */

@@ -43,13 +43,19 @@ export function* setPowerState(vdev: VfioPciCoreDevice, state: PciPowerState, ot
   }
 }
 
-/** Revokes, and lets the device sleep. EINVAL when it already may; `wakeEvent` is released where that fails. */
+/**
+ * Revokes, and lets the device sleep: from D0, whatever state the user had put it in, so that it wakes to D0. EINVAL when
+ * it already may; `wakeEvent` is released where that fails.
+ */
 export function* lowPowerEntry(vdev: VfioPciCoreDevice, wakeEvent: EventSignal | null): Task {
   yield* vdev.memoryLock.write();
   try {
-    if (vdev.lowPower.engaged.value) throw new Errno('EINVAL', `${vdev.pdev.name} is in low power already`);
+    const { engaged } = vdev.lowPower;
+    if (engaged.value && vdev.profile.refusedEntryKeeps) throw alreadyAsleep(vdev);
     yield* vdev.zapMappings();
     yield* dmaBufMove(vdev, true);
+    if (engaged.value) throw alreadyAsleep(vdev);
+    yield* vdev.pdev.setPowerState(PCI_D0);
     yield* vdev.lowPower.engaged.store(true);
     vdev.lowPower.wakeEvent = wakeEvent;
   } catch (error) {
@@ -58,6 +64,10 @@ export function* lowPowerEntry(vdev: VfioPciCoreDevice, wakeEvent: EventSignal |
   } finally {
     yield* vdev.memoryLock.releaseWrite();
   }
+}
+
+function alreadyAsleep(vdev: VfioPciCoreDevice): Errno {
+  return new Errno('EINVAL', `${vdev.pdev.name} is in low power already`);
 }
 
 /** VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY: SET, no payload. EINVAL when already there. */

@@ -12,6 +12,8 @@ export interface Profile {
   readonly lowPowerDisablesMemory: boolean;
   /** Waking from low power by an event restores as LOW_POWER_EXIT does. In Linux the buffers stay revoked. */
   readonly wakeRestores: boolean;
+  /** A LOW_POWER_ENTRY that is refused changes nothing. Linux revokes before it looks whether low power is on already. */
+  readonly refusedEntryKeeps: boolean;
   /** Importers are told of a restore after it took effect. Linux tells them before, and a map from there fails. */
   readonly tellAfterRestore: boolean;
   /** Several ranges map through an IOMMU as one does. Linux links them all to the start of the IOVA: EADDRINUSE. */
@@ -25,6 +27,7 @@ export const PROFILES = {
     revokeInD1D2: true,
     lowPowerDisablesMemory: true,
     wakeRestores: true,
+    refusedEntryKeeps: true,
     tellAfterRestore: true,
     mapsSeveralRanges: true,
   },
@@ -34,6 +37,7 @@ export const PROFILES = {
     revokeInD1D2: false,
     lowPowerDisablesMemory: false,
     wakeRestores: false,
+    refusedEntryKeeps: false,
     tellAfterRestore: false,
     mapsSeveralRanges: false,
   },
