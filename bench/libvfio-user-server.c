@@ -25,8 +25,9 @@ int main(int argc, char **argv) {
     if (context == NULL) { perror("vfu_create_ctx"); return 1; }
     check(vfu_pci_init(context, VFU_PCI_TYPE_CONVENTIONAL, PCI_HEADER_TYPE_NORMAL, 0), "vfu_pci_init");
     vfu_pci_set_id(context, 0x1b36, 0x0b01, 0, 0);
-    check(vfu_setup_region(context, VFU_PCI_DEV_BAR0_REGION_IDX, sizeof memory, access_bar, VFU_REGION_FLAG_RW | VFU_REGION_FLAG_MEM,
-                           NULL, 0, -1, 0), "vfu_setup_region");
+    int flags = VFU_REGION_FLAG_RW | VFU_REGION_FLAG_MEM;
+    int bar = VFU_PCI_DEV_BAR0_REGION_IDX;
+    check(vfu_setup_region(context, bar, sizeof memory, access_bar, flags, NULL, 0, -1, 0), "vfu_setup_region");
     check(vfu_realize_ctx(context), "vfu_realize_ctx");
     puts("ready");
     fflush(stdout);

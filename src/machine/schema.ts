@@ -1,5 +1,5 @@
 /** Machine files: what may stand in them. Sizes are numbers of bytes or text such as `64M`. */
-import { z } from 'zod';
+import * as z from 'zod';
 
 const name = z.string().regex(/^[A-Za-z][\w.-]*$/, 'a name starts with a letter and has letters, digits, . _ -');
 const u16 = z.number().int().min(0).max(0xffff);
