@@ -25,6 +25,8 @@ export interface ShownStep {
   source: string;
   /** `function file:line`, innermost first. */
   stack: string[];
+  /** What the task was about, where its author says so. */
+  activity: string;
   /** Earlier steps of other tasks that this one can only come after, without those that follow from others. */
   after: number[];
   /** -1 released, 1 acquired, 0 neither. */
@@ -122,7 +124,7 @@ class Show {
     const broke = world.finding !== null;
     const finding = ready ? world.finding : (checkEnd(world) ?? this.lockCycle());
     const labels = [...new Set(world.order.map((task) => world.handles[task].label))];
-    const isStuck = finding !== null && !ready;
+    const isStuck = finding !== null && !ready && !broke;
     const busy = new Set([...steps.map((step) => step.task), ...(isStuck ? blocked.map((block) => block.task) : [])]);
     const failsAt = broke ? [steps.length - 1] : [...(finding?.steps ?? [])];
     return {
@@ -147,6 +149,7 @@ class Show {
     const op = world.pending[task]!;
     const handle = world.handles[task];
     const stack = notes.stackOf(handle);
+    const { activity } = handle;
     const before = op.object.describe();
     this.lockOrder.before(this.held, task, handle.label, op);
     notes.step = trace.length;
@@ -165,6 +168,7 @@ class Show {
       state: op.object.describe(),
       source: lineOf(stack),
       stack,
+      activity,
       after: directlyAfter(trace, index),
       lock: op.object instanceof Lock && op.changed ? (isRelease(op.kind) ? -1 : 1) : 0,
       isShared: op.kind === OpKind.READ_LOCK || op.kind === OpKind.TRY_READ_LOCK || op.kind === OpKind.READ_UNLOCK,

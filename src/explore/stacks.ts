@@ -18,7 +18,7 @@ export function callerStack(limit = 6): string[] {
 }
 
 const MACHINERY =
-  /^src\/(task|cli|explore\/(data-races|explore|minimise|program|schedule|search|stacks|walk|world)\.ts)/;
+  /^src\/(task|cli|explore\/(data-races|explore|minimise|program|schedule|search|stacks|trace|walk|world)\.ts)/;
 
 /** `file:line` of the innermost frame, or nothing. */
 export function callerLine(): string {

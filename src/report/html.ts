@@ -48,11 +48,11 @@ function header(run: ShownRun, mutant: string | null): string {
 <h1>${esc(titleOf(run, mutant))}</h1>
 <p class="${run.finding === null ? 'good' : 'bad'}">${esc(outcome)}</p>
 ${stuck.length > 0 ? `<ul class="stuck">${stuck.join('')}</ul>` : ''}
-<p class="facts">${run.steps.length} steps, ${preemptions}${jump === '' ? '' : `; it shows at ${jump}`}.${idleWords(run)} Time runs down.
-Click a step, or use the arrow keys, for the stack that took it.</p>
+<p class="facts">${run.steps.length} steps, ${preemptions}${jump === '' ? '' : `; it shows at ${jump}`}.${idleWords(run)}
+Time runs down. Click a step, or use the arrow keys, for the stack that took it.</p>
 <div class="legend"><span><i style="background:var(--l0)"></i>a lock that the task holds, paler for reading</span>
 <span><i style="border-top:2px solid var(--blue);height:0;vertical-align:3px"></i>can only come after</span>
-<span><i style="border-top:2px dashed var(--soft);height:0;vertical-align:3px"></i>preemption</span>
+<span><i style="border-top:2px dotted var(--soft);height:0;vertical-align:3px"></i>preemption</span>
 <span><i style="border:1.6px solid var(--amber)"></i>a wait</span>
 <span><i style="background:var(--red)"></i>where it broke</span>
 <span><i style="background:var(--on)"></i>an object's state over time</span></div>
@@ -102,6 +102,7 @@ function stepTable(run: ShownRun): string {
 function stepData(run: ShownRun): string {
   const data = run.steps.map((step) => ({
     task: step.task,
+    activity: step.activity,
     op: step.op,
     object: step.object,
     state: stateOf(step),

@@ -3,6 +3,7 @@ import type { ShownRun, ShownStep } from '../explore/schedule.ts';
 
 export const ROW_HEIGHT = 40;
 export const BOX_HEIGHT = 32;
+const HEADING_HEIGHT = 18;
 /** Room for the numbers of the steps. */
 export const GUTTER = 46;
 /** Room for the tasks' names, which scroll with nothing. */
@@ -32,20 +33,27 @@ export interface Layout {
   tracksAt: number;
   width: number;
   height: number;
+  /** The middle of each row; one more than there are steps, for what is below them. */
+  middles: number[];
+  /** Where a task begins with something new. */
+  headings: { task: string; text: string; bottom: number }[];
 }
 
 export function layoutOf(run: ShownRun): Layout {
   const laneWidth = LANE_WIDTHS[run.tasks.length] ?? NARROWEST_LANE;
   const tracksAt = GUTTER + run.tasks.length * laneWidth + 12;
   const tracks = tracksOf(run, Math.max(FEWEST_TRACKS, Math.floor((PAGE_WIDTH - tracksAt) / TRACK_WIDTH)));
-  const rows = run.steps.length + (run.blocked.length > 0 || brokeAtTheEnd(run) ? 1 : 0);
+  const { middles, headings, bottom } = rowsOf(run);
+  const lastRow = run.blocked.length > 0 || brokeAtTheEnd(run) ? ROW_HEIGHT : 0;
   return {
+    middles,
+    headings,
     laneWidth,
     boxWidth: laneWidth - LOCK_ROOM - 14,
     tracks,
     tracksAt,
     width: tracksAt + tracks.length * TRACK_WIDTH + 4,
-    height: HEAD + rows * ROW_HEIGHT + 12,
+    height: bottom + lastRow + 12,
   };
 }
 
@@ -59,8 +67,22 @@ export function boxLeft(run: ShownRun, layout: Layout, task: string): number {
   return GUTTER + run.tasks.indexOf(task) * layout.laneWidth + LOCK_ROOM;
 }
 
-export function rowMiddle(index: number): number {
-  return HEAD + index * ROW_HEIGHT + ROW_HEIGHT / 2;
+function rowsOf(run: ShownRun): { middles: number[]; headings: Layout['headings']; bottom: number } {
+  const middles: number[] = [];
+  const headings: Layout['headings'] = [];
+  const now = new Map<string, string>();
+  let bottom = HEAD;
+  for (const { task, activity } of run.steps) {
+    if (activity !== (now.get(task) ?? '')) {
+      bottom += HEADING_HEIGHT;
+      headings.push({ task, text: activity, bottom });
+    }
+    now.set(task, activity);
+    middles.push(bottom + ROW_HEIGHT / 2);
+    bottom += ROW_HEIGHT;
+  }
+  middles.push(bottom + ROW_HEIGHT / 2);
+  return { middles, headings, bottom };
 }
 
 export function trackLeft(layout: Layout, position: number): number {

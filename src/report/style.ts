@@ -24,6 +24,7 @@ main{padding:0 24px 48px}
 svg{display:block}svg text{font:12px ui-monospace,monospace;fill:var(--ink)}
 svg .index{fill:var(--soft);text-anchor:end;font-size:11px}
 svg .source{fill:var(--soft);font-size:10px}
+svg .activity{font:600 11px system-ui,sans-serif;fill:var(--soft)}
 svg .lane{stroke:var(--line);stroke-dasharray:2 4}
 svg .stripe{fill:var(--redfaint)}
 svg .cut{stroke:var(--soft);stroke-dasharray:6 4;stroke-opacity:.7;fill:none}
@@ -65,9 +66,10 @@ function choose(index, scroll) {
   }
   detail.hidden = index < 0;
   if (index < 0) return;
-  const { task, op, object, state, stack, after } = steps[index];
+  const { task, activity, op, object, state, stack, after } = steps[index];
   detail.querySelector('b').textContent = 'Step ' + index + ', ' + task + ': ' + op + ' ' + object;
-  detail.querySelector('span').textContent = state + (after.length > 0 ? ' \\u00b7 comes after ' + after.join(', ') : '');
+  const said = [activity, state, after.length > 0 ? 'comes after ' + after.join(', ') : ''];
+  detail.querySelector('span').textContent = said.filter((part) => part !== '').join(' \\u00b7 ');
   detail.querySelector('pre').textContent = stack.join('\\n');
   if (scroll) document.getElementById('s' + index).scrollIntoView({ block: 'center', behavior: 'smooth' });
 }

@@ -9,7 +9,6 @@ import {
   HEAD,
   type Layout,
   ROW_HEIGHT,
-  rowMiddle,
   shortName,
   TRACK_BAR_WIDTH,
   trackLeft,
@@ -23,7 +22,14 @@ const COLORS = 6;
 
 export function drawing(run: ShownRun, layout: Layout): string {
   const { width, height } = layout;
-  const parts = [rows(run, layout), lanes(run, layout), tracks(layout), locks(run, layout), arrows(run, layout)];
+  const parts = [
+    rows(run, layout),
+    lanes(run, layout),
+    tracks(layout),
+    locks(run, layout),
+    arrows(run, layout),
+    headings(run, layout),
+  ];
   return (
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" ` +
     `role="img" aria-label="timeline of ${esc(run.program)}">${TIPS}${parts.join('')}` +
@@ -40,18 +46,30 @@ const TIPS = `<defs>${['tip', 'tip-hot']
   .join('')}</defs>`;
 
 /** The numbers, a line where a task is left that could have gone on, and the stripe of a failing step. */
-function rows(run: ShownRun, { width }: Layout): string {
+function rows(run: ShownRun, layout: Layout): string {
+  const { width } = layout;
   return run.steps
     .map((step) => {
-      const middle = rowMiddle(step.index);
+      const middle = layout.middles[step.index];
       const top = middle - ROW_HEIGHT / 2;
       const stripe = run.failsAt.includes(step.index)
         ? `<rect class="stripe" x="0" y="${top}" width="${width}" height="${ROW_HEIGHT}"/>`
         : '';
       const cut = step.preempts
-        ? `<g><title>preemption: the task above could have gone on</title><path class="cut" d="M4 ${top}H${width}"/></g>`
+        ? `<g><title>preemption: the task above could have gone on</title><path class="cut" d="M4 ${layout.middles[step.index - 1] + ROW_HEIGHT / 2}H${width}"/></g>`
         : '';
       return `${stripe}${cut}<text class="index" x="${GUTTER - 14}" y="${middle + 4}">${step.index}</text>`;
+    })
+    .join('');
+}
+
+/** What a task begins with, over its first box. */
+function headings(run: ShownRun, layout: Layout): string {
+  const room = Math.floor(layout.boxWidth / CHARACTER);
+  return layout.headings
+    .map(({ task, text, bottom }) => {
+      const at = boxLeft(run, layout, task);
+      return `<text class="activity" x="${at}" y="${bottom - 2}"><title>${esc(text)}</title>${esc(cut(text, room))}</text>`;
     })
     .join('');
 }
@@ -73,10 +91,10 @@ function locks(run: ShownRun, layout: Layout): string {
   const open: { step: ShownStep; column: number }[] = [];
   const draw = ({ step, column }: (typeof open)[number], to: number): void => {
     const left = boxLeft(run, layout, step.task) - 9 - column * 8;
-    const top = rowMiddle(step.index) - 4;
+    const top = layout.middles[step.index] - 4;
     const until = to < 0 ? 'to the end' : `to step ${to}`;
     const title = `${step.task} holds ${step.object}${step.isShared ? ' for reading' : ''}, ${until}`;
-    const bottom = to < 0 ? layout.height - 6 : rowMiddle(to) + 4;
+    const bottom = to < 0 ? layout.height - 6 : layout.middles[to] + 4;
     bars.push(
       `<g><title>${esc(title)}</title><rect class="lock l${colorOf(step)}${step.isShared ? ' shared' : ''}" rx="2.5" ` +
         `x="${left}" y="${top}" width="5" height="${bottom - top}"/></g>`,
@@ -108,7 +126,7 @@ function arrow(run: ShownRun, layout: Layout, from: ShownStep, to: ShownStep): s
   const x1 = isRightward ? left + layout.boxWidth : left;
   const x2 = isRightward ? right - 2 : right + layout.boxWidth + 2;
   const bend = Math.max(30, Math.abs(x2 - x1) / 2) * (isRightward ? 1 : -1);
-  const [y1, y2] = [rowMiddle(from.index), rowMiddle(to.index)];
+  const [y1, y2] = [layout.middles[from.index], layout.middles[to.index]];
   return (
     `<path class="arrow" data-from="${from.index}" data-to="${to.index}" ` +
     `d="M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}"><title>step ${to.index} comes after ` +
@@ -118,11 +136,13 @@ function arrow(run: ShownRun, layout: Layout, from: ShownStep, to: ShownStep): s
 
 function box(run: ShownRun, layout: Layout, step: ShownStep): string {
   const left = boxLeft(run, layout, step.task);
-  const middle = rowMiddle(step.index);
+  const middle = layout.middles[step.index];
   const classes = ['box'];
   if (step.waits) classes.push('wait');
   if (run.failsAt.includes(step.index)) classes.push('fails');
-  const title = [`${step.op} ${step.object}`, stateOf(step), ...step.stack].filter((part) => part !== '').join('\n');
+  const title = [step.activity, `${step.op} ${step.object}`, stateOf(step), ...step.stack]
+    .filter((part) => part !== '')
+    .join('\n');
   const room = Math.floor((layout.boxWidth - 16) / CHARACTER);
   const words = cut(`${step.op} ${shortName(step.object)}`, room);
   const small = cutStart(step.source, Math.floor((layout.boxWidth - 16) / SMALL_CHARACTER));
@@ -145,7 +165,7 @@ export function stateOf(step: ShownStep): string {
 
 /** The tasks that can go no further, below everything else. */
 function blocks(run: ShownRun, layout: Layout): string {
-  const middle = rowMiddle(run.steps.length);
+  const middle = layout.middles[run.steps.length];
   return run.blocked
     .map((block) => {
       const left = boxLeft(run, layout, block.task);
@@ -171,7 +191,7 @@ function end(run: ShownRun, layout: Layout): string {
   if (run.tasks.length === 0) return '';
   const left = boxLeft(run, layout, run.tasks[0]);
   const room = layout.tracksAt - 18 - left;
-  const middle = rowMiddle(run.steps.length);
+  const middle = layout.middles[run.steps.length];
   const words = cut(`at the end: ${run.finding.message}`, Math.floor((room - 16) / CHARACTER));
   return (
     `<g class="step end"><title>${esc(run.finding.message)}</title><rect class="box fails" rx="5" x="${left}" ` +
@@ -191,8 +211,8 @@ function tracks(layout: Layout): string {
       }
       return changes
         .map(({ at, state }, i) => {
-          const top = at < 0 ? HEAD : rowMiddle(at);
-          const bottom = i + 1 < changes.length ? rowMiddle(changes[i + 1].at) : layout.height - 6;
+          const top = at < 0 ? HEAD : layout.middles[at];
+          const bottom = i + 1 < changes.length ? layout.middles[changes[i + 1].at] : layout.height - 6;
           return segment(left, top, bottom, track.label, state);
         })
         .join('');

@@ -15,7 +15,10 @@ export function textTimeline(run: ShownRun, { stacks = false }: TextOptions = {}
   const indexWidth = Math.max(2, String(run.steps.length).length);
   const indent = ' '.repeat(indexWidth + 2);
   const lines = [`${indent}${run.tasks.map((task) => task.padEnd(width)).join('  ')}`.trimEnd()];
+  const activities = new Map<string, string>();
   for (const step of run.steps) {
+    if (step.activity !== (activities.get(step.task) ?? '')) lines.push(`${indent}${step.task}: ${step.activity}`);
+    activities.set(step.task, step.activity);
     lines.push(stepLine(run, step, width, indexWidth));
     if (stacks) for (const frame of step.stack) lines.push(`${indent}    ${frame}`);
   }

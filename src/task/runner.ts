@@ -19,6 +19,8 @@ export class TaskHandle<T = unknown> extends Shared {
   state: TaskState = 'runnable';
   result: T | undefined;
   error: unknown;
+  /** What the task is about, in the words of whoever wrote it; for timelines. */
+  activity = '';
   /** The operation that the task waits to take, while blocked. */
   pending: Op | null = null;
   private readonly joinOp = new JoinOp(this);

@@ -10,7 +10,7 @@ import { EngineBackend } from '../../scenario/engine.ts';
 import type { EngineImporter } from '../../scenario/engine-importer.ts';
 import type { Step } from '../../scenario/step.ts';
 import { InvariantError, runtime, type Task } from '../../task/op.ts';
-import { runner } from '../../task/runner.ts';
+import { currentTask, runner } from '../../task/runner.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
 import type { Stage } from '../program.ts';
@@ -132,6 +132,7 @@ export class ProductStage {
 
   private *runWithFile(steps: readonly Step[]): Task {
     for (const step of steps) {
+      currentTask().activity = inWords(step);
       try {
         if (step.op === 'close') yield* this.files.close(0);
         else {
@@ -146,7 +147,10 @@ export class ProductStage {
   }
 
   private *run(steps: readonly Step[]): Task {
-    for (const step of steps) yield* this.backend.perform(step);
+    for (const step of steps) {
+      currentTask().activity = inWords(step);
+      yield* this.backend.perform(step);
+    }
   }
 }
 
@@ -162,6 +166,16 @@ class DeviceFile extends File {
   protected release(): Task {
     return this.device.close();
   }
+}
+
+/** A step as timelines head it: `memory lender off`. */
+function inWords(step: Step): string {
+  const { op, ...rest } = step as { op: string } & Record<string, unknown>;
+  const words = Object.entries(rest).map(([key, value]) => {
+    if (key === 'on') return value === true ? 'on' : 'off';
+    return key === 'state' ? `D${value}` : key === 'as' || typeof value === 'object' ? '' : String(value);
+  });
+  return [op, ...words].filter((word) => word !== '').join(' ');
 }
 
 /** Runs `action` outside of the explorer's sight: what it does is the same in every run. */
