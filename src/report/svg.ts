@@ -69,7 +69,8 @@ function headings(run: ShownRun, layout: Layout): string {
   return layout.headings
     .map(({ task, text, bottom }) => {
       const at = boxLeft(run, layout, task);
-      return `<text class="activity" x="${at}" y="${bottom - 2}"><title>${esc(text)}</title>${esc(cut(text, room))}</text>`;
+      const title = `<title>${esc(text)}</title>`;
+      return `<text class="activity" x="${at}" y="${bottom - 2}">${title}${esc(cut(text, room))}</text>`;
     })
     .join('');
 }
