@@ -13,7 +13,7 @@ import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
 interface Seen {
   readonly device: VfioPciCoreDevice;
   wasRevoked: boolean;
-  didDecode: boolean;
+  wasUsable: boolean;
 }
 
 /** Bytes that a peer wrote, and was told that it did. */
@@ -108,20 +108,20 @@ export class Watch {
   }
 
   private first(device: VfioPciCoreDevice, priv: VfioPciDmaBuf): Seen {
-    return { device, wasRevoked: priv.revoked.value, didDecode: device.pdev.memoryDecode.value };
+    return { device, wasRevoked: priv.revoked.value, wasUsable: isUsable(device) };
   }
 
   private checkBuffer(priv: VfioPciDmaBuf, seen: Seen): void {
     const { pdev, lowPower } = seen.device;
-    const decodes = pdev.memoryDecode.value;
+    const usable = isUsable(seen.device);
     const name = `a buffer of ${pdev.name}`;
     // A buffer whose last reference is gone has no importers left, and nobody revokes it.
     if (!priv.revoked.value && priv.dmabuf.count.value > 0) {
-      if (!decodes) throw new InvariantError('I1', `${name} is lent though its BAR does not decode`);
+      if (!pdev.memoryDecode.value) throw new InvariantError('I1', `${name} is lent though its BAR does not decode`);
       if (pdev.powerState.value !== 0) throw new InvariantError('I1', `${name} is lent in D${pdev.powerState.value}`);
       if (lowPower.engaged.value) throw new InvariantError('I1', `${name} is lent in low power`);
     }
-    if (!decodes) this.checkDrained(priv, seen, name);
+    if (!usable) this.checkDrained(priv, seen, name);
     const isListed = seen.device.dmabufs.get().has(priv);
     if (isListed && priv.dmabuf.count.value > 0 && !pdev.bars[priv.regionIndex]!.claimed) {
       throw new InvariantError('I8', `${name} is exported though BAR ${priv.regionIndex} is not claimed`);
@@ -132,17 +132,17 @@ export class Watch {
       }
     }
     seen.wasRevoked = priv.revoked.value;
-    seen.didDecode = decodes;
+    seen.wasUsable = usable;
   }
 
-  /** The memory has stopped to answer: the revoke before it must have brought everything to an end. */
+  /** The memory may not be used any more: the revoke before must have brought everything to an end. */
   private checkDrained(priv: VfioPciDmaBuf, seen: Seen, name: string): void {
     const user = priv.dmabuf.attachments.get().find((attachment) => attachment.mappings.get().size > 0);
     if (user !== undefined) {
-      throw new InvariantError('I2', `${name} is still mapped by ${user.importerName} while its BAR does not decode`);
+      throw new InvariantError('I2', `${name} is still mapped by ${user.importerName} though its memory is off`);
     }
-    if (seen.didDecode && !priv.dmabuf.resv.testSignaled(DMA_RESV_USAGE_BOOKKEEP)) {
-      throw new InvariantError('I2', `${name} has a pending fence while its BAR stops to decode`);
+    if (seen.wasUsable && !priv.dmabuf.resv.testSignaled(DMA_RESV_USAGE_BOOKKEEP)) {
+      throw new InvariantError('I2', `${name} has a pending fence while its memory goes off`);
     }
   }
 
@@ -153,4 +153,9 @@ export class Watch {
       throw new InvariantError('I6', `a buffer of ${device.pdev.name} is lent again, and ${importer} was never told`);
     }
   }
+}
+
+/** Whether the memory BARs answer, in a state in which they may be used. */
+function isUsable({ pdev, lowPower }: VfioPciCoreDevice): boolean {
+  return pdev.memoryDecode.value && pdev.powerState.value === 0 && !lowPower.engaged.value;
 }
