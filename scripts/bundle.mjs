@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const dist = join(root, 'dist');
+const DAY_MS = 86_400_000;
 
 /** Names, sizes and times of all that goes into the bundle. */
 function fingerprint() {
@@ -56,12 +57,19 @@ async function build(target) {
     minifyWhitespace: true,
     logLevel: 'silent',
   });
-  const old = readdirSync(dist).filter((name) => !name.startsWith('.making-'));
-  renameSync(making, target);
-  for (const name of old) rmSync(join(dist, name), { recursive: true, force: true });
+  try {
+    renameSync(making, target);
+  } catch (error) {
+    // Somebody else was faster; theirs is the same.
+    rmSync(making, { recursive: true, force: true });
+    if (!existsSync(target)) throw error;
+  }
+  // A server of a minute ago may still load a part of its own.
+  const isOld = (name) => Date.now() - statSync(join(dist, name)).mtimeMs > DAY_MS;
+  for (const name of readdirSync(dist).filter(isOld)) rmSync(join(dist, name), { recursive: true, force: true });
 }
 
-/** The URL of the bundled src/cli/main.ts; null where none can be made (a folder that is not ours to write). */
+/** The path of the bundled src/cli/main.ts; null where none can be made (a folder that is not ours to write). */
 export async function bundledMain() {
   try {
     const target = join(dist, fingerprint());
