@@ -7,8 +7,11 @@ export interface AgentCalls {
   hello: { parameters: Record<string, never>; result: { release: string; devices: string[] } };
   /** Binds devices to vfio-pci by their addresses. */
   bind: { parameters: { addresses: string[] }; result: null };
-  /** Runs a scenario on the guest's kernel; `addresses` are the devices that it names. */
-  scenario: { parameters: { scenario: Scenario; addresses: Record<string, string> }; result: RunResult };
+  /** Runs a scenario on the guest's kernel; `addresses` are the devices that it names. `ms` has an entry for each step. */
+  scenario: {
+    parameters: { scenario: Scenario; addresses: Record<string, string> };
+    result: RunResult & { ms: number[] };
+  };
   /** The machine files of devices as `barter capture` writes them. */
   capture: { parameters: { addresses: string[] }; result: Record<string, string> };
   /** A command of the guest's shell: its status and output. */

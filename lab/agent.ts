@@ -6,11 +6,37 @@ import { join } from 'node:path';
 import { StringDecoder } from 'node:string_decoder';
 import { bindToVfioPci, listPciDevices, readPciDevice } from '../src/linux/sysfs.ts';
 import { captureMachine } from '../src/machine/capture.ts';
+import type { Backend } from '../src/scenario/backend.ts';
 import { LinuxBackend } from '../src/scenario/linux.ts';
 import { runScenario } from '../src/scenario/run.ts';
+import type { Step, StepResult } from '../src/scenario/step.ts';
+import type { Task } from '../src/task/op.ts';
 import type { AgentCalls } from './agent-calls.ts';
 
 type Handlers = { [Name in keyof AgentCalls]: (p: AgentCalls[Name]['parameters']) => AgentCalls[Name]['result'] };
+
+/** Takes the time of each step, in the order in which they end: that of the steps in the result. */
+class TimedBackend implements Backend {
+  readonly name: string;
+  readonly ms: number[] = [];
+  private readonly backend: Backend;
+
+  constructor(backend: Backend) {
+    this.backend = backend;
+    this.name = backend.name;
+  }
+
+  *perform(step: Step): Task<StepResult> {
+    const started = performance.now();
+    const result = yield* this.backend.perform(step);
+    this.ms.push(Math.round((performance.now() - started) * 1000) / 1000);
+    return result;
+  }
+
+  dispose(): Task {
+    return this.backend.dispose();
+  }
+}
 
 const handlers: Handlers = {
   hello: () => ({ release: release(), devices: listPciDevices() }),
@@ -18,8 +44,10 @@ const handlers: Handlers = {
     for (const address of addresses) bindToVfioPci(address);
     return null;
   },
-  scenario: ({ scenario, addresses }) =>
-    runScenario(scenario, new LinuxBackend(release(), new Map(Object.entries(addresses)))),
+  scenario: ({ scenario, addresses }) => {
+    const timed = new TimedBackend(new LinuxBackend(release(), new Map(Object.entries(addresses))));
+    return { ...runScenario(scenario, timed), ms: timed.ms };
+  },
   capture: ({ addresses }) =>
     Object.fromEntries(addresses.map((address) => [address, captureMachine(readPciDevice(address))])),
   shell: ({ command }) => {

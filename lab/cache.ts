@@ -1,5 +1,8 @@
 /** Where the lab keeps what it fetched and built: outside the clone, shared by all clones, one writer at a time. */
-import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer, type Server } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
@@ -27,21 +30,44 @@ export function unstamp(stage: string): void {
   rmSync(labPath(`${stage}.done`), { force: true });
 }
 
-/** Holds the cache for writing. Throws where another process that lives has it; a dead one's lock is taken over. */
-export function lockCache(): () => void {
+/**
+ * Holds the cache for writing, and waits while another process has it: `onWait` hears which. The lock is an abstract
+ * socket, which the kernel takes away when its holder ends, however it ends; who waits sees that as the end of a connection.
+ */
+export async function lockCache(onWait: (pid: string) => void): Promise<() => void> {
   mkdirSync(labCache(), { recursive: true });
-  const path = labPath('lock');
+  const name = `\0barter-lab-${createHash('sha256').update(realpathSync(labCache())).digest('hex').slice(0, 32)}`;
   for (;;) {
-    try {
-      writeSync(openSync(path, 'wx'), String(process.pid));
-      return () => rmSync(path, { force: true });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    }
-    const holder = Number(readFileSync(path, 'utf8'));
-    if (holder > 0 && existsSync(`/proc/${holder}`) && holder !== process.pid) {
-      throw new Error(`process ${holder} is preparing the lab; wait for it, or end it`);
-    }
-    rmSync(path, { force: true });
+    const server = await tryListen(name);
+    if (server !== null) return server;
+    await holderEnds(name, onWait);
   }
+}
+
+async function tryListen(name: string): Promise<(() => void) | null> {
+  const waiting = new Set<{ destroy(): void }>();
+  const server: Server = createServer((socket) => {
+    waiting.add(socket);
+    socket.on('error', () => {});
+    socket.on('close', () => waiting.delete(socket));
+    socket.write(String(process.pid));
+  });
+  try {
+    server.listen(name);
+    await once(server, 'listening');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') return null;
+    throw error;
+  }
+  return () => {
+    server.close();
+    for (const socket of waiting) socket.destroy();
+  };
+}
+
+async function holderEnds(name: string, onWait: (pid: string) => void): Promise<void> {
+  const socket = connect(name);
+  socket.on('error', () => {});
+  socket.setEncoding('utf8').once('data', onWait);
+  await new Promise<void>((resolve) => socket.once('close', () => resolve()));
 }

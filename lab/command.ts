@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync, createWriteStream, readFileSync } from 'node:fs';
+import { onExit } from './on-exit.ts';
 
 export class CommandError extends Error {
   constructor(message: string) {
@@ -12,21 +13,59 @@ export class CommandError extends Error {
 
 const CLEAN_ENVIRONMENT = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
 
-/** Runs a program to its end with its output in `log`. CommandError with the end of its output when it fails. */
+/** What a failed program's words mean to who runs it, and what would help. */
+const ADVICE: readonly [RegExp, string][] = [
+  [
+    /(temporary failure|could not) resolv|unable to connect|could not connect|network is unreachable|failed to fetch/i,
+    'this machine does not reach the package mirror: is it offline, or does apt need a proxy? What was fetched is kept',
+  ],
+  [
+    /failed getting release file|connection (timed out|refused)/i,
+    'the package mirror does not answer: try again later',
+  ],
+  [/no space left on device/i, 'the disk is full: the lab needs about 2 GB; BARTER_CACHE says where'],
+  [
+    /(cannot unshare|unshare failed|chroot: cannot|mount): .*(not permitted|permission denied)/i,
+    'this container may neither chroot nor mount: the lab needs a root user that may (CAP_SYS_ADMIN)',
+  ],
+  [/unable to locate package/i, "apt's package lists are empty or old: run apt-get update"],
+  [/NO_PUBKEY|unknown key|invalid signature|couldn't be verified/i, 'install the package debian-archive-keyring'],
+];
+
+function adviceFor(text: string): string {
+  const advice = ADVICE.find(([pattern]) => pattern.test(text));
+  return advice === undefined ? '' : `${advice[1]}.\n`;
+}
+
+/**
+ * Runs a program to its end with its output in `log`. CommandError when it fails, with what would help where that is
+ * known, and the end of its output. It goes with all that it started when this process ends.
+ */
 export async function run(log: string, command: string, args: readonly string[], cwd?: string): Promise<void> {
   appendFileSync(log, `\n$ ${command} ${args.join(' ')}\n`);
   const stream = createWriteStream(log, { flags: 'a' });
   await once(stream, 'open');
-  const child = spawn(command, args, { stdio: ['ignore', stream, stream], env: CLEAN_ENVIRONMENT, cwd });
+  // A process group of its own, so that an end takes the whole of it.
+  const child = spawn(command, args, {
+    stdio: ['ignore', stream, stream],
+    env: CLEAN_ENVIRONMENT,
+    cwd,
+    detached: true,
+  });
+  const takeBack = onExit(() => child.pid !== undefined && process.kill(-child.pid, 'SIGTERM'));
   const status = await new Promise<number | string | null>((resolve) => {
-    child.once('error', (error) => resolve(error.message));
+    child.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ENOENT' ? 'ENOENT' : error.message));
     child.once('exit', (code, signal) => resolve(code ?? signal));
   });
+  takeBack();
   stream.end();
   if (status === 0) return;
-  const tail = readFileSync(log, 'utf8').trimEnd().split('\n').slice(-12).join('\n  ');
+  if (status === 'ENOENT') throw new CommandError(`there is no program ${command} here: apt-get install it`);
+  const written = readFileSync(log, 'utf8').trimEnd().split('\n');
+  const tail = written.slice(Math.max(written.findLastIndex((line) => line.startsWith('$ ')) + 1, written.length - 12));
   throw new CommandError(
-    `${command} ${args.slice(0, 4).join(' ')} ended with ${status}:\n  ${tail}\n(all of it: ${log})`,
+    `${adviceFor(tail.join('\n'))}${command} ${args.slice(0, 4).join(' ')} ended with ${status}:\n` +
+      `  ${tail.join('\n  ')}\n(all of it: ${log})`,
   );
 }
 

@@ -1,7 +1,7 @@
 /** One boot of the guest: QEMU, its console in a file, and an agent inside that answers calls. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createWriteStream, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, createWriteStream, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,8 +9,10 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { AgentCalls, AgentReply } from './agent-calls.ts';
+import { labPath } from './cache.ts';
 import { CommandError } from './command.ts';
 import { writeGuestImage } from './guest-image.ts';
+import { onExit } from './on-exit.ts';
 import { kernelImage, QEMU_ENVIRONMENT, qemuProgram } from './qemu.ts';
 
 const BOOT_TIMEOUT_MS = 180_000;
@@ -26,6 +28,11 @@ export interface GuestOptions {
   showConsole?: boolean;
 }
 
+/** Where the console of the guest that ended last can be read. */
+export function lastConsole(): string {
+  return labPath('console.log');
+}
+
 /** The address of the device that was given as number `index`. */
 export function guestAddress(index: number): string {
   return `0000:${(index + 1).toString(16).padStart(2, '0')}:00.0`;
@@ -35,6 +42,7 @@ export class Guest {
   readonly consolePath: string;
   private readonly folder: string;
   private readonly qemu: ChildProcess;
+  private readonly takeBack: () => void;
   private socket: Socket | null = null;
   private nextId = 1;
   private readonly waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
@@ -43,11 +51,17 @@ export class Guest {
     this.folder = folder;
     this.qemu = qemu;
     this.consolePath = join(folder, 'console.log');
+    this.takeBack = onExit(() => {
+      this.keepConsole();
+      this.qemu.kill('SIGKILL');
+      rmSync(folder, { recursive: true, force: true });
+    });
   }
 
   /** Boots, and returns when the agent answers. CommandError with the end of the console when it does not. */
   static async boot(options: GuestOptions): Promise<Guest> {
     const folder = mkdtempSync(join(tmpdir(), 'barter-lab-'));
+    const takeBack = onExit(() => rmSync(folder, { recursive: true, force: true }));
     try {
       const agent = join(folder, 'agent.mjs');
       await bundleAgent(agent);
@@ -63,6 +77,8 @@ export class Guest {
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
       throw error;
+    } finally {
+      takeBack();
     }
   }
 
@@ -98,6 +114,8 @@ export class Guest {
       clearTimeout(timer);
     }
     this.socket?.destroy();
+    this.keepConsole();
+    this.takeBack();
     rmSync(this.folder, { recursive: true, force: true });
   }
 
@@ -109,6 +127,11 @@ export class Guest {
 
   consoleText(): string {
     return readFileSync(this.consolePath, 'utf8');
+  }
+
+  /** The last guest's console stays in the cache, for who wants to know what its kernel said. */
+  private keepConsole(): void {
+    if (existsSync(this.consolePath)) copyFileSync(this.consolePath, lastConsole());
   }
 
   private async start(showConsole: boolean): Promise<void> {

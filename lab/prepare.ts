@@ -25,36 +25,54 @@ const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 const PACKAGES = ['qemu-system-x86', 'seabios', 'busybox-static', 'xz-utils', 'kmod', 'cpio', 'gcc', 'make'];
 const IMPORTER = fileURLToPath(new URL('./importer/', import.meta.url));
 
+/** Hears how far the preparation is. */
 export interface Progress {
-  begin(stage: string, what: string): void;
+  /** A stage begins that usually takes about `usualSeconds`. */
+  begin(stage: string, what: string, usualSeconds: number): void;
   end(stage: string, cached: boolean): void;
+  /** Another process prepares the same cache; this one goes on when that one ends. */
+  wait(pid: string): void;
 }
 
 interface Stage {
   name: string;
   what: string;
+  /** On two cores and a near mirror. */
+  usualSeconds: number;
   /** What the stage is made of: when it changes, the stage is made again. */
   key: () => string;
   make: (log: string) => Promise<void>;
 }
 
 const STAGES: Stage[] = [
-  { name: 'root', what: `base system of ${SUITE}`, key: () => SUITE, make: makeRoot },
-  { name: 'packages', what: 'QEMU, busybox, compiler', key: () => PACKAGES.join(' '), make: installPackages },
-  { name: 'kernel', what: 'kernel, modules, headers', key: () => 'linux-image-amd64', make: fetchKernel },
-  { name: 'importer', what: 'importer module', key: importerKey, make: buildImporter },
+  { name: 'root', what: `base system of ${SUITE}`, usualSeconds: 30, key: () => SUITE, make: makeRoot },
+  {
+    name: 'packages',
+    what: 'QEMU, busybox, compiler',
+    usualSeconds: 30,
+    key: () => PACKAGES.join(' '),
+    make: installPackages,
+  },
+  {
+    name: 'kernel',
+    what: 'kernel, modules, headers',
+    usualSeconds: 20,
+    key: () => 'linux-image-amd64',
+    make: fetchKernel,
+  },
+  { name: 'importer', what: 'importer module', usualSeconds: 5, key: importerKey, make: buildImporter },
 ];
 
 /** Prepares what is not prepared yet. CommandError says what could not be done, and what would help. */
 export async function prepareLab(progress: Progress): Promise<void> {
-  const release = lockCache();
+  const release = await lockCache((pid) => progress.wait(pid));
   try {
     const log = labPath('prepare.log');
-    for (const { name, what, key, make } of STAGES) {
-      progress.begin(name, what);
+    for (const { name, what, usualSeconds, key, make } of STAGES) {
+      progress.begin(name, what, usualSeconds);
       const cached = isStamped(name, key());
       if (!cached) {
-        if (process.getuid?.() !== 0) throw new CommandError('preparing the lab needs root: debootstrap and chroot do');
+        demandMachine();
         unstamp(name);
         await make(log);
         stamp(name, key());
@@ -63,6 +81,14 @@ export async function prepareLab(progress: Progress): Promise<void> {
     }
   } finally {
     release();
+  }
+}
+
+/** What no stage can do without, said before the first one begins. */
+function demandMachine(): void {
+  if (process.arch !== 'x64') throw new CommandError(`the lab is for x86-64 machines; this one is ${process.arch}`);
+  if (process.getuid?.() !== 0) {
+    throw new CommandError('preparing the lab needs root, for debootstrap and chroot: sudo -E npx barter lab prepare');
   }
 }
 
@@ -86,7 +112,7 @@ async function makeRoot(log: string): Promise<void> {
   const mirror = await findMirror();
   const signed = existsSync(KEYRING) ? [`--keyring=${KEYRING}`] : [];
   const env = scripts === null ? [] : [`DEBOOTSTRAP_DIR=${scripts}`];
-  await run(log, 'env', [...env, command, '--variant=minbase', ...signed, SUITE, root, mirror]);
+  await runMounting(log, 'env', [...env, command, '--variant=minbase', ...signed, SUITE, root, mirror]);
   const lines = [SUITE, `${SUITE}-backports`].map((suite) => `deb ${mirror} ${suite} main\n`);
   writeFileSync(join(root, 'etc/apt/sources.list'), lines.join(''));
 }
@@ -135,8 +161,16 @@ async function findMirror(): Promise<string> {
   return main[0];
 }
 
+/**
+ * What a command mounts is seen by it alone and goes with it: nothing of the machine is mounted in a root that an
+ * interruption leaves behind, and that is removed then.
+ */
+function runMounting(log: string, command: string, args: readonly string[]): Promise<void> {
+  return run(log, 'unshare', ['--mount', command, ...args]);
+}
+
 function inRoot(log: string, ...command: string[]): Promise<void> {
-  return run(log, 'chroot', [labPath('root'), ...command]);
+  return runMounting(log, 'chroot', [labPath('root'), ...command]);
 }
 
 async function installPackages(log: string): Promise<void> {
@@ -207,6 +241,6 @@ async function buildImporter(log: string): Promise<void> {
     throw new CommandError('the kernel headers are missing; run: barter lab clean, and prepare again');
   // The build looks at its own limits in /proc; the mount is this command's alone.
   const build = `mount -t proc proc ${root}/proc && chroot ${root} make -s -C /usr/src/${headers} M=/tmp/importer modules`;
-  await run(log, 'unshare', ['--mount', 'sh', '-c', build]);
+  await runMounting(log, 'sh', ['-c', build]);
   copyFileSync(join(folder, 'barter_importer.ko'), labPath('barter_importer.ko'));
 }

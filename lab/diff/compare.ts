@@ -1,6 +1,6 @@
 /** The same program on Barter's engine and on a kernel, result by result. */
 
-import { PCI_BASE_ADDRESS_0, PCI_COMMAND, PCI_ROM_ADDRESS } from '../../src/abi/pci_regs.ts';
+import { PCI_BASE_ADDRESS_0, PCI_COMMAND, PCI_INTERRUPT_LINE, PCI_ROM_ADDRESS } from '../../src/abi/pci_regs.ts';
 import { buildMachine } from '../../src/machine/build.ts';
 import type { MachineDescription } from '../../src/machine/schema.ts';
 import { EngineBackend } from '../../src/scenario/engine.ts';
@@ -99,7 +99,9 @@ function comparedBits(steps: readonly Step[], index: number): number {
     );
   }
   const isAddress =
-    (offset >= PCI_BASE_ADDRESS_0 && offset < PCI_BASE_ADDRESS_0 + 24) || (offset & ~3) === PCI_ROM_ADDRESS;
+    offset === PCI_INTERRUPT_LINE || // firmware chose that, too
+    (offset >= PCI_BASE_ADDRESS_0 && offset < PCI_BASE_ADDRESS_0 + 24) ||
+    (offset & ~3) === PCI_ROM_ADDRESS;
   if (!isAddress) return 0xffffffff;
   for (let at = index - 1; at >= 0; at--) {
     const earlier = steps[at];

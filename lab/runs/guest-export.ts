@@ -113,9 +113,9 @@ export function guestExport(onStep: (step: LabStep) => void): Promise<LabResult>
     const bar = openSync(served.barFile('lender.bar0'), 'r+');
     try {
       writeSync(bar, Buffer.from(FROM_SERVER, 'hex'), 0, FROM_SERVER.length / 2, SERVER_OFFSET);
-      const { steps: results } = await guest.call('scenario', { scenario, addresses });
+      const { steps: results, ms } = await guest.call('scenario', { scenario, addresses });
       for (const [i, [name, , expected]] of requests.entries())
-        steps.compare(name, expected, given(results[i]?.result));
+        steps.compare(name, expected, given(results[i]?.result), ms[i]);
       const seen = Buffer.alloc(FROM_GUEST.length / 2);
       readSync(bar, seen, 0, seen.length, GUEST_OFFSET);
       steps.compare(`${processOf(served)} sees the guest's bytes`, FROM_GUEST, seen.toString('hex'));

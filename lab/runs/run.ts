@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { CommandError } from '../command.ts';
+import { onExit } from '../on-exit.ts';
 import { qemuVersion } from '../qemu.ts';
 
 export interface LabStep {
@@ -111,8 +112,15 @@ export class Served {
   readonly sockets: ReadonlyMap<string, string>;
   private readonly process: ChildProcess;
   private readonly folder: string;
+  private readonly takeBack: () => void;
 
-  private constructor(process: ChildProcess, folder: string, sockets: ReadonlyMap<string, string>) {
+  private constructor(
+    process: ChildProcess,
+    folder: string,
+    sockets: ReadonlyMap<string, string>,
+    takeBack: () => void,
+  ) {
+    this.takeBack = takeBack;
     this.process = process;
     this.pid = process.pid!;
     this.folder = folder;
@@ -125,10 +133,15 @@ export class Served {
     const child = spawn(process.execPath, [bin, 'serve', machine, '--socket-dir', folder, '--json'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
+    const takeBack = onExit(() => {
+      child.kill('SIGTERM');
+      rmSync(folder, { recursive: true, force: true });
+    });
     for await (const line of createInterface({ input: child.stdout })) {
       const { devices } = JSON.parse(line) as { devices: { name: string; socket: string }[] };
-      return new Served(child, folder, new Map(devices.map(({ name, socket }) => [name, socket])));
+      return new Served(child, folder, new Map(devices.map(({ name, socket }) => [name, socket])), takeBack);
     }
+    takeBack();
     rmSync(folder, { recursive: true, force: true });
     throw new CommandError(`barter serve ${machine} ended before it was ready`);
   }
@@ -154,6 +167,7 @@ export class Served {
       this.process.kill('SIGTERM');
       await gone;
     }
+    this.takeBack();
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

@@ -147,12 +147,17 @@ class StageProgress implements Progress {
   private started = 0;
   private timer: NodeJS.Timeout | null = null;
 
-  begin(stage: string, what: string): void {
+  begin(stage: string, what: string, usualSeconds: number): void {
     this.started = Date.now();
-    const line = () => `${stage.padEnd(10)} ${what} ... ${Math.round((Date.now() - this.started) / 1000)} s`;
+    const seconds = () => Math.round((Date.now() - this.started) / 1000);
+    const line = () => `${stage.padEnd(10)} ${what} ... ${seconds()} s, usually about ${usualSeconds} s`;
     if (!process.stderr.isTTY) return;
     process.stderr.write(line());
     this.timer = setInterval(() => process.stderr.write(`\r${line()}`), 1000);
+  }
+
+  wait(pid: string): void {
+    process.stderr.write(`Process ${pid} is preparing the lab; waiting for it ...\n`);
   }
 
   end(stage: string, cached: boolean): void {
