@@ -55,8 +55,9 @@ function rows(run: ShownRun, layout: Layout): string {
       const stripe = run.failsAt.includes(step.index)
         ? `<rect class="stripe" x="0" y="${top}" width="${width}" height="${ROW_HEIGHT}"/>`
         : '';
+      const above = layout.middles[step.index - 1] + ROW_HEIGHT / 2;
       const cut = step.preempts
-        ? `<g><title>preemption: the task above could have gone on</title><path class="cut" d="M4 ${layout.middles[step.index - 1] + ROW_HEIGHT / 2}H${width}"/></g>`
+        ? `<g><title>preemption: the task above could have gone on</title><path class="cut" d="M4 ${above}H${width}"/></g>`
         : '';
       return `${stripe}${cut}<text class="index" x="${GUTTER - 14}" y="${middle + 4}">${step.index}</text>`;
     })

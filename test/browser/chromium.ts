@@ -3,7 +3,8 @@
  * Messages are JSON, ended by a zero byte, on descriptors 3 and 4 of the browser.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
@@ -45,8 +46,10 @@ export class Page {
   private constructor(browser: string) {
     this.profile = mkdtempSync(join(tmpdir(), 'barter-chromium-'));
     const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--remote-debugging-pipe'];
+    // It ends by itself when the pipe closes, whatever becomes of this process.
     this.child = spawn(browser, [...flags, `--user-data-dir=${this.profile}`, 'about:blank'], {
       stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
+      detached: true,
     });
     (this.child.stdio[4] as Readable).setEncoding('utf8').on('data', (text: string) => this.receive(text));
   }
@@ -89,10 +92,11 @@ export class Page {
   async close(): Promise<void> {
     if (this.child.exitCode === null && this.child.signalCode === null) {
       const ended = new Promise<void>((resolve) => this.child.once('exit', () => resolve()));
-      this.child.kill();
+      // Its processes form a group, and all of them write to the profile.
+      process.kill(-this.child.pid!, 'SIGKILL');
       await ended;
     }
-    rmSync(this.profile, { recursive: true, force: true, maxRetries: 5 });
+    await rm(this.profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
   }
 
   private send(method: string, params: Record<string, unknown> = {}): Promise<Record<string, unknown>> {
