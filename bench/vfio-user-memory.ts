@@ -12,7 +12,9 @@ const RUNS = 9;
 const COPIES = 200;
 const MEMCPY_BAR = 0.9;
 const REGIONS = 10_000;
-/** A lookup among 10,000 may cost so many times one among 100: a binary search twice and its misses, a walk a hundred. */
+/**
+ * A lookup among 10,000 may cost so many times one among 100: a binary search twice and its misses, a walk a hundred.
+ */
 const MOST_TIMES_SLOWER = 8;
 
 export function benchMemory(): BenchResult[] {

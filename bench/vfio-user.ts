@@ -1,6 +1,6 @@
 /**
- * Round trips of a served device against a bare C echo server, and against libvfio-user where LIBVFIO_USER names a built
- * checkout. Client and references are C (vfio-user.c), so that what differs is the server alone.
+ * Round trips of a served device against a bare C echo server, and against libvfio-user where LIBVFIO_USER names a
+ * built checkout. Client and references are C (vfio-user.c), so that what differs is the server alone.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// The command runs its TypeScript as it is; tsx takes the types away when a file is loaded. A server starts from one file.
+// The command runs its TypeScript as it is; tsx takes the types away when a file is loaded. A server starts from one
+// file.
 let main = null;
 if (process.argv[2] === 'serve') {
   const { bundledMain } = await import('../scripts/bundle.mjs');

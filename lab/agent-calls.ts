@@ -7,7 +7,10 @@ export interface AgentCalls {
   hello: { parameters: Record<string, never>; result: { release: string; devices: string[] } };
   /** Binds devices to vfio-pci by their addresses. */
   bind: { parameters: { addresses: string[] }; result: null };
-  /** Runs a scenario on the guest's kernel; `addresses` are the devices that it names. `ms` has an entry for each step. */
+  /**
+   * Runs a scenario on the guest's kernel; `addresses` are the devices that it names. `ms` has an entry for each
+   * step.
+   */
   scenario: {
     parameters: { scenario: Scenario; addresses: Record<string, string> };
     result: RunResult & { ms: number[] };

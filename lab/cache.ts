@@ -32,7 +32,8 @@ export function unstamp(stage: string): void {
 
 /**
  * Holds the cache for writing, and waits while another process has it: `onWait` hears which. The lock is an abstract
- * socket, which the kernel takes away when its holder ends, however it ends; who waits sees that as the end of a connection.
+ * socket, which the kernel takes away when its holder ends, however it ends; who waits sees that as the end of a
+ * connection.
  */
 export async function lockCache(onWait: (pid: string) => void): Promise<() => void> {
   mkdirSync(labCache(), { recursive: true });

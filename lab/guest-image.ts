@@ -1,4 +1,6 @@
-/** The guest's first file system: busybox, the modules that it needs, and the way to Node on the machine's own files. */
+/**
+ * The guest's first file system: busybox, the modules that it needs, and the way to Node on the machine's own files.
+ */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -22,8 +24,8 @@ const MODULES = [
 ];
 
 /**
- * The machine's root is shared read-only, and Node runs in it as it is there. `agent` is the path of the program on this
- * machine; what it needs to write goes to memory.
+ * The machine's root is shared read-only, and Node runs in it as it is there. `agent` is the path of the program on
+ * this machine; what it needs to write goes to memory.
  */
 function initScript(node: string, agent: string, modules: readonly string[]): string {
   return `#!/bin/busybox sh

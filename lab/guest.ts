@@ -20,7 +20,9 @@ const CALL_TIMEOUT_MS = 120_000;
 const MEMORY = '2G';
 
 export interface GuestOptions {
-  /** QEMU's devices, each below a root port of its own: the first is at 0000:01:00.0, the second at 0000:02:00.0, ... */
+  /**
+   * QEMU's devices, each below a root port of its own: the first is at 0000:01:00.0, the second at 0000:02:00.0, ...
+   */
   devices: readonly string[];
   /** Devices that sit on the root complex itself, and other arguments. */
   extra?: readonly string[];

@@ -4,7 +4,9 @@ import { constants } from 'node:os';
 const actions = new Set<() => void>();
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** `action` runs when the process exits or a signal ends it, latest first; it cannot wait. Returns what takes it back. */
+/**
+ * `action` runs when the process exits or a signal ends it, latest first; it cannot wait. Returns what takes it back.
+ */
 export function onExit(action: () => void): () => void {
   if (actions.size === 0) watch();
   actions.add(action);

@@ -1,7 +1,7 @@
 /**
- * Makes the lab's parts from the distribution's packages: QEMU, a kernel with its modules, and what builds the importer.
- * All of it lies in a folder of its own that is entered with chroot; the machine itself is not changed. Each stage is
- * stamped when it is complete; one that was interrupted is made again.
+ * Makes the lab's parts from the distribution's packages: QEMU, a kernel with its modules, and what builds the
+ * importer. All of it lies in a folder of its own that is entered with chroot; the machine itself is not changed.
+ * Each stage is stamped when it is complete; one that was interrupted is made again.
  */
 import { createHash } from 'node:crypto';
 import {

@@ -1,5 +1,5 @@
-// One file of JavaScript for `barter serve`, made when the sources changed: loading a hundred modules of TypeScript takes
-// longer than a server may take to listen. Everything else runs from the sources.
+// One file of JavaScript for `barter serve`, made when the sources changed: loading a hundred modules of TypeScript
+// takes longer than a server may take to listen. Everything else runs from the sources.
 
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';

@@ -31,8 +31,8 @@ if (only.length === 0) {
   run('format and lint', bin('biome'), ['check', '--error-on-warnings', '.']);
   run('types', bin('tsc'), ['--noEmit']);
 }
-// The ABI is compared with a C compiler, the explorer's pages are opened in a browser. Where these cannot be had, the tests
-// that need them say so themselves, and fail in CI.
+// The ABI is compared with a C compiler, the explorer's pages are opened in a browser. Where these cannot be had, the
+// tests that need them say so themselves, and fail in CI.
 if (only.length === 0) {
   ensure('cc', ['gcc', 'libc6-dev']);
   ensure('chromium', ['chromium']);

@@ -26,8 +26,8 @@ export function runOnEngine(description: MachineDescription, steps: readonly Ste
 }
 
 /**
- * The program without the steps that would wait for ever: a revoke that waits for a fence, or for an importer that keeps
- * its mapping, blocks the only task that there is. The kernel must not be asked to do these in one thread.
+ * The program without the steps that would wait for ever: a revoke that waits for a fence, or for an importer that
+ * keeps its mapping, blocks the only task that there is. The kernel must not be asked to do these in one thread.
  */
 export function withoutBlocking(
   description: MachineDescription,
@@ -54,7 +54,9 @@ export function firstDifference(steps: readonly Step[], engine: RunResult, kerne
   return null;
 }
 
-/** What is compared of a result: the errno of a refusal; of values, those that mean something outside of the process. */
+/**
+ * What is compared of a result: the errno of a refusal; of values, those that mean something outside of the process.
+ */
 function comparable(step: Step, result: StepResult | undefined, bits: number): unknown {
   if (result === undefined) return 'not reached';
   if (!('ok' in result)) return result.errno;

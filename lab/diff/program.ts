@@ -14,7 +14,10 @@ export interface LenderTraits {
   region: number;
   regionBytes: number;
   isMemory: boolean;
-  /** QEMU's root port does not report the link of a PCI Express device again after a bus reset: Linux says ENOTTY then. */
+  /**
+   * QEMU's root port does not report the link of a PCI Express device again after a bus reset: Linux says ENOTTY
+   * then.
+   */
   hotReset: boolean;
 }
 

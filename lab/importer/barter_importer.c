@@ -368,8 +368,8 @@ static bool is_channel_of(struct dma_chan *chan, void *dev)
 }
 
 /*
- * Copies between `buffer`, memory that the device can reach, and a place in a mapping, segment by segment. The lookup is
- * under the reservation and the copy is not: a revoke in between is what the lab wants to see.
+ * Copies between `buffer`, memory that the device can reach, and a place in a mapping, segment by segment. The lookup
+ * is under the reservation and the copy is not: a revoke in between is what the lab wants to see.
  */
 static int engine_copy(struct importer *imp, struct dma_chan *chan, unsigned int id, u64 offset, dma_addr_t buffer,
 		       size_t length, bool to_mapping)

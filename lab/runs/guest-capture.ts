@@ -1,6 +1,6 @@
 /**
- * Real devices of a real kernel, captured and served again: what `barter capture` writes in the guest is loaded and served
- * here, and shows a client the device that was captured.
+ * Real devices of a real kernel, captured and served again: what `barter capture` writes in the guest is loaded and
+ * served here, and shows a client the device that was captured.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,6 @@
 /**
- * linux/pci_regs.h, capabilities in the first 256 bytes. Offsets count from the start of the capability, bits follow their
- * register. Imported through pci_regs.ts.
+ * linux/pci_regs.h, capabilities in the first 256 bytes. Offsets count from the start of the capability, bits follow
+ * their register. Imported through pci_regs.ts.
  */
 
 // Power management (PM)

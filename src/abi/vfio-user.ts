@@ -3,8 +3,8 @@ import { packedStruct, u16, u32, u64 } from './layout.ts';
 /**
  * The vfio-user protocol (QEMU, docs/interop/vfio-user.rst): commands, header flags, and the message structs that are
  * not those of linux/vfio.h. GET_INFO, GET_REGION_INFO, GET_IRQ_INFO, SET_IRQS and DEVICE_FEATURE carry the kernel's
- * structs (vfio.ts, vfio-feature.ts), except that vfio_user_device_info ends before cap_offset. Offsets are from the end
- * of the header. Sizes on the wire are exact, so that these structs count as packed.
+ * structs (vfio.ts, vfio-feature.ts), except that vfio_user_device_info ends before cap_offset. Offsets are from the
+ * end of the header. Sizes on the wire are exact, so that these structs count as packed.
  */
 export const VFIO_USER_VERSION = 1;
 export const VFIO_USER_DMA_MAP = 2;
@@ -113,7 +113,9 @@ export const vfio_user_region_io_fds = packedStruct('vfio_user_region_io_fds', 1
 });
 export const VFIO_USER_IO_FD_TYPE_IOEVENTFD = 0;
 export const VFIO_USER_IO_FD_TYPE_IOREGIONFD = 1;
-/** `datamatch` is `user_data` for an ioregionfd. `fd_index` counts in the reply's descriptors; several may share one. */
+/**
+ * `datamatch` is `user_data` for an ioregionfd. `fd_index` counts in the reply's descriptors; several may share one.
+ */
 export const vfio_user_sub_region_ioeventfd = packedStruct('vfio_user_sub_region_ioeventfd', 40, {
   offset: u64(0),
   size: u64(8),
@@ -169,9 +171,9 @@ export const vfio_user_device_feature_dma_logging_report = packedStruct(
 export const vfio_user_mig_data = packedStruct('vfio_user_mig_data', 8, { argsz: u32(0), size: u32(4) });
 
 /**
- * Barter's own: the two hot-reset ioctls, which the protocol does not have. They carry the structs of linux/vfio.h; the
- * caller proves that it owns the other devices of the set by holding their connections from the same process. The numbers
- * are far from those of the protocol, and a server that does not know them refuses.
+ * Barter's own: the two hot-reset ioctls, which the protocol does not have. They carry the structs of linux/vfio.h;
+ * the caller proves that it owns the other devices of the set by holding their connections from the same process. The
+ * numbers are far from those of the protocol, and a server that does not know them refuses.
  */
 export const VFIO_USER_X_GET_PCI_HOT_RESET_INFO = 0x8001;
 export const VFIO_USER_X_PCI_HOT_RESET = 0x8002;

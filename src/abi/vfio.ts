@@ -1,7 +1,9 @@
 import { _IO } from './ioctl.ts';
 import { s32, struct, u8, u16, u32, u64 } from './layout.ts';
 
-/** linux/vfio.h: the ioctls, indexes, flags and structs of containers, groups and devices. Features: vfio-feature.ts. */
+/**
+ * linux/vfio.h: the ioctls, indexes, flags and structs of containers, groups and devices. Features: vfio-feature.ts.
+ */
 export const VFIO_API_VERSION = 0;
 export const VFIO_TYPE = 0x3b; // ';'
 export const VFIO_BASE = 100;

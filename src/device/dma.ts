@@ -1,6 +1,6 @@
 /**
- * A small DMA engine: a ring of descriptors in its BAR, copied one after the other between bus addresses. The borrower of
- * the examples. All registers are little-endian.
+ * A small DMA engine: a ring of descriptors in its BAR, copied one after the other between bus addresses. The
+ * borrower of the examples. All registers are little-endian.
  *
  * | offset | size | register |
  * |---|---|---|

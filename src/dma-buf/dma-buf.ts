@@ -2,8 +2,8 @@
  * The dma-buf core (drivers/dma-buf/dma-buf.c): an exporter's buffer, the importers attached to it, and the rules
  * between them. What the memory is, and whether it may be used now, the exporter decides in its ops.
  *
- * Locks: `resv.lock` guards the attachments and the fences. Exporters may take it inside their own locks, never the other
- * way round (docs/architecture.md, "Lock order").
+ * Locks: `resv.lock` guards the attachments and the fences. Exporters may take it inside their own locks, never the
+ * other way round (docs/architecture.md, "Lock order").
  */
 import { Errno } from '../abi/errno.ts';
 import type { PciFunction } from '../pci/function.ts';

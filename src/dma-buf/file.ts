@@ -92,8 +92,8 @@ export class FdTable {
   }
 
   /**
-   * The file behind a descriptor, for callers that nobody closes it under. EBADF where there is none. The reference stays
-   * the table's.
+   * The file behind a descriptor, for callers that nobody closes it under. EBADF where there is none. The reference
+   * stays the table's.
    */
   lookup(fd: number): File {
     return open(this.files.value.get(fd), fd);

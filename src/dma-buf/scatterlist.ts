@@ -1,5 +1,6 @@
 /**
- * Scatterlists of peer-to-peer memory: DMA addresses and lengths, and never a struct page (drivers/dma-buf/dma-buf-mapping.c).
+ * Scatterlists of peer-to-peer memory: DMA addresses and lengths, and never a struct page
+ * (drivers/dma-buf/dma-buf-mapping.c).
  */
 import { Errno } from '../abi/errno.ts';
 import { type DmaAddressSpace, type DmaTarget, IOMMU_READ, IOMMU_WRITE } from '../pci/dma.ts';
@@ -58,11 +59,11 @@ export function cutSegments(runs: readonly PhysVec[]): SgSegment[] {
 }
 
 /**
- * dma_buf_phys_vec_to_sgt: makes the ranges of `exporter` reachable for the DMA of `importer`. Below one bridge that does
- * not redirect, by bus address, past the IOMMU; else through the host bridge, by one IOVA for all ranges where the
- * importer's domain translates, or by each range's own address. EINVAL where the two cannot reach each other. With
- * `oneRangeByIova`, several ranges in one IOVA are refused with EADDRINUSE, as Linux 7.3 does: it links the second range
- * where it has linked the first.
+ * dma_buf_phys_vec_to_sgt: makes the ranges of `exporter` reachable for the DMA of `importer`. Below one bridge that
+ * does not redirect, by bus address, past the IOMMU; else through the host bridge, by one IOVA for all ranges where
+ * the importer's domain translates, or by each range's own address. EINVAL where the two cannot reach each other.
+ * With `oneRangeByIova`, several ranges in one IOVA are refused with EADDRINUSE, as Linux 7.3 does: it links the
+ * second range where it has linked the first.
  */
 export function mapPhysVec(
   importer: PciFunction,

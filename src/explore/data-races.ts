@@ -1,7 +1,7 @@
 /**
  * Data races: two touches of a field, at least one of them a change and at least one of them no step of its own, that
- * nothing orders. The explorer takes such touches for harmless, so that in their presence its word would be worth nothing.
- * And uses of what may be dead by then: the same, of a `Lifetime` and its end.
+ * nothing orders. The explorer takes such touches for harmless, so that in their presence its word would be worth
+ * nothing. And uses of what may be dead by then: the same, of a `Lifetime` and its end.
  *
  * What orders touches is what orders steps under the explorer: steps on one object of which one is a write, starts and
  * joins. Clocks are computed when a run has ended, and only where something was touched.

@@ -1,4 +1,6 @@
-/** A run to show for a cycle in the order of locks, which no single run needs to have: the first one that has it all. */
+/**
+ * A run to show for a cycle in the order of locks, which no single run needs to have: the first one that has it all.
+ */
 import type { LockOrder } from './lock-order.ts';
 import type { Program } from './program.ts';
 import type { Bug } from './search.ts';

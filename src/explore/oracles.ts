@@ -1,6 +1,6 @@
 /**
- * What is looked at when a run ends. What can be seen within a step, the objects themselves look at (InvariantError), or
- * the program's `afterEach`.
+ * What is looked at when a run ends. What can be seen within a step, the objects themselves look at (InvariantError),
+ * or the program's `afterEach`.
  */
 import { Lock, Mutex, RwSemaphore } from '../task/lock.ts';
 import { TaskHandle } from '../task/runner.ts';
@@ -28,8 +28,8 @@ export function checkEnd(world: World): Finding | null {
 }
 
 /**
- * Tasks that cannot go on. Where somebody holds a lock and waits for what is no lock, that nobody is left to bring about,
- * he holds it without bound (I7), and the others wait behind him. All else is a deadlock (I4).
+ * Tasks that cannot go on. Where somebody holds a lock and waits for what is no lock, that nobody is left to bring
+ * about, he holds it without bound (I7), and the others wait behind him. All else is a deadlock (I4).
  */
 function explainStuck(world: World, stuck: readonly number[]): Finding {
   const waits = stuck.map((task) => `${world.handles[task].label} waits at ${waitOf(world, task)}`);

@@ -5,7 +5,9 @@ import { Access, accessAtMost, isAcquire, rules, type Trace } from './trace.ts';
 import type { Planned } from './wakeup.ts';
 import type { World } from './world.ts';
 
-/** Called for each pair: `earlier` in the run, and the step (its index, or -1 for one that never came) that overtakes. */
+/**
+ * Called for each pair: `earlier` in the run, and the step (its index, or -1 for one that never came) that overtakes.
+ */
 export type OnRace = (earlier: number, later: number, step: Planned) => void;
 
 export class Races {

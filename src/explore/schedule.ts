@@ -85,8 +85,8 @@ export function countPreemptions(program: Program, schedule: readonly number[]):
 }
 
 /**
- * Runs the schedule as far as it can be followed and writes down each step. Stacks cost a millisecond each: without them
- * the run is the same, and its hash.
+ * Runs the schedule as far as it can be followed and writes down each step. Stacks cost a millisecond each: without
+ * them the run is the same, and its hash.
  */
 export function show(program: Program, schedule: readonly number[], { stacks = true } = {}): ShownRun {
   const notes = new Notes();

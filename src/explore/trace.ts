@@ -1,6 +1,6 @@
 /**
- * The steps of one run as typed arrays, with a vector clock for each: which earlier steps it can only come after. A clock
- * entry is the index of that task's latest such step, plus one.
+ * The steps of one run as typed arrays, with a vector clock for each: which earlier steps it can only come after. A
+ * clock entry is the index of that task's latest such step, plus one.
  */
 import type { Op } from '../task/op.ts';
 import { OpKind } from '../task/op.ts';

@@ -1,6 +1,7 @@
 /**
- * Wakeup trees (Abdulla, Aronis, Jonsson, Sagonas: Source Sets, JACM 2017): the orders that a state still has to be left in. A
- * branch is a step with what follows it; steps that commute with all that comes before them may be taken first.
+ * Wakeup trees (Abdulla, Aronis, Jonsson, Sagonas: Source Sets, JACM 2017): the orders that a state still has to be
+ * left in. A branch is a step with what follows it; steps that commute with all that comes before them may be taken
+ * first.
  */
 import { rules } from './trace.ts';
 

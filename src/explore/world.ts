@@ -183,7 +183,10 @@ export class World implements Stage, TaskHost {
     return this.order.filter((task) => this.pending[task] !== null);
   }
 
-  /** After the last step: what the program and the census say. Deadlocks are found by the caller, who knows the guards. */
+  /**
+   * After the last step: what the program and the census say. Deadlocks are found by the caller, who knows the
+   * guards.
+   */
   finish(): Finding | null {
     if (this.finding !== null) return this.finding;
     for (const task of this.order) {

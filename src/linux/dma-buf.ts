@@ -17,7 +17,10 @@ import { pollOne } from './poll.ts';
 
 /** What can be done with a dma-buf's descriptor (linux/dma-buf.h). All throw the kernel's errno. */
 
-/** lseek(2) as the kernel answers it; (0, SEEK_END) is the size in bytes, everything but that and (0, SEEK_SET) EINVAL. */
+/**
+ * lseek(2) as the kernel answers it; (0, SEEK_END) is the size in bytes, everything but that and (0, SEEK_SET)
+ * EINVAL.
+ */
 export function dmaBufSeek(buf: OwnedFd, offset: number, whence: number): number {
   return check(sys.lseek(buf.fd, offset, whence), () => `lseek(${offset}, ${whence}) of ${buf.what}`);
 }

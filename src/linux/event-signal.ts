@@ -9,9 +9,9 @@ import { check, sys } from './ffi.ts';
 import { PollSet } from './poll.ts';
 
 /**
- * An eventfd that a peer sent. It is made non-blocking, so that a counter which the peer filled up blocks nobody here. The
- * peer can make it blocking again, so that each signal looks first whether there is room; a peer that fills the counter in
- * the microsecond between look and write holds this thread until it reads.
+ * An eventfd that a peer sent. It is made non-blocking, so that a counter which the peer filled up blocks nobody
+ * here. The peer can make it blocking again, so that each signal looks first whether there is room; a peer that fills
+ * the counter in the microsecond between look and write holds this thread until it reads.
  */
 export class EventfdSignal implements EventSignal {
   readonly #fd: OwnedFd;

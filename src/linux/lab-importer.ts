@@ -11,8 +11,8 @@ export interface LabSegment {
 }
 
 /**
- * One importer in the guest's kernel: at most one attachment, its mappings and fences, told what to do by commands. Every
- * method throws the errno of the kernel's own function; EBADF before `attach`.
+ * One importer in the guest's kernel: at most one attachment, its mappings and fences, told what to do by commands.
+ * Every method throws the errno of the kernel's own function; EBADF before `attach`.
  */
 export class LabImporter {
   readonly #fd: number;
@@ -63,7 +63,10 @@ export class LabImporter {
     return (this.#ask('callbacks') as { callbacks: number[] }).callbacks;
   }
 
-  /** A pattern of `length` bytes (at most 4 MiB), copied into a mapping by the device's DMA engine. ENODEV without one. */
+  /**
+   * A pattern of `length` bytes (at most 4 MiB), copied into a mapping by the device's DMA engine. ENODEV without
+   * one.
+   */
   fill(map: number, offset: number, length: number, seed: number): void {
     this.#say(`fill ${map} ${offset} ${length} ${seed}`);
   }

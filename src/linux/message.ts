@@ -22,9 +22,9 @@ const SIZEOF_INT = 4;
  * A struct msghdr with its iovecs and room for descriptors, made once and used for every sendmsg(2) and recvmsg(2) of a
  * connection: a message costs the system call and a few stores, and allocates nothing unless descriptors travel.
  *
- * Set the iovecs, then call. `recvmsg` and `sendmsg` return the number of bytes, or the negative errno (-EAGAIN, -EPIPE,
- * -ECONNRESET, ...), never an exception: what a dead peer means is the caller's business. EINTR is retried. 0 bytes
- * received is the end of the stream.
+ * Set the iovecs, then call. `recvmsg` and `sendmsg` return the number of bytes, or the negative errno (-EAGAIN,
+ * -EPIPE, -ECONNRESET, ...), never an exception: what a dead peer means is the caller's business. EINTR is retried. 0
+ * bytes received is the end of the stream.
  *
  * On a stream socket the kernel never merges bytes across a send that carried descriptors, but it does put earlier
  * plain bytes in front of them: descriptors belong to the last send whose bytes a recvmsg returned.
@@ -130,7 +130,9 @@ export class Message {
     this.#setControlLength(CMSG_SPACE(dataBytes));
   }
 
-  /** The kernel rewrites msg_controllen in each recvmsg; its high half stays zero. Length 0 means no control message. */
+  /**
+   * The kernel rewrites msg_controllen in each recvmsg; its high half stays zero. Length 0 means no control message.
+   */
   #setControlLength(length: number): void {
     this.#headerView.setUint32(msghdr.fields.msg_controllen.offset, length, true);
   }

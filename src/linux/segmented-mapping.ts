@@ -6,8 +6,8 @@ import { Mapping, type MapRequest } from './mapping.ts';
 export const SEGMENT_BYTES = 2 ** 30;
 
 /**
- * Memory larger than one ArrayBuffer can be: the RAM of a large virtual machine, a BAR of many gigabytes. A part is mapped
- * when it is first touched, so that what nobody uses costs nothing; an access can therefore fail with ENOMEM.
+ * Memory larger than one ArrayBuffer can be: the RAM of a large virtual machine, a BAR of many gigabytes. A part is
+ * mapped when it is first touched, so that what nobody uses costs nothing; an access can therefore fail with ENOMEM.
  */
 export class SegmentedMapping {
   readonly sizeBytes: number;

@@ -78,9 +78,9 @@ function checkRange(what: string, offset: number, length: number, sizeBytes: num
 }
 
 /**
- * Opens memory that a peer sent, in the safest way that is also the fastest: mapped when the file cannot shrink (sealed,
- * or a memfd that lets us seal it), else by FileMemory. Takes ownership of `fd`, also when it throws.
- * EINVAL when it is no regular file, when it is shorter than offset + sizeBytes, or the offset is not page-aligned.
+ * Opens memory that a peer sent, in the safest way that is also the fastest: mapped when the file cannot shrink
+ * (sealed, or a memfd that lets us seal it), else by FileMemory. Takes ownership of `fd`, also when it throws. EINVAL
+ * when it is no regular file, when it is shorter than offset + sizeBytes, or the offset is not page-aligned.
  */
 export function openSharedMemory(fd: OwnedFd, offset: number, sizeBytes: number, writable: boolean): SharedMemory {
   try {

@@ -7,8 +7,8 @@ import { sizeText } from './size-text.ts';
 const LINE_BYTES = 16;
 
 /**
- * The text of a machine with this one device below a root port. What is behind its BARs is not captured: served, they are
- * plain memory. BARs without a size (disabled by firmware) are left out.
+ * The text of a machine with this one device below a root port. What is behind its BARs is not captured: served, they
+ * are plain memory. BARs without a size (disabled by firmware) are left out.
  */
 export function captureMachine(device: SysfsPciDevice): string {
   const { bdf, config, bars, romSizeBytes, driver } = device;

@@ -1,4 +1,6 @@
-/** Which bits of a captured device's capabilities software may write: by the specification, since sysfs does not tell. */
+/**
+ * Which bits of a captured device's capabilities software may write: by the specification, since sysfs does not tell.
+ */
 import {
   PCI_CAP_ID_EXP,
   PCI_CAP_ID_MSI,

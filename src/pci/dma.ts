@@ -31,8 +31,8 @@ export interface DmaAddressSpace {
   /** False for identity: addresses are host addresses, and nothing can be mapped. */
   readonly translates: boolean;
   /**
-   * Every request goes through this space before any port sees it: the function sits on somebody else's bus (a vfio-user
-   * client's), whose addresses mean nothing to the fabric here.
+   * Every request goes through this space before any port sees it: the function sits on somebody else's bus (a
+   * vfio-user client's), whose addresses mean nothing to the fabric here.
    */
   readonly ownsBus: boolean;
   map(iova: number, sizeBytes: number, target: DmaTarget, prot: number): void;

@@ -75,8 +75,8 @@ export class Fabric {
   }
 
   /**
-   * One DMA of `requester`, cut where mappings end. Every piece that reaches a BAR is one visible read of that function's
-   * `memoryDecode`, and its bytes move in the same step. Stops at the first piece that fails.
+   * One DMA of `requester`, cut where mappings end. Every piece that reaches a BAR is one visible read of that
+   * function's `memoryDecode`, and its bytes move in the same step. Stops at the first piece that fails.
    */
   *dma(requester: PciFunction, address: number, bytes: Uint8Array, isWrite: boolean): Task<DmaStatus> {
     if (!requester.busMaster) return 'bus-master-off';
@@ -215,8 +215,8 @@ function advance(target: DmaTarget, offset: number): DmaTarget {
 }
 
 /**
- * Whether a request meets its target before it gets to the root complex: on the way up, the first port that both are below
- * takes it down again, unless a port before that redirects requests upstream.
+ * Whether a request meets its target before it gets to the root complex: on the way up, the first port that both are
+ * below takes it down again, unless a port before that redirects requests upstream.
  */
 function reachesBelowRoot(requester: PciFunction, target: PciFunction): boolean {
   const below = new Set(target.parent!.path());

@@ -1,6 +1,6 @@
 /**
- * A PCI function as hardware: registers with their side effects, BARs that answer or do not, DMA that it starts, and the
- * ways to reset it. What a user of the device may see and do is vfio's business, above.
+ * A PCI function as hardware: registers with their side effects, BARs that answer or do not, DMA that it starts, and
+ * the ways to reset it. What a user of the device may see and do is vfio's business, above.
  */
 import { Errno } from '../abi/errno.ts';
 import {
@@ -57,7 +57,10 @@ export interface InterruptSink {
 
 /** What a device model hears of its function; called synchronously, while the function changes state. */
 export interface FunctionHooks {
-  /** Every reset: engines stop, registers go back to what they were at power on. Memory behind BARs may keep its bytes. */
+  /**
+   * Every reset: engines stop, registers go back to what they were at power on. Memory behind BARs may keep its
+   * bytes.
+   */
   onReset?(): void;
 }
 
@@ -85,7 +88,9 @@ export class PciFunction {
   readonly hooks: FunctionHooks[] = [];
   /** Set by vfio; a function that nobody drives interrupts nobody. */
   interrupts: InterruptSink | null = null;
-  /** The address space that the function's DMA is translated by; null while nobody attached one: DMA is then identity. */
+  /**
+   * The address space that the function's DMA is translated by; null while nobody attached one: DMA is then identity.
+   */
   iommuDomain: DmaAddressSpace | null = null;
   iommuGroup = 0;
   /** Set when the function is plugged in. */
@@ -177,8 +182,8 @@ export class PciFunction {
   }
 
   /**
-   * pci_reset_function: resets by the best method and puts the config space back as it was. ENOTTY without a method. The
-   * power state must be D0.
+   * pci_reset_function: resets by the best method and puts the config space back as it was. ENOTTY without a method.
+   * The power state must be D0.
    */
   *resetFunction(): Task {
     const [method] = this.canReset();
@@ -186,7 +191,10 @@ export class PciFunction {
     yield* this.withStateSaved(() => this.hardwareReset());
   }
 
-  /** Lets a reset happen, and brings power state, decoding and registers back after it (pci_save_state, pci_restore_state). */
+  /**
+   * Lets a reset happen, and brings power state, decoding and registers back after it (pci_save_state,
+   * pci_restore_state).
+   */
   *withStateSaved(reset: () => Task): Task {
     const saved = this.config.snapshot();
     yield* reset();
@@ -261,8 +269,8 @@ export class PciFunction {
   }
 
   /**
-   * A load into `bytes`, or a store of them, by the CPU through a mapping of a BAR. Where nobody answers, loads give ones and
-   * stores are lost: who gives out such mappings takes them back before the memory stops to answer.
+   * A load into `bytes`, or a store of them, by the CPU through a mapping of a BAR. Where nobody answers, loads give
+   * ones and stores are lost: who gives out such mappings takes them back before the memory stops to answer.
    */
   mmio(bar: Bar, offset: number, bytes: Uint8Array, isWrite: boolean): void {
     if (!this.memoryDecode.value) {

@@ -3,7 +3,10 @@
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 
-/** Plain bytes; offsets and lengths have been checked by the caller, but every implementation refuses to leave its own. */
+/**
+ * Plain bytes; offsets and lengths have been checked by the caller, but every implementation refuses to leave its
+ * own.
+ */
 export interface Memory {
   readonly sizeBytes: number;
   read(offset: number, into: Uint8Array): void;

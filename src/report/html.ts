@@ -5,7 +5,9 @@ import { boxLeft, fieldName, type Layout, layoutOf, TRACK_BAR_WIDTH, trackLeft }
 import { SCRIPT, STYLE } from './style.ts';
 import { drawing, stateOf } from './svg.ts';
 
-/** The page needs nothing else: no other file, no network. docs/timelines.md is its legend. `mutant` is for the title. */
+/**
+ * The page needs nothing else: no other file, no network. docs/timelines.md is its legend. `mutant` is for the title.
+ */
 export function htmlTimeline(run: ShownRun, mutant: string | null = null): string {
   const layout = layoutOf(run);
   return `<!doctype html>

@@ -5,7 +5,8 @@ export const STYLE = `
 --blue:#2563eb;--hot:#0f3fb3;--amber:#b45309;--red:#c81e1e;--redfaint:#fde8e8;--on:#dbe7fb;--off:#eef1f5;
 --l0:#d97706;--l1:#0d9488;--l2:#7c3aed;--l3:#db2777;--l4:#65a30d;--l5:#0284c7}
 @media(prefers-color-scheme:dark){:root{--ink:#e3e9f1;--soft:#93a1b5;--paper:#0e141d;--card:#1a2330;--line:#38455a;
---faint:#1d2735;--blue:#6ea3ff;--hot:#a9c7ff;--amber:#f5a524;--red:#f26d6d;--redfaint:#3a1a1f;--on:#1f3a63;--off:#1a222e;
+--faint:#1d2735;--blue:#6ea3ff;--hot:#a9c7ff;--amber:#f5a524;
+--red:#f26d6d;--redfaint:#3a1a1f;--on:#1f3a63;--off:#1a222e;
 --l0:#f59e0b;--l1:#2dd4bf;--l2:#a78bfa;--l3:#f472b6;--l4:#a3e635;--l5:#38bdf8}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:14px/1.5 system-ui,sans-serif}

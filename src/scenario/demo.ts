@@ -1,6 +1,6 @@
 /**
- * The main job from end to end, between processes: a server with two devices, and here the client that lends a BAR of one
- * to the other, moves bytes, and takes it back in every way there is.
+ * The main job from end to end, between processes: a server with two devices, and here the client that lends a BAR of
+ * one to the other, moves bytes, and takes it back in every way there is.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash, randomFillSync } from 'node:crypto';

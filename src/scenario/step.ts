@@ -1,6 +1,6 @@
 /**
- * The language of scenarios: named tasks, each a list of steps. A step is one system call, or one thing that an importer
- * does, and gives the same kind of result on the engine, over vfio-user and on a real kernel.
+ * The language of scenarios: named tasks, each a list of steps. A step is one system call, or one thing that an
+ * importer does, and gives the same kind of result on the engine, over vfio-user and on a real kernel.
  */
 import { z } from 'zod';
 
@@ -53,7 +53,9 @@ const deviceSteps = [
     bools: z.array(z.number().int().min(0).max(255)).optional(),
   }),
   step('event-count', { event: name }),
-  /** The raw VFIO_DEVICE_FEATURE: `payload` is what lies behind the header in memory, `argsz` what the header claims. */
+  /**
+   * The raw VFIO_DEVICE_FEATURE: `payload` is what lies behind the header in memory, `argsz` what the header claims.
+   */
   step('feature', { device: name, flags: u32, argsz: u32, payload: hex, as: name.optional() }),
   step('export', {
     device: name,

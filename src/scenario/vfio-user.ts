@@ -1,4 +1,6 @@
-/** Scenarios on served devices: a server in a thread of this process, and a client for each device that a step opens. */
+/**
+ * Scenarios on served devices: a server in a thread of this process, and a client for each device that a step opens.
+ */
 import { Errno } from '../abi/errno.ts';
 import { VFIO_IRQ_SET_DATA_EVENTFD, VFIO_PCI_CONFIG_REGION_INDEX } from '../abi/vfio.ts';
 import {

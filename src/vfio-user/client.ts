@@ -1,4 +1,6 @@
-/** A client that blocks: for command lines, tests and tools. Servers and their clients may be threads of one process. */
+/**
+ * A client that blocks: for command lines, tests and tools. Servers and their clients may be threads of one process.
+ */
 import { ERRNO, Errno } from '../abi/errno.ts';
 import { viewOf } from '../abi/layout.ts';
 import {

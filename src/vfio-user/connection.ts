@@ -50,8 +50,8 @@ export class Connection {
   }
 
   /**
-   * Sends the first `length` bytes of `message`, with descriptors that stay the caller's. What the socket does not take is
-   * copied and sent later, in order.
+   * Sends the first `length` bytes of `message`, with descriptors that stay the caller's. What the socket does not
+   * take is copied and sent later, in order.
    */
   send(message: Pinned, length: number, fds: readonly number[] = NO_FDS): void {
     if (!this.open) return;

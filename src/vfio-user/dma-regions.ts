@@ -74,9 +74,9 @@ export class DmaRegions {
   }
 
   /**
-   * DMA_MAP; takes `fd` over, null where the memory is reached by messages only. EINVAL for flags or a range that make no
-   * sense and for descriptors of the wrong kind, EEXIST where a region overlaps, ENOSPC beyond the agreed number; for a
-   * lent buffer also what Ioas.mapFile says.
+   * DMA_MAP; takes `fd` over, null where the memory is reached by messages only. EINVAL for flags or a range that
+   * make no sense and for descriptors of the wrong kind, EEXIST where a region overlaps, ENOSPC beyond the agreed
+   * number; for a lent buffer also what Ioas.mapFile says.
    */
   *map(request: DmaMapRequest, fd: OwnedFd | null): Task {
     try {

@@ -1,6 +1,6 @@
 /**
- * Buffers that clients hold: each is a socket whose other end is here. When the last copy of the client's end is closed,
- * in whatever process, ours reads the end of the stream, and the buffer's descriptor is closed.
+ * Buffers that clients hold: each is a socket whose other end is here. When the last copy of the client's end is
+ * closed, in whatever process, ours reads the end of the stream, and the buffer's descriptor is closed.
  */
 import { fstatSync } from 'node:fs';
 import { EPOLLIN } from '../abi/poll.ts';

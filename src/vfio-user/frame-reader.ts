@@ -22,8 +22,8 @@ export class FrameReader {
   /** How many bytes of the stream lie before the buffer. */
   private consumed = 0;
   /**
-   * Descriptors that came, and where in the stream the read ended that brought them. They belong to the message with the
-   * last of those bytes: the kernel ends a read behind the send that carried descriptors.
+   * Descriptors that came, and where in the stream the read ended that brought them. They belong to the message with
+   * the last of those bytes: the kernel ends a read behind the send that carried descriptors.
    */
   private arrived: { end: number; fds: OwnedFd[] }[] = [];
 
@@ -33,8 +33,8 @@ export class FrameReader {
   }
 
   /**
-   * One recvmsg(2); returns what it returns: bytes, 0 at the end of the stream, or the negative errno. Throws EMSGSIZE for
-   * too many descriptors, and what `frameBytes` throws for a message that is too large.
+   * One recvmsg(2); returns what it returns: bytes, 0 at the end of the stream, or the negative errno. Throws
+   * EMSGSIZE for too many descriptors, and what `frameBytes` throws for a message that is too large.
    */
   receive(socket: number, wait: boolean): number {
     this.makeRoom();

@@ -19,7 +19,9 @@ export function* getHotResetInfo({ vdev }: ReadySession, frame: Frame, reply: Re
   }
 }
 
-/** VFIO_DEVICE_PCI_HOT_RESET. A device of the set is the caller's when nobody has it, or a client of the same process. */
+/**
+ * VFIO_DEVICE_PCI_HOT_RESET. A device of the set is the caller's when nobody has it, or a client of the same process.
+ */
 export function* pciHotReset({ vdev, peerPid, host }: ReadySession, frame: Frame): Task {
   const { argsz, flags, count } = vfio_pci_hot_reset.read(decode(vfio_pci_hot_reset, frame));
   checkArgsz(argsz, vfio_pci_hot_reset);

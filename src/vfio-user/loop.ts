@@ -71,8 +71,8 @@ export class EventLoop {
   }
 
   /**
-   * One round: tasks, then what is ready, for which it waits at most `mostMs` (-1: for as long as it takes). Returns whether
-   * there was anything to do.
+   * One round: tasks, then what is ready, for which it waits at most `mostMs` (-1: for as long as it takes). Returns
+   * whether there was anything to do.
    */
   turn(mostMs: number): boolean {
     const more = runner.drainRound();

@@ -1,4 +1,7 @@
-/** REGION_READ and REGION_WRITE without a task, an allocation or a copy more than needed: nearly all messages are these. */
+/**
+ * REGION_READ and REGION_WRITE without a task, an allocation or a copy more than needed: nearly all messages are
+ * these.
+ */
 import {
   VFIO_USER_HEADER_SIZE,
   VFIO_USER_REGION_READ,
@@ -13,8 +16,8 @@ const { sizeof, fields } = vfio_user_region_access;
 const OFFSET_HIGH = fields.offset.offset + 4;
 
 /**
- * Serves the request if it is one of the two, well-formed, and can be done at once; then the reply is in `reply`. False, and
- * nothing done, for all others: requests.ts does or refuses them.
+ * Serves the request if it is one of the two, well-formed, and can be done at once; then the reply is in `reply`.
+ * False, and nothing done, for all others: requests.ts does or refuses them.
  */
 export function regionAccessNow(session: ReadySession, frame: ReceivedFrame, reply: Reply): boolean {
   const isWrite = frame.command === VFIO_USER_REGION_WRITE;

@@ -1,4 +1,6 @@
-/** The commands of a client, one function each, named as in the protocol. All throw the Errno that the reply carries. */
+/**
+ * The commands of a client, one function each, named as in the protocol. All throw the Errno that the reply carries.
+ */
 import { Errno } from '../abi/errno.ts';
 import { viewOf } from '../abi/layout.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
@@ -119,12 +121,15 @@ function* getInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
   reply.append(vfio_user_device_info.encode({ argsz, flags, num_regions: numRegions, num_irqs: numIrqs }));
 }
 
-/** Linux refuses the index of a region that is not there; rust-vmm's client asks for all and waits for more than an errno. */
+/**
+ * Linux refuses the index of a region that is not there; rust-vmm's client asks for all and waits for more than an
+ * errno.
+ */
 const ABSENT_REGION = { flags: 0, sizeBytes: 0 };
 
 /**
- * The descriptor comes with the full reply: a client that gave too little room for the capabilities asks again. Its mmap
- * offset is the region's plus that of the area.
+ * The descriptor comes with the full reply: a client that gave too little room for the capabilities asks again. Its
+ * mmap offset is the region's plus that of the area.
  */
 function* getRegionInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
   const fields = vfio_region_info.fields;
@@ -158,7 +163,9 @@ function mmapFlags(mappable: boolean, hasCapability: boolean): number {
   return (mappable ? VFIO_REGION_INFO_FLAG_MMAP : 0) | (hasCapability ? VFIO_REGION_INFO_FLAG_CAPS : 0);
 }
 
-/** The areas around the MSI-X table, for clients that would map it otherwise; null where all of the BAR may be mapped. */
+/**
+ * The areas around the MSI-X table, for clients that would map it otherwise; null where all of the BAR may be mapped.
+ */
 function sparseMmap(vdev: VfioPciCoreDevice, index: number): Buffer | null {
   const table = msixTablePages(vdev);
   if (table === null || table.barIndex !== index) return null;

@@ -10,7 +10,9 @@ import { Exports } from './exports.ts';
 import { EventLoop } from './loop.ts';
 import { Session, type SessionHost } from './session.ts';
 
-/** Connections beyond the one that has the device: they are refused in their VERSION, and no more than this many wait. */
+/**
+ * Connections beyond the one that has the device: they are refused in their VERSION, and no more than this many wait.
+ */
 const MAX_WAITING = 8;
 const ACCEPT_PAUSE_MS = 100;
 
@@ -99,7 +101,10 @@ export class VfioUserServer {
     runner.onFailure = (task) => log(`defect: task ${task.label}: ${(task.error as Error).stack}`);
   }
 
-  /** Serves a device at `path`. EADDRINUSE when another server listens there; a socket that a dead one left is replaced. */
+  /**
+   * Serves a device at `path`. EADDRINUSE when another server listens there; a socket that a dead one left is
+   * replaced.
+   */
   serve(vdev: VfioPciCoreDevice, path: string): void {
     this.served.push(new ServedDevice(this, vdev, path));
   }

@@ -34,7 +34,9 @@ const OURS: Capabilities = {
   writeMultiple: true,
 };
 
-/** The payload of a VERSION message with what Barter can do. QEMU refuses one that is larger than its own: 198 bytes. */
+/**
+ * The payload of a VERSION message with what Barter can do. QEMU refuses one that is larger than its own: 198 bytes.
+ */
 export function encodeVersion(): Buffer {
   const json = JSON.stringify({
     capabilities: {

@@ -11,7 +11,10 @@ import {
 } from '../abi/vfio-user.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 
-/** What one peer may make the other hold. docs/vfio-user.md has the table, and test/vfio-user/limits.test.ts a test each. */
+/**
+ * What one peer may make the other hold. docs/vfio-user.md has the table, and test/vfio-user/limits.test.ts a test
+ * each.
+ */
 export const LIMITS = {
   /** Bytes of data in one REGION_READ, REGION_WRITE, DMA_READ or DMA_WRITE. */
   maxDataXferBytes: VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE,

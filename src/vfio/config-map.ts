@@ -65,9 +65,14 @@ export interface VisibleCapability {
 }
 export const EXT_ID = 0x10000;
 
-/** Capabilities a user must not see, by their standard ids: NULL, SLOTID, CHSWP, DBG, CCRC, SHPC, SSVID, AGP3, SECDEV, EA. */
+/**
+ * Capabilities a user must not see, by their standard ids: NULL, SLOTID, CHSWP, DBG, CCRC, SHPC, SSVID, AGP3, SECDEV,
+ * EA.
+ */
 const HIDDEN_STD = new Set([0x00, 0x04, 0x06, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f, 0x14]);
-/** Extended: NULL, link and virtual channel declarations, root complex, multicast and all others with no known length. */
+/**
+ * Extended: NULL, link and virtual channel declarations, root complex, multicast and all others with no known length.
+ */
 const EXT_LENGTHS = new Map<number, number>([
   [0x01, 0x48],
   [0x02, 0x10],

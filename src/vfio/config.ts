@@ -169,7 +169,10 @@ export class VfioConfig {
     }
   }
 
-  /** A write that starts at COMMAND decides over memory: peers lose it before the bit is cleared, or get it back after. */
+  /**
+   * A write that starts at COMMAND decides over memory: peers lose it before the bit is cleared, or get it back
+   * after.
+   */
   private *writeCommand(size: 1 | 2 | 4, value: number): Task {
     const vdev = this.vdev;
     yield* vdev.memoryLock.write();

@@ -42,8 +42,8 @@ export class VfioPciCoreDevice {
   readonly deviceSet: DeviceSet;
   readonly registration = new Registration();
   /**
-   * Held for write by whoever changes whether the memory BARs answer, from before the revoke until after the restore; for
-   * read by whoever relies on it. Guards `dmabufs`, `mappings`, `lowPower` and each buffer's `vdev`.
+   * Held for write by whoever changes whether the memory BARs answer, from before the revoke until after the restore;
+   * for read by whoever relies on it. Guards `dmabufs`, `mappings`, `lowPower` and each buffer's `vdev`.
    */
   readonly memoryLock = new RwSemaphore(MEMORY_LOCK_CLASS);
   /** Every buffer that was exported and neither released nor cleaned up. */
@@ -80,8 +80,8 @@ export class VfioPciCoreDevice {
   }
 
   /**
-   * vfio_df_open: the first open claims the BARs, brings the device to D0 and resets it. EACCES or EINVAL for a wrong VF
-   * token; ENODEV when the device is being unregistered.
+   * vfio_df_open: the first open claims the BARs, brings the device to D0 and resets it. EACCES or EINVAL for a wrong
+   * VF token; ENODEV when the device is being unregistered.
    */
   *open(vfToken: Uint8Array | null = null): Task {
     if (!(yield* this.registration.tryGet())) throw new Errno('ENODEV', `${this.pdev.name} is being unregistered`);
@@ -114,8 +114,8 @@ export class VfioPciCoreDevice {
   }
 
   /**
-   * The driver lets go of the device; waits until every user closed it and every buffer dropped its registration. Ended by
-   * those closes, which close alone brings about: revoked buffers hold none.
+   * The driver lets go of the device; waits until every user closed it and every buffer dropped its registration.
+   * Ended by those closes, which close alone brings about: revoked buffers hold none.
    */
   *unregister(): Task {
     yield* this.registration.unregister();
@@ -133,7 +133,9 @@ export class VfioPciCoreDevice {
     return this.profile.revokeInD1D2 ? state === PCI_D0 : state < PCI_D3HOT;
   }
 
-  /** The BAR of a region that dma-bufs may be made of, I/O BARs included; null where there is none or it is not ours. */
+  /**
+   * The BAR of a region that dma-bufs may be made of, I/O BARs included; null where there is none or it is not ours.
+   */
   exportableBar(regionIndex: number): Bar | null {
     if (regionIndex >= VFIO_PCI_ROM_REGION_INDEX) return null;
     const bar = this.pdev.bars[regionIndex] ?? null;

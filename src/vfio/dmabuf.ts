@@ -5,8 +5,8 @@
  * whether its memory answers, and guards the list of buffers. The buffer's reservation is held by everyone who maps,
  * unmaps or flips `revoked`. memory_lock comes first.
  *
- * A buffer is listed from its export until either its release or the device's cleanup unlists it. The two cannot both do
- * it: cleanup takes a reference with `tryGet`, which fails once the release is bound to run.
+ * A buffer is listed from its export until either its release or the device's cleanup unlists it. The two cannot both
+ * do it: cleanup takes a reference with `tryGet`, which fails once the release is bound to run.
  */
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
@@ -86,8 +86,8 @@ export class VfioPciDmaBuf {
   }
 
   /**
-   * Importers hear of a restore by their invalidate callback too. Told after `revoked` is cleared they may map right there,
-   * and there is nothing to wait for: since the revoke nobody could map.
+   * Importers hear of a restore by their invalidate callback too. Told after `revoked` is cleared they may map right
+   * there, and there is nothing to wait for: since the revoke nobody could map.
    */
   private *restore(tellAfter: boolean): Task {
     const resv = this.dmabuf.resv;
@@ -156,7 +156,10 @@ export const vfioPciDmaBufOps: DmaBufOps = {
   },
 };
 
-/** VFIO_DEVICE_FEATURE_DMA_BUF: returns the descriptor, installed in the caller's table. The checks come in Linux's order. */
+/**
+ * VFIO_DEVICE_FEATURE_DMA_BUF: returns the descriptor, installed in the caller's table. The checks come in Linux's
+ * order.
+ */
 export function* featureDmaBuf(
   vdev: VfioPciCoreDevice,
   flags: number,
@@ -273,9 +276,9 @@ function physicalRanges(
 }
 
 /**
- * vfio_pci_dma_buf_move: takes every buffer of the device back, or lends it again. memory_lock is held for write. A revoke
- * returns when no importer has a mapping and no fence is pending; importers end that wait by unmapping (within bounded
- * time, as they promised), and those who added fences by signalling them.
+ * vfio_pci_dma_buf_move: takes every buffer of the device back, or lends it again. memory_lock is held for write. A
+ * revoke returns when no importer has a mapping and no fence is pending; importers end that wait by unmapping (within
+ * bounded time, as they promised), and those who added fences by signalling them.
  */
 export function* dmaBufMove(vdev: VfioPciCoreDevice, revoked: boolean): Task {
   vdev.memoryLock.assertHeldWrite();
@@ -289,8 +292,8 @@ export function* dmaBufMove(vdev: VfioPciCoreDevice, revoked: boolean): Task {
 }
 
 /**
- * vfio_pci_dma_buf_cleanup: the device closes. Buffers that live on stay revoked for good and forget the device, so that a
- * later open never revives them. Must come before the device is disabled: peers may write until it returns.
+ * vfio_pci_dma_buf_cleanup: the device closes. Buffers that live on stay revoked for good and forget the device, so
+ * that a later open never revives them. Must come before the device is disabled: peers may write until it returns.
  */
 export function* dmaBufCleanup(vdev: VfioPciCoreDevice): Task {
   yield* vdev.memoryLock.write();

@@ -39,8 +39,8 @@ const FEATURES = new Map<number, Feature>([
 ]);
 
 /**
- * The ioctl on `arg`, which starts with its header. Returns what the ioctl returns: 0, or a descriptor. EFAULT where the
- * header cannot be read, EINVAL for a bad envelope, ENOTTY for an unknown feature, else what the feature throws.
+ * The ioctl on `arg`, which starts with its header. Returns what the ioctl returns: 0, or a descriptor. EFAULT where
+ * the header cannot be read, EINVAL for a bad envelope, ENOTTY for an unknown feature, else what the feature throws.
  */
 export function deviceFeature(vdev: VfioPciCoreDevice, arg: UserMemory, caller: Caller): Task<number> {
   const header = arg.read(0, HEADER_BYTES);

@@ -64,9 +64,9 @@ export class Ioas {
   }
 
   /**
-   * IOMMU_IOAS_MAP_FILE with a fixed IOVA. EINVAL for a length of 0, an unaligned start or IOVA, or a slice that leaves
-   * the buffer; EOPNOTSUPP for a buffer that is not vfio's or has several ranges; ENODEV while it is revoked; EEXIST where
-   * the IOVA is taken.
+   * IOMMU_IOAS_MAP_FILE with a fixed IOVA. EINVAL for a length of 0, an unaligned start or IOVA, or a slice that
+   * leaves the buffer; EOPNOTSUPP for a buffer that is not vfio's or has several ranges; ENODEV while it is revoked;
+   * EEXIST where the IOVA is taken.
    */
   *mapFile(dmabuf: DmaBuf, start: bigint, length: bigint, iova: bigint): Task {
     const page = BigInt(PAGE_SIZE);

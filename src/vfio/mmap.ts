@@ -16,8 +16,8 @@ export class BusError extends Error {
 }
 
 /**
- * Access through it is checked at each call. It does not promise that two accesses see the same state, nor that an access
- * comes before a revoke that another task has begun; and it gives out no view that outlives the call.
+ * Access through it is checked at each call. It does not promise that two accesses see the same state, nor that an
+ * access comes before a revoke that another task has begun; and it gives out no view that outlives the call.
  */
 export class BarMapping {
   readonly sizeBytes: number;
@@ -77,8 +77,9 @@ export class BarMapping {
   }
 
   /**
-   * The access, and the page fault before it: maps the page if memory is on, under memory_lock for read so that no zap is
-   * missed. An access through a present page is over before a zap returns: unmapping shoots it down on every CPU.
+   * The access, and the page fault before it: maps the page if memory is on, under memory_lock for read so that no
+   * zap is missed. An access through a present page is over before a zap returns: unmapping shoots it down on every
+   * CPU.
    */
   private *touch(access: () => void): Task {
     const attempt = (isPresent: boolean): boolean => {

@@ -25,8 +25,8 @@ export class LowPower {
 }
 
 /**
- * A PMCSR write: revokes before the memory stops to answer, restores after it answers again. `others` writes the bits that
- * are not the power state, with memory_lock held for write.
+ * A PMCSR write: revokes before the memory stops to answer, restores after it answers again. `others` writes the bits
+ * that are not the power state, with memory_lock held for write.
  */
 export function* setPowerState(vdev: VfioPciCoreDevice, state: PciPowerState, others: () => Task): Task {
   yield* vdev.memoryLock.write();
@@ -44,8 +44,8 @@ export function* setPowerState(vdev: VfioPciCoreDevice, state: PciPowerState, ot
 }
 
 /**
- * Revokes, and lets the device sleep: from D0, whatever state the user had put it in, so that it wakes to D0. EINVAL when
- * it already may; `wakeEvent` is released where that fails.
+ * Revokes, and lets the device sleep: from D0, whatever state the user had put it in, so that it wakes to D0. EINVAL
+ * when it already may; `wakeEvent` is released where that fails.
  */
 export function* lowPowerEntry(vdev: VfioPciCoreDevice, wakeEvent: EventSignal | null): Task {
   yield* vdev.memoryLock.write();

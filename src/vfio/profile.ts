@@ -12,7 +12,9 @@ export interface Profile {
   readonly lowPowerDisablesMemory: boolean;
   /** Waking from low power by an event restores as LOW_POWER_EXIT does. In Linux the buffers stay revoked. */
   readonly wakeRestores: boolean;
-  /** A LOW_POWER_ENTRY that is refused changes nothing. Linux revokes before it looks whether low power is on already. */
+  /**
+   * A LOW_POWER_ENTRY that is refused changes nothing. Linux revokes before it looks whether low power is on already.
+   */
   readonly refusedEntryKeeps: boolean;
   /** Importers are told of a restore after it took effect. Linux tells them before, and a map from there fails. */
   readonly tellAfterRestore: boolean;

@@ -18,9 +18,9 @@ export function* writeRegion(vdev: VfioPciCoreDevice, index: number, offset: num
 }
 
 /**
- * An access to plain bytes of a BAR that nothing would keep waiting: then taking the lock, the access and the unlock are
- * one breath, and nobody could tell that the lock was not taken. False, and nothing done, where it takes `readRegion` or
- * `writeRegion` to do or to refuse it. Servers ask here first: most of what they are asked is this.
+ * An access to plain bytes of a BAR that nothing would keep waiting: then taking the lock, the access and the unlock
+ * are one breath, and nobody could tell that the lock was not taken. False, and nothing done, where it takes
+ * `readRegion` or `writeRegion` to do or to refuse it. Servers ask here first: most of what they are asked is this.
  */
 export function accessNow(
   vdev: VfioPciCoreDevice,

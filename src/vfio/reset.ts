@@ -5,7 +5,9 @@ import type { VfioPciCoreDevice } from './core.ts';
 import { dmaBufMove } from './dmabuf.ts';
 import { PCI_D0 } from './pm.ts';
 
-/** Takes the device's memory away from everybody, lets `action` happen, and gives it back where it may be used again. */
+/**
+ * Takes the device's memory away from everybody, lets `action` happen, and gives it back where it may be used again.
+ */
 export function* withMemoryRevoked(vdev: VfioPciCoreDevice, action: () => Task): Task {
   yield* vdev.memoryLock.write();
   try {
@@ -50,7 +52,9 @@ export interface DependentDevice {
   devfn: number;
 }
 
-/** VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: who is reset along with the device. ENODEV where slot and bus cannot be reset. */
+/**
+ * VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: who is reset along with the device. ENODEV where slot and bus cannot be reset.
+ */
 export function hotResetInfo(vdev: VfioPciCoreDevice): DependentDevice[] {
   return vdev.pdev.hotResetScope().map((pdev) => ({
     groupId: pdev.iommuGroup,
@@ -61,9 +65,9 @@ export function hotResetInfo(vdev: VfioPciCoreDevice): DependentDevice[] {
 }
 
 /**
- * VFIO_DEVICE_PCI_HOT_RESET. `owned` are the groups whose ownership the caller proved by descriptors. EINVAL where the
- * reset would hit a device outside of them, EBUSY where a device of the set is in use by a holder of its memory_lock: the
- * lock of a second device is only ever tried, so that two resets cannot wait for each other.
+ * VFIO_DEVICE_PCI_HOT_RESET. `owned` are the groups whose ownership the caller proved by descriptors. EINVAL where
+ * the reset would hit a device outside of them, EBUSY where a device of the set is in use by a holder of its
+ * memory_lock: the lock of a second device is only ever tried, so that two resets cannot wait for each other.
  */
 export function* hotReset(vdev: VfioPciCoreDevice, owned: ReadonlySet<number>): Task {
   const set = vdev.deviceSet;

@@ -36,8 +36,8 @@ export function* featureVfToken(
 }
 
 /**
- * vfio_pci_validate_vf_token: whether a user who gives `given` may open the device. EACCES where a VF's token is missing
- * or wrong; EINVAL where a token is given that nobody asked for.
+ * vfio_pci_validate_vf_token: whether a user who gives `given` may open the device. EACCES where a VF's token is
+ * missing or wrong; EINVAL where a token is given that nobody asked for.
  */
 export function validateVfToken(vdev: VfioPciCoreDevice, pf: VfioPciCoreDevice | null, given: Uint8Array | null): void {
   const token = pf?.vfToken ?? null;

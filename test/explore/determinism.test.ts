@@ -1,4 +1,7 @@
-/** A schedule is all that a run depends on: each one that a search has taken gives the same run when it is taken again. */
+/**
+ * A schedule is all that a run depends on: each one that a search has taken gives the same run when it is taken
+ * again.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DporSearch } from '../../src/explore/dpor.ts';

@@ -4,7 +4,10 @@ import { explore, listScenarios, replay, replayFileOf } from '../../src/explore/
 import { PRODUCT_PROGRAMS } from '../../src/explore/product/index.ts';
 import { TRIGGERS } from '../../src/explore/product/triggers.ts';
 
-/** BARTER_FULL=1 explores all sizes to the end: hours, where the default takes seconds. docs/scenarios.md has the counts. */
+/**
+ * BARTER_FULL=1 explores all sizes to the end: hours, where the default takes seconds. docs/scenarios.md has the
+ * counts.
+ */
 const isFull = process.env.BARTER_FULL === '1';
 
 async function assertHolds(scenario: string, max?: number): Promise<number> {

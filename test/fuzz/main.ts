@@ -1,6 +1,6 @@
 /**
- * npm run fuzz -- [NAME] [--messages N] [--seed S]: one fuzzer, or all of them. The seed is printed, and repeats a run. Exits
- * with 1 when something was found; `smoke` is short, and `canary` must fail.
+ * npm run fuzz -- [NAME] [--messages N] [--seed S]: one fuzzer, or all of them. The seed is printed, and repeats a
+ * run. Exits with 1 when something was found; `smoke` is short, and `canary` must fail.
  */
 import { parseArgs } from 'node:util';
 import { FUZZERS, fuzz } from './registry.ts';

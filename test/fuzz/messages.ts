@@ -1,4 +1,7 @@
-/** Messages for the fuzzer of the server: well-formed ones with values where things break, and what mutation makes of them. */
+/**
+ * Messages for the fuzzer of the server: well-formed ones with values where things break, and what mutation makes of
+ * them.
+ */
 import {
   VFIO_USER_DEVICE_FEATURE,
   VFIO_USER_DEVICE_GET_INFO,

@@ -14,7 +14,9 @@ import {
 
 const BDF = '0000:01:00.0';
 
-/** A /sys/bus/pci with one device as igb shows itself: 32-bit memory, I/O, MSI-X BAR, ROM, a 64-bit prefetchable one. */
+/**
+ * A /sys/bus/pci with one device as igb shows itself: 32-bit memory, I/O, MSI-X BAR, ROM, a 64-bit prefetchable one.
+ */
 function withSysfs(body: (root: string, folder: string) => void): void {
   const root = mkdtempSync(join(tmpdir(), 'barter-sysfs-'));
   try {

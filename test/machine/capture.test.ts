@@ -5,7 +5,9 @@ import { buildMachine } from '../../src/machine/build.ts';
 import { captureMachine } from '../../src/machine/capture.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 
-/** A made-up device: PM at 0x40, MSI-X at 0x50, one BAR of each kind, captured with memory on and a BAR address in it. */
+/**
+ * A made-up device: PM at 0x40, MSI-X at 0x50, one BAR of each kind, captured with memory on and a BAR address in it.
+ */
 function device(configBytes: number): SysfsPciDevice {
   const config = Buffer.alloc(configBytes);
   config.writeUInt16LE(0x1234, 0);

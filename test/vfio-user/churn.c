@@ -28,7 +28,9 @@ static void send_message(uint16_t command, const void *payload, uint32_t length,
         message.msg_control = control;
         message.msg_controllen = sizeof control;
         struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-        *header = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
         memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
     }
     if (sendmsg(fd, &message, MSG_NOSIGNAL) < 0) exit(0);
@@ -41,7 +43,9 @@ static int reply(void) {
     int descriptor = -1;
     while (filled < size) {
         struct iovec iov = { bytes + filled, size - filled };
-        struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+        struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+        message.msg_control = control;
+        message.msg_controllen = sizeof control;
         ssize_t got = recvmsg(fd, &message, 0);
         if (got <= 0) exit(0);
         filled += got;

@@ -54,7 +54,9 @@ export class RawClient {
     return client;
   }
 
-  /** Sends bytes as they are, with descriptors at the first; returns what sendmsg does for the first part that fails. */
+  /**
+   * Sends bytes as they are, with descriptors at the first; returns what sendmsg does for the first part that fails.
+   */
   send(bytes: Uint8Array, fds: readonly number[] = [], flags = 0): number {
     const copy = new Pinned(bytes.length);
     copy.bytes.set(bytes);

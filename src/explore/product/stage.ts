@@ -56,8 +56,8 @@ export class ProductStage {
   }
 
   /**
-   * As `task`, for scenarios in which the lender is closed: its descriptor is a file that each step holds while it runs,
-   * so that the device closes when the last of them is done, as Linux's fget has it. EBADF after that.
+   * As `task`, for scenarios in which the lender is closed: its descriptor is a file that each step holds while it
+   * runs, so that the device closes when the last of them is done, as Linux's fget has it. EBADF after that.
    */
   taskWithFile(label: string, steps: readonly Step[]): void {
     if (this.files.openCount === 0) {
@@ -72,8 +72,8 @@ export class ProductStage {
   }
 
   /**
-   * A task of an importer that does DMA as it should: only with a live mapping, and under a fence of its own. `offset` is
-   * where in the first range of the buffer it writes.
+   * A task of an importer that does DMA as it should: only with a live mapping, and under a fence of its own.
+   * `offset` is where in the first range of the buffer it writes.
    */
   dmaTask(label: string, importerName: string, device = 'lender', offset = 0): void {
     this.stage.spawn(label, this.carefulDma(importerName, device, offset));

@@ -31,7 +31,9 @@ import { openDeviceNode } from './container.ts';
 import { VfioDevice } from './device.ts';
 
 const READ_WRITE = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE;
-/** vfio_device_bind_iommufd up to out_devid, attach_iommufd_pt up to pt_id: what kernels before the longer forms take. */
+/**
+ * vfio_device_bind_iommufd up to out_devid, attach_iommufd_pt up to pt_id: what kernels before the longer forms take.
+ */
 const BIND_ARGSZ = 16;
 const ATTACH_ARGSZ = 12;
 
