@@ -7,7 +7,7 @@ import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { labPath } from './cache.ts';
 import { CommandError } from './command.ts';
-import { kernelRelease } from './prepare.ts';
+import { distributionRelease } from './kernels.ts';
 import { rootProgram } from './qemu.ts';
 
 /** In the order in which they are loaded. virtio-pci and virtio-console are built in. */
@@ -48,8 +48,8 @@ sleep 5
 `;
 }
 
-/** Writes the compressed cpio archive to `target`. */
-export function writeGuestImage(target: string, agent: string, importer: boolean): void {
+/** Writes the compressed cpio archive to `target`, with modules for a kernel that has them. */
+export function writeGuestImage(target: string, agent: string, modular: boolean): void {
   const stage = `${target}.d`;
   rmSync(stage, { recursive: true, force: true });
   for (const folder of ['bin', 'lib', 'dev', 'proc', 'sys', 'host', 'tmp'])
@@ -58,8 +58,8 @@ export function writeGuestImage(target: string, agent: string, importer: boolean
     const busybox = join(stage, 'bin/busybox');
     copyFileSync(labPath('root', 'usr/bin/busybox'), busybox);
     chmodSync(busybox, 0o755);
-    const loaded = MODULES.map((module, i) => unpackModule(stage, module, i));
-    if (importer) {
+    const loaded = modular ? MODULES.map((module, i) => unpackModule(stage, module, i)) : [];
+    if (modular) {
       copyFileSync(labPath('barter_importer.ko'), join(stage, 'lib/barter_importer.ko'));
       loaded.push('barter_importer.ko');
     }
@@ -93,7 +93,7 @@ let moduleFiles: string[] | null = null;
 
 /** A module's file in the prepared kernel. */
 export function findModule(module: string): string {
-  const folder = labPath('kernel', 'usr/lib/modules', kernelRelease());
+  const folder = labPath('kernel', 'usr/lib/modules', distributionRelease());
   moduleFiles ??= readdirSync(folder, { recursive: true }).map(String);
   const file = moduleFiles.find((path) => /^(.*)\.ko(\.xz)?$/.exec(basename(path))?.[1] === module);
   if (file === undefined) throw new CommandError(`the kernel of the lab has no module ${module}`);

@@ -1,7 +1,8 @@
 /**
- * Makes the lab's parts from the distribution's packages: QEMU, a kernel with its modules, and what builds the
- * importer. All of it lies in a folder of its own that is entered with chroot; the machine itself is not changed.
- * Each stage is stamped when it is complete; one that was interrupted is made again.
+ * Makes the lab's parts from the distribution's packages: QEMU, a kernel with its modules, what builds the importer,
+ * and where they are asked for, kernels of the lab's own. All of it lies in a folder of its own that is entered with
+ * chroot; the machine itself is not changed. Each stage is stamped when it is complete; one that was interrupted is
+ * made again.
  */
 import { createHash } from 'node:crypto';
 import {
@@ -14,20 +15,22 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isStamped, labPath, lockCache, stamp, unstamp } from './cache.ts';
 import { CommandError, output, run } from './command.ts';
+import { BUILD_PACKAGES, buildKernel, kernelKey, unpackKernelSource } from './kernel-build.ts';
+import type { KernelName } from './kernels.ts';
+import { buildInRoot, inRoot, installInRoot, runMounting, SUITE } from './root.ts';
 
-/** The oldest release of the distribution whose backports have QEMU 10.1 and Linux 6.19. */
-const SUITE = 'trixie';
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 const PACKAGES = ['qemu-system-x86', 'seabios', 'busybox-static', 'xz-utils', 'kmod', 'cpio', 'gcc', 'make'];
 const IMPORTER = fileURLToPath(new URL('./importer/', import.meta.url));
 
 /** Hears how far the preparation is. */
 export interface Progress {
-  /** A stage begins that usually takes about `usualSeconds`. */
+  /** A stage begins that usually takes about `usualSeconds`; 0 where it is there already. */
   begin(stage: string, what: string, usualSeconds: number): void;
   end(stage: string, cached: boolean): void;
   /** Another process prepares the same cache; this one goes on when that one ends. */
@@ -41,13 +44,19 @@ interface Stage {
   usualSeconds: number;
   /** What the stage is made of: when it changes, the stage is made again. */
   key: () => string;
+  /** The stage whose result this one is made from: when that is made again, so is this. */
+  from: string | null;
+  /** The kernels that need it; all of them where it is left out. */
+  kernels?: readonly KernelName[];
   make: (log: string) => Promise<void>;
 }
 
+/** In the order in which they are made. */
 const STAGES: Stage[] = [
-  { name: 'root', what: `base system of ${SUITE}`, usualSeconds: 30, key: () => SUITE, make: makeRoot },
+  { name: 'root', what: `base system of ${SUITE}`, usualSeconds: 30, key: () => SUITE, from: null, make: makeRoot },
   {
     name: 'packages',
+    from: 'root',
     what: 'QEMU, busybox, compiler',
     usualSeconds: 30,
     key: () => PACKAGES.join(' '),
@@ -55,25 +64,55 @@ const STAGES: Stage[] = [
   },
   {
     name: 'kernel',
+    from: 'root',
     what: 'kernel, modules, headers',
     usualSeconds: 20,
     key: () => 'linux-image-amd64',
     make: fetchKernel,
   },
-  { name: 'importer', what: 'importer module', usualSeconds: 5, key: importerKey, make: buildImporter },
+  { name: 'importer', from: 'kernel', what: 'importer module', usualSeconds: 5, key: importerKey, make: buildImporter },
+  {
+    name: 'source',
+    from: 'kernel',
+    kernels: ['iommufd', 'debug'],
+    what: "the kernel's source, and what builds it",
+    usualSeconds: 60,
+    key: () => `linux-source ${BUILD_PACKAGES.join(' ')}`,
+    make: unpackKernelSource,
+  },
+  kernelStage('iommufd', 'vmlinux', 270),
+  kernelStage('debug', 'bzImage', 400),
 ];
 
+function kernelStage(kernel: KernelName, target: 'vmlinux' | 'bzImage', usualSeconds: number): Stage {
+  return {
+    name: `kernel-${kernel}`,
+    from: 'source',
+    kernels: [kernel],
+    what: `a kernel of our own, built from source`,
+    // On two cores; of more, each takes its share.
+    usualSeconds: Math.ceil((usualSeconds * 2) / availableParallelism()),
+    key: () => kernelKey(kernel),
+    make: (log) => buildKernel(log, kernel, target),
+  };
+}
+
+/** The stages that a kernel needs. */
+function stagesFor(kernel: KernelName): Stage[] {
+  return STAGES.filter(({ kernels }) => kernels?.includes(kernel) ?? true);
+}
+
 /** Prepares what is not prepared yet. CommandError says what could not be done, and what would help. */
-export async function prepareLab(progress: Progress): Promise<void> {
+export async function prepareLab(progress: Progress, kernel: KernelName = 'distribution'): Promise<void> {
   const release = await lockCache((pid) => progress.wait(pid));
   try {
     const log = labPath('prepare.log');
-    for (const { name, what, usualSeconds, key, make } of STAGES) {
-      progress.begin(name, what, usualSeconds);
+    for (const { name, what, usualSeconds, key, make } of stagesFor(kernel)) {
       const cached = isStamped(name, key());
+      progress.begin(name, what, cached ? 0 : usualSeconds);
       if (!cached) {
         demandMachine();
-        unstamp(name);
+        unstampWithDependents(name);
         await make(log);
         stamp(name, key());
       }
@@ -84,6 +123,12 @@ export async function prepareLab(progress: Progress): Promise<void> {
   }
 }
 
+/** Of all kernels: what was made of something that is made again is out of date. */
+function unstampWithDependents(name: string): void {
+  unstamp(name);
+  for (const stage of STAGES) if (stage.from === name) unstampWithDependents(stage.name);
+}
+
 /** What no stage can do without, said before the first one begins. */
 function demandMachine(): void {
   if (process.arch !== 'x64') throw new CommandError(`the lab is for x86-64 machines; this one is ${process.arch}`);
@@ -92,17 +137,11 @@ function demandMachine(): void {
   }
 }
 
-/** The names of the stages that are still to be made. */
-export function missingStages(): string[] {
-  return STAGES.filter((stage) => !isStamped(stage.name, stage.key())).map((stage) => stage.name);
-}
-
-/** The release of the prepared kernel, as uname would say. */
-export function kernelRelease(): string {
-  const modules = labPath('kernel', 'usr', 'lib', 'modules');
-  const [release] = readdirSync(modules).sort().reverse();
-  if (release === undefined) throw new CommandError(`there is no kernel in ${modules}; run: barter lab prepare`);
-  return release;
+/** The names of the stages that are still to be made for a kernel. */
+export function missingStages(kernel: KernelName = 'distribution'): string[] {
+  return stagesFor(kernel)
+    .filter((stage) => !isStamped(stage.name, stage.key()))
+    .map((stage) => stage.name);
 }
 
 async function makeRoot(log: string): Promise<void> {
@@ -161,25 +200,12 @@ async function findMirror(): Promise<string> {
   return main[0];
 }
 
-/**
- * What a command mounts is seen by it alone and goes with it: nothing of the machine is mounted in a root that an
- * interruption leaves behind, and that is removed then.
- */
-function runMounting(log: string, command: string, args: readonly string[]): Promise<void> {
-  return run(log, 'unshare', ['--mount', command, ...args]);
-}
-
-function inRoot(log: string, ...command: string[]): Promise<void> {
-  return runMounting(log, 'chroot', [labPath('root'), ...command]);
-}
-
 async function installPackages(log: string): Promise<void> {
   const root = labPath('root');
   for (const file of ['/etc/resolv.conf', '/etc/hosts']) if (existsSync(file)) copyFileSync(file, join(root, file));
   await copyProxy(root);
   await inRoot(log, 'apt-get', 'update', '-q');
-  const install = ['apt-get', '-y', '-q', '-t', `${SUITE}-backports`, 'install', '--no-install-recommends'];
-  await inRoot(log, ...install, ...PACKAGES);
+  await installInRoot(log, ...PACKAGES);
   await inRoot(log, 'apt-get', 'clean');
 }
 
@@ -200,18 +226,9 @@ async function fetchKernel(log: string): Promise<void> {
   const target = labPath('kernel');
   rmSync(target, { recursive: true, force: true });
   mkdirSync(target, { recursive: true });
-  const backports = ['-y', '-q', '-t', `${SUITE}-backports`];
-  await inRoot(log, 'apt-get', ...backports, 'install', '--no-install-recommends', 'linux-headers-amd64');
+  await installInRoot(log, 'linux-headers-amd64');
   await inRoot(log, 'apt-get', 'clean');
-  await inRoot(
-    log,
-    'apt-get',
-    ...backports,
-    'install',
-    '--download-only',
-    '--no-install-recommends',
-    'linux-image-amd64',
-  );
+  await installInRoot(log, '--download-only', 'linux-image-amd64');
   const archives = join(root, 'var/cache/apt/archives');
   const packages = readdirSync(archives).filter((file) => /^linux-(image|binary|modules|base)/.test(file));
   if (packages.length === 0) throw new CommandError(`${SUITE}-backports brought no linux-image`);
@@ -239,8 +256,6 @@ async function buildImporter(log: string): Promise<void> {
   const headers = readdirSync(join(root, 'usr/src')).find((name) => /^linux-headers-.*-amd64$/.test(name));
   if (headers === undefined)
     throw new CommandError('the kernel headers are missing; run: barter lab clean, and prepare again');
-  // The build looks at its own limits in /proc; the mount is this command's alone.
-  const build = `mount -t proc proc ${root}/proc && chroot ${root} make -s -C /usr/src/${headers} M=/tmp/importer modules`;
-  await runMounting(log, 'sh', ['-c', build]);
+  await buildInRoot(log, `make -s -C /usr/src/${headers} M=/tmp/importer modules`);
   copyFileSync(join(folder, 'barter_importer.ko'), labPath('barter_importer.ko'));
 }

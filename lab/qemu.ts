@@ -1,5 +1,4 @@
 /** QEMU out of the lab's root, without entering it: with its own loader, libraries, firmware and modules. */
-import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { labPath } from './cache.ts';
 import { CommandError, output } from './command.ts';
@@ -34,22 +33,4 @@ export async function qemuVersion(): Promise<string> {
   if (version === null)
     throw new CommandError('the QEMU of the lab does not run; run: barter lab clean, and prepare again');
   return version[1];
-}
-
-/** The compressed kernel image. */
-export function kernelImage(): string {
-  const boot = ['boot', 'usr/lib/modules'].map((folder) => labPath('kernel', folder)).find(hasVmlinuz);
-  const image = boot === undefined ? undefined : findVmlinuz(boot);
-  if (image === undefined) throw new CommandError('there is no kernel image in the lab; run: barter lab prepare');
-  return image;
-}
-
-function hasVmlinuz(folder: string): boolean {
-  return findVmlinuz(folder) !== undefined;
-}
-
-function findVmlinuz(folder: string): string | undefined {
-  if (!existsSync(folder)) return undefined;
-  const path = readdirSync(folder, { recursive: true }).find((file) => /(^|\/)vmlinuz[^/]*$/.test(String(file)));
-  return path === undefined ? undefined : join(folder, String(path));
 }

@@ -5,6 +5,8 @@ import type { MachineDescription } from '../../src/machine/schema.ts';
 import type { Step } from '../../src/scenario/step.ts';
 import { CommandError } from '../command.ts';
 import { Guest, guestAddress } from '../guest.ts';
+import type { KernelReport } from '../kernel-reports.ts';
+import type { KernelName } from '../kernels.ts';
 import { Served } from '../runs/run.ts';
 import { type Difference, firstDifference, programScenario, withoutBlocking } from './compare.ts';
 import { APART, LENDERS, type Lender } from './lenders.ts';
@@ -20,6 +22,8 @@ export interface DiffOptions {
   /** Over all lenders together. */
   steps: number;
   lenders: readonly string[];
+  kernel: KernelName;
+  leakCheck: boolean;
   /** Hears how many steps are done. */
   onProgress: (lender: string, steps: number, differences: number) => void;
 }
@@ -37,18 +41,21 @@ export interface DiffResult {
   agree: number;
   programs: number;
   differences: FoundDifference[];
+  /** What the kernel complained of meanwhile. */
+  reports: KernelReport[];
 }
 
 export async function labDiff(options: DiffOptions): Promise<DiffResult> {
-  const result: DiffResult = { seed: options.seed, kernel: '', steps: 0, agree: 0, programs: 0, differences: [] };
+  const { seed } = options;
+  const result: DiffResult = { seed, kernel: '', steps: 0, agree: 0, programs: 0, differences: [], reports: [] };
   const lenders = LENDERS.filter((lender) => options.lenders.includes(lender.name));
   for (const [i, lender] of lenders.entries()) {
-    const bench = await Bench.start(lender);
+    const bench = await Bench.start(lender, options);
     try {
       result.kernel = bench.kernel;
       await compareMany(bench, options, Math.ceil(options.steps / lenders.length), options.seed + i, result);
     } finally {
-      await bench.stop();
+      result.reports.push(...(await bench.stop()));
     }
   }
   return result;
@@ -89,22 +96,32 @@ class Bench {
   private readonly description: MachineDescription;
   private guest: Guest;
   private readonly served: Served;
+  private readonly options: GuestChoice;
+  private readonly reports: KernelReport[] = [];
 
-  private constructor(lender: Lender, served: Served, guest: Guest, kernel: string, description: MachineDescription) {
+  private constructor(
+    lender: Lender,
+    options: GuestChoice,
+    served: Served,
+    guest: Guest,
+    kernel: string,
+    description: MachineDescription,
+  ) {
     this.lender = lender;
+    this.options = options;
     this.served = served;
     this.guest = guest;
     this.kernel = kernel;
     this.description = description;
   }
 
-  static async start(lender: Lender): Promise<Bench> {
+  static async start(lender: Lender, options: GuestChoice): Promise<Bench> {
     const served = await Served.start(lender.machine ?? APART);
     try {
-      const { guest, release } = await boot(lender, served);
+      const { guest, release } = await boot(lender, options, served);
       const address = guestAddress(0);
       const captured = await guest.call('capture', { addresses: [address] });
-      return new Bench(lender, served, guest, release, describe(parseMachine(captured[address], address)));
+      return new Bench(lender, options, served, guest, release, describe(parseMachine(captured[address], address)));
     } catch (error) {
       await served.stop();
       throw error;
@@ -123,8 +140,8 @@ class Bench {
       if (!(error instanceof CommandError)) throw error;
       // The kernel blocks where the engine does not, or the guest died: the next program wants a guest that lives.
       const tail = error.message.split('\n').slice(-3).join(' | ');
-      await this.guest.stop();
-      this.guest = (await boot(this.lender, this.served)).guest;
+      await this.stopGuest();
+      this.guest = (await boot(this.lender, this.options, this.served)).guest;
       const last = program.length - 1;
       return { program, difference: { index: last, op: 'the program', engine: 'ends', kernel: tail } };
     }
@@ -146,15 +163,25 @@ class Bench {
     return { lender: this.lender.name, ...shortest.difference, program: shortest.program };
   }
 
-  async stop(): Promise<void> {
-    await this.guest.stop();
+  /** What all of its guests complained of. */
+  async stop(): Promise<readonly KernelReport[]> {
+    await this.stopGuest();
     await this.served.stop();
+    return this.reports;
+  }
+
+  private async stopGuest(): Promise<void> {
+    await this.guest.stop();
+    this.reports.push(...this.guest.reports);
   }
 }
 
-async function boot(lender: Lender, served: Served): Promise<{ guest: Guest; release: string }> {
+type GuestChoice = Pick<DiffOptions, 'kernel' | 'leakCheck'>;
+
+async function boot(lender: Lender, choice: GuestChoice, served: Served): Promise<{ guest: Guest; release: string }> {
   const first = lender.device ?? served.qemuDevice('lender');
-  const guest = await Guest.boot({ devices: [first, served.qemuDevice('borrower')], extra: lender.extra });
+  const devices = [first, served.qemuDevice('borrower')];
+  const guest = await Guest.boot({ devices, extra: lender.extra, kernel: choice.kernel, leakCheck: choice.leakCheck });
   try {
     const { release } = await guest.call('hello', {});
     await guest.call('bind', { addresses: [guestAddress(0)] });

@@ -9,15 +9,15 @@ import { parseConfigText } from '../../src/machine/captured.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import { Guest } from '../guest.ts';
-import { type LabResult, type LabStep, labRun, Served, type Started, type Steps } from './run.ts';
+import { type LabOptions, type LabResult, labRun, Served, type Started, type Steps } from './run.ts';
 
 const DEVICES = ['igb,romfile=', 'nvme,serial=barter', 'edu', 'ivshmem-plain,memdev=shared'];
 const EXTRA = ['-object', 'memory-backend-memfd,id=shared,size=64M,share=on'];
 
-export function guestCapture(onStep: (step: LabStep) => void): Promise<LabResult> {
-  return labRun(onStep, async (steps, started) => {
+export function guestCapture(options: LabOptions): Promise<LabResult> {
+  return labRun(options, async (steps, started) => {
     const guest = await steps.take('boot the guest', async () => {
-      return started.add(await Guest.boot({ devices: DEVICES, extra: EXTRA }));
+      return started.add(await Guest.boot({ devices: DEVICES, extra: EXTRA, ...options }));
     });
     const { release, devices } = await guest.call('hello', {});
     const captures = await steps.take(

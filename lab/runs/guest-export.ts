@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import type { StepResult } from '../../src/scenario/step.ts';
 import { type Step, scenarioSchema } from '../../src/scenario/step.ts';
 import { Guest, guestAddress } from '../guest.ts';
-import { type LabResult, type LabStep, labRun, Served } from './run.ts';
+import { type LabOptions, type LabResult, labRun, Served } from './run.ts';
 
 const MACHINE = fileURLToPath(new URL('../../examples/two-peers.yaml', import.meta.url));
 const FROM_GUEST = '6c656e742062792061206775657374';
@@ -92,21 +92,23 @@ const memoryBit: Expected[] = [
 
 const requests: Expected[] = [...good, ...bad.map(([n, s, e]): Expected => [`refused: ${n}`, s, e]), ...memoryBit];
 
-export function guestExport(onStep: (step: LabStep) => void): Promise<LabResult> {
+export function guestExport(options: LabOptions): Promise<LabResult> {
   const scenario = scenarioSchema.parse({
     scenario: 'guest-export',
     description: 'what the guest does',
     machine: 'two-peers',
     tasks: { guest: requests.map(([, step]) => step) },
   });
-  return labRun(onStep, async (steps, started) => {
+  return labRun(options, async (steps, started) => {
     const served = await steps.take(
       'serve the devices',
       async () => started.add(await Served.start(MACHINE)),
       processOf,
     );
     const devices = [served.qemuDevice('lender'), served.qemuDevice('borrower')];
-    const guest = await steps.take('boot the guest', async () => started.add(await Guest.boot({ devices })));
+    const guest = await steps.take('boot the guest', async () =>
+      started.add(await Guest.boot({ devices, ...options })),
+    );
     const { release } = await guest.call('hello', {});
     const addresses = { lender: guestAddress(0), borrower: guestAddress(1) };
     await steps.take('bind vfio-pci', () => guest.call('bind', { addresses: [addresses.lender] }));

@@ -7,6 +7,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { CommandError } from '../command.ts';
+import { type KernelReport, undocumented } from '../kernel-reports.ts';
+import type { KernelName } from '../kernels.ts';
 import { onExit } from '../on-exit.ts';
 import { qemuVersion } from '../qemu.ts';
 
@@ -25,6 +27,15 @@ export interface LabResult {
   qemu: string;
   kernel: string;
   steps: LabStep[];
+  /** What the kernel complained of meanwhile. */
+  reports: KernelReport[];
+}
+
+/** How a run boots its guest. */
+export interface LabOptions {
+  kernel: KernelName;
+  leakCheck: boolean;
+  onStep: (step: LabStep) => void;
 }
 
 /** Takes steps one after the other and hears of each; a step that throws is one that failed. */
@@ -74,7 +85,7 @@ function show(key: string, value: unknown): Record<string, unknown> {
  * kernel's version is what `body` returns.
  */
 export async function labRun(
-  onStep: (step: LabStep) => void,
+  { onStep }: LabOptions,
   body: (steps: Steps, started: Started) => Promise<string>,
 ): Promise<LabResult> {
   const steps = new Steps(onStep);
@@ -89,20 +100,32 @@ export async function labRun(
   } finally {
     await started.stopAll();
   }
-  return { ok: steps.all.every((step) => step.ok), qemu, kernel, steps: steps.all };
+  const { reports } = started;
+  const ok = steps.all.every((step) => step.ok) && undocumented(reports).length === 0;
+  return { ok, qemu, kernel, steps: steps.all, reports };
+}
+
+/** Something that runs beside us, and is stopped. A guest has reports then. */
+interface Stoppable {
+  stop(): Promise<void>;
+  readonly reports?: readonly KernelReport[];
 }
 
 /** What a run has started, ended in the opposite order. */
 export class Started {
-  private readonly things: { stop(): Promise<void> }[] = [];
+  readonly reports: KernelReport[] = [];
+  private readonly things: Stoppable[] = [];
 
-  add<T extends { stop(): Promise<void> }>(thing: T): T {
+  add<T extends Stoppable>(thing: T): T {
     this.things.push(thing);
     return thing;
   }
 
   async stopAll(): Promise<void> {
-    for (const thing of this.things.splice(0).reverse()) await thing.stop();
+    for (const thing of this.things.splice(0).reverse()) {
+      await thing.stop();
+      this.reports.push(...(thing.reports ?? []));
+    }
   }
 }
 

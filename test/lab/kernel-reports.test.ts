@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { kernelReports } from '../../lab/kernel-reports.ts';
+
+/** As a console brings it: timestamps, with the processor or without, and other things in between. */
+function asConsole(text: string): string {
+  return text
+    .split('\n')
+    .map(
+      (line, i) =>
+        `[  ${i % 2 === 0 ? '' : ' '}12.${String(i).padStart(6, '0')}]${i % 3 === 0 ? '[  T123]' : ''} ${line}`,
+    )
+    .join('\r\n');
+}
+
+const KASAN = `==================================================================
+BUG: KASAN: slab-use-after-free in some_function+0x12/0x34
+Read of size 8 at addr ffff888012345678 by task node/123
+
+CPU: 1 UID: 0 PID: 123 Comm: node Not tainted
+Call Trace:
+ <TASK>
+ dump_stack_lvl+0x53/0x70
+==================================================================
+Disabling lock debugging due to kernel taint`;
+
+const LOCKDEP = `======================================================
+WARNING: possible circular locking dependency detected
+7.3.4-barter-debug #1 Not tainted
+------------------------------------------------------
+node/123 is trying to acquire lock:
+ffff8880 (&vdev->memory_lock){++++}-{4:4}, at: something+0x1/0x2
+
+stack backtrace:
+ dump_stack_lvl+0x53/0x70`;
+
+const WARNING = `------------[ cut here ]------------
+WARNING: drivers/vfio/pci/vfio_pci_dmabuf.c:1 at some_function+0x1/0x2, CPU#0: node/123
+Modules linked in:
+---[ end trace 0000000000000000 ]---`;
+
+const HUNG = `INFO: task node:123 blocked for more than 20 seconds.
+      Not tainted 7.3.4-barter-debug #1
+"echo 0 > /proc/sys/kernel/hung_task_timeout_secs" disables this message.`;
+
+const LEAK = `unreferenced object 0xffff888012345678 (size 64):
+  comm "node", pid 123, jiffies 4294900000
+  backtrace (crc 12345678):
+    kmalloc+0x1/0x2`;
+
+test('each kind of report is found, whole, and in order', () => {
+  const console = asConsole(['Linux version 7.3.4', KASAN, LOCKDEP, WARNING, HUNG, LEAK].join('\n'));
+  const reports = kernelReports(console);
+  assert.deepEqual(
+    reports.map(({ kind, documented }) => [kind, documented]),
+    [
+      ['KASAN', null],
+      ['lockdep', null],
+      ['warning', null],
+      ['hung task', null],
+      ['kmemleak', null],
+    ],
+  );
+  const [kasan, lockdep] = reports;
+  assert.equal(kasan.title, 'BUG: KASAN: slab-use-after-free in some_function+0x12/0x34');
+  assert.match(kasan.text, /^BUG: KASAN[\s\S]*dump_stack_lvl\+0x53\/0x70\n={66}$/);
+  assert.match(lockdep.text, /vdev->memory_lock[\s\S]*stack backtrace:\n dump_stack_lvl/);
+});
+
+test('two of the same kind are two, and a plain boot has none', () => {
+  assert.equal(kernelReports(asConsole(`${KASAN}\n${KASAN}`)).length, 2);
+  assert.equal(kernelReports(asConsole(`${LEAK}\n${LEAK}\n${LEAK}`)).length, 3);
+  const boot = `tsc: Unable to calibrate against PIT
+mtrr: your CPUs had inconsistent fixed MTRR settings
+qemu-system-x86_64: warning: TCG doesn't support requested feature
+vfio-pci 0000:01:00.0: resetting`;
+  assert.deepEqual(kernelReports(asConsole(boot)), []);
+});
+
+test('an oops is one report, with what leads to it', () => {
+  const oops = `BUG: kernel NULL pointer dereference, address: 0000000000000008
+#PF: supervisor read access in kernel mode
+Oops: Oops: 0000 [#1] SMP KASAN
+RIP: 0010:some_function+0x1/0x2
+---[ end trace 0000000000000000 ]---`;
+  assert.deepEqual(
+    kernelReports(asConsole(oops)).map(({ kind, title }) => [kind, title]),
+    [['oops', 'BUG: kernel NULL pointer dereference, address: 0000000000000008']],
+  );
+});
