@@ -1,6 +1,6 @@
 /** A machine from its description. */
 import { PCI_CLASS_REVISION, PCI_DEVICE_ID, PCI_SUBSYSTEM_VENDOR_ID, PCI_VENDOR_ID } from '../abi/pci_regs.ts';
-import { DmaDevice } from '../device/dma.ts';
+import { IoatDevice } from '../device/ioat/ioat.ts';
 import { MemoryDevice } from '../device/memory.ts';
 import type { DeviceModel } from '../device/model.ts';
 import { IommuDomain } from '../iommu/domain.ts';
@@ -85,7 +85,7 @@ function buildModel(device: Exclude<DeviceDescription, { model: 'captured' }>): 
   };
   // zod writes absent fields as undefined; the models know them as absent.
   const capabilities = JSON.parse(JSON.stringify(device.capabilities));
-  if (device.model === 'dma') return new DmaDevice(identity, capabilities);
+  if (device.model === 'ioat') return new IoatDevice(identity, capabilities, device.channels);
   const bars = device.bars.map(({ size, ...bar }) => ({ ...bar, sizeBytes: size }));
   return new MemoryDevice(device.name, identity, capabilities, bars);
 }

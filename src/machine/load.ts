@@ -50,7 +50,7 @@ function findDeviceProblem(machine: MachineDescription): Problem | null {
     if (machine.devices.filter((other) => other.port === port.name).length > 8) {
       return at(['port'], `more than 8 functions are in ${device.port}`);
     }
-    if (device.model === 'dma') continue;
+    if (device.model === 'ioat') continue;
     const slots = new Set<number>();
     for (const [j, bar] of device.bars.entries()) {
       const taken = bar.kind === 'mem64' ? [bar.index, bar.index + 1] : [bar.index];

@@ -1,5 +1,7 @@
 /** Machine files: what may stand in them. Sizes are numbers of bytes or text such as `64M`. */
 import * as z from 'zod';
+import { PCI_DEVICE_ID_INTEL_IOAT_SKX, PCI_VENDOR_ID_INTEL } from '../abi/ioat.ts';
+import { MOST_CHANNELS } from '../device/ioat/ioat.ts';
 
 const name = z.string().regex(/^[A-Za-z][\w.-]*$/, 'a name starts with a letter and has letters, digits, . _ -');
 const u16 = z.number().int().min(0).max(0xffff);
@@ -60,12 +62,16 @@ const memoryDevice = z.strictObject({
   bars: z.array(bar).min(1),
   capabilities: capabilities.default({}),
 });
-const dmaDevice = z.strictObject({
+const ioatDevice = z.strictObject({
   name,
-  model: z.literal('dma'),
+  model: z.literal('ioat'),
   port: name,
   ...identity,
-  capabilities: capabilities.omit({ msix: true, msi: true }).default({}),
+  vendor: u16.default(PCI_VENDOR_ID_INTEL),
+  device: u16.default(PCI_DEVICE_ID_INTEL_IOAT_SKX),
+  class: identity.class.default(0x088000),
+  channels: z.number().int().min(1).max(MOST_CHANNELS).default(1),
+  capabilities: capabilities.omit({ msix: true, msi: true }).default({ pm: {}, express: { flr: true } }),
 });
 /** A device as `barter capture` found it: all of its config space, and the size of each BAR. */
 const capturedDevice = z.strictObject({
@@ -100,7 +106,7 @@ export const machineSchema = z.strictObject({
       }),
     )
     .min(1),
-  devices: z.array(z.discriminatedUnion('model', [memoryDevice, dmaDevice, capturedDevice])).min(1),
+  devices: z.array(z.discriminatedUnion('model', [memoryDevice, ioatDevice, capturedDevice])).min(1),
 });
 
 export type MachineDescription = z.infer<typeof machineSchema>;

@@ -17,8 +17,8 @@ import { createMemfd } from '../linux/memfd.ts';
 import { runner } from '../task/runner.ts';
 import { VfioUserClient } from '../vfio-user/client.ts';
 import { configStep } from './config-steps.ts';
-import { DmaDriver } from './dma-driver.ts';
 import { featureArgument } from './feature-argument.ts';
+import { IoatDriver } from './ioat-driver.ts';
 import type { Step } from './step.ts';
 import { configOf } from './vfio-user.ts';
 
@@ -133,7 +133,7 @@ class Demo {
   private readonly paths: ReadonlyMap<string, string>;
   private lender: VfioUserClient;
   private readonly borrower: VfioUserClient;
-  private readonly driver: DmaDriver;
+  private readonly driver: IoatDriver;
   private readonly memory: Mapping;
   private readonly bar: Mapping;
   private buffer: OwnedFd | null = null;
@@ -142,7 +142,7 @@ class Demo {
     this.paths = paths;
     this.lender = new VfioUserClient(paths.get('lender')!);
     this.borrower = new VfioUserClient(paths.get('borrower')!);
-    this.driver = new DmaDriver(this.borrower);
+    this.driver = new IoatDriver(this.borrower);
     const memfd = createMemfd('barter demo', BAR_BYTES);
     this.memory = Mapping.map({ fd: memfd.fd, offset: 0, sizeBytes: BAR_BYTES, writable: true, what: 'memory' });
     this.borrower.dmaMap(MEMORY_IOVA, BAR_BYTES, READ_WRITE, memfd.fd);
@@ -228,7 +228,7 @@ class Demo {
     const started = performance.now();
     pull();
     const revokeMs = performance.now() - started;
-    this.expectCopy('IOMMU fault', `after ${name}`);
+    this.expectCopy('write data error', `after ${name}`);
     undo?.();
     const unmapped = this.borrower.dmaUnmap(LENT_IOVA, BAR_BYTES);
     if (unmapped !== BAR_BYTES) throw new Errno('EIO', `DMA_UNMAP gave back ${unmapped} bytes`);
@@ -242,7 +242,7 @@ class Demo {
     this.lender.close();
     // The server learns of the end of a connection from its socket; the next connection waits behind it.
     this.lender = new VfioUserClient(this.paths.get('lender')!);
-    this.expectCopy('IOMMU fault', 'after close');
+    this.expectCopy('write data error', 'after close');
     this.setMemory(true);
     this.borrower.dmaUnmap(LENT_IOVA, BAR_BYTES);
     const said = refusal(() => this.mapLent());

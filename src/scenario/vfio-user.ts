@@ -18,8 +18,8 @@ import { done, type Task } from '../task/op.ts';
 import { VfioUserClient } from '../vfio-user/client.ts';
 import { type Backend, outcome } from './backend.ts';
 import { type ConfigAccess, configStep } from './config-steps.ts';
-import { DmaDriver } from './dma-driver.ts';
 import { type FeatureStep, featureArgument } from './feature-argument.ts';
+import { IoatDriver } from './ioat-driver.ts';
 import type { Step, StepOf, StepResult } from './step.ts';
 
 const READ_WRITE = VFIO_USER_F_DMA_REGION_READ | VFIO_USER_F_DMA_REGION_WRITE;
@@ -289,7 +289,7 @@ export class VfioUserBackend implements Backend {
 
 /** The driver of an importer's DMA engine, with memory of its own to copy from and to. */
 class Engine {
-  private readonly driver: DmaDriver;
+  private readonly driver: IoatDriver;
   private readonly staging: Mapping;
 
   constructor(client: VfioUserClient) {
@@ -298,7 +298,7 @@ class Engine {
     this.staging = Mapping.map({ fd: memfd.fd, offset: 0, sizeBytes: STAGING_BYTES, writable: true, what });
     client.dmaMap(STAGING_IOVA, STAGING_BYTES, READ_WRITE, memfd.fd);
     memfd.close();
-    this.driver = new DmaDriver(client);
+    this.driver = new IoatDriver(client);
   }
 
   write(iova: number, bytes: Uint8Array): number {

@@ -268,6 +268,11 @@ export function spawn<T>(label: string, task: Task<T>): Task<TaskHandle<T>> {
   return step(new SpawnOp(label, task));
 }
 
+/** As `spawn`, for code that is no task itself: a doorbell, whose write returns before the work begins. */
+export function spawnBeside<T>(label: string, task: Task<T>): TaskHandle<T> {
+  return (runtime.current?.runner ?? runner).spawn(label, task);
+}
+
 /** The task that runs now; locks use it as their owner. Outside of any task it is an anonymous one. */
 export function currentTask(): TaskHandle {
   return runtime.current ?? OUTSIDE;

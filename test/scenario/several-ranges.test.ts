@@ -15,7 +15,7 @@ ports:
   - { name: root1, kind: root }
 devices:
   - { name: lender, model: memory, port: root0, bars: [{ index: 0, size: 1M }] }
-  - { name: borrower, model: dma, port: root1 }
+  - { name: borrower, model: ioat, port: root1 }
 `;
 
 function mapResult(profile: ProfileName, ranges: [number, number][]): unknown {

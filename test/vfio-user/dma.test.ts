@@ -14,7 +14,7 @@ import {
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
-import { DmaDriver } from '../../src/scenario/dma-driver.ts';
+import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
 import { type ClientDmaMemory, VfioUserClient } from '../../src/vfio-user/client.ts';
 import { RawClient } from './raw-client.ts';
 import { withServer } from './served.ts';
@@ -164,17 +164,17 @@ test('the device reaches mapped memory; by its IOVA, and no further', () =>
     const memory = mapped(memfd, 64 * PAGE);
     client.dmaMap(0x100000, 32 * PAGE, BOTH, memfd.fd, 0);
     client.dmaMap(0x200000, 32 * PAGE, BOTH, memfd.fd, 32 * PAGE);
-    const driver = new DmaDriver(client);
+    const driver = new IoatDriver(client);
     memory.write(100, pattern(70_000, 1));
     assert.equal(driver.copy(0x100000 + 100, 0x200000 + 33, 70_000), 'ok');
     const back = Buffer.alloc(70_000);
     memory.read(32 * PAGE + 33, back);
     assert.deepEqual(back, pattern(70_000, 1));
-    assert.equal(driver.copy(0x100000 + 32 * PAGE - 8, 0x200000, 16), 'IOMMU fault', 'past the end');
-    assert.equal(driver.copy(0x100000 - 8, 0x200000, 16), 'IOMMU fault', 'before the start');
-    assert.equal(driver.copy(0x100000, 0x900000, 16), 'IOMMU fault', 'to nowhere');
+    assert.equal(driver.copy(0x100000 + 32 * PAGE - 8, 0x200000, 16), 'read data error', 'past the end');
+    assert.equal(driver.copy(0x100000 - 8, 0x200000, 16), 'read data error', 'before the start');
+    assert.equal(driver.copy(0x100000, 0x900000, 16), 'write data error', 'to nowhere');
     client.dmaUnmap(0x200000, 32 * PAGE);
-    assert.equal(driver.copy(0x100000, 0x200000, 16), 'IOMMU fault', 'unmapped');
+    assert.equal(driver.copy(0x100000, 0x200000, 16), 'write data error', 'unmapped');
     driver.close();
     memory.close();
     memfd.close();
@@ -186,11 +186,11 @@ test('memory that was mapped for reading is not written, and for writing not rea
     const memory = mapped(memfd, 2 * PAGE);
     client.dmaMap(0x100000, PAGE, READ, memfd.fd, 0);
     client.dmaMap(0x200000, PAGE, WRITE, memfd.fd, PAGE);
-    const driver = new DmaDriver(client);
+    const driver = new IoatDriver(client);
     memory.write(0, pattern(64, 9));
     assert.equal(driver.copy(0x100000, 0x200000, 64), 'ok');
-    assert.equal(driver.copy(0x100000, 0x100800, 64), 'IOMMU fault');
-    assert.equal(driver.copy(0x200000, 0x200800, 64), 'IOMMU fault');
+    assert.equal(driver.copy(0x100000, 0x100800, 64), 'write data error');
+    assert.equal(driver.copy(0x200000, 0x200800, 64), 'read data error');
     const back = Buffer.alloc(64);
     memory.read(PAGE, back);
     assert.deepEqual(back, pattern(64, 9));
@@ -205,30 +205,22 @@ test('memory without a descriptor is reached by DMA_READ and DMA_WRITE', () =>
     client.memory = memory;
     client.dmaMap(0x100000, 64 * PAGE, BOTH);
     memory.write(0x100010, pattern(100_000, 3));
-    const driver = new DmaDriver(client);
-    const control = Buffer.alloc(4);
-    // The driver's wait for the interrupt does not answer messages: the ring is watched by messages instead.
+    const driver = new IoatDriver(client);
+    // The driver's wait for the interrupt does not answer messages: the channel is watched by messages instead.
     const copy = (source: number, destination: number, length: number) => {
-      const descriptor = Buffer.alloc(32);
-      descriptor.writeBigUInt64LE(BigInt(source), 0);
-      descriptor.writeBigUInt64LE(BigInt(destination), 8);
-      descriptor.writeUInt32LE(length, 16);
-      client.readRegion(0, 0x08, control);
-      const head = control.readUInt32LE();
-      client.writeRegion(0, 0x1000 + 32 * head, descriptor);
-      client.writeRegion(0, 0x00, Buffer.from([1, 0, 0, 0]));
-      client.writeRegion(0, 0x0c, Buffer.from([(head + 1) % 64, 0, 0, 0]));
-      do client.readRegion(0, 0x04, control);
-      while ((control[0] & 1) !== 0);
-      return control[0] & 2;
+      driver.submit(source, destination, length);
+      for (;;) {
+        const status = driver.takeStatus();
+        if (status !== null) return status;
+      }
     };
-    assert.equal(copy(0x100010, 0x120000, 100_000), 0);
+    assert.equal(copy(0x100010, 0x120000, 100_000), 'ok');
     const back = Buffer.alloc(100_000);
     memory.read(0x120000, back);
     assert.deepEqual(back, pattern(100_000, 3));
     assert.ok(memory.reads > 1 && memory.writes > 1);
     client.memory = null;
-    assert.equal(copy(0x100010, 0x120000, 100), 2, 'a client that refuses is an error of the transfer');
+    assert.equal(copy(0x100010, 0x120000, 100), 'read data error', 'a client that refuses is an error of the transfer');
     driver.close();
   }));
 
@@ -240,7 +232,7 @@ test('a file that may shrink is read by calls, and a cut of it is an error of th
     const file = openSync(path, 'r+');
     try {
       client.dmaMap(0x100000, 4 * PAGE, BOTH, file);
-      const driver = new DmaDriver(client);
+      const driver = new IoatDriver(client);
       assert.equal(driver.copy(0x100000, 0x102000, PAGE), 'ok');
       ftruncateSync(file, PAGE);
       assert.notEqual(driver.copy(0x103000, 0x100000, 64), 'ok');
@@ -264,7 +256,7 @@ test('a read-only descriptor takes no writes of the device', () =>
         outcome(() => client.dmaMap(0x100000, PAGE, READ, file)),
         'ok',
       );
-      const driver = new DmaDriver(client);
+      const driver = new IoatDriver(client);
       if (outcome(() => client.dmaMap(0x200000, PAGE, BOTH, file)) === 'ok') {
         assert.notEqual(driver.copy(0x100000, 0x200000, 64), 'ok');
       }

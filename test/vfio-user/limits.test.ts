@@ -17,7 +17,7 @@ import {
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import { OwnedFd } from '../../src/linux/fd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
-import { DmaDriver } from '../../src/scenario/dma-driver.ts';
+import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
 import { runner } from '../../src/task/runner.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import { DmaRegions } from '../../src/vfio-user/dma-regions.ts';
@@ -316,12 +316,10 @@ test('handshakeTimeoutMs and dmaReplyTimeoutMs: silence ends the connection, and
   slow.send(message({ command: VFIO_USER_VERSION }).subarray(0, 9));
   const borrower = new VfioUserClient(server.path('borrower'));
   borrower.dmaMap(0x100000, 65536, 3);
-  const driver = new DmaDriver(borrower);
+  const driver = new IoatDriver(borrower);
   const started = performance.now();
   // The engine asks for memory, and this client never answers.
-  borrower.writeRegion(0, 0x1000, Buffer.from([0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0x20, 0x10, 0, 0, 0, 0, 0, 8, 0, 0, 0]));
-  borrower.writeRegion(0, 0x00, Buffer.from([1, 0, 0, 0]));
-  borrower.writeRegion(0, 0x0c, Buffer.from([1, 0, 0, 0]));
+  driver.submit(0x100000, 0x102000, 2048);
   silent.assertDropped();
   slow.assertDropped();
   const waited = performance.now() - started;

@@ -31,7 +31,7 @@ devices:
       pm: {}
       express: { flr: true }
       msix: { vectors: 4, bar: 2, tableOffset: 0x1000, pbaOffset: 0x2000 }
-  - { name: borrower, model: dma, port: slot1, capabilities: { pm: {}, express: { flr: true } } }
+  - { name: borrower, model: ioat, port: slot1, capabilities: { pm: {}, express: { flr: true } } }
   - name: bystander
     model: memory
     port: slot2

@@ -1,0 +1,132 @@
+/**
+ * Intel's I/OAT DMA engine, as Skylake servers have it (8086:2021): channels that copy between bus addresses, driven
+ * by Linux's ioatdma or from user space. It copies and does nothing else: no XOR, no fill, no cache hints. The borrower
+ * of the examples.
+ */
+import {
+  IOAT_ATTNSTATUS_OFFSET,
+  IOAT_CHANCNT_OFFSET,
+  IOAT_CHANNEL_MMIO_SIZE,
+  IOAT_INTRCTRL_INT,
+  IOAT_INTRCTRL_INT_STATUS,
+  IOAT_INTRCTRL_MASTER_INT_EN,
+  IOAT_INTRCTRL_MSIX_VECTOR_CONTROL,
+  IOAT_INTRCTRL_OFFSET,
+  IOAT_MMIO_BAR,
+  IOAT_PCI_CHANERR_INT_OFFSET,
+  IOAT_PCI_CHANERRMASK_INT_OFFSET,
+  IOAT_VER_3_3,
+  IOAT_VER_OFFSET,
+  IOAT_XFERCAP_OFFSET,
+} from '../../abi/ioat.ts';
+import { Bar, type BarTarget } from '../../pci/bar.ts';
+import type { CapabilitySpec } from '../../pci/capabilities.ts';
+import type { PciFunction } from '../../pci/function.ts';
+import type { DeviceIdentity, DeviceModel } from '../model.ts';
+import { msixMemory } from '../msix.ts';
+import { type ChannelHost, IoatChannel } from './channel.ts';
+import { XFERCAP } from './descriptor.ts';
+
+const BAR_BYTES = 0x4000;
+/** The MSI-X table and its pending bits, a vector for each channel. */
+const MSIX_OFFSET = 0x2000;
+const PBA_OFFSET = 0x3000;
+/** As many as their registers, and Linux's driver, have place for. */
+export const MOST_CHANNELS = 4;
+
+export class IoatDevice implements DeviceModel, ChannelHost {
+  readonly identity: DeviceIdentity;
+  readonly capabilities: CapabilitySpec;
+  readonly channels: readonly IoatChannel[];
+  fn!: PciFunction;
+  private readonly msix;
+  private readonly bytes = new Uint8Array(IOAT_CHANNEL_MMIO_SIZE);
+  /** INTRCTRL without the bits that follow from others. */
+  private interruptControl = 0;
+  /** ATTNSTATUS. */
+  private attention = 0;
+
+  constructor(identity: DeviceIdentity, capabilities: CapabilitySpec, channels: number) {
+    this.identity = identity;
+    const msix = { vectors: channels, bar: IOAT_MMIO_BAR, tableOffset: MSIX_OFFSET, pbaOffset: PBA_OFFSET };
+    this.capabilities = { ...capabilities, msix };
+    this.msix = msixMemory(BAR_BYTES - MSIX_OFFSET, channels, 0);
+    this.channels = Array.from({ length: channels }, (_, index) => new IoatChannel(index, this));
+    this.bytes[IOAT_CHANCNT_OFFSET] = channels;
+    this.bytes[IOAT_XFERCAP_OFFSET] = XFERCAP;
+    this.bytes[IOAT_VER_OFFSET] = IOAT_VER_3_3;
+  }
+
+  bars(): (Bar | null)[] {
+    const target: BarTarget = {
+      memory: null,
+      read: (offset, into) => this.each(offset, into, (block, at, part) => this.read(block, at, part)),
+      write: (offset, from) => this.each(offset, from, (block, at, part) => this.write(block, at, part)),
+    };
+    return [new Bar(IOAT_MMIO_BAR, 'mem64', false, BAR_BYTES, target), null, null, null, null, null];
+  }
+
+  bind(fn: PciFunction): void {
+    this.fn = fn;
+    fn.config.allow(IOAT_PCI_CHANERR_INT_OFFSET, 4, 0, 0xffffffff);
+    fn.config.allow(IOAT_PCI_CHANERRMASK_INT_OFFSET, 4, 0xffffffff);
+    fn.hooks.push({ onReset: () => this.reset() });
+  }
+
+  interrupt(channel: number): void {
+    this.attention |= 1 << channel;
+    if ((this.interruptControl & IOAT_INTRCTRL_MSIX_VECTOR_CONTROL) !== 0) this.fn.interrupts?.msi(channel);
+    else if ((this.interruptControl & IOAT_INTRCTRL_MASTER_INT_EN) !== 0) this.fn.interrupts?.msi(0);
+  }
+
+  error(bits: number): void {
+    const errors = this.fn.config.read(IOAT_PCI_CHANERR_INT_OFFSET, 4) | bits;
+    this.fn.config.set(IOAT_PCI_CHANERR_INT_OFFSET, 4, errors >>> 0);
+  }
+
+  private reset(): void {
+    this.interruptControl = 0;
+    this.attention = 0;
+    for (const channel of this.channels) channel.powerOn();
+  }
+
+  /** Cuts an access at the blocks of registers: the device's own, then one for each channel, and so on. */
+  private each(offset: number, bytes: Uint8Array, access: (block: number, at: number, part: Uint8Array) => void): void {
+    for (let done = 0; done < bytes.length; ) {
+      const block = Math.floor((offset + done) / IOAT_CHANNEL_MMIO_SIZE);
+      const at = (offset + done) % IOAT_CHANNEL_MMIO_SIZE;
+      const part = bytes.subarray(done, done + IOAT_CHANNEL_MMIO_SIZE - at);
+      access(block, at, part);
+      done += part.length;
+    }
+  }
+
+  private read(block: number, at: number, part: Uint8Array): void {
+    const offset = block * IOAT_CHANNEL_MMIO_SIZE + at;
+    if (offset >= MSIX_OFFSET) this.msix.read(offset - MSIX_OFFSET, part);
+    else if (block === 0) this.readGeneral(at, part);
+    else if (block <= this.channels.length) this.channels[block - 1].read(at, part);
+    else part.fill(0);
+  }
+
+  private write(block: number, at: number, part: Uint8Array): void {
+    const offset = block * IOAT_CHANNEL_MMIO_SIZE + at;
+    const intrctrl = IOAT_INTRCTRL_OFFSET - at;
+    if (offset >= MSIX_OFFSET) this.msix.write(offset - MSIX_OFFSET, part);
+    else if (block > 0) this.channels[block - 1]?.write(at, part);
+    else if (intrctrl >= 0 && intrctrl < part.length) {
+      this.interruptControl = part[intrctrl] & (IOAT_INTRCTRL_MASTER_INT_EN | IOAT_INTRCTRL_MSIX_VECTOR_CONTROL);
+    }
+  }
+
+  private readGeneral(at: number, part: Uint8Array): void {
+    const pending = this.attention === 0 ? 0 : IOAT_INTRCTRL_INT_STATUS;
+    const isOn = pending !== 0 && (this.interruptControl & IOAT_INTRCTRL_MASTER_INT_EN) !== 0;
+    this.bytes[IOAT_INTRCTRL_OFFSET] = this.interruptControl | pending | (isOn ? IOAT_INTRCTRL_INT : 0);
+    this.bytes[IOAT_ATTNSTATUS_OFFSET] = this.attention;
+    part.set(this.bytes.subarray(at, at + part.length));
+    const covers = (register: number): boolean => at <= register && register < at + part.length;
+    if (covers(IOAT_INTRCTRL_OFFSET)) this.interruptControl &= ~IOAT_INTRCTRL_MASTER_INT_EN;
+    if (covers(IOAT_ATTNSTATUS_OFFSET)) this.attention = 0;
+  }
+}
