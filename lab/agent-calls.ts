@@ -17,8 +17,18 @@ export interface AgentCalls {
   };
   /** The machine files of devices as `barter capture` writes them. */
   capture: { parameters: { addresses: string[] }; result: Record<string, string> };
+  /** Copies by a device's DMA engine, inside of its driver's memory; gives how many bytes were wrong after each. */
+  memcpy: { parameters: { address: string; copies: MemoryCopy[] }; result: number[] };
   /** A command of the guest's shell: its status and output. */
   shell: { parameters: { command: string }; result: { status: number | null; stdout: string; stderr: string } };
+}
+
+/** Offsets in memory that holds a pattern. */
+export interface MemoryCopy {
+  from: number;
+  to: number;
+  length: number;
+  seed: number;
 }
 
 export interface AgentReply {

@@ -4,6 +4,7 @@ import { openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:f
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { StringDecoder } from 'node:string_decoder';
+import { LabImporter } from '../src/linux/lab-importer.ts';
 import { bindToVfioPci, listPciDevices, readPciDevice } from '../src/linux/sysfs.ts';
 import { captureMachine } from '../src/machine/capture.ts';
 import type { Backend } from '../src/scenario/backend.ts';
@@ -50,6 +51,14 @@ const handlers: Handlers = {
   },
   capture: ({ addresses }) =>
     Object.fromEntries(addresses.map((address) => [address, captureMachine(readPciDevice(address))])),
+  memcpy: ({ address, copies }) => {
+    const importer = new LabImporter();
+    try {
+      return copies.map(({ from, to, length, seed }) => importer.memcpy(address, from, to, length, seed));
+    } finally {
+      importer.close();
+    }
+  },
   shell: ({ command }) => {
     const { status, stdout, stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8' });
     return { status, stdout, stderr };

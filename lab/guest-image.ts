@@ -48,8 +48,8 @@ sleep 5
 `;
 }
 
-/** Writes the compressed cpio archive to `target`, with modules for a kernel that has them. */
-export function writeGuestImage(target: string, agent: string, modular: boolean): void {
+/** Writes the compressed cpio archive to `target`, with modules for a kernel that has them: the usual ones and `more`. */
+export function writeGuestImage(target: string, agent: string, modular: boolean, more: readonly string[]): void {
   const stage = `${target}.d`;
   rmSync(stage, { recursive: true, force: true });
   for (const folder of ['bin', 'lib', 'dev', 'proc', 'sys', 'host', 'tmp'])
@@ -58,7 +58,7 @@ export function writeGuestImage(target: string, agent: string, modular: boolean)
     const busybox = join(stage, 'bin/busybox');
     copyFileSync(labPath('root', 'usr/bin/busybox'), busybox);
     chmodSync(busybox, 0o755);
-    const loaded = modular ? MODULES.map((module, i) => unpackModule(stage, module, i)) : [];
+    const loaded = modular ? [...MODULES, ...more].map((module, i) => unpackModule(stage, module, i)) : [];
     if (modular) {
       copyFileSync(labPath('barter_importer.ko'), join(stage, 'lib/barter_importer.ko'));
       loaded.push('barter_importer.ko');

@@ -31,6 +31,8 @@ export interface GuestOptions {
    * QEMU's devices, each below a root port of its own: the first is at 0000:01:00.0, the second at 0000:02:00.0, ...
    */
   devices: readonly string[];
+  /** The distribution's modules that are loaded besides those that every guest has, in this order. */
+  modules?: readonly string[];
   /** Devices that sit on the root complex itself, and other arguments. */
   extra?: readonly string[];
   /** Show the console on stderr as it comes. */
@@ -81,7 +83,7 @@ export class Guest {
       const agent = join(folder, 'agent.mjs');
       await bundleAgent(agent);
       const kernel = findKernel(options.kernel ?? 'distribution')!;
-      writeGuestImage(join(folder, 'initrd.gz'), agent, kernel.modular);
+      writeGuestImage(join(folder, 'initrd.gz'), agent, kernel.modular, options.modules ?? []);
       const [command, ...args] = [...qemuProgram(), ...machineArguments(folder, kernel, options)];
       const qemu = spawn(command, args, {
         stdio: ['ignore', 'pipe', 'pipe'],

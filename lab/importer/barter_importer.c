@@ -18,9 +18,15 @@
  *   sum ID OFFSET LENGTH     -> {"crc32":N}  of bytes that the DMA engine copied out of the mapping
  *   poke ID OFFSET HEX       bytes by the DMA engine
  *   peek ID OFFSET LENGTH    -> {"bytes":"HEX"}
+ *   submit ID OFFSET LENGTH SEED  as fill, but returns while the copy is under way
+ *   collect                  -> {"result":"done|read-failed|write-failed|aborted","parts":DONE,"of":ALL}
+ *   memcpy DDDD:BB:DD.F FROM TO LENGTH SEED  in memory that holds the pattern, and then looks at every byte of it
+ *                            -> {"wrong":N}
+ *
+ * A copy whose engine reports a failure gives EIO, and one that never ends ETIMEDOUT.
  *
  * Locks: `lock` of the importer, then the reservation. The callback has the reservation alone and takes `events`, a
- * spinlock, inside it. Mappings are guarded by the reservation.
+ * spinlock, inside it. Mappings are guarded by the reservation. The engine's own callbacks take nothing.
  */
 #include <linux/crc32.h>
 #include <linux/debugfs.h>
@@ -38,7 +44,11 @@
 #define MAX_CALLBACKS 4096
 #define MAX_COMMAND (64 * 1024)
 #define MAX_COPY (4 * 1024 * 1024)
+/* So much per descriptor: an engine that copies page by page shows progress before its driver loses patience. */
+#define COPY_PART (64 * 1024)
 #define COPY_TIMEOUT_MS 5000
+/* Bytes of the pattern behind a memcpy, which must not change. */
+#define GUARD 64
 
 struct mapping {
 	struct list_head node;
@@ -52,8 +62,24 @@ struct told_fence {
 	struct dma_fence *fence;
 };
 
+/* The DMA engine of a device, and the one copy that it may have under way. */
+struct engine {
+	struct pci_dev *pdev;
+	struct dma_chan *chan;
+	u8 *buffer;
+	dma_addr_t address;
+	size_t size;
+	struct completion finished;
+	atomic_t pending;
+	atomic_t succeeded;
+	atomic_t result;
+	unsigned int parts;
+	bool under_way;
+};
+
 struct importer {
 	struct mutex lock;
+	struct engine engine;
 	struct dma_buf *dmabuf;
 	struct pci_dev *pdev;
 	struct dma_buf_attachment *attach;
@@ -246,11 +272,25 @@ static void signal_one(struct told_fence *told)
 	kfree(told);
 }
 
+/* After this no copy of it is under way, and none of its callbacks runs. */
+static void engine_close(struct engine *engine)
+{
+	if (engine->chan) {
+		dmaengine_terminate_sync(engine->chan);
+		dma_release_channel(engine->chan);
+	}
+	if (engine->buffer)
+		dma_free_coherent(&engine->pdev->dev, engine->size, engine->buffer, engine->address);
+	pci_dev_put(engine->pdev);
+	memset(engine, 0, sizeof(*engine));
+}
+
 /* Fences stay: the importer's promise outlives its attachment until it is kept. */
 static void detach(struct importer *imp)
 {
 	struct mapping *map, *next;
 
+	engine_close(&imp->engine);
 	if (!imp->attach)
 		return;
 	dma_resv_lock(imp->dmabuf->resv, NULL);
@@ -367,54 +407,143 @@ static bool is_channel_of(struct dma_chan *chan, void *dev)
 	return chan->device->dev == dev;
 }
 
-/*
- * Copies between `buffer`, memory that the device can reach, and a place in a mapping, segment by segment. The lookup
- * is under the reservation and the copy is not: a revoke in between is what the lab wants to see.
- */
-static int engine_copy(struct importer *imp, struct dma_chan *chan, unsigned int id, u64 offset, dma_addr_t buffer,
-		       size_t length, bool to_mapping)
+/* Opens the engine of a device, with at least `size` bytes of memory that it reaches. */
+static int engine_open(struct engine *engine, struct pci_dev *pdev, size_t size)
 {
-	while (length > 0) {
-		struct dma_async_tx_descriptor *tx;
-		struct scatterlist *sg;
-		struct mapping *map;
-		dma_addr_t address = 0;
-		size_t part = 0;
-		dma_cookie_t cookie;
-		u64 at = 0;
-		int i;
+	dma_cap_mask_t mask;
 
-		dma_resv_lock(imp->dmabuf->resv, NULL);
-		map = find_mapping(imp, id);
-		if (map) {
-			for_each_sgtable_dma_sg(map->table, sg, i) {
-				if (offset < at + sg_dma_len(sg)) {
-					address = sg_dma_address(sg) + (offset - at);
-					part = min_t(u64, length, at + sg_dma_len(sg) - offset);
-					break;
-				}
-				at += sg_dma_len(sg);
+	if (engine->pdev != pdev || engine->under_way)
+		engine_close(engine);
+	if (!engine->chan) {
+		dma_cap_zero(mask);
+		dma_cap_set(DMA_MEMCPY, mask);
+		engine->chan = dma_request_channel(mask, is_channel_of, &pdev->dev);
+		if (!engine->chan)
+			return -ENODEV;
+		engine->pdev = pci_dev_get(pdev);
+	}
+	if (engine->size >= size)
+		return 0;
+	if (engine->buffer)
+		dma_free_coherent(&pdev->dev, engine->size, engine->buffer, engine->address);
+	engine->size = 0;
+	engine->buffer = dma_alloc_coherent(&pdev->dev, size, &engine->address, GFP_KERNEL);
+	if (!engine->buffer)
+		return -ENOMEM;
+	engine->size = size;
+	return 0;
+}
+
+/* One part of a copy is over, or the bias of engine_begin is given back. */
+static void engine_put(struct engine *engine)
+{
+	if (atomic_dec_and_test(&engine->pending))
+		complete(&engine->finished);
+}
+
+static void part_done(void *param, const struct dmaengine_result *result)
+{
+	struct engine *engine = param;
+
+	if (result->result == DMA_TRANS_NOERROR)
+		atomic_inc(&engine->succeeded);
+	else
+		atomic_cmpxchg(&engine->result, DMA_TRANS_NOERROR, result->result);
+	engine_put(engine);
+}
+
+static void engine_begin(struct engine *engine)
+{
+	init_completion(&engine->finished);
+	atomic_set(&engine->pending, 1);
+	atomic_set(&engine->succeeded, 0);
+	atomic_set(&engine->result, DMA_TRANS_NOERROR);
+	engine->parts = 0;
+	engine->under_way = true;
+}
+
+static int engine_part(struct engine *engine, dma_addr_t to, dma_addr_t from, size_t length)
+{
+	struct dma_async_tx_descriptor *tx;
+
+	tx = dmaengine_prep_dma_memcpy(engine->chan, to, from, length, DMA_PREP_INTERRUPT | DMA_CTRL_ACK);
+	if (!tx)
+		return -EAGAIN;
+	tx->callback_result = part_done;
+	tx->callback_param = engine;
+	atomic_inc(&engine->pending);
+	engine->parts++;
+	return dma_submit_error(dmaengine_submit(tx)) ? -EAGAIN : 0;
+}
+
+/* Lets the engine have what was submitted. */
+static void engine_go(struct engine *engine)
+{
+	dma_async_issue_pending(engine->chan);
+	engine_put(engine);
+}
+
+/* Waits for the end of the copy. An engine that does not come to one is closed: nothing of the copy is left. */
+static int engine_wait(struct engine *engine)
+{
+	if (!wait_for_completion_timeout(&engine->finished, msecs_to_jiffies(COPY_TIMEOUT_MS))) {
+		engine_close(engine);
+		return -ETIMEDOUT;
+	}
+	engine->under_way = false;
+	return atomic_read(&engine->result) == DMA_TRANS_NOERROR ? 0 : -EIO;
+}
+
+/* Where a place in a mapping is for the device, and how many bytes follow it there. */
+static int find_place(struct importer *imp, unsigned int id, u64 offset, dma_addr_t *address, size_t *part)
+{
+	struct scatterlist *sg;
+	struct mapping *map;
+	int i, ret = -EINVAL;
+	u64 at = 0;
+
+	dma_resv_lock(imp->dmabuf->resv, NULL);
+	map = find_mapping(imp, id);
+	if (map) {
+		ret = -ERANGE;
+		for_each_sgtable_dma_sg(map->table, sg, i) {
+			if (offset < at + sg_dma_len(sg)) {
+				*address = sg_dma_address(sg) + (offset - at);
+				*part = min_t(u64, *part, at + sg_dma_len(sg) - offset);
+				ret = 0;
+				break;
 			}
+			at += sg_dma_len(sg);
 		}
-		dma_resv_unlock(imp->dmabuf->resv);
-		if (!map)
-			return -EINVAL;
-		if (!part)
-			return -ERANGE;
-		tx = dmaengine_prep_dma_memcpy(chan, to_mapping ? address : buffer, to_mapping ? buffer : address, part,
-					       DMA_PREP_INTERRUPT | DMA_CTRL_ACK);
-		if (!tx)
-			return -EAGAIN;
-		cookie = dmaengine_submit(tx);
-		if (dma_submit_error(cookie))
-			return -EAGAIN;
-		if (dma_sync_wait(chan, cookie) != DMA_COMPLETE)
-			return -EIO;
+	}
+	dma_resv_unlock(imp->dmabuf->resv);
+	return ret;
+}
+
+/*
+ * Starts a copy between the engine's buffer and a place in a mapping, segment by segment. The lookup is under the
+ * reservation and the copy is not: a revoke in between is what the lab wants to see.
+ */
+static int start_copy(struct importer *imp, unsigned int id, u64 offset, size_t length, bool to_mapping)
+{
+	struct engine *engine = &imp->engine;
+	dma_addr_t buffer = engine->address;
+	int ret = 0;
+
+	engine_begin(engine);
+	while (length > 0 && !ret) {
+		size_t part = min_t(size_t, length, COPY_PART);
+		dma_addr_t address;
+
+		ret = find_place(imp, id, offset, &address, &part);
+		if (!ret)
+			ret = engine_part(engine, to_mapping ? address : buffer, to_mapping ? buffer : address, part);
 		offset += part;
 		buffer += part;
 		length -= part;
 	}
-	return 0;
+	engine_go(engine);
+	return ret;
 }
 
 static u8 pattern(u32 seed, u64 at)
@@ -429,60 +558,109 @@ static u8 pattern(u32 seed, u64 at)
 
 static int cmd_copy(struct importer *imp, const char *verb, char *args)
 {
-	bool to_mapping = !strcmp(verb, "fill") || !strcmp(verb, "poke");
+	bool to_mapping = strcmp(verb, "sum") && strcmp(verb, "peek");
+	bool fills = !strcmp(verb, "fill") || !strcmp(verb, "submit");
+	struct engine *engine = &imp->engine;
 	unsigned int id, length, seed = 0;
-	struct dma_chan *chan;
-	dma_addr_t address;
-	dma_cap_mask_t mask;
 	unsigned long long offset;
-	u8 *buffer;
+	int n = 0, ret, waited;
 	size_t i;
-	int n = 0, ret;
 
 	if (sscanf(args, "%u %llu %n", &id, &offset, &n) < 2 || !n)
 		return -EBADMSG;
 	args += n;
 	if (!strcmp(verb, "poke"))
 		length = strlen(args) / 2;
-	else if (!strcmp(verb, "fill") ? sscanf(args, "%u %u", &length, &seed) != 2 : sscanf(args, "%u", &length) != 1)
+	else if (fills ? sscanf(args, "%u %u", &length, &seed) != 2 : sscanf(args, "%u", &length) != 1)
 		return -EBADMSG;
 	if (!length || length > MAX_COPY || (!strcmp(verb, "peek") && length > MAX_COMMAND / 2))
 		return -EINVAL;
-	dma_cap_zero(mask);
-	dma_cap_set(DMA_MEMCPY, mask);
-	chan = dma_request_channel(mask, is_channel_of, &imp->pdev->dev);
-	if (!chan)
-		return -ENODEV;
-	buffer = dma_alloc_coherent(&imp->pdev->dev, length, &address, GFP_KERNEL);
-	if (!buffer) {
-		dma_release_channel(chan);
-		return -ENOMEM;
-	}
-	ret = 0;
-	if (!strcmp(verb, "fill"))
-		for (i = 0; i < length; i++)
-			buffer[i] = pattern(seed, offset + i);
-	if (!strcmp(verb, "poke") && hex2bin(buffer, args, length))
-		ret = -EBADMSG;
-	if (!ret)
-		ret = engine_copy(imp, chan, id, offset, address, length, to_mapping);
+	ret = engine_open(engine, imp->pdev, length);
 	if (ret)
-		dmaengine_terminate_sync(chan);
+		return ret;
+	if (fills)
+		for (i = 0; i < length; i++)
+			engine->buffer[i] = pattern(seed, offset + i);
+	if (!strcmp(verb, "poke") && hex2bin(engine->buffer, args, length))
+		return -EBADMSG;
+	ret = start_copy(imp, id, offset, length, to_mapping);
+	if (!ret && !strcmp(verb, "submit"))
+		return 0;
+	waited = engine_wait(engine);
+	if (!ret)
+		ret = waited;
 	if (!ret && !strcmp(verb, "sum"))
-		set_reply(imp, kasprintf(GFP_KERNEL, "{\"crc32\":%u}\n", crc32_le(~0, buffer, length) ^ ~0));
+		set_reply(imp, kasprintf(GFP_KERNEL, "{\"crc32\":%u}\n", crc32_le(~0, engine->buffer, length) ^ ~0));
 	if (!ret && !strcmp(verb, "peek")) {
 		char *text = kmalloc(length * 2 + 16, GFP_KERNEL);
 
 		if (text) {
 			strcpy(text, "{\"bytes\":\"");
-			*bin2hex(text + 10, buffer, length) = 0;
+			*bin2hex(text + 10, engine->buffer, length) = 0;
 			strcat(text, "\"}\n");
 		}
 		set_reply(imp, text);
 	}
-	dma_free_coherent(&imp->pdev->dev, length, buffer, address);
-	dma_release_channel(chan);
 	return ret;
+}
+
+static int cmd_collect(struct importer *imp)
+{
+	static const char *const names[] = {
+		[DMA_TRANS_NOERROR] = "done",
+		[DMA_TRANS_READ_FAILED] = "read-failed",
+		[DMA_TRANS_WRITE_FAILED] = "write-failed",
+		[DMA_TRANS_ABORTED] = "aborted",
+	};
+	struct engine *engine = &imp->engine;
+	int ret;
+
+	if (!engine->under_way)
+		return -EINVAL;
+	ret = engine_wait(engine);
+	if (ret == -ETIMEDOUT)
+		return ret;
+	set_reply(imp, kasprintf(GFP_KERNEL, "{\"result\":\"%s\",\"parts\":%d,\"of\":%u}\n",
+				 names[atomic_read(&engine->result)], atomic_read(&engine->succeeded), engine->parts));
+	return 0;
+}
+
+static int cmd_memcpy(struct importer *imp, const char *args)
+{
+	unsigned int domain, bus, slot, func, from, to, length, seed, wrong = 0;
+	struct engine *engine = &imp->engine;
+	struct pci_dev *pdev;
+	size_t size, i;
+	int ret;
+
+	if (sscanf(args, "%x:%x:%x.%x %u %u %u %u", &domain, &bus, &slot, &func, &from, &to, &length, &seed) != 8)
+		return -EBADMSG;
+	size = (size_t)max(from, to) + length + GUARD;
+	if (!length || size > MAX_COPY || (from < to ? to - from : from - to) < length)
+		return -EINVAL;
+	pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, func));
+	if (!pdev)
+		return -ENXIO;
+	ret = engine_open(engine, pdev, MAX_COPY);
+	pci_dev_put(pdev);
+	if (ret)
+		return ret;
+	for (i = 0; i < size; i++)
+		engine->buffer[i] = pattern(seed, i);
+	engine_begin(engine);
+	ret = engine_part(engine, engine->address + to, engine->address + from, length);
+	engine_go(engine);
+	if (ret) {
+		engine_wait(engine);
+		return ret;
+	}
+	ret = engine_wait(engine);
+	if (ret)
+		return ret;
+	for (i = 0; i < size; i++)
+		wrong += engine->buffer[i] != pattern(seed, i >= to && i < to + length ? from + i - to : i);
+	set_reply(imp, kasprintf(GFP_KERNEL, "{\"wrong\":%u}\n", wrong));
+	return 0;
 }
 
 static int run(struct importer *imp, char *command)
@@ -499,6 +677,10 @@ static int run(struct importer *imp, char *command)
 		return cmd_signal(imp, args);
 	if (!strcmp(verb, "callbacks"))
 		return cmd_callbacks(imp);
+	if (!strcmp(verb, "collect"))
+		return cmd_collect(imp);
+	if (!strcmp(verb, "memcpy"))
+		return cmd_memcpy(imp, args);
 	if (!imp->attach)
 		return -EBADF;
 	if (!strcmp(verb, "map"))
@@ -511,7 +693,8 @@ static int run(struct importer *imp, char *command)
 		return cmd_pin(imp, false);
 	if (!strcmp(verb, "fence"))
 		return cmd_fence(imp, args);
-	if (!strcmp(verb, "fill") || !strcmp(verb, "sum") || !strcmp(verb, "poke") || !strcmp(verb, "peek"))
+	if (!strcmp(verb, "fill") || !strcmp(verb, "sum") || !strcmp(verb, "poke") || !strcmp(verb, "peek") ||
+	    !strcmp(verb, "submit"))
 		return cmd_copy(imp, verb, args);
 	if (!strcmp(verb, "detach")) {
 		detach(imp);

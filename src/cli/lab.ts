@@ -10,6 +10,7 @@ import { findKernel, KERNELS, type KernelName } from '../../lab/kernels.ts';
 import { missingStages, type Progress, prepareLab } from '../../lab/prepare.ts';
 import { guestCapture } from '../../lab/runs/guest-capture.ts';
 import { guestExport } from '../../lab/runs/guest-export.ts';
+import { ioatSelftest } from '../../lab/runs/ioat-selftest.ts';
 import type { LabOptions, LabResult, LabStep } from '../../lab/runs/run.ts';
 import { describeStep } from '../scenario/run.ts';
 import { UsageError } from './usage.ts';
@@ -25,6 +26,10 @@ const RUNS: Record<string, { describe: string; run: LabRun }> = {
   'guest-capture': {
     describe: "the guest's own devices, captured from its sysfs and served again",
     run: guestCapture,
+  },
+  'ioat-selftest': {
+    describe: "the guest's own ioatdma drives a served I/OAT engine: its self-test, and copies of random sizes",
+    run: ioatSelftest,
   },
 };
 

@@ -10,6 +10,12 @@ export interface LabSegment {
   sizeBytes: number;
 }
 
+export interface LabCopy {
+  result: 'done' | 'read-failed' | 'write-failed' | 'aborted';
+  parts: number;
+  of: number;
+}
+
 /**
  * One importer in the guest's kernel: at most one attachment, its mappings and fences, told what to do by commands.
  * Every method throws the errno of the kernel's own function; EBADF before `attach`.
@@ -74,6 +80,24 @@ export class LabImporter {
   /** The CRC-32 of bytes that the device's DMA engine copied out of a mapping. */
   checksum(map: number, offset: number, length: number): number {
     return (this.#ask(`sum ${map} ${offset} ${length}`) as { crc32: number }).crc32;
+  }
+
+  /** As `fill`, but returns while the copy is under way; `collect` waits for its end. */
+  submit(map: number, offset: number, length: number, seed: number): void {
+    this.#say(`submit ${map} ${offset} ${length} ${seed}`);
+  }
+
+  /** How the copy of `submit` ended: what the engine's driver reported, and how many parts of how many were done. */
+  collect(): LabCopy {
+    return this.#ask('collect') as LabCopy;
+  }
+
+  /**
+   * Has a device's DMA engine copy inside of memory that holds a pattern, and looks at every byte of it; returns how
+   * many are wrong. Needs no attachment.
+   */
+  memcpy(bdf: string, from: number, to: number, length: number, seed: number): number {
+    return (this.#ask(`memcpy ${bdf} ${from} ${to} ${length} ${seed}`) as { wrong: number }).wrong;
   }
 
   write(map: number, offset: number, bytes: Uint8Array): void {

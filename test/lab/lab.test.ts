@@ -49,3 +49,8 @@ test("the guest's own devices are captured, and served as what they were", { ski
   const { steps } = labRun('guest-capture');
   assert.ok(steps.filter((step) => step.name.startsWith('serve ')).length >= 10);
 });
+
+test("the guest's own driver of the DMA engine binds, tests it, and copies with it", { skip }, () => {
+  const { steps } = labRun('ioat-selftest');
+  assert.ok(steps.some((step) => /^an interrupt for each copy/.test(step.name)));
+});
