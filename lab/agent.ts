@@ -45,8 +45,10 @@ const handlers: Handlers = {
     for (const address of addresses) bindToVfioPci(address);
     return null;
   },
-  scenario: ({ scenario, addresses }) => {
-    const timed = new TimedBackend(new LinuxBackend(release(), new Map(Object.entries(addresses))));
+  scenario: ({ scenario, addresses, byCdev }) => {
+    const timed = new TimedBackend(
+      new LinuxBackend(release(), new Map(Object.entries(addresses)), { byCdev: byCdev === true }),
+    );
     return { ...runScenario(scenario, timed), ms: timed.ms };
   },
   capture: ({ addresses }) =>

@@ -1,11 +1,23 @@
 /** I/O address spaces: what the addresses that a device puts on the bus mean (drivers/iommu). */
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
-import type { DmaAddressSpace, DmaMapping, DmaTarget } from '../pci/dma.ts';
+import type { DmaAddressSpace, DmaMapping, DmaTarget, IovaRange } from '../pci/dma.ts';
 
 /** The first address that is handed out by `allocateIova`: never the page at 0, nor the MSI window at 0xfee00000. */
 const IOVA_START = 2 ** 32;
 const IOVA_END = 2 ** 48;
+
+/** What VT-d does not translate: the window of interrupts, and addresses of more than 48 bits. */
+export const HOST_RESERVED: readonly IovaRange[] = [
+  { iova: 0xfee00000, end: 0xfef00000 },
+  { iova: IOVA_END, end: Number.POSITIVE_INFINITY },
+];
+
+export interface IommuDomainOptions {
+  translates?: boolean;
+  ownsBus?: boolean;
+  reserved?: readonly IovaRange[];
+}
 
 /** One address space. Mappings are kept in order of IOVA, so that a lookup is a binary search. */
 export class IommuDomain implements DmaAddressSpace {
@@ -13,14 +25,16 @@ export class IommuDomain implements DmaAddressSpace {
   /** False for identity: addresses are host addresses, and nothing can be mapped. */
   readonly translates: boolean;
   readonly ownsBus: boolean;
+  readonly reserved: readonly IovaRange[];
   private readonly mappings: DmaMapping[] = [];
   /** Where each of them ends: numbers side by side, so that a search among thousands stays in the cache. */
   private readonly ends: number[] = [];
   private nextIova = IOVA_START;
   private readonly freeIovas = new Map<number, number[]>();
 
-  constructor(name: string, { translates = true, ownsBus = false } = {}) {
+  constructor(name: string, { translates = true, ownsBus = false, reserved = [] }: IommuDomainOptions = {}) {
     this.name = name;
+    this.reserved = reserved;
     this.translates = translates;
     this.ownsBus = ownsBus;
   }

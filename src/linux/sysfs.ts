@@ -75,6 +75,16 @@ export function readPciDevice(address: string, root = SYS_PCI): SysfsPciDevice {
   };
 }
 
+/** The BAR of a device that a host address lies in, and how far in; null for an address of others. */
+export function findBar(address: string, at: number, root = SYS_PCI): { index: number; offset: number } | null {
+  const lines = readFileSync(join(root, 'devices', normalizeBdf(address), 'resource'), 'utf8')
+    .trim()
+    .split('\n');
+  const bars = lines.slice(0, NUM_BARS).map(parseResource);
+  const index = bars.findIndex(({ start, sizeBytes }) => at >= start && at < start + sizeBytes);
+  return index < 0 ? null : { index, offset: at - bars[index].start };
+}
+
 /**
  * Binds a device to vfio-pci and to nothing else, whatever its ids: driver_override, unbind, drivers_probe. Returns the
  * driver that had it. ENODEV when the kernel did not bind it (vfio-pci not loaded, no IOMMU); EACCES without root.
@@ -103,6 +113,7 @@ export function unbindFromVfioPci(address: string, root = SYS_PCI): void {
 }
 
 interface ResourceLine {
+  start: number;
   sizeBytes: number;
   flags: number;
 }
@@ -111,7 +122,7 @@ interface ResourceLine {
 function parseResource(line: string): ResourceLine {
   const [start, end, flags] = line.split(/\s+/).map((word) => BigInt(word));
   const sizeBytes = end === 0n && start === 0n ? 0 : Number(end - start + 1n);
-  return { sizeBytes, flags: Number(flags & 0xffff_ffffn) };
+  return { start: Number(start), sizeBytes, flags: Number(flags & 0xffff_ffffn) };
 }
 
 function toBar(index: number, { sizeBytes, flags }: ResourceLine): SysfsBar | null {

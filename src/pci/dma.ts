@@ -26,6 +26,12 @@ export interface DmaMapping {
   prot: number;
 }
 
+/** Addresses from `iova` up to `end`. */
+export interface IovaRange {
+  iova: number;
+  end: number;
+}
+
 /** An I/O address space; iommu/domain.ts is the one there is. */
 export interface DmaAddressSpace {
   /** False for identity: addresses are host addresses, and nothing can be mapped. */
@@ -35,6 +41,8 @@ export interface DmaAddressSpace {
    * vfio-user client's), whose addresses mean nothing to the fabric here.
    */
   readonly ownsBus: boolean;
+  /** Addresses that it does not translate, whatever is mapped. */
+  readonly reserved: readonly IovaRange[];
   map(iova: number, sizeBytes: number, target: DmaTarget, prot: number): void;
   unmap(iova: number, sizeBytes: number): number;
   find(iova: number): DmaMapping | null;

@@ -9,6 +9,7 @@ import { hotResetInfo } from '../vfio/reset.ts';
 import { BufferMemory } from '../vfio/user.ts';
 import { configStep } from './config-steps.ts';
 import { CountingEvent, type EngineWorld } from './engine.ts';
+import { detachFromIoas } from './engine-ioas.ts';
 import { type FeatureStep, featureArgument } from './feature-argument.ts';
 import type { Step, StepOf } from './step.ts';
 
@@ -21,7 +22,8 @@ export function* deviceStep(world: EngineWorld, step: Step): Task<unknown> {
     case 'open':
       return yield* device.open(step.vfToken === undefined ? null : Buffer.from(step.vfToken, 'hex'));
     case 'close':
-      return yield* device.close();
+      yield* device.close();
+      return device.isOpen ? null : yield* detachFromIoas(world, step.device);
     case 'info':
       return deviceInfo(device);
     case 'region-info': {

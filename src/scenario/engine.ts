@@ -12,19 +12,23 @@ import {
   dmaBufSetName,
   dmaBufSync,
 } from '../dma-buf/ioctl.ts';
+import type { IommuDomain } from '../iommu/domain.ts';
 import type { Machine } from '../machine/build.ts';
+import type { DmaAddressSpace } from '../pci/dma.ts';
 import type { PciFunction } from '../pci/function.ts';
 import { Cell } from '../task/cell.ts';
 import type { Task } from '../task/op.ts';
 import type { VfioPciCoreDevice } from '../vfio/core.ts';
 import { buildVfioDevices } from '../vfio/driver.ts';
-import { Ioas } from '../vfio/ioas.ts';
+import type { Ioas } from '../vfio/ioas.ts';
 import type { BarMapping } from '../vfio/mmap.ts';
 import { PROFILES, type Profile } from '../vfio/profile.ts';
 import type { Caller, EventSignal } from '../vfio/user.ts';
 import { type Backend, outcome } from './backend.ts';
 import { deviceStep } from './engine-device.ts';
 import { type EngineImporter, type ImporterMapping, importerStep } from './engine-importer.ts';
+import { detachFromIoas, engineIoasStep } from './engine-ioas.ts';
+import { isIoasStep } from './ioas-steps.ts';
 import type { Step, StepResult } from './step.ts';
 
 /** An eventfd of the scenario's: it counts. */
@@ -39,6 +43,7 @@ export class CountingEvent implements EventSignal {
 /** Everything that a scenario's steps have made, by the names that they gave. */
 export class EngineWorld implements Caller {
   readonly machine: Machine;
+  readonly profile: Profile;
   readonly devices: ReadonlyMap<string, VfioPciCoreDevice>;
   readonly files = new FdTable();
   readonly fds = new Map<string, number>();
@@ -47,6 +52,8 @@ export class EngineWorld implements Caller {
   readonly maps = new Map<string, BarMapping>();
   readonly fences = new Map<string, { signal(): Task }>();
   readonly ioases = new Map<string, Ioas>();
+  /** The address space of each device that is in one, and the domain that it had before. */
+  readonly attached = new Map<string, { ioas: Ioas; domain: IommuDomain; before: DmaAddressSpace | null }>();
   readonly events = new Map<string, CountingEvent>();
   /** Where steps of different tasks meet by a name: a later step waits for the one that makes it. */
   readonly names = new Cell('scenario names', 0);
@@ -56,6 +63,7 @@ export class EngineWorld implements Caller {
 
   constructor(machine: Machine, profile: Profile) {
     this.machine = machine;
+    this.profile = profile;
     this.devices = buildVfioDevices(machine.functions, profile);
   }
 
@@ -114,6 +122,7 @@ export class EngineBackend implements Backend {
   *dispose(): Task {
     const world = this.world;
     for (const importer of world.importers.values()) yield* importer.dispose();
+    for (const device of [...world.attached.keys()]) yield* detachFromIoas(world, device);
     for (const ioas of world.ioases.values()) yield* ioas.destroy();
     for (const map of world.maps.values()) map.unmap();
     yield* world.files.closeAll();
@@ -122,6 +131,7 @@ export class EngineBackend implements Backend {
 }
 
 function take(world: EngineWorld, step: Step): Task<unknown> {
+  if (isIoasStep(step)) return engineIoasStep(world, step);
   if ('device' in step && !('fd' in step)) return deviceStep(world, step);
   if ('importer' in step || step.op === 'attach') return importerStep(world, step);
   return otherStep(world, step);
@@ -186,20 +196,6 @@ function* mappingStep(world: EngineWorld, step: Step): Task<unknown> {
       return null;
     case 'signal-fence':
       return yield* named(world.fences, step.fence, 'fence').signal();
-    case 'ioas-alloc':
-      world.ioases.set(step.as, new Ioas());
-      return null;
-    case 'ioas-map-file': {
-      const ioas = named(world.ioases, step.ioas, 'IOAS');
-      const dmabuf = yield* world.getDmabuf(step.fd);
-      try {
-        return yield* ioas.mapFile(dmabuf, BigInt(step.start), BigInt(step.length), BigInt(step.iova));
-      } finally {
-        yield* dmabuf.put();
-      }
-    }
-    case 'ioas-unmap':
-      return yield* named(world.ioases, step.ioas, 'IOAS').unmap(BigInt(step.iova), BigInt(step.length));
     default:
       return yield* importerStep(world, step);
   }

@@ -12,24 +12,37 @@ import { openThroughGroup, type VfioGroup } from '../linux/vfio/container.ts';
 import { VfioDevice } from '../linux/vfio/device.ts';
 import { deviceFeatureRaw } from '../linux/vfio/feature.ts';
 import { hotReset, hotResetInfo } from '../linux/vfio/hot-reset.ts';
+import { type Iommufd, openCdev } from '../linux/vfio/iommufd.ts';
 import { done, type Task } from '../task/op.ts';
 import { configStep } from './config-steps.ts';
 import { type FeatureStep, featureArgument } from './feature-argument.ts';
 import type { LinuxWorld } from './linux.ts';
 import type { Step, StepOf } from './step.ts';
 
-/** A device, as often as it was opened; the first open has the group and its container. */
+/**
+ * A device, as often as it was opened. The first open has the group and its container, or is bound to an iommufd; in
+ * that case it is the only one.
+ */
 export class OpenDevice {
-  readonly group: VfioGroup;
+  /** Null for a device of an iommufd. */
+  readonly group: VfioGroup | null;
   private readonly first: VfioDevice;
   private readonly others: VfioDevice[] = [];
 
-  constructor(address: string, vfToken: string | undefined) {
+  private constructor(first: VfioDevice, group: VfioGroup | null) {
+    this.first = first;
+    this.group = group;
+  }
+
+  static throughGroup(address: string, vfToken: string | undefined): OpenDevice {
     const groupId = readPciDevice(address).iommuGroup;
     if (groupId === null) throw new Errno('ENODEV', `${address} is in no IOMMU group`);
     const { device, group } = openThroughGroup(address, groupId, vfToken);
-    this.first = device;
-    this.group = group;
+    return new OpenDevice(device, group);
+  }
+
+  static throughCdev(address: string, iommufd: Iommufd): OpenDevice {
+    return new OpenDevice(openCdev(address, iommufd), null);
   }
 
   get device(): VfioDevice {
@@ -37,6 +50,7 @@ export class OpenDevice {
   }
 
   open(address: string, vfToken: string | undefined): void {
+    if (this.group === null) throw new Errno('EINVAL', `${address} belongs to an iommufd already`);
     this.others.push(new VfioDevice(this.group.getDevice(address, vfToken), address));
   }
 
@@ -60,7 +74,9 @@ export function* linuxDeviceStep(world: LinuxWorld, step: Step): Task<unknown> {
   const { device } = opened;
   switch (step.op) {
     case 'close':
-      if (!opened.close()) world.devices.delete(name);
+      if (opened.close()) return null;
+      world.devices.delete(name);
+      world.attached.delete(name);
       return null;
     case 'info':
       return device.info();
@@ -75,7 +91,7 @@ export function* linuxDeviceStep(world: LinuxWorld, step: Step): Task<unknown> {
     case 'hot-reset':
       return hotReset(
         device,
-        [...world.devices.values()].map(({ group }) => group.fd.fd),
+        [...world.devices.values()].flatMap(({ group }) => (group === null ? [] : [group.fd.fd])),
       );
     case 'hot-reset-info':
       return hotResetInfo(device).devices.length;
@@ -114,8 +130,9 @@ function open(world: LinuxWorld, step: StepOf<'open'>): null {
   const address = world.address(step.device);
   const token = step.vfToken === undefined ? undefined : uuid(step.vfToken);
   const opened = world.devices.get(step.device);
-  if (opened === undefined) world.devices.set(step.device, new OpenDevice(address, token));
-  else opened.open(address, token);
+  if (opened !== undefined) opened.open(address, token);
+  else if (world.byCdev) world.devices.set(step.device, OpenDevice.throughCdev(address, world.iommu));
+  else world.devices.set(step.device, OpenDevice.throughGroup(address, token));
   return null;
 }
 

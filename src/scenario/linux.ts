@@ -18,14 +18,18 @@ import type { Mapping } from '../linux/mapping.ts';
 import { Iommufd } from '../linux/vfio/iommufd.ts';
 import type { Task } from '../task/op.ts';
 import { type Backend, outcome } from './backend.ts';
+import { isIoasStep } from './ioas-steps.ts';
 import { linuxDeviceStep, type OpenDevice } from './linux-device.ts';
 import { linuxImporterStep } from './linux-importer.ts';
+import { linuxIoasStep } from './linux-ioas.ts';
 import type { Step, StepResult } from './step.ts';
 
 /** Everything that a scenario's steps have made, by the names that they gave. */
 export class LinuxWorld {
   /** The PCI address of each device that scenarios name. */
   readonly addresses: ReadonlyMap<string, string>;
+  /** Devices are opened by their own nodes and belong to the iommufd; else by their groups. */
+  readonly byCdev: boolean;
   readonly devices = new Map<string, OpenDevice>();
   readonly fds = new Map<string, OwnedFd>();
   readonly maps = new Map<string, Mapping>();
@@ -34,11 +38,14 @@ export class LinuxWorld {
   readonly mappings = new Map<string, { importer: LabImporter; id: number }>();
   readonly fences = new Map<string, { importer: LabImporter; id: number }>();
   readonly ioases = new Map<string, number>();
+  /** Devices that are attached to an IOAS. */
+  readonly attached = new Set<string>();
   readonly copy = new GuardedCopy();
   private iommufd: Iommufd | null = null;
 
-  constructor(addresses: ReadonlyMap<string, string>) {
+  constructor(addresses: ReadonlyMap<string, string>, byCdev: boolean) {
     this.addresses = addresses;
+    this.byCdev = byCdev;
   }
 
   address(device: string): string {
@@ -70,10 +77,10 @@ export class LinuxWorld {
 
   close(): void {
     for (const importer of this.importers.values()) importer.close();
-    this.iommufd?.close();
     for (const map of this.maps.values()) map.close();
     for (const fd of this.fds.values()) fd.close();
     for (const device of this.devices.values()) device.closeAll();
+    this.iommufd?.close();
     for (const event of this.events.values()) event.close();
     this.copy.close();
   }
@@ -84,9 +91,9 @@ export class LinuxBackend implements Backend {
   private readonly world: LinuxWorld;
 
   /** `addresses` by the names that the scenario has for devices; the lender is bound to vfio-pci by whoever calls. */
-  constructor(release: string, addresses: ReadonlyMap<string, string>) {
+  constructor(release: string, addresses: ReadonlyMap<string, string>, { byCdev = false } = {}) {
     this.name = `linux ${release}`;
-    this.world = new LinuxWorld(addresses);
+    this.world = new LinuxWorld(addresses, byCdev);
   }
 
   perform(step: Step): Task<StepResult> {
@@ -99,6 +106,7 @@ export class LinuxBackend implements Backend {
 }
 
 function* take(world: LinuxWorld, step: Step): Task<unknown> {
+  if (isIoasStep(step)) return linuxIoasStep(world, step);
   if ('device' in step && !('fd' in step)) return yield* linuxDeviceStep(world, step);
   if ('importer' in step || step.op === 'attach') return linuxImporterStep(world, step);
   return otherStep(world, step);
@@ -156,17 +164,6 @@ function mappingStep(world: LinuxWorld, step: Step): unknown {
       named(world.maps, step.map, 'mapping').close();
       world.maps.delete(step.map);
       return null;
-    case 'ioas-alloc':
-      world.ioases.set(step.as, world.iommu.allocIoas());
-      return null;
-    case 'ioas-map-file': {
-      const ioas = named(world.ioases, step.ioas, 'IOAS');
-      const fd = world.fds.get(step.fd)?.fd ?? -1;
-      world.iommu.mapFile(ioas, fd, Number(step.start), Number(step.length), BigInt(step.iova));
-      return null;
-    }
-    case 'ioas-unmap':
-      return Number(world.iommu.unmap(named(world.ioases, step.ioas, 'IOAS'), BigInt(step.iova), BigInt(step.length)));
     default:
       return linuxImporterStep(world, step);
   }

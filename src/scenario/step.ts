@@ -105,12 +105,24 @@ const importerSteps = [
   /** DMA by the importer's device through a mapping. */
   step('dma-write', { map: name, offset: u64, bytes: hex }),
   step('dma-read', { map: name, offset: u64, length: u32 }),
-  step('ioas-alloc', { as: name }),
-  step('ioas-map-file', { ioas: name, fd: name, start: u64, length: u64, iova: u64 }),
-  step('ioas-unmap', { ioas: name, iova: u64, length: u64 }),
 ] as const;
 
-export const stepSchema = z.discriminatedUnion('op', [...deviceSteps, ...descriptorSteps, ...importerSteps]);
+/** On I/O address spaces (linux/iommufd.h); on a kernel, devices are opened by their own nodes for these. */
+const ioasSteps = [
+  step('ioas-alloc', { as: name }),
+  step('ioas-destroy', { ioas: name }),
+  step('ioas-map-file', { ioas: name, fd: name, start: u64, length: u64, iova: u64 }),
+  step('ioas-unmap', { ioas: name, iova: u64, length: u64 }),
+  step('ioas-copy', { ioas: name, from: name, fromIova: u64, length: u64, iova: u64 }),
+  /** VFIO_DEVICE_ATTACH_IOMMUFD_PT: the device's DMA goes through the address space from now on. */
+  step('ioas-attach', { device: name, ioas: name }),
+  step('ioas-detach', { device: name }),
+  /** What the device's addresses mean now: [IOVA, bytes, whose memory] in order, without what is not mapped. */
+  step('ioas-translations', { device: name }),
+] as const;
+
+const allSteps = [...deviceSteps, ...descriptorSteps, ...importerSteps, ...ioasSteps] as const;
+export const stepSchema = z.discriminatedUnion('op', allSteps);
 export type Step = z.infer<typeof stepSchema>;
 export type StepOf<Op extends Step['op']> = Extract<Step, { op: Op }>;
 

@@ -19,6 +19,7 @@ import { VfioUserClient } from '../vfio-user/client.ts';
 import { type Backend, outcome } from './backend.ts';
 import { type ConfigAccess, configStep } from './config-steps.ts';
 import { type FeatureStep, featureArgument } from './feature-argument.ts';
+import { isIoasStep } from './ioas-steps.ts';
 import { IoatDriver } from './ioat-driver.ts';
 import type { Step, StepOf, StepResult } from './step.ts';
 
@@ -86,6 +87,7 @@ export class VfioUserBackend implements Backend {
   }
 
   private *take(step: Step): Task<unknown> {
+    if (isIoasStep(step)) throw new UnsupportedStepError(step, 'a server has one address space for each client');
     if ('device' in step && !('fd' in step)) return yield* this.deviceStep(step);
     if ('importer' in step || step.op === 'attach') return this.importerStep(step);
     return this.otherStep(step);

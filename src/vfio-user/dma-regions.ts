@@ -121,6 +121,7 @@ export class DmaRegions {
   /** The client is gone: nothing stays mapped. */
   *destroy(): Task {
     yield* this.releaseAll(this.regions.splice(0));
+    yield* this.ioas.detachDomain(this.domain);
     yield* this.ioas.destroy();
   }
 
@@ -151,7 +152,7 @@ export class DmaRegions {
     }
     const buffer = this.findBuffer(fd);
     if (buffer !== null) {
-      yield* this.ioas.mapFile(buffer, BigInt(offset), BigInt(sizeBytes), BigInt(iova));
+      yield* this.ioas.mapFile(referenced(buffer), BigInt(offset), BigInt(sizeBytes), BigInt(iova), prot);
       return { iova, sizeBytes, kind: 'buffer', memory: null };
     }
     const memory = openSharedMemory(fd.duplicate(), offset, sizeBytes, write);
@@ -206,6 +207,11 @@ export class DmaRegions {
     }
     return low;
   }
+}
+
+function* referenced(buffer: DmaBuf): Task<DmaBuf> {
+  yield* buffer.get();
+  return buffer;
 }
 
 /** How many mappings of the process a region takes at most; none where it is reached by calls. */

@@ -5,85 +5,197 @@
  */
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
-import type { DmaBuf, DmaBufAttachment } from '../dma-buf/dma-buf.ts';
-import type { PhysVec } from '../dma-buf/scatterlist.ts';
-import { type DmaAddressSpace, IOMMU_READ, IOMMU_WRITE } from '../pci/dma.ts';
+import type { DmaBuf } from '../dma-buf/dma-buf.ts';
+import { type DmaAddressSpace, IOMMU_READ, IOMMU_WRITE, type IovaRange } from '../pci/dma.ts';
 import { Cell } from '../task/cell.ts';
 import { type LockClass, Mutex } from '../task/lock.ts';
 import type { Task } from '../task/op.ts';
 import { Plain } from '../task/plain.ts';
-import { VfioPciDmaBuf } from './dmabuf.ts';
+import { IoptArea, IoptPages } from './iopt-pages.ts';
 
 /** Outside the reservation: mapping takes both, a revoke the reservation alone. */
 const IOAS_LOCK_CLASS: LockClass = { name: 'io_pagetable.iova_rwsem' };
-
-/** One MAP_FILE. */
-class Area {
-  readonly iova: number;
-  readonly sizeBytes: number;
-  readonly dmabuf: DmaBuf;
-  /** What the area lends, in order of IOVA; null once it was revoked. Guarded by the reservation. */
-  physical: readonly PhysVec[] | null;
-  attachment!: DmaBufAttachment;
-
-  constructor(iova: number, sizeBytes: number, dmabuf: DmaBuf, physical: readonly PhysVec[]) {
-    this.iova = iova;
-    this.sizeBytes = sizeBytes;
-    this.dmabuf = dmabuf;
-    this.physical = physical;
-  }
-}
+const READ_WRITE = IOMMU_READ | IOMMU_WRITE;
+const U64_MAX = (1n << 64n) - 1n;
+/** Beyond what any IOMMU translates: addresses are plain numbers inside. */
+const IOVA_END = 2 ** 52;
 
 export interface IoasOptions {
   /** Take dma-bufs of several ranges too, one range behind the other. iommufd refuses them. */
   severalRanges?: boolean;
+  /** An unmap that would cut an area has unmapped those before it, as in iommufd; else it changes nothing. */
+  unmapStopsHalfway?: boolean;
+}
+
+/** A part of an import, on its way into an address space. */
+interface Slice {
+  pages: IoptPages;
+  startByte: number;
+  sizeBytes: number;
 }
 
 export class Ioas {
   private readonly lock = new Mutex(IOAS_LOCK_CLASS);
-  /** By IOVA; changed under `lock` and the area's reservation. */
-  private readonly areas = new Plain('io_pagetable.area_itree', new Map<number, Area>());
+  /** In order of IOVA, none overlaps another; changed under `lock`. */
+  private readonly areas = new Plain<IoptArea[]>('io_pagetable.area_itree', []);
   /** Changed under `lock`; revokes look at it without. A domain is listed before anything is mapped into it. */
   private readonly domains = new Cell<readonly DmaAddressSpace[]>('io_pagetable.domains', []);
   private readonly severalRanges: boolean;
+  private readonly unmapStopsHalfway: boolean;
 
-  constructor({ severalRanges = false }: IoasOptions = {}) {
+  constructor({ severalRanges = false, unmapStopsHalfway = false }: IoasOptions = {}) {
     this.severalRanges = severalRanges;
+    this.unmapStopsHalfway = unmapStopsHalfway;
   }
 
-  /** Attaches a domain: everything that is mapped now, and later, becomes reachable through it. */
+  /**
+   * Attaches a domain: everything that is mapped now, and later, becomes reachable through it. EADDRINUSE where an area
+   * lies at addresses that the domain cannot translate, or is not made of whole pages.
+   */
   *attachDomain(domain: DmaAddressSpace): Task {
     yield* this.lock.lock();
-    yield* this.domains.store([...this.domains.value, domain]);
-    for (const area of this.areas.get().values()) {
-      yield* area.dmabuf.resv.lock.lock();
-      if (area.physical !== null) mapInto(domain, area);
-      yield* area.dmabuf.resv.lock.unlock();
+    try {
+      this.demandFits(domain);
+      yield* this.domains.store([...this.domains.value, domain]);
+      for (const [i, area] of this.areas.get().entries()) {
+        const { lock } = area.pages.dmabuf.resv;
+        yield* lock.lock();
+        try {
+          area.mapInto(domain);
+        } catch (error) {
+          for (const earlier of this.areas.get().slice(0, i)) earlier.unmapFrom(domain);
+          yield* this.domains.store(this.domains.value.filter((other) => other !== domain));
+          throw error;
+        } finally {
+          yield* lock.unlock();
+        }
+      }
+    } finally {
+      yield* this.lock.unlock();
     }
+  }
+
+  /** Detaches a domain: nothing that is mapped here stays reachable through it. */
+  *detachDomain(domain: DmaAddressSpace): Task {
+    yield* this.lock.lock();
+    for (const area of this.areas.get()) {
+      const { lock } = area.pages.dmabuf.resv;
+      yield* lock.lock();
+      area.unmapFrom(domain);
+      yield* lock.unlock();
+    }
+    yield* this.domains.store(this.domains.value.filter((other) => other !== domain));
     yield* this.lock.unlock();
   }
 
   /**
-   * IOMMU_IOAS_MAP_FILE with a fixed IOVA. EINVAL for a length of 0, an unaligned start or IOVA, or a slice that
-   * leaves the buffer; EOPNOTSUPP for a buffer that is not vfio's or has several ranges; ENODEV while it is revoked;
-   * EEXIST where the IOVA is taken.
+   * IOMMU_IOAS_MAP_FILE with a fixed IOVA. `buffer` gives a reference to the dma-buf. What IoptPages.import refuses;
+   * then EINVAL for what is not whole pages (which an address space without domains takes) or lies where a domain does
+   * not translate, EEXIST where the IOVA is taken.
    */
-  *mapFile(dmabuf: DmaBuf, start: bigint, length: bigint, iova: bigint): Task {
-    const page = BigInt(PAGE_SIZE);
-    if (length === 0n || length % page !== 0n || start % page !== 0n || iova % page !== 0n) {
-      throw new Errno('EINVAL', `MAP_FILE start ${start}, length ${length}, IOVA ${iova}: whole pages only`);
+  *mapFile(buffer: Task<DmaBuf>, start: bigint, length: bigint, iova: bigint, prot = READ_WRITE): Task {
+    demandBelow(U64_MAX, iova, length);
+    const pages = yield* IoptPages.import(buffer, start, length, this.severalRanges);
+    try {
+      yield* this.insert([{ pages, startByte: Number(start) % PAGE_SIZE, sizeBytes: Number(length) }], iova, prot);
+    } finally {
+      yield* pages.put();
     }
-    if (start + length > BigInt(dmabuf.sizeBytes) || iova + length > 1n << 52n) {
-      throw new Errno('EINVAL', `MAP_FILE ${start}+${length} of a dma-buf of ${dmabuf.sizeBytes} bytes`);
+  }
+
+  /**
+   * IOMMU_IOAS_COPY: shows a run of another address space's areas, or a part of it, here too. The areas share the
+   * import, and its revoke. ENOENT where a byte of the run is not mapped; else as `mapFile`.
+   */
+  *copy(source: Ioas, sourceIova: bigint, length: bigint, iova: bigint, prot = READ_WRITE): Task {
+    demandBelow(U64_MAX, length, sourceIova, iova);
+    const slices = yield* source.slices(sourceIova, length);
+    try {
+      yield* this.insert(slices, iova, prot);
+    } finally {
+      for (const { pages } of slices) yield* pages.put();
+    }
+  }
+
+  /**
+   * IOMMU_IOAS_UNMAP of whole areas; returns the bytes unmapped. ENOENT where there are none, or one would be cut. IOVA
+   * 0 with a length of 2^64 - 1 unmaps all there is, if anything.
+   */
+  *unmap(iova: bigint, length: bigint): Task<number> {
+    const all = iova === 0n && length === U64_MAX;
+    if (!all) {
+      demandBelow(U64_MAX, iova, length);
+      demandRange(iova, length);
     }
     yield* this.lock.lock();
     try {
-      if (this.overlaps(Number(iova), Number(length))) throw new Errno('EEXIST', `IOVA ${iova} is taken`);
-      yield* dmabuf.get();
+      const end = Number(iova + length);
+      const areas = this.areas.get();
+      const first = this.firstEndingAfter(Number(iova));
+      let last = first;
+      while (last < areas.length && areas[last].iova < end) last++;
+      const hit = areas.slice(first, last);
+      const cut = hit.findIndex((area) => area.iova < Number(iova) || area.end > end);
+      const whole = cut < 0 ? hit : this.unmapStopsHalfway ? hit.slice(0, cut) : [];
+      for (const area of whole) yield* this.removeArea(area);
+      if (cut >= 0) throw new Errno('ENOENT', `the unmap of IOVA ${iova}+${length} would cut an area`);
+      if (hit.length === 0 && !all) throw new Errno('ENOENT', `nothing is mapped at IOVA ${iova}+${length}`);
+      return whole.reduce((sum, area) => sum + area.sizeBytes, 0);
+    } finally {
+      yield* this.lock.unlock();
+    }
+  }
+
+  /** IOMMU_DESTROY: nothing stays mapped or attached to a buffer. EBUSY while a domain is attached. */
+  *destroy(): Task {
+    yield* this.lock.lock();
+    try {
+      if (this.domains.value.length > 0) throw new Errno('EBUSY', 'devices are attached to the address space');
+      for (const area of [...this.areas.get()]) yield* this.removeArea(area);
+    } finally {
+      yield* this.lock.unlock();
+    }
+  }
+
+  /** iopt_get_pages: what lies at a run of addresses, each part with a reference to its import. */
+  private *slices(iova: bigint, length: bigint): Task<Slice[]> {
+    demandRange(iova, length);
+    yield* this.lock.lock();
+    try {
+      const end = Number(iova + length);
+      const areas = this.areas.get();
+      const slices: Slice[] = [];
+      let at = Number(iova);
+      for (let i = this.firstEndingAfter(at); at < end && areas[i]?.iova <= at; i++) {
+        const { pages, startByte, iova: start } = areas[i];
+        const stop = Math.min(end, areas[i].end);
+        slices.push({ pages, startByte: startByte + at - start, sizeBytes: stop - at });
+        at = stop;
+      }
+      if (at < end) throw new Errno('ENOENT', `not every byte is mapped at IOVA ${iova}+${length}`);
+      for (const { pages } of slices) yield* pages.get();
+      return slices;
+    } finally {
+      yield* this.lock.unlock();
+    }
+  }
+
+  /** iopt_map_pages: all slices, one behind the other, or none. */
+  private *insert(slices: readonly Slice[], iova: bigint, prot: number): Task {
+    yield* this.lock.lock();
+    try {
+      this.demandPlace(slices, iova);
+      let at = Number(iova);
+      const inserted: IoptArea[] = [];
       try {
-        yield* this.mapArea(dmabuf, Number(start), Number(length), Number(iova));
+        for (const { pages, startByte, sizeBytes } of slices) {
+          const area = new IoptArea({ iova: at, sizeBytes, prot }, pages, startByte, this.domains);
+          yield* this.insertArea(area);
+          inserted.push(area);
+          at += sizeBytes;
+        }
       } catch (error) {
-        yield* dmabuf.put();
+        for (const area of inserted) yield* this.removeArea(area);
         throw error;
       }
     } finally {
@@ -91,106 +203,87 @@ export class Ioas {
     }
   }
 
-  /** IOMMU_IOAS_UNMAP of whole areas; returns the bytes unmapped. ENOENT where there are none, or one is cut. */
-  *unmap(iova: bigint, length: bigint): Task<number> {
-    yield* this.lock.lock();
-    try {
-      const end = iova + length;
-      const hit = [...this.areas.get().values()].filter(
-        (area) => BigInt(area.iova) < end && BigInt(area.iova + area.sizeBytes) > iova,
-      );
-      const cut = hit.some((area) => BigInt(area.iova) < iova || BigInt(area.iova + area.sizeBytes) > end);
-      if (hit.length === 0 || cut) throw new Errno('ENOENT', `no whole area lies at IOVA ${iova}+${length}`);
-      for (const area of hit) yield* this.unmapArea(area);
-      return hit.reduce((sum, area) => sum + area.sizeBytes, 0);
-    } finally {
-      yield* this.lock.unlock();
+  /** In Linux's order. `lock` is held. */
+  private demandPlace(slices: readonly Slice[], iova: bigint): void {
+    const length = slices.reduce((sum, slice) => sum + slice.sizeBytes, 0);
+    const alignment = this.domains.value.length === 0 ? 1 : PAGE_SIZE;
+    const isAligned = (bytes: number) => bytes % alignment === 0;
+    const at = Number(iova);
+    const place = `IOVA 0x${iova.toString(16)}, ${length} bytes`;
+    if (!isAligned(length) || Number(iova % BigInt(alignment)) !== 0) {
+      throw new Errno('EINVAL', `${place}: whole pages only`);
+    }
+    if (iova + BigInt(length) > U64_MAX + 1n) throw new Errno('EOVERFLOW', `${place}: ends past 64 bits`);
+    const isReserved = this.domains.value.some((domain) => reservedHits(domain, at, at + length));
+    if (isReserved || at + length > IOVA_END) throw new Errno('EINVAL', `${place}: cannot be translated`);
+    const next = this.areas.get()[this.firstEndingAfter(at)];
+    if (next !== undefined && next.iova < at + length) throw new Errno('EEXIST', `${place}: taken`);
+    if (!slices.every((slice) => isAligned(slice.startByte % PAGE_SIZE))) {
+      throw new Errno('EINVAL', `${place}: the slice does not begin with a page`);
     }
   }
 
-  /** Closes the address space: nothing stays mapped or attached. */
-  *destroy(): Task {
-    yield* this.lock.lock();
-    for (const area of [...this.areas.get().values()]) yield* this.unmapArea(area);
-    yield* this.domains.store([]);
-    yield* this.lock.unlock();
-  }
-
-  private overlaps(iova: number, sizeBytes: number): boolean {
-    for (const area of this.areas.get().values()) {
-      if (area.iova < iova + sizeBytes && area.iova + area.sizeBytes > iova) return true;
-    }
-    return false;
-  }
-
-  private *mapArea(dmabuf: DmaBuf, start: number, length: number, iova: number): Task {
-    const priv = dmabuf.priv;
-    if (!(priv instanceof VfioPciDmaBuf))
-      throw new Errno('EOPNOTSUPP', 'only dma-bufs of vfio devices can be imported');
-    const area = new Area(iova, length, dmabuf, cut(priv.physVec, start, length));
-    area.attachment = yield* dmabuf.attach(null, {
-      allowPeer2Peer: true,
-      invalidateMappings: () => this.invalidate(area),
-    });
-    try {
-      yield* dmabuf.resv.lock.lock();
-      try {
-        if (priv.physVec.length !== 1 && !this.severalRanges) {
-          throw new Errno('EOPNOTSUPP', 'a dma-buf of several ranges cannot be imported');
-        }
-        if (yield* priv.revoked.load()) throw new Errno('ENODEV', 'the buffer is revoked');
-        for (const domain of this.domains.value) mapInto(domain, area);
-        this.areas.change().set(iova, area);
-      } finally {
-        yield* dmabuf.resv.lock.unlock();
+  private demandFits(domain: DmaAddressSpace): void {
+    for (const { iova, sizeBytes, startByte, end } of this.areas.get()) {
+      const isAligned = [iova, sizeBytes, startByte].every((bytes) => bytes % PAGE_SIZE === 0);
+      if (!isAligned || reservedHits(domain, iova, end)) {
+        throw new Errno('EADDRINUSE', `the area at IOVA 0x${iova.toString(16)} cannot be translated by the domain`);
       }
+    }
+  }
+
+  private *insertArea(area: IoptArea): Task {
+    const { pages } = area;
+    yield* pages.dmabuf.resv.lock.lock();
+    const done: DmaAddressSpace[] = [];
+    try {
+      for (const domain of this.domains.value) {
+        area.mapInto(domain);
+        done.push(domain);
+      }
+      pages.areas.add(area);
     } catch (error) {
-      yield* dmabuf.detach(area.attachment);
+      for (const domain of done) area.unmapFrom(domain);
       throw error;
+    } finally {
+      yield* pages.dmabuf.resv.lock.unlock();
     }
+    yield* pages.get();
+    this.areas.change().splice(this.firstEndingAfter(area.iova), 0, area);
   }
 
-  /** Called by the exporter with the reservation held. A restore comes here too, and brings nothing back. */
-  private *invalidate(area: Area): Task {
-    if (area.physical === null || !(area.dmabuf.priv as VfioPciDmaBuf).revoked.value) return;
-    area.physical = null;
-    for (const domain of yield* this.domains.load()) domain.unmap(area.iova, area.sizeBytes);
+  private *removeArea(area: IoptArea): Task {
+    const { pages } = area;
+    yield* pages.dmabuf.resv.lock.lock();
+    for (const domain of this.domains.value) area.unmapFrom(domain);
+    pages.areas.delete(area);
+    yield* pages.dmabuf.resv.lock.unlock();
+    this.areas.change().splice(this.firstEndingAfter(area.iova), 1);
+    yield* pages.put();
   }
 
-  private *unmapArea(area: Area): Task {
-    yield* area.dmabuf.resv.lock.lock();
-    if (area.physical !== null) for (const domain of this.domains.value) domain.unmap(area.iova, area.sizeBytes);
-    area.physical = null;
-    this.areas.change().delete(area.iova);
-    yield* area.dmabuf.resv.lock.unlock();
-    yield* area.dmabuf.detach(area.attachment);
-    yield* area.dmabuf.put();
+  private firstEndingAfter(iova: number): number {
+    const areas = this.areas.get();
+    let low = 0;
+    let high = areas.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (areas[middle].end <= iova) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 }
 
-/** The part of `ranges`, laid end to end, that starts `start` bytes in. */
-function cut(ranges: readonly PhysVec[], start: number, length: number): PhysVec[] {
-  const parts: PhysVec[] = [];
-  let at = 0;
-  for (const { address, sizeBytes } of ranges) {
-    const from = Math.max(start, at);
-    const to = Math.min(start + length, at + sizeBytes);
-    if (from < to) parts.push({ address: address + from - at, sizeBytes: to - from });
-    at += sizeBytes;
-  }
-  return parts;
+function reservedHits(domain: DmaAddressSpace, iova: number, end: number): boolean {
+  return domain.reserved.some((range: IovaRange) => range.iova < end && range.end > iova);
 }
 
-/** All of the area or nothing: EEXIST where somebody else mapped into the domain. */
-function mapInto(domain: DmaAddressSpace, area: Area): void {
-  let iova = area.iova;
-  try {
-    for (const { address, sizeBytes } of area.physical!) {
-      domain.map(iova, sizeBytes, { kind: 'mmio', address }, IOMMU_READ | IOMMU_WRITE);
-      iova += sizeBytes;
-    }
-  } catch (error) {
-    domain.unmap(area.iova, iova - area.iova);
-    throw error;
-  }
+function demandBelow(most: bigint, ...values: bigint[]): void {
+  if (values.some((value) => value >= most)) throw new Errno('EOVERFLOW', `${values.join(', ')}: past 64 bits`);
+}
+
+function demandRange(iova: bigint, length: bigint): void {
+  if (length === 0n) throw new Errno('EINVAL', `IOVA ${iova}: no bytes`);
+  if (iova + length > U64_MAX + 1n) throw new Errno('EOVERFLOW', `IOVA ${iova}+${length} ends past 64 bits`);
 }

@@ -20,6 +20,8 @@ export interface Profile {
   readonly tellAfterRestore: boolean;
   /** Several ranges map through an IOMMU as one does. Linux links them all to the start of the IOVA: EADDRINUSE. */
   readonly mapsSeveralRanges: boolean;
+  /** IOMMU_IOAS_UNMAP that would cut an area changes nothing. Linux has unmapped the areas before it by then. */
+  readonly ioasUnmapAllOrNone: boolean;
 }
 
 export const PROFILES = {
@@ -32,6 +34,7 @@ export const PROFILES = {
     refusedEntryKeeps: true,
     tellAfterRestore: true,
     mapsSeveralRanges: true,
+    ioasUnmapAllOrNone: true,
   },
   'linux-7.3': {
     name: 'linux-7.3',
@@ -42,6 +45,7 @@ export const PROFILES = {
     refusedEntryKeeps: false,
     tellAfterRestore: false,
     mapsSeveralRanges: false,
+    ioasUnmapAllOrNone: false,
   },
 } as const satisfies Record<string, Profile>;
 

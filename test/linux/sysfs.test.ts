@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import type { Errno } from '../../src/abi/errno.ts';
 import {
   bindToVfioPci,
+  findBar,
   listPciDevices,
   normalizeBdf,
   readPciDevice,
@@ -80,6 +81,15 @@ test('addresses are normalised, and what is none or not there is refused with wh
   }
   withSysfs((root) => {
     assert.throws(() => readPciDevice('02:00.0', root), /ENODEV: no PCI device 0000:02:00.0; there are: 0000:01:00.0/);
+  });
+});
+
+test('an address is found in the BAR that it lies in, or in none', () => {
+  withSysfs((root) => {
+    assert.deepEqual(findBar(BDF, 0xfe000000, root), { index: 0, offset: 0 });
+    assert.deepEqual(findBar(BDF, 0x8_0000_1000, root), { index: 4, offset: 0x1000 });
+    assert.equal(findBar(BDF, 0xfe020000, root), null);
+    assert.equal(findBar(BDF, 0, root), null);
   });
 });
 

@@ -1,5 +1,6 @@
 /** The product's own scenarios: the functions that production runs, under every order that matters. */
 import type { ProgramFamily } from '../program.ts';
+import { ADDRESS_SPACES } from './address-spaces.ts';
 import { HOT_RESETS } from './hot-resets.ts';
 import { LIFETIMES } from './lifetimes.ts';
 import { REVOKE_VERSUS } from './revoke-versus.ts';
@@ -8,6 +9,7 @@ import { TRIGGER_PAIRS } from './triggers.ts';
 export const PRODUCT_PROGRAMS: readonly ProgramFamily[] = [
   ...REVOKE_VERSUS,
   ...LIFETIMES,
+  ...ADDRESS_SPACES,
   ...HOT_RESETS,
   ...TRIGGER_PAIRS,
 ];

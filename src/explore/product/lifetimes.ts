@@ -1,17 +1,14 @@
 /** Buffers and devices that come and go: exports against unregistering, closing, and those who guess descriptors. */
 
 import { Errno } from '../../abi/errno.ts';
-import { IommuDomain } from '../../iommu/domain.ts';
 import type { Step } from '../../scenario/step.ts';
-import { InvariantError, type Task } from '../../task/op.ts';
+import type { Task } from '../../task/op.ts';
 import type { ProgramFamily } from '../program.ts';
 import { ATTACH, EXPORT, importerSteps, MAP, OFF, ON, OPEN, scenario, steps, stepsWithFile } from './family.ts';
 import type { ProductStage } from './stage.ts';
 
 const CLOSE: Step = { op: 'close', device: 'lender' };
 const SECOND: Step = { op: 'export', device: 'lender', region: 0, ranges: [[4096, 4096]], as: 'second' };
-
-const MAP_FILE: Step = { op: 'ioas-map-file', ioas: 'ioas', fd: 'buf', start: 0, length: 4096, iova: 0x10000 };
 
 /** Two buffers of one device, each with an importer that writes. */
 function twoBuffers(name: string, summary: string, revoker: readonly Step[]): ProgramFamily {
@@ -78,24 +75,6 @@ export const LIFETIMES: readonly ProgramFamily[] = [
   steps('attach-vs-release', 'an importer attaches by a descriptor that another thread closes', [EXPORT], {
     importer: [ATTACH],
     releaser: [{ op: 'close-fd', fd: 'buf' }],
-  }),
-  steps(
-    'ioas-vs-release',
-    'a buffer is mapped into an address space by a descriptor that another thread closes',
-    [EXPORT, { op: 'ioas-alloc', as: 'ioas' }],
-    {
-      iommufd: [MAP_FILE],
-      releaser: [{ op: 'close-fd', fd: 'buf' }],
-    },
-  ),
-  scenario('revoke-vs-attach-domain', 'memory goes off while a domain is attached to an address space', (set) => {
-    set.prepare([...OPEN, EXPORT, { op: 'ioas-alloc', as: 'ioas' }, MAP_FILE]);
-    const domain = new IommuDomain('guest');
-    set.task('revoker', [OFF]);
-    set.rawTask('iommufd', set.world.ioases.get('ioas')!.attachDomain(domain));
-    set.check(() => {
-      if (domain.mappingCount > 0) throw new InvariantError('I2', 'a domain translates to memory that was taken back');
-    });
   }),
   steps('reopen', 'a buffer outlives the close of its device, which is opened again', [EXPORT, ATTACH, MAP], {
     user: [CLOSE, { op: 'open', device: 'lender' }, ON],

@@ -128,18 +128,6 @@ const byOthers: ProgramFamily[] = [
       { op: 'region-read', device: 'lender', region: 0, offset: 0, length: 2 },
     ],
   }),
-  steps(
-    'revoke-vs-ioas',
-    'memory goes off and on while a buffer is mapped into an address space, and unmapped',
-    [EXPORT, { op: 'ioas-alloc', as: 'ioas' }],
-    {
-      revoker: [OFF, ON],
-      iommufd: [
-        { op: 'ioas-map-file', ioas: 'ioas', fd: 'buf', start: 0, length: 4096, iova: 0x10000 },
-        { op: 'ioas-unmap', ioas: 'ioas', iova: 0x10000, length: 4096 },
-      ],
-    },
-  ),
 ];
 
 function store(offset: number): Step {

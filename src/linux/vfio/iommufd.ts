@@ -21,8 +21,10 @@ import type { Fields, SettableOf, Struct } from '../../abi/layout.ts';
 import {
   VFIO_DEVICE_ATTACH_IOMMUFD_PT,
   VFIO_DEVICE_BIND_IOMMUFD,
+  VFIO_DEVICE_DETACH_IOMMUFD_PT,
   vfio_device_attach_iommufd_pt,
   vfio_device_bind_iommufd,
+  vfio_device_detach_iommufd_pt,
 } from '../../abi/vfio.ts';
 import type { OwnedFd } from '../fd.ts';
 import { Pinned } from '../ffi.ts';
@@ -32,10 +34,12 @@ import { VfioDevice } from './device.ts';
 
 const READ_WRITE = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE;
 /**
- * vfio_device_bind_iommufd up to out_devid, attach_iommufd_pt up to pt_id: what kernels before the longer forms take.
+ * vfio_device_bind_iommufd up to out_devid, attach_iommufd_pt up to pt_id, detach_iommufd_pt up to flags: what kernels
+ * before the longer forms take.
  */
 const BIND_ARGSZ = 16;
 const ATTACH_ARGSZ = 12;
+const DETACH_ARGSZ = 8;
 
 /** An IOVA: a place that the caller chose, or undefined for one that the kernel chooses. */
 type Iova = number | bigint | undefined;
@@ -73,7 +77,14 @@ export class Iommufd {
   }
 
   /** Maps a memfd or (Linux 7.0 and later) a vfio-pci dma-buf from byte `start`; returns the IOVA. ENODEV: revoked. */
-  mapFile(ioas: number, fd: number, start: number, length: number, iova: Iova, flags = READ_WRITE): bigint {
+  mapFile(
+    ioas: number,
+    fd: number,
+    start: number | bigint,
+    length: number | bigint,
+    iova: Iova,
+    flags = READ_WRITE,
+  ): bigint {
     const values = { ...place(iova, flags), ioas_id: ioas, fd, start, length };
     const what = `IOMMU_IOAS_MAP_FILE(ioas ${ioas}, fd ${fd}, ${length} bytes at ${start})`;
     const { view } = this.#ioctl(IOMMU_IOAS_MAP_FILE, iommu_ioas_map_file, values, what);
@@ -81,7 +92,14 @@ export class Iommufd {
   }
 
   /** Copies exactly one mapping of another address space. */
-  copy(to: number, from: number, fromIova: number | bigint, length: number, iova: Iova, flags = READ_WRITE): bigint {
+  copy(
+    to: number,
+    from: number,
+    fromIova: number | bigint,
+    length: number | bigint,
+    iova: Iova,
+    flags = READ_WRITE,
+  ): bigint {
     const { iova: dst_iova, flags: copyFlags } = place(iova, flags);
     const values = { flags: copyFlags, dst_ioas_id: to, src_ioas_id: from, length, dst_iova, src_iova: fromIova };
     const { view } = this.#ioctl(IOMMU_IOAS_COPY, iommu_ioas_copy, values, `IOMMU_IOAS_COPY(${from} to ${to})`);
@@ -133,6 +151,12 @@ export function cdevPath(sysfsDevice: string): string | null {
   }
 }
 
+function demandCdev(bdf: string): string {
+  const path = cdevPath(`/sys/bus/pci/devices/${bdf}`);
+  if (path === null) throw new Errno('ENODEV', `${bdf} has no vfio-dev: not bound to vfio-pci, or no VFIO_DEVICE_CDEV`);
+  return path;
+}
+
 /** VFIO_DEVICE_BIND_IOMMUFD: the device belongs to `iommufd` from now on; its id there. */
 export function bindIommufd(device: VfioDevice, iommufd: Iommufd): number {
   const argument = new Pinned(vfio_device_bind_iommufd.sizeof);
@@ -149,15 +173,32 @@ export function attachIoas(device: VfioDevice, ioas: number): number {
   return vfio_device_attach_iommufd_pt.fields.pt_id.get(argument.view);
 }
 
+/** VFIO_DEVICE_DETACH_IOMMUFD_PT: the device's DMA goes nowhere from now on. */
+export function detachIoas(device: VfioDevice): void {
+  const argument = new Pinned(vfio_device_detach_iommufd_pt.sizeof);
+  vfio_device_detach_iommufd_pt.write(argument.view, 0, { argsz: DETACH_ARGSZ });
+  device.ioctl(VFIO_DEVICE_DETACH_IOMMUFD_PT, argument, 'VFIO_DEVICE_DETACH_IOMMUFD_PT');
+}
+
+/** A device opened by its own node and bound to `iommufd`, which must outlive it; attached to nothing yet. */
+export function openCdev(bdf: string, iommufd: Iommufd, after: () => void = () => {}): VfioDevice {
+  const device = new VfioDevice(openDeviceNode(demandCdev(bdf)), bdf, { after });
+  try {
+    bindIommufd(device, iommufd);
+    return device;
+  } catch (error) {
+    device.close();
+    throw error;
+  }
+}
+
 /** A device opened by its own node, in a new address space of a new iommufd. Closing the device closes both. */
 export function openThroughCdev(bdf: string): { device: VfioDevice; iommufd: Iommufd; ioas: number } {
-  const path = cdevPath(`/sys/bus/pci/devices/${bdf}`);
-  if (path === null) throw new Errno('ENODEV', `${bdf} has no vfio-dev: not bound to vfio-pci, or no VFIO_DEVICE_CDEV`);
+  demandCdev(bdf);
   const iommufd = Iommufd.open();
   try {
-    const device = new VfioDevice(openDeviceNode(path), bdf, { after: () => iommufd.close() });
+    const device = openCdev(bdf, iommufd, () => iommufd.close());
     try {
-      bindIommufd(device, iommufd);
       const ioas = iommufd.allocIoas();
       attachIoas(device, ioas);
       return { device, iommufd, ioas };

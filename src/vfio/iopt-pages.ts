@@ -1,0 +1,170 @@
+/**
+ * One import of a dma-buf into I/O address spaces, as iommufd makes it (struct iopt_pages): one attachment, shared by
+ * all areas that show parts of it. IOMMU_IOAS_COPY adds areas, also in other address spaces.
+ */
+import { Errno } from '../abi/errno.ts';
+import { PAGE_SIZE } from '../abi/mman.ts';
+import type { DmaBuf, DmaBufAttachment } from '../dma-buf/dma-buf.ts';
+import type { PhysVec } from '../dma-buf/scatterlist.ts';
+import type { DmaAddressSpace } from '../pci/dma.ts';
+import { type Cell, Refcount } from '../task/cell.ts';
+import type { Task } from '../task/op.ts';
+import { VfioPciDmaBuf } from './dmabuf.ts';
+
+const U64_END = 1n << 64n;
+
+/** A part of an address space that shows a part of an import (struct iopt_area). */
+export class IoptArea {
+  readonly iova: number;
+  readonly sizeBytes: number;
+  readonly pages: IoptPages;
+  /** Of the import, where the area begins. */
+  readonly startByte: number;
+  /** IOMMU_READ, IOMMU_WRITE. */
+  readonly prot: number;
+  /** Those of its address space, at any time. */
+  readonly domains: Cell<readonly DmaAddressSpace[]>;
+
+  constructor(
+    place: { iova: number; sizeBytes: number; prot: number },
+    pages: IoptPages,
+    startByte: number,
+    domains: Cell<readonly DmaAddressSpace[]>,
+  ) {
+    this.iova = place.iova;
+    this.sizeBytes = place.sizeBytes;
+    this.prot = place.prot;
+    this.pages = pages;
+    this.startByte = startByte;
+    this.domains = domains;
+  }
+
+  get end(): number {
+    return this.iova + this.sizeBytes;
+  }
+
+  /** All of it or nothing: EEXIST where somebody else mapped into the domain. The reservation is held. */
+  mapInto(domain: DmaAddressSpace): void {
+    let iova = this.iova;
+    try {
+      for (const { address, sizeBytes } of this.pages.slice(this.startByte, this.sizeBytes)) {
+        domain.map(iova, sizeBytes, { kind: 'mmio', address }, this.prot);
+        iova += sizeBytes;
+      }
+    } catch (error) {
+      domain.unmap(this.iova, iova - this.iova);
+      throw error;
+    }
+  }
+
+  unmapFrom(domain: DmaAddressSpace): void {
+    if (!this.pages.isRevoked) domain.unmap(this.iova, this.sizeBytes);
+  }
+}
+
+export class IoptPages {
+  readonly dmabuf: DmaBuf;
+  /** The areas that show a part of it, in whatever address space. Guarded by the reservation. */
+  readonly areas = new Set<IoptArea>();
+  private readonly kref = new Refcount('iopt_pages.kref');
+  /** The byte of the buffer that is byte 0 here: the first of its page. */
+  private readonly firstByte: number;
+  /** What the buffer is made of; null once it was revoked, for good. Guarded by the reservation. */
+  private physical: readonly PhysVec[] | null = null;
+  private attachment!: DmaBufAttachment;
+
+  private constructor(dmabuf: DmaBuf, firstByte: number) {
+    this.dmabuf = dmabuf;
+    this.firstByte = firstByte;
+  }
+
+  /**
+   * iopt_alloc_dmabuf_pages. `buffer` gives a reference to the dma-buf, which is the import's from then on; it is asked
+   * when the slice makes sense in itself. EINVAL for a length of 0 or a slice that leaves the buffer, EOVERFLOW past 64
+   * bits, ENODEV while it is revoked, EOPNOTSUPP for a buffer that is not vfio's, or of several ranges unless allowed.
+   */
+  static *import(buffer: Task<DmaBuf>, start: bigint, length: bigint, severalRanges: boolean): Task<IoptPages> {
+    if (length === 0n) throw new Errno('EINVAL', 'MAP_FILE of no bytes');
+    if (start + length > U64_END) throw new Errno('EOVERFLOW', `MAP_FILE ${start}+${length} ends past 64 bits`);
+    const dmabuf = yield* buffer;
+    try {
+      if (start + length > BigInt(dmabuf.sizeBytes)) {
+        throw new Errno('EINVAL', `MAP_FILE ${start}+${length} of a dma-buf of ${dmabuf.sizeBytes} bytes`);
+      }
+      const pages = new IoptPages(dmabuf, Number(start) - (Number(start) % PAGE_SIZE));
+      yield* pages.attach(severalRanges);
+      return pages;
+    } catch (error) {
+      yield* dmabuf.put();
+      throw error;
+    }
+  }
+
+  get isRevoked(): boolean {
+    return this.physical === null;
+  }
+
+  /** One more area, or one who makes some, uses it. */
+  get(): Task {
+    return this.kref.get();
+  }
+
+  /** The last one detaches and drops the buffer; the reservation is not held. */
+  *put(): Task {
+    if (!(yield* this.kref.put())) return;
+    yield* this.dmabuf.detach(this.attachment);
+    yield* this.dmabuf.put();
+  }
+
+  /** Where bytes of it are, in order; nothing once it was revoked. The reservation is held. */
+  slice(startByte: number, length: number): PhysVec[] {
+    return this.physical === null ? [] : cut(this.physical, this.firstByte + startByte, length);
+  }
+
+  /** iopt_map_dmabuf. */
+  private *attach(severalRanges: boolean): Task {
+    const { dmabuf } = this;
+    this.attachment = yield* dmabuf.attach(null, {
+      allowPeer2Peer: true,
+      invalidateMappings: () => this.invalidate(),
+    });
+    yield* dmabuf.resv.lock.lock();
+    try {
+      const priv = dmabuf.priv;
+      if (!(priv instanceof VfioPciDmaBuf)) {
+        throw new Errno('EOPNOTSUPP', 'only dma-bufs of vfio devices can be imported');
+      }
+      if (yield* priv.revoked.load()) throw new Errno('ENODEV', 'the buffer is revoked: its device lends nothing now');
+      if (priv.physVec.length !== 1 && !severalRanges) {
+        throw new Errno('EOPNOTSUPP', 'a dma-buf of several ranges cannot be imported');
+      }
+      this.physical = priv.physVec;
+    } finally {
+      yield* dmabuf.resv.lock.unlock();
+      if (this.physical === null) yield* dmabuf.detach(this.attachment);
+    }
+  }
+
+  /**
+   * iopt_revoke_notify, called by the exporter with the reservation held: takes the translations of every area out of
+   * every domain. A restore comes here too, and brings nothing back.
+   */
+  private *invalidate(): Task {
+    if (this.physical === null || !(this.dmabuf.priv as VfioPciDmaBuf).revoked.value) return;
+    for (const area of this.areas) for (const domain of yield* area.domains.load()) area.unmapFrom(domain);
+    this.physical = null;
+  }
+}
+
+/** The part of `ranges`, laid end to end, that starts `start` bytes in. */
+function cut(ranges: readonly PhysVec[], start: number, length: number): PhysVec[] {
+  const parts: PhysVec[] = [];
+  let at = 0;
+  for (const { address, sizeBytes } of ranges) {
+    const from = Math.max(start, at);
+    const to = Math.min(start + length, at + sizeBytes);
+    if (from < to) parts.push({ address: address + from - at, sizeBytes: to - from });
+    at += sizeBytes;
+  }
+  return parts;
+}
