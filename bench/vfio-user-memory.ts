@@ -5,7 +5,7 @@ import { Pinned, sys } from '../src/linux/ffi.ts';
 import { createMemfd } from '../src/linux/memfd.ts';
 import { openSharedMemory } from '../src/linux/shared-memory.ts';
 import { runner } from '../src/task/runner.ts';
-import { DmaRegions } from '../src/vfio-user/dma-regions.ts';
+import { DmaRegions, type LentBuffers } from '../src/vfio-user/dma-regions.ts';
 
 const COPY_BYTES = 1 << 20;
 const RUNS = 9;
@@ -80,6 +80,13 @@ function benchMaps(): BenchResult[] {
   ];
 }
 
+const NO_BUFFERS: LentBuffers = {
+  find: () => null,
+  borrow: () => {
+    throw new Error('nothing is lent here');
+  },
+};
+
 /** An address space of a client with so many pages of one memfd. */
 class Space {
   readonly mapsPerSecond: number;
@@ -97,7 +104,7 @@ class Space {
       },
     };
     this.count = count;
-    this.regions = new DmaRegions('bench', nobody, () => null);
+    this.regions = new DmaRegions('bench', nobody, NO_BUFFERS);
     runner.run(this.regions.start());
     const memfd = createMemfd('bench', 4096);
     const began = performance.now();

@@ -20,3 +20,10 @@ export { type DmaRange, exportRanges } from './vfio/dmabuf.ts';
 export { buildVfioDevices } from './vfio/driver.ts';
 export { PROFILES, type Profile } from './vfio/profile.ts';
 export { BufferMemory, type Caller, type EventSignal, type UserMemory } from './vfio/user.ts';
+export { DmaBufClient } from './vfio-user/dma-buf-client.ts';
+export {
+  type BufferInfo,
+  DmaBufImporter,
+  type ImporterEvents,
+  type RemoteRanges,
+} from './vfio-user/dma-buf-importer.ts';

@@ -30,6 +30,8 @@ export const F_SEAL_FUTURE_WRITE = 0x0010;
 export const SEEK_SET = 0;
 export const SEEK_CUR = 1;
 export const SEEK_END = 2;
+export const SEEK_DATA = 3;
+export const SEEK_HOLE = 4;
 
 /** asm/stat.h st_mode. */
 export const S_IFMT = 0o170000;

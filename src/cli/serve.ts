@@ -7,11 +7,13 @@ import { loadMachine } from '../machine/load.ts';
 import { serveMachine } from '../machine/served.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
+import { IMPORTER_TIMEOUT_MS } from '../vfio-user/importer-limits.ts';
 import { UsageError } from './usage.ts';
 
 interface ServeCommandOptions {
   socketDir?: string;
   profile: string;
+  importerTimeout?: string;
   json?: true;
 }
 
@@ -25,6 +27,10 @@ export function addServeCommand(program: Command): void {
       'where the sockets go (default: a folder for the machine under $XDG_RUNTIME_DIR or /tmp)',
     )
     .option('--profile <name>', `where Linux is laxer, behave as ${Object.keys(PROFILES).join(' or ')}`, 'default')
+    .option(
+      '--importer-timeout <ms>',
+      `disconnect an importer in another process that keeps a revoked buffer for so long (default: ${IMPORTER_TIMEOUT_MS})`,
+    )
     .option('--json', 'print the ready line as JSON')
     .addHelpText(
       'after',
@@ -46,11 +52,25 @@ async function serve(path: string, options: ServeCommandOptions): Promise<void> 
   const socketDir = options.socketDir ?? defaultSocketDir(description.machine);
   mkdirSync(socketDir, { recursive: true, mode: 0o700 });
   const log = (line: string) => console.error(`barter: ${line}`);
-  const served = await serveMachine(description, { socketDir, profile: options.profile as ProfileName, log });
+  const served = await serveMachine(description, {
+    socketDir,
+    profile: options.profile as ProfileName,
+    importerTimeoutMs: milliseconds(options.importerTimeout),
+    log,
+  });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void served.stop());
   if (options.json === true) console.log(JSON.stringify({ ready: true, devices: served.devices }));
   else console.log(`ready: ${served.devices.map(({ name, socket }) => `${name} at ${socket}`).join(', ')}`);
   await served.ended;
+}
+
+function milliseconds(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1 || value > 3_600_000) {
+    throw new UsageError(`--importer-timeout ${text}: 1 to 3600000 milliseconds`);
+  }
+  return value;
 }
 
 function describe(path: string): ReturnType<typeof loadMachine> {

@@ -1,7 +1,7 @@
 import type { Memory, MemoryProvider } from '../pci/memory.ts';
 import type { OwnedFd } from './fd.ts';
 import { type Mapping, PAGE_SIZE } from './mapping.ts';
-import { createMemfd } from './memfd.ts';
+import { createMemfd, dataExtents } from './memfd.ts';
 import { mapMemory, type SegmentedMapping } from './segmented-mapping.ts';
 
 /**
@@ -12,19 +12,16 @@ import { mapMemory, type SegmentedMapping } from './segmented-mapping.ts';
 class MemfdMemory implements Memory {
   readonly sizeBytes: number;
   readonly fdOffset = 0;
-  readonly #memfd: OwnedFd;
-  readonly #mapping: Mapping | SegmentedMapping;
+  readonly #label: string;
+  #memfd: OwnedFd;
+  #mapping: Mapping | SegmentedMapping;
 
   constructor(label: string, sizeBytes: number) {
     this.sizeBytes = sizeBytes;
-    const fileBytes = Math.max(sizeBytes, PAGE_SIZE);
-    this.#memfd = createMemfd(label, fileBytes);
-    try {
-      this.#mapping = mapMemory(this.#memfd.duplicate(), 0, fileBytes, true);
-    } catch (error) {
-      this.#memfd.close();
-      throw error;
-    }
+    this.#label = label;
+    const { memfd, mapping } = this.#make();
+    this.#memfd = memfd;
+    this.#mapping = mapping;
   }
 
   get fd(): number {
@@ -39,9 +36,57 @@ class MemfdMemory implements Memory {
     this.#mapping.write(offset, from);
   }
 
+  /** Copies what has ever been written; a BAR that nobody filled costs nothing. */
+  renew(): void {
+    const old = { memfd: this.#memfd, mapping: this.#mapping };
+    const fresh = this.#make();
+    try {
+      for (const { offset, sizeBytes } of dataExtents(old.memfd.fd, this.sizeBytes)) {
+        copy(old.mapping, fresh.mapping, offset, sizeBytes);
+      }
+    } catch (error) {
+      release(fresh);
+      throw error;
+    }
+    this.#memfd = fresh.memfd;
+    this.#mapping = fresh.mapping;
+    release(old);
+  }
+
   close(): void {
-    this.#mapping.close();
-    this.#memfd.close();
+    release({ memfd: this.#memfd, mapping: this.#mapping });
+  }
+
+  #make(): Backing {
+    const fileBytes = Math.max(this.sizeBytes, PAGE_SIZE);
+    const memfd = createMemfd(this.#label, fileBytes);
+    try {
+      return { memfd, mapping: mapMemory(memfd.duplicate(), 0, fileBytes, true) };
+    } catch (error) {
+      memfd.close();
+      throw error;
+    }
+  }
+}
+
+interface Backing {
+  memfd: OwnedFd;
+  mapping: Mapping | SegmentedMapping;
+}
+
+function release({ memfd, mapping }: Backing): void {
+  mapping.close();
+  memfd.close();
+}
+
+const COPY_BYTES = 1 << 20;
+
+function copy(from: Mapping | SegmentedMapping, to: Mapping | SegmentedMapping, start: number, length: number): void {
+  const chunk = new Uint8Array(Math.min(COPY_BYTES, length));
+  for (let at = 0; at < length; at += chunk.length) {
+    const part = chunk.subarray(0, Math.min(chunk.length, length - at));
+    from.read(start + at, part);
+    to.write(start + at, part);
   }
 }
 

@@ -57,6 +57,7 @@ function wrap(call: (...args: Anything[]) => number, parameters: number): unknow
 }
 
 export const sys = {
+  open: raw<[path: string, flags: number]>('open', 'int', ['str', intArg]),
   close: raw<[fd: number]>('close', 'int', [intArg]),
   read: raw<[fd: number, address: number, length: number]>('read', 'int64_t', [intArg, ptrArg, sizeArg]),
   write: raw<[fd: number, address: number, length: number]>('write', 'int64_t', [intArg, ptrArg, sizeArg]),

@@ -1,6 +1,16 @@
 import { fstatSync } from 'node:fs';
 import { ERRNO, Errno } from '../abi/errno.ts';
-import { F_ADD_SEALS, F_GET_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK } from '../abi/fcntl.ts';
+import {
+  F_ADD_SEALS,
+  F_GET_SEALS,
+  F_SEAL_GROW,
+  F_SEAL_SEAL,
+  F_SEAL_SHRINK,
+  O_CLOEXEC,
+  O_RDONLY,
+  SEEK_DATA,
+  SEEK_HOLE,
+} from '../abi/fcntl.ts';
 import { MFD_ALLOW_SEALING, MFD_CLOEXEC } from '../abi/mman.ts';
 import { OwnedFd } from './fd.ts';
 import { check, sys } from './ffi.ts';
@@ -51,4 +61,34 @@ export function fileSizeBytes(fd: number): number {
   const stat = fstatSync(fd);
   if (!stat.isFile()) throw new Errno('EINVAL', `descriptor ${fd} is no regular file or memfd`);
   return stat.size;
+}
+
+/** The parts of the first `sizeBytes` of a file that have pages (lseek(2), SEEK_DATA): the rest reads as zeros. */
+export function* dataExtents(fd: number, sizeBytes: number): Generator<{ offset: number; sizeBytes: number }> {
+  for (let at = 0; at < sizeBytes; ) {
+    const start = sys.lseek(fd, at, SEEK_DATA);
+    if (start === -ERRNO.ENXIO || start >= sizeBytes) return;
+    const end = Math.min(
+      sizeBytes,
+      check(
+        sys.lseek(
+          fd,
+          check(start, () => 'lseek'),
+          SEEK_HOLE,
+        ),
+        () => 'lseek',
+      ),
+    );
+    yield { offset: start, sizeBytes: end - start };
+    at = end;
+  }
+}
+
+/** The same file, open for reading alone: it cannot be mapped for writing through this descriptor. */
+export function reopenReadOnly(fd: number): OwnedFd {
+  const path = `/proc/self/fd/${fd}`;
+  return new OwnedFd(
+    check(sys.open(path, O_RDONLY | O_CLOEXEC), () => `open(${path})`),
+    'read-only memfd',
+  );
 }

@@ -4,11 +4,14 @@ import { viewOf } from '../abi/layout.ts';
 import {
   AF_UNIX,
   SHUT_RDWR,
+  SO_DOMAIN,
   SO_PEERCRED,
   SO_RCVTIMEO,
   SO_SNDTIMEO,
+  SO_TYPE,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
+  SOCK_SEQPACKET,
   SOCK_STREAM,
   SOL_SOCKET,
   SUN_PATH_MAX,
@@ -18,7 +21,7 @@ import {
 import { OwnedFd } from './fd.ts';
 import { check, pinnedBytes, retry, sys } from './ffi.ts';
 
-/** UNIX stream sockets (unix(7)), close-on-exec. Descriptors travel by Message (message.ts). */
+/** UNIX sockets (unix(7)), close-on-exec. Descriptors travel by Message (message.ts). */
 
 /** A struct sockaddr_un and its length. EINVAL for a path that does not fit: 107 bytes is the most. */
 function unixAddress(path: string): { bytes: Buffer; length: number } {
@@ -82,10 +85,10 @@ export function connectUnix(path: string): OwnedFd {
   return socket;
 }
 
-/** Two connected stream sockets. */
-export function socketPair(what = 'socket pair'): [OwnedFd, OwnedFd] {
+/** Two connected sockets, of a stream or (SOCK_SEQPACKET) of packets. */
+export function socketPair(what = 'socket pair', type = SOCK_STREAM): [OwnedFd, OwnedFd] {
   const pair = pinnedBytes(8);
-  check(sys.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), () => 'socketpair');
+  check(sys.socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, pair), () => 'socketpair');
   return [new OwnedFd(pair.readInt32LE(0), what), new OwnedFd(pair.readInt32LE(4), what)];
 }
 
@@ -96,6 +99,20 @@ export function peerCredentials(socket: OwnedFd): { pid: number; uid: number; gi
   length.writeUInt32LE(ucred.sizeof);
   check(sys.getsockopt(socket.fd, SOL_SOCKET, SO_PEERCRED, value, length), () => `SO_PEERCRED of ${socket.what}`);
   return ucred.read(viewOf(value));
+}
+
+/** Whether it is a UNIX socket of packets (SOCK_SEQPACKET); false for everything else that a descriptor can be. */
+export function isUnixPacketSocket(fd: number): boolean {
+  return option(fd, SO_DOMAIN) === AF_UNIX && option(fd, SO_TYPE) === SOCK_SEQPACKET;
+}
+
+/** An option that is an int; negative where there is no such option, or no socket. */
+function option(fd: number, name: number): number {
+  const value = pinnedBytes(4);
+  const length = pinnedBytes(4);
+  length.writeUInt32LE(4);
+  const result = sys.getsockopt(fd, SOL_SOCKET, name, value, length);
+  return result < 0 ? result : value.readInt32LE();
 }
 
 /** Ends the connection both ways: whoever is blocked in it, on either side and in any thread, returns. */

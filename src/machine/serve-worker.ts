@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { EPOLLIN } from '../abi/poll.ts';
 import { memfdMemory } from '../linux/bar-memory.ts';
+import type { Memory } from '../pci/memory.ts';
 import { buildVfioDevices } from '../vfio/driver.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
@@ -13,6 +14,7 @@ export interface ServeRequest {
   description: MachineDescription;
   socketDir: string;
   profile: ProfileName;
+  importerTimeoutMs: number | undefined;
   /** An eventfd of the main thread: signalled when the server is to stop. */
   stopFd: number;
 }
@@ -23,12 +25,17 @@ export type ServeReport =
   | { kind: 'failed'; message: string }
   | { kind: 'stopped'; openFds: number; buffers: number };
 
-const { description, socketDir, profile, stopFd } = workerData as ServeRequest;
+const { description, socketDir, profile, importerTimeoutMs, stopFd } = workerData as ServeRequest;
 const report = (message: ServeReport) => parentPort!.postMessage(message);
 
 function serve(): void {
-  const machine = buildMachine(description, memfdMemory);
-  const server = new VfioUserServer((line) => report({ kind: 'log', line }));
+  const memories: Memory[] = [];
+  const machine = buildMachine(description, (label, sizeBytes) => {
+    const memory = memfdMemory(label, sizeBytes);
+    memories.push(memory);
+    return memory;
+  });
+  const server = new VfioUserServer((line) => report({ kind: 'log', line }), importerTimeoutMs);
   const devices: { name: string; socket: string }[] = [];
   try {
     for (const [name, vdev] of buildVfioDevices(machine.functions, PROFILES[profile])) {
@@ -43,6 +50,7 @@ function serve(): void {
   server.loop.add(stopFd, EPOLLIN, () => server.stop());
   report({ kind: 'ready', devices });
   server.run();
+  for (const memory of memories) memory.close();
   report({ kind: 'stopped', ...server.census() });
 }
 

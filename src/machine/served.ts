@@ -9,6 +9,8 @@ import type { ServeReport, ServeRequest } from './serve-worker.ts';
 export interface ServeOptions {
   socketDir: string;
   profile?: ProfileName;
+  /** How long an importer in another process may keep what it was told to give back. */
+  importerTimeoutMs?: number | undefined;
   /** A line for people: why a client was dropped, and defects. */
   log?: (line: string) => void;
 }
@@ -25,8 +27,8 @@ export interface ServedMachine {
 /** Serves each device at socketDir/NAME.sock (0600). Rejects with the reason when a socket cannot be made. */
 export function serveMachine(description: MachineDescription, options: ServeOptions): Promise<ServedMachine> {
   const stopEvent = createEventfd('stop');
-  const { socketDir, profile = 'default' } = options;
-  const request: ServeRequest = { description, socketDir, profile, stopFd: stopEvent.fd };
+  const { socketDir, profile = 'default', importerTimeoutMs } = options;
+  const request: ServeRequest = { description, socketDir, profile, importerTimeoutMs, stopFd: stopEvent.fd };
   const worker = startWorker(new URL('./serve-worker.ts', import.meta.url), { workerData: request });
   return new Promise((resolve, reject) => {
     let failure: Error | null = null;

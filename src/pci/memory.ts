@@ -14,6 +14,8 @@ export interface Memory {
   /** A descriptor that shares the bytes with other processes, where there is one, and where in it they start. */
   readonly fd?: number;
   readonly fdOffset?: number;
+  /** Moves the bytes to a fresh file behind a new `fd`: whoever keeps the old one shares nothing any more. */
+  renew?(): void;
   close(): void;
 }
 

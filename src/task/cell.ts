@@ -180,6 +180,19 @@ export class Completion extends Shared {
     );
   }
 
+  /** Waits for `complete`, or for a `notify` after `isOver` turned true: for those whose time may run out. */
+  waitUnless(isOver: () => boolean): Task<void> {
+    if (!runtime.observed && (this.done || isOver())) return DONE;
+    return step(
+      new CellOp<Completion, void>(
+        OpKind.WAIT,
+        this,
+        () => {},
+        (c) => c.done || isOver(),
+      ),
+    );
+  }
+
   complete(): Task<void> {
     return this.set(true);
   }

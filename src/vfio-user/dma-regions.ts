@@ -8,10 +8,12 @@ import { IommuDomain } from '../iommu/domain.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { SEGMENT_BYTES } from '../linux/segmented-mapping.ts';
 import { FileMemory, openSharedMemory, type SharedMemory } from '../linux/shared-memory.ts';
+import { isUnixPacketSocket } from '../linux/socket.ts';
 import { IOMMU_READ, IOMMU_WRITE, type RemoteMemory } from '../pci/dma.ts';
 import type { Task } from '../task/op.ts';
 import { condResched } from '../task/runner.ts';
 import { Ioas } from '../vfio/ioas.ts';
+import type { BorrowedBuffer } from './borrowed-buffer.ts';
 import { LIMITS } from './wire.ts';
 
 const ACCESS = VFIO_USER_F_DMA_REGION_READ | VFIO_USER_F_DMA_REGION_WRITE;
@@ -31,37 +33,48 @@ export interface DmaMapRequest {
   sizeBytes: number;
 }
 
-/** One DMA_MAP. `memory` is ours to close; a lent buffer is held by the IOAS, memory without descriptor by nobody. */
+/**
+ * One DMA_MAP. `memory` and `borrowed` are ours to close; a lent buffer is held by the IOAS, memory without descriptor
+ * by nobody.
+ */
 interface Region {
   readonly iova: number;
   readonly sizeBytes: number;
-  readonly kind: 'memory' | 'buffer' | 'remote';
+  readonly kind: 'memory' | 'buffer' | 'borrowed' | 'remote';
   readonly memory: SharedMemory | null;
+  readonly borrowed?: BorrowedBuffer;
 }
 
-/** Finds the dma-buf that a descriptor stands for; null where it is none of this process. */
-export type FindBuffer = (fd: OwnedFd) => DmaBuf | null;
+/** What a descriptor may stand for beside memory. */
+export interface LentBuffers {
+  /** The dma-buf of this process; null where it is none. */
+  find(fd: OwnedFd): DmaBuf | null;
+  /** A session with the exporter of a dma-buf of another process; `onLost` as in BorrowedBuffer. */
+  borrow(fd: OwnedFd, onLost: () => void): BorrowedBuffer;
+}
 
 /**
- * The I/O address space of one client. Ordinary memory is mapped and stays until DMA_UNMAP; a lent buffer follows its
- * exporter: a revoke takes its translations out for good, and the place stays taken until DMA_UNMAP.
+ * The I/O address space of one client. Ordinary memory is mapped and stays until DMA_UNMAP; a lent buffer, of this
+ * process or another, follows its exporter: a revoke takes its translations out for good, and the place stays taken
+ * until DMA_UNMAP.
  */
 export class DmaRegions {
   readonly domain: IommuDomain;
   private readonly ioas = new Ioas({ severalRanges: true });
   private readonly remote: RemoteMemory;
-  private readonly findBuffer: FindBuffer;
+  private readonly buffers: LentBuffers;
   /** In order of IOVA; none overlaps another. */
   private readonly regions: Region[] = [];
   private readonly most: number;
   /** What the regions here take of the process's mappings and descriptors. */
   private mapped = 0;
   private files = 0;
+  private borrowed = 0;
 
-  constructor(name: string, remote: RemoteMemory, findBuffer: FindBuffer, most: number = LIMITS.maxDmaMaps) {
+  constructor(name: string, remote: RemoteMemory, buffers: LentBuffers, most: number = LIMITS.maxDmaMaps) {
     this.domain = new IommuDomain(`client of ${name}`, { ownsBus: true });
     this.remote = remote;
-    this.findBuffer = findBuffer;
+    this.buffers = buffers;
     this.most = most;
   }
 
@@ -76,7 +89,8 @@ export class DmaRegions {
   /**
    * DMA_MAP; takes `fd` over, null where the memory is reached by messages only. EINVAL for flags or a range that
    * make no sense and for descriptors of the wrong kind, EEXIST where a region overlaps, ENOSPC beyond the agreed
-   * number; for a lent buffer also what Ioas.mapFile says.
+   * number; for a lent buffer also what Ioas.mapFile and
+   * BorrowedBuffer.map say, ETIMEDOUT for one whose exporter is silent.
    */
   *map(request: DmaMapRequest, fd: OwnedFd | null): Task {
     try {
@@ -150,11 +164,12 @@ export class DmaRegions {
       this.domain.map(iova, sizeBytes, { kind: 'remote', access: this.remote, address: iova }, prot);
       return { iova, sizeBytes, kind: 'remote', memory: null };
     }
-    const buffer = this.findBuffer(fd);
+    const buffer = this.buffers.find(fd);
     if (buffer !== null) {
       yield* this.ioas.mapFile(referenced(buffer), BigInt(offset), BigInt(sizeBytes), BigInt(iova), prot);
       return { iova, sizeBytes, kind: 'buffer', memory: null };
     }
+    if (isUnixPacketSocket(fd.fd)) return yield* this.mapBorrowed(request, fd, prot);
     const memory = openSharedMemory(fd.duplicate(), offset, sizeBytes, write);
     try {
       this.checkRoom(memory);
@@ -165,6 +180,27 @@ export class DmaRegions {
     }
     this.account(memory, 1);
     return { iova, sizeBytes, kind: 'memory', memory };
+  }
+
+  /** A dma-buf of another process: real bytes through its memory, until its exporter takes it back. */
+  private *mapBorrowed({ iova, sizeBytes, offset }: DmaMapRequest, fd: OwnedFd, prot: number): Task<Region> {
+    if (this.borrowed >= LIMITS.maxBorrowed) throw new Errno('ENOSPC', `DMA_MAP: ${this.borrowed} lent buffers`);
+    const borrowed = this.buffers.borrow(fd, () => this.domain.unmap(iova, sizeBytes));
+    this.borrowed += 1;
+    try {
+      const parts = yield* borrowed.map(offset, sizeBytes, (prot & IOMMU_WRITE) !== 0);
+      let at = iova;
+      for (const { memory, offset: start, sizeBytes: length } of parts) {
+        this.domain.map(at, length, { kind: 'memory', memory, offset: start }, prot);
+        at += length;
+      }
+      return { iova, sizeBytes, kind: 'borrowed', memory: null, borrowed };
+    } catch (error) {
+      this.borrowed -= 1;
+      this.domain.unmap(iova, sizeBytes);
+      borrowed.close();
+      throw error;
+    }
   }
 
   private checkRoom(memory: SharedMemory): void {
@@ -185,12 +221,16 @@ export class DmaRegions {
     mappedOfAll += sign * maps;
   }
 
-  private *release({ iova, sizeBytes, kind, memory }: Region): Task {
+  private *release({ iova, sizeBytes, kind, memory, borrowed }: Region): Task {
     if (kind === 'buffer') {
       yield* this.ioas.unmap(BigInt(iova), BigInt(sizeBytes));
       return;
     }
     this.domain.unmap(iova, sizeBytes);
+    if (borrowed !== undefined) {
+      this.borrowed -= 1;
+      borrowed.close();
+    }
     if (memory === null) return;
     this.account(memory, -1);
     memory.close();

@@ -67,6 +67,11 @@ export class EventLoop {
   run(): void {
     while (!this.stopping) this.turn(-1);
     runner.drain();
+    this.close();
+  }
+
+  /** For those who take turns themselves, and are done. */
+  close(): void {
     this.epoll.close();
   }
 

@@ -131,7 +131,8 @@ const ABSENT_REGION = { flags: 0, sizeBytes: 0 };
  * The descriptor comes with the full reply: a client that gave too little room for the capabilities asks again. Its
  * mmap offset is the region's plus that of the area.
  */
-function* getRegionInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
+function* getRegionInfo(session: ReadySession, frame: Frame, reply: Reply): Task {
+  const { vdev } = session;
   const fields = vfio_region_info.fields;
   const view = decode(vfio_region_info, frame);
   const room = fields.argsz.get(view);
@@ -156,7 +157,9 @@ function* getRegionInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Tas
   );
   if (argsz > room) return;
   if (capability !== null) reply.append(capability);
-  if (mappable) reply.fds.push(memory!.fd!);
+  if (!mappable) return;
+  session.share(memory!);
+  reply.fds.push(memory!.fd!);
 }
 
 function mmapFlags(mappable: boolean, hasCapability: boolean): number {

@@ -7,6 +7,7 @@ import { connectUnix, listenUnix, tryAccept } from '../linux/socket.ts';
 import { runner } from '../task/runner.ts';
 import type { VfioPciCoreDevice } from '../vfio/core.ts';
 import { Exports } from './exports.ts';
+import { IMPORTER_TIMEOUT_MS } from './importer-limits.ts';
 import { EventLoop } from './loop.ts';
 import { Session, type SessionHost } from './session.ts';
 
@@ -91,12 +92,14 @@ class ServedDevice implements SessionHost {
 /** Every device of a process, on one thread. */
 export class VfioUserServer {
   readonly loop = new EventLoop();
-  readonly exports = new Exports(this.loop);
+  readonly exports: Exports;
   readonly log: Log;
   private readonly served: ServedDevice[] = [];
 
-  constructor(log: Log) {
+  /** `importerTimeoutMs`: how long an importer in another process may keep what it was told to give back. */
+  constructor(log: Log, importerTimeoutMs = IMPORTER_TIMEOUT_MS) {
     this.log = log;
+    this.exports = new Exports(this.loop, log, importerTimeoutMs);
     // A defect in one device's task must not take the others down with it; it is reported all the same.
     runner.onFailure = (task) => log(`defect: task ${task.label}: ${(task.error as Error).stack}`);
   }

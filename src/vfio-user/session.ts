@@ -4,6 +4,7 @@ import { VFIO_USER_F_TYPE_REPLY, VFIO_USER_HEADER_SIZE, VFIO_USER_VERSION } from
 import type { OwnedFd } from '../linux/fd.ts';
 import { peerCredentials } from '../linux/socket.ts';
 import type { DmaAddressSpace } from '../pci/dma.ts';
+import type { Memory } from '../pci/memory.ts';
 import type { Task } from '../task/op.ts';
 import { runner } from '../task/runner.ts';
 import type { VfioPciCoreDevice } from '../vfio/core.ts';
@@ -53,6 +54,8 @@ export class Session {
   private handshake: Deadline | null;
   private busy = false;
   private domainBefore: DmaAddressSpace | null = null;
+  /** Memory of BARs whose descriptor the client has. */
+  private readonly shared = new Set<Memory>();
 
   constructor(host: SessionHost, vdev: VfioPciCoreDevice, socket: OwnedFd) {
     this.host = host;
@@ -70,6 +73,13 @@ export class Session {
 
   close(why: Error | null): void {
     this.connection.close(why);
+  }
+
+  /** The client gets the descriptor of a BAR's memory, and may map it until its session ends. */
+  share(memory: Memory): void {
+    if (this.shared.has(memory)) return;
+    this.shared.add(memory);
+    this.exports.bars.hold(memory);
   }
 
   private onFrame(frame: ReceivedFrame): boolean {
@@ -179,8 +189,7 @@ export class Session {
       (message, length) => this.connection.send(message, length),
       () => this.connection.close(new Errno('ETIMEDOUT', `no answer within ${LIMITS.dmaReplyTimeoutMs} ms`)),
     );
-    const find = (fd: OwnedFd) => this.exports.find(fd);
-    const regions = new DmaRegions(this.vdev.pdev.name, memory, find, capabilities.maxDmaMaps);
+    const regions = new DmaRegions(this.vdev.pdev.name, memory, this.exports, capabilities.maxDmaMaps);
     yield* regions.start();
     this.domainBefore = this.vdev.pdev.iommuDomain;
     this.vdev.pdev.iommuDomain = regions.domain;
@@ -210,6 +219,7 @@ export class Session {
       vdev.pdev.iommuDomain = this.domainBefore;
       yield* regions.destroy();
     }
+    for (const memory of this.shared) this.exports.bars.drop(memory, false);
     this.host.onEnd(this);
   }
 }

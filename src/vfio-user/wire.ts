@@ -29,6 +29,8 @@ export const LIMITS = {
   maxMappedRegionsOfAll: 49152,
   /** DMA regions of files that might shrink, or of more than 1 GiB: each keeps its descriptor. */
   maxFileRegions: 256,
+  /** DMA regions of dma-bufs that another process lends: each is a session with it. */
+  maxBorrowed: 256,
   /** dma-bufs that one client holds open. */
   maxExports: 1024,
   /** Commands that wait while one is being served; reading stops there. */

@@ -13,7 +13,8 @@ import { PAGE_SIZE } from '../abi/mman.ts';
 import { VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_GET } from '../abi/vfio-feature.ts';
 import { DmaBuf, type DmaBufAttachment, type DmaBufOps, type DmaDirection } from '../dma-buf/dma-buf.ts';
 import { DMA_RESV_USAGE_BOOKKEEP } from '../dma-buf/resv.ts';
-import { mapPhysVec, type PhysVec, type SgTable, unmapPhysVec } from '../dma-buf/scatterlist.ts';
+import { cutSegments, mapPhysVec, type PhysVec, SgTable, unmapPhysVec } from '../dma-buf/scatterlist.ts';
+import type { PciFunction } from '../pci/function.ts';
 import { Cell, Completion, Refcount } from '../task/cell.ts';
 import { Lifetime, type Task } from '../task/op.ts';
 import { Plain } from '../task/plain.ts';
@@ -128,10 +129,7 @@ export const vfioPciDmaBufOps: DmaBufOps = {
   *map(attachment: DmaBufAttachment, _direction: DmaDirection): Task<SgTable> {
     const priv = attachment.dmabuf.priv as VfioPciDmaBuf;
     if (yield* priv.revoked.load()) throw new Errno('ENODEV', 'the buffer is revoked: its device lends nothing now');
-    if (attachment.dev === null) throw new Errno('EOPNOTSUPP', 'an importer without a device has no DMA addresses');
-    const { pdev, profile } = priv.vdev.get()!;
-    const options = { oneRangeByIova: !profile.mapsSeveralRanges };
-    const table = mapPhysVec(attachment.dev, pdev, priv.physVec, priv.sizeBytes, options);
+    const table = mapFor(attachment.dev, priv);
     yield* priv.kref.get();
     return table;
   },
@@ -155,6 +153,13 @@ export const vfioPciDmaBufOps: DmaBufOps = {
     priv.lifetime.end();
   },
 };
+
+/** Who has no device takes host addresses, and sees to it himself that only those reach them who should. */
+function mapFor(importer: PciFunction | null, { vdev, physVec, sizeBytes }: VfioPciDmaBuf): SgTable {
+  if (importer === null) return new SgTable(cutSegments(physVec), []);
+  const { pdev, profile } = vdev.get()!;
+  return mapPhysVec(importer, pdev, physVec, sizeBytes, { oneRangeByIova: !profile.mapsSeveralRanges });
+}
 
 /**
  * VFIO_DEVICE_FEATURE_DMA_BUF: returns the descriptor, installed in the caller's table. The checks come in Linux's

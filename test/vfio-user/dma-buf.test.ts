@@ -1,72 +1,22 @@
 import assert from 'node:assert/strict';
 import { fstatSync } from 'node:fs';
 import { test } from 'node:test';
-import { Errno } from '../../src/abi/errno.ts';
 import {
-  VFIO_DEVICE_FEATURE_DMA_BUF,
   VFIO_DEVICE_FEATURE_GET,
   VFIO_DEVICE_FEATURE_PROBE,
   VFIO_DEVICE_FEATURE_SET,
 } from '../../src/abi/vfio-feature.ts';
 import { VFIO_USER_DEVICE_FEATURE } from '../../src/abi/vfio-user.ts';
-import type { OwnedFd } from '../../src/linux/fd.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { type ExportRequest, enableMemory, exportArgument, exportBuffer, outcome } from './lent.ts';
 import { RawClient } from './raw-client.ts';
 import { withServer } from './served.ts';
 
 const server = await withServer();
-const O_CLOEXEC = 0o2000000;
-const O_RDWR = 2;
 const BOTH = 3;
-
-interface ExportRequest {
-  region?: number;
-  openFlags?: number;
-  flags?: number;
-  ranges?: [number | bigint, number | bigint][];
-  envelope?: number;
-  /** What nr_ranges says; by default how many there are. */
-  said?: number;
-}
-
-function argument(request: ExportRequest): Buffer {
-  const { region = 0, openFlags = O_CLOEXEC | O_RDWR, flags = 0, ranges = [[0, 65536]] } = request;
-  const bytes = Buffer.alloc(24 + 16 * ranges.length);
-  bytes.writeUInt32LE(bytes.length, 0);
-  bytes.writeUInt32LE(VFIO_DEVICE_FEATURE_DMA_BUF | (request.envelope ?? VFIO_DEVICE_FEATURE_GET), 4);
-  bytes.writeUInt32LE(region, 8);
-  bytes.writeUInt32LE(openFlags, 12);
-  bytes.writeUInt32LE(flags, 16);
-  bytes.writeUInt32LE(request.said ?? ranges.length, 20);
-  for (const [i, [offset, length]] of ranges.entries()) {
-    bytes.writeBigUInt64LE(BigInt(offset), 24 + 16 * i);
-    bytes.writeBigUInt64LE(BigInt(length), 32 + 16 * i);
-  }
-  return bytes;
-}
-
-function exportBuffer(client: VfioUserClient, request: ExportRequest = {}): OwnedFd {
-  const { fds } = client.feature(argument(request));
-  assert.equal(fds.length, 1);
-  return fds[0];
-}
-
-function outcome(body: () => unknown): string {
-  try {
-    body();
-    return 'ok';
-  } catch (error) {
-    if (error instanceof Errno) return error.errno;
-    throw error;
-  }
-}
-
-function enableMemory(client: VfioUserClient, on: boolean): void {
-  client.writeRegion(7, 4, Buffer.from([on ? 6 : 4, 0]));
-}
 
 /** A lender's client, a borrower's client with its driver, and memory of ours to copy from. */
 class Peers {
@@ -214,7 +164,8 @@ function lowPower(client: VfioUserClient): void {
 
 test('what feature 11 refuses leaves no descriptor behind', async () => {
   const client = RawClient.ready(server.path('lender'));
-  const ask = (request: ExportRequest) => client.outcome({ command: VFIO_USER_DEVICE_FEATURE }, argument(request));
+  const ask = (request: ExportRequest) =>
+    client.outcome({ command: VFIO_USER_DEVICE_FEATURE }, exportArgument(request));
   assert.equal(ask({ envelope: VFIO_DEVICE_FEATURE_PROBE | VFIO_DEVICE_FEATURE_GET }), 'ok');
   assert.notEqual(ask({ envelope: VFIO_DEVICE_FEATURE_SET }), 'ok');
   for (const [name, request] of [

@@ -49,9 +49,10 @@ export class TestServer {
   private served: ServedMachine | null = null;
   private idleFds: string[] = [];
 
-  async start(machine = MACHINE): Promise<void> {
-    this.served = await serveMachine(machine, { socketDir: this.folder, log: (line) => this.log.push(line) });
-    this.idleFds = openFds();
+  async start(machine = MACHINE, importerTimeoutMs = 3000): Promise<void> {
+    const log = (line: string) => this.log.push(line);
+    this.served = await serveMachine(machine, { socketDir: this.folder, importerTimeoutMs, log });
+    this.idleFds = openFiles();
   }
 
   path(device: string): string {
@@ -61,9 +62,9 @@ export class TestServer {
   /** Waits until client and server together hold what they held before the first client, and no memory of one. */
   async assertNothingLeft(): Promise<void> {
     const deadline = performance.now() + 5000;
-    const isClean = () => openFds().join() === this.idleFds.join() && mapsOf('memfd:test').length === 0;
+    const isClean = () => openFiles().join() === this.idleFds.join() && mapsOf('memfd:test').length === 0;
     while (!isClean() && performance.now() < deadline) await sleep(5);
-    assert.deepEqual(openFds(), this.idleFds, 'descriptors are left');
+    assert.deepEqual(openFiles(), this.idleFds, 'descriptors are left');
     assert.deepEqual(mapsOf('memfd:test'), [], 'mappings are left');
   }
 
@@ -71,6 +72,13 @@ export class TestServer {
     await this.served?.stop();
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+/** What is open, whatever its number: the memory of a BAR may move to a fresh file. */
+function openFiles(): string[] {
+  return openFds()
+    .map((line) => line.slice(line.indexOf(' ') + 1))
+    .sort();
 }
 
 /** Lines of /proc/self/maps that name a file. */
@@ -81,9 +89,9 @@ export function mapsOf(name: string): string[] {
 }
 
 /** One server for the tests of a file; it is ready when this resolves, and ends with the tests. */
-export async function withServer(machine = MACHINE): Promise<TestServer> {
+export async function withServer(machine = MACHINE, importerTimeoutMs = 3000): Promise<TestServer> {
   const server = new TestServer();
-  await server.start(machine);
+  await server.start(machine, importerTimeoutMs);
   after(() => server.stop());
   return server;
 }

@@ -1,0 +1,21 @@
+/** What one importer may make the exporter hold. docs/dma-buf-socket.md has the table. */
+export const IMPORTER_LIMITS = {
+  /** Sessions of one buffer, and of all buffers of the process. */
+  maxSessions: 64,
+  maxSessionsOfAll: 1024,
+  maxAttachments: 64,
+  maxMappings: 256,
+  maxFences: 256,
+  /** Requests that are not answered yet. */
+  maxRequests: 64,
+  /** INVALIDATEs that are not answered yet. */
+  maxInvalidates: 64,
+  /** Ranges of a buffer that can be mapped through a socket: they must fit into one packet. */
+  maxRanges: 2048,
+} as const;
+
+/**
+ * How long an importer may keep what it was told to give back. Below the five seconds that QEMU gives a device for an
+ * answer: a guest that switches its memory off waits for the importers.
+ */
+export const IMPORTER_TIMEOUT_MS = 3000;

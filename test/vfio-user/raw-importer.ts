@@ -1,0 +1,118 @@
+/** An importer that sends whatever a test likes through a descriptor of a dma-buf, and forgets what it owes. */
+import {
+  DMA_BUF_SOCKET_ATTACH,
+  DMA_BUF_SOCKET_MAP,
+  DMA_BUF_SOCKET_OPEN,
+  dma_buf_socket_id,
+  dma_buf_socket_map,
+  dma_buf_socket_open,
+} from '../../src/abi/dma-buf-socket.ts';
+import { ERRNO, errnoName } from '../../src/abi/errno.ts';
+import { SOCK_SEQPACKET } from '../../src/abi/socket.ts';
+import type { OwnedFd } from '../../src/linux/fd.ts';
+import { Pinned } from '../../src/linux/ffi.ts';
+import { Message } from '../../src/linux/message.ts';
+import { setSocketTimeout, socketPair } from '../../src/linux/socket.ts';
+import { message, type RawHeader } from './raw-client.ts';
+
+const MSG_DONTWAIT = 0x40;
+const HEADER_BYTES = 16;
+
+export interface RawPacket {
+  id: number;
+  command: number;
+  isReply: boolean;
+  error: number;
+  payload: Buffer;
+  fds: OwnedFd[];
+}
+
+/** One packet as it is; returns what sendmsg does. */
+export function sendPacket(socket: number, bytes: Uint8Array, fds: readonly number[] = []): number {
+  const copy = new Pinned(bytes.length);
+  copy.bytes.set(bytes);
+  const outgoing = new Message(1, 253);
+  outgoing.setIov(0, copy.address, bytes.length);
+  return outgoing.sendmsg(socket, MSG_DONTWAIT, fds);
+}
+
+export const OPEN = message({ command: DMA_BUF_SOCKET_OPEN }, dma_buf_socket_open.encode({ major: 1 }));
+
+export class RawImporter {
+  readonly socket: OwnedFd;
+  private readonly incoming = new Message(1, 16);
+  private readonly buffer = new Pinned(65536);
+
+  /** Sends OPEN; the answer is the first packet. */
+  constructor(dmabuf: OwnedFd, open: Uint8Array = OPEN) {
+    const [ours, theirs] = socketPair('raw importer', SOCK_SEQPACKET);
+    this.socket = ours;
+    setSocketTimeout(ours, 5000);
+    this.incoming.setIov(0, this.buffer.address, this.buffer.bytes.length);
+    sendPacket(dmabuf.fd, open, [theirs.fd]);
+    theirs.close();
+  }
+
+  /** A session that was opened. */
+  static ready(dmabuf: OwnedFd): RawImporter {
+    const importer = new RawImporter(dmabuf);
+    const answer = importer.receive();
+    if (answer?.error !== 0) throw new Error(`OPEN was answered with ${answer?.error}`);
+    return importer;
+  }
+
+  send(header: RawHeader, payload: Uint8Array = new Uint8Array(0), fds: readonly number[] = []): number {
+    return sendPacket(this.socket.fd, message(header, payload), fds);
+  }
+
+  /** The next packet; null at the end of the session, undefined when there is none (`wait` false) or none comes. */
+  receive(wait = true): RawPacket | null | undefined {
+    const received = this.incoming.recvmsg(this.socket.fd, wait ? 0 : MSG_DONTWAIT);
+    if (received === -ERRNO.EAGAIN) return undefined;
+    if (received <= 0) return null;
+    const { bytes } = this.buffer;
+    return {
+      id: bytes.readUInt16LE(0),
+      command: bytes.readUInt16LE(2),
+      isReply: (bytes.readUInt32LE(8) & 1) === 1,
+      error: bytes.readUInt32LE(12),
+      payload: Buffer.from(bytes.subarray(HEADER_BYTES, received)),
+      fds: this.incoming.takeFds('descriptor of a test'),
+    };
+  }
+
+  /** The errno that a request is answered with, by name; 'ok', or 'closed'. What the exporter says beside is skipped. */
+  outcome(header: RawHeader, payload?: Uint8Array, fds?: readonly number[]): string {
+    this.send(header, payload, fds);
+    for (;;) {
+      const packet = this.receive();
+      if (packet === null) return 'closed';
+      if (packet === undefined) return 'silence';
+      for (const fd of packet.fds) fd.close();
+      if (packet.isReply && packet.id === (header.id ?? 1)) return packet.error === 0 ? 'ok' : errnoName(packet.error);
+    }
+  }
+
+  /** The first word of the answer's payload: an id. */
+  private idOf(command: number, payload: Uint8Array): number {
+    this.send({ command }, payload);
+    const packet = this.receive();
+    if (packet?.error !== 0) throw new Error(`command ${command}: errno ${packet?.error}`);
+    for (const fd of packet.fds) fd.close();
+    return packet.payload.readUInt32LE(0);
+  }
+
+  attach(): number {
+    return this.idOf(DMA_BUF_SOCKET_ATTACH, dma_buf_socket_id.encode({}));
+  }
+
+  /** Returns the mapping's id. */
+  map(attachment: number): number {
+    return this.idOf(DMA_BUF_SOCKET_MAP, dma_buf_socket_map.encode({ attachment, flags: 3 }));
+  }
+
+  close(): void {
+    this.incoming.close();
+    this.socket.close();
+  }
+}

@@ -1,0 +1,157 @@
+/** Peer-to-peer DMA between devices of two servers, which know each other by a descriptor alone. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SOCK_SEQPACKET } from '../../src/abi/socket.ts';
+import { Mapping } from '../../src/linux/mapping.ts';
+import { createMemfd } from '../../src/linux/memfd.ts';
+import { socketPair } from '../../src/linux/socket.ts';
+import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
+import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { enableMemory, exportBuffer, outcome } from './lent.ts';
+import { MACHINE, TestServer, withServer } from './served.ts';
+
+const READ_WRITE = 3;
+const OWN = 0x100000;
+const LENT = 0x800000;
+const lending = await withServer();
+const borrowing = await withServer();
+
+/** A client of both: the lender's on one server, the borrower's on the other. */
+class Peers {
+  readonly lender: VfioUserClient;
+  readonly borrower = new VfioUserClient(borrowing.path('borrower'));
+  readonly driver = new IoatDriver(this.borrower);
+  readonly memory: Mapping;
+
+  constructor(server = lending) {
+    this.lender = new VfioUserClient(server.path('lender'));
+    enableMemory(this.lender, true);
+    const memfd = createMemfd('test', 65536);
+    this.memory = Mapping.map({ fd: memfd.fd, offset: 0, sizeBytes: 65536, writable: true, what: 'test' });
+    this.borrower.dmaMap(OWN, 65536, READ_WRITE, memfd.fd);
+    memfd.close();
+  }
+
+  write(iova: number, value: number): string {
+    this.memory.write(0, Buffer.from([value]));
+    return this.driver.copy(OWN, iova, 1);
+  }
+
+  lent(offset: number): number {
+    const byte = Buffer.alloc(1);
+    this.lender.readRegion(0, offset, byte);
+    return byte[0];
+  }
+
+  close(): void {
+    this.driver.close();
+    this.memory.close();
+    this.lender.close();
+    this.borrower.close();
+  }
+}
+
+async function withPeers(body: (peers: Peers) => void | Promise<void>): Promise<void> {
+  const peers = new Peers();
+  try {
+    await body(peers);
+  } finally {
+    peers.close();
+  }
+  // Both are threads of this process, and the second was started last: it knows what is open when all is idle.
+  await borrowing.assertNothingLeft();
+  assert.deepEqual([...lending.log, ...borrowing.log], []);
+}
+
+test('DMA of one server reaches a BAR of the other, until a revoke, and again when it is mapped anew', () =>
+  withPeers((peers) => {
+    const buffer = exportBuffer(peers.lender, {
+      ranges: [
+        [65536, 8192],
+        [0, 4096],
+      ],
+    });
+    peers.borrower.dmaMap(LENT, 12288, READ_WRITE, buffer.fd);
+    assert.equal(peers.write(LENT + 7, 0xa5), 'ok');
+    assert.equal(peers.lent(65536 + 7), 0xa5);
+    assert.equal(peers.write(LENT + 8192, 0x5a), 'ok', 'the second range is behind the first');
+    assert.equal(peers.lent(0), 0x5a);
+    enableMemory(peers.lender, false);
+    assert.equal(peers.write(LENT, 1), 'write data error', 'revoked');
+    enableMemory(peers.lender, true);
+    assert.equal(peers.write(LENT, 1), 'write data error', 'it stays out until it is mapped again');
+    assert.equal(peers.borrower.dmaUnmap(LENT, 12288), 12288);
+    peers.borrower.dmaMap(LENT, 8192, READ_WRITE, buffer.fd, 4096);
+    assert.equal(peers.write(LENT + 4096, 9), 'ok');
+    assert.equal(peers.lent(0), 9, 'a slice that begins in the first range');
+    buffer.close();
+    assert.equal(peers.write(LENT, 3), 'ok', 'the mapping holds the buffer');
+  }));
+
+test('a mapping for reading is read, and not written', () =>
+  withPeers((peers) => {
+    const buffer = exportBuffer(peers.lender);
+    peers.borrower.dmaMap(LENT, 65536, 1, buffer.fd);
+    peers.lender.writeRegion(0, 0, Buffer.from([0x33]));
+    assert.equal(peers.driver.copy(LENT, OWN, 1), 'ok');
+    assert.equal(peers.memory.view.getUint8(0), 0x33);
+    assert.equal(peers.write(LENT, 1), 'write data error');
+    buffer.close();
+  }));
+
+test('what cannot be mapped is refused, and leaves nothing', () =>
+  withPeers((peers) => {
+    const buffer = exportBuffer(peers.lender);
+    const map = (size: number, offset = 0) =>
+      outcome(() => peers.borrower.dmaMap(LENT, size, READ_WRITE, buffer.fd, offset));
+    assert.equal(map(65536 + 4096), 'EINVAL', 'more than there is');
+    assert.equal(map(65536, 4096), 'EINVAL');
+    enableMemory(peers.lender, false);
+    assert.equal(map(65536), 'ENODEV', 'revoked');
+    enableMemory(peers.lender, true);
+    const table = exportBuffer(peers.lender, { region: 2, ranges: [[0, 4096]] });
+    assert.equal(
+      outcome(() => peers.borrower.dmaMap(LENT, 4096, READ_WRITE, table.fd)),
+      'EOPNOTSUPP',
+    );
+    const [a, b] = socketPair('nobody answers', SOCK_SEQPACKET);
+    b.close();
+    assert.equal(
+      outcome(() => peers.borrower.dmaMap(LENT, 4096, READ_WRITE, a.fd)),
+      'EPIPE',
+    );
+    assert.equal(map(65536), 'ok');
+    for (const fd of [buffer, table, a]) fd.close();
+  }));
+
+test('a borrower that leaves in the middle gives the buffer back, and a lender that leaves takes it', () =>
+  withPeers(async (peers) => {
+    const buffer = exportBuffer(peers.lender);
+    peers.borrower.dmaMap(LENT, 65536, READ_WRITE, buffer.fd);
+    peers.lender.close();
+    for (const end = performance.now() + 5000; peers.write(LENT, 1) === 'ok'; await sleep(1)) {
+      assert.ok(performance.now() < end, 'not revoked in 5 s');
+    }
+    buffer.close();
+  }));
+
+test('a server that ends takes what it lent with it', async () => {
+  const ending = new TestServer();
+  await ending.start(MACHINE);
+  const peers = new Peers(ending);
+  const buffer = exportBuffer(peers.lender);
+  peers.borrower.dmaMap(LENT, 65536, READ_WRITE, buffer.fd);
+  assert.equal(peers.write(LENT, 1), 'ok');
+  await ending.stop();
+  for (const end = performance.now() + 5000; peers.write(LENT, 1) === 'ok'; await sleep(1)) {
+    assert.ok(performance.now() < end, 'still mapped after 5 s');
+  }
+  assert.equal(
+    outcome(() => peers.borrower.dmaMap(2 * LENT, 65536, READ_WRITE, buffer.fd)),
+    'EPIPE',
+  );
+  buffer.close();
+  peers.close();
+  await borrowing.assertNothingLeft();
+});
