@@ -102,9 +102,10 @@ class Space {
       *write() {
         return false;
       },
+      abort() {},
     };
     this.count = count;
-    this.regions = new DmaRegions('bench', nobody, NO_BUFFERS);
+    this.regions = new DmaRegions('bench', nobody, NO_BUFFERS, { maxDmaMaps: 65535, pageBytes: 4096 });
     runner.run(this.regions.start());
     const memfd = createMemfd('bench', 4096);
     const began = performance.now();

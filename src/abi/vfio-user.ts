@@ -72,6 +72,13 @@ export const VFIO_USER_CAP_MAX_DATA_XFER_SIZE = 'max_data_xfer_size';
 export const VFIO_USER_CAP_MAX_DMA_MAPS = 'max_dma_maps';
 export const VFIO_USER_CAP_PGSIZES = 'pgsizes';
 export const VFIO_USER_CAP_TWIN_SOCKET = 'twin_socket';
+/** Members of twin_socket; the index, of a descriptor of the message, comes in a reply. */
+export const VFIO_USER_CAP_TWIN_SOCKET_SUPPORTED = 'supported';
+export const VFIO_USER_CAP_TWIN_SOCKET_FD_INDEX = 'fd_index';
+/** Not in the document any more; QEMU and rust-vmm's client propose it. */
+export const VFIO_USER_CAP_MIGRATION = 'migration';
+export const VFIO_USER_CAP_PGSIZE = 'pgsize';
+export const VFIO_USER_CAP_MAX_BITMAP_SIZE = 'max_bitmap_size';
 export const VFIO_USER_CAP_WRITE_MULTIPLE = 'write_multiple';
 export const VFIO_USER_DEFAULT_MAX_MSG_FDS = 1;
 export const VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE = 1 << 20;

@@ -30,10 +30,8 @@ export class MemoryDevice implements DeviceModel {
     const bars: (Bar | null)[] = [null, null, null, null, null, null];
     const msix = this.capabilities.msix;
     for (const spec of this.specs) {
-      const bytes =
-        msix?.bar === spec.index
-          ? msixMemory(spec.sizeBytes, msix.vectors, msix.tableOffset)
-          : memory(`${this.name}.bar${spec.index}`, spec.sizeBytes);
+      const bytes = memory(`${this.name}.bar${spec.index}`, spec.sizeBytes);
+      if (msix?.bar === spec.index) msixMemory(bytes, msix.vectors, msix.tableOffset);
       bars[spec.index] = new Bar(spec.index, spec.kind, spec.prefetchable, spec.sizeBytes, new MemoryTarget(bytes));
     }
     return bars;

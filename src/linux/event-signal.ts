@@ -19,18 +19,8 @@ export class EventfdSignal implements EventSignal {
 
   /** Takes ownership of `fd`, also when it throws. EINVAL for a descriptor that is no eventfd. */
   constructor(fd: OwnedFd) {
-    this.#fd = fd;
-    try {
-      if (readlinkSync(`/proc/self/fd/${fd.fd}`) !== 'anon_inode:[eventfd]') {
-        throw new Errno('EINVAL', `${fd.what} is no eventfd`);
-      }
-      const flags = check(sys.fcntl(fd.fd, F_GETFL, 0), () => `fcntl(F_GETFL) of ${fd.what}`);
-      check(sys.fcntl(fd.fd, F_SETFL, flags | O_NONBLOCK), () => `fcntl(F_SETFL) of ${fd.what}`);
-      this.#room.set(0, fd.fd, POLLOUT);
-    } catch (error) {
-      fd.close();
-      throw error;
-    }
+    this.#fd = checkedEventfd(fd);
+    this.#room.set(0, fd.fd, POLLOUT);
   }
 
   signal(): void {
@@ -40,5 +30,20 @@ export class EventfdSignal implements EventSignal {
 
   release(): void {
     this.#fd.close();
+  }
+}
+
+/** The descriptor, made non-blocking. Takes ownership, also when it throws EINVAL for one that is no eventfd. */
+export function checkedEventfd(fd: OwnedFd): OwnedFd {
+  try {
+    if (readlinkSync(`/proc/self/fd/${fd.fd}`) !== 'anon_inode:[eventfd]') {
+      throw new Errno('EINVAL', `${fd.what} is no eventfd`);
+    }
+    const flags = check(sys.fcntl(fd.fd, F_GETFL, 0), () => `fcntl(F_GETFL) of ${fd.what}`);
+    check(sys.fcntl(fd.fd, F_SETFL, flags | O_NONBLOCK), () => `fcntl(F_SETFL) of ${fd.what}`);
+    return fd;
+  } catch (error) {
+    fd.close();
+    throw error;
   }
 }

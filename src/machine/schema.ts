@@ -25,6 +25,7 @@ const bar = z.strictObject({
 });
 
 const capabilities = z.strictObject({
+  intx: z.boolean().optional(),
   pm: z.strictObject({ noSoftReset: z.boolean().optional() }).optional(),
   express: z.strictObject({ flr: z.boolean().optional() }).optional(),
   af: z.boolean().optional(),

@@ -9,10 +9,23 @@ import type { Memory } from './memory.ts';
 
 export type BarKind = 'mem32' | 'mem64' | 'io';
 
+/** A register where a write of one value says nothing but that it happened: others may carry the news. */
+export interface Doorbell {
+  /** In the BAR. */
+  readonly offset: number;
+  /** Of the writes that ring. */
+  readonly sizeBytes: number;
+  /** The value that rings. */
+  readonly datamatch: number;
+  /** As one such write, or several. May start tasks of the device, never waits. */
+  ring(): void;
+}
+
 /** What answers behind a BAR. Called with offsets inside of the BAR. */
 export interface BarTarget {
   /** The bytes, where the BAR is nothing but memory and may be mapped; null for registers. */
   readonly memory: Memory | null;
+  readonly doorbells?: readonly Doorbell[];
   read(offset: number, into: Uint8Array): void;
   /** May start tasks of the device (a doorbell), never waits. */
   write(offset: number, from: Uint8Array): void;

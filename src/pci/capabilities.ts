@@ -14,6 +14,7 @@ import {
   PCI_EXP_DEVCTL,
   PCI_EXP_DEVSTA,
   PCI_EXP_FLAGS,
+  PCI_INTERRUPT_PIN,
   PCI_MSI_FLAGS,
   PCI_MSI_FLAGS_64BIT,
   PCI_MSI_FLAGS_ENABLE,
@@ -32,6 +33,8 @@ import type { ConfigSpace } from './config-space.ts';
 
 /** Which capabilities a function has; what is left out it has not. */
 export interface CapabilitySpec {
+  /** A level interrupt at INTA#. */
+  intx?: boolean;
   /** Power management; `noSoftReset`: the state survives D3hot. */
   pm?: { noSoftReset?: boolean };
   /** PCI Express endpoint; `flr`: it has a function level reset. */
@@ -46,6 +49,7 @@ export interface CapabilitySpec {
 
 /** Adds the capabilities in the order of the specification's ids, from 0x40 on. */
 export function addCapabilities(config: ConfigSpace, spec: CapabilitySpec): void {
+  if (spec.intx === true) config.set(PCI_INTERRUPT_PIN, 1, 1);
   let at = 0x40;
   const place = (id: number, bytes: number): number => {
     const start = at;

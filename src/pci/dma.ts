@@ -17,6 +17,8 @@ export type DmaTarget =
 export interface RemoteMemory {
   read(address: number, into: Uint8Array): Task<boolean>;
   write(address: number, from: Uint8Array): Task<boolean>;
+  /** The range is unmapped: what is under way there fails now. */
+  abort(address: number, sizeBytes: number): void;
 }
 
 export interface DmaMapping {

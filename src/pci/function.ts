@@ -62,6 +62,13 @@ export interface FunctionHooks {
    * bytes.
    */
   onReset?(): void;
+  /** Comes to rest: when it returns, the device starts no DMA of its own until `resume`. */
+  quiesce?(): Task;
+  resume?(): Task;
+  /** What the registers behind the BARs hold, memory BARs aside, for another device of the kind to go on from. */
+  saveState?(): Uint8Array;
+  /** Called while the device is at rest. EINVAL for bytes that are no such state. */
+  loadState?(bytes: Uint8Array): void;
 }
 
 export interface FunctionSpec {
@@ -98,6 +105,8 @@ export class PciFunction {
   parent: Port | null = null;
   address: PciAddress = { segment: 0, bus: 0, devfn: 0 };
   private readonly atPowerOn: Uint8Array;
+  /** How many want the device at rest. */
+  private holds = 0;
 
   constructor(spec: FunctionSpec) {
     this.name = spec.name;
@@ -225,6 +234,21 @@ export class PciFunction {
     yield* this.updateDecode();
   }
 
+  /**
+   * Brings the device's own DMA to rest, and keeps it so until as many `resume`. Waits for what is under way: the
+   * device ends that, and whoever owns the memory that it reaches.
+   */
+  *quiesce(): Task {
+    this.holds += 1;
+    for (const hooks of this.hooks) if (hooks.quiesce !== undefined) yield* hooks.quiesce();
+  }
+
+  *resume(): Task {
+    this.holds -= 1;
+    if (this.holds > 0) return;
+    for (const hooks of this.hooks) if (hooks.resume !== undefined) yield* hooks.resume();
+  }
+
   /** Puts the addresses that the fabric assigned back into the BARs, after a reset behind the driver's back. */
   *restoreBars(): Task {
     this.writeBarAddresses();
@@ -282,6 +306,11 @@ export class PciFunction {
 
   get busMaster(): boolean {
     return (this.config.read(PCI_COMMAND, 2) & PCI_COMMAND_MASTER) !== 0;
+  }
+
+  get msixEnabled(): boolean {
+    const at = this.config.find(PCI_CAP_ID_MSIX);
+    return at !== 0 && (this.config.read(at + PCI_MSIX_FLAGS, 2) & PCI_MSIX_FLAGS_ENABLE) !== 0;
   }
 
   /** Every function, this one included, that a reset of the slot or bus hits. */

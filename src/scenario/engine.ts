@@ -23,7 +23,7 @@ import { buildVfioDevices } from '../vfio/driver.ts';
 import type { Ioas } from '../vfio/ioas.ts';
 import type { BarMapping } from '../vfio/mmap.ts';
 import { PROFILES, type Profile } from '../vfio/profile.ts';
-import type { Caller, EventSignal } from '../vfio/user.ts';
+import type { Caller, EventSignal, EventSource } from '../vfio/user.ts';
 import { type Backend, outcome } from './backend.ts';
 import { deviceStep } from './engine-device.ts';
 import { type EngineImporter, type ImporterMapping, importerStep } from './engine-importer.ts';
@@ -72,6 +72,12 @@ export class EngineWorld implements Caller {
     const event = [...this.events.values()][fd];
     if (event === undefined) throw new Errno('EBADF', `descriptor ${fd} is no eventfd`);
     return event;
+  }
+
+  /** No step of the language signals an eventfd: it is only looked up. */
+  eventSource(fd: number): EventSource {
+    this.eventSignal(fd);
+    return { release() {} };
   }
 
   device(name: string): VfioPciCoreDevice {

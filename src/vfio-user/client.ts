@@ -1,7 +1,7 @@
 /**
  * A client that blocks: for command lines, tests and tools. Servers and their clients may be threads of one process.
  */
-import { ERRNO, Errno } from '../abi/errno.ts';
+import { Errno } from '../abi/errno.ts';
 import { viewOf } from '../abi/layout.ts';
 import {
   VFIO_REGION_INFO_CAP_SPARSE_MMAP,
@@ -13,42 +13,38 @@ import {
   vfio_pci_hot_reset_info,
   vfio_region_info,
 } from '../abi/vfio.ts';
+import { VFIO_DMA_UNMAP_FLAG_ALL } from '../abi/vfio-type1.ts';
 import {
-  VFIO_USER_COMMAND_NAMES,
   VFIO_USER_DEVICE_FEATURE,
   VFIO_USER_DEVICE_GET_INFO,
   VFIO_USER_DEVICE_GET_IRQ_INFO,
   VFIO_USER_DEVICE_GET_REGION_INFO,
+  VFIO_USER_DEVICE_GET_REGION_IO_FDS,
   VFIO_USER_DEVICE_RESET,
   VFIO_USER_DEVICE_SET_IRQS,
   VFIO_USER_DMA_MAP,
-  VFIO_USER_DMA_READ,
   VFIO_USER_DMA_UNMAP,
-  VFIO_USER_DMA_WRITE,
-  VFIO_USER_F_NO_REPLY,
-  VFIO_USER_F_TYPE_COMMAND,
-  VFIO_USER_F_TYPE_REPLY,
-  VFIO_USER_HEADER_SIZE,
+  VFIO_USER_MULTI_DATA,
+  VFIO_USER_MULTI_MAX,
   VFIO_USER_REGION_READ,
   VFIO_USER_REGION_WRITE,
-  VFIO_USER_VERSION,
+  VFIO_USER_REGION_WRITE_MULTI,
   VFIO_USER_X_GET_PCI_HOT_RESET_INFO,
   VFIO_USER_X_PCI_HOT_RESET,
   vfio_user_device_info,
   vfio_user_dma_map,
-  vfio_user_dma_region_access,
   vfio_user_dma_unmap,
   vfio_user_region_access,
+  vfio_user_region_io_fds,
+  vfio_user_region_write_multi,
+  vfio_user_write_one,
 } from '../abi/vfio-user.ts';
 import type { OwnedFd } from '../linux/fd.ts';
-import { Pinned } from '../linux/ffi.ts';
 import { Mapping } from '../linux/mapping.ts';
-import { Message } from '../linux/message.ts';
-import { connectUnix, setSocketTimeout } from '../linux/socket.ts';
 import { infoCapabilities } from '../linux/vfio/caps.ts';
-import { FrameReader } from './frame-reader.ts';
-import { type Capabilities, decodeVersion, encodeVersion } from './version.ts';
-import { type Frame, LIMITS, writeHeader } from './wire.ts';
+import { type Answer, ClientChannel } from './client-channel.ts';
+import { RegionIoFds, type SubRegion } from './client-io-fds.ts';
+import { LIMITS } from './wire.ts';
 
 export interface ClientRegionInfo {
   index: number;
@@ -58,48 +54,18 @@ export interface ClientRegionInfo {
   map: { fd: OwnedFd; fdOffset: number; areas: { offset: number; sizeBytes: number }[] } | null;
 }
 
-/** Memory of the client that devices reach by DMA_READ and DMA_WRITE. */
-export interface ClientDmaMemory {
-  read(address: number, into: Uint8Array): void;
-  write(address: number, from: Uint8Array): void;
+/** One write of `writeRegions`. */
+export interface RegionWrite {
+  region: number;
+  offset: number;
+  bytes: Uint8Array;
 }
 
-export interface Answer {
-  /** A copy: it stays good. */
-  payload: Buffer;
-  fds: OwnedFd[];
-}
-
-/**
- * One connection to one device. A refusal of the server is thrown as the Errno that it sent. While a call waits for its
- * reply, DMA_READ and DMA_WRITE of the server are answered from `memory`.
- */
-export class VfioUserClient {
-  readonly path: string;
-  readonly capabilities: Capabilities;
-  /** Answers the device's DMA to regions that were mapped without a descriptor. */
-  memory: ClientDmaMemory | null = null;
-  private readonly socket: OwnedFd;
-  private readonly frames = new FrameReader();
-  private readonly outgoing = new Message(1, LIMITS.maxMsgFds);
-  private message = new Pinned(64 * 1024);
-  private nextId = 0;
-
-  /**
-   * Connects and agrees on a version. ENOENT or ECONNREFUSED where nobody listens, EBUSY while the device has another
-   * client, ETIMEDOUT when the server is silent for `timeoutMs`.
-   */
-  constructor(path: string, timeoutMs = 10_000) {
-    this.path = path;
-    this.socket = connectUnix(path);
-    try {
-      setSocketTimeout(this.socket, timeoutMs);
-      this.capabilities = decodeVersion(this.call(VFIO_USER_VERSION, encodeVersion()).payload);
-    } catch (error) {
-      this.close();
-      throw error;
-    }
-  }
+/** One connection to one device, with a method for each command (client-channel.ts has what a call does). */
+export class VfioUserClient extends ClientChannel {
+  /** What is mapped now, by IOVA: no more than the server takes. */
+  private readonly maps = new Map<number, number>();
+  private readonly ioFds = new Map<number, RegionIoFds>();
 
   info(): { flags: number; numRegions: number; numIrqs: number } {
     const argsz = vfio_user_device_info.sizeof;
@@ -153,7 +119,10 @@ export class VfioUserClient {
     return { flags, count };
   }
 
-  /** SET_IRQS; eventfds travel as descriptors and stay the caller's. */
+  /**
+   * SET_IRQS; eventfds travel as descriptors and stay the caller's. More of them than the server takes with one message
+   * go in several, each for the interrupts behind the last.
+   */
   setIrqs(
     flags: number,
     index: number,
@@ -162,6 +131,14 @@ export class VfioUserClient {
     data: Uint8Array = NOTHING,
     eventfds: readonly number[] = [],
   ): void {
+    const most = this.capabilities.maxMsgFds;
+    if (eventfds.length > most && eventfds.length === count && most > 0) {
+      for (let at = 0; at < count; at += most) {
+        const part = eventfds.slice(at, at + most);
+        this.setIrqs(flags, index, start + at, part.length, data, part);
+      }
+      return;
+    }
     const argsz = vfio_irq_set.sizeof + data.length;
     const payload = vfio_irq_set.encode({ argsz, flags, index, start, count }, data.length);
     payload.set(data, vfio_irq_set.sizeof);
@@ -184,23 +161,75 @@ export class VfioUserClient {
     }
   }
 
-  /** Writes to a region; a posted write does not wait, and nobody hears of its failure. */
+  /**
+   * Writes to a region; a posted write does not wait, and nobody hears of its failure. One to a place that has an
+   * eventfd (`useIoFds`) is no message at all.
+   */
   writeRegion(region: number, offset: number, from: Uint8Array, posted = false): void {
+    if (posted && this.ioFds.get(region)?.ring(offset, from) === true) return;
     for (let at = 0; at < from.length; ) {
       const part = from.subarray(at, at + this.capabilities.maxDataXferBytes);
       const payload = vfio_user_region_access.encode({ offset: offset + at, region, count: part.length }, part.length);
       payload.set(part, vfio_user_region_access.sizeof);
-      if (posted) this.send(VFIO_USER_REGION_WRITE, payload, [], VFIO_USER_F_TYPE_COMMAND | VFIO_USER_F_NO_REPLY);
+      if (posted) this.post(VFIO_USER_REGION_WRITE, payload);
       else this.call(VFIO_USER_REGION_WRITE, payload);
       at += part.length;
     }
   }
 
-  /** DMA_MAP: memory of a file or a lent dma-buf by its descriptor, which stays the caller's; without one, `memory`. */
+  /**
+   * Writes of at most 8 bytes each, in order, many in a message; returns how many were done before the first that
+   * failed. One by one where the server has no WRITE_MULTI.
+   */
+  writeRegions(writes: readonly RegionWrite[]): number {
+    const tooLong = writes.find(({ bytes }) => bytes.length > VFIO_USER_MULTI_DATA);
+    if (tooLong !== undefined) throw new Errno('EINVAL', `WRITE_MULTI: a write of ${tooLong.bytes.length} bytes`);
+    const most = this.capabilities.writeMultiple ? VFIO_USER_MULTI_MAX : 1;
+    let done = 0;
+    while (done < writes.length) {
+      const batch = writes.slice(done, done + most);
+      const count = most === 1 ? this.writeOne(batch[0]) : this.writeBatch(batch);
+      done += count;
+      if (count < batch.length) break;
+    }
+    return done;
+  }
+
+  /**
+   * GET_REGION_IO_FDS: what of a region can be written by an eventfd, from now on used by posted writes. Returns the
+   * places; EPROTO for some that the region does not have. The descriptors are closed with the client.
+   */
+  useIoFds(index: number): readonly SubRegion[] {
+    const { map, sizeBytes } = this.regionInfo(index);
+    map?.fd.close();
+    const ask = (argsz: number) =>
+      this.call(VFIO_USER_DEVICE_GET_REGION_IO_FDS, vfio_user_region_io_fds.encode({ argsz, index }));
+    let answer = ask(vfio_user_region_io_fds.sizeof);
+    const wanted = vfio_user_region_io_fds.fields.argsz.get(this.reply(answer.payload, vfio_user_region_io_fds));
+    if (wanted > vfio_user_region_io_fds.sizeof && wanted <= LIMITS.maxMessageBytes) {
+      for (const fd of answer.fds) fd.close();
+      answer = ask(wanted);
+    }
+    const fds = new RegionIoFds(answer, sizeBytes);
+    this.ioFds.get(index)?.close();
+    this.ioFds.set(index, fds);
+    return fds.places;
+  }
+
+  /**
+   * DMA_MAP: memory of a file or a lent dma-buf by its descriptor, which stays the caller's; without one, `memory`.
+   * ENOSPC beyond what the server takes, EINVAL for less than the pages that both have.
+   */
   dmaMap(iova: number, sizeBytes: number, flags: number, fd: number | null = null, offset = 0): void {
+    const { maxDmaMaps, pageBytes } = this.capabilities;
+    if (this.maps.size >= maxDmaMaps) throw new Errno('ENOSPC', `${this.path} takes ${maxDmaMaps} DMA_MAPs`);
+    if (iova % pageBytes !== 0 || sizeBytes % pageBytes !== 0) {
+      throw new Errno('EINVAL', `DMA_MAP of ${sizeBytes} bytes at ${iova}: ${this.path} maps pages of ${pageBytes}`);
+    }
     const argsz = vfio_user_dma_map.sizeof;
     const payload = vfio_user_dma_map.encode({ argsz, flags, offset, addr: iova, size: sizeBytes });
     this.call(VFIO_USER_DMA_MAP, payload, fd === null ? [] : [fd]);
+    this.maps.set(iova, sizeBytes);
   }
 
   /** DMA_UNMAP; returns the bytes that were unmapped. */
@@ -212,6 +241,8 @@ export class VfioUserClient {
       size: sizeBytes,
     });
     const answer = this.call(VFIO_USER_DMA_UNMAP, payload);
+    const end = (flags & VFIO_DMA_UNMAP_FLAG_ALL) !== 0 ? Number.POSITIVE_INFINITY : iova + sizeBytes;
+    for (const start of this.maps.keys()) if (start >= iova && start < end) this.maps.delete(start);
     return vfio_user_dma_unmap.fields.size.get(this.reply(answer.payload, vfio_user_dma_unmap));
   }
 
@@ -245,37 +276,35 @@ export class VfioUserClient {
     this.call(VFIO_USER_X_PCI_HOT_RESET, vfio_pci_hot_reset.encode({ argsz: vfio_pci_hot_reset.sizeof }));
   }
 
-  /** Sends a command and waits for its reply. Throws the errno that the server sent, or why there is no reply. */
-  call(command: number, payload: Uint8Array, fds: readonly number[] = []): Answer {
-    const id = this.send(command, payload, fds, VFIO_USER_F_TYPE_COMMAND);
-    for (;;) {
-      const frame = this.nextFrame();
-      if (!frame.isReply) {
-        this.answer(frame);
-        continue;
-      }
-      if (frame.id !== id || frame.command !== command) {
-        for (const fd of frame.fds) fd.close();
-        throw new Errno('EPROTO', `a reply to message ${frame.id} (command ${frame.command}), waiting for ${id}`);
-      }
-      if (frame.error !== 0) {
-        for (const fd of frame.fds) fd.close();
-        throw Errno.fromCode(
-          frame.error,
-          `${VFIO_USER_COMMAND_NAMES.get(command) ?? `command ${command}`}, ${this.path}`,
-        );
-      }
-      return { payload: Buffer.from(frame.payload), fds: frame.fds };
+  override close(): void {
+    for (const fds of this.ioFds.values()) fds.close();
+    this.ioFds.clear();
+    super.close();
+  }
+
+  private writeOne({ region, offset, bytes }: RegionWrite): number {
+    try {
+      this.writeRegion(region, offset, bytes);
+      return 1;
+    } catch (error) {
+      if (!(error instanceof Errno) || error.errno === 'ECONNRESET') throw error;
+      return 0;
     }
   }
 
-  close(): void {
-    this.frames.close();
-    this.socket.close();
-  }
-
-  [Symbol.dispose](): void {
-    this.close();
+  private writeBatch(writes: readonly RegionWrite[]): number {
+    const { sizeof } = vfio_user_region_write_multi;
+    const payload = vfio_user_region_write_multi.encode(
+      { wr_cnt: writes.length },
+      writes.length * vfio_user_write_one.sizeof,
+    );
+    for (const [i, { region, offset, bytes }] of writes.entries()) {
+      const at = sizeof + i * vfio_user_write_one.sizeof;
+      vfio_user_write_one.write(viewOf(payload), at, { offset, region, count: bytes.length });
+      payload.set(bytes, at + vfio_user_write_one.fields.data.offset);
+    }
+    const answer = this.call(VFIO_USER_REGION_WRITE_MULTI, payload);
+    return vfio_user_region_write_multi.fields.wr_cnt.get(this.reply(answer.payload, vfio_user_region_write_multi));
   }
 
   private askRegion(index: number, argsz: number): Answer {
@@ -290,78 +319,9 @@ export class VfioUserClient {
     }
     return viewOf(payload);
   }
-
-  private send(
-    command: number,
-    payload: Uint8Array,
-    fds: readonly number[],
-    flags: number,
-    id = this.takeId(),
-  ): number {
-    const length = VFIO_USER_HEADER_SIZE + payload.length;
-    if (length > this.message.bytes.length) this.message = new Pinned(length);
-    writeHeader(this.message.view, id, command, payload.length, flags);
-    this.message.bytes.set(payload, VFIO_USER_HEADER_SIZE);
-    for (let at = 0; at < length; ) {
-      this.outgoing.setIov(0, this.message.address + at, length - at);
-      const sent = this.outgoing.sendmsg(this.socket.fd, 0, at === 0 ? fds : []);
-      if (sent < 0) throw lost(sent, this.path);
-      at += sent;
-    }
-    return id;
-  }
-
-  private takeId(): number {
-    this.nextId = (this.nextId + 1) & 0xffff;
-    return this.nextId;
-  }
-
-  private nextFrame(): Frame {
-    for (let frame = this.frames.next(); ; frame = this.frames.next()) {
-      if (frame !== null) return frame;
-      const received = this.frames.receive(this.socket.fd, true);
-      if (received <= 0) throw lost(received, this.path);
-    }
-  }
-
-  /** DMA_READ and DMA_WRITE of the server. EFAULT where nothing was mapped for messages. */
-  private answer(frame: Frame): void {
-    for (const fd of frame.fds) fd.close();
-    const head = vfio_user_dma_region_access.sizeof;
-    const isRead = frame.command === VFIO_USER_DMA_READ;
-    let reply = Buffer.from(frame.payload.subarray(0, head));
-    try {
-      if (!isRead && frame.command !== VFIO_USER_DMA_WRITE) throw new Errno('ENOSYS', `command ${frame.command}`);
-      if (this.memory === null || frame.payload.length < head)
-        throw new Errno('EFAULT', 'no memory is shared by messages');
-      const { addr, count } = vfio_user_dma_region_access.read(viewOf(frame.payload));
-      if (isRead) {
-        reply = Buffer.concat([reply, Buffer.alloc(Math.min(count, LIMITS.maxDataXferBytes))]);
-        this.memory.read(addr, reply.subarray(head));
-      } else this.memory.write(addr, frame.payload.subarray(head));
-    } catch (error) {
-      const code = error instanceof Errno ? error.code : ERRNO.EIO;
-      this.sendError(frame, code);
-      return;
-    }
-    this.send(frame.command, reply, [], VFIO_USER_F_TYPE_REPLY, frame.id);
-  }
-
-  private sendError(frame: Frame, code: number): void {
-    writeHeader(this.message.view, frame.id, frame.command, 0, VFIO_USER_F_TYPE_REPLY, code);
-    this.outgoing.setIov(0, this.message.address, VFIO_USER_HEADER_SIZE);
-    const sent = this.outgoing.sendmsg(this.socket.fd);
-    if (sent < 0) throw lost(sent, this.path);
-  }
 }
 
 const NOTHING = new Uint8Array(0);
-
-function lost(result: number, path: string): Errno {
-  if (result === 0) return new Errno('ECONNRESET', `${path}: the server closed the connection`);
-  if (result === -ERRNO.EAGAIN) return new Errno('ETIMEDOUT', `${path}: the server is silent`);
-  return Errno.fromCode(-result, path);
-}
 
 function sparseAreas(view: DataView, capOffset: number): { offset: number; sizeBytes: number }[] | null {
   for (const capability of infoCapabilities(view, capOffset, view.byteLength)) {

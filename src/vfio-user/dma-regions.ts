@@ -16,6 +16,13 @@ import { Ioas } from '../vfio/ioas.ts';
 import type { BorrowedBuffer } from './borrowed-buffer.ts';
 import { LIMITS } from './wire.ts';
 
+/** What a client may map, as VERSION agreed. */
+export interface DmaLimits {
+  maxDmaMaps: number;
+  /** Everything in DMA_MAP is a multiple of it. */
+  pageBytes: number;
+}
+
 const ACCESS = VFIO_USER_F_DMA_REGION_READ | VFIO_USER_F_DMA_REGION_WRITE;
 const ADDRESS_END = 2 ** 52;
 /** So many regions are let go in one go; then others are served. */
@@ -65,17 +72,17 @@ export class DmaRegions {
   private readonly buffers: LentBuffers;
   /** In order of IOVA; none overlaps another. */
   private readonly regions: Region[] = [];
-  private readonly most: number;
+  private readonly limits: DmaLimits;
   /** What the regions here take of the process's mappings and descriptors. */
   private mapped = 0;
   private files = 0;
   private borrowed = 0;
 
-  constructor(name: string, remote: RemoteMemory, buffers: LentBuffers, most: number = LIMITS.maxDmaMaps) {
+  constructor(name: string, remote: RemoteMemory, buffers: LentBuffers, limits: DmaLimits) {
     this.domain = new IommuDomain(`client of ${name}`, { ownsBus: true });
     this.remote = remote;
     this.buffers = buffers;
-    this.most = most;
+    this.limits = limits;
   }
 
   get count(): number {
@@ -100,7 +107,9 @@ export class DmaRegions {
       if (next !== undefined && next.iova < request.iova + request.sizeBytes) {
         throw new Errno('EEXIST', `DMA_MAP: ${describe(request)} overlaps ${describe(next)}`);
       }
-      if (this.regions.length >= this.most) throw new Errno('ENOSPC', `DMA_MAP: ${this.most} regions are mapped`);
+      if (this.regions.length >= this.limits.maxDmaMaps) {
+        throw new Errno('ENOSPC', `DMA_MAP: ${this.limits.maxDmaMaps} regions are mapped`);
+      }
       const region = yield* this.mapKind(request, fd);
       this.regions.splice(this.firstEndingAfter(request.iova), 0, region);
     } finally {
@@ -148,11 +157,12 @@ export class DmaRegions {
   }
 
   private check({ flags, offset, iova, sizeBytes }: DmaMapRequest): void {
-    const aligned = iova % PAGE_SIZE === 0 && sizeBytes % PAGE_SIZE === 0 && offset % PAGE_SIZE === 0;
+    const page = this.limits.pageBytes;
+    const aligned = iova % page === 0 && sizeBytes % page === 0 && offset % PAGE_SIZE === 0;
     const bits = (flags & ACCESS) !== 0 && (flags & ~ACCESS) === 0;
     if (!bits || sizeBytes === 0 || !aligned || iova + sizeBytes > ADDRESS_END) {
       const at = `${sizeBytes} bytes at 0x${iova.toString(16)}, file offset 0x${offset.toString(16)}`;
-      throw new Errno('EINVAL', `DMA_MAP: flags ${flags}, ${at}: whole pages of ${PAGE_SIZE} and an access are needed`);
+      throw new Errno('EINVAL', `DMA_MAP: flags ${flags}, ${at}: whole pages of ${page} and an access are needed`);
     }
   }
 
@@ -231,7 +241,10 @@ export class DmaRegions {
       this.borrowed -= 1;
       borrowed.close();
     }
-    if (memory === null) return;
+    if (memory === null) {
+      if (kind === 'remote') this.remote.abort(iova, sizeBytes);
+      return;
+    }
     this.account(memory, -1);
     memory.close();
   }

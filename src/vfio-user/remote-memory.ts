@@ -13,10 +13,13 @@ const HEAD = 16 + vfio_user_dma_region_access.sizeof;
 
 interface Outstanding {
   readonly replied: Completion;
+  readonly address: number;
   readonly into: Uint8Array | null;
   readonly sizeBytes: number;
   deadline: Deadline;
   ok: boolean;
+  /** The access has failed already; the reply is still owed, and says nothing when it comes. */
+  aborted: boolean;
 }
 
 /** Sends `length` bytes of `message` to the client. */
@@ -61,6 +64,10 @@ export class ClientMemory implements RemoteMemory {
   onReply(frame: Frame): void {
     const waiting = this.outstanding.get(frame.id);
     if (waiting === undefined) throw new Errno('EPROTO', `a reply to message ${frame.id}, which was not sent`);
+    if (waiting.aborted) {
+      this.forget(frame.id, waiting);
+      return;
+    }
     const access = vfio_user_dma_region_access.sizeof;
     if (frame.error === 0 && waiting.into !== null) {
       if (frame.payload.length !== access + waiting.sizeBytes) {
@@ -74,10 +81,26 @@ export class ClientMemory implements RemoteMemory {
     this.finish(frame.id, waiting, frame.error === 0);
   }
 
+  /**
+   * Accesses that are under way and touch the range fail at once, without waiting for the client: one that waits for
+   * the reply to its DMA_UNMAP or RESET may be unable to answer. Its replies are still taken, and must come in time.
+   */
+  abort(address = 0, sizeBytes = Number.POSITIVE_INFINITY): void {
+    for (const waiting of this.outstanding.values()) {
+      if (waiting.address >= address + sizeBytes || waiting.address + waiting.sizeBytes <= address) continue;
+      if (waiting.aborted) continue;
+      waiting.aborted = true;
+      runner.start('abort DMA', waiting.replied.complete());
+    }
+  }
+
   /** The client is gone: everything that waits for it fails. */
   close(): void {
     this.gone = true;
-    for (const [id, waiting] of this.outstanding) this.finish(id, waiting, false);
+    for (const [id, waiting] of this.outstanding) {
+      if (waiting.aborted) this.forget(id, waiting);
+      else this.finish(id, waiting, false);
+    }
   }
 
   private *exchange(command: number, address: number, into: Uint8Array | null, from: Uint8Array | null): Task<boolean> {
@@ -93,17 +116,21 @@ export class ClientMemory implements RemoteMemory {
     if (from !== null) message.bytes.set(from, HEAD);
     const replied = new Completion('DMA reply');
     const deadline = this.loop.after(LIMITS.dmaReplyTimeoutMs, () => this.onTimeout());
-    const waiting: Outstanding = { replied, into, sizeBytes, deadline, ok: false };
+    const waiting: Outstanding = { replied, address, into, sizeBytes, deadline, ok: false, aborted: false };
     this.outstanding.set(id, waiting);
     this.send(message, HEAD + (from?.length ?? 0));
-    // Ended by the client's reply, by its leaving, or by the deadline, which makes it leave.
+    // Ended by the client's reply, by `abort`, by its leaving, or by the deadline, which makes it leave.
     yield* replied.wait();
     return waiting.ok;
   }
 
-  private finish(id: number, waiting: Outstanding, ok: boolean): void {
+  private forget(id: number, waiting: Outstanding): void {
     this.outstanding.delete(id);
     this.loop.cancel(waiting.deadline);
+  }
+
+  private finish(id: number, waiting: Outstanding, ok: boolean): void {
+    this.forget(id, waiting);
     waiting.ok = ok;
     runner.start('DMA reply', waiting.replied.complete());
   }

@@ -3,21 +3,8 @@
  */
 import { Errno } from '../abi/errno.ts';
 import { viewOf } from '../abi/layout.ts';
-import { PAGE_SIZE } from '../abi/mman.ts';
 import { U64_MAX } from '../abi/u64.ts';
-import {
-  VFIO_IRQ_SET_DATA_EVENTFD,
-  VFIO_IRQ_SET_DATA_TYPE_MASK,
-  VFIO_PCI_VGA_REGION_INDEX,
-  VFIO_REGION_INFO_CAP_SPARSE_MMAP,
-  VFIO_REGION_INFO_FLAG_CAPS,
-  VFIO_REGION_INFO_FLAG_MMAP,
-  vfio_irq_info,
-  vfio_irq_set,
-  vfio_region_info,
-  vfio_region_info_cap_sparse_mmap,
-  vfio_region_sparse_mmap_area,
-} from '../abi/vfio.ts';
+import { VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_TYPE_MASK, vfio_irq_info, vfio_irq_set } from '../abi/vfio.ts';
 import {
   VFIO_DEVICE_FEATURE_DMA_BUF,
   VFIO_DEVICE_FEATURE_MASK,
@@ -44,17 +31,19 @@ import {
   vfio_user_dma_map,
   vfio_user_dma_unmap,
   vfio_user_region_access,
-  vfio_user_region_io_fds,
   vfio_user_region_write_multi,
   vfio_user_write_one,
 } from '../abi/vfio-user.ts';
-import { EventfdSignal } from '../linux/event-signal.ts';
+import { checkedEventfd, EventfdSignal } from '../linux/event-signal.ts';
+import type { OwnedFd } from '../linux/fd.ts';
 import type { Task } from '../task/op.ts';
-import { condResched } from '../task/runner.ts';
-import type { VfioPciCoreDevice } from '../vfio/core.ts';
-import { deviceInfo, msixTablePages, regionInfo } from '../vfio/regions.ts';
+import { condResched, runner } from '../task/runner.ts';
+import { deviceInfo } from '../vfio/regions.ts';
 import type { Caller, UserMemory } from '../vfio/user.ts';
+import { EventWatch } from './event-watch.ts';
 import { getHotResetInfo, pciHotReset } from './hot-reset.ts';
+import { getRegionIoFds } from './io-fds.ts';
+import { getRegionInfo } from './region-info.ts';
 import { checkArgsz, decode, type Reply } from './reply.ts';
 import type { ReadySession } from './session.ts';
 import { type Frame, LIMITS } from './wire.ts';
@@ -75,7 +64,7 @@ const HANDLERS = new Map<number, Handler>([
   [VFIO_USER_REGION_READ, regionRead],
   [VFIO_USER_REGION_WRITE, regionWrite],
   [VFIO_USER_REGION_WRITE_MULTI, regionWriteMulti],
-  [VFIO_USER_DEVICE_RESET, ({ vdev }) => vdev.reset()],
+  [VFIO_USER_DEVICE_RESET, deviceReset],
   [VFIO_USER_DEVICE_FEATURE, deviceFeature],
   [VFIO_USER_X_GET_PCI_HOT_RESET_INFO, getHotResetInfo],
   [VFIO_USER_X_PCI_HOT_RESET, pciHotReset],
@@ -114,85 +103,16 @@ function* dmaUnmap(session: ReadySession, frame: Frame, reply: Reply): Task {
   reply.append(vfio_user_dma_unmap.encode({ argsz: vfio_user_dma_unmap.sizeof, flags, addr, size }));
 }
 
+function* deviceReset(session: ReadySession): Task {
+  session.abortDma();
+  yield* session.vdev.reset();
+}
+
 function* getInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
   checkArgsz(vfio_user_device_info.fields.argsz.get(decode(vfio_user_device_info, frame)), vfio_user_device_info);
   const { flags, numRegions, numIrqs } = deviceInfo(vdev);
   const argsz = vfio_user_device_info.sizeof;
   reply.append(vfio_user_device_info.encode({ argsz, flags, num_regions: numRegions, num_irqs: numIrqs }));
-}
-
-/**
- * Linux refuses the index of a region that is not there; rust-vmm's client asks for all and waits for more than an
- * errno.
- */
-const ABSENT_REGION = { flags: 0, sizeBytes: 0 };
-
-/**
- * The descriptor comes with the full reply: a client that gave too little room for the capabilities asks again. Its
- * mmap offset is the region's plus that of the area.
- */
-function* getRegionInfo(session: ReadySession, frame: Frame, reply: Reply): Task {
-  const { vdev } = session;
-  const fields = vfio_region_info.fields;
-  const view = decode(vfio_region_info, frame);
-  const room = fields.argsz.get(view);
-  checkArgsz(room, vfio_region_info);
-  const index = fields.index.get(view);
-  const info = index === VFIO_PCI_VGA_REGION_INDEX ? ABSENT_REGION : regionInfo(vdev, index);
-  const memory = vdev.pdev.bars[index]?.target.memory ?? null;
-  const mappable =
-    (info.flags & VFIO_REGION_INFO_FLAG_MMAP) !== 0 && memory?.fd !== undefined && info.sizeBytes >= PAGE_SIZE;
-  const capability = mappable ? sparseMmap(vdev, index) : null;
-  const sizeof = vfio_region_info.sizeof;
-  const argsz = sizeof + (capability?.length ?? 0);
-  reply.append(
-    vfio_region_info.encode({
-      argsz,
-      flags: (info.flags & ~VFIO_REGION_INFO_FLAG_MMAP) | mmapFlags(mappable, capability !== null),
-      index,
-      cap_offset: capability === null ? 0 : sizeof,
-      size: info.sizeBytes,
-      offset: mappable ? (memory!.fdOffset ?? 0) : 0,
-    }),
-  );
-  if (argsz > room) return;
-  if (capability !== null) reply.append(capability);
-  if (!mappable) return;
-  session.share(memory!);
-  reply.fds.push(memory!.fd!);
-}
-
-function mmapFlags(mappable: boolean, hasCapability: boolean): number {
-  return (mappable ? VFIO_REGION_INFO_FLAG_MMAP : 0) | (hasCapability ? VFIO_REGION_INFO_FLAG_CAPS : 0);
-}
-
-/**
- * The areas around the MSI-X table, for clients that would map it otherwise; null where all of the BAR may be mapped.
- */
-function sparseMmap(vdev: VfioPciCoreDevice, index: number): Buffer | null {
-  const table = msixTablePages(vdev);
-  if (table === null || table.barIndex !== index) return null;
-  const { sizeBytes } = vdev.pdev.bars[index]!;
-  const end = table.offset + table.sizeBytes;
-  const areas = [
-    { offset: 0, size: table.offset },
-    { offset: end, size: Math.max(0, sizeBytes - end) },
-  ].filter((area) => area.size > 0);
-  const head = vfio_region_info_cap_sparse_mmap.encode({
-    header_id: VFIO_REGION_INFO_CAP_SPARSE_MMAP,
-    header_version: 1,
-    nr_areas: areas.length,
-  });
-  return Buffer.concat([head, ...areas.map((area) => vfio_region_sparse_mmap_area.encode(area))]);
-}
-
-/** No part of a region has an eventfd of its own. */
-function* getRegionIoFds({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
-  const view = decode(vfio_user_region_io_fds, frame);
-  const { argsz, index } = vfio_user_region_io_fds.read(view);
-  checkArgsz(argsz, vfio_user_region_io_fds);
-  regionInfo(vdev, index);
-  reply.append(vfio_user_region_io_fds.encode({ argsz: vfio_user_region_io_fds.sizeof, index }));
 }
 
 function* getIrqInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
@@ -204,7 +124,8 @@ function* getIrqInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
 }
 
 /** Eventfds come as descriptors of the message: one for each interrupt, or none at all to disconnect them. */
-function* setIrqs({ vdev, files }: ReadySession, frame: Frame): Task {
+function* setIrqs(session: ReadySession, frame: Frame): Task {
+  const { vdev } = session;
   const view = decode(vfio_irq_set, frame);
   const { argsz, flags, index, start, count } = vfio_irq_set.read(view);
   checkArgsz(argsz, vfio_irq_set);
@@ -220,8 +141,7 @@ function* setIrqs({ vdev, files }: ReadySession, frame: Frame): Task {
     for (let i = 0; i < count; i++) indexes.writeInt32LE(frame.fds.length === 0 ? -1 : i, 4 * i);
     data = indexes;
   }
-  const caller: Caller = { files, eventSignal: (i) => new EventfdSignal(frame.fds[i].duplicate()) };
-  yield* vdev.setIrqs(flags, index, start, count, data, caller);
+  yield* vdev.setIrqs(flags, index, start, count, data, callerOf(session, frame));
 }
 
 function* regionRead(session: ReadySession, frame: Frame, reply: Reply): Task {
@@ -258,7 +178,8 @@ function* regionWrite({ vdev }: ReadySession, frame: Frame, reply: Reply): Task 
 }
 
 /** Writes of at most 8 bytes each, in order; the first that fails ends it, and the reply counts those before. */
-function* regionWriteMulti({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
+function* regionWriteMulti({ vdev, capabilities }: ReadySession, frame: Frame, reply: Reply): Task {
+  if (!capabilities.writeMultiple) throw new Errno('EOPNOTSUPP', 'WRITE_MULTI was not agreed on in VERSION');
   const view = decode(vfio_user_region_write_multi, frame);
   const count = vfio_user_region_write_multi.fields.wr_cnt.get(view);
   const head = vfio_user_region_write_multi.sizeof;
@@ -320,10 +241,12 @@ function* deviceFeature(session: ReadySession, frame: Frame, reply: Reply): Task
   out.fill(0);
   out.set(frame.payload);
   const sent = frame.payload.slice();
-  const caller: Caller = { files, eventSignal: (i) => eventOf(frame, i) };
-  const result = yield* vdev.feature(new FeatureArgument(sent, out), caller);
   const isExport =
     (flags & VFIO_DEVICE_FEATURE_MASK) === VFIO_DEVICE_FEATURE_DMA_BUF && (flags & VFIO_DEVICE_FEATURE_PROBE) === 0;
+  if (isExport && session.capabilities.maxMsgFds === 0) {
+    throw new Errno('EMSGSIZE', 'a dma-buf is a descriptor, and the client takes none');
+  }
+  const result = yield* vdev.feature(new FeatureArgument(sent, out), callerOf(session, frame));
   if (!isExport) return;
   try {
     reply.attach(exports.publish(files, result));
@@ -333,9 +256,19 @@ function* deviceFeature(session: ReadySession, frame: Frame, reply: Reply): Task
   }
 }
 
-/** A feature that takes an eventfd (LOW_POWER_ENTRY_WITH_WAKEUP): the number in the argument counts the descriptors. */
-function eventOf(frame: Frame, i: number): EventfdSignal {
-  const fd = frame.fds[i];
-  if (fd === undefined) throw new Errno('EBADF', `descriptor ${i} did not come with the message`);
-  return new EventfdSignal(fd.duplicate());
+/** Who made a request: descriptors in its argument are numbers of those that came with the message. */
+function callerOf({ files, host }: ReadySession, frame: Frame): Caller {
+  const descriptor = (i: number): OwnedFd => {
+    const fd = frame.fds[i];
+    if (fd === undefined) throw new Errno('EBADF', `descriptor ${i} did not come with the message`);
+    return fd.duplicate();
+  };
+  return {
+    files,
+    eventSignal: (i) => new EventfdSignal(descriptor(i)),
+    eventSource: (i, onSignal) => {
+      const fd = checkedEventfd(descriptor(i));
+      return new EventWatch(host.loop, fd, () => runner.start('eventfd of a client', onSignal()));
+    },
+  };
 }

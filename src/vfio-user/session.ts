@@ -2,7 +2,7 @@
 import { ERRNO, Errno } from '../abi/errno.ts';
 import { VFIO_USER_F_TYPE_REPLY, VFIO_USER_HEADER_SIZE, VFIO_USER_VERSION } from '../abi/vfio-user.ts';
 import type { OwnedFd } from '../linux/fd.ts';
-import { peerCredentials } from '../linux/socket.ts';
+import { peerCredentials, socketPair } from '../linux/socket.ts';
 import type { DmaAddressSpace } from '../pci/dma.ts';
 import type { Memory } from '../pci/memory.ts';
 import type { Task } from '../task/op.ts';
@@ -11,12 +11,13 @@ import type { VfioPciCoreDevice } from '../vfio/core.ts';
 import { Connection } from './connection.ts';
 import { DmaRegions } from './dma-regions.ts';
 import { ClientFiles, type Exports } from './exports.ts';
+import { IoFds } from './io-fds.ts';
 import type { Deadline, EventLoop } from './loop.ts';
 import { regionAccessNow } from './region-access.ts';
 import { ClientMemory } from './remote-memory.ts';
 import { Reply } from './reply.ts';
 import { serveRequest } from './requests.ts';
-import { type Capabilities, decodeVersion, encodeVersion } from './version.ts';
+import { type Capabilities, decodeVersion, encodeVersion, type VersionOffer } from './version.ts';
 import { type Frame, LIMITS, type ReceivedFrame, writeHeader } from './wire.ts';
 
 /** Reading resumes when this part of what may wait is left. */
@@ -45,7 +46,10 @@ export class Session {
   regions: DmaRegions | null = null;
   capabilities: Capabilities | null = null;
   readonly host: SessionHost;
+  readonly ioFds: IoFds;
   private readonly connection: Connection;
+  /** Where DMA_READ and DMA_WRITE go, when VERSION agreed on a socket of their own. */
+  private twin: Connection | null = null;
   private readonly reply = new Reply();
   private readonly queue: Frame[] = [];
   private queuedBytes = 0;
@@ -61,6 +65,7 @@ export class Session {
     this.host = host;
     this.vdev = vdev;
     this.exports = host.exports;
+    this.ioFds = new IoFds(host.loop, vdev);
     this.peerPid = peerCredentials(socket).pid;
     this.connection = new Connection(host.loop, socket, {
       onFrame: (frame) => this.onFrame(frame),
@@ -82,10 +87,16 @@ export class Session {
     this.exports.bars.hold(memory);
   }
 
+  /** The device is about to be reset: its DMA that waits for the client fails at once. */
+  abortDma(): void {
+    this.memory?.abort();
+  }
+
   private onFrame(frame: ReceivedFrame): boolean {
     if (frame.isReply) {
       for (const fd of frame.fds) fd.close();
       if (this.memory === null) throw new Errno('EPROTO', 'a reply before the first command');
+      if (this.twin !== null) throw new Errno('EPROTO', 'a reply that belongs on the twin socket');
       this.memory.onReply(frame);
       return false;
     }
@@ -180,30 +191,52 @@ export class Session {
   private *agree(frame: Frame): Task {
     if (frame.command !== VFIO_USER_VERSION) throw new Errno('EPROTO', `command ${frame.command} before VERSION`);
     if (this.regions !== null) throw new Errno('EINVAL', 'a second VERSION');
-    const capabilities = decodeVersion(frame.payload);
+    const proposed = decodeVersion(frame.payload);
     this.host.claim(this);
     yield* this.vdev.open();
+    const offer: VersionOffer = { writeMultiple: proposed.writeMultiple, migration: false, twinSocket: false };
+    if (proposed.twinSocket && proposed.maxMsgFds > 0) {
+      this.openTwin();
+      offer.twinSocket = 0;
+    }
     const memory = new ClientMemory(
       this.host.loop,
-      capabilities.maxDataXferBytes,
-      (message, length) => this.connection.send(message, length),
+      proposed.maxDataXferBytes,
+      (message, length) => (this.twin ?? this.connection).send(message, length),
       () => this.connection.close(new Errno('ETIMEDOUT', `no answer within ${LIMITS.dmaReplyTimeoutMs} ms`)),
     );
-    const regions = new DmaRegions(this.vdev.pdev.name, memory, this.exports, capabilities.maxDmaMaps);
+    const regions = new DmaRegions(this.vdev.pdev.name, memory, this.exports, proposed);
     yield* regions.start();
     this.domainBefore = this.vdev.pdev.iommuDomain;
     this.vdev.pdev.iommuDomain = regions.domain;
     this.memory = memory;
     this.regions = regions;
-    this.capabilities = capabilities;
+    this.capabilities = proposed;
     if (this.handshake !== null) this.host.loop.cancel(this.handshake);
     this.handshake = null;
-    this.reply.append(encodeVersion());
+    this.reply.append(encodeVersion(offer));
+  }
+
+  /** A second socket for the commands of the server: the client's end goes with the reply. Replies alone come back. */
+  private openTwin(): void {
+    const [ours, theirs] = socketPair(`twin socket of ${this.vdev.pdev.name}`);
+    this.reply.attach(theirs);
+    this.twin = new Connection(this.host.loop, ours, {
+      onFrame: (frame) => {
+        for (const fd of frame.fds) fd.close();
+        if (!frame.isReply) throw new Errno('EPROTO', `command ${frame.command} on the twin socket`);
+        this.memory?.onReply(frame);
+        return false;
+      },
+      onClose: (why) => this.connection.close(why),
+    });
   }
 
   private onClose(why: Error | null): void {
     if (why !== null) this.host.log(`${this.vdev.pdev.name}: client dropped: ${why.message}`);
     if (this.handshake !== null) this.host.loop.cancel(this.handshake);
+    this.twin?.close(null);
+    this.ioFds.close();
     this.memory?.close();
     for (const frame of this.queue.splice(0)) for (const fd of frame.fds) fd.close();
     // A request that is being served ends first, and then the session.

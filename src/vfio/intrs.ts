@@ -33,7 +33,7 @@ import {
 import { type LockClass, Mutex } from '../task/lock.ts';
 import type { Task } from '../task/op.ts';
 import type { VfioPciCoreDevice } from './core.ts';
-import type { Caller, EventSignal } from './user.ts';
+import type { Caller, EventSignal, EventSource } from './user.ts';
 
 /** Outside memory_lock. */
 const IGATE_LOCK_CLASS: LockClass = { name: 'vfio_pci_core_device.igate' };
@@ -67,7 +67,7 @@ export class Interrupts {
   activeIndex: number | null = null;
   private triggers: (EventSignal | null)[] = [];
   private table: MsixTable | null | undefined;
-  private unmaskEvent: EventSignal | null = null;
+  private unmaskEvent: EventSource | null = null;
   private errTrigger: EventSignal | null = null;
   private reqTrigger: EventSignal | null = null;
   private intxMasked = false;
@@ -214,8 +214,10 @@ export class Interrupts {
     const masks = action === VFIO_IRQ_SET_ACTION_MASK;
     if (data.type === VFIO_IRQ_SET_DATA_EVENTFD) {
       if (masks) throw new Errno('ENOTTY', 'INTx has no eventfd that masks');
-      this.unmaskEvent?.release?.();
-      this.unmaskEvent = eventAt(data, 0, caller);
+      const fd = eventFd(data, 0);
+      const source = fd === -1 ? null : caller.eventSource(fd, () => this.unmaskIntx());
+      this.unmaskEvent?.release();
+      this.unmaskEvent = source;
       return;
     }
     if (data.type === VFIO_IRQ_SET_DATA_BOOL && data.bytes[0] === 0) return;
@@ -288,7 +290,7 @@ export class Interrupts {
   private disableIntx(): void {
     if (this.activeIndex !== VFIO_PCI_INTX_IRQ_INDEX) return;
     this.dropTriggers();
-    this.unmaskEvent?.release?.();
+    this.unmaskEvent?.release();
     this.unmaskEvent = null;
   }
 
@@ -324,6 +326,14 @@ export class Interrupts {
     else this.reqTrigger = null;
   }
 
+  /** The user's way to unmask without a call: the end of interrupt of a VMM. */
+  private *unmaskIntx(): Task {
+    yield* this.igate.lock();
+    this.intxMasked = false;
+    this.deliverIntx();
+    yield* this.igate.unlock();
+  }
+
   private onMsi(vector: number): void {
     if (this.activeIndex === VFIO_PCI_MSI_IRQ_INDEX || this.activeIndex === VFIO_PCI_MSIX_IRQ_INDEX) {
       this.triggers[vector]?.signal();
@@ -348,10 +358,15 @@ function noAction(index: number, action: number): Errno {
   return new Errno('ENOTTY', `interrupt index ${index} has no action 0x${action.toString(16)}`);
 }
 
-/** The eventfd for vector `i` of the data; -1 stands for none. */
-function eventAt(data: IrqData, i: number, caller: Caller): EventSignal | null {
+/** The descriptor for vector `i` of the data; -1 stands for none. */
+function eventFd(data: IrqData, i: number): number {
   const view = new DataView(data.bytes.buffer, data.bytes.byteOffset, data.bytes.byteLength);
   const fd = view.getInt32(4 * i, true);
   if (fd < -1) throw new Errno('EINVAL', `descriptor ${fd} for interrupt ${data.start + i}`);
+  return fd;
+}
+
+function eventAt(data: IrqData, i: number, caller: Caller): EventSignal | null {
+  const fd = eventFd(data, i);
   return fd === -1 ? null : caller.eventSignal(fd);
 }

@@ -1,7 +1,7 @@
 /** read(2) and write(2) on a device's regions (vfio_pci_rdwr.c). */
 import { Errno } from '../abi/errno.ts';
 import { VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ROM_REGION_INDEX } from '../abi/vfio.ts';
-import type { Bar } from '../pci/bar.ts';
+import type { Bar, Doorbell } from '../pci/bar.ts';
 import { done, runtime, type Task } from '../task/op.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 import { wake } from './pm.ts';
@@ -38,6 +38,17 @@ export function accessNow(
   if (isWrite) bar.target.write(offset, bytes);
   else bar.target.read(offset, bytes);
   return true;
+}
+
+/**
+ * Writes to a doorbell that an eventfd stands for (vfio_pci_ioeventfd): posted, so that they are lost without a word
+ * where memory is off.
+ */
+export function* ringDoorbell(vdev: VfioPciCoreDevice, doorbell: Doorbell): Task {
+  if (yield* vdev.lowPower.engaged.load()) yield* wake(vdev);
+  yield* vdev.memoryLock.read();
+  if (vdev.isOpen && vdev.memoryEnabled()) doorbell.ring();
+  yield* vdev.memoryLock.releaseRead();
 }
 
 function readAwake(vdev: VfioPciCoreDevice, index: number, offset: number, into: Uint8Array): Task<number> {

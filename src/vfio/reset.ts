@@ -28,6 +28,17 @@ export function* withMemoryRevoked(vdev: VfioPciCoreDevice, action: () => Task):
 export function* resetDevice(vdev: VfioPciCoreDevice): Task {
   const pdev = vdev.pdev;
   if (pdev.canReset().length === 0) throw new Errno('EINVAL', `${pdev.name} has no function-level reset`);
+  // What the device has begun ends before the reset does, and not after the user heard of it.
+  yield* pdev.quiesce();
+  try {
+    yield* resetAtRest(vdev);
+  } finally {
+    yield* pdev.resume();
+  }
+}
+
+function* resetAtRest(vdev: VfioPciCoreDevice): Task {
+  const pdev = vdev.pdev;
   yield* withMemoryRevoked(vdev, function* () {
     // A device in D3hot would come out of the reset with its state lost or not, as No_Soft_Reset has it.
     yield* pdev.setPowerState(PCI_D0);

@@ -1,6 +1,7 @@
 /** The process on the other side of a system call: its memory and its descriptors. */
 import { Errno } from '../abi/errno.ts';
 import type { FdTable } from '../dma-buf/file.ts';
+import type { Task } from '../task/op.ts';
 
 /** Memory that a user passed by address. Both throw EFAULT where it cannot be reached. */
 export interface UserMemory {
@@ -42,9 +43,17 @@ export interface EventSignal {
   release?(): void;
 }
 
+/** An eventfd that the user signals (struct virqfd). */
+export interface EventSource {
+  /** Listens no more. */
+  release(): void;
+}
+
 /** Who makes a call: where descriptors are installed, and what its eventfds are. */
 export interface Caller {
   readonly files: FdTable;
   /** The eventfd behind a descriptor. EBADF where it is not open, EINVAL where it is something else. */
   eventSignal(fd: number): EventSignal;
+  /** The other way round: starts `onSignal` whenever the user signals the eventfd. Errors as `eventSignal`. */
+  eventSource(fd: number, onSignal: () => Task): EventSource;
 }

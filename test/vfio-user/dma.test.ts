@@ -15,7 +15,8 @@ import { createEventfd } from '../../src/linux/eventfd.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
-import { type ClientDmaMemory, VfioUserClient } from '../../src/vfio-user/client.ts';
+import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import type { ClientDmaMemory } from '../../src/vfio-user/client-channel.ts';
 import { RawClient } from './raw-client.ts';
 import { withServer } from './served.ts';
 

@@ -16,11 +16,14 @@ import {
   vfio_irq_set,
 } from '../../src/abi/vfio.ts';
 import { VFIO_USER_DEVICE_SET_IRQS } from '../../src/abi/vfio-user.ts';
-import { createEventfd, readEventfd } from '../../src/linux/eventfd.ts';
+import { DMA_CONTROL, DMA_NOTIFY, DMA_STATUS, DMA_STATUS_INTX } from '../../src/device/dma.ts';
+import { createEventfd, readEventfd, signalEventfd } from '../../src/linux/eventfd.ts';
 import { sys } from '../../src/linux/ffi.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
+import { parseMachine } from '../../src/machine/load.ts';
+import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import { RawClient } from './raw-client.ts';
-import { withServer } from './served.ts';
+import { TestServer, withServer } from './served.ts';
 
 const server = await withServer();
 
@@ -152,4 +155,72 @@ test('a counter that its owner filled up blocks nobody', async () => {
   event.close();
   client.close();
   await server.assertNothingLeft();
+});
+
+test('INTx: masked as it is delivered; unmasked by a message or an eventfd, it comes again while its cause stands', async () => {
+  const machine = parseMachine(
+    `
+machine: pin
+ports: [{ name: root, kind: root }]
+devices:
+  - { name: pin, model: dma, port: root, capabilities: { intx: true, express: { flr: true } } }
+`,
+    'pin.yaml',
+  );
+  const pin = new TestServer();
+  await pin.start(machine);
+  const client = new VfioUserClient(pin.path('pin'));
+  const trigger = createEventfd('trigger');
+  const resample = createEventfd('resample');
+  const INTX = VFIO_PCI_INTX_IRQ_INDEX;
+  assert.equal(client.irqInfo(INTX).count, 1);
+  const set = (data: number, action: number, count = 1, bytes?: Uint8Array, fds: number[] = []) =>
+    client.setIrqs(data | action, INTX, 0, count, bytes, fds);
+  assert.throws(() => set(VFIO_IRQ_SET_DATA_NONE, VFIO_IRQ_SET_ACTION_UNMASK), /EINVAL/, 'not enabled yet');
+  set(VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_ACTION_TRIGGER, 1, undefined, [trigger.fd]);
+  client.writeRegion(7, 4, Buffer.from([6, 0]));
+  /** An empty descriptor: the engine does nothing, and says that it did. */
+  const work = () => {
+    client.writeRegion(0, DMA_CONTROL, Buffer.from([3, 0, 0, 0]));
+    client.writeRegion(0, DMA_NOTIFY, Buffer.alloc(4));
+  };
+  const acknowledge = () => client.writeRegion(0, DMA_STATUS, Buffer.from([DMA_STATUS_INTX, 0, 0, 0]));
+  /** What came by now: the server answers in order, and runs its tasks before the next message. */
+  const came = () => {
+    for (let i = 0; i < 3; i++) client.irqInfo(INTX);
+    return readEventfd(trigger.fd);
+  };
+  work();
+  assert.equal(came(), 1);
+  set(VFIO_IRQ_SET_DATA_NONE, VFIO_IRQ_SET_ACTION_UNMASK);
+  assert.equal(came(), 1, 'the cause stands: the device was not acknowledged');
+  acknowledge();
+  set(VFIO_IRQ_SET_DATA_BOOL, VFIO_IRQ_SET_ACTION_UNMASK, 1, Uint8Array.of(1));
+  assert.equal(came(), 0);
+  set(VFIO_IRQ_SET_DATA_BOOL, VFIO_IRQ_SET_ACTION_MASK, 1, Uint8Array.of(1));
+  work();
+  assert.equal(came(), 0, 'masked');
+  set(VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_ACTION_UNMASK, 1, undefined, [resample.fd]);
+  signalEventfd(resample.fd);
+  assert.equal(client.waitFor(trigger.fd, 2000), true, 'unmasked by the eventfd');
+  assert.equal(came(), 1);
+  signalEventfd(resample.fd);
+  assert.equal(client.waitFor(trigger.fd, 2000), true, 'and again');
+  acknowledge();
+  readEventfd(trigger.fd);
+  assert.throws(() => set(VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_ACTION_MASK, 1, undefined, [resample.fd]), /ENOTTY/);
+  const memfd = createMemfd('test', 4096);
+  assert.throws(
+    () => set(VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_ACTION_UNMASK, 1, undefined, [memfd.fd]),
+    /EINVAL/,
+    'no eventfd',
+  );
+  set(VFIO_IRQ_SET_DATA_NONE, VFIO_IRQ_SET_ACTION_TRIGGER, 0);
+  signalEventfd(resample.fd);
+  work();
+  assert.equal(came(), 0, 'disabled');
+  client.close();
+  for (const fd of [trigger, resample, memfd]) fd.close();
+  await pin.assertNothingLeft();
+  await pin.stop();
 });

@@ -32,7 +32,7 @@ const MSG_DONTWAIT = 0x40;
 
 /** Whoever else is served gets right answers, at once. */
 function assertBystanderServed(path = server.path('bystander')): void {
-  const client = new VfioUserClient(path, 2000);
+  const client = new VfioUserClient(path, { timeoutMs: 2000 });
   try {
     const bytes = Buffer.from([1, 2, 3, 4]);
     client.writeRegion(0, 128, bytes);
@@ -151,9 +151,11 @@ test('maxMappedRegionsOfAll: several clients together leave the process its mapp
       write: function* () {
         return false;
       },
+      abort() {},
     };
     const noBuffers = { find: () => null, borrow: () => assert.fail('nothing is lent') };
-    const clients = Array.from({ length: 4 }, (_, i) => new DmaRegions(`client ${i}`, remote, noBuffers));
+    const limits = { maxDmaMaps: LIMITS.maxDmaMaps, pageBytes: 4096 };
+    const clients = Array.from({ length: 4 }, (_, i) => new DmaRegions(`client ${i}`, remote, noBuffers, limits));
     const memfd = createMemfd('test', 4096);
     let mapped = 0;
     let refused = 0;

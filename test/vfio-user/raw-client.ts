@@ -41,9 +41,14 @@ export class RawClient {
   private readonly frames = new FrameReader();
   private readonly outgoing = new Message(1, 253);
 
-  constructor(path: string, timeoutMs = 10_000) {
-    this.socket = connectUnix(path);
+  constructor(where: string | OwnedFd, timeoutMs = 10_000) {
+    this.socket = typeof where === 'string' ? connectUnix(where) : where;
     setSocketTimeout(this.socket, timeoutMs);
+  }
+
+  /** Over a socket that the server sent. */
+  static over(socket: OwnedFd): RawClient {
+    return new RawClient(socket);
   }
 
   /** A connection past its handshake. */
@@ -67,6 +72,10 @@ export class RawClient {
       at += sent;
     }
     return bytes.length;
+  }
+
+  sendMessage(header: RawHeader, payload?: Uint8Array): number {
+    return this.send(message(header, payload));
   }
 
   /** As receive, but never waits; undefined when there is nothing yet. */

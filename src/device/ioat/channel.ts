@@ -8,6 +8,7 @@
  * comes due while the channel waits for its re-arm is raised by the re-arm; a write of CHAINADDR while a chain is
  * under way begins no other.
  */
+import { Errno } from '../../abi/errno.ts';
 import {
   IOAT_CDAR_OFFSET,
   IOAT_CHAINADDR_OFFSET,
@@ -42,7 +43,9 @@ import {
   IOAT_DMA_COMP_V2,
   ioat_dma_descriptor,
 } from '../../abi/ioat.ts';
+import { bytes, packedStruct, u8, u16, u64, viewOf } from '../../abi/layout.ts';
 import type { PciFunction } from '../../pci/function.ts';
+import { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
 import { condResched, spawnBeside } from '../../task/runner.ts';
 import { copyDescriptor, type Descriptor, decodeDescriptor } from './descriptor.ts';
@@ -57,6 +60,19 @@ export interface ChannelHost {
   /** The channel halts with these bits of CHANERR. */
   error(bits: number): void;
 }
+
+/** A channel at rest, as a migration takes it along: its registers, and what they do not show. */
+const savedChannel = packedStruct('saved_ioat_channel', IOAT_CHANNEL_MMIO_SIZE + 29, {
+  registers: bytes(0, IOAT_CHANNEL_MMIO_SIZE),
+  completed: u64(IOAT_CHANNEL_MMIO_SIZE),
+  current: u64(IOAT_CHANNEL_MMIO_SIZE + 8),
+  next: u64(IOAT_CHANNEL_MMIO_SIZE + 16),
+  done: u16(IOAT_CHANNEL_MMIO_SIZE + 24),
+  state: u8(IOAT_CHANNEL_MMIO_SIZE + 26),
+  suspended: u8(IOAT_CHANNEL_MMIO_SIZE + 27),
+  interruptIsDue: u8(IOAT_CHANNEL_MMIO_SIZE + 28),
+});
+export const SAVED_CHANNEL_BYTES = savedChannel.sizeof;
 
 /** Registers that software writes, with their sizes in bytes. */
 const WRITABLE: readonly [offset: number, bytes: number][] = [
@@ -89,6 +105,10 @@ export class IoatChannel {
   private suspended = false;
   private resetting = false;
   private interruptIsDue = false;
+  /** No descriptor is taken up while it is set; nothing that software sees changes by it. */
+  private readonly held = new Cell('ioat_channel.held', false);
+  /** Tasks of `work` that have not ended, those that a reset overtook included. */
+  private readonly working = new Cell('ioat_channel.working', 0);
   /** Counts tasks of `work`, and what ends one without a trace: only the task of this number goes on. */
   private run = 0;
 
@@ -104,6 +124,51 @@ export class IoatChannel {
     this.busy = false;
     this.bytes.fill(0);
     this.clear();
+  }
+
+  /** Comes to rest behind the descriptor that is under way; whoever owns the memory that it reaches ends the wait. */
+  *quiesce(): Task {
+    yield* this.held.store(true);
+    yield* this.working.waitUntil((count) => count === 0);
+  }
+
+  *resume(): Task {
+    yield* this.held.store(false);
+    this.kick();
+  }
+
+  save(): Uint8Array {
+    return savedChannel.encode({
+      registers: this.bytes,
+      completed: this.completed,
+      current: this.current,
+      next: this.next,
+      done: this.done,
+      state: this.state,
+      suspended: this.suspended ? 1 : 0,
+      interruptIsDue: this.interruptIsDue ? 1 : 0,
+    });
+  }
+
+  /** Puts back what `save` returned, here or on another machine. EINVAL for a state that no channel is in. */
+  load(saved: Uint8Array): void {
+    const view = viewOf(saved);
+    const { fields } = savedChannel;
+    const state = fields.state.get(view);
+    if (state > IOAT_CHANSTS_HALTED) throw new Errno('EINVAL', `an I/OAT channel in state ${state}`);
+    this.bytes.set(fields.registers.get(view));
+    this.completed = fields.completed.getBig(view);
+    this.current = fields.current.getBig(view);
+    this.next = fields.next.getBig(view);
+    this.done = fields.done.get(view);
+    this.state = state;
+    this.suspended = fields.suspended.get(view) !== 0;
+    this.interruptIsDue = fields.interruptIsDue.get(view) !== 0;
+  }
+
+  /** The command that goes on where SUSPEND stopped: a doorbell, since it says the same however often it comes. */
+  resumeChain(): void {
+    this.command(IOAT_CHANCMD_RESUME);
   }
 
   read(offset: number, into: Uint8Array): void {
@@ -182,8 +247,9 @@ export class IoatChannel {
   /** A doorbell: the work is a task of its own, which the serving loop runs when the write is answered. */
   private kick(): void {
     if (this.busy || this.suspended || this.isDone || this.registers.getUint32(IOAT_CHANERR_OFFSET, true) !== 0) return;
-    this.busy = true;
     this.state = IOAT_CHANSTS_ACTIVE;
+    if (this.held.value) return;
+    this.busy = true;
     this.run += 1;
     spawnBeside(`${this.host.fn.name} channel ${this.index}`, this.work(this.run));
   }
@@ -195,14 +261,21 @@ export class IoatChannel {
   /** Takes descriptors until all are done or one fails; looks at commands in between. Ends by itself. */
   private *work(run: number): Task {
     const goesOn = (): boolean => run === this.run && !this.resetting;
+    yield* this.working.update((count) => count + 1);
     while (goesOn() && this.busy) {
+      if (yield* this.held.load()) {
+        this.busy = false;
+        break;
+      }
       const error = yield* this.takeDescriptor(goesOn);
       if (error !== 0 && goesOn()) yield* this.fail(error, goesOn);
       yield* condResched();
     }
-    if (run !== this.run || !this.resetting) return;
-    this.busy = false;
-    this.clear();
+    if (run === this.run && this.resetting) {
+      this.busy = false;
+      this.clear();
+    }
+    yield* this.working.update((count) => count - 1);
   }
 
   /** Fetch, copy, completion, interrupt. Returns bits of CHANERR; stops early where `goesOn` says no. */

@@ -5,6 +5,8 @@
  */
 import {
   IOAT_ATTNSTATUS_OFFSET,
+  IOAT_CHANCMD_OFFSET,
+  IOAT_CHANCMD_RESUME,
   IOAT_CHANCNT_OFFSET,
   IOAT_CHANNEL_MMIO_SIZE,
   IOAT_INTRCTRL_INT,
@@ -19,12 +21,15 @@ import {
   IOAT_VER_OFFSET,
   IOAT_XFERCAP_OFFSET,
 } from '../../abi/ioat.ts';
+import { Errno } from '../../abi/errno.ts';
 import { Bar, type BarTarget } from '../../pci/bar.ts';
 import type { CapabilitySpec } from '../../pci/capabilities.ts';
 import type { PciFunction } from '../../pci/function.ts';
+import { ArrayMemory } from '../../pci/memory.ts';
+import type { Task } from '../../task/op.ts';
 import type { DeviceIdentity, DeviceModel } from '../model.ts';
 import { msixMemory } from '../msix.ts';
-import { type ChannelHost, IoatChannel } from './channel.ts';
+import { type ChannelHost, IoatChannel, SAVED_CHANNEL_BYTES } from './channel.ts';
 import { XFERCAP } from './descriptor.ts';
 
 const BAR_BYTES = 0x4000;
@@ -50,7 +55,7 @@ export class IoatDevice implements DeviceModel, ChannelHost {
     this.identity = identity;
     const msix = { vectors: channels, bar: IOAT_MMIO_BAR, tableOffset: MSIX_OFFSET, pbaOffset: PBA_OFFSET };
     this.capabilities = { ...capabilities, msix };
-    this.msix = msixMemory(BAR_BYTES - MSIX_OFFSET, channels, 0);
+    this.msix = msixMemory(new ArrayMemory(BAR_BYTES - MSIX_OFFSET), channels, 0);
     this.channels = Array.from({ length: channels }, (_, index) => new IoatChannel(index, this));
     this.bytes[IOAT_CHANCNT_OFFSET] = channels;
     this.bytes[IOAT_XFERCAP_OFFSET] = XFERCAP;
@@ -60,6 +65,12 @@ export class IoatDevice implements DeviceModel, ChannelHost {
   bars(): (Bar | null)[] {
     const target: BarTarget = {
       memory: null,
+      doorbells: this.channels.map((channel, i) => ({
+        offset: (i + 1) * IOAT_CHANNEL_MMIO_SIZE + IOAT_CHANCMD_OFFSET,
+        sizeBytes: 1,
+        datamatch: IOAT_CHANCMD_RESUME,
+        ring: () => channel.resumeChain(),
+      })),
       read: (offset, into) => this.each(offset, into, (block, at, part) => this.read(block, at, part)),
       write: (offset, from) => this.each(offset, from, (block, at, part) => this.write(block, at, part)),
     };
@@ -70,12 +81,46 @@ export class IoatDevice implements DeviceModel, ChannelHost {
     this.fn = fn;
     fn.config.allow(IOAT_PCI_CHANERR_INT_OFFSET, 4, 0, 0xffffffff);
     fn.config.allow(IOAT_PCI_CHANERRMASK_INT_OFFSET, 4, 0xffffffff);
-    fn.hooks.push({ onReset: () => this.reset() });
+    fn.hooks.push({
+      onReset: () => this.reset(),
+      quiesce: () => this.quiesce(),
+      resume: () => this.resume(),
+      saveState: () => this.saveState(),
+      loadState: (bytes) => this.loadState(bytes),
+    });
+  }
+
+  private *quiesce(): Task {
+    for (const channel of this.channels) yield* channel.quiesce();
+  }
+
+  private *resume(): Task {
+    for (const channel of this.channels) yield* channel.resume();
+  }
+
+  /** INTRCTRL, ATTNSTATUS, and the channels. */
+  private saveState(): Uint8Array {
+    const own = Uint8Array.of(this.interruptControl, this.attention);
+    return Buffer.concat([own, ...this.channels.map((channel) => channel.save())]);
+  }
+
+  private loadState(bytes: Uint8Array): void {
+    const wanted = 2 + this.channels.length * SAVED_CHANNEL_BYTES;
+    if (bytes.length !== wanted) {
+      throw new Errno('EINVAL', `an I/OAT engine of ${wanted} bytes of state, and ${bytes.length} came`);
+    }
+    this.interruptControl = bytes[0] & (IOAT_INTRCTRL_MASTER_INT_EN | IOAT_INTRCTRL_MSIX_VECTOR_CONTROL);
+    this.attention = bytes[1] & ((1 << this.channels.length) - 1);
+    for (const [i, channel] of this.channels.entries()) {
+      channel.load(bytes.subarray(2 + i * SAVED_CHANNEL_BYTES, 2 + (i + 1) * SAVED_CHANNEL_BYTES));
+    }
+    this.driveLine();
   }
 
   interrupt(channel: number): void {
     this.attention |= 1 << channel;
-    if ((this.interruptControl & IOAT_INTRCTRL_MSIX_VECTOR_CONTROL) !== 0) this.fn.interrupts?.msi(channel);
+    if (this.hasLine) this.driveLine();
+    else if ((this.interruptControl & IOAT_INTRCTRL_MSIX_VECTOR_CONTROL) !== 0) this.fn.interrupts?.msi(channel);
     else if ((this.interruptControl & IOAT_INTRCTRL_MASTER_INT_EN) !== 0) this.fn.interrupts?.msi(0);
   }
 
@@ -84,9 +129,22 @@ export class IoatDevice implements DeviceModel, ChannelHost {
     this.fn.config.set(IOAT_PCI_CHANERR_INT_OFFSET, 4, errors >>> 0);
   }
 
+  /** Interrupts go by INTA#, as long as MSI-X is off. */
+  private get hasLine(): boolean {
+    return this.capabilities.intx === true && !this.fn.msixEnabled;
+  }
+
+  /** INTA# is asserted while INTRCTRL says that an interrupt is pending, and may be told. */
+  private driveLine(): void {
+    if (!this.hasLine) return;
+    const isEnabled = (this.interruptControl & IOAT_INTRCTRL_MASTER_INT_EN) !== 0;
+    this.fn.interrupts?.intx(isEnabled && this.attention !== 0);
+  }
+
   private reset(): void {
     this.interruptControl = 0;
     this.attention = 0;
+    this.driveLine();
     for (const channel of this.channels) channel.powerOn();
   }
 
@@ -116,6 +174,7 @@ export class IoatDevice implements DeviceModel, ChannelHost {
     else if (block > 0) this.channels[block - 1]?.write(at, part);
     else if (intrctrl >= 0 && intrctrl < part.length) {
       this.interruptControl = part[intrctrl] & (IOAT_INTRCTRL_MASTER_INT_EN | IOAT_INTRCTRL_MSIX_VECTOR_CONTROL);
+      this.driveLine();
     }
   }
 
@@ -128,5 +187,6 @@ export class IoatDevice implements DeviceModel, ChannelHost {
     const covers = (register: number): boolean => at <= register && register < at + part.length;
     if (covers(IOAT_INTRCTRL_OFFSET)) this.interruptControl &= ~IOAT_INTRCTRL_MASTER_INT_EN;
     if (covers(IOAT_ATTNSTATUS_OFFSET)) this.attention = 0;
+    this.driveLine();
   }
 }
