@@ -3,14 +3,17 @@ import { ERRNO, Errno } from '../abi/errno.ts';
 import {
   F_ADD_SEALS,
   F_GET_SEALS,
+  F_GETFL,
   F_SEAL_GROW,
   F_SEAL_SEAL,
   F_SEAL_SHRINK,
+  O_ACCMODE,
   O_CLOEXEC,
   O_RDONLY,
   SEEK_DATA,
   SEEK_HOLE,
 } from '../abi/fcntl.ts';
+
 import { MFD_ALLOW_SEALING, MFD_CLOEXEC } from '../abi/mman.ts';
 import { OwnedFd } from './fd.ts';
 import { check, sys } from './ffi.ts';
@@ -91,4 +94,9 @@ export function reopenReadOnly(fd: number): OwnedFd {
     check(sys.open(path, O_RDONLY | O_CLOEXEC), () => `open(${path})`),
     'read-only memfd',
   );
+}
+
+/** Whether the descriptor was opened for writing. */
+export function isWritable(fd: number): boolean {
+  return (check(sys.fcntl(fd, F_GETFL, 0), () => `fcntl(${fd}, F_GETFL)`) & O_ACCMODE) !== O_RDONLY;
 }

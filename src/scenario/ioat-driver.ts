@@ -28,7 +28,6 @@ import {
 } from '../abi/ioat.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 import { PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY } from '../abi/pci_regs.ts';
-import { POLLIN } from '../abi/poll.ts';
 import {
   VFIO_IRQ_SET_ACTION_TRIGGER,
   VFIO_IRQ_SET_DATA_EVENTFD,
@@ -39,7 +38,6 @@ import { VFIO_USER_F_DMA_REGION_READ } from '../abi/vfio-user.ts';
 import { createEventfd, readEventfd } from '../linux/eventfd.ts';
 import { Mapping } from '../linux/mapping.ts';
 import { createMemfd } from '../linux/memfd.ts';
-import { pollOne } from '../linux/poll.ts';
 import type { VfioUserClient } from '../vfio-user/client.ts';
 
 /** Where the device finds its descriptors: far from what clients map. */
@@ -90,12 +88,17 @@ export class IoatDriver {
   copy(source: number, destination: number, length: number): CopyStatus {
     for (let at = 0; at < length; at += this.mostBytes) {
       this.submit(source + at, destination + at, Math.min(length - at, this.mostBytes));
-      if (pollOne(this.interrupt.fd, POLLIN, INTERRUPT_TIMEOUT_MS) === 0) return 'no interrupt';
-      this.interrupts += readEventfd(this.interrupt.fd);
-      const status = this.takeStatus();
-      if (status !== 'ok') return status ?? 'interrupted too early';
+      const status = this.wait();
+      if (status !== 'ok') return status;
     }
     return 'ok';
+  }
+
+  /** Waits for the interrupt of `submit`; answers the device's DMA to memory that it reaches by messages. */
+  wait(timeoutMs = INTERRUPT_TIMEOUT_MS): CopyStatus {
+    if (!this.client.waitFor(this.interrupt.fd, timeoutMs)) return 'no interrupt';
+    this.interrupts += readEventfd(this.interrupt.fd);
+    return this.takeStatus() ?? 'interrupted too early';
   }
 
   /** Starts a copy of at most `mostBytes`, and returns. */

@@ -6,6 +6,7 @@ import { VFIO_USER_F_DMA_REGION_READ, VFIO_USER_F_DMA_REGION_WRITE } from '../ab
 import type { DmaBuf } from '../dma-buf/dma-buf.ts';
 import { IommuDomain } from '../iommu/domain.ts';
 import type { OwnedFd } from '../linux/fd.ts';
+import { isWritable } from '../linux/memfd.ts';
 import { SEGMENT_BYTES } from '../linux/segmented-mapping.ts';
 import { FileMemory, openSharedMemory, type SharedMemory } from '../linux/shared-memory.ts';
 import { isUnixPacketSocket } from '../linux/socket.ts';
@@ -98,6 +99,8 @@ export class DmaRegions {
    * make no sense and for descriptors of the wrong kind, EEXIST where a region overlaps, ENOSPC beyond the agreed
    * number; for a lent buffer also what Ioas.mapFile and
    * BorrowedBuffer.map say, ETIMEDOUT for one whose exporter is silent.
+   * make no sense and for descriptors of the wrong kind, EACCES for writes to one that is open for reading, EEXIST
+   * where a region overlaps, ENOSPC beyond the agreed number; for a lent buffer also what Ioas.mapFile says.
    */
   *map(request: DmaMapRequest, fd: OwnedFd | null): Task {
     try {
@@ -180,6 +183,7 @@ export class DmaRegions {
       return { iova, sizeBytes, kind: 'buffer', memory: null };
     }
     if (isUnixPacketSocket(fd.fd)) return yield* this.mapBorrowed(request, fd, prot);
+    if (write && !isWritable(fd.fd)) throw new Errno('EACCES', `DMA_MAP: the descriptor is not open for writing`);
     const memory = openSharedMemory(fd.duplicate(), offset, sizeBytes, write);
     try {
       this.checkRoom(memory);

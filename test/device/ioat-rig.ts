@@ -61,6 +61,8 @@ export class SlowMemory implements RemoteMemory {
     return true;
   }
 
+  abort(): void {}
+
   let(count: number): void {
     runner.run(this.permits.store(this.permits.value + count));
     runner.drain();

@@ -6,10 +6,14 @@ import { test } from 'node:test';
 import { Errno } from '../../src/abi/errno.ts';
 import { VFIO_DMA_UNMAP_FLAG_ALL } from '../../src/abi/vfio-type1.ts';
 import {
+  VFIO_USER_DEVICE_RESET,
   VFIO_USER_DMA_MAP,
+  VFIO_USER_DMA_READ,
   VFIO_USER_DMA_UNMAP,
+  VFIO_USER_REGION_WRITE,
   vfio_user_dma_map,
   vfio_user_dma_unmap,
+  vfio_user_region_access,
 } from '../../src/abi/vfio-user.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
@@ -17,7 +21,7 @@ import { createMemfd } from '../../src/linux/memfd.ts';
 import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import type { ClientDmaMemory } from '../../src/vfio-user/client-channel.ts';
-import { RawClient } from './raw-client.ts';
+import { RawClient, type RawReply } from './raw-client.ts';
 import { withServer } from './served.ts';
 
 const server = await withServer();
@@ -207,21 +211,17 @@ test('memory without a descriptor is reached by DMA_READ and DMA_WRITE', () =>
     client.dmaMap(0x100000, 64 * PAGE, BOTH);
     memory.write(0x100010, pattern(100_000, 3));
     const driver = new IoatDriver(client);
-    // The driver's wait for the interrupt does not answer messages: the channel is watched by messages instead.
-    const copy = (source: number, destination: number, length: number) => {
-      driver.submit(source, destination, length);
-      for (;;) {
-        const status = driver.takeStatus();
-        if (status !== null) return status;
-      }
-    };
-    assert.equal(copy(0x100010, 0x120000, 100_000), 'ok');
+    assert.equal(driver.copy(0x100010, 0x120000, 100_000), 'ok');
     const back = Buffer.alloc(100_000);
     memory.read(0x120000, back);
     assert.deepEqual(back, pattern(100_000, 3));
     assert.ok(memory.reads > 1 && memory.writes > 1);
     client.memory = null;
-    assert.equal(copy(0x100010, 0x120000, 100), 'read data error', 'a client that refuses is an error of the transfer');
+    assert.equal(
+      driver.copy(0x100010, 0x120000, 100),
+      'read data error',
+      'a client that refuses is an error of the transfer',
+    );
     driver.close();
   }));
 
@@ -258,12 +258,60 @@ test('a read-only descriptor takes no writes of the device', () =>
         'ok',
       );
       const driver = new IoatDriver(client);
-      if (outcome(() => client.dmaMap(0x200000, PAGE, BOTH, file)) === 'ok') {
-        assert.notEqual(driver.copy(0x100000, 0x200000, 64), 'ok');
+      for (const flags of [WRITE, BOTH]) {
+        assert.equal(
+          outcome(() => client.dmaMap(0x200000, PAGE, flags, file)),
+          'EACCES',
+          'it is not open for writing',
+        );
       }
+      assert.equal(driver.copy(0x100000, 0x200000, 64), 'write data error');
       driver.close();
     } finally {
       closeSync(file);
       rmSync(folder, { recursive: true });
     }
   }));
+
+test('an unmap and a reset do not wait for an answer that the client owes; the late answer is taken', async () => {
+  await server.assertNothingLeft();
+  const client = RawClient.ready(server.path('borrower'));
+  const map = vfio_user_dma_map.encode({ argsz: 32, flags: BOTH, addr: 0x100000, size: PAGE });
+  const write = (region: number, offset: number, ...bytes: number[]) => {
+    const payload = Buffer.concat([
+      vfio_user_region_access.encode({ offset, region, count: bytes.length }),
+      Uint8Array.from(bytes),
+    ]);
+    client.sendMessage({ command: VFIO_USER_REGION_WRITE, flags: 0x10 }, payload);
+  };
+  /** Points the engine at a chain in the client's memory: its first step is a DMA_READ of a descriptor. */
+  const start = () => {
+    assert.equal(client.outcome({ command: VFIO_USER_DMA_MAP }, map), 'ok');
+    write(7, 4, 6, 0);
+    write(0, 0x90, 0, 0, 0x10, 0, 0, 0, 0, 0);
+    write(0, 0x86, 1, 0);
+    const read = client.receive();
+    assert.equal(read?.command, VFIO_USER_DMA_READ);
+    return read!;
+  };
+  const late = (read: RawReply, bytes: number) =>
+    client.sendMessage({ id: read.id, command: VFIO_USER_DMA_READ, flags: 1 }, Buffer.alloc(bytes));
+  const unmap = vfio_user_dma_unmap.encode({ argsz: 24, addr: 0x100000, size: PAGE });
+  for (const [command, payload, bytes] of [
+    [VFIO_USER_DMA_UNMAP, unmap, 16 + 64],
+    [VFIO_USER_DEVICE_RESET, undefined, 16 + 64],
+    // What it says is not looked at any more.
+    [VFIO_USER_DMA_UNMAP, unmap, 3],
+  ] as const) {
+    const read = start();
+    const began = performance.now();
+    assert.equal(client.outcome({ command }, payload), 'ok');
+    assert.ok(performance.now() - began < 2000, 'long before the client would count as gone');
+    late(read, bytes);
+    client.outcome({ command: VFIO_USER_DMA_UNMAP }, unmap);
+    write(0, 0x84, 0x20);
+    write(0, 0xa8, 0xff, 0xff, 0xff, 0xff);
+  }
+  client.close();
+  await server.assertNothingLeft();
+});

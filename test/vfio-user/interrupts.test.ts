@@ -1,6 +1,20 @@
 import assert from 'node:assert/strict';
+import { writeSync } from 'node:fs';
 import { test } from 'node:test';
 import { F_GETFL, F_SETFL, O_NONBLOCK } from '../../src/abi/fcntl.ts';
+import {
+  IOAT_ATTNSTATUS_OFFSET,
+  IOAT_CHAINADDR_OFFSET,
+  IOAT_CHAN_DMACOUNT_OFFSET,
+  IOAT_CHANCTRL_INT_REARM,
+  IOAT_CHANCTRL_OFFSET,
+  IOAT_CHANNEL_MMIO_SIZE,
+  IOAT_DESC_CTL_INT_EN,
+  IOAT_DESC_CTL_NULL,
+  IOAT_INTRCTRL_MASTER_INT_EN,
+  IOAT_INTRCTRL_OFFSET,
+  ioat_dma_descriptor,
+} from '../../src/abi/ioat.ts';
 import {
   VFIO_IRQ_SET_ACTION_MASK,
   VFIO_IRQ_SET_ACTION_TRIGGER,
@@ -16,7 +30,6 @@ import {
   vfio_irq_set,
 } from '../../src/abi/vfio.ts';
 import { VFIO_USER_DEVICE_SET_IRQS } from '../../src/abi/vfio-user.ts';
-import { DMA_CONTROL, DMA_NOTIFY, DMA_STATUS, DMA_STATUS_INTX } from '../../src/device/dma.ts';
 import { createEventfd, readEventfd, signalEventfd } from '../../src/linux/eventfd.ts';
 import { sys } from '../../src/linux/ffi.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
@@ -145,7 +158,6 @@ test('a counter that its owner filled up blocks nobody', async () => {
   assert.equal(setIrqs(client, { flags: EVENTFD, index: MSIX, count: 1 }, [event.fd]), 'ok');
   const words = Buffer.alloc(8);
   words.writeBigUInt64LE((1n << 64n) - 2n - 0xffffffffn);
-  const { writeSync } = await import('node:fs');
   writeSync(event.fd, words);
   const flags = sys.fcntl(event.fd, F_GETFL, 0);
   assert.equal(sys.fcntl(event.fd, F_SETFL, flags & ~O_NONBLOCK), 0, 'blocking again');
@@ -163,7 +175,7 @@ test('INTx: masked as it is delivered; unmasked by a message or an eventfd, it c
 machine: pin
 ports: [{ name: root, kind: root }]
 devices:
-  - { name: pin, model: dma, port: root, capabilities: { intx: true, express: { flr: true } } }
+  - { name: pin, model: ioat, port: root, capabilities: { intx: true, express: { flr: true } } }
 `,
     'pin.yaml',
   );
@@ -179,12 +191,21 @@ devices:
   assert.throws(() => set(VFIO_IRQ_SET_DATA_NONE, VFIO_IRQ_SET_ACTION_UNMASK), /EINVAL/, 'not enabled yet');
   set(VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_ACTION_TRIGGER, 1, undefined, [trigger.fd]);
   client.writeRegion(7, 4, Buffer.from([6, 0]));
-  /** An empty descriptor: the engine does nothing, and says that it did. */
+  const chain = createMemfd('test', 4096);
+  writeSync(chain.fd, ioat_dma_descriptor.encode({ ctl: IOAT_DESC_CTL_NULL | IOAT_DESC_CTL_INT_EN }));
+  client.dmaMap(4096, 4096, 3, chain.fd);
+  const write = (register: number, ...bytes: number[]) => client.writeRegion(0, register, Buffer.from(bytes));
+  const channel = (register: number) => IOAT_CHANNEL_MMIO_SIZE + register;
+  /** A null descriptor: the engine does nothing, and says that it did. */
   const work = () => {
-    client.writeRegion(0, DMA_CONTROL, Buffer.from([3, 0, 0, 0]));
-    client.writeRegion(0, DMA_NOTIFY, Buffer.alloc(4));
+    write(channel(IOAT_CHANCTRL_OFFSET), IOAT_CHANCTRL_INT_REARM, 0);
+    write(channel(IOAT_CHAINADDR_OFFSET), 0, 0x10, 0, 0, 0, 0, 0, 0);
+    write(channel(IOAT_CHAN_DMACOUNT_OFFSET), 1, 0);
+    for (let i = 0; i < 3; i++) client.irqInfo(INTX);
   };
-  const acknowledge = () => client.writeRegion(0, DMA_STATUS, Buffer.from([DMA_STATUS_INTX, 0, 0, 0]));
+  write(IOAT_INTRCTRL_OFFSET, IOAT_INTRCTRL_MASTER_INT_EN);
+  /** What a driver's handler does: looks who it was, which takes the cause away. */
+  const acknowledge = () => client.readRegion(0, IOAT_ATTNSTATUS_OFFSET, Buffer.alloc(4));
   /** What came by now: the server answers in order, and runs its tasks before the next message. */
   const came = () => {
     for (let i = 0; i < 3; i++) client.irqInfo(INTX);
@@ -220,7 +241,7 @@ devices:
   work();
   assert.equal(came(), 0, 'disabled');
   client.close();
-  for (const fd of [trigger, resample, memfd]) fd.close();
+  for (const fd of [trigger, resample, memfd, chain]) fd.close();
   await pin.assertNothingLeft();
   await pin.stop();
 });

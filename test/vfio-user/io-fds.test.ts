@@ -4,14 +4,23 @@ import { writeSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  IOAT_CHAINADDR_OFFSET,
+  IOAT_CHAN_DMACOUNT_OFFSET,
+  IOAT_CHANCMD_OFFSET,
+  IOAT_CHANCMD_RESUME,
+  IOAT_CHANCMD_SUSPEND,
+  IOAT_CHANNEL_MMIO_SIZE,
+  IOAT_CHANSTS_OFFSET,
+  IOAT_DESC_CTL_NULL,
+  ioat_dma_descriptor,
+} from '../../src/abi/ioat.ts';
+import { viewOf } from '../../src/abi/layout.ts';
+import {
   KVM_IOEVENTFD_FLAG_DATAMATCH,
   VFIO_USER_DEVICE_GET_REGION_IO_FDS,
   vfio_user_region_io_fds,
   vfio_user_sub_region_ioeventfd,
 } from '../../src/abi/vfio-user.ts';
-import { DMA_COMPLETED, DMA_CONTROL, DMA_NOTIFY, DMA_RING } from '../../src/device/dma.ts';
-import { createEventfd } from '../../src/linux/eventfd.ts';
-import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import { RawClient } from './raw-client.ts';
@@ -20,6 +29,7 @@ import { withServer } from './served.ts';
 
 const server = await withServer();
 const IO_FDS = { command: VFIO_USER_DEVICE_GET_REGION_IO_FDS };
+const CHANCMD = IOAT_CHANNEL_MMIO_SIZE + IOAT_CHANCMD_OFFSET;
 const ask = (argsz: number, index: number) => vfio_user_region_io_fds.encode({ argsz, index });
 
 test('the reply: size first, then a place with its descriptor; nothing where there is no doorbell', async () => {
@@ -30,11 +40,8 @@ test('the reply: size first, then a place with its descriptor; nothing where the
   for (let i = 0; i < 100; i++) {
     const full = client.call(IO_FDS, ask(56, 0));
     assert.equal(full.payload.length, 56);
-    const place = { offset: DMA_NOTIFY, size: 4, fd_index: 0, type: 0, flags: 0, padding: 0, datamatch: 0 };
-    assert.deepEqual(
-      vfio_user_sub_region_ioeventfd.read(new DataView(Uint8Array.from(full.payload).buffer), 16),
-      place,
-    );
+    const place = { offset: CHANCMD, size: 1, fd_index: 0, type: 0, flags: 1, padding: 0, datamatch: 0x10 };
+    assert.deepEqual(vfio_user_sub_region_ioeventfd.read(viewOf(full.payload), 16), place);
     assert.equal(full.fds.length, 1);
     full.fds[0].close();
   }
@@ -51,88 +58,98 @@ test('the reply: size first, then a place with its descriptor; nothing where the
   await server.assertNothingLeft();
 });
 
-/** The borrower with three descriptors in its ring, each of which copies a page to the next. */
-class Ring {
-  readonly client: VfioUserClient;
-  private readonly memfd = createMemfd('test', 16 * 4096);
-  readonly memory = Mapping.map({ fd: this.memfd.fd, offset: 0, sizeBytes: 16 * 4096, writable: true, what: 'test' });
-  private readonly event = createEventfd();
+const MEMORY = 0x10_0000;
+const CHAIN = 0x11_0000;
+const BYTES = 64;
+
+/** The borrower's engine, suspended with descriptors waiting: each copies a few bytes to the place behind them. */
+class Suspended {
+  readonly client = new VfioUserClient(server.path('borrower'));
 
   constructor() {
-    const client = new VfioUserClient(server.path('borrower'));
-    this.client = client;
-    client.dmaMap(0x100000, 16 * 4096, 3, this.memfd.fd);
-    client.setIrqs(0x24, 2, 0, 1, undefined, [this.event.fd]);
-    client.writeRegion(7, 4, Buffer.from([6, 0]));
-    for (let i = 0; i < 3; i++) {
-      const descriptor = Buffer.alloc(32);
-      descriptor.writeBigUInt64LE(BigInt(0x100000 + 4096 * i), 0);
-      descriptor.writeBigUInt64LE(BigInt(0x100000 + 4096 * (i + 1)), 8);
-      descriptor.writeUInt32LE(4096, 16);
-      client.writeRegion(0, DMA_RING + 32 * i, descriptor);
+    const { client } = this;
+    const memfd = createMemfd('test', 0x2_0000);
+    for (let i = 0; i < 4; i++) {
+      const descriptor = ioat_dma_descriptor.encode({
+        size: BYTES,
+        ctl: i === 0 ? IOAT_DESC_CTL_NULL : 0,
+        src_addr: MEMORY + BYTES * (i - 1),
+        dst_addr: MEMORY + BYTES * i,
+        next: CHAIN + 64 * (i + 1),
+      });
+      writeSync(memfd.fd, descriptor, 0, 64, CHAIN - MEMORY + 64 * i);
     }
-    client.writeRegion(0, DMA_CONTROL, Buffer.from([3, 0, 0, 0]));
-    this.memory.write(0, Buffer.alloc(4096, 0x5a));
+    writeSync(memfd.fd, Buffer.alloc(BYTES, 0x5a), 0, BYTES, 0);
+    client.dmaMap(MEMORY, 0x2_0000, 3, memfd.fd);
+    memfd.close();
+    client.writeRegion(7, 4, Buffer.from([6, 0]));
+    const chain = Buffer.alloc(8);
+    chain.writeUInt32LE(CHAIN);
+    this.write(IOAT_CHAINADDR_OFFSET, chain);
+    this.count(1);
+    // Only a channel that has worked can be suspended.
+    this.write(IOAT_CHANCMD_OFFSET, Buffer.from([IOAT_CHANCMD_SUSPEND]));
   }
 
-  /** How many copies are done, when nothing more is under way. */
-  async completed(wanted: number): Promise<number> {
-    const word = Buffer.alloc(4);
+  write(register: number, bytes: Uint8Array, posted = false): void {
+    this.client.writeRegion(0, IOAT_CHANNEL_MMIO_SIZE + register, bytes, posted);
+  }
+
+  /** Descriptors that the channel is to have done. */
+  count(descriptors: number): void {
+    this.write(IOAT_CHAN_DMACOUNT_OFFSET, Buffer.from([descriptors, 0]));
+  }
+
+  resume(posted: boolean): void {
+    this.write(IOAT_CHANCMD_OFFSET, Buffer.from([IOAT_CHANCMD_RESUME]), posted);
+  }
+
+  /** The number of the descriptor that was done last, once it is `wanted` or nothing happens any more. */
+  async last(wanted: number): Promise<number> {
+    const status = Buffer.alloc(8);
     for (let i = 0; i < 100; i++) {
-      this.client.readRegion(0, DMA_COMPLETED, word);
-      if (word.readUInt32LE() === wanted) break;
+      this.client.readRegion(0, IOAT_CHANNEL_MMIO_SIZE + IOAT_CHANSTS_OFFSET, status);
+      if (Math.floor((status.readUInt32LE() - CHAIN) / 64) === wanted) break;
       await sleep(2);
     }
-    return word.readUInt32LE();
-  }
-
-  close(): void {
-    this.client.close();
-    this.memory.close();
-    this.memfd.close();
-    this.event.close();
+    return Math.floor((status.readUInt32LE() - CHAIN) / 64);
   }
 }
 
-test('posted writes of the client ring by the eventfd, and the device works', async () => {
-  const ring = new Ring();
-  const places = ring.client.useIoFds(0);
-  assert.equal(places.length, 1);
-  const notify = () => ring.client.writeRegion(0, DMA_NOTIFY, Buffer.alloc(4), true);
-  notify();
-  assert.equal(await ring.completed(1), 1);
-  notify();
-  notify();
-  assert.equal(await ring.completed(3), 3, 'signals add up');
-  const back = Buffer.alloc(4096);
-  ring.memory.read(3 * 4096, back);
-  assert.deepEqual(back, Buffer.alloc(4096, 0x5a));
-  ring.close();
+test('a posted write of the value rings by the eventfd, and the engine goes on', async () => {
+  const engine = new Suspended();
+  engine.count(4);
+  assert.equal(await engine.last(0), 0, 'suspended');
+  assert.equal(engine.client.useIoFds(0).length, 1);
+  engine.resume(true);
+  assert.equal(await engine.last(3), 3);
+  engine.client.close();
   await server.assertNothingLeft();
 });
 
 test('the same write by a message does the same', async () => {
-  const ring = new Ring();
-  ring.client.writeRegion(0, DMA_NOTIFY, Buffer.from([9, 9, 9, 9]));
-  assert.equal(await ring.completed(1), 1);
-  ring.client.writeRegion(0, DMA_NOTIFY, Buffer.alloc(4), true);
-  assert.equal(await ring.completed(2), 2, 'posted, and without an eventfd');
-  ring.close();
-  await server.assertNothingLeft();
+  for (const posted of [false, true]) {
+    const engine = new Suspended();
+    engine.count(4);
+    engine.resume(posted);
+    assert.equal(await engine.last(3), 3);
+    engine.client.close();
+    await server.assertNothingLeft();
+  }
 });
 
 test('while memory is off the doorbell is lost, as the write would be; afterwards it rings again', async () => {
-  const ring = new Ring();
-  ring.client.useIoFds(0);
-  const notify = () => ring.client.writeRegion(0, DMA_NOTIFY, Buffer.alloc(4), true);
-  ring.client.writeRegion(7, 4, Buffer.from([4, 0]));
-  notify();
+  const engine = new Suspended();
+  engine.count(4);
+  engine.client.useIoFds(0);
+  engine.client.writeRegion(7, 4, Buffer.from([4, 0]));
+  engine.resume(true);
   await sleep(20);
-  ring.client.writeRegion(7, 4, Buffer.from([6, 0]));
-  assert.equal(await ring.completed(0), 0);
-  notify();
-  assert.equal(await ring.completed(1), 1);
-  ring.close();
+  engine.client.writeRegion(7, 4, Buffer.from([6, 0]));
+  assert.equal(await engine.last(0), 0);
+  engine.resume(true);
+  assert.equal(await engine.last(3), 3);
+  engine.client.close();
   await server.assertNothingLeft();
 });
 

@@ -13,6 +13,7 @@ import {
   vfio_user_region_write_multi,
 } from '../../src/abi/vfio-user.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
+import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import { RawClient } from './raw-client.ts';
 import { version, withScript } from './scripted-server.ts';
@@ -124,18 +125,10 @@ function copyByMessages(client: VfioUserClient): Buffer {
     write: (address, from) => void bytes.set(from, address - 0x100000),
   };
   client.dmaMap(0x100000, 0x20000, 3);
-  const event = createEventfd();
-  client.setIrqs(0x24, 2, 0, 1, undefined, [event.fd]);
-  client.writeRegion(7, 4, Buffer.from([6, 0]));
-  const descriptor = Buffer.alloc(32);
-  descriptor.writeBigUInt64LE(0x100010n, 0);
-  descriptor.writeBigUInt64LE(0x110020n, 8);
-  descriptor.writeUInt32LE(60_000, 16);
-  client.writeRegion(0, 0x1000, descriptor);
-  client.writeRegion(0, 0x00, Buffer.from([3, 0, 0, 0]));
-  client.writeRegion(0, 0x0c, Buffer.from([1, 0, 0, 0]));
-  assert.equal(client.waitFor(event.fd, 5000), true, 'the interrupt, with DMA answered meanwhile');
-  event.close();
+  const driver = new IoatDriver(client);
+  driver.submit(0x100010, 0x110020, 60_000);
+  assert.equal(driver.wait(5000), 'ok', 'the interrupt, with DMA answered meanwhile');
+  driver.close();
   assert.deepEqual(bytes.subarray(0x10020, 0x10020 + 60_000), bytes.subarray(0x10, 0x10 + 60_000));
   return bytes;
 }

@@ -3,6 +3,8 @@
  * by Linux's ioatdma or from user space. It copies and does nothing else: no XOR, no fill, no cache hints. The borrower
  * of the examples.
  */
+
+import { Errno } from '../../abi/errno.ts';
 import {
   IOAT_ATTNSTATUS_OFFSET,
   IOAT_CHANCMD_OFFSET,
@@ -21,7 +23,6 @@ import {
   IOAT_VER_OFFSET,
   IOAT_XFERCAP_OFFSET,
 } from '../../abi/ioat.ts';
-import { Errno } from '../../abi/errno.ts';
 import { Bar, type BarTarget } from '../../pci/bar.ts';
 import type { CapabilitySpec } from '../../pci/capabilities.ts';
 import type { PciFunction } from '../../pci/function.ts';
