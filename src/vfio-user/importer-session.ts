@@ -209,7 +209,10 @@ export class ImporterSession {
     }
   }
 
-  /** ADD_FENCE: as DMA_BUF_IOCTL_IMPORT_SYNC_FILE, a fence that later users wait for. ENOENT, ENOSPC. */
+  /**
+   * ADD_FENCE: as DMA_BUF_IOCTL_IMPORT_SYNC_FILE, a fence that later users wait for. ENOENT, ENOSPC; ENODEV while
+   * revoked: who has no mapping has no work to wait for, and a revoke that has begun has all that it waits for.
+   */
   addFence(attachment: number, usage: DmaResvUsage, announce: (id: number) => Task): Task {
     return this.during(() => this.addFenceLocked(attachment, usage, announce));
   }
@@ -221,6 +224,7 @@ export class ImporterSession {
     try {
       const attachment = this.attachments.get().get(id);
       if (attachment === undefined) throw new Errno('ENOENT', `there is no attachment ${id}`);
+      if (this.isRevoked) throw new Errno('ENODEV', 'the buffer is revoked: its device lends nothing now');
       const { length: size } = yield* this.pendingFences();
       if (size >= IMPORTER_LIMITS.maxFences) throw new Errno('ENOSPC', `${size} fences are the most`);
       const fence = new DmaFence('fence of an importer');
@@ -293,7 +297,7 @@ export class ImporterSession {
   private *drop(mapping: RemoteMapping, isKept: boolean): Task {
     this.mappings.change().delete(mapping.id);
     // Before the unmap, which lets a revoke return.
-    this.bars.drop(mapping.memory, isKept);
+    yield* this.bars.drop(mapping.memory, isKept);
     yield* this.dmabuf.unmap(mapping.attachment.attachment, mapping.table, mapping.direction);
   }
 

@@ -252,7 +252,7 @@ export class Session {
       vdev.pdev.iommuDomain = this.domainBefore;
       yield* regions.destroy();
     }
-    for (const memory of this.shared) this.exports.bars.drop(memory, false);
+    for (const memory of this.shared) yield* this.exports.bars.drop(memory, false);
     this.host.onEnd(this);
   }
 }

@@ -3,6 +3,7 @@
  * is to move the BAR to a fresh one, so that whoever kept the old one sees nothing new and writes to nobody.
  */
 import type { Memory } from '../pci/memory.ts';
+import { DONE, type Task } from '../task/op.ts';
 
 export class SharedBars {
   private readonly holders = new Map<Memory, number>();
@@ -19,17 +20,13 @@ export class SharedBars {
   }
 
   /** It was given back; `isKept` says that it was not, and that the holder can still reach it. */
-  drop(memory: Memory, isKept: boolean): void {
+  drop(memory: Memory, isKept: boolean): Task {
     const left = this.holders.get(memory)! - 1;
     if (left > 0) this.holders.set(memory, left);
     else this.holders.delete(memory);
     if (isKept && memory.renew !== undefined) this.stale.add(memory);
     if (left === 0 && this.stale.has(memory)) this.renew(memory);
-  }
-
-  /** Whether somebody who is no holder any more may still reach the memory. */
-  isStale(memory: Memory): boolean {
-    return this.stale.has(memory);
+    return DONE;
   }
 
   private renew(memory: Memory): void {

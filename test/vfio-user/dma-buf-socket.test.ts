@@ -299,6 +299,11 @@ test('fences: a revoke waits for them, others wait for them and poll, a dead pro
     user.client.signalFence(held);
     assert.ok(lender.hasAnswer(200));
     lender.answer();
+    assert.equal(
+      outcome(() => user.client.addFence(user.attachment, DMA_RESV_USAGE_WRITE)),
+      'ENODEV',
+    );
+    lender.memory(true);
     user.client.addFence(user.attachment, DMA_RESV_USAGE_WRITE);
     assert.equal(other.client.wait(POLLIN, 0), 0);
     user.close();

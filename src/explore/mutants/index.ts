@@ -5,6 +5,7 @@ import { FOUND_MUTANTS } from './found.ts';
 import { IMPORTER_MUTANTS } from './importers.ts';
 import { LATER_MUTANTS } from './later.ts';
 import { type Mutant, replace } from './overlay.ts';
+import { REMOTE_MUTANTS } from './remote.ts';
 import { REVIEW_MUTANTS } from './review.ts';
 
 export const MUTANTS: readonly Mutant[] = [
@@ -18,6 +19,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...REVIEW_MUTANTS,
   ...LATER_MUTANTS,
   ...IMPORTER_MUTANTS,
+  ...REMOTE_MUTANTS,
   ...FOUND_MUTANTS,
 ];
 

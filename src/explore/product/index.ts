@@ -3,6 +3,7 @@ import type { ProgramFamily } from '../program.ts';
 import { ADDRESS_SPACES } from './address-spaces.ts';
 import { HOT_RESETS } from './hot-resets.ts';
 import { LIFETIMES } from './lifetimes.ts';
+import { REMOTE_IMPORTERS } from './remote.ts';
 import { REVOKE_VERSUS } from './revoke-versus.ts';
 import { TRIGGER_PAIRS } from './triggers.ts';
 
@@ -11,5 +12,6 @@ export const PRODUCT_PROGRAMS: readonly ProgramFamily[] = [
   ...LIFETIMES,
   ...ADDRESS_SPACES,
   ...HOT_RESETS,
+  ...REMOTE_IMPORTERS,
   ...TRIGGER_PAIRS,
 ];

@@ -23,6 +23,7 @@ export class ProductStage {
   private readonly stage: Stage;
   /** Where the user's descriptor of the lender is, once `taskWithFile` is asked for: number 0. */
   private readonly files = new FdTable(1);
+  private readonly toGiveBack: (() => Task)[] = [];
 
   constructor(stage: Stage, machine: MachineDescription = PEERS) {
     this.stage = stage;
@@ -48,6 +49,16 @@ export class ProductStage {
         if (!('ok' in result)) throw new Error(`preparing: ${JSON.stringify(step)}: ${result.message}`);
       }
     });
+  }
+
+  /** As `prepare`, for what has no name in the language of scenarios. */
+  prepareTask<T>(task: () => Task<T>): T {
+    return unobserved(() => runner.run(task()));
+  }
+
+  /** What is given back at the end of a run, before the engine's own. */
+  giveBack(task: () => Task): void {
+    this.toGiveBack.push(task);
   }
 
   /** A task of steps. That some fail with an errno in some orders is an answer and no bug. */
@@ -98,6 +109,7 @@ export class ProductStage {
     this.stage.atEnd(() => {
       this.watch.checkEnd();
       runner.run(this.files.closeAll());
+      for (const giveBack of this.toGiveBack) runner.run(giveBack());
       runner.run(this.backend.dispose());
       for (const device of this.world.devices.values()) {
         const references = device.registration.refcount.value;

@@ -1,0 +1,135 @@
+/** Bugs that importers in other processes would bring, put back into the exporter's sessions with them. */
+import { Errno, type ErrnoName } from '../../abi/errno.ts';
+import type { DmaBuf } from '../../dma-buf/dma-buf.ts';
+import type { Cell } from '../../task/cell.ts';
+import { DONE, type Task } from '../../task/op.ts';
+import type { Plain } from '../../task/plain.ts';
+import {
+  type ImporterLink,
+  ImporterSession,
+  type RemoteAttachment,
+  type RemoteMapping,
+} from '../../vfio-user/importer-session.ts';
+import type { SharedBars } from '../../vfio-user/shared-bars.ts';
+import { type Mutant, replacePrivate } from './overlay.ts';
+
+interface SessionInside {
+  readonly dmabuf: DmaBuf;
+  readonly link: ImporterLink;
+  readonly bars: SharedBars;
+  readonly attachments: Plain<Map<number, RemoteAttachment>>;
+  readonly mappings: Plain<Map<number, RemoteMapping>>;
+  readonly ended: Cell<boolean>;
+  pendingFences(): Task<[number, unknown][]>;
+  signal(id: number, error: ErrnoName | null): Task<boolean>;
+  mappingsOf(remote: RemoteAttachment): RemoteMapping[];
+  drop(mapping: RemoteMapping, isKept: boolean): Task;
+}
+
+/** The session's own method, as it was. */
+function original<A extends unknown[], R>(name: string): (this: unknown, ...args: A) => R {
+  return (ImporterSession.prototype as unknown as Record<string, (this: unknown, ...args: A) => R>)[name];
+}
+
+export const REMOTE_MUTANTS: readonly Mutant[] = [
+  {
+    name: 'remote-told-is-enough',
+    summary: 'a mapping of another process counts as given back when the message that asks for it has been sent',
+    invariant: 'I9',
+    scenario: 'revoke-vs-remote-answer',
+    apply: () => {
+      const invalidate = original<[RemoteAttachment], Task>('invalidate');
+      return replacePrivate<SessionInside>(
+        ImporterSession.prototype,
+        'invalidate',
+        function* (remote: RemoteAttachment) {
+          const mappings = this.mappingsOf(remote);
+          yield* invalidate.call(this, remote);
+          for (const mapping of mappings) yield* this.drop(mapping, false);
+        },
+      );
+    },
+  },
+  {
+    name: 'remote-death-leaks',
+    summary: 'a process that died keeps its mappings: the revoke waits for the dead',
+    invariant: 'I7',
+    scenario: 'revoke-vs-remote-death',
+    apply: () => {
+      return replacePrivate<SessionInside>(ImporterSession.prototype, 'end', function* () {
+        yield* this.ended.store(true);
+        for (const [id] of yield* this.pendingFences()) yield* this.signal(id, 'ECANCELED');
+      });
+    },
+  },
+  {
+    name: 'remote-signal-waits',
+    summary: 'a fence is signalled under the reservation, which the revoke that waits for it holds',
+    invariant: 'I7',
+    scenario: 'revoke-vs-remote-fence',
+    apply: () => {
+      const signal = original<[number, ErrnoName | null], Task<boolean>>('signal');
+      return replacePrivate<SessionInside>(
+        ImporterSession.prototype,
+        'signal',
+        function* (id: number, error: ErrnoName | null) {
+          const { lock } = this.dmabuf.resv;
+          yield* lock.lock();
+          const found = yield* signal.call(this, id, error);
+          yield* lock.unlock();
+          return found;
+        },
+      );
+    },
+  },
+  {
+    name: 'remote-reply-overtaken',
+    summary: 'the reply to MAP leaves after the reservation was released: an INVALIDATE may come before it',
+    invariant: 'I9',
+    scenario: 'revoke-vs-remote-map',
+    apply: () => {
+      const mapLocked = original<[number, boolean, (mapping: RemoteMapping) => Task], Task>('mapLocked');
+      return replacePrivate<SessionInside>(
+        ImporterSession.prototype,
+        'mapLocked',
+        function* (id: number, writable: boolean, announce: (mapping: RemoteMapping) => Task) {
+          let made: RemoteMapping | null = null;
+          yield* mapLocked.call(this, id, writable, (mapping) => {
+            made = mapping;
+            return DONE;
+          });
+          if (made !== null) yield* announce(made);
+        },
+      );
+    },
+  },
+  {
+    name: 'remote-moved-too-late',
+    summary: 'the BAR moves away from an importer that keeps it when the revoke may have returned already',
+    invariant: 'I9',
+    scenario: 'revoke-vs-remote-timeout',
+    apply: () => {
+      const end = original<[boolean], Task>('end');
+      return replacePrivate<SessionInside>(ImporterSession.prototype, 'end', function* (isKept: boolean) {
+        const memories = [...this.mappings.get().values()].map(({ memory }) => memory);
+        for (const memory of memories) this.bars.hold(memory);
+        yield* end.call(this, false);
+        for (const memory of memories) yield* this.bars.drop(memory, isKept);
+      });
+    },
+  },
+  {
+    name: 'remote-late-fence',
+    summary: 'a fence that is added while its process dies is never signalled',
+    invariant: 'I7',
+    scenario: 'revoke-vs-remote-fence-and-death',
+    apply: () => {
+      const addFenceLocked = original<unknown[], Task>('addFenceLocked');
+      return replacePrivate<SessionInside>(ImporterSession.prototype, 'addFenceLocked', function* (...args: unknown[]) {
+        if (yield* this.ended.load()) throw new Errno('ESHUTDOWN', 'the session has ended');
+        const blind = Object.create(this, { ended: { value: { load: () => DONE } } });
+        yield* addFenceLocked.apply(blind, args);
+      });
+    },
+  },
+];
