@@ -13,6 +13,7 @@ import { runScenario } from '../src/scenario/run.ts';
 import type { Step, StepResult } from '../src/scenario/step.ts';
 import type { Task } from '../src/task/op.ts';
 import type { AgentCalls } from './agent-calls.ts';
+import { PeerTrial } from './agent-peer.ts';
 
 type Handlers = { [Name in keyof AgentCalls]: (p: AgentCalls[Name]['parameters']) => AgentCalls[Name]['result'] };
 
@@ -39,6 +40,9 @@ class TimedBackend implements Backend {
   }
 }
 
+/** From `lend` to `end`. */
+let peer: PeerTrial | null = null;
+
 const handlers: Handlers = {
   hello: () => ({ release: release(), devices: listPciDevices() }),
   bind: ({ addresses }) => {
@@ -53,6 +57,12 @@ const handlers: Handlers = {
   },
   capture: ({ addresses }) =>
     Object.fromEntries(addresses.map((address) => [address, captureMachine(readPciDevice(address))])),
+  peer: (request) => {
+    peer ??= new PeerTrial(release());
+    const answer = peer.perform(request);
+    if (request.do === 'end') peer = null;
+    return answer;
+  },
   memcpy: ({ address, copies }) => {
     const importer = new LabImporter();
     try {

@@ -33,6 +33,11 @@ export interface GuestOptions {
   devices: readonly string[];
   /** The distribution's modules that are loaded besides those that every guest has, in this order. */
   modules?: readonly string[];
+  /**
+   * Links of 5 GT/s. Behind faster ones Linux waits after a bus reset for the port to say that the link is up again,
+   * which QEMU's ports do not, and calls the reset failed.
+   */
+  slowLinks?: boolean;
   /** Devices that sit on the root complex itself, and other arguments. */
   extra?: readonly string[];
   /** Show the console on stderr as it comes. */
@@ -227,9 +232,10 @@ function machineArguments(folder: string, kernel: LabKernel, options: GuestOptio
   // Warnings are shown: a kernel's complaints are looked for on its console.
   const append = ['console=ttyS0 loglevel=5 intel_iommu=on iommu=nopt panic=-1', ...kernel.append];
   if (kernel.name === 'debug') append.push(`kmemleak=${options.leakCheck === true ? 'on' : 'off'}`);
+  const slowLinks = options.slowLinks === true ? ',x-speed=5' : '';
   const ports = devices.flatMap((device, i) => [
     '-device',
-    `pcie-root-port,id=port${i},chassis=${i + 1},addr=0x${(i + 8).toString(16)}`,
+    `pcie-root-port,id=port${i},chassis=${i + 1},addr=0x${(i + 8).toString(16)}${slowLinks}`,
     '-device',
     withBus(device, `port${i}`),
   ]);

@@ -20,6 +20,7 @@
  *   peek ID OFFSET LENGTH    -> {"bytes":"HEX"}
  *   submit ID OFFSET LENGTH SEED  as fill, but returns while the copy is under way
  *   collect                  -> {"result":"done|read-failed|write-failed|aborted","parts":DONE,"of":ALL}
+ *   raw ADDRESS LENGTH SEED  the pattern, to where a mapping was or never was, as a broken driver might
  *   memcpy DDDD:BB:DD.F FROM TO LENGTH SEED  in memory that holds the pattern, and then looks at every byte of it
  *                            -> {"wrong":N}
  *
@@ -625,13 +626,37 @@ static int cmd_collect(struct importer *imp)
 	return 0;
 }
 
+static int cmd_raw(struct importer *imp, const char *args)
+{
+	struct engine *engine = &imp->engine;
+	unsigned int length, seed;
+	unsigned long long address;
+	int ret, waited;
+	size_t i;
+
+	if (sscanf(args, "%llx %u %u", &address, &length, &seed) != 3)
+		return -EBADMSG;
+	if (!length || length > COPY_PART)
+		return -EINVAL;
+	ret = engine_open(engine, imp->pdev, length);
+	if (ret)
+		return ret;
+	for (i = 0; i < length; i++)
+		engine->buffer[i] = pattern(seed, i);
+	engine_begin(engine);
+	ret = engine_part(engine, address, engine->address, length);
+	engine_go(engine);
+	waited = engine_wait(engine);
+	return ret ? ret : waited;
+}
+
 static int cmd_memcpy(struct importer *imp, const char *args)
 {
 	unsigned int domain, bus, slot, func, from, to, length, seed, wrong = 0;
 	struct engine *engine = &imp->engine;
 	struct pci_dev *pdev;
 	size_t size, i;
-	int ret;
+	int ret, waited;
 
 	if (sscanf(args, "%x:%x:%x.%x %u %u %u %u", &domain, &bus, &slot, &func, &from, &to, &length, &seed) != 8)
 		return -EBADMSG;
@@ -650,13 +675,9 @@ static int cmd_memcpy(struct importer *imp, const char *args)
 	engine_begin(engine);
 	ret = engine_part(engine, engine->address + to, engine->address + from, length);
 	engine_go(engine);
-	if (ret) {
-		engine_wait(engine);
-		return ret;
-	}
-	ret = engine_wait(engine);
-	if (ret)
-		return ret;
+	waited = engine_wait(engine);
+	if (ret || waited)
+		return ret ? ret : waited;
 	for (i = 0; i < size; i++)
 		wrong += engine->buffer[i] != pattern(seed, i >= to && i < to + length ? from + i - to : i);
 	set_reply(imp, kasprintf(GFP_KERNEL, "{\"wrong\":%u}\n", wrong));
@@ -696,6 +717,8 @@ static int run(struct importer *imp, char *command)
 	if (!strcmp(verb, "fill") || !strcmp(verb, "sum") || !strcmp(verb, "poke") || !strcmp(verb, "peek") ||
 	    !strcmp(verb, "submit"))
 		return cmd_copy(imp, verb, args);
+	if (!strcmp(verb, "raw"))
+		return cmd_raw(imp, args);
 	if (!strcmp(verb, "detach")) {
 		detach(imp);
 		return 0;

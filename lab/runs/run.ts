@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { TraceEvent } from '../../src/vfio-user/trace.ts';
 import { CommandError } from '../command.ts';
 import { type KernelReport, undocumented } from '../kernel-reports.ts';
 import type { KernelName } from '../kernels.ts';
@@ -64,6 +65,11 @@ export class Steps {
     const ok = JSON.stringify(expected) === JSON.stringify(seen);
     this.add({ name, ok, ms, expected, seen });
     return ok;
+  }
+
+  /** A figure that nothing is expected of. */
+  note(name: string, seen: unknown): void {
+    this.add({ name, ok: true, ms: 0, seen });
   }
 
   private add(step: LabStep): void {
@@ -133,6 +139,8 @@ export class Started {
 export class Served {
   readonly pid: number;
   readonly sockets: ReadonlyMap<string, string>;
+  /** With `trace`: everything that passed so far. */
+  readonly events: TraceEvent[] = [];
   private readonly process: ChildProcess;
   private readonly folder: string;
   private readonly takeBack: () => void;
@@ -150,23 +158,26 @@ export class Served {
     this.sockets = sockets;
   }
 
-  static async start(machine: string): Promise<Served> {
+  static async start(machine: string, { trace = false } = {}): Promise<Served> {
     const folder = mkdtempSync(join(tmpdir(), 'barter-lab-sockets-'));
     const bin = fileURLToPath(new URL('../../bin/barter.mjs', import.meta.url));
-    const child = spawn(process.execPath, [bin, 'serve', machine, '--socket-dir', folder, '--json'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    const args = ['serve', machine, '--socket-dir', folder, '--json', ...(trace ? ['--trace'] : [])];
+    const child = spawn(process.execPath, [bin, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
     const takeBack = onExit(() => {
       child.kill('SIGTERM');
       rmSync(folder, { recursive: true, force: true });
     });
-    for await (const line of createInterface({ input: child.stdout })) {
-      const { devices } = JSON.parse(line) as { devices: { name: string; socket: string }[] };
-      return new Served(child, folder, new Map(devices.map(({ name, socket }) => [name, socket])), takeBack);
+    const lines = createInterface({ input: child.stdout });
+    const [ready] = await Promise.race([once(lines, 'line'), once(lines, 'close')]);
+    if (ready === undefined) {
+      takeBack();
+      rmSync(folder, { recursive: true, force: true });
+      throw new CommandError(`barter serve ${machine} ended before it was ready`);
     }
-    takeBack();
-    rmSync(folder, { recursive: true, force: true });
-    throw new CommandError(`barter serve ${machine} ended before it was ready`);
+    const { devices } = JSON.parse(ready as string) as { devices: { name: string; socket: string }[] };
+    const served = new Served(child, folder, new Map(devices.map(({ name, socket }) => [name, socket])), takeBack);
+    lines.on('line', (line) => served.events.push(JSON.parse(line) as TraceEvent));
+    return served;
   }
 
   /** The device argument that makes QEMU attach a served device. */

@@ -8,12 +8,14 @@ import { serveMachine } from '../machine/served.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { IMPORTER_TIMEOUT_MS } from '../vfio-user/importer-limits.ts';
+import type { Trace } from '../vfio-user/trace.ts';
 import { UsageError } from './usage.ts';
 
 interface ServeCommandOptions {
   socketDir?: string;
   profile: string;
   importerTimeout?: string;
+  trace?: true;
   json?: true;
 }
 
@@ -31,7 +33,8 @@ export function addServeCommand(program: Command): void {
       '--importer-timeout <ms>',
       `disconnect an importer in another process that keeps a revoked buffer for so long (default: ${IMPORTER_TIMEOUT_MS})`,
     )
-    .option('--json', 'print the ready line as JSON')
+    .option('--trace', 'print a line for each message of a client')
+    .option('--json', 'print the ready line, and those of --trace, as JSON')
     .addHelpText(
       'after',
       `
@@ -40,6 +43,7 @@ The first line on stdout says that every socket listens. SIGINT or SIGTERM ends 
 Examples:
   barter serve examples/two-peers.yaml
   barter serve examples/two-peers.yaml --socket-dir /run/barter --json
+  barter serve examples/two-peers.yaml --trace
   qemu-system-x86_64 -M q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=2G,share=on \\
     -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/run/barter/lender.sock"}}' ...`,
     )
@@ -52,11 +56,13 @@ async function serve(path: string, options: ServeCommandOptions): Promise<void> 
   const socketDir = options.socketDir ?? defaultSocketDir(description.machine);
   mkdirSync(socketDir, { recursive: true, mode: 0o700 });
   const log = (line: string) => console.error(`barter: ${line}`);
+  const trace = options.trace === true ? tracer(options.json === true) : undefined;
   const served = await serveMachine(description, {
     socketDir,
     profile: options.profile as ProfileName,
     importerTimeoutMs: milliseconds(options.importerTimeout),
     log,
+    trace,
   });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void served.stop());
   if (options.json === true) console.log(JSON.stringify({ ready: true, devices: served.devices }));
@@ -71,6 +77,21 @@ function milliseconds(text: string | undefined): number | undefined {
     throw new UsageError(`--importer-timeout ${text}: 1 to 3600000 milliseconds`);
   }
   return value;
+}
+
+/** Prints events: times are milliseconds since the first one where people read them. */
+function tracer(json: boolean): Trace {
+  let first: number | null = null;
+  return (event) => {
+    if (json) {
+      console.log(JSON.stringify(event));
+      return;
+    }
+    first ??= event.atMs;
+    const { atMs, device, message, ...fields } = event;
+    const words = Object.entries(fields).map(([key, value]) => `${key}=${value}`);
+    console.log(`${(atMs - first).toFixed(3).padStart(12)}  ${device.padEnd(10)} ${message} ${words.join(' ')}`);
+  };
 }
 
 function describe(path: string): ReturnType<typeof loadMachine> {

@@ -24,6 +24,8 @@ export class LabImporter {
   readonly #fd: number;
   readonly #reply = Buffer.alloc(1 << 20);
   #open = true;
+  /** Of the last `map`. */
+  segments: readonly LabSegment[] = [];
 
   /** ENOENT where the module is not loaded. */
   constructor(path = LAB_IMPORTER) {
@@ -34,9 +36,10 @@ export class LabImporter {
     this.#say(`attach ${fd} ${bdf} ${kind} ${unmaps ? 'unmap' : 'keep'}`);
   }
 
-  map(): { id: number; segments: LabSegment[] } {
+  map(): { id: number; segments: readonly LabSegment[] } {
     const { map, segments } = this.#ask('map') as { map: number; segments: [string, number][] };
-    return { id: map, segments: segments.map(([address, sizeBytes]) => ({ address: Number(address), sizeBytes })) };
+    this.segments = segments.map(([address, sizeBytes]) => ({ address: Number(address), sizeBytes }));
+    return { id: map, segments: this.segments };
   }
 
   /** EINVAL where an invalidate callback was faster. */
@@ -90,6 +93,11 @@ export class LabImporter {
   /** How the copy of `submit` ended: what the engine's driver reported, and how many parts of how many were done. */
   collect(): LabCopy {
     return this.#ask('collect') as LabCopy;
+  }
+
+  /** As a broken driver might: the pattern to a bus address, be it mapped or not. EIO where the engine fails. */
+  raw(address: number, length: number, seed: number): void {
+    this.#say(`raw 0x${address.toString(16)} ${length} ${seed}`);
   }
 
   /**

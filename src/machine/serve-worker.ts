@@ -7,6 +7,7 @@ import type { Memory } from '../pci/memory.ts';
 import { buildVfioDevices } from '../vfio/driver.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { VfioUserServer } from '../vfio-user/server.ts';
+import type { TraceEvent } from '../vfio-user/trace.ts';
 import { buildMachine } from './build.ts';
 import type { MachineDescription } from './schema.ts';
 
@@ -15,6 +16,8 @@ export interface ServeRequest {
   socketDir: string;
   profile: ProfileName;
   importerTimeoutMs: number | undefined;
+  /** Report everything that passes. */
+  trace: boolean;
   /** An eventfd of the main thread: signalled when the server is to stop. */
   stopFd: number;
 }
@@ -22,10 +25,11 @@ export interface ServeRequest {
 export type ServeReport =
   | { kind: 'ready'; devices: { name: string; socket: string }[] }
   | { kind: 'log'; line: string }
+  | { kind: 'trace'; event: TraceEvent }
   | { kind: 'failed'; message: string }
   | { kind: 'stopped'; openFds: number; buffers: number };
 
-const { description, socketDir, profile, importerTimeoutMs, stopFd } = workerData as ServeRequest;
+const { description, socketDir, profile, importerTimeoutMs, trace, stopFd } = workerData as ServeRequest;
 const report = (message: ServeReport) => parentPort!.postMessage(message);
 
 function serve(): void {
@@ -35,7 +39,8 @@ function serve(): void {
     memories.push(memory);
     return memory;
   });
-  const server = new VfioUserServer((line) => report({ kind: 'log', line }), importerTimeoutMs);
+  const onTrace = trace ? (event: TraceEvent) => report({ kind: 'trace', event }) : null;
+  const server = new VfioUserServer((line) => report({ kind: 'log', line }), importerTimeoutMs, onTrace);
   const devices: { name: string; socket: string }[] = [];
   try {
     for (const [name, vdev] of buildVfioDevices(machine.functions, PROFILES[profile])) {

@@ -3,6 +3,7 @@ import { Errno } from '../abi/errno.ts';
 import { createEventfd, signalEventfd } from '../linux/eventfd.ts';
 import { startWorker } from '../linux/worker.ts';
 import type { ProfileName } from '../vfio/profile.ts';
+import type { Trace } from '../vfio-user/trace.ts';
 import type { MachineDescription } from './schema.ts';
 import type { ServeReport, ServeRequest } from './serve-worker.ts';
 
@@ -13,6 +14,8 @@ export interface ServeOptions {
   importerTimeoutMs?: number | undefined;
   /** A line for people: why a client was dropped, and defects. */
   log?: (line: string) => void;
+  /** Hears of everything that passes between clients and devices. */
+  trace?: Trace | undefined;
 }
 
 export interface ServedMachine {
@@ -27,8 +30,15 @@ export interface ServedMachine {
 /** Serves each device at socketDir/NAME.sock (0600). Rejects with the reason when a socket cannot be made. */
 export function serveMachine(description: MachineDescription, options: ServeOptions): Promise<ServedMachine> {
   const stopEvent = createEventfd('stop');
-  const { socketDir, profile = 'default', importerTimeoutMs } = options;
-  const request: ServeRequest = { description, socketDir, profile, importerTimeoutMs, stopFd: stopEvent.fd };
+  const { socketDir, profile = 'default', importerTimeoutMs, trace } = options;
+  const request: ServeRequest = {
+    description,
+    socketDir,
+    profile,
+    importerTimeoutMs,
+    trace: trace !== undefined,
+    stopFd: stopEvent.fd,
+  };
   const worker = startWorker(new URL('./serve-worker.ts', import.meta.url), { workerData: request });
   return new Promise((resolve, reject) => {
     let failure: Error | null = null;
@@ -48,6 +58,7 @@ export function serveMachine(description: MachineDescription, options: ServeOpti
     });
     worker.on('message', (report: ServeReport) => {
       if (report.kind === 'log') options.log?.(report.line);
+      if (report.kind === 'trace') options.trace?.(report.event);
       if (report.kind === 'failed') failure = new Errno('EIO', report.message);
       if (report.kind !== 'ready') return;
       const stop = () => {

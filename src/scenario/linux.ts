@@ -88,7 +88,7 @@ export class LinuxWorld {
 
 export class LinuxBackend implements Backend {
   readonly name: string;
-  private readonly world: LinuxWorld;
+  readonly world: LinuxWorld;
 
   /** `addresses` by the names that the scenario has for devices; the lender is bound to vfio-pci by whoever calls. */
   constructor(release: string, addresses: ReadonlyMap<string, string>, { byCdev = false } = {}) {

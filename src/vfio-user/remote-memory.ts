@@ -11,7 +11,16 @@ import { type Frame, LIMITS, writeHeader } from './wire.ts';
 
 const HEAD = 16 + vfio_user_dma_region_access.sizeof;
 
+/** A DMA_READ or DMA_WRITE that is over. */
+export interface DoneDma {
+  command: number;
+  address: number;
+  sizeBytes: number;
+  ok: boolean;
+}
+
 interface Outstanding {
+  readonly command: number;
   readonly replied: Completion;
   readonly address: number;
   readonly into: Uint8Array | null;
@@ -34,6 +43,8 @@ export class ClientMemory implements RemoteMemory {
   private readonly outstanding = new Map<number, Outstanding>();
   private nextId = 0;
   private gone = false;
+  /** Hears of each answer as it comes, also of one that nobody waits for any more. */
+  onDone: ((dma: DoneDma) => void) | null = null;
 
   /** `chunkBytes` is what the client takes in one message. `onTimeout` hears of a client that does not answer. */
   constructor(loop: EventLoop, chunkBytes: number, send: SendCommand, onTimeout: () => void) {
@@ -65,7 +76,7 @@ export class ClientMemory implements RemoteMemory {
     const waiting = this.outstanding.get(frame.id);
     if (waiting === undefined) throw new Errno('EPROTO', `a reply to message ${frame.id}, which was not sent`);
     if (waiting.aborted) {
-      this.forget(frame.id, waiting);
+      this.forget(frame.id, waiting, frame.error === 0);
       return;
     }
     const access = vfio_user_dma_region_access.sizeof;
@@ -98,7 +109,7 @@ export class ClientMemory implements RemoteMemory {
   close(): void {
     this.gone = true;
     for (const [id, waiting] of this.outstanding) {
-      if (waiting.aborted) this.forget(id, waiting);
+      if (waiting.aborted) this.forget(id, waiting, false);
       else this.finish(id, waiting, false);
     }
   }
@@ -116,7 +127,7 @@ export class ClientMemory implements RemoteMemory {
     if (from !== null) message.bytes.set(from, HEAD);
     const replied = new Completion('DMA reply');
     const deadline = this.loop.after(LIMITS.dmaReplyTimeoutMs, () => this.onTimeout());
-    const waiting: Outstanding = { replied, address, into, sizeBytes, deadline, ok: false, aborted: false };
+    const waiting: Outstanding = { command, replied, address, into, sizeBytes, deadline, ok: false, aborted: false };
     this.outstanding.set(id, waiting);
     this.send(message, HEAD + (from?.length ?? 0));
     // Ended by the client's reply, by `abort`, by its leaving, or by the deadline, which makes it leave.
@@ -124,13 +135,14 @@ export class ClientMemory implements RemoteMemory {
     return waiting.ok;
   }
 
-  private forget(id: number, waiting: Outstanding): void {
+  private forget(id: number, waiting: Outstanding, ok: boolean): void {
     this.outstanding.delete(id);
     this.loop.cancel(waiting.deadline);
+    this.onDone?.({ command: waiting.command, address: waiting.address, sizeBytes: waiting.sizeBytes, ok });
   }
 
   private finish(id: number, waiting: Outstanding, ok: boolean): void {
-    this.forget(id, waiting);
+    this.forget(id, waiting, ok);
     waiting.ok = ok;
     runner.start('DMA reply', waiting.replied.complete());
   }

@@ -10,6 +10,7 @@ import { Exports } from './exports.ts';
 import { IMPORTER_TIMEOUT_MS } from './importer-limits.ts';
 import { EventLoop } from './loop.ts';
 import { Session, type SessionHost } from './session.ts';
+import type { Trace } from './trace.ts';
 
 /**
  * Connections beyond the one that has the device: they are refused in their VERSION, and no more than this many wait.
@@ -62,6 +63,10 @@ class ServedDevice implements SessionHost {
     this.server.log(line);
   }
 
+  get trace(): Trace | null {
+    return this.server.trace;
+  }
+
   close(): void {
     this.closed = true;
     this.loop.remove(this.key);
@@ -94,11 +99,13 @@ export class VfioUserServer {
   readonly loop = new EventLoop();
   readonly exports: Exports;
   readonly log: Log;
+  readonly trace: Trace | null;
   private readonly served: ServedDevice[] = [];
 
   /** `importerTimeoutMs`: how long an importer in another process may keep what it was told to give back. */
-  constructor(log: Log, importerTimeoutMs = IMPORTER_TIMEOUT_MS) {
+  constructor(log: Log, importerTimeoutMs = IMPORTER_TIMEOUT_MS, trace: Trace | null = null) {
     this.log = log;
+    this.trace = trace;
     this.exports = new Exports(this.loop, log, importerTimeoutMs);
     // A defect in one device's task must not take the others down with it; it is reported all the same.
     runner.onFailure = (task) => log(`defect: task ${task.label}: ${(task.error as Error).stack}`);

@@ -17,6 +17,7 @@ import { regionAccessNow } from './region-access.ts';
 import { ClientMemory } from './remote-memory.ts';
 import { Reply } from './reply.ts';
 import { serveRequest } from './requests.ts';
+import { type Trace, traceDma, traceRequest } from './trace.ts';
 import { type Capabilities, decodeVersion, encodeVersion, type VersionOffer } from './version.ts';
 import { type Frame, LIMITS, type ReceivedFrame, writeHeader } from './wire.ts';
 
@@ -34,6 +35,8 @@ export interface SessionHost {
   /** Called once, when everything that the session had is given back. */
   onEnd(session: Session): void;
   log(line: string): void;
+  /** Hears of everything that passes; null where nobody wants to. */
+  readonly trace: Trace | null;
 }
 
 export class Session {
@@ -100,6 +103,7 @@ export class Session {
       this.memory.onReply(frame);
       return false;
     }
+    if (this.host.trace !== null) traceRequest(this.host.trace, this.vdev.pdev.name, frame);
     if (this.busy) {
       this.enqueue(frame);
       return false;
@@ -205,6 +209,8 @@ export class Session {
       (message, length) => (this.twin ?? this.connection).send(message, length),
       () => this.connection.close(new Errno('ETIMEDOUT', `no answer within ${LIMITS.dmaReplyTimeoutMs} ms`)),
     );
+    const { trace } = this.host;
+    if (trace !== null) memory.onDone = (dma) => traceDma(trace, this.vdev.pdev.name, dma);
     const regions = new DmaRegions(this.vdev.pdev.name, memory, this.exports, proposed);
     yield* regions.start();
     this.domainBefore = this.vdev.pdev.iommuDomain;

@@ -1,0 +1,103 @@
+/** Load on a lender and a borrower in the guest: copies of random sizes, and revokes at random moments. */
+import type { Mapping } from '../src/linux/mapping.ts';
+import type { PeerAnswer } from './agent-calls.ts';
+import type { Lent, PeerTrial } from './agent-peer.ts';
+import { pattern } from './pattern.ts';
+
+const LEAST_BYTES = 4096;
+const MOST_BYTES = 2 ** 20;
+const REVOKE_CHANCE = 0.3;
+const LONGEST_WAIT_MS = 6;
+
+/** Every byte of the ranges is known before and after each copy: what it was, or what the copy wrote over it. */
+export class PeerLoad {
+  private readonly trial: PeerTrial;
+  private state: number;
+  private readonly bar: Mapping;
+  private readonly known: Buffer[];
+  private readonly done: NonNullable<PeerAnswer['load']> = {
+    copies: 0,
+    bytes: 0,
+    failed: 0,
+    revokes: 0,
+    inFlight: 0,
+    wrong: 0,
+  };
+
+  constructor(trial: PeerTrial, seed: number) {
+    this.trial = trial;
+    this.state = seed;
+    const end = Math.max(...trial.lent.map(({ offset, length }) => offset + length));
+    trial.step({ op: 'mmap', device: 'lender', region: 0, offset: 0, length: end, as: 'load' });
+    this.bar = trial.world.maps.get('load')!;
+    this.known = trial.lent.map((each) => Buffer.from(this.bytesOf(each)));
+  }
+
+  run(seconds: number): NonNullable<PeerAnswer['load']> {
+    const end = performance.now() + 1000 * seconds;
+    while (performance.now() < end) this.round();
+    this.trial.step({ op: 'munmap', map: 'load' });
+    return this.done;
+  }
+
+  private round(): void {
+    const i = Math.floor(this.random() * this.trial.lent.length);
+    const lent = this.trial.lent[i];
+    const length = Math.floor(LEAST_BYTES * (MOST_BYTES / LEAST_BYTES) ** this.random());
+    const offset = Math.floor(this.random() * (lent.length - length));
+    const seed = Math.floor(this.random() * 2 ** 31);
+    lent.importer.submit(lent.map, offset, length, seed);
+    const revokes = this.random() < REVOKE_CHANCE;
+    if (revokes) this.revoke();
+    const { result, parts, of } = lent.importer.collect();
+    if (revokes) this.restore();
+    this.done.copies += 1;
+    if (result === 'done') this.done.bytes += length;
+    else {
+      this.done.failed += 1;
+      if (parts < of) this.done.inFlight += 1;
+      // Without a revoke nothing may fail.
+      if (!revokes) this.done.wrong += 1;
+    }
+    this.check(i, offset, pattern(seed, offset, length), result === 'done');
+  }
+
+  private revoke(): void {
+    const wait = performance.now() + this.random() * LONGEST_WAIT_MS;
+    while (performance.now() < wait) {}
+    this.trial.mark('before');
+    this.trial.step({ op: 'memory', device: 'lender', on: false });
+    this.trial.mark('returned');
+    this.done.revokes += 1;
+  }
+
+  private restore(): void {
+    this.trial.mark('restored');
+    this.trial.step({ op: 'memory', device: 'lender', on: true });
+    this.trial.mapAll();
+  }
+
+  /** Where the copy was done its bytes are there; where it failed each is there or was not touched. */
+  private check(i: number, offset: number, written: Buffer, isDone: boolean): void {
+    const known = this.known[i];
+    const seen = Buffer.from(this.bytesOf(this.trial.lent[i]));
+    const part = seen.subarray(offset, offset + written.length);
+    if (isDone) written.copy(known, offset);
+    else {
+      for (let at = 0; at < written.length; at++) {
+        if (part[at] === written[at]) known[offset + at] = written[at];
+      }
+    }
+    if (!seen.equals(known)) this.done.wrong += 1;
+    seen.copy(known);
+  }
+
+  private bytesOf({ offset, length }: Lent): Uint8Array {
+    return this.bar.bytes.subarray(offset, offset + length);
+  }
+
+  private random(): number {
+    this.state = (Math.imul(this.state, 1664525) + 1013904223) >>> 0;
+    return this.state / 2 ** 32;
+  }
+}
