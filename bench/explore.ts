@@ -1,12 +1,12 @@
 /** How fast the explorer is, against what the best tool in C took for the same programs on a two-core machine. */
 import type { BenchResult } from '../src/cli/bench.ts';
 import { DporSearch } from '../src/explore/dpor.ts';
-import { findProgram } from '../src/explore/explore.ts';
+import { findProgram } from '../src/explore/programs.ts';
 
 function measure(scenario: string): { seconds: number; steps: number; executions: number } {
   const search = new DporSearch(findProgram(scenario), true);
   const start = performance.now();
-  while (search.advance(1000)) {}
+  while (search.advance(1000) === 'more') {}
   const seconds = (performance.now() - start) / 1000;
   if (!search.complete || search.totals.blocked > 0) throw new Error(`${scenario} was not explored completely`);
   return { seconds, steps: search.totals.steps, executions: search.totals.executions };

@@ -1,22 +1,14 @@
-/** barter explore, replay, scenarios. */
-import { readFileSync, writeFileSync } from 'node:fs';
+/** barter explore. */
+import { renameSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import {
-  ALGORITHMS,
-  type Algorithm,
-  type ExploreResult,
-  explore,
-  listScenarios,
-  type ReplayFile,
-  replay,
-  replayFileOf,
-  runOf,
-  UnknownNameError,
-} from '../explore/explore.ts';
+import { type ExploreResult, explore, type Progress } from '../explore/explore.ts';
 import { listMutants, type MutantResult, runMutants } from '../explore/mutants/run.ts';
+import { replayFileOf, runOf } from '../explore/replay.ts';
+import type { ResumeFile } from '../explore/resume.ts';
+import { ALGORITHMS, type Algorithm } from '../explore/spec.ts';
 import { htmlTimeline } from '../report/html.ts';
 import { textTimeline } from '../report/timeline.ts';
-import { builtInScenarios, loadScenario } from '../scenario/load.ts';
+import { asUsage, readJson } from './files.ts';
 import { UsageError } from './usage.ts';
 
 interface ExploreFlags {
@@ -26,12 +18,15 @@ interface ExploreFlags {
   bound?: number;
   seed: number;
   max?: number;
+  workers?: number;
+  save?: string;
+  resume?: string;
   html?: string;
   replayFile?: string;
   json?: boolean;
 }
 
-export function addExploreCommands(program: Command): void {
+export function addExploreCommand(program: Command): void {
   program
     .command('explore [scenario]')
     .description(
@@ -43,25 +38,14 @@ export function addExploreCommands(program: Command): void {
     .option('--bound <n>', 'only orders with at most n preemptions, depth first', count)
     .option('--seed <n>', 'for pct, pos and random', count, 1)
     .option('--max <n>', 'stop after n executions', count)
+    .option('--workers <n>', 'threads that search; what comes out does not depend on it (default: 1)', atLeastOne)
+    .option('--save <file>', 'where to write what is needed to go on (default: SCENARIO.resume.json, when stopped)')
+    .option('--resume <file>', 'go on with a search that was stopped')
     .option('--html <file>', 'write the run of a bug as a page')
     .option('--replay-file <file>', 'where the replay file of a bug goes (default: SCENARIO.replay.json)')
     .option('--json', 'one JSON document')
     .addHelpText('after', EXPLORE_EXAMPLES)
     .action(exploreCommand);
-  program
-    .command('replay <file>')
-    .description('runs the schedule of a replay file again, step by step, and checks that it is the same run')
-    .option('--html <file>', 'write the run as a page')
-    .option('--stacks', 'under each step the stack that took it')
-    .option('--json', 'one JSON document')
-    .addHelpText('after', '\nExample:\n  barter replay revoke-2.replay.json')
-    .action(replayCommand);
-  program
-    .command('scenarios')
-    .description('lists what explore and run know by name')
-    .option('--json', 'one JSON document')
-    .addHelpText('after', '\nExample:\n  barter scenarios')
-    .action(scenariosCommand);
 }
 
 const EXPLORE_EXAMPLES = `
@@ -70,8 +54,12 @@ Examples:
   barter explore lastzero:10 --algorithm source       a classic, with the older reduction
   barter explore revoke:2 --mutant classic-no-drain   a known bug, its shortest schedule, a replay file
   barter explore --mutants                            every known bug
+  barter explore revoke-vs-map:4 --workers 2          a long search, on two cores; stop it with Ctrl-C, then
+  barter explore --resume revoke-vs-map-4.resume.json to go on, with the same totals in the end
+  barter explore ./mine.ts:transfer                   a program of your own (docs/exploring-your-own-code.md)
 
-Exit status: 0 nothing found, 1 a bug was found (or a mutant was not), 2 wrong usage.`;
+A search that is stopped, by Ctrl-C or by --max, can be resumed. With --save its file is also written every half minute.
+Exit status: 0 nothing found, 1 a bug was found (or a mutant was not), 2 wrong usage, 130 stopped.`;
 
 function count(text: string): number {
   const value = Number(text);
@@ -79,8 +67,46 @@ function count(text: string): number {
   return value;
 }
 
+function atLeastOne(text: string): number {
+  const value = count(text);
+  if (value < 1 || value > 64) throw new UsageError(`${text}: from 1 to 64 threads can search`);
+  return value;
+}
+
 async function exploreCommand(scenario: string | undefined, flags: ExploreFlags): Promise<void> {
   if (flags.mutants === true) return mutantsCommand(flags);
+  const resume = flags.resume === undefined ? null : readResume(flags.resume);
+  if (resume === null) checkNames(scenario, flags);
+  const { mutant, bound, max, seed, workers } = flags;
+  const stop = new AbortController();
+  const onInterrupt = (): void => stop.abort();
+  process.once('SIGINT', onInterrupt);
+  const isShown = process.stderr.isTTY && flags.json !== true;
+  const result = await asUsage(() =>
+    explore({
+      scenario: scenario ?? '',
+      algorithm: flags.algorithm as Algorithm,
+      seed,
+      signal: stop.signal,
+      ...(mutant === undefined ? {} : { mutant }),
+      ...(bound === undefined ? {} : { bound }),
+      ...(max === undefined ? {} : { max }),
+      ...(workers === undefined ? {} : { workers }),
+      ...(resume === null ? {} : { resume }),
+      ...(isShown ? { onProgress: showProgress } : {}),
+      ...(flags.save === undefined ? {} : { onSave: (file) => writeResume(flags.save!, file) }),
+    }),
+  );
+  process.off('SIGINT', onInterrupt);
+  if (isShown) process.stderr.write('\r\x1b[K');
+  if (flags.json === true) console.log(JSON.stringify(withoutNumbers(result)));
+  else print(result);
+  if (result.resume !== null) leaveResume(result.resume, stop.signal.aborted, flags);
+  if (stop.signal.aborted && result.bug === null && !result.complete) process.exitCode = 130;
+  showBug(result, flags);
+}
+
+function checkNames(scenario: string | undefined, flags: ExploreFlags): void {
   if (scenario === undefined) throw new UsageError('explore wants a scenario; barter scenarios lists them');
   if (!(ALGORITHMS as readonly string[]).includes(flags.algorithm)) {
     throw new UsageError(`there is no algorithm ${flags.algorithm}; there are ${ALGORITHMS.join(', ')}`);
@@ -88,25 +114,31 @@ async function exploreCommand(scenario: string | undefined, flags: ExploreFlags)
   if (flags.mutant !== undefined && !listMutants().includes(flags.mutant)) {
     throw new UsageError(`there is no mutant ${flags.mutant}; there are ${listMutants().join(', ')}`);
   }
-  const { mutant, bound, max, seed } = flags;
-  const result = await asUsage(() =>
-    explore({
-      scenario,
-      algorithm: flags.algorithm as Algorithm,
-      seed,
-      ...(mutant === undefined ? {} : { mutant }),
-      ...(bound === undefined ? {} : { bound }),
-      ...(max === undefined ? {} : { max }),
-      ...(process.stderr.isTTY && flags.json !== true ? { onProgress: showProgress } : {}),
-    }),
-  );
-  if (flags.json === true) console.log(JSON.stringify(withoutNumbers(result)));
-  else print(result);
+}
+
+/** Stopped by hand, a search always leaves a file; otherwise only where one was asked for. */
+function leaveResume(file: ResumeFile, wasStopped: boolean, flags: ExploreFlags): void {
+  const path = flags.save ?? flags.resume ?? `${fileNameOf(file.spec.scenario)}.resume.json`;
+  if (!wasStopped && flags.save === undefined) return;
+  writeResume(path, file);
+  if (flags.json !== true) console.log(`Go on with it: barter explore --resume ${path}`);
+}
+
+function writeResume(path: string, file: ResumeFile): void {
+  writeFileSync(`${path}.new`, `${JSON.stringify(file)}\n`);
+  renameSync(`${path}.new`, path);
+}
+
+function fileNameOf(scenario: string): string {
+  return scenario.replace(/^.*\//, '').replaceAll(':', '-');
+}
+
+function showBug(result: ExploreResult, flags: ExploreFlags): void {
   if (result.bug === null) return;
   process.exitCode = 1;
   const file = replayFileOf(result);
   if (file === null) return;
-  const path = flags.replayFile ?? `${result.scenario.replace(':', '-')}.replay.json`;
+  const path = flags.replayFile ?? `${fileNameOf(result.scenario)}.replay.json`;
   writeFileSync(path, `${JSON.stringify(file)}\n`);
   const run = runOf(file.scenario, file.mutant, file.steps);
   if (flags.html !== undefined) writeFileSync(flags.html, htmlTimeline(run, file.mutant));
@@ -114,9 +146,10 @@ async function exploreCommand(scenario: string | undefined, flags: ExploreFlags)
   console.log(`\n${textTimeline(run)}\n\nRun it again: barter replay ${path}`);
 }
 
-function withoutNumbers(result: ExploreResult): object {
+/** Without what is only for files. */
+function withoutNumbers({ resume: _resume, ...result }: ExploreResult): object {
   if (result.bug === null) return result;
-  const { steps: _, ...bug } = result.bug;
+  const { steps: _steps, ...bug } = result.bug;
   return { ...result, bug };
 }
 
@@ -129,9 +162,15 @@ function print(result: ExploreResult): void {
   else console.log(`${bug.message}\n${bug.preemptions} preemptions, ${bug.schedule.length} steps`);
 }
 
-function showProgress({ executions, seconds, done }: { executions: number; seconds: number; done: number }): void {
-  const left = done > 0 ? `, about ${Math.round((seconds / done) * (1 - done))} s left` : '';
-  process.stderr.write(`\r${executions} executions, ${(done * 100).toFixed(1)} %${left}   `);
+function showProgress({ executions, total, seconds, done }: Progress): void {
+  const left = done > 0 ? `, about ${inWords((seconds / done) * (1 - done))} left` : '';
+  const share = `${(done * 100).toFixed(1)} %`;
+  process.stderr.write(`\r${executions} executions of perhaps ${total}, ${share}${left} (Ctrl-C stops)\x1b[K`);
+}
+
+function inWords(seconds: number): string {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
 async function mutantsCommand(flags: ExploreFlags): Promise<void> {
@@ -169,59 +208,8 @@ function mutantLine({
   return `${what}  ${String(schedule.length).padStart(5)}  ${String(preemptions).padStart(11)}`;
 }
 
-function replayCommand(path: string, flags: { html?: string; stacks?: boolean; json?: boolean }): void {
-  const file = readReplay(path);
-  const { run, matches } = replay(file);
-  if (flags.html !== undefined) writeFileSync(flags.html, htmlTimeline(run, file.mutant));
-  if (flags.json === true) {
-    const bug = run.finding === null ? null : { ...run.finding, schedule: run.steps.map((s) => s.task) };
-    console.log(
-      JSON.stringify({
-        scenario: run.program,
-        executions: 1,
-        blocked: 0,
-        steps: run.steps.length,
-        matches,
-        bug: bug === null ? null : { ...bug, preemptions: run.preemptions },
-      }),
-    );
-  } else {
-    console.log(textTimeline(run, { stacks: flags.stacks === true }));
-    if (!matches) console.log('\nThis is not the run of the file: the code has changed since it was written.');
-  }
-  if (run.finding !== null || !matches) process.exitCode = 1;
-}
-
-function readReplay(path: string): ReplayFile {
-  let file: ReplayFile;
-  try {
-    file = JSON.parse(readFileSync(path, 'utf8')) as ReplayFile;
-  } catch (error) {
-    throw new UsageError(`${path}: ${(error as Error).message}`);
-  }
-  if (file.barter !== 'replay' || !Array.isArray(file.steps)) throw new UsageError(`${path} is no replay file`);
+function readResume(path: string): ResumeFile {
+  const file = readJson(path) as ResumeFile;
+  if (file.barter !== 'resume' || typeof file.state !== 'object') throw new UsageError(`${path} is no resume file`);
   return file;
-}
-
-function scenariosCommand(flags: { json?: boolean }): void {
-  const scenarios = listScenarios();
-  const files = builtInScenarios().map((name) => ({ name, summary: loadScenario(name).scenario.description }));
-  if (flags.json === true) {
-    console.log(JSON.stringify({ scenarios, files }));
-    return;
-  }
-  const line = ({ name, summary }: { name: string; summary: string }) => console.log(`${name.padEnd(32)} ${summary}`);
-  console.log('For barter explore (NAME:N takes N importers):');
-  scenarios.forEach(line);
-  console.log('\nFor barter run (files in examples/scenarios):');
-  files.forEach(line);
-}
-
-async function asUsage<T>(action: () => Promise<T>): Promise<T> {
-  try {
-    return await action();
-  } catch (error) {
-    if (error instanceof UnknownNameError) throw new UsageError(error.message);
-    throw error;
-  }
 }

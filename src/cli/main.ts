@@ -12,10 +12,8 @@ const MODULES: { commands: readonly string[]; load: () => Promise<Adder> }[] = [
   { commands: ['serve'], load: async () => (await import('./serve.ts')).addServeCommand },
   { commands: ['inspect', 'capture'], load: async () => (await import('./machine.ts')).addMachineCommands },
   { commands: ['run'], load: async () => (await import('./run.ts')).addRunCommand },
-  {
-    commands: ['explore', 'replay', 'scenarios'],
-    load: async () => (await import('./explore.ts')).addExploreCommands,
-  },
+  { commands: ['explore'], load: async () => (await import('./explore.ts')).addExploreCommand },
+  { commands: ['replay', 'scenarios'], load: async () => (await import('./replay.ts')).addReplayCommands },
   { commands: ['lab'], load: async () => (await import('./lab.ts')).addLabCommands },
   { commands: ['bench'], load: async () => (await import('./bench.ts')).addBenchCommand },
 ];

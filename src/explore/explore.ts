@@ -1,20 +1,16 @@
 /** The explorer as others call it: a program by name, a way to search, and what came of it. */
-import { CLASSICS } from './classics/index.ts';
-import { DporSearch } from './dpor.ts';
+import { Crew } from './crew.ts';
 import { lockCycleBug } from './lock-witness.ts';
 import { minimise } from './minimise.ts';
-import { applyMutant, findMutant } from './mutants/index.ts';
-import { PRODUCT_PROGRAMS } from './product/index.ts';
-import type { Program, ProgramFamily } from './program.ts';
-import { type ShownRun, show } from './schedule.ts';
+import type { Program } from './program.ts';
+import { findProgram, loadPrograms } from './programs.ts';
+import { type ResumeFile, resumeFileOf, takeUp } from './resume.ts';
+import { show } from './schedule.ts';
 import type { Search } from './search.ts';
-import { DfsSearch, SamplingSearch } from './walk.ts';
-
-export const ALGORITHMS = ['optimal', 'source', 'dfs', 'pct', 'pos', 'random'] as const;
-export type Algorithm = (typeof ALGORITHMS)[number];
+import { type Algorithm, applyMutantOf, makeSearch, type SearchSpec } from './spec.ts';
 
 export interface ExploreOptions {
-  /** `name` or `name:size`, as `listScenarios` has them. */
+  /** `name` or `name:size`, as `listScenarios` has them; or `FILE` or `FILE:NAME`, for `loadPrograms`. */
   scenario: string;
   algorithm?: Algorithm;
   /** A mutant by its name: a known bug put back for this search. */
@@ -25,8 +21,25 @@ export interface ExploreOptions {
   seed?: number;
   /** Stop after so many executions. Sampling searches stop after 10,000 where none is given. */
   max?: number;
+  /** Threads that search, this one included; the result does not depend on it. */
+  workers?: number;
+  /** Go on with a search that was stopped; all but `max` and `workers` is as it was. */
+  resume?: ResumeFile;
+  /** Stops the search; the result has what it takes to go on. */
+  signal?: AbortSignal;
   /** Called about every half second. */
-  onProgress?: (progress: { executions: number; seconds: number; done: number }) => void;
+  onProgress?: (progress: Progress) => void;
+  /** Called about every half minute with what it takes to go on from there. */
+  onSave?: (file: ResumeFile) => void;
+}
+
+export interface Progress {
+  executions: number;
+  /** How many it may be in the end. */
+  total: number;
+  seconds: number;
+  /** The share that is done, in 0 to 1, as far as it can be told. */
+  done: number;
 }
 
 export interface FoundBug {
@@ -49,89 +62,142 @@ export interface ExploreResult {
   seconds: number;
   complete: boolean;
   bug: FoundBug | null;
+  /** What it takes to go on; null where there is nothing left to do. */
+  resume: ResumeFile | null;
 }
 
-/** There is no scenario, size or mutant of that name; the message lists what there is. */
-export class UnknownNameError extends Error {}
-
-const FAMILIES: readonly ProgramFamily[] = [...PRODUCT_PROGRAMS, ...CLASSICS];
-
-export function listScenarios(): { name: string; summary: string; isClassic: boolean }[] {
-  return FAMILIES.map(({ name, summary, sizes, isClassic }) => ({
-    name: sizes === null || !isClassic ? name : `${name}:${sizes.usual}`,
-    summary: sizes === null || isClassic ? summary : `${summary} (:${sizes.min} to :${sizes.max})`,
-    isClassic,
-  }));
-}
-
-/** UnknownNameError where there is no such program, or not of that size. */
-export function findProgram(scenario: string): Program {
-  const [name, size] = scenario.split(':');
-  const family = FAMILIES.find((one) => one.name === name);
-  if (family === undefined) throw new UnknownNameError(`there is no scenario ${name}; barter scenarios lists them`);
-  if (family.sizes === null) {
-    if (size !== undefined) throw new UnknownNameError(`${name} takes no size`);
-    return family.make(0);
-  }
-  const { min, max, usual } = family.sizes;
-  const count = size === undefined ? usual : Number(size);
-  if (!Number.isInteger(count) || count < min || count > max) {
-    throw new UnknownNameError(`${scenario}: the size must be ${min} to ${max}`);
-  }
-  return family.make(count);
-}
-
-function makeSearch(program: Program, options: ExploreOptions): Search {
-  const algorithm = options.algorithm ?? 'optimal';
-  if (options.bound !== undefined) return new DfsSearch(program, options.bound);
-  switch (algorithm) {
-    case 'optimal':
-    case 'source':
-      return new DporSearch(program, algorithm === 'optimal');
-    case 'dfs':
-      return new DfsSearch(program);
-    default:
-      return new SamplingSearch(program, algorithm, options.seed ?? 1);
-  }
-}
+const PROGRESS_MS = 500;
+const SAVE_MS = 30_000;
+/** So long at a time a search goes on before it looks at what happens around it. */
+const SLICE_MS = 5;
 
 /** Searches until everything was seen, a bug is found, or `max` executions were run. */
 export async function explore(options: ExploreOptions): Promise<ExploreResult> {
-  const undo = options.mutant === undefined ? null : applyMutant(findMutant(options.mutant));
+  const { scenario } = options.resume?.spec ?? options;
+  await loadPrograms(scenario);
+  const spec = options.resume?.spec ?? specOf(options);
+  const undo = applyMutantOf(spec);
   try {
-    return await exploreProgram(findProgram(options.scenario), options);
+    return await new Exploration(findProgram(scenario), spec, options).run();
   } finally {
-    undo?.();
+    undo();
   }
 }
 
-export async function exploreProgram(program: Program, options: ExploreOptions): Promise<ExploreResult> {
-  const start = performance.now();
-  const search = makeSearch(program, options);
-  const isSampling = ['pct', 'pos', 'random'].includes(options.algorithm ?? 'optimal') && options.bound === undefined;
-  const max = options.max ?? (isSampling ? 10_000 : Number.POSITIVE_INFINITY);
-  let shown = start;
-  for (;;) {
-    const left = max - search.totals.executions;
-    if (left <= 0 || !search.advance(Math.min(200, left))) break;
+/** The same of a program that has no name that other threads would know. */
+export function exploreProgram(
+  program: Program,
+  options: Omit<ExploreOptions, 'scenario' | 'workers' | 'mutant'> = {},
+) {
+  const spec = options.resume?.spec ?? specOf({ ...options, scenario: program.name });
+  return new Exploration(program, spec, options).run();
+}
+
+function specOf({ scenario, algorithm, mutant, bound, seed, max }: ExploreOptions): SearchSpec {
+  return {
+    scenario,
+    algorithm: algorithm ?? 'optimal',
+    mutant: mutant ?? null,
+    bound: bound ?? null,
+    seed: seed ?? 1,
+    samples: max ?? 10_000,
+  };
+}
+
+/** One search, and what is done beside it. */
+class Exploration {
+  private readonly program: Program;
+  private readonly spec: SearchSpec;
+  private readonly options: Omit<ExploreOptions, 'scenario'>;
+  private readonly search: Search;
+  private readonly crew: Crew | null;
+  private readonly max: number;
+  private readonly start: number;
+  private shown: number;
+  private saved: number;
+  private slice = 1;
+
+  constructor(program: Program, spec: SearchSpec, options: Omit<ExploreOptions, 'scenario'>) {
+    const { workers = 1, max = Number.POSITIVE_INFINITY, resume } = options;
+    this.program = program;
+    this.spec = spec;
+    this.options = options;
+    this.max = max;
+    this.search = makeSearch(program, spec);
+    if (resume !== undefined) takeUp(this.search, resume);
+    this.crew = workers > 1 ? new Crew(this.search, program, spec, workers) : null;
+    this.shown = performance.now();
+    this.saved = this.shown;
+    this.start = this.shown - (resume?.seconds ?? 0) * 1000;
+  }
+
+  async run(): Promise<ExploreResult> {
+    try {
+      while (!this.isOver()) {
+        await this.goOn();
+        await this.lookAround();
+      }
+    } finally {
+      await this.crew?.end();
+    }
+    const { search, program, spec, seconds } = this;
+    const isOver = search.complete || search.bug !== null || this.isDrawn;
+    const resume = isOver ? null : resumeFileOf(search, spec, seconds);
+    const { scenario, algorithm, mutant } = spec;
+    const { totals, complete } = search;
+    const bug = describeBug(program, search);
+    return { scenario, algorithm, mutant, ...totals, seconds, complete, bug, resume };
+  }
+
+  private isDrawn = false;
+
+  private get seconds(): number {
+    return (performance.now() - this.start) / 1000;
+  }
+
+  private get left(): number {
+    return this.max - this.search.totals.executions;
+  }
+
+  private isOver(): boolean {
+    const { search, options } = this;
+    return search.complete || search.bug !== null || this.isDrawn || this.left <= 0 || options.signal?.aborted === true;
+  }
+
+  /** Runs for a little while, or takes what came of a part. */
+  private async goOn(): Promise<void> {
+    const { search, crew } = this;
+    crew?.feed();
+    const before = performance.now();
+    const progress = search.advance(Math.min(this.slice, this.left));
+    if (progress === 'done') this.isDrawn = !search.complete && search.bug === null;
+    if (progress !== 'waits') {
+      const ms = performance.now() - before;
+      this.slice = Math.max(1, Math.min(500, Math.round(this.slice * Math.min(2, SLICE_MS / ms))));
+      return;
+    }
+    const outcome = await crew!.bring();
+    if (outcome.totals.executions > this.left) search.takeBack();
+    else search.join(outcome);
+  }
+
+  private async lookAround(): Promise<void> {
+    const { options, search } = this;
     const now = performance.now();
-    if (now - shown > 500) {
-      shown = now;
-      const seconds = (now - start) / 1000;
-      options.onProgress?.({ executions: search.totals.executions, seconds, done: search.estimate() });
+    if (this.crew !== null || options.signal !== undefined) await new Promise((resolve) => setImmediate(resolve));
+    if (now - this.shown > PROGRESS_MS) {
+      this.shown = now;
+      const done = search.estimate();
+      const { executions } = search.totals;
+      const total = done > 0 ? Math.round(executions / done) : 0;
+      options.onProgress?.({ executions, total, seconds: this.seconds, done });
       await new Promise((resolve) => setImmediate(resolve));
     }
+    if (now - this.saved > SAVE_MS && !this.isOver()) {
+      this.saved = now;
+      options.onSave?.(resumeFileOf(search, this.spec, this.seconds));
+    }
   }
-  const seconds = (performance.now() - start) / 1000;
-  return {
-    scenario: program.name,
-    algorithm: options.algorithm ?? 'optimal',
-    mutant: options.mutant ?? null,
-    ...search.totals,
-    seconds,
-    complete: search.complete,
-    bug: describeBug(program, search),
-  };
 }
 
 function describeBug(program: Program, search: Search): FoundBug | null {
@@ -146,36 +212,4 @@ function describeBug(program: Program, search: Search): FoundBug | null {
     preemptions: run.preemptions,
     steps: bug.schedule,
   };
-}
-
-/** What `barter explore` writes when it finds something, and `barter replay` reads. */
-export interface ReplayFile {
-  barter: 'replay';
-  scenario: string;
-  mutant: string | null;
-  steps: number[];
-  /** Of the run that the steps gave (`ShownRun.hash`). */
-  hash: string;
-}
-
-export function replayFileOf(result: ExploreResult): ReplayFile | null {
-  if (result.bug === null || result.bug.steps.length === 0) return null;
-  const { scenario, mutant, bug } = result;
-  return { barter: 'replay', scenario, mutant, steps: bug.steps, hash: runOf(scenario, mutant, bug.steps).hash };
-}
-
-/** Runs a schedule of a scenario, with a mutant or without, and writes down each step. */
-export function runOf(scenario: string, mutant: string | null, steps: readonly number[]): ShownRun {
-  const undo = mutant === null ? null : applyMutant(findMutant(mutant));
-  try {
-    return show(findProgram(scenario), steps);
-  } finally {
-    undo?.();
-  }
-}
-
-/** Runs a replay file again. `matches` says whether each step and the outcome were those of the file. */
-export function replay(file: ReplayFile): { run: ShownRun; matches: boolean } {
-  const run = runOf(file.scenario, file.mutant, file.steps);
-  return { run, matches: run.hash === file.hash };
 }

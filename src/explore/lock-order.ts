@@ -7,7 +7,7 @@ import { Lock } from '../task/lock.ts';
 import type { Op } from '../task/op.ts';
 import { OpKind } from '../task/op.ts';
 
-interface Edge {
+export interface LockEdge {
   from: string;
   to: string;
   /** Who took the second while holding the first, in which run's words. */
@@ -29,7 +29,7 @@ export class HeldLocks {
 }
 
 export class LockOrder {
-  private readonly edges = new Map<string, Map<string, Edge>>();
+  private readonly edges = new Map<string, Map<string, LockEdge>>();
 
   /** A lock operation as it is about to be taken. Trylocks add no edge to what they take: they never wait. */
   before(held: HeldLocks, task: number, label: string, op: Op): void {
@@ -58,7 +58,7 @@ export class LockOrder {
 
   /** The shortest cycle of classes, as a sentence with its witnesses; null where there is none. */
   cycle(): string | null {
-    let best: Edge[] | null = null;
+    let best: LockEdge[] | null = null;
     for (const start of this.edges.keys()) {
       const found = this.shortestBack(start);
       if (found !== null && (best === null || found.length < best.length)) best = found;
@@ -69,11 +69,11 @@ export class LockOrder {
   }
 
   /** Adds what another search over the same program has seen. */
-  merge(edges: readonly Edge[]): void {
+  merge(edges: readonly LockEdge[]): void {
     for (const { from, to, witness } of edges) this.add(from, to, witness);
   }
 
-  list(): Edge[] {
+  list(): LockEdge[] {
     return [...this.edges.values()].flatMap((targets) => [...targets.values()]);
   }
 
@@ -86,8 +86,8 @@ export class LockOrder {
     if (!targets.has(to)) targets.set(to, { from, to, witness });
   }
 
-  private shortestBack(start: string): Edge[] | null {
-    const queue: { at: string; path: Edge[] }[] = [{ at: start, path: [] }];
+  private shortestBack(start: string): LockEdge[] | null {
+    const queue: { at: string; path: LockEdge[] }[] = [{ at: start, path: [] }];
     const seen = new Set<string>();
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       for (const edge of this.edges.get(next.at)?.values() ?? []) {

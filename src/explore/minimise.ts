@@ -33,7 +33,7 @@ function shortest(program: Program, bug: Bug, bound: number, end: number): { bug
   let best: Bug | null = null;
   let search = new DfsSearch(program, bound);
   for (;;) {
-    const more = search.advance(100);
+    const more = search.advance(100) === 'more';
     if (search.bug !== null) {
       if (
         search.bug.invariant === bug.invariant &&

@@ -4,7 +4,7 @@ import { Mutex, RwSemaphore } from '../task/lock.ts';
 import type { Task } from '../task/op.ts';
 import { spawn } from '../task/runner.ts';
 import type { Program, Stage } from './program.ts';
-import { Random } from './walk.ts';
+import { Random } from './sampling.ts';
 import type { World } from './world.ts';
 
 interface Action {

@@ -4,11 +4,12 @@ import { Refcount } from '../task/cell.ts';
 import { Lock } from '../task/lock.ts';
 import { OP_KIND_NAMES, type Op, OpKind, runtime, type Shared } from '../task/op.ts';
 import { HeldLocks, LockOrder } from './lock-order.ts';
+import { TaskIds } from './names.ts';
 import { checkEnd } from './oracles.ts';
 import type { Program } from './program.ts';
 import { callerStack, lineOf } from './stacks.ts';
 import { Trace } from './trace.ts';
-import { type Finding, type History, TaskIds, World } from './world.ts';
+import { type Finding, type History, World } from './world.ts';
 
 /** One step as people look at it. */
 export interface ShownStep {

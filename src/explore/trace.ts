@@ -5,6 +5,7 @@
 import type { Op } from '../task/op.ts';
 import { OpKind } from '../task/op.ts';
 import { TaskHandle } from '../task/runner.ts';
+import type { Planned } from './wakeup.ts';
 import type { World } from './world.ts';
 
 /** How a step touches its object. Two reads commute, two shared acquires commute; all else on one object does not. */
@@ -40,6 +41,8 @@ export const isAcquire = (kind: number): boolean =>
   kind === OpKind.LOCK || kind === OpKind.READ_LOCK || kind === OpKind.TRY_LOCK || kind === OpKind.TRY_READ_LOCK;
 
 const STRIDE = 64;
+/** Objects with serial numbers below this have them for slots. */
+const DIRECT_SLOTS = 4096;
 
 export class Trace {
   length = 0;
@@ -62,17 +65,26 @@ export class Trace {
   private readonly lastOfTask = new Int32Array(STRIDE).fill(-1);
   private readonly spawnOf = new Int32Array(STRIDE).fill(-1);
   private readonly slots = new Map<number, number>();
+  private readonly serials: number[] = [];
 
   /** The number of an object: the same in every run. */
   slotOf(serial: number): number {
     let slot = serial;
-    if (serial >= 4096) {
+    if (serial >= DIRECT_SLOTS) {
       const known = this.slots.get(serial);
-      slot = known ?? 4096 + this.slots.size;
-      if (known === undefined) this.slots.set(serial, slot);
+      slot = known ?? DIRECT_SLOTS + this.serials.length;
+      if (known === undefined) {
+        this.slots.set(serial, slot);
+        this.serials.push(serial);
+      }
     }
     if (slot >= this.lastOnObject.length) this.growObjects(slot);
     return slot;
+  }
+
+  /** The other way round. */
+  serialOf(slot: number): number {
+    return slot < DIRECT_SLOTS ? slot : this.serials[slot - DIRECT_SLOTS];
   }
 
   /** The last step on an object, or -1; `before` gives the one before a step. */
@@ -109,6 +121,17 @@ export class Trace {
       this.spawnOf[world.spawned] = index;
       if (world.spawned >= this.width) this.width = world.spawned + 1;
     }
+  }
+
+  /** A step that was taken, as one that may be planned again. */
+  planned(index: number): Planned {
+    return { task: this.task[index], object: this.object[index], access: this.access[index], peer: this.peer[index] };
+  }
+
+  /** The same of a step that `world` has just taken and that is not written down. */
+  taken(world: World, task: number, op: Op): Planned {
+    const peer = op.object instanceof TaskHandle ? world.handles.indexOf(op.object) : world.spawned;
+    return { task, object: this.slotOf(op.object.serial), access: accessTaken(op), peer };
   }
 
   /** Whether step `later` can only come after step `earlier`. */

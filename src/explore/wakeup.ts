@@ -16,6 +16,10 @@ export interface Planned {
 
 export interface Branch extends Planned {
   readonly children: Branch[];
+  /** The number of the part that was given away: what follows its first line of children; 0 where it was not. */
+  part: number;
+  /** How its step turns out, where that had to be known before its time. */
+  outcome: Planned | null;
 }
 
 /** Whether two steps of different tasks must keep their order. */
@@ -58,9 +62,20 @@ export function insert(branches: Branch[], sequence: readonly Planned[]): boolea
     break;
   }
   for (const step of rest) {
-    const branch: Branch = { task: step.task, object: step.object, access: step.access, peer: step.peer, children: [] };
+    const branch = branchOf(step);
     list.push(branch);
     list = branch.children;
   }
   return true;
+}
+
+export function branchOf({ task, object, access, peer }: Planned): Branch {
+  return { task, object, access, peer, children: [], part: 0, outcome: null };
+}
+
+/** A branch and its first children, down to the last one: the order that is run first. */
+export function firstLine(branch: Branch): Branch[] {
+  const line = [branch];
+  for (let next = branch.children[0]; next !== undefined; next = next.children[0]) line.push(next);
+  return line;
 }

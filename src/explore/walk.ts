@@ -1,11 +1,11 @@
 /** Searches that choose at each state among all tasks that are ready, without looking at which steps commute. */
 import { HeldLocks } from './lock-order.ts';
 import type { Program } from './program.ts';
-import { MAX_STEPS, Search } from './search.ts';
+import { MAX_STEPS, type Outcome, type Part, type Progress, Search, StaleStateError } from './search.ts';
 import type { World } from './world.ts';
 
 /** Runs one world to its end; `choose` picks among the ready tasks. Returns the schedule. */
-abstract class WalkSearch extends Search {
+export abstract class WalkSearch extends Search {
   protected readonly schedule: number[] = [];
 
   protected walk(world: World, choose: (ready: readonly number[], depth: number, world: World) => number): void {
@@ -30,12 +30,28 @@ abstract class WalkSearch extends Search {
   }
 }
 
+/** One of the tasks that a state can be left with. */
+interface Choice {
+  task: number;
+  /** The part that was given away, or 0. */
+  part: number;
+}
+
+/** What is left of each state on the path, the choice that is run first; tasks by their names. */
+interface ChoiceState {
+  choices: string[][];
+  base: number;
+}
+
 /** Depth first through every order, or every order with at most `bound` preemptions. */
 export class DfsSearch extends WalkSearch {
   private readonly bound: number;
   private readonly limitSteps: number;
-  private readonly choices: number[][] = [];
-  private readonly at: number[] = [];
+  /** The choices that are left at each depth, the one that runs first. */
+  private path: Choice[][] = [];
+  /** How many there were before. */
+  private explored: number[] = [];
+  private base = 0;
 
   /** Runs are given up after `limitSteps` steps. */
   constructor(program: Program, bound = Number.POSITIVE_INFINITY, limitSteps = Number.POSITIVE_INFINITY) {
@@ -44,8 +60,9 @@ export class DfsSearch extends WalkSearch {
     this.limitSteps = limitSteps;
   }
 
-  advance(executions: number): boolean {
+  advance(executions: number): Progress {
     for (let n = 0; n < executions; n++) {
+      if (this.awaited > 0) return 'waits';
       const world = this.newWorld();
       let preemptions = 0;
       let last = -1;
@@ -55,34 +72,83 @@ export class DfsSearch extends WalkSearch {
           cut = true;
           return -1;
         }
-        if (depth === this.at.length) {
-          this.choices.push(this.options(ready, last, preemptions));
-          this.at.push(0);
+        if (depth === this.path.length) {
+          this.path.push(this.options(ready, last, preemptions).map((task) => ({ task, part: 0 })));
+          this.explored.push(0);
         }
-        const task = this.choices[depth][this.at[depth]];
+        const { task } = this.path[depth][0];
+        if (!ready.includes(task)) throw new StaleStateError(`${this.program.name}: a planned step cannot be taken`);
         if (task !== last && ready.includes(last)) preemptions += 1;
         last = task;
         return task;
       });
       if (cut) this.totals.blocked += 1;
-      else if (this.ended(world, this.schedule, this.schedule.length)) return false;
-      if (!this.next()) {
-        this.complete = true;
-        return false;
-      }
+      else if (this.ended(world, this.schedule, this.schedule.length)) return 'done';
+      if (!this.next()) return 'done';
     }
-    return true;
+    return 'more';
   }
 
   override estimate(): number {
     if (this.complete) return 1;
     let share = 1;
     let done = 0;
-    for (let depth = 0; depth < this.at.length && share > 1e-12; depth++) {
-      share /= this.choices[depth].length;
-      done += share * this.at[depth];
+    for (let depth = 0; depth < this.path.length && share > 1e-12; depth++) {
+      share /= this.path[depth].length + this.explored[depth];
+      done += share * this.explored[depth];
     }
     return done;
+  }
+
+  state(): ChoiceState {
+    return { choices: this.path.map((choices) => this.namesOf(choices)), base: this.base };
+  }
+
+  load(state: object): void {
+    this.reset();
+    const { choices, base } = state as ChoiceState;
+    this.path = choices.map((names) => names.map((name) => ({ task: this.ids.idOf(name), part: 0 })));
+    this.explored = choices.map(() => 0);
+    this.base = base;
+  }
+
+  /** Gives away the first choice that is still to be run, of the shallowest state that has one. */
+  give(): Part | null {
+    for (let depth = this.base; depth < this.path.length - 1; depth++) {
+      const choice = this.path[depth].find(({ part }, i) => i > 0 && part === 0);
+      if (choice === undefined) continue;
+      choice.part = this.newPart();
+      const before = this.path.slice(0, depth).map((choices) => this.namesOf([choices[0]]));
+      return { id: choice.part, state: { choices: [...before, this.namesOf([choice])], base: depth + 1 } };
+    }
+    return null;
+  }
+
+  get awaited(): number {
+    return this.path.at(-1)?.[0].part ?? 0;
+  }
+
+  takeBack(): void {
+    this.path.at(-1)![0].part = 0;
+  }
+
+  override join(outcome: Outcome): void {
+    super.join(outcome);
+    if (this.bug !== null) return;
+    if (outcome.rest === null) {
+      this.next();
+      return;
+    }
+    const { choices, base } = outcome.rest as ChoiceState;
+    this.takeBack();
+    for (const names of choices.slice(base)) {
+      this.path.push(names.map((name) => ({ task: this.ids.idOf(name), part: 0 })));
+      this.explored.push(0);
+    }
+  }
+
+  private namesOf(choices: readonly Choice[]): string[] {
+    return choices.map(({ task }) => this.ids.nameOf(task));
   }
 
   /** The task that ran last comes first: fewest preemptions are tried first. */
@@ -93,99 +159,15 @@ export class DfsSearch extends WalkSearch {
   }
 
   private next(): boolean {
-    while (this.at.length > 0) {
-      const depth = this.at.length - 1;
-      this.at[depth] += 1;
-      if (this.at[depth] < this.choices[depth].length) return true;
-      this.at.pop();
-      this.choices.pop();
+    while (this.path.length > this.base) {
+      const depth = this.path.length - 1;
+      this.path[depth].shift();
+      this.explored[depth] += 1;
+      if (this.path[depth].length > 0) return true;
+      this.path.pop();
+      this.explored.pop();
     }
+    this.complete = true;
     return false;
   }
-}
-
-/** A small generator of random numbers with a seed (Marsaglia's xorshift32): the same runs on every machine. */
-export class Random {
-  private state: number;
-
-  constructor(seed: number) {
-    this.state = (seed ^ 0x9e3779b9) | 0 || 1;
-  }
-
-  /** An integer from 0 to `end` - 1. */
-  below(end: number): number {
-    let x = this.state;
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    this.state = x | 0;
-    return (x >>> 0) % end;
-  }
-}
-
-export type SamplingName = 'random' | 'pct' | 'pos';
-
-/**
- * Runs drawn at random. `random`: any ready task at each step. `pct`: tasks have priorities, and at `depth` - 1 steps
- * chosen before the run the running task falls to the bottom (Burckhardt et al., ASPLOS 2010). `pos`: each step has a
- * priority, drawn anew for those that a taken step races with (Yuan, Yang, Gu, CAV 2018).
- */
-export class SamplingSearch extends WalkSearch {
-  private readonly how: SamplingName;
-  private readonly random: Random;
-  private readonly depth: number;
-  private length = 50;
-
-  constructor(program: Program, how: SamplingName, seed: number, depth = 3) {
-    super(program);
-    this.how = how;
-    this.random = new Random(seed);
-    this.depth = depth;
-  }
-
-  advance(executions: number): boolean {
-    for (let n = 0; n < executions; n++) {
-      const world = this.newWorld();
-      this.walk(world, this.how === 'random' ? this.anyone() : this.how === 'pct' ? this.pct() : this.pos());
-      this.length = Math.max(this.length, this.schedule.length);
-      if (this.ended(world, this.schedule, this.schedule.length)) return false;
-    }
-    return true;
-  }
-
-  private anyone(): (ready: readonly number[]) => number {
-    return (ready) => ready[this.random.below(ready.length)];
-  }
-
-  private pct(): (ready: readonly number[], depth: number) => number {
-    const priority: number[] = [];
-    const changes = Array.from({ length: this.depth - 1 }, () => this.random.below(this.length));
-    return (ready, depth) => {
-      for (const task of ready) priority[task] ??= this.depth + this.random.below(1 << 30);
-      let best = highest(ready, priority);
-      const change = changes.indexOf(depth);
-      if (change >= 0) {
-        priority[best] = change;
-        best = highest(ready, priority);
-      }
-      return best;
-    };
-  }
-
-  private pos(): (ready: readonly number[], depth: number, world: World) => number {
-    const priority: (number | undefined)[] = [];
-    return (ready, _depth, world) => {
-      for (const task of ready) priority[task] ??= this.random.below(1 << 30);
-      const best = highest(ready, priority as number[]);
-      const object = world.pending[best]!.object;
-      for (const task of ready) if (world.pending[task]!.object === object) priority[task] = undefined;
-      return best;
-    };
-  }
-}
-
-function highest(ready: readonly number[], priority: readonly number[]): number {
-  let best = ready[0];
-  for (const task of ready) if (priority[task] > priority[best]) best = task;
-  return best;
 }

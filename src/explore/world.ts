@@ -3,6 +3,7 @@ import type { Lock } from '../task/lock.ts';
 import { InvariantError, type Lifetime, type Op, OpKind, runtime, type Task, type Touchable } from '../task/op.ts';
 import { TaskHandle, type TaskHost } from '../task/runner.ts';
 import { TouchLog } from './data-races.ts';
+import { SERIALS_PER_TASK, type TaskIds } from './names.ts';
 import type { Program, Stage } from './program.ts';
 
 /** Something that must hold does not. */
@@ -14,26 +15,6 @@ export interface Finding {
   subjects?: readonly object[];
   /** The steps at which it shows, where it is not the last one. */
   steps?: readonly number[];
-}
-
-const MAX_TASKS = 64;
-/** Serial numbers that one task may give out in a run. */
-const SERIALS_PER_TASK = 2 ** 20;
-
-/** The same task has the same number in every run: its parent's number, and which child of it it is. */
-export class TaskIds {
-  private readonly ids = new Map<number, number>();
-
-  of(parent: number, child: number): number {
-    const key = (parent + 1) * 4096 + child;
-    let id = this.ids.get(key);
-    if (id === undefined) {
-      id = this.ids.size;
-      if (id >= MAX_TASKS) throw new RangeError(`a program may have ${MAX_TASKS} tasks at most`);
-      this.ids.set(key, id);
-    }
-    return id;
-  }
 }
 
 interface Birth {

@@ -10,7 +10,8 @@ import { Worker, type WorkerOptions } from 'node:worker_threads';
  */
 export function startWorker(module: URL, options: Omit<WorkerOptions, 'eval'> = {}): Worker {
   if (import.meta.url.endsWith('.js')) return new Worker(new URL(module.href.replace(/\.ts$/, '.js')), options);
-  const source = `import('tsx/esm/api').then(({ register }) => {
+  // A worker from a string resolves names from the working directory, which may be anywhere.
+  const source = `import(${JSON.stringify(import.meta.resolve('tsx/esm/api'))}).then(({ register }) => {
     register();
     return import(${JSON.stringify(module.href)});
   });`;

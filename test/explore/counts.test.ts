@@ -6,7 +6,7 @@ import { weakenDependence } from '../../src/explore/mutants/index.ts';
 
 function run(name: string, size: number, optimal = true) {
   const search = new DporSearch(CLASSICS.find((family) => family.name === name)!.make(size), optimal);
-  while (search.advance(1000)) {}
+  while (search.advance(1000) === 'more') {}
   return search;
 }
 

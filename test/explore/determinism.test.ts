@@ -5,8 +5,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DporSearch } from '../../src/explore/dpor.ts';
-import { findProgram, listScenarios } from '../../src/explore/explore.ts';
 import type { Program } from '../../src/explore/program.ts';
+import { findProgram, listScenarios } from '../../src/explore/programs.ts';
 import { show } from '../../src/explore/schedule.ts';
 import type { World } from '../../src/explore/world.ts';
 

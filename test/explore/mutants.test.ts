@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { explore, findProgram, replay, replayFileOf } from '../../src/explore/explore.ts';
+import { explore } from '../../src/explore/explore.ts';
 import { applyMutant, findMutant, MUTANTS } from '../../src/explore/mutants/index.ts';
 import { runMutants } from '../../src/explore/mutants/run.ts';
+import { findProgram } from '../../src/explore/programs.ts';
+import { replay, replayFileOf } from '../../src/explore/replay.ts';
 
 test('every mutant is caught by its invariant, within ten seconds, with its schedule', async () => {
   const told: string[] = [];

@@ -15,7 +15,7 @@ function program(build: (stage: Stage) => void): Program {
 }
 
 async function bugOf(build: (stage: Stage) => void): Promise<FoundBug | null> {
-  const { bug, complete } = await exploreProgram(program(build), { scenario: 'tiny' });
+  const { bug, complete } = await exploreProgram(program(build));
   assert.ok(bug !== null || complete);
   return bug;
 }
@@ -164,7 +164,7 @@ test('a thing freed twice, and a thing never freed, with the places', async () =
       })(),
     );
   });
-  const { bug } = await exploreProgram(leak, { scenario: 'tiny' });
+  const { bug } = await exploreProgram(leak);
   assert.equal(bug?.invariant, 'I3');
   assert.match(bug!.message, /^never freed: thing \(made at step 0\)$/);
   const [history] = show(leak, bug!.steps).histories;
@@ -182,7 +182,7 @@ test('a reference count that underflows tells who took and who dropped', async (
     stage.spawn('one', drop());
     stage.spawn('two', drop());
   });
-  const { bug } = await exploreProgram(build, { scenario: 'tiny' });
+  const { bug } = await exploreProgram(build);
   assert.equal(bug?.invariant, 'I3');
   assert.match(bug!.message, /users is put more often than it was taken/);
   const [history] = show(build, bug!.steps).histories;

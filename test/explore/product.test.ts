@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { explore, listScenarios, replay, replayFileOf } from '../../src/explore/explore.ts';
+import { explore } from '../../src/explore/explore.ts';
 import { PRODUCT_PROGRAMS } from '../../src/explore/product/index.ts';
 import { TRIGGERS } from '../../src/explore/product/triggers.ts';
+import { listScenarios } from '../../src/explore/programs.ts';
+import { replay, replayFileOf } from '../../src/explore/replay.ts';
 
 /**
  * BARTER_FULL=1 explores all sizes to the end: hours, where the default takes seconds. docs/scenarios.md has the

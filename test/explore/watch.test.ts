@@ -17,7 +17,7 @@ async function findingOf(build: (set: ProductStage) => void): Promise<string> {
       set.checkAtEnd();
     },
   };
-  return (await exploreProgram(program, { scenario: 'tiny' })).bug?.message ?? 'nothing';
+  return (await exploreProgram(program)).bug?.message ?? 'nothing';
 }
 
 test('bytes that a peer wrote and that are gone at the end', async () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { explore, runOf } from '../../src/explore/explore.ts';
+import { explore } from '../../src/explore/explore.ts';
+import { runOf } from '../../src/explore/replay.ts';
 import type { ShownRun } from '../../src/explore/schedule.ts';
 import { htmlTimeline } from '../../src/report/html.ts';
 import { textTimeline } from '../../src/report/timeline.ts';

@@ -1,0 +1,25 @@
+/** The files of searches and schedules that the explorer's commands read, and the errors that are the user's. */
+import { readFileSync } from 'node:fs';
+import { UnknownNameError } from '../explore/programs.ts';
+import { StaleStateError } from '../explore/search.ts';
+import { UsageError } from './usage.ts';
+
+/** UsageError where there is no such file, or it holds no object. */
+export function readJson(path: string): object {
+  try {
+    return Object(JSON.parse(readFileSync(path, 'utf8')));
+  } catch (error) {
+    throw new UsageError(`${path}: ${(error as Error).message}`);
+  }
+}
+
+/** Turns errors about names and old files into wrong usage. */
+export async function asUsage<T>(action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    if (error instanceof UnknownNameError) throw new UsageError(error.message);
+    if (error instanceof StaleStateError) throw new UsageError(`${error.message}: the code is not that of the file`);
+    throw error;
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * Several threads for one search. The search stays where it is and goes on as it would alone; what it will come to
+ * later is given away in parts, and when it gets there, what came of the part is taken as if it had gone there itself.
+ * Each part is the same whoever goes through it and whenever, so that the totals, and the bug that is found first, are
+ * those of one thread.
+ */
+import type { Worker } from 'node:worker_threads';
+import { startWorker } from '../linux/worker.ts';
+import { type Done, searchPart } from './crew-worker.ts';
+import type { Program } from './program.ts';
+import type { Outcome, Part, Search } from './search.ts';
+import { makeSearch, type SearchSpec } from './spec.ts';
+
+/** A thread has parts for about so long before it, so that it need not wait for the next; but no others wait for it. */
+const AHEAD_MS = 15;
+/** With more parts than this that nobody has asked for yet, threads rest: what came of them takes memory. */
+const MOST_KEPT = 2000;
+
+interface Member {
+  worker: Worker;
+  isReady: boolean;
+  outstanding: number;
+  /** How long a part took of late. */
+  partMs: number;
+}
+
+export class Crew {
+  private readonly search: Search;
+  /** For parts that this thread goes through while it waits for others. */
+  private readonly own: Search;
+  private readonly members: Member[];
+  private readonly outcomes = new Map<number, Outcome>();
+  private readonly outstanding = new Set<number>();
+  private failure: Error | null = null;
+  private wake: () => void = () => {};
+
+  /** `workers` counts the thread that calls. */
+  constructor(search: Search, program: Program, spec: SearchSpec, workers: number) {
+    this.search = search;
+    this.own = makeSearch(program, spec);
+    this.members = Array.from({ length: workers - 1 }, () => this.member(spec));
+  }
+
+  /** Gives parts to threads that have few. */
+  feed(): void {
+    if (this.failure !== null) throw this.failure;
+    for (const member of this.members) {
+      const ahead = Math.max(1, Math.min(64, Math.round(AHEAD_MS / member.partMs)));
+      if (!member.isReady || member.outstanding > ahead / 2 || this.outcomes.size > MOST_KEPT) continue;
+      const parts: Part[] = [];
+      while (member.outstanding + parts.length <= ahead) {
+        const part = this.nextPart();
+        if (part === null) break;
+        this.outstanding.add(part.id);
+        parts.push(part);
+      }
+      member.outstanding += parts.length;
+      if (parts.length > 0) member.worker.postMessage(parts);
+    }
+  }
+
+  /** What came of the part that the search waits for; goes through others, or sleeps, until it is there. */
+  async bring(): Promise<Outcome> {
+    const { awaited } = this.search;
+    for (;;) {
+      if (this.failure !== null) throw this.failure;
+      const outcome = this.outcomes.get(awaited);
+      if (outcome !== undefined && !this.outstanding.has(awaited)) {
+        this.outcomes.delete(awaited);
+        return outcome;
+      }
+      this.feed();
+      const part = this.search.give();
+      if (part !== null) {
+        this.keep(searchPart(this.own, part));
+        await new Promise((resolve) => setImmediate(resolve));
+      } else {
+        await new Promise<void>((resolve) => {
+          this.wake = resolve;
+        });
+      }
+    }
+  }
+
+  async end(): Promise<void> {
+    await Promise.all(this.members.map(({ worker }) => worker.terminate()));
+  }
+
+  /** One that a thread has handed back unfinished, or a new one. */
+  private nextPart(): Part | null {
+    for (const [id, { rest }] of this.outcomes) {
+      if (rest !== null && !this.outstanding.has(id) && id !== this.search.awaited) return { id, state: rest };
+    }
+    return this.search.give();
+  }
+
+  private member(spec: SearchSpec): Member {
+    const worker = startWorker(new URL('./crew-worker.ts', import.meta.url), { workerData: { crew: true, spec } });
+    const member: Member = { worker, isReady: false, outstanding: 0, partMs: AHEAD_MS };
+    worker.on('message', (done: Done[]) => {
+      member.isReady = true;
+      member.outstanding -= done.length;
+      for (const one of done) {
+        this.outstanding.delete(one.id);
+        this.keep(one);
+        member.partMs = 0.8 * member.partMs + 0.2 * one.ms;
+      }
+      this.wake();
+    });
+    worker.on('error', (error) => {
+      this.failure = error;
+      this.wake();
+    });
+    return member;
+  }
+
+  private keep({ id, outcome }: Done): void {
+    const before = this.outcomes.get(id);
+    this.outcomes.set(id, before === undefined ? outcome : followedBy(before, outcome));
+  }
+}
+
+/** What came of a part, and then of the rest of it. */
+export function followedBy(first: Outcome, rest: Outcome): Outcome {
+  return {
+    totals: {
+      executions: first.totals.executions + rest.totals.executions,
+      blocked: first.totals.blocked + rest.totals.blocked,
+      steps: first.totals.steps + rest.totals.steps,
+    },
+    lockEdges: [...first.lockEdges, ...rest.lockEdges],
+    bug: rest.bug,
+    walk: first.walk,
+    races: [...first.races, ...rest.races],
+    rest: rest.rest,
+  };
+}
