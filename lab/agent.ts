@@ -4,11 +4,14 @@ import { openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:f
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { StringDecoder } from 'node:string_decoder';
+import { isMainThread, Worker } from 'node:worker_threads';
 import { LabImporter } from '../src/linux/lab-importer.ts';
 import { bindToVfioPci, listPciDevices, readPciDevice } from '../src/linux/sysfs.ts';
 import { captureMachine } from '../src/machine/capture.ts';
 import type { Backend } from '../src/scenario/backend.ts';
 import { LinuxBackend } from '../src/scenario/linux.ts';
+import { StartedThreads } from '../src/scenario/linux-started.ts';
+import { serveStartedSteps } from '../src/scenario/linux-started-worker.ts';
 import { runScenario } from '../src/scenario/run.ts';
 import type { Step, StepResult } from '../src/scenario/step.ts';
 import type { Task } from '../src/task/op.ts';
@@ -42,6 +45,7 @@ class TimedBackend implements Backend {
 
 /** From `lend` to `end`. */
 let peer: PeerTrial | null = null;
+let threads: StartedThreads;
 
 const handlers: Handlers = {
   hello: () => ({ release: release(), devices: listPciDevices() }),
@@ -50,9 +54,8 @@ const handlers: Handlers = {
     return null;
   },
   scenario: ({ scenario, addresses, byCdev }) => {
-    const timed = new TimedBackend(
-      new LinuxBackend(release(), new Map(Object.entries(addresses)), { byCdev: byCdev === true }),
-    );
+    const options = { byCdev: byCdev === true, threads };
+    const timed = new TimedBackend(new LinuxBackend(release(), new Map(Object.entries(addresses)), options));
     return { ...runScenario(scenario, timed), ms: timed.ms };
   },
   capture: ({ addresses }) =>
@@ -118,4 +121,10 @@ function answer(id: number, name: keyof Handlers, parameters: never): unknown {
   }
 }
 
-serve();
+// The threads of the agent are this file again: the guest has one file of ours.
+if (isMainThread) {
+  threads = await StartedThreads.create((shared) => new Worker(new URL(import.meta.url), { workerData: { shared } }));
+  serve();
+} else {
+  serveStartedSteps();
+}

@@ -38,8 +38,10 @@ export interface GuestOptions {
    * which QEMU's ports do not, and calls the reset failed.
    */
   slowLinks?: boolean;
-  /** Devices that sit on the root complex itself, and other arguments. */
+  /** Devices that sit on the root complex itself, further functions of a port's slot, and other arguments. */
   extra?: readonly string[];
+  /** Words of the kernel's command line that say what the IOMMU is for. */
+  iommu?: string;
   /** Show the console on stderr as it comes. */
   showConsole?: boolean;
 }
@@ -228,9 +230,9 @@ export class Guest {
 }
 
 function machineArguments(folder: string, kernel: LabKernel, options: GuestOptions): string[] {
-  const { devices, extra = [] } = options;
+  const { devices, extra = [], iommu = 'iommu=nopt' } = options;
   // Warnings are shown: a kernel's complaints are looked for on its console.
-  const append = ['console=ttyS0 loglevel=5 intel_iommu=on iommu=nopt panic=-1', ...kernel.append];
+  const append = [`console=ttyS0 loglevel=5 intel_iommu=on ${iommu} panic=-1`, ...kernel.append];
   if (kernel.name === 'debug') append.push(`kmemleak=${options.leakCheck === true ? 'on' : 'off'}`);
   const slowLinks = options.slowLinks === true ? ',x-speed=5' : '';
   const ports = devices.flatMap((device, i) => [

@@ -1,39 +1,108 @@
 /** The devices that lend in a comparison: Barter's own through vfio-user, and two of QEMU's. */
 import { fileURLToPath } from 'node:url';
-import type { LenderTraits } from './program.ts';
+import { guestAddress } from '../guest.ts';
+
+/** What a program may do to a device; the registers behind igb's BARs are not memory. */
+export interface DeviceTraits {
+  name: string;
+  /** In the guest. */
+  address: string;
+  /** A BAR that can be lent, its size, and whether its bytes are plain memory. */
+  region: number;
+  regionBytes: number;
+  isMemory: boolean;
+  /** For a virtual function: its physical one, and the token that opens it once the program has set that. */
+  vf?: { physfn: string; token: string };
+}
 
 export interface Lender {
   name: string;
-  /** The machine whose lender and borrower QEMU attaches over vfio-user; null for a device of QEMU's. */
-  machine: string | null;
-  /** QEMU's device, where it is QEMU's. */
-  device: string | null;
+  /** QEMU's devices, each below a root port of its own; null for the served device of that name. */
+  qemu: Readonly<Record<string, string | null>>;
   extra: readonly string[];
-  traits: LenderTraits;
+  /** Words of the guest's kernel command line; by default the IOMMU translates. */
+  iommu?: string;
+  /** In the guest, once the devices are bound. */
+  setup?: string;
+  /** Whose scenarios (facts, findings) run here. */
+  machine?: string;
+  /** What is bound to vfio-pci and lends, in the order in which the engine's machine has them. */
+  devices: readonly DeviceTraits[];
+  /** The guest's address of the device that only borrows. */
+  borrower: string;
 }
 
-export const APART = fileURLToPath(new URL('../../examples/apart.yaml', import.meta.url));
+export const LAB_MACHINE = fileURLToPath(new URL('./machine.yaml', import.meta.url));
+const SRIOV_MACHINE = fileURLToPath(new URL('./sriov.yaml', import.meta.url));
+
+const MIB = 1 << 20;
+const own: DeviceTraits = {
+  name: 'lender',
+  address: guestAddress(0),
+  region: 0,
+  regionBytes: 64 * MIB,
+  isMemory: true,
+};
+const conventional: DeviceTraits = {
+  name: 'second',
+  address: guestAddress(1),
+  region: 2,
+  regionBytes: MIB,
+  isMemory: true,
+};
+const sharedMemory = (id: string) => ['-object', `memory-backend-memfd,id=${id},size=64M,share=on`];
 
 export const LENDERS: readonly Lender[] = [
   {
     name: 'barter',
-    machine: APART,
-    device: null,
+    qemu: { lender: null, second: null, borrower: null },
     extra: [],
-    traits: { region: 0, regionBytes: 64 << 20, isMemory: true, hotReset: false },
+    machine: LAB_MACHINE,
+    devices: [own, conventional],
+    borrower: guestAddress(2),
   },
   {
     name: 'igb',
-    machine: null,
-    device: 'igb,romfile=',
+    qemu: { lender: 'igb,romfile=', second: null, borrower: null },
     extra: [],
-    traits: { region: 0, regionBytes: 128 << 10, isMemory: false, hotReset: false },
+    // The virtual function lies 0x80 behind the physical one.
+    setup: `echo 1 > /sys/module/vfio_pci/parameters/enable_sriov; echo 1 > /sys/bus/pci/devices/${guestAddress(0)}/sriov_numvfs`,
+    machine: SRIOV_MACHINE,
+    devices: [
+      { ...own, regionBytes: MIB / 8, isMemory: false },
+      conventional,
+      {
+        name: 'vf',
+        address: '0000:01:10.0',
+        region: 0,
+        regionBytes: MIB / 64,
+        isMemory: false,
+        vf: { physfn: 'lender', token: 'a5'.repeat(16) },
+      },
+    ],
+    borrower: guestAddress(2),
   },
   {
+    // Two functions of one slot, in one group: they are reset together.
     name: 'ivshmem',
-    machine: null,
-    device: 'ivshmem-plain,memdev=shared',
-    extra: ['-object', 'memory-backend-memfd,id=shared,size=64M,share=on'],
-    traits: { region: 2, regionBytes: 64 << 20, isMemory: true, hotReset: true },
+    qemu: { lender: 'ivshmem-plain,memdev=memory0,addr=0.0,multifunction=on', borrower: null },
+    extra: [
+      ...sharedMemory('memory0'),
+      ...sharedMemory('memory1'),
+      ...['-device', 'ivshmem-plain,memdev=memory1,bus=port0,addr=0.1'],
+    ],
+    devices: [
+      { ...own, region: 2 },
+      { ...own, name: 'second', address: '0000:01:00.1', region: 2 },
+    ],
+    borrower: guestAddress(1),
+  },
+  {
+    name: 'passthrough',
+    qemu: { lender: null, second: null, borrower: null },
+    extra: [],
+    iommu: 'iommu=pt',
+    devices: [own, conventional],
+    borrower: guestAddress(2),
   },
 ];

@@ -175,14 +175,18 @@ async function diff(options: DiffCommandOptions): Promise<void> {
     onProgress: (name, done, differences) => line(`${name}: ${done} steps, ${differences} differences`),
   });
   line('');
-  if (result.differences.length > 0 || undocumented(result.reports).length > 0) process.exitCode = 1;
+  const isUnknown = result.differences.some(({ finding }) => finding === null);
+  if (isUnknown || undocumented(result.reports).length > 0) process.exitCode = 1;
   if (json === true) console.log(JSON.stringify(result));
   else printDiff(result);
 }
 
 function printDiff({ seed, kernel, steps, agree, programs, differences, reports }: DiffResult): void {
-  for (const { lender, engine, kernel: theirs, program } of differences) {
-    console.log(`\non ${lender}: the engine gives ${JSON.stringify(engine)}, the kernel ${JSON.stringify(theirs)}`);
+  for (const { lender, engine, kernel: theirs, program, finding } of differences) {
+    const what = finding === null ? '' : `known as ${finding}, `;
+    console.log(
+      `\n${what}on ${lender}: the engine gives ${JSON.stringify(engine)}, the kernel ${JSON.stringify(theirs)}`,
+    );
     for (const step of program) console.log(`  ${describeStep(step)}`);
   }
   printReports(reports);

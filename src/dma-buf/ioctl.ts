@@ -30,6 +30,25 @@ export function dmaBufMmap(_dmabuf: DmaBuf): never {
   throw new Errno('EINVAL', 'a dma-buf of a vfio device cannot be mapped; map the region of the device');
 }
 
+/** System calls that a dma-buf's file answers without its exporter (dma_buf_fops, and a file without a file system). */
+export function dmaBufFileCall(
+  dmabuf: DmaBuf,
+  call: 'read' | 'write' | 'ftruncate' | 'reopen' | 'ioctl' | 'stat' | 'link',
+): unknown {
+  switch (call) {
+    case 'stat':
+      return { size: dmabuf.sizeBytes, mode: 0o600 };
+    case 'link':
+      return `/dmabuf:${dmabuf.name ?? ''}`;
+    case 'reopen':
+      throw new Errno('ENXIO', 'a dma-buf cannot be opened by a path');
+    case 'ioctl':
+      throw new Errno('ENOTTY', 'a dma-buf does not know this ioctl');
+    default:
+      throw new Errno('EINVAL', `a dma-buf has no ${call}`);
+  }
+}
+
 /** DMA_BUF_IOCTL_SYNC: START waits for those who write (to read) or use the buffer (to write); END changes nothing. */
 export function* dmaBufSync(dmabuf: DmaBuf, flags: number): Task {
   if ((flags & ~(DMA_BUF_SYNC_RW | DMA_BUF_SYNC_END)) !== 0 || (flags & DMA_BUF_SYNC_RW) === 0) {

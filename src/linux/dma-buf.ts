@@ -1,4 +1,13 @@
-import { readFileSync, readlinkSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  writeSync,
+} from 'node:fs';
 import {
   DMA_BUF_IOCTL_EXPORT_SYNC_FILE,
   DMA_BUF_IOCTL_IMPORT_SYNC_FILE,
@@ -8,7 +17,9 @@ import {
   dma_buf_import_sync_file,
   dma_buf_sync,
 } from '../abi/dma-buf.ts';
+import { Errno } from '../abi/errno.ts';
 import { SEEK_END } from '../abi/fcntl.ts';
+import { _IO } from '../abi/ioctl.ts';
 import { POLLIN, POLLOUT } from '../abi/poll.ts';
 import { OwnedFd } from './fd.ts';
 import { check, Pinned, sys } from './ffi.ts';
@@ -88,6 +99,33 @@ export function dmaBufFdinfo(buf: OwnedFd): Record<string, string> {
 /** Where /proc/self/fd points: "/dmabuf:NAME". */
 export function dmaBufLink(buf: OwnedFd): string {
   return readlinkSync(`/proc/self/fd/${buf.fd}`);
+}
+
+/** Other system calls on the descriptor, through Node where it has them. */
+export function dmaBufFileCall(
+  buf: OwnedFd,
+  call: 'read' | 'write' | 'ftruncate' | 'reopen' | 'ioctl' | 'stat' | 'link',
+): unknown {
+  const { fd } = buf;
+  const calls = {
+    read: () => readSync(fd, Buffer.alloc(1)),
+    write: () => writeSync(fd, Buffer.alloc(1)),
+    ftruncate: () => ftruncateSync(fd, 4096),
+    reopen: () => closeSync(openSync(`/proc/self/fd/${fd}`, 'r')),
+    ioctl: () => check(sys.ioctl(fd, _IO(0x62, 0x7f), 0), () => `an unknown ioctl of ${buf.what}`),
+    stat: () => {
+      const { size, mode } = fstatSync(fd);
+      return { size, mode };
+    },
+    link: () => dmaBufLink(buf),
+  };
+  try {
+    return calls[call]();
+  } catch (error) {
+    const { errno } = error as NodeJS.ErrnoException;
+    if (error instanceof Errno || errno === undefined) throw error;
+    throw Errno.fromCode(Math.abs(errno), `${call} of ${buf.what}`);
+  }
 }
 
 /** Tries to map it. A buffer of a vfio device refuses with EINVAL, and must; system memory of a dma-heap maps. */

@@ -28,7 +28,8 @@ export function buildMachine(description: MachineDescription, memory: MemoryProv
   }
   const functions = new Map<string, PciFunction>();
   for (const device of description.devices) {
-    const fn = buildFunction(device, memory);
+    const physfn = device.model === 'ioat' || device.physfn === undefined ? null : functions.get(device.physfn)!;
+    const fn = buildFunction(device, memory, physfn);
     ports.get(device.port)!.functions.push(fn);
     functions.set(device.name, fn);
   }
@@ -59,17 +60,18 @@ function attachDomains(functions: ReadonlyMap<string, PciFunction>, translates: 
   }
 }
 
-function buildFunction(device: DeviceDescription, memory: MemoryProvider): PciFunction {
-  if (device.model === 'captured') return capturedFunction(device, memory);
+function buildFunction(device: DeviceDescription, memory: MemoryProvider, physfn: PciFunction | null): PciFunction {
+  if (device.model === 'captured') return capturedFunction(device, memory, physfn);
   const model = buildModel(device);
   const config = new ConfigSpace();
   const { identity } = model;
-  config.set(PCI_VENDOR_ID, 2, identity.vendorId);
-  config.set(PCI_DEVICE_ID, 2, identity.deviceId);
+  // A VF's own ids read as ones (SR-IOV 1.1, 3.4.1.1); its physical function tells what they are.
+  config.set(PCI_VENDOR_ID, 2, physfn === null ? identity.vendorId : 0xffff);
+  config.set(PCI_DEVICE_ID, 2, physfn === null ? identity.deviceId : 0xffff);
   config.set(PCI_CLASS_REVISION, 4, ((identity.classCode << 8) | identity.revision) >>> 0);
   config.set(PCI_SUBSYSTEM_VENDOR_ID, 4, ((identity.subsystemId << 16) | identity.subsystemVendorId) >>> 0);
   addCapabilities(config, model.capabilities);
-  const fn = new PciFunction({ name: device.name, config, bars: model.bars(memory) });
+  const fn = new PciFunction({ name: device.name, config, bars: model.bars(memory), physfn });
   model.bind?.(fn);
   return fn;
 }

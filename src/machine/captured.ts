@@ -18,6 +18,7 @@ export function parseConfigText(text: string): Uint8Array {
 export function capturedFunction(
   device: Extract<DeviceDescription, { model: 'captured' }>,
   memory: MemoryProvider,
+  physfn: PciFunction | null = null,
 ): PciFunction {
   const bytes = parseConfigText(device.config);
   const config = new ConfigSpace(bytes.length > 256 ? 4096 : 256);
@@ -33,5 +34,5 @@ export function capturedFunction(
     const target = new MemoryTarget(memory(`${device.name}.bar${index}`, size));
     bars[index] = new Bar(index, kind, prefetchable, size, target);
   }
-  return new PciFunction({ name: device.name, config, bars, romSizeBytes: device.romSize ?? 0 });
+  return new PciFunction({ name: device.name, config, bars, romSizeBytes: device.romSize ?? 0, physfn });
 }

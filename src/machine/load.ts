@@ -51,6 +51,10 @@ function findDeviceProblem(machine: MachineDescription): Problem | null {
       return at(['port'], `more than 8 functions are in ${device.port}`);
     }
     if (device.model === 'ioat') continue;
+    const { physfn } = device;
+    if (physfn !== undefined && (physfn === device.name || !names.has(physfn))) {
+      return at(['physfn'], `a virtual function comes after its physical one, and there is no ${physfn} before it`);
+    }
     const slots = new Set<number>();
     for (const [j, bar] of device.bars.entries()) {
       const taken = bar.kind === 'mem64' ? [bar.index, bar.index + 1] : [bar.index];

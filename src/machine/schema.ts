@@ -38,6 +38,8 @@ const capabilities = z.strictObject({
       pbaOffset: z.number().int().multipleOf(8).default(0x800),
     })
     .optional(),
+  /** A physical function: devices that name it as their `physfn` are its virtual functions. */
+  sriov: z.strictObject({ vfDevice: u16 }).optional(),
 });
 
 const identity = {
@@ -62,6 +64,7 @@ const memoryDevice = z.strictObject({
   ...identity,
   bars: z.array(bar).min(1),
   capabilities: capabilities.default({}),
+  physfn: name.optional(),
 });
 const ioatDevice = z.strictObject({
   name,
@@ -72,7 +75,7 @@ const ioatDevice = z.strictObject({
   device: u16.default(PCI_DEVICE_ID_INTEL_IOAT_SKX),
   class: identity.class.default(0x088000),
   channels: z.number().int().min(1).max(MOST_CHANNELS).default(1),
-  capabilities: capabilities.omit({ msix: true, msi: true }).default({ pm: {}, express: { flr: true } }),
+  capabilities: capabilities.omit({ msix: true, msi: true, sriov: true }).default({ pm: {}, express: { flr: true } }),
 });
 /** A device as `barter capture` found it: all of its config space, and the size of each BAR. */
 const capturedDevice = z.strictObject({
@@ -83,6 +86,7 @@ const capturedDevice = z.strictObject({
   config: z.string(),
   bars: z.array(bar),
   romSize: size.optional(),
+  physfn: name.optional(),
 });
 
 export const machineSchema = z.strictObject({

@@ -9,11 +9,13 @@ import {
   PCI_CAP_ID_MSI,
   PCI_CAP_ID_MSIX,
   PCI_CAP_ID_PM,
+  PCI_CFG_SPACE_SIZE,
   PCI_EXP_DEVCAP,
   PCI_EXP_DEVCAP_FLR,
   PCI_EXP_DEVCTL,
   PCI_EXP_DEVSTA,
   PCI_EXP_FLAGS,
+  PCI_EXT_CAP_ID_SRIOV,
   PCI_INTERRUPT_PIN,
   PCI_MSI_FLAGS,
   PCI_MSI_FLAGS_64BIT,
@@ -29,6 +31,7 @@ import {
   PCI_PM_CTRL_STATE_MASK,
   PCI_PM_PMC,
 } from '../abi/pci_regs.ts';
+import { PCI_SRIOV_VF_DID } from '../abi/pci_regs-ext.ts';
 import type { ConfigSpace } from './config-space.ts';
 
 /** Which capabilities a function has; what is left out it has not. */
@@ -45,6 +48,8 @@ export interface CapabilitySpec {
   msi?: { vectors: number };
   /** MSI-X with up to 2048 vectors, table and pending bits in a BAR. */
   msix?: { vectors: number; bar: number; tableOffset: number; pbaOffset: number };
+  /** Single Root I/O Virtualization, of a physical function whose virtual ones have this device id. */
+  sriov?: { vfDevice: number };
 }
 
 /** Adds the capabilities in the order of the specification's ids, from 0x40 on. */
@@ -90,5 +95,9 @@ export function addCapabilities(config: ConfigSpace, spec: CapabilitySpec): void
     const af = place(PCI_CAP_ID_AF, 6);
     config.set(af + PCI_AF_LENGTH, 1, 6);
     config.set(af + PCI_AF_CAP, 1, PCI_AF_CAP_FLR | PCI_AF_CAP_TP);
+  }
+  if (spec.sriov !== undefined) {
+    config.addExtended(PCI_EXT_CAP_ID_SRIOV, 1, PCI_CFG_SPACE_SIZE);
+    config.set(PCI_CFG_SPACE_SIZE + PCI_SRIOV_VF_DID, 2, spec.sriov.vfDevice);
   }
 }

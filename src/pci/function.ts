@@ -21,6 +21,7 @@ import {
   PCI_EXP_DEVCAP_FLR,
   PCI_EXP_DEVCTL,
   PCI_EXP_DEVCTL_BCR_FLR,
+  PCI_EXT_CAP_ID_SRIOV,
   PCI_MSI_FLAGS,
   PCI_MSI_FLAGS_ENABLE,
   PCI_MSIX_FLAGS,
@@ -30,6 +31,7 @@ import {
   PCI_PM_CTRL_STATE_MASK,
   PCI_VENDOR_ID,
 } from '../abi/pci_regs.ts';
+import { PCI_SRIOV_VF_DID } from '../abi/pci_regs-ext.ts';
 import { Cell } from '../task/cell.ts';
 import type { Task } from '../task/op.ts';
 import type { Bar } from './bar.ts';
@@ -77,7 +79,7 @@ export interface FunctionSpec {
   /** Six slots; the upper half of a 64-bit BAR is null. */
   bars: readonly (Bar | null)[];
   romSizeBytes?: number;
-  physfn?: PciFunction;
+  physfn?: PciFunction | null;
 }
 
 export class PciFunction {
@@ -87,6 +89,8 @@ export class PciFunction {
   readonly romSizeBytes: number;
   /** For a VF its PF. */
   readonly physfn: PciFunction | null;
+  /** For a PF its VFs. */
+  readonly virtfns: PciFunction[] = [];
   /** The memory BARs answer: the memory bit is set and the function is in D0 (PCI PM 1.2, 5.3). What TLPs race with. */
   readonly memoryDecode: Cell<boolean>;
   readonly powerState: Cell<PciPowerState>;
@@ -114,6 +118,7 @@ export class PciFunction {
     this.bars = spec.bars;
     this.romSizeBytes = spec.romSizeBytes ?? 0;
     this.physfn = spec.physfn ?? null;
+    this.physfn?.virtfns.push(this);
     this.memoryDecode = new Cell(`${spec.name}.memory`, false);
     this.powerState = new Cell<PciPowerState>(`${spec.name}.power`, 0);
     this.changes = new Cell(`${spec.name}.config`, 0);
@@ -121,12 +126,14 @@ export class PciFunction {
     this.atPowerOn = this.config.snapshot();
   }
 
+  /** A VF's are in its PF's registers (SR-IOV 1.1, 3.3.11); its own read as ones. */
   get vendorId(): number {
-    return this.config.read(PCI_VENDOR_ID, 2);
+    return this.physfn?.vendorId ?? this.config.read(PCI_VENDOR_ID, 2);
   }
 
   get deviceId(): number {
-    return this.config.read(PCI_DEVICE_ID, 2);
+    if (this.physfn === null) return this.config.read(PCI_DEVICE_ID, 2);
+    return this.physfn.config.read(this.physfn.config.findExt(PCI_EXT_CAP_ID_SRIOV) + PCI_SRIOV_VF_DID, 2);
   }
 
   /** 24 bits: class, subclass, interface. */

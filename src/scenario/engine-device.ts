@@ -1,9 +1,10 @@
 /** Steps on a device, on the engine. */
 
 import { Errno } from '../abi/errno.ts';
-import { VFIO_PCI_CONFIG_REGION_INDEX } from '../abi/vfio.ts';
+import { VFIO_PCI_CONFIG_REGION_INDEX, VFIO_REGION_INFO_FLAG_CAPS } from '../abi/vfio.ts';
 import type { Task } from '../task/op.ts';
 import type { VfioPciCoreDevice } from '../vfio/core.ts';
+import { resume } from '../vfio/pm.ts';
 import { deviceInfo, regionInfo } from '../vfio/regions.ts';
 import { hotResetInfo } from '../vfio/reset.ts';
 import { BufferMemory } from '../vfio/user.ts';
@@ -14,21 +15,41 @@ import { type FeatureStep, featureArgument } from './feature-argument.ts';
 import type { Step, StepOf } from './step.ts';
 
 const CONFIG = VFIO_PCI_CONFIG_REGION_INDEX;
+/** The others open, close, read, write or map. */
+const IOCTLS: ReadonlySet<Step['op']> = new Set<Step['op']>([
+  'info',
+  'region-info',
+  'irq-info',
+  'reset',
+  'hot-reset',
+  'hot-reset-info',
+  'set-irqs',
+  'feature',
+  'export',
+  'low-power-entry',
+  'low-power-entry-with-wakeup',
+  'low-power-exit',
+]);
 
 export function* deviceStep(world: EngineWorld, step: Step): Task<unknown> {
   const device = world.device((step as { device: string }).device);
-  if (step.op !== 'open' && !device.isOpen) throw new Errno('EBADF', `${device.pdev.name} is not open`);
+  if (step.op !== 'open' && !world.deviceFiles.isOpen(device))
+    throw new Errno('EBADF', `${device.pdev.name} is not open`);
+  if (IOCTLS.has(step.op)) yield* resume(device);
   switch (step.op) {
     case 'open':
-      return yield* device.open(step.vfToken === undefined ? null : Buffer.from(step.vfToken, 'hex'));
+      world.deviceFiles.checkGroup(device);
+      yield* device.open(step.vfToken === undefined ? null : Buffer.from(step.vfToken, 'hex'));
+      world.deviceFiles.add(device);
+      return null;
     case 'close':
-      yield* device.close();
+      yield* world.deviceFiles.close(device);
       return device.isOpen ? null : yield* detachFromIoas(world, step.device);
     case 'info':
       return deviceInfo(device);
     case 'region-info': {
-      const { flags, sizeBytes } = regionInfo(device, step.region);
-      return { flags, sizeBytes };
+      const { flags, sizeBytes, msixMappable } = regionInfo(device, step.region);
+      return { flags: flags | (msixMappable ? VFIO_REGION_INFO_FLAG_CAPS : 0), sizeBytes };
     }
     case 'irq-info': {
       const { flags, count } = device.interrupts.irqInfo(step.index);
@@ -37,7 +58,7 @@ export function* deviceStep(world: EngineWorld, step: Step): Task<unknown> {
     case 'reset':
       return yield* device.reset();
     case 'hot-reset':
-      return yield* device.hotReset(new Set(hotResetInfo(device).map((dependent) => dependent.groupId)));
+      return yield* device.hotReset(provedGroups(world, device, step.groups));
     case 'hot-reset-info':
       return hotResetInfo(device).length;
     case 'region-read': {
@@ -47,9 +68,12 @@ export function* deviceStep(world: EngineWorld, step: Step): Task<unknown> {
     }
     case 'region-write':
       return yield* device.write(step.region, Number(step.offset), Buffer.from(step.bytes, 'hex'));
-    case 'mmap':
-      world.maps.set(step.as, device.mmap(step.region, Number(step.offset), Number(step.length)));
+    case 'mmap': {
+      const mapping = device.mmap(step.region, Number(step.offset), Number(step.length));
+      world.deviceFiles.mmap(device, mapping);
+      world.maps.set(step.as, mapping);
       return null;
+    }
     case 'set-irqs':
       return yield* setIrqs(world, device, step);
     case 'feature':
@@ -68,6 +92,13 @@ export function* deviceStep(world: EngineWorld, step: Step): Task<unknown> {
         step,
       );
   }
+}
+
+function provedGroups(world: EngineWorld, device: VfioPciCoreDevice, count: number | undefined): number[] {
+  const open = world.deviceFiles.groups();
+  if (count !== undefined) return open.slice(0, count);
+  const hit = new Set(hotResetInfo(device).map(({ groupId }) => groupId));
+  return open.filter((group) => hit.has(group));
 }
 
 function* setIrqs(world: EngineWorld, device: VfioPciCoreDevice, step: StepOf<'set-irqs'>): Task<unknown> {

@@ -124,6 +124,7 @@ export function* importerStep(world: EngineWorld, step: Step): Task<unknown> {
     case 'unmap': {
       const mapping = named(world.mappings, step.map, 'mapping');
       world.mappings.delete(step.map);
+      if (mapping.importer.lifetime.ended) throw new Errno('EBADF', `the importer of ${step.map} is detached`);
       return yield* mapping.importer.unmap(mapping);
     }
     case 'detach': {

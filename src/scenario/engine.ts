@@ -5,6 +5,7 @@ import { FdTable, type File } from '../dma-buf/file.ts';
 import {
   dmaBufExportSyncFile,
   dmaBufFdinfo,
+  dmaBufFileCall,
   dmaBufImportSyncFile,
   dmaBufLseek,
   dmaBufMmap,
@@ -26,8 +27,10 @@ import { PROFILES, type Profile } from '../vfio/profile.ts';
 import type { Caller, EventSignal, EventSource } from '../vfio/user.ts';
 import { type Backend, outcome } from './backend.ts';
 import { deviceStep } from './engine-device.ts';
+import { DeviceFiles } from './engine-files.ts';
 import { type EngineImporter, type ImporterMapping, importerStep } from './engine-importer.ts';
 import { detachFromIoas, engineIoasStep } from './engine-ioas.ts';
+import { StartedSteps } from './engine-started.ts';
 import { isIoasStep } from './ioas-steps.ts';
 import type { Step, StepResult } from './step.ts';
 
@@ -46,6 +49,7 @@ export class EngineWorld implements Caller {
   readonly profile: Profile;
   readonly devices: ReadonlyMap<string, VfioPciCoreDevice>;
   readonly files = new FdTable();
+  readonly deviceFiles = new DeviceFiles();
   readonly fds = new Map<string, number>();
   readonly importers = new Map<string, EngineImporter>();
   readonly mappings = new Map<string, ImporterMapping>();
@@ -55,6 +59,7 @@ export class EngineWorld implements Caller {
   /** The address space of each device that is in one, and the domain that it had before. */
   readonly attached = new Map<string, { ioas: Ioas; domain: IommuDomain; before: DmaAddressSpace | null }>();
   readonly events = new Map<string, CountingEvent>();
+  readonly started = new StartedSteps();
   /** Where steps of different tasks meet by a name: a later step waits for the one that makes it. */
   readonly names = new Cell('scenario names', 0);
 
@@ -121,23 +126,27 @@ export class EngineBackend implements Backend {
   }
 
   perform(step: Step): Task<StepResult> {
-    return outcome(take(this.world, step));
+    const { started } = this.world;
+    if (step.op === 'join') return started.join(step.of);
+    return started.isEmpty ? outcome(take(this.world, step)) : started.letRunAfter(outcome(take(this.world, step)));
   }
 
   /** What the exit of the process does: importers first, then descriptors, then devices. */
   *dispose(): Task {
     const world = this.world;
+    // What still waits for a fence holds locks that are needed here.
+    for (const fence of world.fences.values()) yield* fence.signal();
     for (const importer of world.importers.values()) yield* importer.dispose();
     for (const device of [...world.attached.keys()]) yield* detachFromIoas(world, device);
     for (const ioas of world.ioases.values()) yield* ioas.destroy();
-    for (const map of world.maps.values()) map.unmap();
     yield* world.files.closeAll();
-    for (const device of world.devices.values()) while (device.isOpen) yield* device.close();
+    yield* world.deviceFiles.closeAll();
   }
 }
 
 function take(world: EngineWorld, step: Step): Task<unknown> {
   if (isIoasStep(step)) return engineIoasStep(world, step);
+  if (step.op === 'start') return world.started.start(step.as, outcome(deviceStep(world, step.step)));
   if ('device' in step && !('fd' in step)) return deviceStep(world, step);
   if ('importer' in step || step.op === 'attach') return importerStep(world, step);
   return otherStep(world, step);
@@ -158,6 +167,8 @@ function* otherStep(world: EngineWorld, step: Step): Task<unknown> {
       return dmaBufLseek(world.dmabuf(step.fd), step.offset, step.whence);
     case 'mmap-fd':
       return dmaBufMmap(world.dmabuf(step.fd));
+    case 'fd-call':
+      return dmaBufFileCall(world.dmabuf(step.fd), step.call);
     case 'set-name':
       return dmaBufSetName(world.dmabuf(step.fd), step.name);
     case 'sync':
@@ -197,11 +208,14 @@ function* mappingStep(world: EngineWorld, step: Step): Task<unknown> {
     case 'mmap-write':
       return yield* mapOf(world, step.map).write(Number(step.offset), Buffer.from(step.bytes, 'hex'));
     case 'munmap':
-      mapOf(world, step.map).unmap();
+      yield* world.deviceFiles.munmap(mapOf(world, step.map));
       world.maps.delete(step.map);
       return null;
-    case 'signal-fence':
-      return yield* named(world.fences, step.fence, 'fence').signal();
+    case 'signal-fence': {
+      const fence = named(world.fences, step.fence, 'fence');
+      world.fences.delete(step.fence);
+      return yield* fence.signal();
+    }
     default:
       return yield* importerStep(world, step);
   }

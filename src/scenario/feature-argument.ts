@@ -20,7 +20,7 @@ export function featureArgument(step: FeatureStep, wakeupFd: number): Buffer {
   const set = VFIO_DEVICE_FEATURE_SET;
   switch (step.op) {
     case 'feature':
-      return envelope(step.argsz, step.flags, Buffer.from(step.payload, 'hex'));
+      return envelope(step.argsz, step.flags, Buffer.from(step.payload, 'hex')).subarray(0, step.headerBytes);
     case 'low-power-entry':
       return envelope(8, set | VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, Buffer.alloc(0));
     case 'low-power-exit':

@@ -1,4 +1,5 @@
 /** Steps on a device, on a real kernel. */
+import { readFileSync } from 'node:fs';
 import { Errno } from '../abi/errno.ts';
 import { VFIO_IRQ_SET_DATA_EVENTFD, VFIO_PCI_CONFIG_REGION_INDEX } from '../abi/vfio.ts';
 import {
@@ -8,75 +9,59 @@ import {
 } from '../abi/vfio-feature.ts';
 import { OwnedFd } from '../linux/fd.ts';
 import { readPciDevice } from '../linux/sysfs.ts';
-import { openThroughGroup, type VfioGroup } from '../linux/vfio/container.ts';
-import { VfioDevice } from '../linux/vfio/device.ts';
+import type { VfioDevice } from '../linux/vfio/device.ts';
 import { deviceFeatureRaw } from '../linux/vfio/feature.ts';
 import { hotReset, hotResetInfo } from '../linux/vfio/hot-reset.ts';
-import { type Iommufd, openCdev } from '../linux/vfio/iommufd.ts';
 import { done, type Task } from '../task/op.ts';
 import { configStep } from './config-steps.ts';
 import { type FeatureStep, featureArgument } from './feature-argument.ts';
 import type { LinuxWorld } from './linux.ts';
+import { OpenDevice, OpenGroup } from './linux-files.ts';
 import type { Step, StepOf } from './step.ts';
 
-/**
- * A device, as often as it was opened. The first open has the group and its container, or is bound to an iommufd; in
- * that case it is the only one.
- */
-export class OpenDevice {
-  /** Null for a device of an iommufd. */
-  readonly group: VfioGroup | null;
-  private readonly first: VfioDevice;
-  private readonly others: VfioDevice[] = [];
+const SUSPEND_MS = 500;
+const POLL_MS = 2;
 
-  private constructor(first: VfioDevice, group: VfioGroup | null) {
-    this.first = first;
-    this.group = group;
-  }
-
-  static throughGroup(address: string, vfToken: string | undefined): OpenDevice {
-    const groupId = readPciDevice(address).iommuGroup;
-    if (groupId === null) throw new Errno('ENODEV', `${address} is in no IOMMU group`);
-    const { device, group } = openThroughGroup(address, groupId, vfToken);
-    return new OpenDevice(device, group);
-  }
-
-  static throughCdev(address: string, iommufd: Iommufd): OpenDevice {
-    return new OpenDevice(openCdev(address, iommufd), null);
-  }
-
-  get device(): VfioDevice {
-    return this.others.at(-1) ?? this.first;
-  }
-
-  open(address: string, vfToken: string | undefined): void {
-    if (this.group === null) throw new Errno('EINVAL', `${address} belongs to an iommufd already`);
-    this.others.push(new VfioDevice(this.group.getDevice(address, vfToken), address));
-  }
-
-  /** Closes the last open; false when that was the first. */
-  close(): boolean {
-    const other = this.others.pop();
-    (other ?? this.first).close();
-    return other !== undefined;
-  }
-
-  closeAll(): void {
-    while (this.close()) {}
-  }
+/** What a step of an open device works on where it makes nothing that has a name. */
+export interface DeviceAccess {
+  device: VfioDevice;
+  /** Of every open device: proof that the caller owns what a hot reset hits. */
+  groups: { id: number; fd: number }[];
 }
 
 export function* linuxDeviceStep(world: LinuxWorld, step: Step): Task<unknown> {
   const { device: name } = step as { device: string };
   if (step.op === 'open') return open(world, step);
-  const opened = world.devices.get(name);
-  if (opened === undefined) throw new Errno('EBADF', `${name} is not open`);
+  const opened = openDevice(world, name);
   const { device } = opened;
   switch (step.op) {
     case 'close':
-      if (opened.close()) return null;
-      world.devices.delete(name);
-      world.attached.delete(name);
+      closeDevice(world, name, opened);
+      return null;
+    case 'mmap':
+      world.maps.set(step.as, device.mapRegion(step.region, Number(step.offset), Number(step.length)));
+      return null;
+    case 'set-irqs':
+      return setIrqs(world, device, step);
+    case 'feature':
+    case 'export':
+      return featureStep(world, device, step);
+    case 'low-power-entry':
+    case 'low-power-entry-with-wakeup': {
+      const result = featureStep(world, device, step);
+      waitForSuspend(world.address(name));
+      return result;
+    }
+    default:
+      return yield* deviceStep({ device, groups: openGroups(world) }, step);
+  }
+}
+
+/** Steps that make nothing that has a name. */
+export function* deviceStep({ device, groups }: DeviceAccess, step: Step): Task<unknown> {
+  switch (step.op) {
+    case 'close':
+      device.fd.close();
       return null;
     case 'info':
       return device.info();
@@ -89,10 +74,7 @@ export function* linuxDeviceStep(world: LinuxWorld, step: Step): Task<unknown> {
     case 'reset':
       return device.reset();
     case 'hot-reset':
-      return hotReset(
-        device,
-        [...world.devices.values()].flatMap(({ group }) => (group === null ? [] : [group.fd.fd])),
-      );
+      return hotReset(device, provedGroups(device, groups, step.groups));
     case 'hot-reset-info':
       return hotResetInfo(device).devices.length;
     case 'region-read': {
@@ -102,20 +84,59 @@ export function* linuxDeviceStep(world: LinuxWorld, step: Step): Task<unknown> {
     }
     case 'region-write':
       return device.writeRegion(step.region, Number(step.offset), Buffer.from(step.bytes, 'hex'));
-    case 'mmap':
-      world.maps.set(step.as, device.mapRegion(step.region, Number(step.offset), Number(step.length)));
-      return null;
-    case 'set-irqs':
-      return setIrqs(world, device, step);
-    case 'feature':
-    case 'export':
     case 'low-power-entry':
-    case 'low-power-entry-with-wakeup':
     case 'low-power-exit':
-      return featureStep(world, device, step);
+      return rawFeature(device, featureArgument(step, 0));
     default:
       return yield* configStep(configOf(device), step);
   }
+}
+
+/** Takes a step of a device in a thread of its own. */
+export function startLinuxStep(world: LinuxWorld, { step, as }: StepOf<'start'>): 'ended' | 'blocked' {
+  const { device: name } = step;
+  const opened = openDevice(world, name);
+  const call = { step, address: world.address(name), deviceFd: opened.device.fd.fd, groups: openGroups(world) };
+  if (step.op !== 'close') return world.started.start(as, call, () => {});
+  // The thread closes the descriptor; group and container go when it has.
+  const release = opened.release();
+  if (!opened.isOpen) forget(world, name);
+  return world.started.start(as, call, release);
+}
+
+/** The kernel suspends a device some time after its user allowed it; until then nothing wakes it. */
+function waitForSuspend(address: string): void {
+  const status = () => readFileSync(`/sys/bus/pci/devices/${address}/power/runtime_status`, 'utf8').trim();
+  for (let ms = 0; ms < SUSPEND_MS && status() !== 'suspended'; ms += POLL_MS) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
+  }
+}
+
+function openDevice(world: LinuxWorld, name: string): OpenDevice {
+  const opened = world.devices.get(name);
+  if (opened === undefined) throw new Errno('EBADF', `${name} is not open`);
+  return opened;
+}
+
+function closeDevice(world: LinuxWorld, name: string, opened: OpenDevice): void {
+  opened.close();
+  if (!opened.isOpen) forget(world, name);
+}
+
+function forget(world: LinuxWorld, name: string): void {
+  world.devices.delete(name);
+  world.attached.delete(name);
+}
+
+function openGroups(world: LinuxWorld): DeviceAccess['groups'] {
+  const groups = new Set([...world.devices.values()].flatMap(({ group }) => (group === null ? [] : [group.fd])));
+  return [...groups].map(({ id, fd }) => ({ id, fd: fd.fd }));
+}
+
+function provedGroups(device: VfioDevice, open: DeviceAccess['groups'], count: number | undefined): number[] {
+  if (count !== undefined) return open.slice(0, count).map(({ fd }) => fd);
+  const hit = new Set(hotResetInfo(device).devices.map(({ groupId }) => groupId));
+  return open.filter(({ id }) => hit.has(id)).map(({ fd }) => fd);
 }
 
 function configOf(device: VfioDevice) {
@@ -132,8 +153,26 @@ function open(world: LinuxWorld, step: StepOf<'open'>): null {
   const opened = world.devices.get(step.device);
   if (opened !== undefined) opened.open(address, token);
   else if (world.byCdev) world.devices.set(step.device, OpenDevice.throughCdev(address, world.iommu));
-  else world.devices.set(step.device, OpenDevice.throughGroup(address, token));
+  else openThroughGroup(world, step.device, address, token);
   return null;
+}
+
+function openThroughGroup(world: LinuxWorld, name: string, address: string, token: string | undefined): void {
+  const group = groupOf(world, address);
+  const opened = new OpenDevice(group);
+  try {
+    opened.open(address, token);
+    world.devices.set(name, opened);
+  } finally {
+    group.closeUnused();
+  }
+}
+
+function groupOf(world: LinuxWorld, address: string): OpenGroup {
+  const groupId = readPciDevice(address).iommuGroup;
+  if (groupId === null) throw new Errno('ENODEV', `${address} is in no IOMMU group`);
+  for (const { group } of world.devices.values()) if (group?.fd.id === groupId) return group;
+  return new OpenGroup(groupId);
 }
 
 function uuid(hex: string): string {
@@ -154,15 +193,28 @@ function setIrqs(world: LinuxWorld, device: VfioDevice, step: StepOf<'set-irqs'>
 
 function featureStep(world: LinuxWorld, device: VfioDevice, step: FeatureStep): unknown {
   const wakeup = step.op === 'low-power-entry-with-wakeup' ? world.event(step.as).fd : 0;
-  const argument = featureArgument(step, wakeup);
-  const flags = argument.readUInt32LE(4);
-  const result = deviceFeatureRaw(device, flags, argument.readUInt32LE(0), argument.subarray(8));
+  const result = rawFeature(device, featureArgument(step, wakeup));
   const isExport =
-    (flags & VFIO_DEVICE_FEATURE_MASK) === VFIO_DEVICE_FEATURE_DMA_BUF && (flags & VFIO_DEVICE_FEATURE_PROBE) === 0;
+    step.op === 'export' ||
+    (step.op === 'feature' &&
+      (step.flags & VFIO_DEVICE_FEATURE_MASK) === VFIO_DEVICE_FEATURE_DMA_BUF &&
+      (step.flags & VFIO_DEVICE_FEATURE_PROBE) === 0);
   if (!isExport) return result;
   const buffer = new OwnedFd(result, 'dma-buf');
   const as = step.op === 'export' || step.op === 'feature' ? step.as : undefined;
   if (as === undefined) buffer.close();
   else world.fds.set(as, buffer);
   return null;
+}
+
+function rawFeature(device: VfioDevice, argument: Buffer): number {
+  const header = Buffer.alloc(8);
+  argument.copy(header, 0, 0, 8);
+  return deviceFeatureRaw(
+    device,
+    header.readUInt32LE(4),
+    header.readUInt32LE(0),
+    argument.subarray(8),
+    Math.min(8, argument.length),
+  );
 }

@@ -3,6 +3,7 @@ import { Errno } from '../abi/errno.ts';
 import {
   dmaBufExportSyncFile,
   dmaBufFdinfo,
+  dmaBufFileCall,
   dmaBufImportSyncFile,
   dmaBufMap,
   dmaBufPoll,
@@ -19,9 +20,11 @@ import { Iommufd } from '../linux/vfio/iommufd.ts';
 import type { Task } from '../task/op.ts';
 import { type Backend, outcome } from './backend.ts';
 import { isIoasStep } from './ioas-steps.ts';
-import { linuxDeviceStep, type OpenDevice } from './linux-device.ts';
+import { linuxDeviceStep, startLinuxStep } from './linux-device.ts';
+import type { OpenDevice } from './linux-files.ts';
 import { linuxImporterStep } from './linux-importer.ts';
 import { linuxIoasStep } from './linux-ioas.ts';
+import { LinuxStartedSteps, type StartedThreads } from './linux-started.ts';
 import type { Step, StepResult } from './step.ts';
 
 /** Everything that a scenario's steps have made, by the names that they gave. */
@@ -41,11 +44,13 @@ export class LinuxWorld {
   /** Devices that are attached to an IOAS. */
   readonly attached = new Set<string>();
   readonly copy = new GuardedCopy();
+  readonly started: LinuxStartedSteps;
   private iommufd: Iommufd | null = null;
 
-  constructor(addresses: ReadonlyMap<string, string>, byCdev: boolean) {
+  constructor(addresses: ReadonlyMap<string, string>, byCdev: boolean, threads: StartedThreads | null) {
     this.addresses = addresses;
     this.byCdev = byCdev;
+    this.started = new LinuxStartedSteps(threads);
   }
 
   address(device: string): string {
@@ -77,6 +82,7 @@ export class LinuxWorld {
 
   close(): void {
     for (const importer of this.importers.values()) importer.close();
+    this.started.settle();
     for (const map of this.maps.values()) map.close();
     for (const fd of this.fds.values()) fd.close();
     for (const device of this.devices.values()) device.closeAll();
@@ -86,18 +92,29 @@ export class LinuxWorld {
   }
 }
 
+export interface LinuxOptions {
+  /** Devices are opened by their own nodes, for an iommufd. */
+  byCdev?: boolean;
+  /** For scenarios with steps that start others. */
+  threads?: StartedThreads;
+}
+
 export class LinuxBackend implements Backend {
   readonly name: string;
   readonly world: LinuxWorld;
 
   /** `addresses` by the names that the scenario has for devices; the lender is bound to vfio-pci by whoever calls. */
-  constructor(release: string, addresses: ReadonlyMap<string, string>, { byCdev = false } = {}) {
+  constructor(release: string, addresses: ReadonlyMap<string, string>, options: LinuxOptions = {}) {
     this.name = `linux ${release}`;
-    this.world = new LinuxWorld(addresses, byCdev);
+    this.world = new LinuxWorld(addresses, options.byCdev ?? false, options.threads ?? null);
   }
 
-  perform(step: Step): Task<StepResult> {
-    return outcome(take(this.world, step));
+  *perform(step: Step): Task<StepResult> {
+    const { started } = this.world;
+    if (step.op === 'join') return started.join(step.of);
+    const result = yield* outcome(take(this.world, step));
+    started.settle();
+    return result;
   }
 
   *dispose(): Task {
@@ -107,6 +124,7 @@ export class LinuxBackend implements Backend {
 
 function* take(world: LinuxWorld, step: Step): Task<unknown> {
   if (isIoasStep(step)) return linuxIoasStep(world, step);
+  if (step.op === 'start') return startLinuxStep(world, step);
   if ('device' in step && !('fd' in step)) return yield* linuxDeviceStep(world, step);
   if ('importer' in step || step.op === 'attach') return linuxImporterStep(world, step);
   return otherStep(world, step);
@@ -126,6 +144,8 @@ function otherStep(world: LinuxWorld, step: Step): unknown {
       return dmaBufSeek(world.fd(step.fd), step.offset, step.whence);
     case 'mmap-fd':
       return dmaBufMap(world.fd(step.fd), 4096).close();
+    case 'fd-call':
+      return dmaBufFileCall(world.fd(step.fd), step.call);
     case 'set-name':
       return dmaBufSetName(world.fd(step.fd), step.name);
     case 'sync':

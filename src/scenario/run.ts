@@ -21,8 +21,19 @@ export interface RunResult {
 
 /** A step in a line: its op, then its fields. */
 export function describeStep(step: Step): string {
-  const fields = Object.entries(step).filter(([key]) => key !== 'op');
+  if (step.op === 'start') return `start ${step.as}: ${describeStep(step.step)}`;
+  const fields = Object.entries(step).filter(([key]) => !['op', 'expect', 'linux'].includes(key));
   return [step.op, ...fields.map(([key, value]) => `${key}=${format(value)}`)].join(' ');
+}
+
+/** A result as expectations are written: the value, or the errno. */
+export function given(result: StepResult): unknown {
+  return 'ok' in result ? result.ok : result.errno;
+}
+
+/** What a step must give; undefined where it does not say. */
+export function expected({ expect, linux }: Step, isLinux: boolean): unknown {
+  return isLinux && linux !== undefined ? linux : expect;
 }
 
 function format(value: unknown): string {

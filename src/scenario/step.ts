@@ -10,8 +10,12 @@ const u64 = z.union([z.number().int().min(0), z.string().regex(/^(0x[0-9a-fA-F]{
 const hex = z.string().regex(/^([0-9a-fA-F]{2})*$/, 'bytes are pairs of hexadecimal digits');
 const size = z.union([z.literal(1), z.literal(2), z.literal(4)]);
 
+/**
+ * Every step may say what it must give: `expect` a value, or the name of an errno (or SIGBUS); `linux` the same where
+ * Linux 7.3, and the profile that behaves as it does, give something else.
+ */
 function step<Op extends string, Shape extends z.ZodRawShape>(op: Op, shape: Shape) {
-  return z.strictObject({ op: z.literal(op), ...shape });
+  return z.strictObject({ op: z.literal(op), expect: z.json().optional(), linux: z.json().optional(), ...shape });
 }
 
 /** On a device by its name in the machine. */
@@ -31,7 +35,8 @@ const deviceSteps = [
   step('flr', { device: name }),
   step('af-flr', { device: name }),
   step('reset', { device: name }),
-  step('hot-reset', { device: name }),
+  /** With the descriptors of the open groups that it hits, or of the first few that are open. */
+  step('hot-reset', { device: name, groups: u32.optional() }),
   step('hot-reset-info', { device: name }),
   step('low-power-entry', { device: name }),
   step('low-power-entry-with-wakeup', { device: name, as: name }),
@@ -39,9 +44,6 @@ const deviceSteps = [
   step('region-read', { device: name, region: u32, offset: u64, length: u32 }),
   step('region-write', { device: name, region: u32, offset: u64, bytes: hex }),
   step('mmap', { device: name, region: u32, offset: u64, length: u64, as: name }),
-  step('mmap-read', { map: name, offset: u64, length: u32 }),
-  step('mmap-write', { map: name, offset: u64, bytes: hex }),
-  step('munmap', { map: name }),
   step('set-irqs', {
     device: name,
     flags: u32,
@@ -52,11 +54,18 @@ const deviceSteps = [
     events: z.array(name.nullable()).optional(),
     bools: z.array(z.number().int().min(0).max(255)).optional(),
   }),
-  step('event-count', { event: name }),
   /**
    * The raw VFIO_DEVICE_FEATURE: `payload` is what lies behind the header in memory, `argsz` what the header claims.
    */
-  step('feature', { device: name, flags: u32, argsz: u32, payload: hex, as: name.optional() }),
+  step('feature', {
+    device: name,
+    flags: u32,
+    argsz: u32,
+    payload: hex,
+    /** How many bytes of the header can be read; all 8 by default. */
+    headerBytes: u32.max(8).optional(),
+    as: name.optional(),
+  }),
   step('export', {
     device: name,
     region: u32,
@@ -69,6 +78,14 @@ const deviceSteps = [
   }),
 ] as const;
 
+/** On what a device's steps have made. */
+const mappingSteps = [
+  step('mmap-read', { map: name, offset: u64, length: u32 }),
+  step('mmap-write', { map: name, offset: u64, bytes: hex }),
+  step('munmap', { map: name }),
+  step('event-count', { event: name }),
+] as const;
+
 /** On the descriptor of a dma-buf or a sync file, by the name that a step gave it. */
 const descriptorSteps = [
   step('close-fd', { fd: name }),
@@ -79,6 +96,8 @@ const descriptorSteps = [
   step('sync', { fd: name, flags: u32 }),
   step('poll', { fd: name }),
   step('fdinfo', { fd: name }),
+  /** What the rest of the system calls on a descriptor give: `stat` size and mode, `link` where /proc/self/fd points. */
+  step('fd-call', { fd: name, call: z.enum(['read', 'write', 'ftruncate', 'reopen', 'ioctl', 'stat', 'link']) }),
   step('export-sync-file', { fd: name, flags: u32, as: name }),
   step('import-sync-file', { fd: name, flags: u32, sync: name }),
 ] as const;
@@ -121,7 +140,27 @@ const ioasSteps = [
   step('ioas-translations', { device: name }),
 ] as const;
 
-const allSteps = [...deviceSteps, ...descriptorSteps, ...importerSteps, ...ioasSteps] as const;
+/** A step of a device in a task of its own: for what has to wait until a later step lets it go on. */
+const taskSteps = [
+  /**
+   * Gives 'ended', or 'blocked' where it waits for somebody. EAGAIN while as many are under way as MAX_STARTED. Later
+   * steps of the same task come when it has gone as far as it can.
+   */
+  step('start', { step: z.discriminatedUnion('op', deviceSteps), as: name }),
+  /** What a started step gave; 'blocked' while it still waits. */
+  step('join', { of: name }),
+] as const;
+
+export const MAX_STARTED = 3;
+
+const allSteps = [
+  ...deviceSteps,
+  ...mappingSteps,
+  ...descriptorSteps,
+  ...importerSteps,
+  ...ioasSteps,
+  ...taskSteps,
+] as const;
 export const stepSchema = z.discriminatedUnion('op', allSteps);
 export type Step = z.infer<typeof stepSchema>;
 export type StepOf<Op extends Step['op']> = Extract<Step, { op: Op }>;
@@ -134,6 +173,13 @@ export const scenarioSchema = z.strictObject({
   /** Done in order before the tasks start, by one task. */
   setup: z.array(stepSchema).optional(),
   tasks: z.record(name, z.array(stepSchema)),
+  /** The numbered facts of Linux's behaviour that it shows (test/scenario/facts/). */
+  facts: z.array(z.number().int().positive()).optional(),
+  /** The invariant of docs/architecture.md that Linux breaks here (test/lab/findings/). */
+  breaks: z
+    .string()
+    .regex(/^(I[1-9]|ABI)$/)
+    .optional(),
 });
 export type Scenario = z.infer<typeof scenarioSchema>;
 

@@ -31,5 +31,5 @@ export function* pciHotReset({ vdev, peerPid, host }: ReadySession, frame: Frame
     const owner = host.ownerOf(device);
     if (owner === null || owner.peerPid === peerPid) owned.add(device.pdev.iommuGroup);
   }
-  yield* vdev.hotReset(owned);
+  yield* vdev.hotReset([...owned]);
 }

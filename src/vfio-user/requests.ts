@@ -38,6 +38,7 @@ import { checkedEventfd, EventfdSignal } from '../linux/event-signal.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import type { Task } from '../task/op.ts';
 import { condResched, runner } from '../task/runner.ts';
+import { resume } from '../vfio/pm.ts';
 import { deviceInfo } from '../vfio/regions.ts';
 import type { Caller, UserMemory } from '../vfio/user.ts';
 import { EventWatch } from './event-watch.ts';
@@ -56,19 +57,27 @@ type Handler = (session: ReadySession, frame: Frame, reply: Reply) => Task;
 const HANDLERS = new Map<number, Handler>([
   [VFIO_USER_DMA_MAP, dmaMap],
   [VFIO_USER_DMA_UNMAP, dmaUnmap],
-  [VFIO_USER_DEVICE_GET_INFO, getInfo],
-  [VFIO_USER_DEVICE_GET_REGION_INFO, getRegionInfo],
-  [VFIO_USER_DEVICE_GET_REGION_IO_FDS, getRegionIoFds],
-  [VFIO_USER_DEVICE_GET_IRQ_INFO, getIrqInfo],
-  [VFIO_USER_DEVICE_SET_IRQS, setIrqs],
+  [VFIO_USER_DEVICE_GET_INFO, ioctl(getInfo)],
+  [VFIO_USER_DEVICE_GET_REGION_INFO, ioctl(getRegionInfo)],
+  [VFIO_USER_DEVICE_GET_REGION_IO_FDS, ioctl(getRegionIoFds)],
+  [VFIO_USER_DEVICE_GET_IRQ_INFO, ioctl(getIrqInfo)],
+  [VFIO_USER_DEVICE_SET_IRQS, ioctl(setIrqs)],
   [VFIO_USER_REGION_READ, regionRead],
   [VFIO_USER_REGION_WRITE, regionWrite],
   [VFIO_USER_REGION_WRITE_MULTI, regionWriteMulti],
-  [VFIO_USER_DEVICE_RESET, deviceReset],
-  [VFIO_USER_DEVICE_FEATURE, deviceFeature],
-  [VFIO_USER_X_GET_PCI_HOT_RESET_INFO, getHotResetInfo],
-  [VFIO_USER_X_PCI_HOT_RESET, pciHotReset],
+  [VFIO_USER_DEVICE_RESET, ioctl(deviceReset)],
+  [VFIO_USER_DEVICE_FEATURE, ioctl(deviceFeature)],
+  [VFIO_USER_X_GET_PCI_HOT_RESET_INFO, ioctl(getHotResetInfo)],
+  [VFIO_USER_X_PCI_HOT_RESET, ioctl(pciHotReset)],
 ]);
+
+/** What is an ioctl on a real device wakes a sleeping one first. */
+function ioctl(handler: Handler): Handler {
+  return function* (session, frame, reply) {
+    yield* resume(session.vdev);
+    yield* handler(session, frame, reply);
+  };
+}
 
 /** ENOSYS for a command that there is not. */
 export function serveRequest(session: ReadySession, frame: Frame, reply: Reply): Task {

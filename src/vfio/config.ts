@@ -25,7 +25,6 @@ import {
   PCI_EXP_DEVCTL_BCR_FLR,
   PCI_MSI_FLAGS,
   PCI_MSI_FLAGS_ENABLE,
-  PCI_MSI_FLAGS_QMASK,
   PCI_MSI_FLAGS_QSIZE,
   PCI_PM_CTRL,
   PCI_PM_CTRL_STATE_MASK,
@@ -186,7 +185,7 @@ export class VfioConfig {
       yield* this.writeDefault(PCI_COMMAND, size, value);
       const shadowed = PCI_COMMAND_MEMORY | PCI_COMMAND_IO;
       this.setCopy(PCI_COMMAND, 2, (this.virtualWord(PCI_COMMAND) & ~shadowed) | (value & shadowed));
-      if (vdev.memoryEnabled()) yield* dmaBufMove(vdev, false);
+      if (vdev.mayLend()) yield* dmaBufMove(vdev, false);
     } finally {
       yield* vdev.memoryLock.releaseWrite();
     }
@@ -215,14 +214,14 @@ export class VfioConfig {
     if ((this.vdev.pdev.configRead(start + PCI_AF_CAP, 1) & needed) === needed) yield* this.vdev.functionLevelReset();
   }
 
-  /** MSI is switched on by SET_IRQS alone, and never for more vectors than the device has. */
+  /** MSI is switched on by SET_IRQS alone, and never for more vectors than that asked for last. */
   private *afterMsiWrite(start: number, offset: number, size: number): Task {
     const at = start + PCI_MSI_FLAGS;
     if (offset > at || offset + size <= at) return;
     let flags = this.virtualWord(at);
     if (this.vdev.interrupts.activeIndex !== VFIO_PCI_MSI_IRQ_INDEX) flags &= ~PCI_MSI_FLAGS_ENABLE;
-    const capable = (this.vdev.pdev.configRead(at, 2) & PCI_MSI_FLAGS_QMASK) >> 1;
-    if ((flags & PCI_MSI_FLAGS_QSIZE) >> 4 > capable) flags = (flags & ~PCI_MSI_FLAGS_QSIZE) | (capable << 4);
+    const most = this.vdev.interrupts.msiQmax;
+    if ((flags & PCI_MSI_FLAGS_QSIZE) >> 4 > most) flags = (flags & ~PCI_MSI_FLAGS_QSIZE) | (most << 4);
     this.setCopy(at, 2, flags);
     yield* this.vdev.pdev.configWrite(at, 2, flags);
   }

@@ -124,9 +124,14 @@ export class VfioPciCoreDevice {
   /** Whether the memory BARs may be used: a power state that decodes, and the memory bit as the user sees it. */
   memoryEnabled(): boolean {
     if (!this.decodesIn(this.pdev.powerState.value)) return false;
-    if (this.lowPower.engaged.value && this.profile.lowPowerDisablesMemory) return false;
     // A VF has no memory bit of its own (SR-IOV 1.1, 3.4.1.3).
     return this.pdev.isVirtfn || (this.config.virtualWord(PCI_COMMAND) & PCI_COMMAND_MEMORY) !== 0;
+  }
+
+  /** Whether peers may use the memory: they do not wake a device that sleeps, as the user's accesses do. */
+  mayLend(): boolean {
+    const asleep = this.lowPower.engaged.value && this.profile.lowPowerDisablesMemory;
+    return !asleep && this.memoryEnabled();
   }
 
   decodesIn(state: PciPowerState): boolean {
@@ -189,7 +194,7 @@ export class VfioPciCoreDevice {
   }
 
   /** VFIO_DEVICE_PCI_HOT_RESET; `owned` are the groups that the caller proved to own. EINVAL for others, EBUSY. */
-  hotReset(owned: ReadonlySet<number>): Task {
+  hotReset(owned: readonly number[]): Task {
     return hotReset(this, owned);
   }
 

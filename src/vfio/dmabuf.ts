@@ -213,7 +213,7 @@ export function* exportRanges(
   // From here on only a put frees: it runs `release`, which undoes all of the above.
   yield* vdev.memoryLock.write();
   yield* dmabuf.resv.lock.lock();
-  yield* priv.revoked.store(!vdev.memoryEnabled());
+  yield* priv.revoked.store(!vdev.mayLend());
   vdev.dmabufs.change().add(priv);
   yield* dmabuf.resv.lock.unlock();
   yield* vdev.memoryLock.releaseWrite();

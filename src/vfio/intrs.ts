@@ -65,6 +65,8 @@ export class Interrupts {
   private readonly vdev: VfioPciCoreDevice;
   /** Which of INTx, MSI and MSI-X the user enabled; null for none. Only one at a time. */
   activeIndex: number | null = null;
+  /** The vectors that MSI was last enabled with, as a power of two; 0 before that. */
+  msiQmax = 0;
   private triggers: (EventSignal | null)[] = [];
   private table: MsixTable | null | undefined;
   private unmaskEvent: EventSource | null = null;
@@ -109,7 +111,8 @@ export class Interrupts {
     }
     let flags = VFIO_IRQ_INFO_EVENTFD;
     if (index === VFIO_PCI_INTX_IRQ_INDEX) flags |= VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED;
-    else if (index !== VFIO_PCI_MSIX_IRQ_INDEX) flags |= VFIO_IRQ_INFO_NORESIZE;
+    // Single vectors come and go where the function has MSI-X.
+    else if (index !== VFIO_PCI_MSIX_IRQ_INDEX || this.msixTable === null) flags |= VFIO_IRQ_INFO_NORESIZE;
     return { index, flags, count: this.count(index) };
   }
 
@@ -272,6 +275,7 @@ export class Interrupts {
     if (!active) {
       this.activeIndex = index;
       this.triggers = [];
+      if (index === VFIO_PCI_MSI_IRQ_INDEX) this.msiQmax = Math.ceil(Math.log2(data.start + data.count));
       yield* this.vdev.pdev.enableMsi(index === VFIO_PCI_MSIX_IRQ_INDEX ? 'msix' : 'msi', data.start + data.count);
     }
     for (const [i, event] of events.entries()) {

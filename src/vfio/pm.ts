@@ -37,7 +37,7 @@ export function* setPowerState(vdev: VfioPciCoreDevice, state: PciPowerState, ot
       yield* dmaBufMove(vdev, true);
     }
     yield* vdev.pdev.setPowerState(state);
-    if (vdev.memoryEnabled()) yield* dmaBufMove(vdev, false);
+    if (vdev.mayLend()) yield* dmaBufMove(vdev, false);
   } finally {
     yield* vdev.memoryLock.releaseWrite();
   }
@@ -118,14 +118,23 @@ export function* lowPowerExit(vdev: VfioPciCoreDevice): Task {
   yield* vdev.memoryLock.write();
   try {
     yield* leaveLowPower(vdev);
-    if (vdev.memoryEnabled()) yield* dmaBufMove(vdev, false);
+    if (vdev.mayLend()) yield* dmaBufMove(vdev, false);
   } finally {
     yield* vdev.memoryLock.releaseWrite();
   }
 }
 
 /**
- * Something woke the sleeping device: a user's access, or a PME. With a wakeup eventfd that ends low power, and the
+ * vfio_device_pm_runtime_get: every ioctl on the device wakes it, as every access to a region does. A PF whose VFs are
+ * enabled never goes to sleep, and so is not woken.
+ */
+export function* resume(vdev: VfioPciCoreDevice): Task {
+  if (vdev.pdev.virtfns.length > 0) return;
+  if (yield* vdev.lowPower.engaged.load()) yield* wake(vdev);
+}
+
+/**
+ * Something woke the sleeping device: a user's access or ioctl, or a PME. With a wakeup eventfd that ends low power, and the
  * eventfd says so; without one the device goes back to sleep and the user hears nothing.
  */
 export function* wake(vdev: VfioPciCoreDevice): Task {
@@ -135,7 +144,7 @@ export function* wake(vdev: VfioPciCoreDevice): Task {
     if (event === null) return;
     event.signal();
     yield* leaveLowPower(vdev);
-    if (vdev.profile.wakeRestores && vdev.memoryEnabled()) yield* dmaBufMove(vdev, false);
+    if (vdev.profile.wakeRestores && vdev.mayLend()) yield* dmaBufMove(vdev, false);
   } finally {
     yield* vdev.memoryLock.releaseWrite();
   }

@@ -4,16 +4,16 @@ import { VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ROM_REGION_INDEX } from '../abi/
 import type { Bar, Doorbell } from '../pci/bar.ts';
 import { done, runtime, type Task } from '../task/op.ts';
 import type { VfioPciCoreDevice } from './core.ts';
-import { wake } from './pm.ts';
+import { resume } from './pm.ts';
 
 /** An access resumes a sleeping device for its duration (pm_runtime_resume_and_get), here and in `writeRegion`. */
 export function* readRegion(vdev: VfioPciCoreDevice, index: number, offset: number, into: Uint8Array): Task<number> {
-  if (yield* vdev.lowPower.engaged.load()) yield* wake(vdev);
+  yield* resume(vdev);
   return yield* readAwake(vdev, index, offset, into);
 }
 
 export function* writeRegion(vdev: VfioPciCoreDevice, index: number, offset: number, from: Uint8Array): Task<number> {
-  if (yield* vdev.lowPower.engaged.load()) yield* wake(vdev);
+  yield* resume(vdev);
   return yield* writeAwake(vdev, index, offset, from);
 }
 
@@ -45,7 +45,7 @@ export function accessNow(
  * where memory is off.
  */
 export function* ringDoorbell(vdev: VfioPciCoreDevice, doorbell: Doorbell): Task {
-  if (yield* vdev.lowPower.engaged.load()) yield* wake(vdev);
+  yield* resume(vdev);
   yield* vdev.memoryLock.read();
   if (vdev.isOpen && vdev.memoryEnabled()) doorbell.ring();
   yield* vdev.memoryLock.releaseRead();

@@ -17,7 +17,7 @@ export function* withMemoryRevoked(vdev: VfioPciCoreDevice, action: () => Task):
       yield* action();
     } finally {
       // A reset that failed leaves the memory as it was: who may use it gets it back all the same.
-      if (vdev.memoryEnabled()) yield* dmaBufMove(vdev, false);
+      if (vdev.mayLend()) yield* dmaBufMove(vdev, false);
     }
   } finally {
     yield* vdev.memoryLock.releaseWrite();
@@ -77,16 +77,21 @@ export function hotResetInfo(vdev: VfioPciCoreDevice): DependentDevice[] {
 
 /**
  * VFIO_DEVICE_PCI_HOT_RESET. `owned` are the groups whose ownership the caller proved by descriptors. EINVAL where
- * the reset would hit a device outside of them, EBUSY where a device of the set is in use by a holder of its
- * memory_lock: the lock of a second device is only ever tried, so that two resets cannot wait for each other.
+ * there are none, or more than devices that it hits, or it would hit a device outside of them; EBUSY where a device of
+ * the set is in use by a holder of its memory_lock: the lock of a second device is only ever tried, so that two resets
+ * cannot wait for each other.
  */
-export function* hotReset(vdev: VfioPciCoreDevice, owned: ReadonlySet<number>): Task {
+export function* hotReset(vdev: VfioPciCoreDevice, owned: readonly number[]): Task {
   const set = vdev.deviceSet;
   yield* set.lock.lock();
   const locked: VfioPciCoreDevice[] = [];
   try {
-    for (const dependent of hotResetInfo(vdev)) {
-      if (!owned.has(dependent.groupId)) {
+    const hit = hotResetInfo(vdev);
+    if (owned.length === 0 || owned.length > hit.length) {
+      throw new Errno('EINVAL', `${owned.length} groups for a reset that hits ${hit.length} devices`);
+    }
+    for (const dependent of hit) {
+      if (!owned.includes(dependent.groupId)) {
         throw new Errno('EINVAL', `the reset would hit group ${dependent.groupId}, which the caller does not own`);
       }
     }
@@ -103,7 +108,7 @@ export function* hotReset(vdev: VfioPciCoreDevice, owned: ReadonlySet<number>): 
   } finally {
     // Only those whose lock was taken: the others' state is not ours to read.
     for (const device of locked.reverse()) {
-      if (device.isOpen && device.memoryEnabled()) yield* dmaBufMove(device, false);
+      if (device.isOpen && device.mayLend()) yield* dmaBufMove(device, false);
       yield* device.memoryLock.releaseWrite();
     }
     yield* set.lock.unlock();

@@ -1,4 +1,5 @@
 /** VFIO_DEVICE_FEATURE_PCI_VF_TOKEN: the secret that a PF's user shares with those who open its VFs. */
+import { randomBytes } from 'node:crypto';
 import { Errno } from '../abi/errno.ts';
 import { VFIO_DEVICE_FEATURE_PCI_VF_TOKEN, VFIO_DEVICE_FEATURE_SET } from '../abi/vfio-feature.ts';
 import { type LockClass, Mutex } from '../task/lock.ts';
@@ -13,7 +14,8 @@ const VF_TOKEN_LOCK_CLASS: LockClass = { name: 'vfio_pci_vf_token.lock' };
 /** The token of a PF. `users` counts the open VFs: while there are any the token cannot change under them. */
 export class VfToken {
   readonly lock = new Mutex(VF_TOKEN_LOCK_CLASS);
-  uuid: Uint8Array = new Uint8Array(VF_TOKEN_BYTES);
+  /** Until the user sets one, nobody knows it. */
+  uuid: Uint8Array = randomBytes(VF_TOKEN_BYTES);
   users = 0;
 }
 
@@ -46,13 +48,16 @@ export function validateVfToken(vdev: VfioPciCoreDevice, pf: VfioPciCoreDevice |
     if (!equal(given, token.uuid)) throw new Errno('EACCES', `the VF token for ${vdev.pdev.name} is wrong`);
     return;
   }
-  if (vdev.vfToken !== null && vdev.vfToken.users > 0) {
-    if (given === null || !equal(given, vdev.vfToken.uuid)) {
+  if (vdev.vfToken !== null) {
+    if (vdev.vfToken.users === 0) {
+      // Nobody relies on the old one: the PF's user may bring another with the open.
+      if (given !== null) vdev.vfToken.uuid = given.slice();
+    } else if (given === null || !equal(given, vdev.vfToken.uuid)) {
       throw new Errno('EACCES', `${vdev.pdev.name} has VFs in use: opening it wants their VF token`);
     }
     return;
   }
-  if (given !== null && vdev.vfToken === null) {
+  if (given !== null) {
     throw new Errno('EINVAL', `${vdev.pdev.name} needs no VF token, and one was given`);
   }
 }

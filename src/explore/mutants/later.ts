@@ -86,7 +86,7 @@ function hotResetThat({ walksUntaken }: { walksUntaken: boolean }) {
     }
     if (taken.length === devices.length) yield* this.pdev.resetScope();
     for (const device of walksUntaken ? devices : taken) {
-      if ((!walksUntaken || device.isOpen) && device.memoryEnabled()) yield* dmaBufMove(device, false);
+      if ((!walksUntaken || device.isOpen) && device.mayLend()) yield* dmaBufMove(device, false);
       yield* device.memoryLock.releaseWrite();
     }
     yield* lock.unlock();

@@ -6,12 +6,11 @@ import { FdTable, File } from '../../dma-buf/file.ts';
 import { DMA_RESV_USAGE_BOOKKEEP } from '../../dma-buf/resv.ts';
 import { buildMachine } from '../../machine/build.ts';
 import type { MachineDescription } from '../../machine/schema.ts';
-import { EngineBackend } from '../../scenario/engine.ts';
+import { EngineBackend, type EngineWorld } from '../../scenario/engine.ts';
 import type { EngineImporter } from '../../scenario/engine-importer.ts';
 import type { Step } from '../../scenario/step.ts';
 import { InvariantError, runtime, type Task } from '../../task/op.ts';
 import { currentTask, runner } from '../../task/runner.ts';
-import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
 import type { Stage } from '../program.ts';
 import { PEERS } from './machines.ts';
@@ -37,7 +36,7 @@ export class ProductStage {
     stage.afterEach(() => this.watch.check());
   }
 
-  get world(): EngineBackend['world'] {
+  get world(): EngineWorld {
     return this.backend.world;
   }
 
@@ -72,7 +71,7 @@ export class ProductStage {
    */
   taskWithFile(label: string, steps: readonly Step[]): void {
     if (this.files.openCount === 0) {
-      unobserved(() => runner.run(this.files.install(new DeviceFile(this.world.device('lender')))));
+      unobserved(() => runner.run(this.files.install(new DeviceFile(this.world, 'lender'))));
     }
     this.stage.spawn(label, this.runWithFile(steps));
   }
@@ -168,15 +167,17 @@ export class ProductStage {
 
 /** The user's descriptor of an open device. */
 class DeviceFile extends File {
-  private readonly device: VfioPciCoreDevice;
+  private readonly world: EngineWorld;
+  private readonly device: string;
 
-  constructor(device: VfioPciCoreDevice) {
+  constructor(world: EngineWorld, device: string) {
     super('vfio device file');
+    this.world = world;
     this.device = device;
   }
 
   protected release(): Task {
-    return this.device.close();
+    return this.world.deviceFiles.close(this.world.device(this.device));
   }
 }
 

@@ -97,7 +97,7 @@ export class Watch {
     for (const [priv, seen] of this.buffers) {
       this.checkTold(priv, seen);
       const { device } = seen;
-      if (device.dmabufs.get().has(priv) && device.isOpen && priv.revoked.value && device.memoryEnabled()) {
+      if (device.dmabufs.get().has(priv) && device.isOpen && priv.revoked.value && device.mayLend()) {
         throw new InvariantError('I6', `a buffer of ${device.pdev.name} is revoked though its memory is enabled`);
       }
     }

@@ -24,7 +24,6 @@ import {
 import { OwnedFd } from '../fd.ts';
 import { Pinned } from '../ffi.ts';
 import { type IoctlCall, ioctl, kernelIoctl } from '../ioctl.ts';
-import { VfioDevice } from './device.ts';
 
 const READ_WRITE = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
 
@@ -137,15 +136,11 @@ export class VfioGroup {
   }
 }
 
-/** A device opened through its group, alone in a new container. Closing the device closes all three. */
-export function openThroughGroup(
-  bdf: string,
-  groupId: number,
-  vfToken?: string,
-): { device: VfioDevice; group: VfioGroup; container: Type1Container } {
+/** A group in a new container of its own; `close` closes both. */
+export function openGroup(groupId: number): { group: VfioGroup; container: Type1Container; close: () => void } {
   const opened: { close(): void }[] = [];
-  const closeOpened = () => {
-    for (const thing of opened.reverse()) thing.close();
+  const close = () => {
+    for (const thing of opened.splice(0).reverse()) thing.close();
   };
   const keep = <T extends { close(): void }>(thing: T): T => {
     opened.push(thing);
@@ -156,10 +151,9 @@ export function openThroughGroup(
     const group = new VfioGroup(keep(openDeviceNode(`/dev/vfio/${groupId}`)), groupId);
     group.setContainer(container);
     container.setIommu();
-    const device = new VfioDevice(group.getDevice(bdf, vfToken), bdf, { after: closeOpened });
-    return { device, group, container };
+    return { group, container, close };
   } catch (error) {
-    closeOpened();
+    close();
     throw error;
   }
 }

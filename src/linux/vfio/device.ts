@@ -187,6 +187,12 @@ export class VfioDevice {
     }
   }
 
+  /** Somebody else has closed the descriptor: gives back what the device was opened by. */
+  closed(): void {
+    this.fd.release();
+    this.#afterClose();
+  }
+
   [Symbol.dispose](): void {
     this.close();
   }

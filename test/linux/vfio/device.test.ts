@@ -14,7 +14,7 @@ import type { Pinned } from '../../../src/linux/ffi.ts';
 import type { IoctlCall } from '../../../src/linux/ioctl.ts';
 import { createMemfd } from '../../../src/linux/memfd.ts';
 import { infoCapabilities } from '../../../src/linux/vfio/caps.ts';
-import { openThroughGroup, Type1Container, VfioGroup } from '../../../src/linux/vfio/container.ts';
+import { openGroup, Type1Container, VfioGroup } from '../../../src/linux/vfio/container.ts';
 import { VfioDevice } from '../../../src/linux/vfio/device.ts';
 import {
   deviceFeature,
@@ -260,7 +260,7 @@ test('a device that closes gives back what it was opened with, once', () => {
 test('without /dev/vfio the first step that fails is named and nothing stays open', () => {
   leavesNoFds(() => {
     assert.throws(
-      () => openThroughGroup('0000:00:00.0', 999999),
+      () => openGroup(999999),
       (e: Errno) => e instanceof Errno && /\/dev\/vfio/.test(e.message),
     );
   });

@@ -1,0 +1,153 @@
+/** One guest with the devices of a lender, and the same devices on the engine: as the guest's own sysfs shows them. */
+import { loadMachine, parseMachine } from '../../src/machine/load.ts';
+import type { MachineDescription } from '../../src/machine/schema.ts';
+import type { RunResult } from '../../src/scenario/run.ts';
+import type { Step } from '../../src/scenario/step.ts';
+import { CommandError } from '../command.ts';
+import { Guest } from '../guest.ts';
+import type { KernelReport } from '../kernel-reports.ts';
+import type { KernelName } from '../kernels.ts';
+import { Served } from '../runs/run.ts';
+import { withStarted } from './blocking.ts';
+import { type Difference, firstDifference, programScenario } from './compare.ts';
+import { LAB_MACHINE, type Lender } from './lenders.ts';
+import { prefix } from './program.ts';
+
+const CALL_TIMEOUT_MS = 60_000;
+
+/** Which kernel the guest runs, and whether it looks for leaks. */
+export interface GuestChoice {
+  kernel: KernelName;
+  leakCheck: boolean;
+}
+
+export interface Compared {
+  program: Step[];
+  difference: Difference | null;
+}
+
+export class Bench {
+  readonly lender: Lender;
+  readonly kernel: string;
+  /** The lender's devices and the borrower, with the registers that they have in the guest. */
+  readonly description: MachineDescription;
+  private guest: Guest;
+  private readonly served: Served;
+  private readonly choice: GuestChoice;
+  private readonly reports: KernelReport[] = [];
+
+  private constructor(
+    lender: Lender,
+    choice: GuestChoice,
+    served: Served,
+    guest: Guest,
+    kernel: string,
+    description: MachineDescription,
+  ) {
+    this.lender = lender;
+    this.choice = choice;
+    this.served = served;
+    this.guest = guest;
+    this.kernel = kernel;
+    this.description = description;
+  }
+
+  static async start(lender: Lender, choice: GuestChoice): Promise<Bench> {
+    const served = await Served.start(LAB_MACHINE);
+    try {
+      const guest = await boot(lender, choice, served);
+      const { release } = await guest.call('hello', {});
+      const captured = await guest.call('capture', { addresses: lender.devices.map(({ address }) => address) });
+      return new Bench(lender, choice, served, guest, release, describe(lender, captured));
+    } catch (error) {
+      await served.stop();
+      throw error;
+    }
+  }
+
+  /** Runs a program on both. What the engine says would block is started as a task of its own. */
+  async compare(raw: readonly Step[]): Promise<Compared> {
+    const { steps: program, result: engine } = withStarted(this.description, raw);
+    try {
+      return { program, difference: firstDifference(program, engine, await this.runOnKernel(program)) };
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw error;
+      // The kernel blocks where the engine does not, or the guest died: the next program wants a guest that lives.
+      const tail = error.message.split('\n').slice(-3).join(' | ');
+      await this.stopGuest();
+      this.guest = await boot(this.lender, this.choice, this.served);
+      return { program, difference: { index: program.length - 1, op: 'the program', engine: 'ends', kernel: tail } };
+    }
+  }
+
+  /** CommandError where it does not end. */
+  runOnKernel(program: readonly Step[]): Promise<RunResult> {
+    const addresses = Object.fromEntries(this.lender.devices.map(({ name, address }) => [name, address]));
+    const parameters = {
+      scenario: programScenario(program),
+      addresses: { ...addresses, borrower: this.lender.borrower },
+    };
+    return this.guest.call('scenario', parameters, CALL_TIMEOUT_MS);
+  }
+
+  /** Leaves out one step after the other while a difference stays. */
+  async shrink(program: readonly Step[], difference: Difference): Promise<Difference & { program: Step[] }> {
+    let shortest = { program: program.slice(0, difference.index + 1), difference };
+    const kept = this.lender.devices.flatMap(prefix).length;
+    for (let i = shortest.program.length - 2; i >= kept; i--) {
+      const tried = await this.compare(shortest.program.filter((_, at) => at !== i));
+      if (tried.difference === null) continue;
+      const cut = tried.program.slice(0, tried.difference.index + 1);
+      if (cut.length > shortest.program.length) continue;
+      shortest = { program: cut, difference: tried.difference };
+      i = Math.min(i, cut.length - 1);
+    }
+    return { ...shortest.difference, program: shortest.program };
+  }
+
+  /** What all of its guests complained of. */
+  async stop(): Promise<readonly KernelReport[]> {
+    await this.stopGuest();
+    await this.served.stop();
+    return this.reports;
+  }
+
+  private async stopGuest(): Promise<void> {
+    await this.guest.stop();
+    this.reports.push(...this.guest.reports);
+  }
+}
+
+async function boot(lender: Lender, choice: GuestChoice, served: Served): Promise<Guest> {
+  const devices = Object.entries(lender.qemu).map(([name, device]) => device ?? served.qemuDevice(name));
+  const iommu = lender.iommu === undefined ? {} : { iommu: lender.iommu };
+  const guest = await Guest.boot({ devices, extra: lender.extra, slowLinks: true, ...choice, ...iommu });
+  try {
+    const [physical, virtual] = [false, true].map((isVf) =>
+      lender.devices.filter(({ vf }) => (vf !== undefined) === isVf).map(({ address }) => address),
+    );
+    await guest.call('bind', { addresses: physical });
+    if (lender.setup !== undefined) await guest.call('shell', { command: lender.setup });
+    await guest.call('bind', { addresses: virtual });
+    return guest;
+  } catch (error) {
+    await guest.stop();
+    throw error;
+  }
+}
+
+/** The captured devices below ports as they have them in the guest, and the borrower of the lab's machine. */
+function describe(lender: Lender, captured: Record<string, string>): MachineDescription {
+  const machine = loadMachine(LAB_MACHINE);
+  const port = (address: string) => `root${Number.parseInt(address.split(':')[1], 16) - 1}`;
+  const devices = lender.devices.map(({ name, address, vf }) => {
+    const [device] = parseMachine(captured[address], address).devices;
+    return { ...device, name, port: port(address), ...(vf === undefined ? {} : { physfn: vf.physfn }) };
+  });
+  const borrower = machine.devices.find(({ name }) => name === 'borrower')!;
+  return {
+    ...machine,
+    host: { ...machine.host, iommu: lender.iommu === 'iommu=pt' ? 'passthrough' : 'translated' },
+    devices: [...devices, { ...borrower, port: port(lender.borrower) }],
+  };
+}

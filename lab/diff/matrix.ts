@@ -1,0 +1,111 @@
+/**
+ * Every trigger after every other, looked at from outside: after them, may a peer map exactly when the device's memory
+ * can be used? The judge knows neither engine nor kernel; it sees what steps gave.
+ */
+import { PCI_CAP_ID_PM, PCI_COMMAND, PCI_PM_CTRL } from '../../src/abi/pci_regs.ts';
+import { given, type RunResult } from '../../src/scenario/run.ts';
+import type { Step } from '../../src/scenario/step.ts';
+import type { DeviceTraits } from './lenders.ts';
+
+export interface Trigger {
+  name: string;
+  steps: Step[];
+}
+
+/** Everything that changes, or might change, whether a device's memory can be used. */
+export function triggers({ name: device, region }: DeviceTraits): Trigger[] {
+  const one = (name: string, step: object): Trigger => ({ name, steps: [{ device, ...step } as Step] });
+  const command = (name: string, size: number, value: number, at = 0) =>
+    one(name, { op: 'config-write', offset: PCI_COMMAND + at, size, value });
+  const power = (name: string, size: number, value: number) =>
+    one(name, { op: 'cap-write', cap: PCI_CAP_ID_PM, offset: PCI_PM_CTRL, size, value });
+  return [
+    one('memory-off', { op: 'memory', on: false }),
+    one('memory-on', { op: 'memory', on: true }),
+    command('byte-off', 1, 0),
+    command('byte-on', 1, 2),
+    command('high-byte', 1, 4, 1),
+    command('dword-on', 4, 2),
+    ...[0, 1, 2, 3].map((state) => one(`D${state}`, { op: 'power', state })),
+    power('D3-byte', 1, 3),
+    power('D0-dword', 4, 0),
+    one('flr', { op: 'flr' }),
+    one('reset', { op: 'reset' }),
+    one('hot-reset', { op: 'hot-reset' }),
+    one('hot-reset-refused', { op: 'hot-reset', groups: 0 }),
+    one('sleep', { op: 'low-power-entry' }),
+    one('sleep-with-wakeup', { op: 'low-power-entry-with-wakeup', as: 'wake' }),
+    one('exit', { op: 'low-power-exit' }),
+    one('ioctl', { op: 'irq-info', index: 0 }),
+    one('config-read', { op: 'config-read', offset: 0, size: 4 }),
+    one('region-read', { op: 'region-read', region, offset: 0, length: 4 }),
+    one('msi', { op: 'set-irqs', flags: 0x24, index: 2, start: 0, count: 1, events: ['msi'] }),
+    one('open', { op: 'open' }),
+    {
+      name: 'reopen',
+      steps: [
+        { op: 'open', device },
+        { op: 'close', device },
+      ],
+    },
+  ];
+}
+
+/** A buffer that a peer has mapped, and a mapping of the user's; then the triggers; then the questions. */
+export function matrixProgram({ name: device, region }: DeviceTraits, chosen: readonly Trigger[]): Step[] {
+  const ranges: [number, number][] = [[0, 4096]];
+  return [
+    { op: 'open', device },
+    { op: 'memory', device, on: true },
+    { op: 'export', device, region, ranges, as: 'buffer' },
+    { op: 'attach', fd: 'buffer', device: 'borrower', as: 'peer' },
+    { op: 'map', importer: 'peer', as: 'lent' },
+    { op: 'mmap', device, region, offset: 0, length: 4096, as: 'bar' },
+    ...chosen.flatMap(({ steps }) => steps),
+    ...questions(device, region, 1),
+    // What config space is asked wakes a sleeping device: once more, as it is now.
+    { op: 'cap-read', device, cap: PCI_CAP_ID_PM, offset: PCI_PM_CTRL, size: 1 },
+    ...questions(device, region, 2),
+    { op: 'region-read', device, region, offset: 0, length: 4 },
+  ];
+}
+
+function questions(device: string, region: number, time: number): Step[] {
+  const ranges: [number, number][] = [[0, 4096]];
+  return [
+    { op: 'callbacks', importer: 'peer' },
+    { op: 'map', importer: 'peer', as: `lent${time}` },
+    { op: 'mmap-read', map: 'bar', offset: 0, length: 4 },
+    ...(time === 1
+      ? []
+      : [
+          { op: 'export', device, region, ranges, as: 'fresh' } as const,
+          { op: 'attach', fd: 'fresh', device: 'borrower', as: 'other' } as const,
+        ]),
+  ];
+}
+
+export interface Violation {
+  invariant: 'I1' | 'I6';
+  message: string;
+}
+
+/** What the answers of a matrix program break. */
+export function violations(program: readonly Step[], { steps }: RunResult): Violation[] {
+  const answers = program.map((step, i) => ({ step, answer: given(steps[i].result) }));
+  const last = (op: Step['op'], as?: string) =>
+    answers.findLast(({ step }) => step.op === op && (as === undefined || ('as' in step && step.as === as)))!.answer;
+  const mmapReads = answers.filter(({ step }) => step.op === 'mmap-read');
+  const found: Violation[] = [];
+  const judge = (when: string, maps: boolean, usable: boolean) => {
+    if (maps && !usable) found.push({ invariant: 'I1', message: `${when}: a peer maps memory that cannot be used` });
+    if (!maps && usable)
+      found.push({ invariant: 'I6', message: `${when}: the memory can be used, and no peer maps it` });
+  };
+  const isD0 = ((last('cap-read') as number) & 3) === 0;
+  judge('at once', last('map', 'lent1') !== 'ENODEV', mmapReads[0].answer !== 'SIGBUS');
+  judge('when asked', last('map', 'lent2') !== 'ENODEV', mmapReads[1].answer !== 'SIGBUS' && isD0);
+  judge('for a new buffer', last('attach', 'other') !== 'ENODEV', mmapReads[1].answer !== 'SIGBUS' && isD0);
+  judge('by read', last('map', 'lent2') !== 'ENODEV', last('region-read') !== 'EIO' && isD0);
+  return found;
+}
