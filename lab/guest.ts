@@ -210,7 +210,9 @@ export class Guest {
     socket.on('error', () => {});
     await once(socket, 'connect');
     this.socket = socket;
-    createInterface({ input: socket }).on('line', (line) => this.onReply(JSON.parse(line) as AgentReply));
+    // A QEMU that ends resets the connection, which the interface reports once more.
+    const lines = createInterface({ input: socket }).on('error' as never, () => {});
+    lines.on('line', (line) => this.onReply(JSON.parse(line) as AgentReply));
   }
 
   private onReply(reply: AgentReply): void {
