@@ -45,6 +45,7 @@ class TimedBackend implements Backend {
 
 /** From `lend` to `end`. */
 let peer: PeerTrial | null = null;
+/** For steps that start others. */
 let threads: StartedThreads;
 
 const handlers: Handlers = {
