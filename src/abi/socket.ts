@@ -15,6 +15,7 @@ export const SO_PEERCRED = 17;
 export const SO_RCVTIMEO = 20;
 export const SO_SNDTIMEO = 21;
 export const SO_DOMAIN = 39;
+export const SO_PEEK_OFF = 42;
 export const SCM_RIGHTS = 1;
 export const SHUT_RD = 0;
 export const SHUT_WR = 1;

@@ -191,11 +191,23 @@ export class Pinned {
   readonly bytes: Buffer;
   readonly view: DataView;
   readonly address: number;
+  private last: Uint8Array;
+  private lastOffset = 0;
 
   constructor(length: number) {
     this.bytes = pinnedBytes(length);
     this.view = viewOf(this.bytes);
     this.address = addressOf(this.bytes);
+    this.last = this.bytes;
+  }
+
+  /** Bytes from `offset` on. Asked for the same again it returns the same, so that messages alike make no views. */
+  window(offset: number, length: number): Uint8Array {
+    if (this.last.length !== length || this.lastOffset !== offset) {
+      this.last = this.bytes.subarray(offset, offset + length);
+      this.lastOffset = offset;
+    }
+    return this.last;
   }
 }
 

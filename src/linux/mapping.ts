@@ -8,6 +8,9 @@ export const PAGE_SIZE = sys.getpagesize();
 /** What one ArrayBuffer of Node 20 holds; more needs SegmentedMapping. */
 const MAX_BYTES = 2 ** 32;
 
+/** What drivers access registers by: one load or store, and no view is made for it. */
+const WORD = 4;
+
 /** Where to map from: the descriptor is needed only during `map`. */
 export interface MapRequest {
   fd: number;
@@ -97,6 +100,11 @@ export class Mapping {
   /** Copies `target.length` bytes from `offset`. EINVAL outside the mapping. */
   read(offset: number, target: Uint8Array): void {
     this.#checkRange(offset, target.length);
+    if (target.length === WORD) {
+      const word = this.#view.getUint32(offset, true);
+      for (let i = 0; i < WORD; i++) target[i] = word >>> (8 * i);
+      return;
+    }
     target.set(this.#bytes.subarray(offset, offset + target.length));
   }
 
@@ -104,6 +112,11 @@ export class Mapping {
   write(offset: number, source: Uint8Array): void {
     this.#checkRange(offset, source.length);
     if (!this.writable) throw new Errno('EACCES', `${this.what} is mapped read-only`);
+    if (source.length === WORD) {
+      const word = source[0] | (source[1] << 8) | (source[2] << 16) | (source[3] << 24);
+      this.#view.setUint32(offset, word, true);
+      return;
+    }
     this.#bytes.set(source, offset);
   }
 

@@ -40,6 +40,9 @@ export class Message {
   readonly #controlView: DataView;
   /** Bytes of the messages set by setIov live as long as these references. */
   readonly #pinned: (Uint8Array | undefined)[];
+  /** What the iovecs say: a connection receives into the same place again and again. */
+  readonly #addresses: number[];
+  readonly #lengths: number[];
   #iovCount = 0;
   #receivedFds: number[] = NO_FDS;
   #truncated = false;
@@ -50,6 +53,8 @@ export class Message {
     this.#iovs = pinnedBytes(maxIovs * iovec.sizeof);
     this.#iovView = viewOf(this.#iovs);
     this.#pinned = new Array(maxIovs).fill(undefined);
+    this.#addresses = new Array(maxIovs).fill(0);
+    this.#lengths = new Array(maxIovs).fill(0);
     this.#control = pinnedBytes(maxFds === 0 ? 0 : CMSG_SPACE(maxFds * SIZEOF_INT));
     this.#controlView = viewOf(this.#control);
     msghdr.write(this.#headerView, 0, { msg_iov: addressOf(this.#iovs), msg_control: addressOf(this.#control) });
@@ -60,10 +65,14 @@ export class Message {
    * memory must stay until the last call that uses it; pass `pin`, its owner, to keep JavaScript memory alive.
    */
   setIov(index: number, address: number, length: number, pin?: Uint8Array): void {
-    const base = index * iovec.sizeof;
-    iovec.fields.iov_base.set(this.#iovView, base, address);
-    iovec.fields.iov_len.set(this.#iovView, base, length);
     this.#pinned[index] = pin;
+    if (this.#addresses[index] !== address || this.#lengths[index] !== length) {
+      const base = index * iovec.sizeof;
+      iovec.fields.iov_base.set(this.#iovView, base, address);
+      iovec.fields.iov_len.set(this.#iovView, base, length);
+      this.#addresses[index] = address;
+      this.#lengths[index] = length;
+    }
     if (this.#iovCount !== index + 1) {
       this.#iovCount = index + 1;
       msghdr.fields.msg_iovlen.set(this.#headerView, 0, this.#iovCount);
@@ -160,9 +169,10 @@ export class Message {
   }
 
   #dropFds(): void {
+    this.#truncated = false;
+    if (this.#receivedFds.length === 0) return;
     for (const fd of this.#receivedFds) sys.close(fd);
     this.#receivedFds = NO_FDS;
-    this.#truncated = false;
   }
 }
 

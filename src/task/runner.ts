@@ -135,12 +135,17 @@ export class Runner implements TaskHost {
     while (this.drainRound()) {}
   }
 
+  /** No task can run now. */
+  get isIdle(): boolean {
+    return this.queue.length === 0 && this.later.length === 0;
+  }
+
   /**
    * As `drain`, but once round only; returns whether tasks gave way and want to go on. Event loops look at their events
    * in between, so that a task of any length keeps nobody from being served.
    */
   drainRound(): boolean {
-    if (this.draining) return false;
+    if (this.draining || this.isIdle) return false;
     this.drainUntil(null);
     if (this.later.length === 0) return false;
     this.queue.push(...this.later);

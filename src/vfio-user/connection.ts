@@ -1,13 +1,21 @@
 /** A connection's bytes: cut into frames with their descriptors, and sent without ever blocking the loop. */
 import { ERRNO, Errno } from '../abi/errno.ts';
-import { EPOLLIN, EPOLLOUT } from '../abi/poll.ts';
+import { EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../abi/poll.ts';
 import { MSG_DONTWAIT, MSG_NOSIGNAL } from '../abi/socket.ts';
 import { duplicateFd, type OwnedFd } from '../linux/fd.ts';
 import { Pinned, sys } from '../linux/ffi.ts';
+import { LeftBytes } from '../linux/left-bytes.ts';
 import { Message } from '../linux/message.ts';
+import { setSocketTimeout } from '../linux/socket.ts';
+import { runner } from '../task/runner.ts';
 import { FrameReader } from './frame-reader.ts';
 import { type EventLoop, hungUp } from './loop.ts';
 import { LIMITS, type ReceivedFrame } from './wire.ts';
+
+/** So many reads in one go; then others have their turn. */
+const MOST_READS = 16;
+/** For how long others may have to wait while the loop waits for one connection alone. The kernel makes it a tick. */
+const MOST_WAIT_MS = 1;
 
 export interface ConnectionEvents {
   /** A whole message; its descriptors are the callee's. Returns whether its payload is still in use after the call. */
@@ -22,6 +30,9 @@ export class Connection {
   private readonly events: ConnectionEvents;
   private readonly key: number;
   private readonly frames = new FrameReader();
+  private readonly left: LeftBytes;
+  /** The loop was asked to say when all is quiet, so that nothing is left in the socket for long. */
+  private asked = false;
   private readonly outgoing = new Message(1, LIMITS.maxMsgFds);
   /** What a full socket did not take; while there is some, nothing is read. */
   private unsent: { bytes: Buffer; fds: readonly OwnedFd[] }[] = [];
@@ -34,7 +45,11 @@ export class Connection {
     this.loop = loop;
     this.socket = socket;
     this.events = events;
-    this.key = loop.add(socket.fd, EPOLLIN, (ready) => this.onReady(ready));
+    this.left = new LeftBytes(socket);
+    setSocketTimeout(socket, MOST_WAIT_MS);
+    const alone = { look: () => this.receiveAlone(false), wait: () => this.receiveAlone(true) };
+    // With what is left in it the socket is always ready: only what arrives counts (EPOLLET).
+    this.key = loop.add(socket.fd, EPOLLIN | EPOLLRDHUP | EPOLLET, (ready) => this.onReady(ready), { alone });
   }
 
   get isOpen(): boolean {
@@ -76,6 +91,7 @@ export class Connection {
     if (!this.open) return;
     this.open = false;
     this.loop.remove(this.key);
+    this.takeOut();
     for (const message of this.unsent.splice(0)) for (const fd of message.fds) fd.close();
     this.frames.close();
     this.socket.close();
@@ -89,13 +105,14 @@ export class Connection {
 
   private updateInterest(): void {
     const reads = !this.paused && this.unsent.length === 0;
-    this.loop.modify(this.key, (reads ? EPOLLIN : 0) | (this.unsent.length > 0 ? EPOLLOUT : 0));
+    const events = (reads ? EPOLLIN | EPOLLRDHUP : 0) | (this.unsent.length > 0 ? EPOLLOUT : 0);
+    this.loop.modify(this.key, events | EPOLLET);
   }
 
   private onReady(ready: number): void {
     if ((ready & EPOLLOUT) !== 0) this.flush();
     if (!this.open) return;
-    if ((ready & EPOLLIN) !== 0) this.receive();
+    if ((ready & EPOLLIN) !== 0) this.receive((ready & EPOLLRDHUP) !== 0 || hungUp(ready));
     else if (hungUp(ready)) this.close(null);
   }
 
@@ -125,21 +142,62 @@ export class Connection {
     this.cut();
   }
 
-  private receive(): void {
+  /** Reads all that there is: nobody says it again. A peer that is `leaving` has its end of the stream behind it. */
+  private receive(leaving: boolean): void {
+    for (let reads = 0; reads < MOST_READS; reads++) {
+      if (!this.receiveOnce(false)) return;
+      this.cut();
+      if (!this.mayReceive) return;
+      if (!this.frames.mayHaveMore && !leaving) return;
+    }
+    this.updateInterest();
+  }
+
+  /** Whoever ends a pause has the loop look at the socket again. */
+  private get mayReceive(): boolean {
+    return this.open && !this.paused && this.unsent.length === 0;
+  }
+
+  /** As Alone says. Tasks that wait to run are for the loop. */
+  private receiveAlone(wait: boolean): number {
+    if (!this.mayReceive) return -1;
+    if (!this.receiveOnce(wait)) return this.open ? 0 : -1;
+    this.cut();
+    return this.mayReceive && runner.isIdle ? 1 : -1;
+  }
+
+  /** False when there was nothing, or the end. */
+  private receiveOnce(wait: boolean): boolean {
+    let received: number;
     try {
-      const received = this.frames.receive(this.socket.fd, false);
-      if (received === -ERRNO.EAGAIN) return;
-      if (received <= 0) {
-        const cut = received === 0 && this.frames.isMidMessage;
-        const broken = received < 0 && received !== -ERRNO.ECONNRESET;
-        this.close(cut || broken ? new Errno('ECONNRESET', 'the peer left in the middle of a message') : null);
-        return;
-      }
+      received = this.frames.receive(this.socket.fd, wait, this.left);
+      if (!this.asked && !this.left.isEmpty) this.askForQuiet();
     } catch (error) {
       this.close(error as Error);
-      return;
+      return false;
     }
-    this.cut();
+    if (received > 0) return true;
+    if (received === -ERRNO.EAGAIN) return false;
+    const cut = received === 0 && this.frames.isMidMessage;
+    const broken = received < 0 && received !== -ERRNO.ECONNRESET;
+    this.close(cut || broken ? new Errno('ECONNRESET', 'the peer left in the middle of a message') : null);
+    return false;
+  }
+
+  private askForQuiet(): void {
+    this.asked = true;
+    this.loop.whenQuiet(() => {
+      this.asked = false;
+      if (this.open) this.takeOut();
+    });
+  }
+
+  private takeOut(): void {
+    try {
+      this.left.takeOut();
+    } catch (error) {
+      this.close(error as Error);
+    }
   }
 
   /** Hands every complete frame on, until told to pause, or until the peer does not take its replies. */

@@ -117,9 +117,8 @@ export class Exports implements ImporterHost, LentBuffers {
     let fds: OwnedFd[] = [];
     try {
       if (this.incoming.hasFds) fds = this.incoming.takeFds('socket of an importer');
-      const { bytes, view } = this.packet;
-      if (received !== OPEN_BYTES || frameBytes(view, 0) !== received || fds.length !== 1) return;
-      const frame = new ReceivedFrame(bytes, view, 0, received, fds);
+      if (received !== OPEN_BYTES || frameBytes(this.packet.view, 0) !== received || fds.length !== 1) return;
+      const frame = new ReceivedFrame(this.packet, 0, received, fds);
       if (frame.command !== DMA_BUF_SOCKET_OPEN || frame.isReply) return;
       // A buffer that held its own descriptor would never be released.
       if (!isUnixPacketSocket(fds[0].fd) || this.find(fds[0]) !== null) return;

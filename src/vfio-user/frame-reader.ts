@@ -1,9 +1,10 @@
 /** Bytes of a stream socket, cut into frames with the descriptors that belong to each. */
 import { Errno } from '../abi/errno.ts';
-import { MSG_DONTWAIT } from '../abi/socket.ts';
+import { MSG_DONTWAIT, MSG_PEEK } from '../abi/socket.ts';
 import { VFIO_USER_HEADER_SIZE } from '../abi/vfio-user.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { Pinned } from '../linux/ffi.ts';
+import type { LeftBytes } from '../linux/left-bytes.ts';
 import { Message } from '../linux/message.ts';
 import { frameBytes, LIMITS, ReceivedFrame } from './wire.ts';
 
@@ -26,6 +27,12 @@ export class FrameReader {
    * the last of those bytes: the kernel ends a read behind the send that carried descriptors.
    */
   private arrived: { end: number; fds: OwnedFd[] }[] = [];
+  private more = false;
+
+  /** The socket may hold more than the last read brought: it ended for want of room, or behind descriptors. */
+  get mayHaveMore(): boolean {
+    return this.more;
+  }
 
   /** A message has begun, and is not complete. */
   get isMidMessage(): boolean {
@@ -34,16 +41,24 @@ export class FrameReader {
 
   /**
    * One recvmsg(2); returns what it returns: bytes, 0 at the end of the stream, or the negative errno. Throws
-   * EMSGSIZE for too many descriptors, and what `frameBytes` throws for a message that is too large.
+   * EMSGSIZE for too many descriptors, and what `frameBytes` throws for a message that is too large. With `left`, small
+   * messages stay in the socket, until it takes them out.
    */
-  receive(socket: number, wait: boolean): number {
+  receive(socket: number, wait: boolean, left: LeftBytes | null = null): number {
     this.makeRoom();
-    this.message.setIov(0, this.buffer.address + this.filled, this.buffer.bytes.length - this.filled);
-    const received = this.message.recvmsg(socket, wait ? 0 : MSG_DONTWAIT);
+    const room = this.buffer.bytes.length - this.filled;
+    this.message.setIov(0, this.buffer.address + this.filled, room);
+    const leaves = left?.prepare() === true && !this.isMidMessage;
+    if (!leaves) left?.takeOut();
+    const received = this.message.recvmsg(socket, (wait ? 0 : MSG_DONTWAIT) | (leaves ? MSG_PEEK : 0));
     if (received <= 0) return received;
     this.filled += received;
+    this.more = received === room || this.message.hasFds;
+    if (leaves) left.add(received);
     if (this.message.hasFds) {
       this.arrived.push({ end: this.consumed + this.filled, fds: this.message.takeFds('descriptor of a peer') });
+      // What lies in the socket holds its descriptors, too.
+      left?.takeOut();
       this.checkArrived();
     }
     return received;
@@ -64,7 +79,7 @@ export class FrameReader {
     const at = this.start;
     this.start += size;
     const fds = this.arrived.length === 0 ? NO_FDS : this.fdsUpTo(this.consumed + this.start);
-    return new ReceivedFrame(this.buffer.bytes, this.buffer.view, at, this.start, fds);
+    return new ReceivedFrame(this.buffer, at, this.start, fds);
   }
 
   /** The last frame's payload stays good for whoever has it: what follows goes into a new buffer. */

@@ -135,7 +135,7 @@ export class PacketSocket {
     const isWhole = received >= VFIO_USER_HEADER_SIZE && received < bytes.length;
     if (!isWhole || frameBytes(view, 0) !== received) throw new Errno('EPROTO', `a packet of ${received} bytes`);
     const fds = this.incoming.hasFds ? this.incoming.takeFds('descriptor of a peer') : [];
-    return new ReceivedFrame(bytes, view, 0, received, fds);
+    return new ReceivedFrame(this.buffer, 0, received, fds);
   }
 }
 

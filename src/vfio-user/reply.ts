@@ -13,9 +13,6 @@ export class Reply {
   message = new Pinned(FIRST_REPLY_BYTES);
   payloadBytes = 0;
   fds: number[] = [];
-  /** Of `message`; another place as soon as that grows. */
-  private lastWindow: Uint8Array = new Uint8Array(0);
-  private lastOffset = -1;
   /** Those of `fds` that are the reply's to close. */
   private owned: OwnedFd[] = [];
 
@@ -27,24 +24,25 @@ export class Reply {
   /** Room for `length` more bytes; they are whatever was there before. */
   reserve(length: number): Uint8Array {
     const at = VFIO_USER_HEADER_SIZE + this.payloadBytes;
-    if (at + length > this.message.bytes.length) {
-      const larger = new Pinned(at + length);
-      larger.bytes.set(this.message.bytes.subarray(0, at));
-      this.message = larger;
-      this.lastOffset = -1;
-    }
+    this.makeRoom(length);
     this.payloadBytes += length;
     return this.message.bytes.subarray(at, at + length);
   }
 
-  /** Place for `length` bytes at `offset` of the payload, with the one before when that is the same. */
+  private makeRoom(length: number): void {
+    const end = VFIO_USER_HEADER_SIZE + this.payloadBytes + length;
+    if (end <= this.message.bytes.length) return;
+    const larger = new Pinned(end);
+    larger.bytes.set(this.message.bytes.subarray(0, end - length));
+    this.message = larger;
+  }
+
+  /** Begins a reply of `offset` bytes and `length` more, and returns the place of those; they are whatever was there. */
   window(offset: number, length: number): Uint8Array {
     this.begin();
-    if (this.lastWindow.length === length && this.lastOffset === offset) return this.lastWindow;
-    this.reserve(offset + length);
-    this.lastOffset = offset;
-    this.lastWindow = this.message.bytes.subarray(VFIO_USER_HEADER_SIZE + offset).subarray(0, length);
-    return this.lastWindow;
+    this.makeRoom(offset + length);
+    this.payloadBytes = offset + length;
+    return this.message.window(VFIO_USER_HEADER_SIZE + offset, length);
   }
 
   append(bytes: Uint8Array): void {

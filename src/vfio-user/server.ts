@@ -41,7 +41,7 @@ class ServedDevice implements SessionHost {
     this.vdev = vdev;
     this.path = path;
     this.listener = listenWhereNobodyDoes(path);
-    this.key = loop.add(this.listener.fd, EPOLLIN, () => this.accept());
+    this.key = loop.add(this.listener.fd, EPOLLIN, () => this.accept(), { patient: true });
   }
 
   claim(session: Session): void {

@@ -10,6 +10,7 @@ import {
   vfio_user_header,
 } from '../abi/vfio-user.ts';
 import type { OwnedFd } from '../linux/fd.ts';
+import type { Pinned } from '../linux/ffi.ts';
 
 /**
  * What one peer may make the other hold. docs/vfio-user.md has the table, and test/vfio-user/limits.test.ts a test
@@ -84,9 +85,10 @@ export class ReceivedFrame implements Frame {
   readonly view: DataView;
   readonly start: number;
   readonly end: number;
-  private readonly bytes: Uint8Array;
+  private readonly buffer: Pinned;
 
-  constructor(bytes: Uint8Array, view: DataView, at: number, end: number, fds: OwnedFd[]) {
+  constructor(buffer: Pinned, at: number, end: number, fds: OwnedFd[]) {
+    const { view } = buffer;
     const flags = header.flags.get(view, at);
     this.id = header.msg_id.get(view, at);
     this.command = header.cmd.get(view, at);
@@ -97,16 +99,16 @@ export class ReceivedFrame implements Frame {
     this.view = view;
     this.start = at + VFIO_USER_HEADER_SIZE;
     this.end = end;
-    this.bytes = bytes;
+    this.buffer = buffer;
   }
 
   get payload(): Uint8Array {
-    return this.bytes.subarray(this.start, this.end);
+    return this.buffer.bytes.subarray(this.start, this.end);
   }
 
   /** `length` bytes of the payload from `offset`; the caller knows that they are there. */
   slice(offset: number, length: number): Uint8Array {
-    return this.bytes.subarray(this.start + offset, this.start + offset + length);
+    return this.buffer.window(this.start + offset, length);
   }
 }
 
