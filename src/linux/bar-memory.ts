@@ -53,6 +53,10 @@ class MemfdMemory implements Memory {
     release(old);
   }
 
+  extents(): Iterable<{ offset: number; sizeBytes: number }> {
+    return dataExtents(this.#memfd.fd, this.sizeBytes);
+  }
+
   close(): void {
     release({ memfd: this.#memfd, mapping: this.#mapping });
   }

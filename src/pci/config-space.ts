@@ -71,6 +71,14 @@ export class ConfigSpace {
     this.bytes.set(bytes.subarray(0, this.sizeBytes));
   }
 
+  /** As `load`, for bytes of another function of the kind: what software cannot change stays. */
+  loadWritable(bytes: Uint8Array): void {
+    for (let i = 0; i < this.sizeBytes; i++) {
+      const bits = this.writable[i] | this.clearable[i];
+      this.bytes[i] = (this.bytes[i] & ~bits) | (bytes[i] & bits);
+    }
+  }
+
   /** Every capability in the order of the lists, standard ones first. */
   capabilities(): { id: number; offset: number; extended: boolean }[] {
     return [...this.walk(), ...this.walkExtended()];

@@ -86,6 +86,7 @@ export class Fabric {
       const part = bytes.subarray(at, at + piece.length);
       const status = yield* this.deliver(requester, piece.target, part, isWrite);
       if (status !== 'ok') return status;
+      if (isWrite) requester.dmaLog?.written(address + at, piece.length);
       at += piece.length;
     }
     return 'ok';

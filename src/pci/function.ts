@@ -104,6 +104,8 @@ export class PciFunction {
    */
   iommuDomain: DmaAddressSpace | null = null;
   iommuGroup = 0;
+  /** Hears of every DMA write that arrived, by the address that the function gave. */
+  dmaLog: { written(address: number, sizeBytes: number): void } | null = null;
   /** Set when the function is plugged in. */
   fabric: Fabric | null = null;
   parent: Port | null = null;
@@ -254,6 +256,22 @@ export class PciFunction {
     this.holds -= 1;
     if (this.holds > 0) return;
     for (const hooks of this.hooks) if (hooks.resume !== undefined) yield* hooks.resume();
+  }
+
+  /**
+   * Registers of another function of the kind, with what follows from them: decoding and the power state. BARs keep
+   * the addresses that they have here, and interrupts are off until somebody enables them here.
+   */
+  *loadRegisters(saved: Uint8Array): Task {
+    yield* this.registersChange();
+    this.config.loadWritable(saved);
+    this.writeBarAddresses();
+    yield* this.disableMsi('msi');
+    yield* this.disableMsi('msix');
+    const pm = this.config.find(PCI_CAP_ID_PM);
+    const state = pm === 0 ? 0 : this.config.read(pm + PCI_PM_CTRL, 2) & PCI_PM_CTRL_STATE_MASK;
+    yield* this.powerState.store(state as PciPowerState);
+    yield* this.updateDecode();
   }
 
   /** Puts the addresses that the fabric assigned back into the BARs, after a reset behind the driver's back. */

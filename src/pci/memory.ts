@@ -16,6 +16,8 @@ export interface Memory {
   readonly fdOffset?: number;
   /** Moves the bytes to a fresh file behind a new `fd`: whoever keeps the old one shares nothing any more. */
   renew?(): void;
+  /** The parts that may hold something else than zeros, in order; without it all of them may. */
+  extents?(): Iterable<{ offset: number; sizeBytes: number }>;
   close(): void;
 }
 
@@ -77,6 +79,12 @@ export class SparseMemory implements Memory {
         this.pages.set(page, bytes);
       }
       bytes.set(part, start);
+    }
+  }
+
+  *extents(): Generator<{ offset: number; sizeBytes: number }> {
+    for (const page of [...this.pages.keys()].sort((a, b) => a - b)) {
+      yield { offset: page * PAGE_SIZE, sizeBytes: PAGE_SIZE };
     }
   }
 

@@ -21,6 +21,8 @@ import {
   VFIO_USER_DMA_MAP,
   VFIO_USER_DMA_UNMAP,
   VFIO_USER_HEADER_SIZE,
+  VFIO_USER_MIG_DATA_READ,
+  VFIO_USER_MIG_DATA_WRITE,
   VFIO_USER_MULTI_DATA,
   VFIO_USER_REGION_READ,
   VFIO_USER_REGION_WRITE,
@@ -44,6 +46,7 @@ import type { Caller, UserMemory } from '../vfio/user.ts';
 import { EventWatch } from './event-watch.ts';
 import { getHotResetInfo, pciHotReset } from './hot-reset.ts';
 import { getRegionIoFds } from './io-fds.ts';
+import { dmaLogging, migDataRead, migDataWrite } from './migration.ts';
 import { getRegionInfo } from './region-info.ts';
 import { checkArgsz, decode, type Reply } from './reply.ts';
 import type { ReadySession } from './session.ts';
@@ -69,6 +72,8 @@ const HANDLERS = new Map<number, Handler>([
   [VFIO_USER_DEVICE_FEATURE, ioctl(deviceFeature)],
   [VFIO_USER_X_GET_PCI_HOT_RESET_INFO, ioctl(getHotResetInfo)],
   [VFIO_USER_X_PCI_HOT_RESET, ioctl(pciHotReset)],
+  [VFIO_USER_MIG_DATA_READ, migDataRead],
+  [VFIO_USER_MIG_DATA_WRITE, migDataWrite],
 ]);
 
 /** What is an ioctl on a real device wakes a sleeping one first. */
@@ -246,6 +251,7 @@ function* deviceFeature(session: ReadySession, frame: Frame, reply: Reply): Task
   const argsz = view.getUint32(0, true);
   const flags = view.getUint32(4, true);
   if (argsz > LIMITS.maxDataXferBytes) throw new Errno('EINVAL', `DEVICE_FEATURE: argsz ${argsz} is too large`);
+  if (dmaLogging(session, frame, reply)) return;
   const out = reply.reserve(Math.max(argsz, frame.payload.length));
   out.fill(0);
   out.set(frame.payload);

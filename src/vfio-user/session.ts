@@ -198,7 +198,11 @@ export class Session {
     const proposed = decodeVersion(frame.payload);
     this.host.claim(this);
     yield* this.vdev.open();
-    const offer: VersionOffer = { writeMultiple: proposed.writeMultiple, migration: false, twinSocket: false };
+    const offer: VersionOffer = {
+      writeMultiple: proposed.writeMultiple,
+      migration: proposed.migration !== null && this.vdev.migration !== null,
+      twinSocket: false,
+    };
     if (proposed.twinSocket && proposed.maxMsgFds > 0) {
       this.openTwin();
       offer.twinSocket = 0;

@@ -97,6 +97,33 @@ export class VfioConfig {
     return from.length;
   }
 
+  /** The user's view, for a migration. */
+  save(): Uint8Array {
+    return this.copy.slice();
+  }
+
+  /** The view of a user elsewhere: what users can change of it. MSI is off until it is enabled here. */
+  load(saved: Uint8Array): void {
+    for (let i = 0; i < this.copy.length; i++) {
+      const bits = this.map.virt[i] & this.map.writable[i];
+      this.copy[i] = (this.copy[i] & ~bits) | (saved[i] & bits);
+    }
+    const shadowed = PCI_COMMAND_MEMORY | PCI_COMMAND_IO;
+    const command = saved[PCI_COMMAND] & shadowed;
+    this.setCopy(PCI_COMMAND, 2, (this.virtualWord(PCI_COMMAND) & ~shadowed) | command);
+    const msi = this.map.find(PCI_CAP_ID_MSI);
+    if (msi !== undefined) {
+      const at = msi.start + PCI_MSI_FLAGS;
+      this.setCopy(at, 2, this.virtualWord(at) & ~PCI_MSI_FLAGS_ENABLE);
+    }
+    this.barsDirty = true;
+  }
+
+  /** After `load`, without memory_lock: vfio masks INTx for the user's COMMAND.INTX_DISABLE. */
+  applyIntxDisable(): Task {
+    return this.vdev.interrupts.setIntxDisable((this.virtualWord(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE) !== 0);
+  }
+
   private checkRange(offset: number, length: number): void {
     if (offset < 0 || offset + length > this.copy.length) {
       throw new Errno('EFAULT', `bytes ${offset} to ${offset + length} of ${this.copy.length} bytes of config space`);
@@ -164,7 +191,7 @@ export class VfioConfig {
     if (offset === PCI_COMMAND) yield* this.writeCommand(size, value);
     else yield* this.writeDefault(offset, size, value);
     if (offset === PCI_COMMAND || offset === PCI_COMMAND + 1) {
-      yield* this.vdev.interrupts.setIntxDisable((this.virtualWord(PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE) !== 0);
+      yield* this.applyIntxDisable();
     }
   }
 

@@ -17,6 +17,8 @@ import { DeviceSet } from './device-set.ts';
 import { dmaBufCleanup, type VfioPciDmaBuf } from './dmabuf.ts';
 import { deviceFeature } from './feature.ts';
 import { Interrupts } from './intrs.ts';
+import { Migration } from './migration.ts';
+import { isMigratable } from './migration-stream.ts';
 import { BarMapping } from './mmap.ts';
 import { LowPower, leaveLowPower, lowPowerEntry, PCI_D0, PCI_D3HOT, setPowerState } from './pm.ts';
 import { PROFILES, type Profile } from './profile.ts';
@@ -52,6 +54,8 @@ export class VfioPciCoreDevice {
   readonly mappings = new Set<BarMapping>();
   readonly lowPower = new LowPower();
   readonly interrupts: Interrupts;
+  /** Null where something behind the BARs cannot be read out, or the profile has none. */
+  readonly migration: Migration | null;
   /** A PF's token; null for all others. */
   readonly vfToken: VfToken | null;
   /** Guarded by the device-set lock. */
@@ -67,6 +71,7 @@ export class VfioPciCoreDevice {
     this.physfn = options.physfn ?? null;
     this.vfToken = pdev.config.findExt(PCI_EXT_CAP_ID_SRIOV) === 0 || pdev.isVirtfn ? null : new VfToken();
     this.interrupts = new Interrupts(this);
+    this.migration = this.profile.migrates && isMigratable(pdev) ? new Migration(this) : null;
   }
 
   /** The user's view of config space. Only an open device has one. */
@@ -226,6 +231,7 @@ export class VfioPciCoreDevice {
 
   private *disable(): Task {
     const pdev = this.pdev;
+    pdev.dmaLog = null;
     yield* this.interrupts.disableAll();
     yield* this.memoryLock.write();
     yield* leaveLowPower(this);
@@ -236,6 +242,8 @@ export class VfioPciCoreDevice {
     yield* this.zapMappings();
     this.configOfOpen = null;
     yield* this.memoryLock.releaseWrite();
+    // Only now: a device that is at rest goes on where nothing is left to go on with.
+    if (this.migration !== null) yield* this.migration.reset();
     const token = this.physfn?.vfToken;
     if (token !== null && token !== undefined && pdev.isVirtfn) token.users -= 1;
   }

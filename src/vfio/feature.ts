@@ -7,6 +7,9 @@ import {
   VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
   VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
   VFIO_DEVICE_FEATURE_MASK,
+  VFIO_DEVICE_FEATURE_MIG_DATA_SIZE,
+  VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE,
+  VFIO_DEVICE_FEATURE_MIGRATION,
   VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
   VFIO_DEVICE_FEATURE_PROBE,
   VFIO_DEVICE_FEATURE_SET,
@@ -14,6 +17,7 @@ import {
 import type { Task } from '../task/op.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 import { featureDmaBuf } from './dmabuf.ts';
+import { featureMigDataSize, featureMigration, featureMigState } from './migration-feature.ts';
 import { featureLowPowerEntry, featureLowPowerEntryWithWakeup, featureLowPowerExit } from './pm.ts';
 import { featureVfToken } from './token.ts';
 import type { Caller, UserMemory } from './user.ts';
@@ -32,6 +36,9 @@ type Feature = (
 
 const FEATURES = new Map<number, Feature>([
   [VFIO_DEVICE_FEATURE_PCI_VF_TOKEN, featureVfToken],
+  [VFIO_DEVICE_FEATURE_MIGRATION, featureMigration],
+  [VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, featureMigState],
+  [VFIO_DEVICE_FEATURE_MIG_DATA_SIZE, featureMigDataSize],
   [VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, featureLowPowerEntry],
   [VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, featureLowPowerEntryWithWakeup],
   [VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, featureLowPowerExit],

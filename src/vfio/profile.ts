@@ -18,6 +18,8 @@ export interface Profile {
   readonly refusedEntryKeeps: boolean;
   /** Importers are told of a restore after it took effect. Linux tells them before, and a map from there fails. */
   readonly tellAfterRestore: boolean;
+  /** Devices migrate (features 1, 2 and 9). Linux's vfio-pci leaves that to drivers of single devices: ENOTTY. */
+  readonly migrates: boolean;
   /** Several ranges map through an IOMMU as one does. Linux links them all to the start of the IOVA: EADDRINUSE. */
   readonly mapsSeveralRanges: boolean;
   /** IOMMU_IOAS_UNMAP that would cut an area changes nothing. Linux has unmapped the areas before it by then. */
@@ -33,6 +35,7 @@ export const PROFILES = {
     wakeRestores: true,
     refusedEntryKeeps: true,
     tellAfterRestore: true,
+    migrates: true,
     mapsSeveralRanges: true,
     ioasUnmapAllOrNone: true,
   },
@@ -44,6 +47,7 @@ export const PROFILES = {
     wakeRestores: false,
     refusedEntryKeeps: false,
     tellAfterRestore: false,
+    migrates: false,
     mapsSeveralRanges: false,
     ioasUnmapAllOrNone: false,
   },

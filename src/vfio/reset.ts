@@ -35,6 +35,7 @@ export function* resetDevice(vdev: VfioPciCoreDevice): Task {
   } finally {
     yield* pdev.resume();
   }
+  if (vdev.migration !== null) yield* vdev.migration.reset();
 }
 
 function* resetAtRest(vdev: VfioPciCoreDevice): Task {
@@ -53,6 +54,7 @@ export function* functionLevelReset(vdev: VfioPciCoreDevice): Task {
     yield* vdev.pdev.setPowerState(PCI_D0);
     yield* vdev.pdev.resetFunction();
   });
+  if (vdev.migration !== null) yield* vdev.migration.reset();
 }
 
 /** struct vfio_pci_dependent_device. */
@@ -85,6 +87,7 @@ export function* hotReset(vdev: VfioPciCoreDevice, owned: readonly number[]): Ta
   const set = vdev.deviceSet;
   yield* set.lock.lock();
   const locked: VfioPciCoreDevice[] = [];
+  let isReset = false;
   try {
     const hit = hotResetInfo(vdev);
     if (owned.length === 0 || owned.length > hit.length) {
@@ -105,11 +108,13 @@ export function* hotReset(vdev: VfioPciCoreDevice, owned: readonly number[]): Ta
     }
     for (const device of set.devices) yield* device.pdev.setPowerState(PCI_D0);
     yield* vdev.pdev.resetScope();
+    isReset = true;
   } finally {
     // Only those whose lock was taken: the others' state is not ours to read.
     for (const device of locked.reverse()) {
       if (device.isOpen && device.mayLend()) yield* dmaBufMove(device, false);
       yield* device.memoryLock.releaseWrite();
+      if (isReset && device.migration !== null) yield* device.migration.reset();
     }
     yield* set.lock.unlock();
   }

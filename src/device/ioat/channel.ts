@@ -247,9 +247,8 @@ export class IoatChannel {
   /** A doorbell: the work is a task of its own, which the serving loop runs when the write is answered. */
   private kick(): void {
     if (this.busy || this.suspended || this.isDone || this.registers.getUint32(IOAT_CHANERR_OFFSET, true) !== 0) return;
-    this.state = IOAT_CHANSTS_ACTIVE;
-    if (this.held.value) return;
     this.busy = true;
+    this.state = IOAT_CHANSTS_ACTIVE;
     this.run += 1;
     spawnBeside(`${this.host.fn.name} channel ${this.index}`, this.work(this.run));
   }

@@ -1,6 +1,7 @@
 /** The product's own scenarios: the functions that production runs, under every order that matters. */
 import type { ProgramFamily } from '../program.ts';
 import { ADDRESS_SPACES } from './address-spaces.ts';
+import { AT_REST } from './at-rest.ts';
 import { HOT_RESETS } from './hot-resets.ts';
 import { LIFETIMES } from './lifetimes.ts';
 import { REMOTE_IMPORTERS } from './remote.ts';
@@ -13,5 +14,6 @@ export const PRODUCT_PROGRAMS: readonly ProgramFamily[] = [
   ...ADDRESS_SPACES,
   ...HOT_RESETS,
   ...REMOTE_IMPORTERS,
+  ...AT_REST,
   ...TRIGGER_PAIRS,
 ];

@@ -1,0 +1,105 @@
+/** DMA logging (features 6, 7 and 8): which pages of its user's memory a device wrote, by IOVA. */
+import { Errno } from '../abi/errno.ts';
+import { PAGE_SIZE } from '../abi/mman.ts';
+
+/** As in Linux: what fits a page. */
+const MOST_RANGES = 256;
+/** Pages of one block of the log: a block is made when one of them is written. */
+const BLOCK_PAGES = 32768;
+
+export interface LoggedRange {
+  iova: bigint;
+  length: bigint;
+}
+
+/** From START to STOP. Writes are logged when they have arrived; a report takes what it tells out of the log. */
+export class DmaLog {
+  readonly pageBytes: number;
+  /** In order; empty where every write is logged. */
+  private readonly ranges: readonly LoggedRange[];
+  /** A bit for each page that is dirty, by the number of the block. */
+  private readonly blocks = new Map<number, Uint8Array>();
+
+  /**
+   * `pageSize` is a hint: pages are never smaller than the system's. EINVAL where it is no power of two, or a range is
+   * empty, not whole pages, or overlaps another; EOVERFLOW for one that wraps; E2BIG for too many.
+   */
+  constructor(pageSize: bigint, ranges: readonly LoggedRange[]) {
+    if (pageSize === 0n || (pageSize & (pageSize - 1n)) !== 0n || pageSize > 1n << 40n) {
+      throw new Errno('EINVAL', `DMA_LOGGING: pages of ${pageSize} bytes`);
+    }
+    if (ranges.length > MOST_RANGES) throw new Errno('E2BIG', `DMA_LOGGING: ${ranges.length} ranges`);
+    this.pageBytes = Math.max(Number(pageSize), PAGE_SIZE);
+    this.ranges = [...ranges].sort((a, b) => (a.iova < b.iova ? -1 : 1));
+    let end = 0n;
+    for (const { iova, length } of this.ranges) {
+      if (iova + length > 1n << 64n) throw new Errno('EOVERFLOW', `DMA_LOGGING: ${length} bytes at ${iova}`);
+      if (length === 0n || iova % pageSize !== 0n || length % pageSize !== 0n || iova < end) {
+        throw new Errno('EINVAL', `DMA_LOGGING: ${length} bytes at ${iova}: whole pages, and no overlap`);
+      }
+      end = iova + length;
+    }
+  }
+
+  /** Called for each write of the device that arrived. */
+  written(address: number, sizeBytes: number): void {
+    const last = Math.floor((address + sizeBytes - 1) / this.pageBytes);
+    for (let page = Math.floor(address / this.pageBytes); page <= last; page++) {
+      if (!this.isLogged(page)) continue;
+      const index = Math.floor(page / BLOCK_PAGES);
+      let block = this.blocks.get(index);
+      if (block === undefined) {
+        block = new Uint8Array(BLOCK_PAGES / 8);
+        this.blocks.set(index, block);
+      }
+      const bit = page % BLOCK_PAGES;
+      block[bit >> 3] |= 1 << (bit & 7);
+    }
+  }
+
+  /** The length of the bitmap of a report. Errors as `report`. */
+  static bitmapBytes(iova: bigint, length: bigint, pageSize: bigint): number {
+    const isPower = pageSize >= BigInt(PAGE_SIZE) && (pageSize & (pageSize - 1n)) === 0n;
+    if (!isPower || length === 0n) throw new Errno('EINVAL', `DMA_LOGGING_REPORT: ${length} bytes, pages ${pageSize}`);
+    if (iova + length > 1n << 64n) throw new Errno('EOVERFLOW', `DMA_LOGGING_REPORT: ${length} bytes at ${iova}`);
+    const pages = (length + pageSize - 1n) / pageSize;
+    return Number((pages + 63n) / 64n) * 8;
+  }
+
+  /**
+   * One bit for each `pageSize` bytes from `iova`, 64 of them in a u64; set where any of those bytes may have been
+   * written since the last report. Clears what it tells. EINVAL for a page size that is no power of two from 4096 on.
+   */
+  report(iova: bigint, length: bigint, pageSize: bigint): Uint8Array {
+    const bitmap = new Uint8Array(DmaLog.bitmapBytes(iova, length, pageSize));
+    const own = BigInt(this.pageBytes);
+    const first = Number(iova / own);
+    const last = Number((iova + length - 1n) / own);
+    for (const [index, block] of this.blocks) {
+      const start = Math.max(first, index * BLOCK_PAGES);
+      const end = Math.min(last, index * BLOCK_PAGES + BLOCK_PAGES - 1);
+      for (let page = start; page <= end; page++) {
+        const bit = page % BLOCK_PAGES;
+        if ((block[bit >> 3] & (1 << (bit & 7))) === 0) continue;
+        block[bit >> 3] &= ~(1 << (bit & 7));
+        mark(bitmap, BigInt(page) * own - iova, own, length, pageSize);
+      }
+    }
+    return bitmap;
+  }
+
+  private isLogged(page: number): boolean {
+    if (this.ranges.length === 0) return true;
+    const start = BigInt(page) * BigInt(this.pageBytes);
+    const end = start + BigInt(this.pageBytes);
+    return this.ranges.some((range) => range.iova < end && range.iova + range.length > start);
+  }
+}
+
+/** Sets the bits of the bytes from `offset`, as far as they lie in the report. */
+function mark(bitmap: Uint8Array, offset: bigint, bytes: bigint, length: bigint, pageSize: bigint): void {
+  const from = offset < 0n ? 0n : offset;
+  const to = offset + bytes < length ? offset + bytes : length;
+  for (let bit = Number(from / pageSize); bit <= Number((to - 1n) / pageSize); bit++)
+    bitmap[bit >> 3] |= 1 << (bit & 7);
+}

@@ -1,0 +1,298 @@
+/**
+ * A device's state as a stream of sections, each with a head of {u32 type, u32 bytes}, little-endian:
+ *
+ * | type | section | holds |
+ * |---|---|---|
+ * | 1 | HEADER | magic, version, what kind of device it is; comes first |
+ * | 2 | MEMORY | {u32 BAR, u32 0, u64 offset} and bytes of a memory BAR; what no section names is zero |
+ * | 3 | DEVICE | {u32 index} and what a device model saved |
+ * | 4 | CONFIG | the registers of config space, and behind them the user's view of it |
+ * | 5 | END | SHA-256 of everything before; comes last |
+ *
+ * Clients map BARs and write them unseen, so that nobody can tell which bytes changed: PRE_COPY sends the memory once
+ * and keeps a digest of each chunk, and STOP_COPY sends the chunks whose digest differs.
+ */
+import { createHash } from 'node:crypto';
+import { Errno } from '../abi/errno.ts';
+import { struct, u16, u32, u64, viewOf } from '../abi/layout.ts';
+import type { PciFunction } from '../pci/function.ts';
+import type { Memory } from '../pci/memory.ts';
+import type { Task } from '../task/op.ts';
+import { condResched } from '../task/runner.ts';
+import type { VfioPciCoreDevice } from './core.ts';
+import { dmaBufMove } from './dmabuf.ts';
+
+const MAGIC = 0x5452_4142; // "BART"
+const VERSION = 1;
+const HEADER = 1;
+const MEMORY = 2;
+const DEVICE = 3;
+const CONFIG = 4;
+const END = 5;
+const CHUNK_BYTES = 64 * 1024;
+const MOST_SECTION_BYTES = 1 << 20;
+const DIGEST_BYTES = 32;
+const NOTHING = new Uint8Array(0);
+
+const sectionHead = struct('section_head', 8, { type: u32(0), bytes: u32(4) });
+const header = struct('migration_header', 64, {
+  magic: u32(0),
+  version: u32(4),
+  vendor: u16(8),
+  device: u16(10),
+  config_bytes: u32(12),
+  bar0: u64(16),
+  bar1: u64(24),
+  bar2: u64(32),
+  bar3: u64(40),
+  bar4: u64(48),
+  bar5: u64(56),
+});
+const memoryHead = struct('memory_head', 16, { bar: u32(0), reserved: u32(4), offset: u64(8) });
+
+/** Whether everything behind the function's BARs can be read out: bytes, or a model that saves its registers. */
+export function isMigratable(pdev: PciFunction): boolean {
+  const saves = pdev.hooks.some((hooks) => hooks.saveState !== undefined && hooks.loadState !== undefined);
+  return pdev.bars.every((bar) => bar === null || bar.target.memory !== null || saves);
+}
+
+/** The most bytes that the stream of a stopped device has. */
+export function stateBytes({ pdev }: VfioPciCoreDevice): number {
+  let bytes = 4 * MOST_SECTION_BYTES;
+  for (const { memory } of memoryBars(pdev)) {
+    for (const _ of chunks(memory)) bytes += sectionHead.sizeof + memoryHead.sizeof + CHUNK_BYTES;
+  }
+  return bytes;
+}
+
+function memoryBars(pdev: PciFunction): { index: number; memory: Memory }[] {
+  return pdev.bars.flatMap((bar) =>
+    bar === null || bar.target.memory === null ? [] : [{ index: bar.index, memory: bar.target.memory }],
+  );
+}
+
+/** Where the chunks lie that may hold something else than zeros. */
+function* chunks(memory: Memory): Generator<number> {
+  let next = 0;
+  for (const { offset, sizeBytes } of memory.extents?.() ?? [{ offset: 0, sizeBytes: memory.sizeBytes }]) {
+    for (let at = Math.max(next, offset - (offset % CHUNK_BYTES)); at < offset + sizeBytes; at += CHUNK_BYTES) {
+      yield at;
+      next = at + CHUNK_BYTES;
+    }
+  }
+}
+
+function headerOf({ vendorId, deviceId, config, bars }: PciFunction): Buffer {
+  const sizes = Object.fromEntries(bars.map((bar, i) => [`bar${i}`, bar?.sizeBytes ?? 0]));
+  return header.encode({
+    magic: MAGIC,
+    version: VERSION,
+    vendor: vendorId,
+    device: deviceId,
+    config_bytes: config.sizeBytes,
+    ...sizes,
+  });
+}
+
+function digestOf(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('base64');
+}
+
+function isZero(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte === 0);
+}
+
+/** The stream to read. It tells the memory once before `stop`, and all that is left after it. */
+export class StateReader {
+  private readonly vdev: VfioPciCoreDevice;
+  private readonly hash = createHash('sha256');
+  private readonly sections: Generator<Uint8Array | null>;
+  /** Of chunks that were sent, by "BAR:offset". */
+  private readonly sent = new Map<string, string>();
+  private rest: Uint8Array = NOTHING;
+  private stopped = false;
+
+  constructor(vdev: VfioPciCoreDevice) {
+    this.vdev = vdev;
+    this.sections = this.produce();
+  }
+
+  /** The device is at rest: what the stream tells from here on is the last word. */
+  stop(): void {
+    this.stopped = true;
+  }
+
+  *read(size: number): Task<Uint8Array> {
+    const parts: Uint8Array[] = [];
+    let length = 0;
+    while (length < size) {
+      if (this.rest.length === 0) {
+        const next = this.sections.next();
+        // Null says that there is nothing to tell yet, no bytes that there is more to look at.
+        if (next.done === true || next.value === null) break;
+        this.rest = next.value;
+        yield* condResched();
+      }
+      const part = this.rest.subarray(0, size - length);
+      this.rest = this.rest.subarray(part.length);
+      parts.push(part);
+      length += part.length;
+    }
+    return Buffer.concat(parts);
+  }
+
+  private *produce(): Generator<Uint8Array | null> {
+    const { pdev } = this.vdev;
+    yield this.section(HEADER, headerOf(pdev));
+    if (!this.stopped) yield* this.memory();
+    while (!this.stopped) yield null;
+    yield* this.memory();
+    for (const [i, hooks] of pdev.hooks.entries()) {
+      if (hooks.saveState === undefined) continue;
+      yield this.section(DEVICE, Buffer.concat([Uint8Array.of(i, 0, 0, 0), hooks.saveState()]));
+    }
+    yield this.section(CONFIG, Buffer.concat([pdev.config.snapshot(), this.vdev.config.save()]));
+    const digest = this.hash.copy().digest();
+    yield this.section(END, digest);
+  }
+
+  /** Every chunk that is not as it was sent. Empty ones that were never sent are not told. */
+  private *memory(): Generator<Uint8Array | null> {
+    const chunk = new Uint8Array(CHUNK_BYTES);
+    for (const { index, memory } of memoryBars(this.vdev.pdev)) {
+      const places = new Set(chunks(memory));
+      for (const key of this.sent.keys()) {
+        const [bar, offset] = key.split(':').map(Number);
+        if (bar === index) places.add(offset);
+      }
+      for (const offset of places) {
+        const part = chunk.subarray(0, Math.min(CHUNK_BYTES, memory.sizeBytes - offset));
+        memory.read(offset, part);
+        yield this.isNews(`${index}:${offset}`, part)
+          ? this.section(MEMORY, Buffer.concat([memoryHead.encode({ bar: index, offset }), part]))
+          : NOTHING;
+      }
+    }
+  }
+
+  private isNews(key: string, chunk: Uint8Array): boolean {
+    const before = this.sent.get(key);
+    if (before === undefined && isZero(chunk)) return false;
+    const digest = digestOf(chunk);
+    if (before === digest) return false;
+    this.sent.set(key, digest);
+    return true;
+  }
+
+  private section(type: number, payload: Uint8Array): Uint8Array {
+    const bytes = Buffer.concat([sectionHead.encode({ type, bytes: payload.length }), payload]);
+    this.hash.update(bytes);
+    return bytes;
+  }
+}
+
+/** The stream to write, in pieces of any size. Memory arrives as it comes, the rest when it is complete. */
+export class StateWriter {
+  private readonly vdev: VfioPciCoreDevice;
+  private readonly hash = createHash('sha256');
+  private pending: Uint8Array = NOTHING;
+  private hasHeader = false;
+  private hasEnd = false;
+  private config: Uint8Array | null = null;
+  private readonly states = new Map<number, Uint8Array>();
+
+  constructor(vdev: VfioPciCoreDevice) {
+    this.vdev = vdev;
+  }
+
+  /** EINVAL for what cannot be such a stream, or is one of another kind of device; then nothing more is taken. */
+  *write(bytes: Uint8Array): Task {
+    if (this.hasEnd) throw new Errno('EINVAL', 'migration data behind their end');
+    this.pending = Buffer.concat([this.pending, bytes]);
+    while (this.pending.length >= sectionHead.sizeof) {
+      const { type, bytes: length } = sectionHead.read(viewOf(this.pending));
+      if (length > MOST_SECTION_BYTES) throw new Errno('EINVAL', `a section of ${length} bytes of migration data`);
+      const end = sectionHead.sizeof + length;
+      if (this.pending.length < end) return;
+      const payload = this.pending.slice(sectionHead.sizeof, end);
+      if (type === END) this.end(payload, this.pending.length > end);
+      else yield* this.section(type, payload);
+      this.hash.update(this.pending.subarray(0, end));
+      this.pending = this.pending.subarray(end);
+      yield* condResched();
+    }
+  }
+
+  /** All of it takes effect. EINVAL where the stream is incomplete or a model does not know its state. */
+  *finish(): Task {
+    const { vdev } = this;
+    if (!this.hasEnd || this.config === null) throw new Errno('EINVAL', 'the migration data are incomplete');
+    const registers = this.config.subarray(0, vdev.pdev.config.sizeBytes);
+    const view = this.config.subarray(vdev.pdev.config.sizeBytes);
+    yield* vdev.memoryLock.write();
+    try {
+      yield* vdev.zapMappings();
+      yield* dmaBufMove(vdev, true);
+      yield* vdev.pdev.loadRegisters(registers);
+      vdev.config.load(view);
+      for (const [i, hooks] of vdev.pdev.hooks.entries()) this.loadModel(i, hooks.loadState);
+    } finally {
+      if (vdev.memoryEnabled()) yield* dmaBufMove(vdev, false);
+      yield* vdev.memoryLock.releaseWrite();
+    }
+    yield* vdev.config.applyIntxDisable();
+  }
+
+  private loadModel(index: number, load: ((bytes: Uint8Array) => void) | undefined): void {
+    if (load === undefined) return;
+    const state = this.states.get(index);
+    if (state === undefined) throw new Errno('EINVAL', `the migration data lack the state of model ${index}`);
+    load(state);
+  }
+
+  private *section(type: number, payload: Uint8Array): Task {
+    if (!this.hasHeader) yield* this.header(type, payload);
+    else if (type === MEMORY) this.memory(payload);
+    else if (type === DEVICE && payload.length >= 4)
+      this.states.set(viewOf(payload).getUint32(0, true), payload.slice(4));
+    else if (type === CONFIG && payload.length === 2 * this.vdev.pdev.config.sizeBytes) this.config = payload;
+    else throw new Errno('EINVAL', `migration data with a section of type ${type} and ${payload.length} bytes`);
+    if (this.states.size > this.vdev.pdev.hooks.length) throw new Errno('EINVAL', 'more models than the device has');
+  }
+
+  /** The device that comes must be of this one's kind; what its stream does not name is zero. */
+  private *header(type: number, payload: Uint8Array): Task {
+    const { pdev } = this.vdev;
+    if (type !== HEADER || !headerOf(pdev).equals(payload)) {
+      throw new Errno('EINVAL', `the migration data are not of a device like ${pdev.name}`);
+    }
+    this.hasHeader = true;
+    const zeros = new Uint8Array(CHUNK_BYTES);
+    for (const { memory } of memoryBars(pdev)) {
+      for (const offset of [...chunks(memory)]) {
+        memory.write(offset, zeros.subarray(0, Math.min(CHUNK_BYTES, memory.sizeBytes - offset)));
+        yield* condResched();
+      }
+    }
+  }
+
+  private memory(payload: Uint8Array): void {
+    if (payload.length < memoryHead.sizeof) throw new Errno('EINVAL', 'migration data: half a head of memory');
+    const { bar, offset } = memoryHead.fields;
+    const view = viewOf(payload);
+    const at = offset.getBig(view);
+    const bytes = payload.subarray(memoryHead.sizeof);
+    const target = memoryBars(this.vdev.pdev).find(({ index }) => index === bar.get(view));
+    if (target === undefined || at + BigInt(bytes.length) > BigInt(target.memory.sizeBytes)) {
+      throw new Errno('EINVAL', `migration data: ${bytes.length} bytes at ${at} of BAR ${bar.get(view)}`);
+    }
+    target.memory.write(Number(at), bytes);
+  }
+
+  private end(digest: Uint8Array, hasMore: boolean): void {
+    if (digest.length !== DIGEST_BYTES || hasMore || !this.hash.copy().digest().equals(digest)) {
+      throw new Errno('EINVAL', 'the migration data are not those that were sent');
+    }
+    this.hasEnd = true;
+  }
+}
