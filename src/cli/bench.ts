@@ -21,6 +21,10 @@ type Bench = () => BenchResult[] | Promise<BenchResult[]>;
 
 /** By name; loaded when asked for. */
 const BENCHES: Record<string, { describe: string; load: () => Promise<Bench> }> = {
+  engine: {
+    describe: 'exports, mappings and revokes in process, and what a live buffer takes',
+    load: async () => (await import('../../bench/engine.ts')).benchEngine,
+  },
   explore: {
     describe: 'whole searches and steps per second, against the best tool in C',
     load: async () => (await import('../../bench/explore.ts')).benchExplore,

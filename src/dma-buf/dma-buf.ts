@@ -89,6 +89,10 @@ export interface DmaBufExportInfo<Priv> {
   priv: Priv;
 }
 
+/** Buffers to which nobody attached yet share one empty list: a machine may lend very many of them. */
+const NOBODY: DmaBufAttachment[] = [];
+Object.freeze(NOBODY);
+
 /** A buffer and the file that stands for it (struct dma_buf). */
 export class DmaBuf<Priv = unknown> extends File {
   readonly expName: string;
@@ -98,7 +102,7 @@ export class DmaBuf<Priv = unknown> extends File {
   readonly priv: Priv;
   readonly resv = new DmaResv();
   /** Guarded by the reservation. */
-  readonly attachments = new Plain<DmaBufAttachment[]>('dma_buf.attachments', []);
+  readonly attachments = new Plain<DmaBufAttachment[]>('dma_buf.attachments', NOBODY);
   name: string | null = null;
 
   /** dma_buf_export: the caller owns the one reference. EINVAL for a size that is not positive. */
@@ -125,7 +129,8 @@ export class DmaBuf<Priv = unknown> extends File {
       throw error;
     }
     yield* this.resv.lock.lock();
-    this.attachments.change().push(attachment);
+    if (this.attachments.get() === NOBODY) this.attachments.set([attachment]);
+    else this.attachments.change().push(attachment);
     yield* this.resv.lock.unlock();
     return attachment;
   }

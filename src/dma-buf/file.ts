@@ -1,7 +1,7 @@
 /** struct file and the descriptors that name it, as far as dma-bufs and sync files need them. */
 import { Errno } from '../abi/errno.ts';
 import { Cell, Refcount } from '../task/cell.ts';
-import { Lifetime, type Task } from '../task/op.ts';
+import { DONE, DONE_FALSE, Lifetime, type Task } from '../task/op.ts';
 import { spawn } from '../task/runner.ts';
 
 /**
@@ -29,18 +29,28 @@ export abstract class File {
   }
 
   /** fput: drops a reference; the last one releases. */
-  *put(): Task {
-    if (yield* this.count.put()) yield* this.releaseAndEnd();
+  put(): Task {
+    const isLast = this.count.put();
+    return isLast === DONE_FALSE ? DONE : this.releaseIf(isLast);
   }
 
   /**
    * fput as the kernel means it: the release runs later, as a task of its own. For those who hold a lock that it takes.
    */
-  *putDeferred(): Task {
-    if (yield* this.count.put()) yield* spawn('fput', this.releaseAndEnd());
+  putDeferred(): Task {
+    const isLast = this.count.put();
+    return isLast === DONE_FALSE ? DONE : this.releaseLaterIf(isLast);
   }
 
   protected abstract release(): Task<void>;
+
+  private *releaseIf(isLast: Task<boolean>): Task {
+    if (yield* isLast) yield* this.releaseAndEnd();
+  }
+
+  private *releaseLaterIf(isLast: Task<boolean>): Task {
+    if (yield* isLast) yield* spawn('fput', this.releaseAndEnd());
+  }
 
   private *releaseAndEnd(): Task {
     yield* this.release();

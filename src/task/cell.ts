@@ -273,6 +273,19 @@ export class Refcount extends Shared {
     return step(new CellOp(OpKind.UPDATE, this, act));
   }
 
+  /** Waits until the last reference is gone; ended by the `put` of it. */
+  waitForZero(): Task<void> {
+    if (!runtime.observed && this.value === 0) return DONE;
+    return step(
+      new CellOp<Refcount, void>(
+        OpKind.WAIT,
+        this,
+        () => {},
+        (count) => count.value === 0,
+      ),
+    );
+  }
+
   /** refcount_set: only where nobody else can hold a reference. */
   set(value: number): Task<void> {
     return this.change((count) => {

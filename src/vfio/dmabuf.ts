@@ -15,8 +15,8 @@ import { DmaBuf, type DmaBufAttachment, type DmaBufOps, type DmaDirection } from
 import { DMA_RESV_USAGE_BOOKKEEP } from '../dma-buf/resv.ts';
 import { cutSegments, mapPhysVec, type PhysVec, SgTable, unmapPhysVec } from '../dma-buf/scatterlist.ts';
 import type { PciFunction } from '../pci/function.ts';
-import { Cell, Completion, Refcount } from '../task/cell.ts';
-import { Lifetime, type Task } from '../task/op.ts';
+import { Cell, Refcount } from '../task/cell.ts';
+import { DONE, Lifetime, type Task } from '../task/op.ts';
 import { Plain } from '../task/plain.ts';
 import { checkFeature } from './check-feature.ts';
 import type { VfioPciCoreDevice } from './core.ts';
@@ -46,10 +46,8 @@ export class VfioPciDmaBuf {
   readonly lifetime = new Lifetime('vfio_pci_dma_buf');
   /** Written under memory_lock and reservation; attach reads it without either. */
   readonly revoked: Cell<boolean>;
-  /** One, and one for each mapping. Taken under the reservation. */
+  /** One, and one for each mapping. Taken under the reservation; at zero, nothing is mapped and a revoke may go on. */
   readonly kref: Refcount;
-  /** The last mapping is gone. */
-  readonly unmapped = new Completion('vfio_pci_dma_buf.comp');
   dmabuf!: DmaBuf<VfioPciDmaBuf>;
 
   constructor(vdev: VfioPciCoreDevice, regionIndex: number, physVec: readonly PhysVec[], sizeBytes: number) {
@@ -62,14 +60,9 @@ export class VfioPciDmaBuf {
   }
 
   /** Takes the buffer back, or lends it again; nothing when it is so already. memory_lock is held for write. */
-  *move(revoked: boolean, profile: Profile): Task {
-    if (this.revoked.value === revoked) return;
-    yield* revoked ? this.revoke() : this.restore(profile.tellAfterRestore);
-  }
-
-  /** Drops a mapping's reference, or the one that stands for "lent"; the last wakes the revoke. */
-  *putKref(): Task {
-    if (yield* this.kref.put()) yield* this.unmapped.complete();
+  move(revoked: boolean, profile: Profile): Task {
+    if (this.revoked.value === revoked) return DONE;
+    return revoked ? this.revoke() : this.restore(profile.tellAfterRestore);
   }
 
   private *revoke(): Task {
@@ -79,11 +72,11 @@ export class VfioPciDmaBuf {
     yield* this.dmabuf.invalidateMappings();
     yield* resv.wait(DMA_RESV_USAGE_BOOKKEEP);
     yield* resv.lock.unlock();
-    yield* this.putKref();
-    yield* this.unmapped.wait();
-    // No map can succeed while `revoked` is set, so that nobody else holds a reference to the count now.
+    // The reference that stands for "lent"; the last unmap wakes us.
+    yield* this.kref.put();
+    yield* this.kref.waitForZero();
+    // No map can succeed while `revoked` is set, so that nobody else takes a reference meanwhile.
     yield* this.kref.set(1);
-    yield* this.unmapped.reinit();
   }
 
   /**
@@ -137,7 +130,7 @@ export const vfioPciDmaBufOps: DmaBufOps = {
   *unmap(attachment: DmaBufAttachment, table: SgTable, _direction: DmaDirection): Task {
     const priv = attachment.dmabuf.priv as VfioPciDmaBuf;
     unmapPhysVec(table);
-    yield* priv.putKref();
+    yield* priv.kref.put();
   },
 
   *release(dmabuf: DmaBuf): Task {

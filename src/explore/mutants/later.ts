@@ -2,7 +2,7 @@
 import { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import { FdTable, type File } from '../../dma-buf/file.ts';
 import { DMA_RESV_USAGE_BOOKKEEP, DmaResv } from '../../dma-buf/resv.ts';
-import type { Completion, Refcount } from '../../task/cell.ts';
+import type { Refcount } from '../../task/cell.ts';
 import { DONE, type Task } from '../../task/op.ts';
 import { VfioPciCoreDevice } from '../../vfio/core.ts';
 import { dmaBufCleanup, dmaBufMove, VfioPciDmaBuf, vfioPciDmaBufOps } from '../../vfio/dmabuf.ts';
@@ -18,9 +18,7 @@ interface DeviceInside {
 interface BufferInside {
   dmabuf: DmaBuf;
   kref: Refcount;
-  unmapped: Completion;
   revoked: VfioPciDmaBuf['revoked'];
-  putKref(): Task;
 }
 
 const resets: Mutant[] = [
@@ -142,8 +140,8 @@ const revokes: Mutant[] = [
         yield* this.dmabuf.invalidateMappings();
         yield* this.dmabuf.resv.lock.unlock();
         if (!revoked) return;
-        yield* this.putKref();
-        yield* this.unmapped.wait();
+        yield* this.kref.put();
+        yield* this.kref.waitForZero();
       }),
   },
   {

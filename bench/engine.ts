@@ -1,0 +1,194 @@
+/**
+ * How fast the engine is, in process: exports and closes, mappings, revokes over many live buffers, and what a live
+ * buffer takes. Times are the best of several rounds: what else runs on the machine only makes them worse.
+ */
+import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { PCI_COMMAND, PCI_COMMAND_MEMORY } from '../src/abi/pci_regs.ts';
+import { VFIO_PCI_CONFIG_REGION_INDEX } from '../src/abi/vfio.ts';
+import type { BenchResult } from '../src/cli/bench.ts';
+import { DMA_BIDIRECTIONAL, DmaBuf, type DmaBufAttachOps } from '../src/dma-buf/dma-buf.ts';
+import { FdTable } from '../src/dma-buf/file.ts';
+import { createMemfd } from '../src/linux/memfd.ts';
+import { buildMachine } from '../src/machine/build.ts';
+import { loadMachine } from '../src/machine/load.ts';
+import type { PciFunction } from '../src/pci/function.ts';
+import { featureArgument } from '../src/scenario/feature-argument.ts';
+import { DONE, type Task } from '../src/task/op.ts';
+import { Runner } from '../src/task/runner.ts';
+import type { VfioPciCoreDevice } from '../src/vfio/core.ts';
+import { buildVfioDevices } from '../src/vfio/driver.ts';
+import { PROFILES } from '../src/vfio/profile.ts';
+import { BufferMemory, type Caller } from '../src/vfio/user.ts';
+
+const MACHINE = fileURLToPath(new URL('../examples/two-peers.yaml', import.meta.url));
+const MEMORY_ON = Uint8Array.of(PCI_COMMAND_MEMORY, 0);
+const MEMORY_OFF = Uint8Array.of(0, 0);
+const ROUNDS = 9;
+const CALLS = 2000;
+const LIVE = [1, 100, 10_000, 100_000];
+const MOST_LIVE = LIVE[LIVE.length - 1];
+/** What a revoke may take for each live buffer, and a live buffer of memory. */
+const REVOKE_US = 2;
+const BYTES_EACH = 1024;
+/** Calls for each file that the kernel makes and closes. */
+const CALLS_BAR = 0.15;
+
+export function benchEngine(): BenchResult[] {
+  return [...benchCalls(), ...benchRevokes(), benchMemory()];
+}
+
+function noEvents(): never {
+  throw new Error('nobody here has eventfds');
+}
+
+/** A lender that is open and decodes, and a user with descriptors. */
+class Bench {
+  readonly lender: VfioPciCoreDevice;
+  readonly borrower: PciFunction;
+  private readonly runner = new Runner();
+  private readonly caller: Caller = { files: new FdTable(), eventSignal: noEvents, eventSource: noEvents };
+  private readonly request = featureArgument(
+    { op: 'export', device: 'lender', region: 0, ranges: [[0x10000, 0x1000]] },
+    0,
+  );
+
+  constructor() {
+    const { functions } = buildMachine(loadMachine(MACHINE));
+    this.lender = buildVfioDevices(functions, PROFILES.default).get('lender')!;
+    this.borrower = functions.get('borrower')!;
+    this.run(this.lender.open());
+    this.setMemory(true);
+  }
+
+  run<T>(task: Task<T>): T {
+    return this.runner.run(task);
+  }
+
+  export(): number {
+    return this.run(this.lender.feature(new BufferMemory(this.request), this.caller));
+  }
+
+  close(fd: number): void {
+    this.run(this.caller.files.close(fd));
+  }
+
+  buffer(fd: number): DmaBuf {
+    const file = this.caller.files.lookup(fd);
+    if (!(file instanceof DmaBuf)) throw new Error(`descriptor ${fd} is no dma-buf`);
+    return file;
+  }
+
+  /** A user's write to COMMAND. */
+  setMemory(on: boolean): void {
+    this.run(this.lender.write(VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, on ? MEMORY_ON : MEMORY_OFF));
+  }
+}
+
+/** Seconds of one call, the best of the rounds. */
+function best(calls: number, body: () => void): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < ROUNDS; round++) {
+    const watch = stopwatch();
+    for (let call = 0; call < calls; call++) body();
+    least = Math.min(least, watch() / calls);
+  }
+  return least;
+}
+
+const OPS: DmaBufAttachOps = { allowPeer2Peer: true, invalidateMappings: () => DONE };
+
+function* attachMapUnmap(dmabuf: DmaBuf, importer: PciFunction): Task {
+  const attachment = yield* dmabuf.attach(importer, OPS);
+  const table = yield* dmabuf.mapUnlocked(attachment, DMA_BIDIRECTIONAL);
+  yield* dmabuf.unmapUnlocked(attachment, table, DMA_BIDIRECTIONAL);
+  yield* dmabuf.detach(attachment);
+}
+
+/** Against what the kernel takes to make a file of a page with an inode of its own, and to close it. */
+function benchCalls(): BenchResult[] {
+  const bench = new Bench();
+  const memfd = best(CALLS, () => createMemfd('bench', 4096).close());
+  const dmabuf = bench.buffer(bench.export());
+  const calls: [string, () => void][] = [
+    ['export-close', () => bench.close(bench.export())],
+    ['attach-map-unmap', () => bench.run(attachMapUnmap(dmabuf, bench.borrower))],
+  ];
+  return calls.map(([name, body]) => {
+    const seconds = best(CALLS, body);
+    return {
+      name,
+      value: 1 / seconds,
+      unit: 'calls/s',
+      reference: 'memfd_create and close',
+      ratio: memfd / seconds,
+      bar: CALLS_BAR,
+    };
+  });
+}
+
+/**
+ * The memory bit is cleared over so many live buffers with nobody attached: what each of them adds to the write to
+ * COMMAND. `writeUs` is the whole of that write.
+ */
+function benchRevokes(): BenchResult[] {
+  // Until what runs is compiled, nothing is measured.
+  bestRevoke(100);
+  const none = bestRevoke(0);
+  return LIVE.map((live) => {
+    const seconds = bestRevoke(live);
+    const value = ((seconds - none) / live) * 1e6;
+    const writeUs = Math.round(seconds * 1e8) / 100;
+    return { name: `revoke-${live}`, value, unit: 'us each', reference: REVOKE_US, ratio: REVOKE_US / value, writeUs };
+  });
+}
+
+/** Seconds of one write that clears the bit. */
+function bestRevoke(live: number): number {
+  const bench = new Bench();
+  for (let i = 0; i < live; i++) bench.export();
+  // So often that a round is long enough to be measured.
+  const calls = Math.max(1, Math.ceil(2000 / Math.max(1, live)));
+  let least = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < ROUNDS; round++) least = Math.min(least, timeRevokes(bench, calls));
+  return least;
+}
+
+function timeRevokes(bench: Bench, calls: number): number {
+  let seconds = 0;
+  for (let call = 0; call < calls; call++) {
+    const watch = stopwatch();
+    bench.setMemory(false);
+    seconds += watch();
+    bench.setMemory(true);
+  }
+  return seconds / calls;
+}
+
+/** Seconds since, by the clock or of the processor, whichever is less: other programs want the processor too. */
+function stopwatch(): () => number {
+  const cpu = process.cpuUsage();
+  const began = performance.now();
+  return () => {
+    const wall = (performance.now() - began) / 1000;
+    // One call of the system costs more than what is to be measured here is long.
+    if (wall < 1e-3) return wall;
+    const { user, system } = process.cpuUsage(cpu);
+    return Math.min(wall, (user + system) / 1e6);
+  };
+}
+
+function benchMemory(): BenchResult {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const bench = new Bench();
+  bench.close(bench.export());
+  collect();
+  const before = process.memoryUsage().heapUsed;
+  for (let i = 0; i < MOST_LIVE; i++) bench.export();
+  collect();
+  const value = (process.memoryUsage().heapUsed - before) / MOST_LIVE;
+  bench.setMemory(false);
+  return { name: 'memory-each', value, unit: 'bytes', reference: BYTES_EACH, ratio: BYTES_EACH / value };
+}
