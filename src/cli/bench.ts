@@ -29,6 +29,10 @@ const BENCHES: Record<string, { describe: string; load: () => Promise<Bench> }> 
     describe: 'whole searches and steps per second, against the best tool in C',
     load: async () => (await import('../../bench/explore.ts')).benchExplore,
   },
+  dma: {
+    describe: 'copies by the I/OAT engine, in process and served, against memcpy',
+    load: async () => (await import('../../bench/dma.ts')).benchDma,
+  },
   'vfio-user': {
     describe: 'round trips of a served device against C, DMA against memcpy, time to a listening socket',
     load: async () => (await import('../../bench/vfio-user.ts')).benchVfioUser,

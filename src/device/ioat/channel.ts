@@ -48,7 +48,7 @@ import type { PciFunction } from '../../pci/function.ts';
 import { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
 import { condResched, spawnBeside } from '../../task/runner.ts';
-import { copyDescriptor, type Descriptor, decodeDescriptor } from './descriptor.ts';
+import { CHUNK_BYTES, copyDescriptor, type Descriptor, decodeDescriptor } from './descriptor.ts';
 
 const COUNT_MASK = 0xffff;
 
@@ -93,6 +93,8 @@ export class IoatChannel {
   private readonly registers = new DataView(this.bytes.buffer);
   private readonly fetched = new Uint8Array(ioat_dma_descriptor.sizeof);
   private readonly status = new Uint8Array(8);
+  /** Where bytes pass; null while a task of `work` has it, which may be one that a reset overtook. */
+  private scratch: Uint8Array | null = null;
   private state = IOAT_CHANSTS_HALTED;
   /** Address of the last descriptor that is done, of the one under way, and of the next one. */
   private completed = 0n;
@@ -260,13 +262,15 @@ export class IoatChannel {
   /** Takes descriptors until all are done or one fails; looks at commands in between. Ends by itself. */
   private *work(run: number): Task {
     const goesOn = (): boolean => run === this.run && !this.resetting;
+    const scratch = this.scratch ?? new Uint8Array(CHUNK_BYTES);
+    this.scratch = null;
     yield* this.working.update((count) => count + 1);
     while (goesOn() && this.busy) {
       if (yield* this.held.load()) {
         this.busy = false;
         break;
       }
-      const error = yield* this.takeDescriptor(goesOn);
+      const error = yield* this.takeDescriptor(goesOn, scratch);
       if (error !== 0 && goesOn()) yield* this.fail(error, goesOn);
       yield* condResched();
     }
@@ -274,11 +278,12 @@ export class IoatChannel {
       this.busy = false;
       this.clear();
     }
+    this.scratch = scratch;
     yield* this.working.update((count) => count - 1);
   }
 
   /** Fetch, copy, completion, interrupt. Returns bits of CHANERR; stops early where `goesOn` says no. */
-  private *takeDescriptor(goesOn: () => boolean): Task<number> {
+  private *takeDescriptor(goesOn: () => boolean, scratch: Uint8Array): Task<number> {
     const isFirst = this.completed === 0n;
     if (this.next % BigInt(IOAT_DESCRIPTOR_ALIGN) !== 0n) {
       return isFirst ? IOAT_CHANERR_CHAIN_ADDR_VALUE_ERR : IOAT_CHANERR_NEXT_DESC_ALIGN_ERR;
@@ -289,7 +294,7 @@ export class IoatChannel {
     if (fetched !== 'ok') return isFirst ? IOAT_CHANERR_CHAIN_ADDR_VALUE_ERR : IOAT_CHANERR_NEXT_ADDR_ERR;
     const descriptor = decodeDescriptor(this.fetched);
     if (typeof descriptor === 'number') return descriptor;
-    const error = yield* copyDescriptor(this.host.fn, descriptor, goesOn);
+    const error = yield* copyDescriptor(this.host.fn, descriptor, scratch, goesOn);
     if (error !== 0 || !goesOn()) return error;
     return yield* this.complete(descriptor, goesOn);
   }

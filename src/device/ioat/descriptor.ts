@@ -21,7 +21,7 @@ export const XFERCAP = 20;
 /** Addresses that a bus has. */
 const ADDRESS_END = 2n ** 52n;
 /** Bytes per request; a revoke waits for at most one. */
-const CHUNK_BYTES = 64 * 1024;
+export const CHUNK_BYTES = 64 * 1024;
 
 export interface Descriptor {
   readonly source: number;
@@ -50,16 +50,22 @@ export function decodeDescriptor(bytes: Uint8Array): Descriptor | number {
   return { source: Number(source), destination: Number(destination), sizeBytes, control, next: next.getBig(view) };
 }
 
-/** Copies; returns bits of CHANERR. Ends early, with part of it copied, once `goesOn` says no. */
-export function* copyDescriptor(fn: PciFunction, descriptor: Descriptor, goesOn: () => boolean): Task<number> {
-  const { source, destination, sizeBytes } = descriptor;
-  const chunk = new Uint8Array(Math.min(CHUNK_BYTES, sizeBytes));
+/**
+ * Copies by way of `scratch`, of `CHUNK_BYTES`; returns bits of CHANERR. Ends early, with part of it copied, once
+ * `goesOn` says no.
+ */
+export function* copyDescriptor(
+  fn: PciFunction,
+  { source, destination, sizeBytes }: Descriptor,
+  scratch: Uint8Array,
+  goesOn: () => boolean,
+): Task<number> {
   for (let at = 0; at < sizeBytes && goesOn(); at += CHUNK_BYTES) {
-    const part = chunk.subarray(0, Math.min(CHUNK_BYTES, sizeBytes - at));
+    if (at > 0) yield* condResched();
+    const part = scratch.subarray(0, Math.min(CHUNK_BYTES, sizeBytes - at));
     if ((yield* fn.dmaRead(source + at, part)) !== 'ok') return IOAT_CHANERR_READ_DATA_ERR;
     if (!goesOn()) return 0;
     if ((yield* fn.dmaWrite(destination + at, part)) !== 'ok') return IOAT_CHANERR_WRITE_DATA_ERR;
-    yield* condResched();
   }
   return 0;
 }

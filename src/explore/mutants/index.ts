@@ -1,6 +1,7 @@
 /** Every known bug by its name. docs/mutants.md says which bugs have none here, and why. */
 import { RevocableBuffer } from '../classics/locks.ts';
 import { Access, rules } from '../trace.ts';
+import { ENGINE_MUTANTS } from './engine.ts';
 import { FOUND_MUTANTS } from './found.ts';
 import { IMPORTER_MUTANTS } from './importers.ts';
 import { LATER_MUTANTS } from './later.ts';
@@ -20,6 +21,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...LATER_MUTANTS,
   ...IMPORTER_MUTANTS,
   ...REMOTE_MUTANTS,
+  ...ENGINE_MUTANTS,
   ...FOUND_MUTANTS,
 ];
 

@@ -2,6 +2,7 @@
 import type { ProgramFamily } from '../program.ts';
 import { ADDRESS_SPACES } from './address-spaces.ts';
 import { AT_REST } from './at-rest.ts';
+import { ENGINES } from './engine.ts';
 import { HOT_RESETS } from './hot-resets.ts';
 import { LIFETIMES } from './lifetimes.ts';
 import { REMOTE_IMPORTERS } from './remote.ts';
@@ -15,5 +16,6 @@ export const PRODUCT_PROGRAMS: readonly ProgramFamily[] = [
   ...HOT_RESETS,
   ...REMOTE_IMPORTERS,
   ...AT_REST,
+  ...ENGINES,
   ...TRIGGER_PAIRS,
 ];
