@@ -56,8 +56,12 @@ Examples:
   barter explore --mutants                            every known bug
   barter explore revoke-vs-map:4 --workers 2          a long search, on two cores; stop it with Ctrl-C, then
   barter explore --resume revoke-vs-map-4.resume.json to go on, with the same totals in the end
+  barter explore revoke:5 --algorithm stateful        states instead of orders, where they can be compared
   barter explore ./mine.ts:transfer                   a program of your own (docs/exploring-your-own-code.md)
 
+stateful enters no state twice: for programs that say how their states compare (Stage.comparesBy; all classics do). Its
+counts are of states and of runs between them, not of orders, and what only a whole order shows (touches that nothing
+orders) it looks for along its own runs alone. Complete, it has seen every state, every deadlock and every failed check.
 A search that is stopped, by Ctrl-C or by --max, can be resumed. With --save its file is also written every half minute.
 Exit status: 0 nothing found, 1 a bug was found (or a mutant was not), 2 wrong usage, 130 stopped.`;
 
@@ -111,6 +115,9 @@ function checkNames(scenario: string | undefined, flags: ExploreFlags): void {
   if (!(ALGORITHMS as readonly string[]).includes(flags.algorithm)) {
     throw new UsageError(`there is no algorithm ${flags.algorithm}; there are ${ALGORITHMS.join(', ')}`);
   }
+  if (flags.algorithm === 'stateful' && [flags.workers, flags.save, flags.bound].some((flag) => flag !== undefined)) {
+    throw new UsageError('a stateful search has one thread, no bound, and cannot be gone on with');
+  }
   if (flags.mutant !== undefined && !listMutants().includes(flags.mutant)) {
     throw new UsageError(`there is no mutant ${flags.mutant}; there are ${listMutants().join(', ')}`);
   }
@@ -154,9 +161,10 @@ function withoutNumbers({ resume: _resume, ...result }: ExploreResult): object {
 }
 
 function print(result: ExploreResult): void {
-  const { scenario, algorithm, executions, blocked, steps, seconds, complete, bug } = result;
+  const { scenario, algorithm, executions, blocked, steps, states, seconds, complete, bug } = result;
   const rate = Math.round(steps / Math.max(seconds, 1e-3));
-  console.log(`${scenario} (${algorithm}): ${executions} executions, ${blocked} blocked, ${steps} steps`);
+  const seen = states === null ? '' : `${states} states, `;
+  console.log(`${scenario} (${algorithm}): ${seen}${executions} executions, ${blocked} blocked, ${steps} steps`);
   console.log(`${seconds.toFixed(2)} s, ${rate} steps/s; ${complete ? 'complete' : 'not complete'}`);
   if (bug === null) console.log('no invariant was broken');
   else console.log(`${bug.message}\n${bug.preemptions} preemptions, ${bug.schedule.length} steps`);

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { UnknownNameError } from '../explore/programs.ts';
 import { StaleStateError } from '../explore/search.ts';
+import { NotComparableError } from '../explore/state-key.ts';
 import { UsageError } from './usage.ts';
 
 /** UsageError where there is no such file, or it holds no object. */
@@ -19,6 +20,7 @@ export async function asUsage<T>(action: () => Promise<T>): Promise<T> {
     return await action();
   } catch (error) {
     if (error instanceof UnknownNameError) throw new UsageError(error.message);
+    if (error instanceof NotComparableError) throw new UsageError(`no stateful search: ${error.message}`);
     if (error instanceof StaleStateError) throw new UsageError(`${error.message}: the code is not that of the file`);
     throw error;
   }

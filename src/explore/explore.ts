@@ -59,6 +59,8 @@ export interface ExploreResult {
   executions: number;
   blocked: number;
   steps: number;
+  /** Of `stateful`: how many states there were; the executions are then no classes. Null for all others. */
+  states: number | null;
   seconds: number;
   complete: boolean;
   bug: FoundBug | null;
@@ -141,12 +143,12 @@ class Exploration {
       await this.crew?.end();
     }
     const { search, program, spec, seconds } = this;
-    const isOver = search.complete || search.bug !== null || this.isDrawn;
+    const isOver = search.complete || search.bug !== null || this.isDrawn || !search.canBeSaved;
     const resume = isOver ? null : resumeFileOf(search, spec, seconds);
     const { scenario, algorithm, mutant } = spec;
-    const { totals, complete } = search;
+    const { totals, states, complete } = search;
     const bug = describeBug(program, search);
-    return { scenario, algorithm, mutant, ...totals, seconds, complete, bug, resume };
+    return { scenario, algorithm, mutant, ...totals, states, seconds, complete, bug, resume };
   }
 
   private isDrawn = false;
@@ -193,7 +195,7 @@ class Exploration {
       options.onProgress?.({ executions, total, seconds: this.seconds, done });
       await new Promise((resolve) => setImmediate(resolve));
     }
-    if (now - this.saved > SAVE_MS && !this.isOver()) {
+    if (now - this.saved > SAVE_MS && search.canBeSaved && !this.isOver()) {
       this.saved = now;
       options.onSave?.(resumeFileOf(search, this.spec, this.seconds));
     }

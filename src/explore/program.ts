@@ -10,6 +10,12 @@ export interface Stage {
   atEnd(check: () => void): void;
   /** Called after each step; throws InvariantError where something does not hold. Must not take steps. */
   afterEach(check: () => void): void;
+  /**
+   * Says that states can be compared, which `stateful` searches need, and gives what the tasks share beside the objects
+   * of task/: values that compare by what they say (no functions, no objects of classes). The promise: what a task does
+   * follows from the results of its steps, except for reads of these values that show at once in what it does next.
+   */
+  comparesBy(shared: () => readonly unknown[]): void;
 }
 
 export interface Program {

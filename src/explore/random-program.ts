@@ -48,7 +48,9 @@ export function randomProgram(seed: number): RandomProgram {
     name: `random:${seed}`,
     summary: 'a small random program',
     build(stage: Stage): void {
-      bench = new Bench(shape);
+      const now = new Bench(shape);
+      bench = now;
+      stage.comparesBy(() => now.shared);
       const first = shape.spawnAt < 0 ? 0 : 1;
       for (let i = first; i < shape.tasks.length; i++) stage.spawn(`task${i}`, bench.run(i));
       if (first === 1) stage.spawn('task0', bench.runAndSpawn(0, shape.spawnAt));
@@ -70,6 +72,11 @@ class Bench {
   constructor(shape: Shape) {
     this.shape = shape;
     for (const index of shape.tasks.keys()) this.seen[index] = '';
+  }
+
+  /** What tasks share beside cells and locks. */
+  get shared(): unknown[] {
+    return [this.guarded, this.seen];
   }
 
   outcome(world: World): string {

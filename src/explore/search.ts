@@ -55,11 +55,18 @@ export abstract class Search {
   bug: Bug | null = null;
   /** Everything that the search covers was seen. */
   complete = false;
+  /** `state` and `give` mean something. */
+  canBeSaved = true;
   protected readonly ids = new TaskIds();
   private given = 0;
 
   constructor(program: Program) {
     this.program = program;
+  }
+
+  /** How many states were seen, by those who tell one from another. */
+  get states(): number | null {
+    return null;
   }
 
   /** Goes on for about `executions` runs. */
@@ -70,7 +77,7 @@ export abstract class Search {
     return this.complete ? 1 : 0;
   }
 
-  /** Where the search is, as plain data: what `load` needs to go on from there. Not while it waits for a part. */
+  /** Where the search is, as plain data: what `load` needs to go on from there. */
   abstract state(): object;
 
   /** Starts anew where another search was, with nothing counted. Throws StaleStateError when the program is another. */

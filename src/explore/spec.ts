@@ -4,9 +4,10 @@ import { applyMutant, findMutant } from './mutants/index.ts';
 import type { Program } from './program.ts';
 import { SamplingSearch } from './sampling.ts';
 import type { Search } from './search.ts';
+import { StatefulSearch } from './stateful.ts';
 import { DfsSearch } from './walk.ts';
 
-export const ALGORITHMS = ['optimal', 'source', 'dfs', 'pct', 'pos', 'random'] as const;
+export const ALGORITHMS = ['optimal', 'source', 'dfs', 'stateful', 'pct', 'pos', 'random'] as const;
 export type Algorithm = (typeof ALGORITHMS)[number];
 
 export interface SearchSpec {
@@ -24,6 +25,7 @@ export function makeSearch(program: Program, { algorithm, bound, seed, samples }
   if (algorithm === 'pct' || algorithm === 'pos' || algorithm === 'random') {
     return new SamplingSearch(program, algorithm, seed, samples);
   }
+  if (algorithm === 'stateful') return new StatefulSearch(program);
   if (bound !== null) return new DfsSearch(program, bound);
   return algorithm === 'dfs' ? new DfsSearch(program) : new DporSearch(program, algorithm === 'optimal');
 }

@@ -36,6 +36,10 @@ export class World implements Stage, TaskHost {
   /** The task that the last step started, or -1. */
   spawned = -1;
   steps = 0;
+  /** What the last step gave its task. */
+  result: unknown = undefined;
+  /** What tasks share beside the objects of task/; null where the program does not say. */
+  comparable: (() => readonly unknown[]) | null = null;
   history: History | null = null;
   /** From the first touch on, be it while the program is built. */
   private touchLog: TouchLog | null = null;
@@ -114,6 +118,15 @@ export class World implements Stage, TaskHost {
     this.stepChecks.push(check);
   }
 
+  comparesBy(shared: () => readonly unknown[]): void {
+    this.comparable = shared;
+  }
+
+  /** Something that can die was made. */
+  get hasMortals(): boolean {
+    return this.alive.size > 0;
+  }
+
   isReady(task: number): boolean {
     const op = this.pending[task];
     return op?.ready(this.handles[task]) ?? false;
@@ -132,6 +145,7 @@ export class World implements Stage, TaskHost {
       if (op.object.lifetime !== null) op.object.lifetime.check(op.toString());
       if (op.object instanceof TaskHandle) this.joined.add(op.object);
       const result = op.perform(handle);
+      this.result = result;
       if (op.kind >= OpKind.LOCK && op.kind <= OpKind.TRY_READ_LOCK) this.lockSteps.push(op.object as Lock);
       this.touchLog?.step(task, op);
       this.advance(task, result);

@@ -23,6 +23,7 @@ export const indexer: ProgramFamily = {
     name: `indexer:${size}`,
     summary: 'N tasks put four words each into a hash table',
     build(stage) {
+      stage.comparesBy(() => []);
       const table = Array.from({ length: TABLE_SIZE }, (_, i) => new Var(`table[${i}]`));
       for (let tid = 0; tid < size; tid++) stage.spawn(`task${tid}`, insertAll(table, tid) as Task);
     },
@@ -45,6 +46,7 @@ export const filesystem: ProgramFamily = {
       const blockLock = Array.from({ length: 26 }, (_, i) => new Mutex(BLOCK_CLASS, `lockb[${i}]`));
       const inode = new Int32Array(32);
       const busy = new Uint8Array(26);
+      stage.comparesBy(() => [inode, busy]);
       function* task(tid: number): Task {
         const i = tid % 32;
         yield* inodeLock[i].lock();
@@ -116,6 +118,7 @@ export const revoke: ProgramFamily = {
     summary: 'N importers map and unmap a buffer under a mutex while one revokes it',
     build(stage) {
       const buffer = new RevocableBuffer();
+      stage.comparesBy(() => [buffer.revoked, buffer.isTaken]);
       for (let i = 0; i < size; i++) stage.spawn(`importer${i}`, buffer.use());
       stage.spawn('revoker', buffer.revoke());
     },

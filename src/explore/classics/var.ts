@@ -20,7 +20,7 @@ class Put extends Op<void> {
   }
 }
 
-class Add extends Op<number> {
+class Add extends Op<void> {
   private readonly value: number;
 
   constructor(object: Var, value: number) {
@@ -28,10 +28,8 @@ class Add extends Op<number> {
     this.value = value;
   }
 
-  perform(): number {
-    const variable = this.object as Var;
-    variable.value += this.value;
-    return variable.value;
+  perform(): void {
+    (this.object as Var).value += this.value;
   }
 }
 
@@ -82,8 +80,8 @@ export class Var extends Shared {
     return new Put(this, value);
   }
 
-  /** Adds in one step and returns the sum. */
-  add(value: number): Op<number> {
+  /** Adds in one step. */
+  add(value: number): Op<void> {
     return new Add(this, value);
   }
 
