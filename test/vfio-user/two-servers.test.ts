@@ -110,9 +110,11 @@ test('what cannot be mapped is refused, and leaves nothing', () =>
     enableMemory(peers.lender, false);
     assert.equal(map(65536), 'ENODEV', 'revoked');
     enableMemory(peers.lender, true);
-    const table = exportBuffer(peers.lender, { region: 2, ranges: [[0, 4096]] });
+    const engine = new VfioUserClient(lending.path('borrower'));
+    enableMemory(engine, true);
+    const registers = exportBuffer(engine, { ranges: [[0, 4096]] });
     assert.equal(
-      outcome(() => peers.borrower.dmaMap(LENT, 4096, READ_WRITE, table.fd)),
+      outcome(() => peers.borrower.dmaMap(LENT, 4096, READ_WRITE, registers.fd)),
       'EOPNOTSUPP',
     );
     const [a, b] = socketPair('nobody answers', SOCK_SEQPACKET);
@@ -122,7 +124,8 @@ test('what cannot be mapped is refused, and leaves nothing', () =>
       'EPIPE',
     );
     assert.equal(map(65536), 'ok');
-    for (const fd of [buffer, table, a]) fd.close();
+    engine.close();
+    for (const fd of [buffer, registers, a]) fd.close();
   }));
 
 test('a borrower that leaves in the middle gives the buffer back, and a lender that leaves takes it', () =>
