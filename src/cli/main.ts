@@ -10,6 +10,7 @@ type Adder = (program: Command) => void;
 const MODULES: { commands: readonly string[]; load: () => Promise<Adder> }[] = [
   { commands: ['demo'], load: async () => (await import('./demo.ts')).addDemoCommand },
   { commands: ['serve'], load: async () => (await import('./serve.ts')).addServeCommand },
+  { commands: ['import'], load: async () => (await import('./import.ts')).addImportCommand },
   { commands: ['inspect', 'capture'], load: async () => (await import('./machine.ts')).addMachineCommands },
   { commands: ['run'], load: async () => (await import('./run.ts')).addRunCommand },
   { commands: ['explore'], load: async () => (await import('./explore.ts')).addExploreCommand },

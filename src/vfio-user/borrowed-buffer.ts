@@ -49,6 +49,8 @@ export class BorrowedBuffer {
       if (this.lost) throw new Errno('ENODEV', 'the buffer was revoked while it was mapped');
       const memories = new Map<OwnedFd, Extent>();
       const wanted = cut(ranges, start, sizeBytes);
+      const found = wanted.reduce((sum, range) => sum + range.sizeBytes, 0);
+      if (found !== sizeBytes) throw new Errno('EPROTO', `the exporter's ranges lack ${sizeBytes - found} bytes`);
       for (const { fd, offset, sizeBytes: length } of wanted) {
         const extent = memories.get(fd);
         if (extent === undefined) memories.set(fd, { from: offset, to: offset + length });

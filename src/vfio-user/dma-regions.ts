@@ -50,7 +50,7 @@ interface Region {
   readonly sizeBytes: number;
   readonly kind: 'memory' | 'buffer' | 'borrowed' | 'remote';
   readonly memory: SharedMemory | null;
-  readonly borrowed?: BorrowedBuffer;
+  readonly borrowed?: { readonly buffer: BorrowedBuffer; readonly memories: readonly SharedMemory[] };
 }
 
 /** What a descriptor may stand for beside memory. */
@@ -96,11 +96,9 @@ export class DmaRegions {
 
   /**
    * DMA_MAP; takes `fd` over, null where the memory is reached by messages only. EINVAL for flags or a range that
-   * make no sense and for descriptors of the wrong kind, EEXIST where a region overlaps, ENOSPC beyond the agreed
-   * number; for a lent buffer also what Ioas.mapFile and
-   * BorrowedBuffer.map say, ETIMEDOUT for one whose exporter is silent.
    * make no sense and for descriptors of the wrong kind, EACCES for writes to one that is open for reading, EEXIST
-   * where a region overlaps, ENOSPC beyond the agreed number; for a lent buffer also what Ioas.mapFile says.
+   * where a region overlaps, ENOSPC beyond the agreed number; for a lent buffer also what Ioas.mapFile and
+   * BorrowedBuffer.map say, ETIMEDOUT for one whose exporter is silent.
    */
   *map(request: DmaMapRequest, fd: OwnedFd | null): Task {
     try {
@@ -199,22 +197,33 @@ export class DmaRegions {
   /** A dma-buf of another process: real bytes through its memory, until its exporter takes it back. */
   private *mapBorrowed({ iova, sizeBytes, offset }: DmaMapRequest, fd: OwnedFd, prot: number): Task<Region> {
     if (this.borrowed >= LIMITS.maxBorrowed) throw new Errno('ENOSPC', `DMA_MAP: ${this.borrowed} lent buffers`);
-    const borrowed = this.buffers.borrow(fd, () => this.domain.unmap(iova, sizeBytes));
+    const buffer = this.buffers.borrow(fd, () => this.domain.unmap(iova, sizeBytes));
     this.borrowed += 1;
+    const memories: SharedMemory[] = [];
     try {
-      const parts = yield* borrowed.map(offset, sizeBytes, (prot & IOMMU_WRITE) !== 0);
+      const parts = yield* buffer.map(offset, sizeBytes, (prot & IOMMU_WRITE) !== 0);
+      for (const memory of new Set(parts.map((part) => part.memory))) {
+        this.checkRoom(memory);
+        this.account(memory, 1);
+        memories.push(memory);
+      }
       let at = iova;
       for (const { memory, offset: start, sizeBytes: length } of parts) {
         this.domain.map(at, length, { kind: 'memory', memory, offset: start }, prot);
         at += length;
       }
-      return { iova, sizeBytes, kind: 'borrowed', memory: null, borrowed };
+      return { iova, sizeBytes, kind: 'borrowed', memory: null, borrowed: { buffer, memories } };
     } catch (error) {
-      this.borrowed -= 1;
       this.domain.unmap(iova, sizeBytes);
-      borrowed.close();
+      this.giveBack({ buffer, memories });
       throw error;
     }
+  }
+
+  private giveBack({ buffer, memories }: NonNullable<Region['borrowed']>): void {
+    this.borrowed -= 1;
+    for (const memory of memories) this.account(memory, -1);
+    buffer.close();
   }
 
   private checkRoom(memory: SharedMemory): void {
@@ -241,10 +250,7 @@ export class DmaRegions {
       return;
     }
     this.domain.unmap(iova, sizeBytes);
-    if (borrowed !== undefined) {
-      this.borrowed -= 1;
-      borrowed.close();
-    }
+    if (borrowed !== undefined) this.giveBack(borrowed);
     if (memory === null) {
       if (kind === 'remote') this.remote.abort(iova, sizeBytes);
       return;

@@ -8,6 +8,7 @@ import { createMemfd } from '../../src/linux/memfd.ts';
 import { socketPair } from '../../src/linux/socket.ts';
 import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { LIMITS } from '../../src/vfio-user/wire.ts';
 import { enableMemory, exportBuffer, outcome } from './lent.ts';
 import { MACHINE, TestServer, withServer } from './served.ts';
 
@@ -137,6 +138,20 @@ test('a borrower that leaves in the middle gives the buffer back, and a lender t
       assert.ok(performance.now() < end, 'not revoked in 5 s');
     }
     buffer.close();
+  }));
+
+test('as many regions as the table of limits says, each a session with the lender', () =>
+  withPeers((peers) => {
+    const buffers = Array.from({ length: 5 }, () => exportBuffer(peers.lender));
+    const map = (i: number) => peers.borrower.dmaMap(LENT + i * 4096, 4096, READ_WRITE, buffers[i >> 6].fd);
+    for (let i = 0; i < LIMITS.maxBorrowed; i++) map(i);
+    assert.equal(
+      outcome(() => map(LIMITS.maxBorrowed)),
+      'ENOSPC',
+    );
+    peers.borrower.dmaUnmap(LENT, 4096);
+    map(LIMITS.maxBorrowed);
+    for (const fd of buffers) fd.close();
   }));
 
 test('a server that ends takes what it lent with it', async () => {

@@ -1,0 +1,189 @@
+/**
+ * A BAR that is lent across processes: how fast bytes move, how soon a revoke is answered, and how soon it returns when
+ * the importer is killed.
+ */
+import { randomFillSync } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { BenchResult } from '../src/cli/bench.ts';
+import { loadMachine } from '../src/machine/load.ts';
+import { type ServedMachine, serveMachine } from '../src/machine/served.ts';
+import { median } from '../src/scenario/held-importer.ts';
+import { ImporterProcess } from '../src/scenario/importer-process.ts';
+import { BorrowingClient, LendingClient } from '../src/scenario/lend.ts';
+
+const MACHINE = loadMachine(fileURLToPath(new URL('../examples/two-peers.yaml', import.meta.url)));
+const BYTES = 64 << 20;
+/** Whatever else the machine does only adds: of several rounds the quietest counts, in its median. */
+const ROUNDS = 5;
+const REVOKES = 100;
+const WRITTEN_REVOKES = 30;
+const KILLS = 5;
+/** Alternating, the fastest of each. */
+const COPIES = 8;
+/** The mapping is plain memory: what is lent is as fast as what is one's own. */
+const MOVE_BAR = 0.8;
+/** Another server's BAR is reached through memory where one's own is reached through the fabric. */
+const PEER_BAR = 0.8;
+const REVOKE_MS = 1;
+/** A revoke after 64 MiB were written costs little more than the importer's munmap of them. */
+const UNMAP_BAR = 0.5;
+const KILL_MS = 50;
+const KILL_AFTER_MS = 50;
+
+/** A served machine, and where its sockets are. */
+class Served {
+  readonly folder = mkdtempSync(join(tmpdir(), 'barter-bench-'));
+  private served: ServedMachine | null = null;
+
+  async start(): Promise<this> {
+    this.served = await serveMachine(MACHINE, { socketDir: this.folder });
+    return this;
+  }
+
+  path(device: string): string {
+    return join(this.folder, `${device}.sock`);
+  }
+
+  async stop(): Promise<void> {
+    await this.served?.stop();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+export async function benchDmaBuf(): Promise<BenchResult[]> {
+  const [lending, borrowing] = [await new Served().start(), await new Served().start()];
+  const lender = new LendingClient(lending.path('lender'), BYTES);
+  try {
+    const results = await benchProcess(lender);
+    results.push(latency('dma-buf-kill', await kills(lender), KILL_MS));
+    return [...results, benchServers(lender, lending, borrowing)];
+  } finally {
+    lender.close();
+    await lending.stop();
+    await borrowing.stop();
+  }
+}
+
+/** An importer in another process: its copies, and its answers. */
+async function benchProcess(lender: LendingClient): Promise<BenchResult[]> {
+  const buffer = lender.export();
+  const importer = new ImporterProcess(buffer);
+  try {
+    await importer.next('mapped');
+    importer.tell('copy');
+    const { ms, memcpyMs } = await importer.next('copied');
+    return [
+      {
+        name: 'dma-buf-move-64MiB',
+        value: BYTES / 2 ** 30 / (ms / 1000),
+        unit: 'GiB/s',
+        reference: 'memcpy',
+        ratio: memcpyMs / ms,
+        bar: MOVE_BAR,
+      },
+      await benchRevokes(lender, importer),
+      await benchWritten(lender, importer),
+    ];
+  } finally {
+    await importer.end();
+    buffer.close();
+  }
+}
+
+/** Memory off, until nobody has it any more: the importer was told, has unmapped it and answered. */
+async function benchRevokes(lender: LendingClient, importer: ImporterProcess): Promise<BenchResult> {
+  const rounds: number[][] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const times: number[] = [];
+    for (let i = 0; i < REVOKES; i++) {
+      times.push(lender.memory(false));
+      lender.memory(true);
+      await importer.next('mapped');
+    }
+    rounds.push(times);
+  }
+  const quietest = Math.min(...rounds.map(median));
+  const all = rounds.flat();
+  return {
+    ...latency('dma-buf-revoke', all, REVOKE_MS),
+    value: quietest,
+    ratio: REVOKE_MS / quietest,
+    allMs: median(all),
+  };
+}
+
+/** The same when all pages were written: unmapping them is the importer's, and most of it. */
+async function benchWritten(lender: LendingClient, importer: ImporterProcess): Promise<BenchResult> {
+  const times: { revoke: number; unmap: number }[] = [];
+  for (let i = 0; i < WRITTEN_REVOKES; i++) {
+    importer.tell('fill');
+    await importer.next('filled');
+    const revoke = lender.memory(false);
+    times.push({ revoke, unmap: (await importer.next('revoked')).unmapMs });
+    lender.memory(true);
+    await importer.next('mapped');
+  }
+  const value = Math.min(...times.map(({ revoke }) => revoke));
+  const unmap = Math.min(...times.map((each) => each.unmap));
+  const reference = 'its munmap';
+  return { name: 'dma-buf-revoke-written', value, unit: 'ms', reference, ratio: unmap / value, bar: UNMAP_BAR };
+}
+
+/** How long after a SIGKILL the revoke returns that waits for the dead. */
+async function kills(lender: LendingClient): Promise<number[]> {
+  const times: number[] = [];
+  for (let i = 0; i < KILLS; i++) {
+    const buffer = lender.export();
+    const importer = new ImporterProcess(buffer);
+    await importer.next('mapped');
+    importer.tell('fill');
+    await importer.next('filled');
+    importer.tell('hold');
+    await importer.next('holding');
+    const { killedAt, doneAt } = await importer.killAfter(KILL_AFTER_MS, () => lender.memory(false));
+    times.push(doneAt - killedAt);
+    lender.memory(true);
+    await importer.end();
+    buffer.close();
+  }
+  return times;
+}
+
+function latency(name: string, times: readonly number[], mostMs: number): BenchResult {
+  const value = median(times);
+  return { name, value, unit: 'ms', reference: mostMs, ratio: mostMs / value, longestMs: Math.max(...times) };
+}
+
+/** The engine of one server into a BAR of another, against an engine and a BAR of one server. */
+function benchServers(lender: LendingClient, lending: Served, borrowing: Served): BenchResult {
+  const buffer = lender.export();
+  const borrowers = [borrowing, lending].map((server) => {
+    const borrower = new BorrowingClient(server.path('borrower'), BYTES);
+    randomFillSync(borrower.memory.bytes);
+    borrower.map(buffer);
+    return borrower;
+  });
+  const fastest = borrowers.map(() => Number.POSITIVE_INFINITY);
+  for (let i = 0; i < COPIES; i++) {
+    for (const [which, borrower] of borrowers.entries()) {
+      const began = performance.now();
+      const status = borrower.copy();
+      if (status !== 'ok') throw new Error(`the engine stopped: ${status}`);
+      fastest[which] = Math.min(fastest[which], performance.now() - began);
+    }
+  }
+  for (const borrower of borrowers) borrower.close();
+  buffer.close();
+  const [across, within] = fastest;
+  return {
+    name: 'dma-buf-peer-64MiB',
+    value: BYTES / 2 ** 20 / (across / 1000),
+    unit: 'MiB/s',
+    reference: 'one server',
+    ratio: within / across,
+    bar: PEER_BAR,
+  };
+}

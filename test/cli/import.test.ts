@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict';
+import type { ChildProcess } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { barter, endOf, startBarter } from './barter.ts';
+
+const MACHINE = 'examples/two-peers.yaml';
+const folders = [0, 1].map(() => mkdtempSync(join(tmpdir(), 'barter-import-')));
+const servers: ChildProcess[] = [];
+
+before(async () => {
+  for (const folder of folders) servers.push((await startBarter('serve', MACHINE, '--socket-dir', folder)).child);
+});
+
+after(async () => {
+  for (const child of servers) assert.equal(await endOf(child, 'SIGTERM'), 0);
+  for (const folder of folders) rmSync(folder, { recursive: true });
+});
+
+function importSteps(...args: string[]): string[] {
+  const { status, stdout, stderr } = barter('import', ...args, '--revokes', '5', '--json');
+  assert.equal(status, 0, stderr + stdout);
+  const { ok, steps } = JSON.parse(stdout);
+  assert.equal(ok, true);
+  return steps.map((step: { name: string; ok: boolean }) => `${step.name}: ${step.ok}`);
+}
+
+test('a second process borrows a BAR: bytes, revokes, and its death while a revoke waits for it', () => {
+  assert.deepEqual(importSteps(join(folders[0], 'lender.sock')), [
+    'lend: true',
+    'import in a second process: true',
+    'move all of it: true',
+    'revoke 5 times: true',
+    'kill -9 while a revoke waits: true',
+  ]);
+});
+
+test('two servers do peer-to-peer DMA, and the borrower lets go when the lender revokes', () => {
+  const sockets = [join(folders[0], 'lender.sock'), '--borrower', join(folders[1], 'borrower.sock')];
+  assert.deepEqual(importSteps(...sockets), [
+    'lend: true',
+    'import in the second server: true',
+    'move all of it by its DMA engine: true',
+    'revoke: DMA faults: true',
+    'revoke 5 times: true',
+  ]);
+});
+
+test('wrong usage, and what is no dma-buf', () => {
+  assert.equal(barter('import').status, 2);
+  assert.equal(barter('import', 'x.sock', '--fd', '3').status, 2);
+  assert.equal(barter('import', 'x.sock', '--revokes', 'many').status, 2);
+  assert.match(barter('import', '--fd', '2').stderr, /ENOTSOCK/);
+  assert.match(barter('import', join(folders[0], 'nobody.sock')).stdout, /FAILED {2}lend .*ENOENT/);
+  assert.match(barter('import', join(folders[0], 'borrower.sock')).stdout, /FAILED {2}import .*EOPNOTSUPP/);
+});
