@@ -11,9 +11,17 @@ export {
 } from './dma-buf/dma-buf.ts';
 export { DmaFence } from './dma-buf/fence.ts';
 export { FdTable, File } from './dma-buf/file.ts';
+export { type ExploreOptions, type ExploreResult, explore, exploreProgram, type FoundBug } from './explore/explore.ts';
+export type { Program, Stage } from './explore/program.ts';
+export { show } from './explore/schedule.ts';
 export { buildMachine } from './machine/build.ts';
 export { loadMachine } from './machine/load.ts';
-export type { Task } from './task/op.ts';
+export { htmlTimeline } from './report/html.ts';
+export { textTimeline } from './report/timeline.ts';
+export { Cell, Completion, Refcount, WaitQueue } from './task/cell.ts';
+export { type LockClass, Mutex, RwSemaphore } from './task/lock.ts';
+export { InvariantError, Lifetime, type Task } from './task/op.ts';
+export { Plain } from './task/plain.ts';
 export { Runner, runner, spawn } from './task/runner.ts';
 export { VfioPciCoreDevice } from './vfio/core.ts';
 export { type DmaRange, exportRanges } from './vfio/dmabuf.ts';
