@@ -12,6 +12,7 @@ import { withStarted } from './blocking.ts';
 import { type Difference, firstDifference, programScenario } from './compare.ts';
 import { LAB_MACHINE, type Lender } from './lenders.ts';
 import { prefix } from './program.ts';
+import { IOAS_PREFIX } from './program-ioas.ts';
 
 const CALL_TIMEOUT_MS = 60_000;
 
@@ -86,6 +87,7 @@ export class Bench {
     const parameters = {
       scenario: programScenario(program),
       addresses: { ...addresses, borrower: this.lender.borrower },
+      byCdev: this.lender.ioas === true,
     };
     return this.guest.call('scenario', parameters, CALL_TIMEOUT_MS);
   }
@@ -93,7 +95,7 @@ export class Bench {
   /** Leaves out one step after the other while a difference stays. */
   async shrink(program: readonly Step[], difference: Difference): Promise<Difference & { program: Step[] }> {
     let shortest = { program: program.slice(0, difference.index + 1), difference };
-    const kept = this.lender.devices.flatMap(prefix).length;
+    const kept = (this.lender.ioas === true ? IOAS_PREFIX : this.lender.devices.flatMap(prefix)).length;
     for (let i = shortest.program.length - 2; i >= kept; i--) {
       const tried = await this.compare(shortest.program.filter((_, at) => at !== i));
       if (tried.difference === null) continue;

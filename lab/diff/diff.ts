@@ -5,12 +5,14 @@
 
 import { resolve } from 'node:path';
 import fc from 'fast-check';
+import { isIoasStep } from '../../src/scenario/ioas-steps.ts';
 import type { Step } from '../../src/scenario/step.ts';
 import type { KernelReport } from '../kernel-reports.ts';
 import { Bench, type GuestChoice } from './bench.ts';
 import { type Difference, differences, runOnEngine } from './compare.ts';
-import { LENDERS } from './lenders.ts';
+import { type Lender, lendersOf } from './lenders.ts';
 import { programs } from './program.ts';
+import { ioasPrograms } from './program-ioas.ts';
 import { facts, findings, type KeptScenario } from './suites.ts';
 
 const MOST_STEPS = 40;
@@ -52,12 +54,12 @@ export interface DiffResult {
 export async function labDiff(options: DiffOptions): Promise<DiffResult> {
   const { seed } = options;
   const result: DiffResult = { seed, kernel: '', steps: 0, agree: 0, programs: 0, differences: [], reports: [] };
-  const lenders = LENDERS.filter((lender) => options.lenders.includes(lender.name));
+  const lenders = lendersOf(options.kernel).filter((lender) => options.lenders.includes(lender.name));
   for (const [i, lender] of lenders.entries()) {
     const bench = await Bench.start(lender, { kernel: options.kernel, leakCheck: options.leakCheck });
     try {
       result.kernel = bench.kernel;
-      const isOwn = ({ machinePath }: KeptScenario) => resolve(machinePath) === lender.machine;
+      const isOwn = (kept: KeptScenario) => belongsTo(lender, kept);
       for (const kept of facts().filter(isOwn)) await compareOne(bench, options, kept.scenario.tasks.user, result);
       for (const kept of findings().filter(isOwn)) await compareFinding(bench, options, kept, result);
       await compareRandom(bench, options, Math.ceil(options.steps / lenders.length), options.seed + i, result);
@@ -66,6 +68,11 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
     }
   }
   return result;
+}
+
+/** A scenario runs on the lender whose machine it has, and with address spaces where devices are opened for them. */
+function belongsTo({ machine, ioas = false }: Lender, { machinePath, scenario }: KeptScenario): boolean {
+  return resolve(machinePath) === machine && scenario.tasks.user.some(isIoasStep) === ioas;
 }
 
 /** One value after the other of the same seed: a run can be repeated, and a longer one begins with it. */
@@ -77,7 +84,9 @@ async function compareRandom(
   result: DiffResult,
 ): Promise<void> {
   const before = { steps: result.steps, unknown: unknown(result) };
-  for (const raw of fc.sample(programs(bench.lender.devices, MOST_STEPS), { seed, numRuns: Math.ceil(wanted / 4) })) {
+  const { devices, ioas } = bench.lender;
+  const arbitrary = ioas === true ? ioasPrograms(MOST_STEPS) : programs(devices, MOST_STEPS);
+  for (const raw of fc.sample(arbitrary, { seed, numRuns: Math.ceil(wanted / 4) })) {
     if (result.steps - before.steps >= wanted || unknown(result) - before.unknown >= MOST_DIFFERENCES) break;
     await compareOne(bench, options, raw, result);
   }

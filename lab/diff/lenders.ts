@@ -1,6 +1,7 @@
 /** The devices that lend in a comparison: Barter's own through vfio-user, and two of QEMU's. */
 import { fileURLToPath } from 'node:url';
 import { guestAddress } from '../guest.ts';
+import type { KernelName } from '../kernels.ts';
 
 /** What a program may do to a device; the registers behind igb's BARs are not memory. */
 export interface DeviceTraits {
@@ -30,6 +31,8 @@ export interface Lender {
   devices: readonly DeviceTraits[];
   /** The guest's address of the device that only borrows. */
   borrower: string;
+  /** Programs are about I/O address spaces, and devices are opened by their own nodes: the kernel has iommufd. */
+  ioas?: boolean;
 }
 
 export const LAB_MACHINE = fileURLToPath(new URL('./machine.yaml', import.meta.url));
@@ -52,7 +55,7 @@ const conventional: DeviceTraits = {
 };
 const sharedMemory = (id: string) => ['-object', `memory-backend-memfd,id=${id},size=64M,share=on`];
 
-export const LENDERS: readonly Lender[] = [
+const LENDERS: readonly Lender[] = [
   {
     name: 'barter',
     qemu: { lender: null, second: null, borrower: null },
@@ -105,4 +108,18 @@ export const LENDERS: readonly Lender[] = [
     devices: [own, conventional],
     borrower: guestAddress(2),
   },
+  {
+    name: 'iommufd',
+    qemu: { lender: null, second: null, borrower: null },
+    extra: [],
+    machine: LAB_MACHINE,
+    devices: [own, conventional],
+    borrower: guestAddress(2),
+    ioas: true,
+  },
 ];
+
+/** The distribution's kernel has no iommufd. */
+export function lendersOf(kernel: KernelName): Lender[] {
+  return LENDERS.filter(({ ioas }) => ioas !== true || kernel !== 'distribution');
+}

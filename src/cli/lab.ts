@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { labCache } from '../../lab/cache.ts';
 import { CommandError } from '../../lab/command.ts';
 import { type DiffResult, labDiff } from '../../lab/diff/diff.ts';
-import { LENDERS } from '../../lab/diff/lenders.ts';
+import { lendersOf } from '../../lab/diff/lenders.ts';
 import { type KernelReport, undocumented } from '../../lab/kernel-reports.ts';
 import { findKernel, KERNELS, type KernelName } from '../../lab/kernels.ts';
 import { missingStages, type Progress, prepareLab } from '../../lab/prepare.ts';
@@ -77,6 +77,16 @@ Examples:
   barter lab run guest-export --kernel debug --json`,
     )
     .action((name: string, options: RunOptions) => reported(() => run(name, options)));
+  addDiffCommand(lab);
+  lab
+    .command('clean')
+    .description('remove the cache')
+    .addHelpText('after', CACHE_HELP)
+    .action(() => rmSync(labCache(), { recursive: true, force: true }));
+  for (const command of lab.commands) command.exitOverride();
+}
+
+function addDiffCommand(lab: Command): void {
   lab
     .command('diff')
     .description('random programs on the engine and on the kernel, compared step by step')
@@ -84,7 +94,12 @@ Examples:
     .option('--seed <n>', 'which programs (printed; the same seed gives the same)', numberOption)
     .option('--kernel <name>', KERNEL_OPTION, kernelOption, 'distribution')
     .option('--leak-check', LEAK_CHECK_OPTION)
-    .option('--lender <names>', `which devices lend: ${LENDERS.map((lender) => lender.name).join(', ')}`)
+    .option(
+      '--lender <names>',
+      `which devices lend: ${lendersOf('iommufd')
+        .map(({ name }) => name)
+        .join(', ')}`,
+    )
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
@@ -98,12 +113,6 @@ Examples:
   barter lab diff --lender barter,igb --steps 500 --seed 7 --json`,
     )
     .action((options: DiffCommandOptions) => reported(() => diff(options)));
-  lab
-    .command('clean')
-    .description('remove the cache')
-    .addHelpText('after', CACHE_HELP)
-    .action(() => rmSync(labCache(), { recursive: true, force: true }));
-  for (const command of lab.commands) command.exitOverride();
 }
 
 const KERNEL_OPTION = `which kernel: ${KERNELS.map(({ name }) => name).join(', ')}`;
@@ -160,10 +169,12 @@ function numberOption(text: string): number {
 async function diff(options: DiffCommandOptions): Promise<void> {
   const { steps, seed = Date.now() % 2 ** 31, lender, kernel, leakCheck, json } = options;
   demandLeakCheck(options);
-  const known = LENDERS.map((each) => each.name);
+  const known = lendersOf(kernel).map(({ name }) => name);
   const lenders = lender === undefined ? known : lender.split(',');
   const unknown = lenders.find((name) => !known.includes(name));
-  if (unknown !== undefined) throw new UsageError(`there is no lender ${unknown}; there are: ${known.join(', ')}`);
+  if (unknown !== undefined) {
+    throw new UsageError(`there is no lender ${unknown} with the kernel ${kernel}; there are: ${known.join(', ')}`);
+  }
   await prepareMissing(kernel, json === true);
   const line = (text: string) => process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`);
   const result = await labDiff({

@@ -16,7 +16,6 @@ const ENGINE_ALONE: Record<number, string> = {
   22: 'when a release runs is inside: the explorer closes descriptors at every point of a revoke',
   29: 'what an importer may do until its fences signal: scenarios revoke-vs-dma and close-vs-dma of the explorer',
   42: 'no endpoint of QEMU has a capability that is hidden: test/scenario/hidden-capabilities.test.ts',
-  30: "the distribution's kernel has no iommufd: test/vfio/ioas.test.ts",
 };
 const FACTS = 43;
 const folders = ['./facts/', '../lab/findings/'].map((folder) => fileURLToPath(new URL(folder, import.meta.url)));
