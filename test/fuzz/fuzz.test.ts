@@ -22,6 +22,16 @@ test('the fuzzer of the server gets far: every command that it sends is answered
   assert.ok(coverage.get('server: DEVICE_RESET ok') > 0);
 });
 
+test('the fuzzer of importers gets far: each request succeeds, each is refused, and revokes are held up', () => {
+  const coverage = runFuzzer(FUZZERS.importers, SMOKE_MESSAGES, 8);
+  for (const command of ['ATTACH', 'DETACH', 'MAP', 'UNMAP', 'ADD_FENCE', 'SIGNAL_FENCE', 'WAIT']) {
+    assert.ok(coverage.get(`importers: ${command} ok`) > 0, `${command} ok`);
+    assert.ok(coverage.get(`importers: ${command} EINVAL`) > 0, `${command} EINVAL`);
+  }
+  assert.ok(coverage.get('importers: told INVALIDATE') > 0);
+  assert.ok(coverage.get('importers: told RESTORE') > 0);
+});
+
 test('the canary dies: a server that loses descriptors is found', () => {
   assert.throws(() => runFuzzer(CANARY, 5000, 9), Finding);
 });

@@ -2,6 +2,7 @@
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import { fuzzDecoder } from './decoder.ts';
 import { type Coverage, type Fuzzer, type FuzzRun, runFuzzer } from './fuzzer.ts';
+import { fuzzImporters } from './importers.ts';
 import { fuzzMachineFile } from './machine-file.ts';
 import { fuzzServer } from './server.ts';
 
@@ -17,6 +18,7 @@ const SMOKE_MESSAGES = 20_000;
 export const FUZZERS: Record<string, Fuzzer> = {
   decoder: fuzzDecoder,
   server: (run) => fuzzServer(run),
+  importers: fuzzImporters,
   'machine-file': fuzzMachineFile,
 };
 

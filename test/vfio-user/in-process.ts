@@ -7,6 +7,7 @@ import { buildMachine } from '../../src/machine/build.ts';
 import type { VfioPciCoreDevice } from '../../src/vfio/core.ts';
 import { buildVfioDevices } from '../../src/vfio/driver.ts';
 import { PROFILES } from '../../src/vfio/profile.ts';
+import { IMPORTER_TIMEOUT_MS } from '../../src/vfio-user/importer-limits.ts';
 import { VfioUserServer } from '../../src/vfio-user/server.ts';
 import { encodeVersion } from '../../src/vfio-user/version.ts';
 import { message, RawClient } from './raw-client.ts';
@@ -15,11 +16,12 @@ import { MACHINE } from './served.ts';
 export class InProcessServer {
   readonly folder = mkdtempSync(join(tmpdir(), 'barter-in-'));
   readonly log: string[] = [];
-  readonly server = new VfioUserServer((line) => this.log.push(line));
+  readonly server: VfioUserServer;
   readonly devices: ReadonlyMap<string, VfioPciCoreDevice>;
   private readonly memories: { close(): void }[] = [];
 
-  constructor(machine = MACHINE) {
+  constructor(machine = MACHINE, importerTimeoutMs = IMPORTER_TIMEOUT_MS) {
+    this.server = new VfioUserServer((line) => this.log.push(line), importerTimeoutMs);
     const { functions } = buildMachine(machine, (label, sizeBytes) => {
       const memory = memfdMemory(label, sizeBytes);
       this.memories.push(memory);

@@ -38,27 +38,16 @@ export function sendPacket(socket: number, bytes: Uint8Array, fds: readonly numb
 
 export const OPEN = message({ command: DMA_BUF_SOCKET_OPEN }, dma_buf_socket_open.encode({ major: 1 }));
 
-export class RawImporter {
+/** One end of a conversation in packets. */
+export class PacketEnd {
   readonly socket: OwnedFd;
   private readonly incoming = new Message(1, 16);
   private readonly buffer = new Pinned(65536);
 
-  /** Sends OPEN; the answer is the first packet. */
-  constructor(dmabuf: OwnedFd, open: Uint8Array = OPEN) {
-    const [ours, theirs] = socketPair('raw importer', SOCK_SEQPACKET);
-    this.socket = ours;
-    setSocketTimeout(ours, 5000);
+  /** Takes ownership of `socket`. */
+  constructor(socket: OwnedFd) {
+    this.socket = socket;
     this.incoming.setIov(0, this.buffer.address, this.buffer.bytes.length);
-    sendPacket(dmabuf.fd, open, [theirs.fd]);
-    theirs.close();
-  }
-
-  /** A session that was opened. */
-  static ready(dmabuf: OwnedFd): RawImporter {
-    const importer = new RawImporter(dmabuf);
-    const answer = importer.receive();
-    if (answer?.error !== 0) throw new Error(`OPEN was answered with ${answer?.error}`);
-    return importer;
   }
 
   send(header: RawHeader, payload: Uint8Array = new Uint8Array(0), fds: readonly number[] = []): number {
@@ -79,6 +68,30 @@ export class RawImporter {
       payload: Buffer.from(bytes.subarray(HEADER_BYTES, received)),
       fds: this.incoming.takeFds('descriptor of a test'),
     };
+  }
+
+  close(): void {
+    this.incoming.close();
+    this.socket.close();
+  }
+}
+
+export class RawImporter extends PacketEnd {
+  /** Sends OPEN; the answer is the first packet. */
+  constructor(dmabuf: OwnedFd, open: Uint8Array = OPEN) {
+    const [ours, theirs] = socketPair('raw importer', SOCK_SEQPACKET);
+    setSocketTimeout(ours, 5000);
+    super(ours);
+    sendPacket(dmabuf.fd, open, [theirs.fd]);
+    theirs.close();
+  }
+
+  /** A session that was opened. */
+  static ready(dmabuf: OwnedFd): RawImporter {
+    const importer = new RawImporter(dmabuf);
+    const answer = importer.receive();
+    if (answer?.error !== 0) throw new Error(`OPEN was answered with ${answer?.error}`);
+    return importer;
   }
 
   /** The errno that a request is answered with, by name; 'ok', or 'closed'. What the exporter says beside is skipped. */
@@ -109,10 +122,5 @@ export class RawImporter {
   /** Returns the mapping's id. */
   map(attachment: number): number {
     return this.idOf(DMA_BUF_SOCKET_MAP, dma_buf_socket_map.encode({ attachment, flags: 3 }));
-  }
-
-  close(): void {
-    this.incoming.close();
-    this.socket.close();
   }
 }

@@ -1,0 +1,276 @@
+/**
+ * Importers that send whatever they like through a lent dma-buf, answer INVALIDATE well, wrongly or never, and leave at
+ * any moment, while the lender takes its memory back and gives it again. A bystander on the same buffer gets right
+ * answers all the time, and every revoke ends.
+ */
+import {
+  DMA_BUF_SOCKET_ADD_FENCE,
+  DMA_BUF_SOCKET_ATTACH,
+  DMA_BUF_SOCKET_COMMAND_NAMES,
+  DMA_BUF_SOCKET_DETACH,
+  DMA_BUF_SOCKET_INVALIDATE,
+  DMA_BUF_SOCKET_MAP,
+  DMA_BUF_SOCKET_QUERY,
+  DMA_BUF_SOCKET_RESTORE,
+  DMA_BUF_SOCKET_SET_NAME,
+  DMA_BUF_SOCKET_SIGNAL_FENCE,
+  DMA_BUF_SOCKET_UNMAP,
+  DMA_BUF_SOCKET_WAIT,
+} from '../../src/abi/dma-buf-socket.ts';
+import { errnoName } from '../../src/abi/errno.ts';
+import { VFIO_USER_DEVICE_FEATURE, VFIO_USER_REGION_WRITE } from '../../src/abi/vfio-user.ts';
+import type { OwnedFd } from '../../src/linux/fd.ts';
+import { createMemfd } from '../../src/linux/memfd.ts';
+import { InProcessServer } from '../vfio-user/in-process.ts';
+import { exportArgument } from '../vfio-user/lent.ts';
+import { message, type RawClient } from '../vfio-user/raw-client.ts';
+import { OPEN, RawImporter, type RawPacket, sendPacket } from '../vfio-user/raw-importer.ts';
+import { type Coverage, Finding, type FuzzRun } from './fuzzer.ts';
+import type { Random } from './random.ts';
+
+const SIZE = 65536;
+const IMPORTERS = 4;
+const BATCH = 12;
+/** Short, so that revokes which somebody holds up end within a run. */
+const TIMEOUT_MS = 5;
+const MOST_REVOKE_MS = 2000;
+const REVOKE_EVERY = 16;
+
+const REQUESTS: readonly [command: number, words: number][] = [
+  [DMA_BUF_SOCKET_QUERY, 0],
+  [DMA_BUF_SOCKET_SET_NAME, 8],
+  [DMA_BUF_SOCKET_ATTACH, 2],
+  [DMA_BUF_SOCKET_ATTACH, 2],
+  [DMA_BUF_SOCKET_DETACH, 2],
+  [DMA_BUF_SOCKET_MAP, 2],
+  [DMA_BUF_SOCKET_MAP, 2],
+  [DMA_BUF_SOCKET_MAP, 2],
+  [DMA_BUF_SOCKET_UNMAP, 2],
+  [DMA_BUF_SOCKET_ADD_FENCE, 2],
+  [DMA_BUF_SOCKET_ADD_FENCE, 2],
+  [DMA_BUF_SOCKET_SIGNAL_FENCE, 2],
+  [DMA_BUF_SOCKET_WAIT, 2],
+];
+
+const MAKES = new Set<number>([DMA_BUF_SOCKET_ATTACH, DMA_BUF_SOCKET_MAP, DMA_BUF_SOCKET_ADD_FENCE]);
+/** Whose id a request begins with: that of what this command made. */
+const KINDS = new Map<number, number>([
+  [DMA_BUF_SOCKET_DETACH, DMA_BUF_SOCKET_ATTACH],
+  [DMA_BUF_SOCKET_MAP, DMA_BUF_SOCKET_ATTACH],
+  [DMA_BUF_SOCKET_ADD_FENCE, DMA_BUF_SOCKET_ATTACH],
+  [DMA_BUF_SOCKET_UNMAP, DMA_BUF_SOCKET_MAP],
+  [DMA_BUF_SOCKET_SIGNAL_FENCE, DMA_BUF_SOCKET_ADD_FENCE],
+]);
+const SECOND_WORD = new Set<number>([
+  DMA_BUF_SOCKET_MAP,
+  DMA_BUF_SOCKET_ADD_FENCE,
+  DMA_BUF_SOCKET_SIGNAL_FENCE,
+  DMA_BUF_SOCKET_WAIT,
+]);
+
+/** One session, and what the exporter owes it. */
+class FuzzedImporter {
+  private readonly raw: RawImporter;
+  private readonly coverage: Coverage;
+  private readonly owed = new Map<number, number>([[1, 1]]);
+  private readonly ids: { kind: number; id: number }[] = [];
+  private nextId = 2;
+  /** It sent what is no message: the session may end, and says nothing any more. */
+  private wild = false;
+  ended = false;
+
+  constructor(buffer: OwnedFd, coverage: Coverage) {
+    this.raw = new RawImporter(buffer);
+    this.coverage = coverage;
+  }
+
+  send(random: Random, memfd: OwnedFd): void {
+    if (random.chance(200)) {
+      this.wild = true;
+      const bytes = message(
+        { command: random.below(16), size: random.edge() >>> 0, flags: random.edge() >>> 0 },
+        Buffer.alloc(8),
+      );
+      sendPacket(this.raw.socket.fd, bytes.subarray(0, 1 + random.below(bytes.length)));
+      return;
+    }
+    const [command, words] = random.pick(REQUESTS);
+    const payload = this.payload(random, command, words);
+    const cut = random.chance(60) ? payload.subarray(0, random.below(payload.length + 1)) : payload;
+    const isQuiet = random.chance(15);
+    const id = this.takeId();
+    const fds = random.chance(60) ? [memfd.fd] : [];
+    if (this.raw.send({ id, command, flags: isQuiet ? 0x10 : 0 }, cut, fds) > 0 && !isQuiet) this.owed.set(id, command);
+  }
+
+  /** Mostly ids that there are, of the right kind. */
+  private payload(random: Random, command: number, words: number): Buffer {
+    const payload = Buffer.alloc(4 * words);
+    const kind = KINDS.get(command);
+    const known = this.ids.filter((id) => id.kind === kind);
+    if (kind !== undefined) {
+      const guess = random.chance(20) ? random.edge() >>> 0 : 1 + random.below(24);
+      payload.writeUInt32LE(known.length > 0 && !random.chance(8) ? random.pick(known).id : guess, 0);
+    }
+    if (command === DMA_BUF_SOCKET_WAIT) payload.writeUInt32LE(random.pick([1, 4, 5, 0, 2]), 0);
+    if (SECOND_WORD.has(command)) payload.writeUInt32LE(random.chance(30) ? random.edge() >>> 0 : random.below(4), 4);
+    return payload;
+  }
+
+  /** Reads all that there is, answers some, and holds replies against what was asked. */
+  check(random: Random): void {
+    for (let packet = this.raw.receive(false); packet !== undefined; packet = this.raw.receive(false)) {
+      if (packet === null) {
+        this.ended = true;
+        this.coverage.hit('importers: sessions that ended');
+        return;
+      }
+      for (const fd of packet.fds) fd.close();
+      if (packet.isReply) this.checkReply(packet);
+      else this.answer(packet, random);
+    }
+  }
+
+  close(): void {
+    this.raw.close();
+  }
+
+  private takeId(): number {
+    do this.nextId = (this.nextId + 1) & 0xffff;
+    while (this.owed.has(this.nextId));
+    return this.nextId;
+  }
+
+  private checkReply({ id, command, error, payload }: RawPacket): void {
+    const name = DMA_BUF_SOCKET_COMMAND_NAMES.get(command) ?? `command ${command}`;
+    if (!this.wild && this.owed.get(id) !== command) {
+      throw new Finding(`a reply to ${id} (${name}), which asked for command ${this.owed.get(id)}`);
+    }
+    this.owed.delete(id);
+    if (error === 0 && MAKES.has(command)) this.ids.push({ kind: command, id: payload.readUInt32LE() });
+    if (this.ids.length > 40) this.ids.shift();
+    if (error !== 0 && payload.length !== 0) throw new Finding(`${name}: an error with a payload`);
+    this.coverage.hit(`importers: ${name} ${error === 0 ? 'ok' : errnoName(error)}`);
+  }
+
+  private answer({ id, command }: RawPacket, random: Random): void {
+    this.coverage.hit(`importers: told ${DMA_BUF_SOCKET_COMMAND_NAMES.get(command)}`);
+    if (command !== DMA_BUF_SOCKET_INVALIDATE && command !== DMA_BUF_SOCKET_RESTORE) {
+      throw new Finding(`the exporter asks for command ${command}`);
+    }
+    if (command === DMA_BUF_SOCKET_RESTORE || random.chance(30)) return;
+    const wrong = random.chance(30);
+    if (wrong) this.wild = true;
+    const header = { id: wrong ? random.below(20) : id, command, flags: 1 };
+    this.raw.send(wrong && random.chance(2) ? { ...header, flags: 0x21, error: 5 } : header);
+  }
+}
+
+/** The lender's client: it waits for each revoke to end. */
+class FuzzedLender {
+  readonly buffer: OwnedFd;
+  private readonly served: InProcessServer;
+  private readonly client: RawClient;
+  private isOn = true;
+  private since: number | null = null;
+
+  constructor(served: InProcessServer) {
+    this.served = served;
+    this.client = served.ready('lender');
+    this.memory(true);
+    this.client.send(message({ command: VFIO_USER_DEVICE_FEATURE }, exportArgument({})));
+    served.pump();
+    this.client.tryReceive();
+    const reply = this.client.tryReceive();
+    if (reply?.fds.length !== 1) throw new Finding('the export was refused');
+    this.buffer = reply.fds[0];
+    this.since = null;
+  }
+
+  toggle(): void {
+    if (this.since === null) this.memory(!this.isOn);
+  }
+
+  /** Looks whether the last change of the memory bit is over. */
+  check(): void {
+    if (this.since === null) return;
+    const reply = this.client.tryReceive();
+    if (reply === null) throw new Finding('the lender was dropped');
+    if (reply !== undefined) this.since = null;
+    else if (performance.now() - this.since > MOST_REVOKE_MS) throw new Finding('a revoke does not end');
+    else this.served.server.loop.turn(1);
+  }
+
+  get isWaiting(): boolean {
+    return this.since !== null;
+  }
+
+  close(): void {
+    this.buffer.close();
+    this.client.close();
+  }
+
+  private memory(on: boolean): void {
+    this.isOn = on;
+    this.since = performance.now();
+    const payload = Buffer.from([4, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 2, 0, 0, 0, on ? 6 : 4, 0]);
+    this.client.send(message({ command: VFIO_USER_REGION_WRITE }, payload));
+  }
+}
+
+export function fuzzImporters({ random, messages, coverage }: FuzzRun): void {
+  const served = new InProcessServer(undefined, TIMEOUT_MS);
+  const lender = new FuzzedLender(served);
+  const memfd = createMemfd('fuzz', 4096);
+  const bystander = new RawImporter(lender.buffer);
+  served.pump();
+  bystander.receive(false);
+  const importers: (FuzzedImporter | null)[] = new Array(IMPORTERS).fill(null);
+  try {
+    for (let sent = 0, batches = 0; sent < messages; batches++) {
+      const i = random.below(IMPORTERS);
+      const importer = importers[i] ?? new FuzzedImporter(lender.buffer, coverage);
+      importers[i] = importer;
+      for (let n = random.below(BATCH); n >= 0; n--, sent++) importer.send(random, memfd);
+      if (random.chance(20))
+        sendPacket(lender.buffer.fd, OPEN.subarray(random.below(3)), random.chance(2) ? [memfd.fd] : []);
+      if (batches % REVOKE_EVERY === 0) lender.toggle();
+      served.pump();
+      lender.check();
+      for (const each of importers) each?.check(random);
+      if (importer.ended || random.chance(40)) {
+        importer.close();
+        importers[i] = null;
+      }
+      askBystander(served, bystander);
+      checkLog(served);
+    }
+  } finally {
+    for (const importer of importers) importer?.close();
+    while (lender.isWaiting) {
+      served.pump();
+      lender.check();
+    }
+    for (const each of [bystander, lender, memfd]) each.close();
+    served.pump();
+    served.close();
+  }
+  checkLog(served);
+}
+
+function askBystander(served: InProcessServer, bystander: RawImporter): void {
+  bystander.send({ command: DMA_BUF_SOCKET_QUERY });
+  served.pump();
+  const reply = bystander.receive(false);
+  if (reply?.error !== 0 || reply.payload.readUInt32LE() !== SIZE) {
+    throw new Finding('a bystander got a wrong answer, or none');
+  }
+}
+
+function checkLog(served: InProcessServer): void {
+  for (const line of served.log.splice(0)) {
+    if (!/^importer dropped: .*: E[A-Z]+: |keeps/.test(line) || line.includes('\n')) {
+      throw new Finding(`the server says: ${line}`);
+    }
+  }
+}
