@@ -52,3 +52,23 @@ test('an unknown mutant is refused with the list of those there are', () => {
   undo();
   assert.equal(findProgram('export-of-unclaimed').name, 'export-of-unclaimed');
 });
+
+test('docs/mutants.md names, for each bug of the mechanism, the mutants that there are, or a test that puts it back', () => {
+  const numbers = [
+    ...Array.from({ length: 8 }, (_, i) => `R${i + 1}`),
+    ...Array.from({ length: 14 }, (_, i) => `L${i + 1}`),
+  ];
+  const page = readFileSync(new URL('../../docs/mutants.md', import.meta.url), 'utf8');
+  const rows = new Map([...page.matchAll(/^\| ([RL]\d+) \|.*\| (.*) \|$/gm)].map(([, number, by]) => [number, by]));
+  assert.deepEqual([...rows.keys()], numbers);
+  for (const [number, by] of rows) {
+    const named = [...by.matchAll(/`([^`]+)`/g)].map(([, name]) => name);
+    for (const name of named) assert.ok(findMutant(name), number);
+    const own = MUTANTS.map(({ name }) => name).filter((name) => name.startsWith(`${number}-`));
+    for (const name of own) assert.ok(named.includes(name), `${number} does not name ${name}`);
+    const tests = [...by.matchAll(/test\/\S+\.test\.ts/g)].map(([path]) => path);
+    assert.ok(named.length + tests.length > 0, number);
+    const defects = readFileSync(new URL('../vfio/defects.test.ts', import.meta.url), 'utf8');
+    assert.equal(tests.includes('test/vfio/defects.test.ts'), defects.includes(`number: '${number}'`), number);
+  }
+});
