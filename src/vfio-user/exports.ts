@@ -98,7 +98,7 @@ export class Exports implements ImporterHost, LentBuffers {
 
   /** The server ends: every buffer loses its importers and its last descriptor. */
   closeAll(): void {
-    for (const importer of this.importers) importer.close(null);
+    for (const importer of this.importers) importer.endWithServer();
     for (const [inode, entry] of this.byInode) this.drop(inode, entry);
   }
 
@@ -142,7 +142,9 @@ export class Exports implements ImporterHost, LentBuffers {
     }
     // A session is as good as a descriptor: it holds the buffer.
     runner.run(dmabuf.get());
-    this.importers.add(new ImporterConnection(this, dmabuf, fds[0].duplicate(), id));
+    const importer = new ImporterConnection(this, dmabuf, fds[0].duplicate());
+    this.importers.add(importer);
+    importer.answerOpen(id);
   }
 
   private drop(inode: number, entry: Export): void {

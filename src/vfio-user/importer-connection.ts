@@ -99,9 +99,10 @@ export class ImporterConnection {
   private readonly waits = new Set<() => void>();
   private nextMessage = 1;
   private requests = 0;
+  private isServerEnding = false;
 
-  /** Takes over `socket`, and a reference to `dmabuf`. Answers the OPEN of message `openId`. */
-  constructor(host: ImporterHost, dmabuf: DmaBuf, socket: OwnedFd, openId: number) {
+  /** Takes over `socket`, and a reference to `dmabuf`. */
+  constructor(host: ImporterHost, dmabuf: DmaBuf, socket: OwnedFd) {
     this.host = host;
     this.dmabuf = dmabuf;
     const { pid, uid } = peerCredentials(socket);
@@ -116,6 +117,10 @@ export class ImporterConnection {
       onPacket: (packet) => this.onPacket(packet),
       onClose: (why) => this.onClose(why),
     });
+  }
+
+  /** The reply to OPEN, and the end of the session where nobody is there any more to read it. */
+  answerOpen(id: number): void {
     const opened = dma_buf_socket_opened.encode({
       major: DMA_BUF_SOCKET_MAJOR,
       minor: DMA_BUF_SOCKET_MINOR,
@@ -123,14 +128,15 @@ export class ImporterConnection {
       max_mappings: IMPORTER_LIMITS.maxMappings,
       max_fences: IMPORTER_LIMITS.maxFences,
       max_requests: IMPORTER_LIMITS.maxRequests,
-      invalidate_timeout_ms: host.timeoutMs,
+      invalidate_timeout_ms: this.host.timeoutMs,
     });
-    this.packets.send({ id: openId, command: DMA_BUF_SOCKET_OPEN, flags: VFIO_USER_F_TYPE_REPLY }, opened);
+    this.packets.send({ id, command: DMA_BUF_SOCKET_OPEN, flags: VFIO_USER_F_TYPE_REPLY }, opened);
   }
 
-  /** `why` null: the exporter ends in good order, and the importer with it. */
-  close(why: Error | null): void {
-    this.packets.close(why);
+  /** The server ends, and the memory with it: there is nothing to keep from anybody. */
+  endWithServer(): void {
+    this.isServerEnding = true;
+    this.packets.close(null);
   }
 
   private onPacket(packet: ReceivedFrame): void {
@@ -206,13 +212,13 @@ export class ImporterConnection {
       host.log(`${this.who} keeps ${what}, which it was told to give back at ${since}`);
     });
     const deadline = host.loop.after(host.timeoutMs, () => {
-      this.close(new Errno('ETIMEDOUT', `it kept ${what} for ${host.timeoutMs} ms`));
+      this.packets.close(new Errno('ETIMEDOUT', `it kept ${what} for ${host.timeoutMs} ms`));
     });
     this.owed.set(id, { told, answered: false, report, deadline });
     const header = { id, command: DMA_BUF_SOCKET_INVALIDATE, flags: VFIO_USER_F_TYPE_COMMAND };
     this.packets.send(header, dma_buf_socket_id.encode({ id: told.attachment }));
     if (this.owed.size > IMPORTER_LIMITS.maxInvalidates) {
-      this.close(new Errno('ENOBUFS', `${this.owed.size} INVALIDATEs without an answer`));
+      this.packets.close(new Errno('ENOBUFS', `${this.owed.size} INVALIDATEs without an answer`));
     }
     return DONE;
   }
@@ -242,7 +248,7 @@ export class ImporterConnection {
   }
 
   private *end(): Task {
-    yield* this.session.end(!isExiting(this.pid));
+    yield* this.session.end(!this.isServerEnding && !isExiting(this.pid));
     this.host.onEnd(this);
   }
 

@@ -2,7 +2,7 @@
 export const IMPORTER_LIMITS = {
   /** Sessions of one buffer, and of all buffers of the process. */
   maxSessions: 64,
-  maxSessionsOfAll: 1024,
+  maxSessionsOfAll: 512,
   maxAttachments: 64,
   maxMappings: 256,
   maxFences: 256,

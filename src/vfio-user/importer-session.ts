@@ -107,7 +107,7 @@ export class ImporterSession {
   }
 
   private *attachListed(announce: (id: number) => Task): Task {
-    const remote = new RemoteAttachment(this.nextId++);
+    const remote = new RemoteAttachment(this.takeId());
     remote.attachment = yield* this.dmabuf.attach(null, {
       allowPeer2Peer: true,
       invalidateMappings: () => this.invalidate(remote),
@@ -171,7 +171,7 @@ export class ImporterSession {
       let mapping: RemoteMapping | null = null;
       try {
         const { memory, ranges } = memoryOf(this.dmabuf, table);
-        mapping = { id: this.nextId++, attachment, direction, table, memory, ranges };
+        mapping = { id: this.takeId(), attachment, direction, table, memory, ranges };
         this.mappings.change().set(mapping.id, mapping);
         this.bars.hold(memory);
         yield* announce(mapping);
@@ -219,8 +219,8 @@ export class ImporterSession {
 
   private *addFenceLocked(id: number, usage: DmaResvUsage, announce: (id: number) => Task): Task {
     const { resv } = this.dmabuf;
+    const fenceId = this.takeId();
     yield* resv.lock.lock();
-    const fenceId = this.nextId++;
     try {
       const attachment = this.attachments.get().get(id);
       if (attachment === undefined) throw new Errno('ENOENT', `there is no attachment ${id}`);
@@ -283,6 +283,12 @@ export class ImporterSession {
     const pending = (yield* this.pendingFences()).filter(([, { attachment }]) => attachment === remote);
     const fences = pending.map(([, { fence }]) => fence);
     yield* this.link.invalidate({ attachment: remote.id, mappings: this.mappingsOf(remote), fences });
+  }
+
+  /** Ids have 32 bits and are never used twice: a session that has had them all is at its end. */
+  private takeId(): number {
+    if (this.nextId > 0xffffffff) throw new Errno('ENOSPC', 'the session has used all its ids');
+    return this.nextId++;
   }
 
   private pendingFences(): Task<[number, OwnedFence][]> {

@@ -23,6 +23,7 @@ import {
   dma_buf_socket_signal,
   dma_buf_socket_wait,
 } from '../../src/abi/dma-buf-socket.ts';
+import { SOCK_SEQPACKET } from '../../src/abi/socket.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
@@ -203,6 +204,33 @@ test('attachments, mappings, fences and sessions: as many as the table says', ()
     // The server reads their ends one after the other.
     while (outcome(() => new DmaBufClient(buffer, { onInvalidate: () => {} }).close()) !== 'ok') await sleep(2);
   }));
+
+test('sessions of all buffers together are limited', () =>
+  withBuffer(async (buffer, lender) => {
+    const most = IMPORTER_LIMITS.maxSessionsOfAll;
+    const buffers = Array.from({ length: most / IMPORTER_LIMITS.maxSessions }, () => lender.export());
+    const open = (fd: OwnedFd) => Array.from({ length: IMPORTER_LIMITS.maxSessions }, () => RawImporter.ready(fd));
+    const sessions = buffers.flatMap(open);
+    const connect = () => new DmaBufClient(buffer, { onInvalidate: () => {} }).close();
+    assert.equal(outcome(connect), 'EMFILE');
+    for (const each of [...sessions, ...buffers]) each.close();
+    while (outcome(connect) !== 'ok') await sleep(2);
+  }));
+
+test('whoever opens a session and does not wait for the answer takes no place', () =>
+  withBuffer((buffer) => {
+    for (let i = 0; i < 2 * IMPORTER_LIMITS.maxSessions; i++) {
+      while (sendOpenAndLeave(buffer) < 0) {}
+    }
+  }));
+
+function sendOpenAndLeave(buffer: OwnedFd): number {
+  const [ours, theirs] = socketPair('session', SOCK_SEQPACKET);
+  ours.close();
+  const sent = sendPacket(buffer.fd, OPEN, [theirs.fd]);
+  theirs.close();
+  return sent;
+}
 
 test('requests that wait are limited; a fence is signalled all the same', () =>
   withBuffer((buffer) => {
