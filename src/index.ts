@@ -24,7 +24,7 @@ export { InvariantError, Lifetime, type Task } from './task/op.ts';
 export { Plain } from './task/plain.ts';
 export { Runner, runner, spawn } from './task/runner.ts';
 export { VfioPciCoreDevice } from './vfio/core.ts';
-export { type DmaRange, exportRanges } from './vfio/dmabuf.ts';
+export { type DmaArea, exportAreas, exportSlice } from './vfio/dmabuf.ts';
 export { buildVfioDevices } from './vfio/driver.ts';
 export { PROFILES, type Profile } from './vfio/profile.ts';
 export { BufferMemory, type Caller, type EventSignal, type UserMemory } from './vfio/user.ts';

@@ -31,16 +31,22 @@ const MAX_RANGES = 262144;
 const U64_END = 1n << 64n;
 
 /** struct vfio_region_dma_range. */
-export interface DmaRange {
+interface DmaRange {
   offset: bigint;
   length: bigint;
+}
+
+/** A range that says of which region it is. */
+export interface DmaArea extends DmaRange {
+  regionIndex: number;
 }
 
 /** What the exporter knows of one buffer (struct vfio_pci_dma_buf). */
 export class VfioPciDmaBuf {
   readonly physVec: readonly PhysVec[];
   readonly sizeBytes: number;
-  readonly regionIndex: number;
+  /** The regions that it is made of, a bit each; the ABI knows buffers of one region alone. */
+  readonly regions: number;
   /** Null once the device was cleaned up: then nothing of it may be touched. Guarded by memory_lock. */
   readonly vdev: Plain<VfioPciCoreDevice | null>;
   readonly lifetime = new Lifetime('vfio_pci_dma_buf');
@@ -50,13 +56,17 @@ export class VfioPciDmaBuf {
   readonly kref: Refcount;
   dmabuf!: DmaBuf<VfioPciDmaBuf>;
 
-  constructor(vdev: VfioPciCoreDevice, regionIndex: number, physVec: readonly PhysVec[], sizeBytes: number) {
+  constructor(vdev: VfioPciCoreDevice, regions: number, physVec: readonly PhysVec[], sizeBytes: number) {
     this.vdev = new Plain<VfioPciCoreDevice | null>('vfio_pci_dma_buf.vdev', vdev);
-    this.regionIndex = regionIndex;
+    this.regions = regions;
     this.physVec = physVec;
     this.sizeBytes = sizeBytes;
     this.revoked = new Cell('vfio_pci_dma_buf.revoked', true, this.lifetime);
     this.kref = new Refcount('vfio_pci_dma_buf.kref', 1, this.lifetime);
+  }
+
+  get regionIndexes(): number[] {
+    return [0, 1, 2, 3, 4, 5].filter((index) => (this.regions & (1 << index)) !== 0);
   }
 
   /** Takes the buffer back, or lends it again; nothing when it is so already. memory_lock is held for write. */
@@ -178,19 +188,52 @@ export function* featureDmaBuf(
     throw new Errno('ENODEV', `region ${regionIndex} of ${vdev.pdev.name} is no BAR that can be lent`);
   }
   if (rangeCount > MAX_RANGES) throw new Errno('ENOMEM', `nr_ranges ${rangeCount} is more than ${MAX_RANGES}`);
-  const ranges = readRanges(arg.read(16, rangeCount * 16), rangeCount);
-  return yield* exportRanges(vdev, regionIndex, openFlags, ranges, caller);
+  const areas = readRanges(arg.read(16, rangeCount * 16), rangeCount).map((range) => ({ regionIndex, ...range }));
+  return yield* exportChecked(vdev, openFlags, areas, caller);
 }
 
-/** The rest of the feature, from the ranges on; also what the convenience forms of the seed come down to. */
-export function* exportRanges(
+/**
+ * As the feature, for areas that each name their region, one behind the other in the buffer: what the first patches
+ * had. Areas of several regions are more than the merged ABI can ask for. Errors as the feature's.
+ */
+export function* exportAreas(
   vdev: VfioPciCoreDevice,
-  regionIndex: number,
+  areas: readonly DmaArea[],
   openFlags: number,
-  ranges: readonly DmaRange[],
   caller: Caller,
 ): Task<number> {
-  const priv = new VfioPciDmaBuf(vdev, regionIndex, ...physicalRanges(vdev, regionIndex, ranges));
+  if (areas.length === 0) throw new Errno('EINVAL', 'a dma-buf is made of one area at least');
+  if (vdev.profile.checkOpenFlags) checkOpenFlags(openFlags);
+  const absent = areas.find(({ regionIndex }) => vdev.exportableBar(regionIndex) === null);
+  if (absent !== undefined) {
+    throw new Errno('ENODEV', `region ${absent.regionIndex} of ${vdev.pdev.name} is no BAR that can be lent`);
+  }
+  if (areas.length > MAX_RANGES) throw new Errno('ENOMEM', `${areas.length} areas are more than ${MAX_RANGES}`);
+  return yield* exportChecked(vdev, openFlags, areas, caller);
+}
+
+/** A slice of a region, the whole of it where offset and length are 0: the other shape of the first patches. */
+export function* exportSlice(
+  vdev: VfioPciCoreDevice,
+  { regionIndex, offset, length }: DmaArea,
+  openFlags: number,
+  caller: Caller,
+): Task<number> {
+  const isWhole = offset === 0n && length === 0n;
+  const whole = BigInt(vdev.exportableBar(regionIndex)?.sizeBytes ?? 0);
+  const area = { regionIndex, offset, length: isWhole ? whole : length };
+  return yield* exportAreas(vdev, [area], openFlags, caller);
+}
+
+/** The rest of the feature, from the ranges on. */
+function* exportChecked(
+  vdev: VfioPciCoreDevice,
+  openFlags: number,
+  areas: readonly DmaArea[],
+  caller: Caller,
+): Task<number> {
+  const regions = areas.reduce((bits, { regionIndex }) => bits | (1 << regionIndex), 0);
+  const priv = new VfioPciDmaBuf(vdev, regions, ...physicalAreas(vdev, areas));
   if (!(yield* vdev.registration.tryGet())) {
     priv.lifetime.end();
     throw new Errno('ENODEV', `${vdev.pdev.name} is being unregistered`);
@@ -242,14 +285,10 @@ function view(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Checks the ranges against each other and the BAR, in Linux's order, and gives their host addresses and the size. */
-function physicalRanges(
-  vdev: VfioPciCoreDevice,
-  regionIndex: number,
-  ranges: readonly DmaRange[],
-): [PhysVec[], number] {
+/** Checks the areas against each other and their BARs, in Linux's order, and gives host addresses and the size. */
+function physicalAreas(vdev: VfioPciCoreDevice, areas: readonly DmaArea[]): [PhysVec[], number] {
   let total = 0n;
-  for (const [i, { offset, length }] of ranges.entries()) {
+  for (const [i, { offset, length }] of areas.entries()) {
     if (length === 0n || offset % BigInt(PAGE_SIZE) !== 0n || length % BigInt(PAGE_SIZE) !== 0n) {
       throw new Errno('EINVAL', `range ${i}: offset 0x${offset.toString(16)}, length 0x${length.toString(16)}`);
     }
@@ -257,20 +296,21 @@ function physicalRanges(
     if (total >= U64_END) throw new Errno('EINVAL', `the lengths overflow 64 bits at range ${i}`);
   }
   if (total >= U64_END / 2n) throw new Errno('EINVAL', `a dma-buf of 0x${total.toString(16)} bytes is too large`);
+  return [areas.map((area, i) => physicalArea(vdev, area, i)), Number(total)];
+}
+
+function physicalArea(vdev: VfioPciCoreDevice, { regionIndex, offset, length }: DmaArea, i: number): PhysVec {
   const bar = vdev.exportableBar(regionIndex);
   if (bar === null || bar.kind === 'io') {
     throw new Errno('EINVAL', `region ${regionIndex} is I/O ports: peers reach memory only`);
   }
-  const start = BigInt(bar.address);
-  const physVec: PhysVec[] = [];
-  for (const [i, { offset, length }] of ranges.entries()) {
-    if (start + offset + length > U64_END) throw new Errno('EOVERFLOW', `range ${i} ends past the address space`);
-    if (offset + length > BigInt(bar.sizeBytes)) {
-      throw new Errno('EINVAL', `range ${i} ends past the ${bar.sizeBytes} bytes of region ${regionIndex}`);
-    }
-    physVec.push({ address: bar.address + Number(offset), sizeBytes: Number(length) });
+  if (BigInt(bar.address) + offset + length > U64_END) {
+    throw new Errno('EOVERFLOW', `range ${i} ends past the address space`);
   }
-  return [physVec, Number(total)];
+  if (offset + length > BigInt(bar.sizeBytes)) {
+    throw new Errno('EINVAL', `range ${i} ends past the ${bar.sizeBytes} bytes of region ${regionIndex}`);
+  }
+  return { address: bar.address + Number(offset), sizeBytes: Number(length) };
 }
 
 /**

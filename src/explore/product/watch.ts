@@ -73,7 +73,7 @@ export class Watch {
 
   /** A peer's write was answered: its bytes must be there at the end. A later write to the same place replaces it. */
   wrote(by: string, device: VfioPciCoreDevice, priv: VfioPciDmaBuf, at: number, bytes: Uint8Array): void {
-    const bar = device.pdev.bars[priv.regionIndex]!;
+    const bar = device.pdev.bars[priv.regionIndexes[0]]!;
     const memory = bar.target.memory!;
     const offset = priv.physVec[0].address - bar.address + at;
     const rest = this.written.filter((one) => one.memory !== memory || one.offset !== offset);
@@ -126,8 +126,9 @@ export class Watch {
     }
     if (!usable) this.checkDrained(priv, seen, name);
     const isListed = seen.device.dmabufs.get().has(priv);
-    if (isListed && priv.dmabuf.count.value > 0 && !pdev.bars[priv.regionIndex]!.claimed) {
-      throw new InvariantError('I8', `${name} is exported though BAR ${priv.regionIndex} is not claimed`);
+    const unclaimed = priv.regionIndexes.find((index) => !pdev.bars[index]!.claimed);
+    if (isListed && priv.dmabuf.count.value > 0 && unclaimed !== undefined) {
+      throw new InvariantError('I8', `${name} is exported though BAR ${unclaimed} is not claimed`);
     }
     if (seen.wasRevoked && !priv.revoked.value) {
       for (const attachment of priv.dmabuf.attachments.get()) {
