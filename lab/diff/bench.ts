@@ -24,6 +24,8 @@ export interface GuestChoice {
 
 export interface Compared {
   program: Step[];
+  /** Null where the kernel did not end. */
+  kernel: RunResult | null;
   difference: Difference | null;
 }
 
@@ -70,14 +72,16 @@ export class Bench {
   async compare(raw: readonly Step[]): Promise<Compared> {
     const { steps: program, result: engine } = withStarted(this.description, raw);
     try {
-      return { program, difference: firstDifference(program, engine, await this.runOnKernel(program)) };
+      const kernel = await this.runOnKernel(program);
+      return { program, kernel, difference: firstDifference(program, engine, kernel) };
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
       // The kernel blocks where the engine does not, or the guest died: the next program wants a guest that lives.
       const tail = error.message.split('\n').slice(-3).join(' | ');
       await this.stopGuest();
       this.guest = await boot(this.lender, this.choice, this.served);
-      return { program, difference: { index: program.length - 1, op: 'the program', engine: 'ends', kernel: tail } };
+      const difference = { index: program.length - 1, op: 'the program', engine: 'ends', kernel: tail };
+      return { program, kernel: null, difference };
     }
   }
 

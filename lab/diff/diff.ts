@@ -8,9 +8,10 @@ import fc from 'fast-check';
 import { isIoasStep } from '../../src/scenario/ioas-steps.ts';
 import type { Step } from '../../src/scenario/step.ts';
 import type { KernelReport } from '../kernel-reports.ts';
-import { Bench, type GuestChoice } from './bench.ts';
+import { Bench, type Compared, type GuestChoice } from './bench.ts';
 import { type Difference, differences, runOnEngine } from './compare.ts';
 import { type Lender, lendersOf } from './lenders.ts';
+import { matrixProgram, Shortest, sequences, triggers, violations } from './matrix.ts';
 import { programs } from './program.ts';
 import { ioasPrograms } from './program-ioas.ts';
 import { facts, findings, type KeptScenario } from './suites.ts';
@@ -24,6 +25,8 @@ export interface DiffOptions extends GuestChoice {
   /** Of random programs, over all lenders together. */
   steps: number;
   lenders: readonly string[];
+  /** Every trigger after every other, too. */
+  matrix: boolean;
   /** Hears how many steps are done. */
   onProgress: (lender: string, steps: number, differences: number) => void;
 }
@@ -47,13 +50,24 @@ export interface DiffResult {
   agree: number;
   programs: number;
   differences: FoundDifference[];
+  /** What the matrix found the kernel to break, each with the fewest triggers. */
+  violations: { lender: string; invariant: string; message: string; triggers: string[] }[];
   /** What the kernel complained of meanwhile. */
   reports: KernelReport[];
 }
 
 export async function labDiff(options: DiffOptions): Promise<DiffResult> {
   const { seed } = options;
-  const result: DiffResult = { seed, kernel: '', steps: 0, agree: 0, programs: 0, differences: [], reports: [] };
+  const result: DiffResult = {
+    seed,
+    kernel: '',
+    steps: 0,
+    agree: 0,
+    programs: 0,
+    differences: [],
+    violations: [],
+    reports: [],
+  };
   const lenders = lendersOf(options.kernel).filter((lender) => options.lenders.includes(lender.name));
   for (const [i, lender] of lenders.entries()) {
     const bench = await Bench.start(lender, { kernel: options.kernel, leakCheck: options.leakCheck });
@@ -62,6 +76,7 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
       const isOwn = (kept: KeptScenario) => belongsTo(lender, kept);
       for (const kept of facts().filter(isOwn)) await compareOne(bench, options, kept.scenario.tasks.user, result);
       for (const kept of findings().filter(isOwn)) await compareFinding(bench, options, kept, result);
+      if (options.matrix) await compareMatrix(bench, options, result);
       await compareRandom(bench, options, Math.ceil(options.steps / lenders.length), options.seed + i, result);
     } finally {
       result.reports.push(...(await bench.stop()));
@@ -73,6 +88,18 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
 /** A scenario runs on the lender whose machine it has, and with address spaces where devices are opened for them. */
 function belongsTo({ machine, ioas = false }: Lender, { machinePath, scenario }: KeptScenario): boolean {
   return resolve(machinePath) === machine && scenario.tasks.user.some(isIoasStep) === ioas;
+}
+
+async function compareMatrix(bench: Bench, options: DiffOptions, result: DiffResult): Promise<void> {
+  const [device] = bench.lender.devices;
+  const shortest = new Shortest();
+  for (const sequence of sequences(triggers(device), 2)) {
+    const { program, kernel } = await compareOne(bench, options, matrixProgram(device, sequence), result);
+    if (kernel === null) continue;
+    for (const violation of violations(program, kernel)) shortest.add(violation, sequence);
+  }
+  const lender = bench.lender.name;
+  result.violations.push(...shortest.list().map(({ violation, triggers }) => ({ lender, ...violation, triggers })));
 }
 
 /** One value after the other of the same seed: a run can be repeated, and a longer one begins with it. */
@@ -102,8 +129,9 @@ async function compareOne(
   { onProgress }: DiffOptions,
   raw: readonly Step[],
   result: DiffResult,
-): Promise<void> {
-  const { program, difference } = await bench.compare(raw);
+): Promise<Compared> {
+  const compared = await bench.compare(raw);
+  const { program, difference } = compared;
   result.steps += program.length;
   result.programs += 1;
   if (difference === null) result.agree += program.length;
@@ -113,6 +141,7 @@ async function compareOne(
     result.differences.push({ lender: bench.lender.name, finding: null, ...shortest });
   }
   onProgress(bench.lender.name, result.steps, unknown(result));
+  return compared;
 }
 
 /** As `compareOne`; and the kernel against the default profile, which does what is right. */

@@ -69,7 +69,10 @@ const LENDERS: readonly Lender[] = [
     qemu: { lender: 'igb,romfile=', second: null, borrower: null },
     extra: [],
     // The virtual function lies 0x80 behind the physical one.
-    setup: `echo 1 > /sys/module/vfio_pci/parameters/enable_sriov; echo 1 > /sys/bus/pci/devices/${guestAddress(0)}/sriov_numvfs`,
+    setup: [
+      'echo 1 > /sys/module/vfio_pci/parameters/enable_sriov',
+      `echo 1 > /sys/bus/pci/devices/${guestAddress(0)}/sriov_numvfs`,
+    ].join('\n'),
     machine: SRIOV_MACHINE,
     devices: [
       { ...own, regionBytes: MIB / 8, isMemory: false },

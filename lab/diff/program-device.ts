@@ -57,7 +57,7 @@ export function deviceStep({ verb, a, b, c }: Command, { name: device, vf }: Dev
       // COMMAND without bus mastering, a BAR, the ROM, the interrupt line: what a user writes all the time.
       return configWrite(device, a, b, c);
     case 'cap-read': {
-      // What a standing error is, or whether a transaction is pending, is each hardware's own: not the status registers.
+      // Not the status registers: errors and pending transactions are each hardware's own.
       const [cap, bytes, ext] = CAPABILITIES[a % CAPABILITIES.length];
       const at = { cap, offset: b % bytes, size: b % 2 === 0 ? 2 : 1 } as const;
       return { op: 'cap-read', device, ...at, ...(ext ? { ext } : {}) };

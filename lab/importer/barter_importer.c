@@ -6,7 +6,7 @@
  * gives the errno of the kernel's own function, or the length of the write. What it reports is read(2) afterwards, as
  * one line of JSON. Closing the file signals its fences, unmaps, detaches, and drops the buffer.
  *
- *   attach FD DDDD:BB:DD.F dynamic|static|no-p2p|no-callback unmap|keep
+ *   attach FD DDDD:BB:DD.F dynamic|static|no-p2p|no-callback unmap|keep|remap
  *   map                      -> {"map":ID,"segments":[[ADDRESS,LENGTH],...]}
  *   unmap ID
  *   detach
@@ -85,6 +85,7 @@ struct importer {
 	struct pci_dev *pdev;
 	struct dma_buf_attachment *attach;
 	bool unmap_on_invalidate;
+	bool map_on_invalidate;
 	struct list_head mappings;
 	struct list_head fences;
 	unsigned int next_id;
@@ -121,6 +122,26 @@ static void drop_mapping(struct importer *imp, struct mapping *map)
 	kfree(map);
 }
 
+/* The reservation is held. */
+static int add_mapping(struct importer *imp, struct mapping **added)
+{
+	struct mapping *map = kzalloc(sizeof(*map), GFP_KERNEL);
+
+	if (!map)
+		return -ENOMEM;
+	map->table = dma_buf_map_attachment(imp->attach, DMA_BIDIRECTIONAL);
+	if (IS_ERR(map->table)) {
+		int ret = PTR_ERR(map->table);
+
+		kfree(map);
+		return ret;
+	}
+	map->id = imp->next_id++;
+	list_add_tail(&map->node, &imp->mappings);
+	*added = map;
+	return 0;
+}
+
 static void on_invalidate(struct dma_buf_attachment *attach)
 {
 	struct importer *imp = attach->importer_priv;
@@ -136,6 +157,8 @@ static void on_invalidate(struct dma_buf_attachment *attach)
 	if (imp->unmap_on_invalidate)
 		list_for_each_entry_safe(map, next, &imp->mappings, node)
 			drop_mapping(imp, map);
+	if (imp->map_on_invalidate)
+		add_mapping(imp, &map);
 }
 
 static const struct dma_buf_attach_ops dynamic_ops = {
@@ -194,10 +217,11 @@ static int cmd_attach(struct importer *imp, const char *args)
 		pci_dev_put(pdev);
 		return PTR_ERR(dmabuf);
 	}
-	/* A device without a driver has a 32-bit mask, which an IOVA above 4 GiB would not fit. */
-	if (!pdev->dev.driver)
+	/* A device without a driver that says more has a 32-bit mask, which an address above 4 GiB would not fit. */
+	if (!pdev->dev.driver || !strcmp(pdev->dev.driver->name, "vfio-pci"))
 		dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
-	imp->unmap_on_invalidate = !strcmp(on_invalidate_do, "unmap");
+	imp->map_on_invalidate = !strcmp(on_invalidate_do, "remap");
+	imp->unmap_on_invalidate = imp->map_on_invalidate || !strcmp(on_invalidate_do, "unmap");
 	if (ops)
 		attach = dma_buf_dynamic_attach(dmabuf, &pdev->dev, ops, imp);
 	else
@@ -216,35 +240,24 @@ static int cmd_attach(struct importer *imp, const char *args)
 static int cmd_map(struct importer *imp)
 {
 	struct scatterlist *sg;
-	struct sg_table *table;
 	struct mapping *map;
-	char *text;
-	int i, len;
+	char *text = NULL;
+	int i, len, ret;
 
-	map = kzalloc(sizeof(*map), GFP_KERNEL);
-	if (!map)
-		return -ENOMEM;
 	dma_resv_lock(imp->dmabuf->resv, NULL);
-	table = dma_buf_map_attachment(imp->attach, DMA_BIDIRECTIONAL);
-	if (IS_ERR(table)) {
-		dma_resv_unlock(imp->dmabuf->resv);
-		kfree(map);
-		return PTR_ERR(table);
-	}
-	map->table = table;
-	map->id = imp->next_id++;
-	text = kmalloc(table->nents * 48 + 64, GFP_KERNEL);
+	ret = add_mapping(imp, &map);
+	if (!ret)
+		text = kmalloc(map->table->nents * 48 + 64, GFP_KERNEL);
 	if (text) {
 		len = sprintf(text, "{\"map\":%u,\"segments\":[", map->id);
-		for_each_sgtable_dma_sg(table, sg, i)
+		for_each_sgtable_dma_sg(map->table, sg, i)
 			len += sprintf(text + len, "%s[\"0x%llx\",%u]", i ? "," : "",
 				       (unsigned long long)sg_dma_address(sg), sg_dma_len(sg));
 		sprintf(text + len, "]}\n");
 	}
-	list_add_tail(&map->node, &imp->mappings);
 	dma_resv_unlock(imp->dmabuf->resv);
 	set_reply(imp, text);
-	return 0;
+	return ret;
 }
 
 static int cmd_unmap(struct importer *imp, const char *args)

@@ -89,11 +89,12 @@ Examples:
 function addDiffCommand(lab: Command): void {
   lab
     .command('diff')
-    .description('random programs on the engine and on the kernel, compared step by step')
-    .option('--steps <n>', 'how many steps, over all lenders', numberOption, 5000)
+    .description('scenarios and random programs on the engine and on the kernel, compared step by step')
+    .option('--steps <n>', 'how many steps of random programs, over all lenders', numberOption, 5000)
     .option('--seed <n>', 'which programs (printed; the same seed gives the same)', numberOption)
     .option('--kernel <name>', KERNEL_OPTION, kernelOption, 'distribution')
     .option('--leak-check', LEAK_CHECK_OPTION)
+    .option('--matrix', 'every trigger after every other, too, and what the kernel breaks there')
     .option(
       '--lender <names>',
       `which devices lend: ${lendersOf('iommufd')
@@ -104,12 +105,14 @@ function addDiffCommand(lab: Command): void {
     .addHelpText(
       'after',
       `
-Each difference is shrunk to a short program. Exits with 1 when there is one.
+First come the scenarios that are kept (test/scenario/facts, test/lab/findings), then random programs. Each difference
+is shrunk to a short program. Exits with 1 when there is one that is no finding of docs/kernel-findings.md.
 ${KERNEL_HELP}
 
 Examples:
   barter lab diff
   barter lab diff --kernel debug --steps 500
+  barter lab diff --lender barter --steps 0 --matrix
   barter lab diff --lender barter,igb --steps 500 --seed 7 --json`,
     )
     .action((options: DiffCommandOptions) => reported(() => diff(options)));
@@ -144,6 +147,7 @@ interface DiffCommandOptions extends RunOptions {
   steps: number;
   seed?: number;
   lender?: string;
+  matrix?: true;
 }
 
 function kernelOption(text: string): KernelName {
@@ -167,7 +171,7 @@ function numberOption(text: string): number {
 }
 
 async function diff(options: DiffCommandOptions): Promise<void> {
-  const { steps, seed = Date.now() % 2 ** 31, lender, kernel, leakCheck, json } = options;
+  const { steps, seed = Date.now() % 2 ** 31, lender, matrix, kernel, leakCheck, json } = options;
   demandLeakCheck(options);
   const known = lendersOf(kernel).map(({ name }) => name);
   const lenders = lender === undefined ? known : lender.split(',');
@@ -183,6 +187,7 @@ async function diff(options: DiffCommandOptions): Promise<void> {
     lenders,
     kernel,
     leakCheck: leakCheck === true,
+    matrix: matrix === true,
     onProgress: (name, done, differences) => line(`${name}: ${done} steps, ${differences} differences`),
   });
   line('');
@@ -192,13 +197,16 @@ async function diff(options: DiffCommandOptions): Promise<void> {
   else printDiff(result);
 }
 
-function printDiff({ seed, kernel, steps, agree, programs, differences, reports }: DiffResult): void {
+function printDiff({ seed, kernel, steps, agree, programs, differences, violations, reports }: DiffResult): void {
   for (const { lender, engine, kernel: theirs, program, finding } of differences) {
     const what = finding === null ? '' : `known as ${finding}, `;
     console.log(
       `\n${what}on ${lender}: the engine gives ${JSON.stringify(engine)}, the kernel ${JSON.stringify(theirs)}`,
     );
     for (const step of program) console.log(`  ${describeStep(step)}`);
+  }
+  for (const { lender, invariant, message, triggers } of violations) {
+    console.log(`on ${lender}, after ${triggers.join(', ')}: ${invariant}, ${message}`);
   }
   printReports(reports);
   console.log(`\n${programs} programs, ${steps} steps, ${agree} agree (seed ${seed}, Linux ${kernel}).`);

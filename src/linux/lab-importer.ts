@@ -5,6 +5,9 @@ import { ERRNO, Errno, type ErrnoName } from '../abi/errno.ts';
 /** Where lab/importer/barter_importer.c puts its file. */
 export const LAB_IMPORTER = '/sys/kernel/debug/barter/importer';
 
+/** What the callback does with live mappings. */
+type OnInvalidate = 'unmap' | 'keep' | 'remap';
+
 export interface LabSegment {
   address: number;
   sizeBytes: number;
@@ -32,8 +35,13 @@ export class LabImporter {
     this.#fd = openSync(path, 'r+');
   }
 
-  attach(fd: number, bdf: string, kind: 'dynamic' | 'static' | 'no-p2p' | 'no-callback', unmaps: boolean): void {
-    this.#say(`attach ${fd} ${bdf} ${kind} ${unmaps ? 'unmap' : 'keep'}`);
+  attach(
+    fd: number,
+    bdf: string,
+    kind: 'dynamic' | 'static' | 'no-p2p' | 'no-callback',
+    onInvalidate: OnInvalidate,
+  ): void {
+    this.#say(`attach ${fd} ${bdf} ${kind} ${onInvalidate}`);
   }
 
   map(): { id: number; segments: readonly LabSegment[] } {
@@ -124,6 +132,8 @@ export class LabImporter {
   }
 
   #say(command: string): void {
+    // The number may be another importer's by now.
+    if (!this.#open) throw new Errno('EBADF', `the importer is closed: ${command}`);
     try {
       writeSync(this.#fd, command);
     } catch (error) {

@@ -219,6 +219,8 @@ export class PciFunction {
     yield* this.registersChange();
     this.config.load(saved);
     yield* this.updateDecode();
+    // The enable bit of its VFs is among what is restored.
+    for (const virtfn of this.virtfns) yield* virtfn.updateDecode();
   }
 
   /** What a reset line or FLR does to the hardware: registers as at power on, nothing decodes, D0. */
@@ -228,6 +230,7 @@ export class PciFunction {
     yield* this.registersChange();
     this.config.load(this.atPowerOn);
     for (const hooks of this.hooks) hooks.onReset?.();
+    for (const virtfn of this.virtfns) yield* virtfn.hardwareReset();
   }
 
   /** pci_set_power_state: registers that the way through D3hot loses are restored. */

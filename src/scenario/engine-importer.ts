@@ -10,6 +10,7 @@ import {
 } from '../dma-buf/resv.ts';
 import type { SgTable } from '../dma-buf/scatterlist.ts';
 import { Lifetime, type Task } from '../task/op.ts';
+import { outcome } from './backend.ts';
 import { type EngineWorld, named } from './engine.ts';
 import type { Step, StepOf } from './step.ts';
 
@@ -32,7 +33,7 @@ export class EngineImporter {
   readonly callbacks: { live: number }[] = [];
   attachment!: DmaBufAttachment;
   /** What the driver does at the end of its callback, the reservation held: nothing by default. */
-  afterInvalidate: (() => Task) | null = null;
+  afterInvalidate: (() => Task<unknown>) | null = null;
   /** The driver's own state, its locks included: whoever touches it after `detach` touches freed memory. */
   readonly lifetime = new Lifetime('importer');
   private readonly unmapsOnInvalidate: boolean;
@@ -150,7 +151,8 @@ export function* importerStep(world: EngineWorld, step: Step): Task<unknown> {
 
 function* attach(world: EngineWorld, step: StepOf<'attach'>): Task<null> {
   const dmabuf = yield* world.getDmabuf(step.fd);
-  const importer = new EngineImporter(dmabuf, (step.onInvalidate ?? 'unmap') === 'unmap', world.onInvalidate);
+  const importer = new EngineImporter(dmabuf, step.onInvalidate !== 'keep', world.onInvalidate);
+  if (step.onInvalidate === 'remap') importer.afterInvalidate = () => outcome(importer.mapLocked());
   try {
     importer.attachment = yield* dmabuf.attach(world.pciFunction(step.device), importer.ops(step.kind ?? 'dynamic'));
   } catch (error) {

@@ -54,9 +54,8 @@ export function linuxImporterStep(world: LinuxWorld, step: Step): unknown {
 function attach(world: LinuxWorld, step: StepOf<'attach'>): null {
   const importer = new LabImporter();
   try {
-    const unmaps = (step.onInvalidate ?? 'unmap') === 'unmap';
     const fd = world.fds.get(step.fd)?.fd ?? -1;
-    importer.attach(fd, world.address(step.device), step.kind ?? 'dynamic', unmaps);
+    importer.attach(fd, world.address(step.device), step.kind ?? 'dynamic', step.onInvalidate ?? 'unmap');
   } catch (error) {
     importer.close();
     throw error;

@@ -109,8 +109,8 @@ const importerSteps = [
     device: name,
     as: name,
     kind: z.enum(['dynamic', 'static', 'no-p2p', 'no-callback']).optional(),
-    /** What the invalidate callback does with live mappings: unmap them, or leave that to a later step. */
-    onInvalidate: z.enum(['unmap', 'keep']).optional(),
+    /** What the callback does with live mappings: unmap, unmap and then map again, or nothing. */
+    onInvalidate: z.enum(['unmap', 'keep', 'remap']).optional(),
   }),
   step('map', { importer: name, as: name }),
   step('unmap', { map: name }),

@@ -24,7 +24,7 @@ import { LowPower, leaveLowPower, lowPowerEntry, PCI_D0, PCI_D3HOT, setPowerStat
 import { PROFILES, type Profile } from './profile.ts';
 import { accessNow, readRegion, writeRegion } from './rdwr.ts';
 import { Registration } from './registration.ts';
-import { functionLevelReset, hotReset, resetDevice } from './reset.ts';
+import { functionLevelReset, hotReset, resetDevice, withVirtfnsRevoked } from './reset.ts';
 import { VfToken, validateVfToken } from './token.ts';
 import type { Caller, EventSignal, UserMemory } from './user.ts';
 
@@ -61,6 +61,8 @@ export class VfioPciCoreDevice {
   /** Guarded by the device-set lock. */
   openCount = 0;
   private readonly physfn: VfioPciCoreDevice | null;
+  /** A PF's VFs that vfio-pci drives too. */
+  readonly virtfns: VfioPciCoreDevice[] = [];
   private configOfOpen: VfioConfig | null = null;
 
   constructor(pdev: PciFunction, options: VfioPciCoreOptions = {}) {
@@ -69,6 +71,7 @@ export class VfioPciCoreDevice {
     this.deviceSet = options.deviceSet ?? new DeviceSet();
     this.deviceSet.devices.push(this);
     this.physfn = options.physfn ?? null;
+    this.physfn?.virtfns.push(this);
     this.vfToken = pdev.config.findExt(PCI_EXT_CAP_ID_SRIOV) === 0 || pdev.isVirtfn ? null : new VfToken();
     this.interrupts = new Interrupts(this);
     this.migration = this.profile.migrates && isMigratable(pdev) ? new Migration(this) : null;
@@ -222,7 +225,7 @@ export class VfioPciCoreDevice {
     const pdev = this.pdev;
     yield* pdev.setPowerState(PCI_D0);
     const token = this.physfn?.vfToken;
-    if (pdev.canReset().length > 0) yield* pdev.resetFunction();
+    if (pdev.canReset().length > 0) yield* withVirtfnsRevoked(this, () => pdev.resetFunction());
     yield* pdev.configWrite(PCI_COMMAND, 2, pdev.configRead(PCI_COMMAND, 2) | PCI_COMMAND_MEMORY | 1);
     for (const bar of pdev.bars) if (bar !== null) bar.claimed = true;
     this.configOfOpen = new VfioConfig(this);
@@ -237,7 +240,7 @@ export class VfioPciCoreDevice {
     yield* leaveLowPower(this);
     yield* pdev.setPowerState(PCI_D0);
     yield* pdev.clearBusMaster();
-    if (pdev.canReset().length > 0) yield* pdev.resetFunction();
+    if (pdev.canReset().length > 0) yield* withVirtfnsRevoked(this, () => pdev.resetFunction());
     for (const bar of pdev.bars) if (bar !== null) bar.claimed = false;
     yield* this.zapMappings();
     this.configOfOpen = null;

@@ -6,7 +6,7 @@ import type { Profile } from './profile.ts';
 
 /**
  * Binds every function, keyed by its name. Functions that a slot or bus reset hits together share a device set
- * (vfio_pci_core_register_device); VFs find their PF.
+ * (vfio_pci_core_register_device), while a VF is alone in one; VFs find their PF.
  */
 export function buildVfioDevices(
   functions: ReadonlyMap<string, PciFunction>,
@@ -18,7 +18,8 @@ export function buildVfioDevices(
   for (const [name, pdev] of functions) {
     if (!sets.has(pdev)) {
       const set = new DeviceSet();
-      for (const member of [pdev, ...pdev.hotResetScope()]) sets.set(member, set);
+      const members = pdev.isVirtfn ? [] : pdev.hotResetScope().filter((member) => !member.isVirtfn);
+      for (const member of [pdev, ...members]) sets.set(member, set);
     }
     const physfn = pdev.physfn === null ? null : (byFunction.get(pdev.physfn) ?? null);
     const options = { profile, deviceSet: sets.get(pdev)! };

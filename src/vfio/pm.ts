@@ -36,7 +36,8 @@ export function* setPowerState(vdev: VfioPciCoreDevice, state: PciPowerState, ot
       yield* vdev.zapMappings();
       yield* dmaBufMove(vdev, true);
     }
-    yield* vdev.pdev.setPowerState(state);
+    // A PF stays in D0 while its VFs are enabled, without a word to its user.
+    if (vdev.pdev.virtfns.length === 0 || state === PCI_D0) yield* vdev.pdev.setPowerState(state);
     if (vdev.mayLend()) yield* dmaBufMove(vdev, false);
   } finally {
     yield* vdev.memoryLock.releaseWrite();
@@ -51,10 +52,9 @@ export function* lowPowerEntry(vdev: VfioPciCoreDevice, wakeEvent: EventSignal |
   yield* vdev.memoryLock.write();
   try {
     const { engaged } = vdev.lowPower;
-    if (engaged.value && vdev.profile.refusedEntryKeeps) throw alreadyAsleep(vdev);
     yield* vdev.zapMappings();
     yield* dmaBufMove(vdev, true);
-    if (engaged.value) throw alreadyAsleep(vdev);
+    if (engaged.value) throw new Errno('EINVAL', `${vdev.pdev.name} is in low power already`);
     yield* vdev.pdev.setPowerState(PCI_D0);
     yield* vdev.lowPower.engaged.store(true);
     vdev.lowPower.wakeEvent = wakeEvent;
@@ -64,10 +64,6 @@ export function* lowPowerEntry(vdev: VfioPciCoreDevice, wakeEvent: EventSignal |
   } finally {
     yield* vdev.memoryLock.releaseWrite();
   }
-}
-
-function alreadyAsleep(vdev: VfioPciCoreDevice): Errno {
-  return new Errno('EINVAL', `${vdev.pdev.name} is in low power already`);
 }
 
 /** VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY: SET, no payload. EINVAL when already there. */

@@ -12,10 +12,8 @@ export interface Profile {
   readonly lowPowerDisablesMemory: boolean;
   /** Waking from low power by an event restores as LOW_POWER_EXIT does. In Linux the buffers stay revoked. */
   readonly wakeRestores: boolean;
-  /**
-   * A LOW_POWER_ENTRY that is refused changes nothing. Linux revokes before it looks whether low power is on already.
-   */
-  readonly refusedEntryKeeps: boolean;
+  /** A reset of a PF revokes what its VFs lend: they are reset along with it. Linux looks at the PF alone. */
+  readonly resetTakesVirtfns: boolean;
   /** Importers are told of a restore after it took effect. Linux tells them before, and a map from there fails. */
   readonly tellAfterRestore: boolean;
   /** Devices migrate (features 1, 2 and 9). Linux's vfio-pci leaves that to drivers of single devices: ENOTTY. */
@@ -33,7 +31,7 @@ export const PROFILES = {
     revokeInD1D2: true,
     lowPowerDisablesMemory: true,
     wakeRestores: true,
-    refusedEntryKeeps: true,
+    resetTakesVirtfns: true,
     tellAfterRestore: true,
     migrates: true,
     mapsSeveralRanges: true,
@@ -45,7 +43,7 @@ export const PROFILES = {
     revokeInD1D2: false,
     lowPowerDisablesMemory: false,
     wakeRestores: false,
-    refusedEntryKeeps: false,
+    resetTakesVirtfns: false,
     tellAfterRestore: false,
     migrates: false,
     mapsSeveralRanges: false,

@@ -5,10 +5,24 @@ import type { VfioPciCoreDevice } from './core.ts';
 import { dmaBufMove } from './dmabuf.ts';
 import { PCI_D0 } from './pm.ts';
 
+/** Resets a device: its memory, and that of what is reset along with it, is taken away from everybody meanwhile. */
+export function withMemoryRevoked(vdev: VfioPciCoreDevice, action: () => Task): Task {
+  return withOwnMemoryRevoked(vdev, () => withVirtfnsRevoked(vdev, action));
+}
+
+/**
+ * A reset of a PF switches its VFs off until their enable bit is restored: what they lend is taken away meanwhile. A
+ * VF's memory_lock comes inside its PF's.
+ */
+export function withVirtfnsRevoked(vdev: VfioPciCoreDevice, action: () => Task): Task {
+  const virtfns = vdev.profile.resetTakesVirtfns ? vdev.virtfns : [];
+  return virtfns.reduce((inner, virtfn) => () => withOwnMemoryRevoked(virtfn, inner), action)();
+}
+
 /**
  * Takes the device's memory away from everybody, lets `action` happen, and gives it back where it may be used again.
  */
-export function* withMemoryRevoked(vdev: VfioPciCoreDevice, action: () => Task): Task {
+function* withOwnMemoryRevoked(vdev: VfioPciCoreDevice, action: () => Task): Task {
   yield* vdev.memoryLock.write();
   try {
     yield* vdev.zapMappings();
@@ -17,7 +31,7 @@ export function* withMemoryRevoked(vdev: VfioPciCoreDevice, action: () => Task):
       yield* action();
     } finally {
       // A reset that failed leaves the memory as it was: who may use it gets it back all the same.
-      if (vdev.mayLend()) yield* dmaBufMove(vdev, false);
+      if (vdev.isOpen && vdev.mayLend()) yield* dmaBufMove(vdev, false);
     }
   } finally {
     yield* vdev.memoryLock.releaseWrite();
@@ -79,9 +93,9 @@ export function hotResetInfo(vdev: VfioPciCoreDevice): DependentDevice[] {
 
 /**
  * VFIO_DEVICE_PCI_HOT_RESET. `owned` are the groups whose ownership the caller proved by descriptors. EINVAL where
- * there are none, or more than devices that it hits, or it would hit a device outside of them; EBUSY where a device of
- * the set is in use by a holder of its memory_lock: the lock of a second device is only ever tried, so that two resets
- * cannot wait for each other.
+ * there are none, or more than devices that it hits, or it would hit a device outside of them or of the set; EBUSY
+ * where a device of the set is in use by a holder of its memory_lock: the lock of a second device is only ever tried,
+ * so that two resets cannot wait for each other.
  */
 export function* hotReset(vdev: VfioPciCoreDevice, owned: readonly number[]): Task {
   const set = vdev.deviceSet;
@@ -97,6 +111,10 @@ export function* hotReset(vdev: VfioPciCoreDevice, owned: readonly number[]): Ta
       if (!owned.includes(dependent.groupId)) {
         throw new Errno('EINVAL', `the reset would hit group ${dependent.groupId}, which the caller does not own`);
       }
+    }
+    const members = new Set(set.devices.map(({ pdev }) => pdev));
+    if (vdev.pdev.hotResetScope().some((pdev) => !members.has(pdev))) {
+      throw new Errno('EINVAL', `the reset would hit virtual functions, which are not in the set of ${vdev.pdev.name}`);
     }
     for (const device of set.devices) {
       if (!(yield* device.memoryLock.tryWrite())) {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { missingStages } from '../../lab/prepare.ts';
 import { barter } from '../cli/barter.ts';
@@ -15,6 +16,16 @@ interface LabDocument {
   kernel: string;
   steps: { name: string; ok: boolean; expected?: unknown; seen?: unknown }[];
 }
+
+interface DiffDocument {
+  steps: number;
+  agree: number;
+  differences: { finding: string | null }[];
+}
+
+const findings = readdirSync(new URL('./findings/', import.meta.url))
+  .map((file) => `test/lab/findings/${file}`)
+  .sort();
 
 before(() => {
   if (skip !== false) return;
@@ -58,4 +69,19 @@ test("the guest's ioatdma copies into a lent BAR until it is taken back, by each
 test("the guest's own driver of the DMA engine binds, tests it, and copies with it", { skip }, () => {
   const { steps } = labRun('ioat-selftest');
   assert.ok(steps.some((step) => /^an interrupt for each copy/.test(step.name)));
+});
+
+test('facts, findings and random programs give on the guest what they give on the engine', { skip }, () => {
+  const { status, stdout, stderr } = barter('lab', 'diff', '--steps', '400', '--seed', '1', '--json');
+  assert.notEqual(stdout, '', stderr);
+  const { steps, agree, differences }: DiffDocument = JSON.parse(stdout);
+  assert.deepEqual(
+    differences.filter(({ finding }) => finding === null),
+    [],
+  );
+  assert.equal(status, 0, stderr);
+  assert.ok(steps >= 900, `${steps} steps`);
+  assert.equal(agree, steps - differences.length);
+  const shown = new Set(differences.map(({ finding }) => finding));
+  assert.deepEqual([...shown].sort(), findings);
 });

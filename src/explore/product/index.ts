@@ -8,6 +8,7 @@ import { LIFETIMES } from './lifetimes.ts';
 import { REMOTE_IMPORTERS } from './remote.ts';
 import { REVOKE_VERSUS } from './revoke-versus.ts';
 import { TRIGGER_PAIRS } from './triggers.ts';
+import { VIRTUAL_FUNCTIONS } from './virtual-functions.ts';
 
 export const PRODUCT_PROGRAMS: readonly ProgramFamily[] = [
   ...REVOKE_VERSUS,
@@ -17,5 +18,6 @@ export const PRODUCT_PROGRAMS: readonly ProgramFamily[] = [
   ...REMOTE_IMPORTERS,
   ...AT_REST,
   ...ENGINES,
+  ...VIRTUAL_FUNCTIONS,
   ...TRIGGER_PAIRS,
 ];

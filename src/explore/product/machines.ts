@@ -12,3 +12,13 @@ export const SIBLINGS: MachineDescription = {
     device.name === 'lender' ? [device, { ...device, name: 'sibling' }] : [device],
   ),
 };
+
+/** The lender is a physical function, and one of its virtual ones lends too. */
+export const VIRTUAL: MachineDescription = {
+  ...PEERS,
+  devices: PEERS.devices.flatMap((device) => {
+    if (device.name !== 'lender' || device.model !== 'memory') return [device];
+    const physical = { ...device, capabilities: { ...device.capabilities, sriov: { vfDevice: 0x0b04 } } };
+    return [physical, { ...device, name: 'vf', physfn: 'lender' }];
+  }),
+};

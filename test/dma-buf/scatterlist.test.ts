@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import type { Errno } from '../../src/abi/errno.ts';
+import { cutSegments, MAX_SEGMENT_BYTES, mapPhysVec, unmapPhysVec } from '../../src/dma-buf/scatterlist.ts';
+import { IommuDomain } from '../../src/iommu/domain.ts';
+import { buildMachine } from '../../src/machine/build.ts';
+import { parseMachine } from '../../src/machine/load.ts';
+
+const PAGE = 4096;
+const GIB = 2 ** 30;
+
+/** Below a root port each, of a host bridge that routes; no BAR is as large as what is mapped here. */
+function peers(iommu: string) {
+  const device = (name: string, port: string) => ({ name, port, model: 'memory', bars: [{ index: 0, size: '1M' }] });
+  const machine = {
+    machine: 'apart',
+    host: { cpu: 'amd', cpuFamily: 0x17, iommu },
+    ports: [
+      { name: 'a', kind: 'root' },
+      { name: 'b', kind: 'root' },
+    ],
+    devices: [device('lender', 'a'), device('borrower', 'b')],
+  };
+  const { functions } = buildMachine(parseMachine(JSON.stringify(machine), 'apart.yaml'));
+  return { lender: functions.get('lender')!, borrower: functions.get('borrower')! };
+}
+
+const run = fc
+  .tuple(fc.nat(2 ** 35), fc.integer({ min: 1, max: 2 ** 23 }))
+  .map(([page, pages]) => ({ address: page * PAGE, sizeBytes: pages * PAGE }));
+
+test('segments cover every run in order, none is longer than 32 bits hold, and none could be longer', () => {
+  fc.assert(
+    fc.property(fc.array(run, { minLength: 1, maxLength: 6 }), (runs) => {
+      const segments = cutSegments(runs);
+      assert.equal(
+        segments.length,
+        runs.reduce((sum, { sizeBytes }) => sum + Math.ceil(sizeBytes / MAX_SEGMENT_BYTES), 0),
+      );
+      let at = 0;
+      for (const { address, sizeBytes } of runs) {
+        for (let done = 0; done < sizeBytes; at++) {
+          assert.equal(segments[at].address, address + done);
+          assert.equal(segments[at].sizeBytes, Math.min(MAX_SEGMENT_BYTES, sizeBytes - done));
+          done += segments[at].sizeBytes;
+        }
+      }
+    }),
+  );
+  assert.equal(MAX_SEGMENT_BYTES, 0xfffff000);
+});
+
+test('8 GiB and more: one IOVA is cut by its total, each range of a passthrough domain by its own', () => {
+  const ranges = [
+    { address: 2 ** 42, sizeBytes: 4 * GIB },
+    { address: 2 ** 43, sizeBytes: 8 * GIB },
+  ];
+  const sizes = (iommu: string) => {
+    const { lender, borrower } = peers(iommu);
+    const table = mapPhysVec(borrower, lender, ranges, 12 * GIB);
+    const { segments } = table;
+    unmapPhysVec(table);
+    return segments.map(({ sizeBytes }) => sizeBytes);
+  };
+  assert.deepEqual(sizes('translated'), [0xfffff000, 0xfffff000, 0xfffff000, 0x3000]);
+  for (const iommu of ['passthrough', 'none']) {
+    assert.deepEqual(sizes(iommu), [0xfffff000, 0x1000, 0xfffff000, 0xfffff000, 0x2000], iommu);
+  }
+});
+
+test('more segments than 32 bits count give EINVAL, before any is made', () => {
+  const huge = { address: 0, sizeBytes: 0xfffff000 * 2 ** 20 };
+  assert.throws(
+    () => cutSegments(Array.from({ length: 4096 }, () => huge)),
+    (error: Errno) => error.errno === 'EINVAL',
+  );
+});
+
+test('where no IOVA is left for all of it, each range gets its own; where one gets none, nothing stays mapped', () => {
+  const { lender, borrower } = peers('translated');
+  const domain = borrower.iommuDomain as IommuDomain;
+  // Only runs of at most this size are left.
+  const limited = (most: number) =>
+    Object.assign(Object.create(domain) as IommuDomain, {
+      allocateIova: (sizeBytes: number) => (sizeBytes > most ? null : domain.allocateIova(sizeBytes)),
+    });
+  const ranges = [
+    { address: 2 ** 42, sizeBytes: 2 * PAGE },
+    { address: 2 ** 43, sizeBytes: 3 * PAGE },
+  ];
+  borrower.iommuDomain = limited(3 * PAGE);
+  const table = mapPhysVec(borrower, lender, ranges, 5 * PAGE);
+  assert.deepEqual(
+    table.segments.map(({ sizeBytes }) => sizeBytes),
+    [2 * PAGE, 3 * PAGE],
+  );
+  assert.equal(domain.mappingCount, 2);
+  unmapPhysVec(table);
+  assert.equal(domain.mappingCount, 0);
+  borrower.iommuDomain = limited(2 * PAGE);
+  assert.throws(() => mapPhysVec(borrower, lender, ranges, 5 * PAGE));
+  assert.equal(domain.mappingCount, 0);
+  assert.ok(domain instanceof IommuDomain);
+});
