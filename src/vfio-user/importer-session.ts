@@ -83,6 +83,8 @@ export class ImporterSession {
   private readonly fences = new Cell('importer.fences', new Map<number, OwnedFence>());
   /** Set before anything is given back: requests that come, or are under way, change nothing any more. */
   private readonly ended = new Cell('importer.ended', false);
+  /** Attachments that are being detached. */
+  private readonly leaving = new Cell('importer.leaving', new Set<number>());
   /** Requests that `end` waits for. */
   private readonly underWay = new Cell('importer.requests', 0);
 
@@ -135,7 +137,9 @@ export class ImporterSession {
 
   private *detachListed(id: number): Task {
     const { lock } = this.dmabuf.resv;
-    // First the fences: the reservation may be held by somebody who waits for them.
+    // First the fences: the reservation may be held by somebody who waits for them. Those that are being added see that
+    // they come too late.
+    yield* this.leaving.changeFor((ids) => void ids.add(id));
     for (const [fence, owned] of yield* this.pendingFences()) {
       if (owned.attachment.id === id) yield* this.signal(fence, 'ECANCELED');
     }
@@ -145,6 +149,7 @@ export class ImporterSession {
       for (const mapping of this.mappingsOf(remote)) yield* this.drop(mapping, false);
       this.attachments.change().delete(id);
     }
+    yield* this.leaving.changeFor((ids) => void ids.delete(id));
     yield* lock.unlock();
     if (remote === undefined) throw new Errno('ENOENT', `there is no attachment ${id}`);
     yield* this.dmabuf.detach(remote.attachment);
@@ -232,8 +237,9 @@ export class ImporterSession {
       yield* resv.addFence(fence, usage);
       yield* announce(fenceId);
     } finally {
-      // Only now: `end` may have signalled what there was just before. One of the two sees the other.
-      if (yield* this.ended.load()) yield* this.signal(fenceId, 'ECANCELED');
+      // Only now: `end` or `detach` may have signalled what there was just before. One of the two sees the other.
+      const isLate = (yield* this.ended.load()) || (yield* this.leaving.loadFor((ids) => ids.has(id)));
+      if (isLate) yield* this.signal(fenceId, 'ECANCELED');
       yield* resv.lock.unlock();
     }
   }

@@ -1,8 +1,8 @@
 /** Bugs that importers in other processes would bring, put back into the exporter's sessions with them. */
-import { Errno, type ErrnoName } from '../../abi/errno.ts';
+import type { ErrnoName } from '../../abi/errno.ts';
 import type { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import type { Cell } from '../../task/cell.ts';
-import { DONE, type Task } from '../../task/op.ts';
+import { DONE, done, type Task } from '../../task/op.ts';
 import type { Plain } from '../../task/plain.ts';
 import {
   type ImporterLink,
@@ -123,13 +123,21 @@ export const REMOTE_MUTANTS: readonly Mutant[] = [
     summary: 'a fence that is added while its process dies is never signalled',
     invariant: 'I7',
     scenario: 'revoke-vs-remote-fence-and-death',
-    apply: () => {
-      const addFenceLocked = original<unknown[], Task>('addFenceLocked');
-      return replacePrivate<SessionInside>(ImporterSession.prototype, 'addFenceLocked', function* (...args: unknown[]) {
-        if (yield* this.ended.load()) throw new Errno('ESHUTDOWN', 'the session has ended');
-        const blind = Object.create(this, { ended: { value: { load: () => DONE } } });
-        yield* addFenceLocked.apply(blind, args);
-      });
-    },
+    apply: () => addFenceBlindTo({ ended: { value: { load: () => done(false) } } }),
+  },
+  {
+    name: 'remote-fence-left',
+    summary: 'a fence that is added while its attachment is being detached is never signalled: found by the explorer',
+    invariant: 'I7',
+    scenario: 'revoke-vs-remote-fence-and-detach',
+    apply: () => addFenceBlindTo({ leaving: { value: { loadFor: () => done(false) } } }),
   },
 ];
+
+/** ADD_FENCE, which does not see what is in `fields`. */
+function addFenceBlindTo(fields: PropertyDescriptorMap): () => void {
+  const addFenceLocked = original<unknown[], Task>('addFenceLocked');
+  return replacePrivate<object>(ImporterSession.prototype, 'addFenceLocked', function (...args: unknown[]) {
+    return addFenceLocked.apply(Object.create(this, fields), args);
+  });
+}

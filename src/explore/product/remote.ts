@@ -252,6 +252,12 @@ export const REMOTE_IMPORTERS: readonly ProgramFamily[] = [
     { fencer: [ADD_FENCE], death: [DIE] },
   ),
   remote(
+    'revoke-vs-remote-fence-and-detach',
+    'memory goes off while an importer in another process detaches in the middle of adding a fence',
+    [ATTACH],
+    { fencer: [ADD_FENCE], detacher: [DETACH] },
+  ),
+  remote(
     'revoke-vs-remote-timeout',
     'an importer in another process does not answer, and is disconnected; it goes on to write',
     [ATTACH, MAP],
