@@ -2,6 +2,7 @@
 import type { LabCopy } from '../src/linux/lab-importer.ts';
 import type { RunResult } from '../src/scenario/run.ts';
 import type { Scenario } from '../src/scenario/step.ts';
+import type { OwnDeviceAnswer } from './agent-own-device.ts';
 
 export interface AgentCalls {
   /** uname -r, and what is on the bus. */
@@ -22,6 +23,8 @@ export interface AgentCalls {
   memcpy: { parameters: { address: string; copies: MemoryCopy[] }; result: number[] };
   /** What lab/agent-peer.ts does with a lender and a borrower; its methods have the words. */
   peer: { parameters: PeerRequest; result: PeerAnswer };
+  /** Drives the device of docs/writing-a-device.md. */
+  ownDevice: { parameters: { address: string }; result: OwnDeviceAnswer };
   /** A command of the guest's shell: its status and output. */
   shell: { parameters: { command: string }; result: { status: number | null; stdout: string; stderr: string } };
 }

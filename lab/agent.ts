@@ -16,6 +16,7 @@ import { runScenario } from '../src/scenario/run.ts';
 import type { Step, StepResult } from '../src/scenario/step.ts';
 import type { Task } from '../src/task/op.ts';
 import type { AgentCalls } from './agent-calls.ts';
+import { useOwnDevice } from './agent-own-device.ts';
 import { PeerTrial } from './agent-peer.ts';
 
 type Handlers = { [Name in keyof AgentCalls]: (p: AgentCalls[Name]['parameters']) => AgentCalls[Name]['result'] };
@@ -67,6 +68,7 @@ const handlers: Handlers = {
     if (request.do === 'end') peer = null;
     return answer;
   },
+  ownDevice: ({ address }) => useOwnDevice(address),
   memcpy: ({ address, copies }) => {
     const importer = new LabImporter();
     try {

@@ -1,5 +1,7 @@
 /** What a program that depends on Barter imports. */
 export { Errno, type ErrnoName } from './abi/errno.ts';
+export type { DeviceModel } from './device/model.ts';
+export { msixMemory } from './device/msix.ts';
 export {
   DMA_BIDIRECTIONAL,
   DMA_FROM_DEVICE,
@@ -16,13 +18,17 @@ export type { Program, Stage } from './explore/program.ts';
 export { show } from './explore/schedule.ts';
 export { buildMachine } from './machine/build.ts';
 export { loadMachine } from './machine/load.ts';
+export { type ServedDevices, serveDevices } from './machine/serve-devices.ts';
+export { Bar, type BarTarget, MemoryTarget } from './pci/bar.ts';
+export type { PciFunction } from './pci/function.ts';
+export { ArrayMemory } from './pci/memory.ts';
 export { htmlTimeline } from './report/html.ts';
 export { textTimeline } from './report/timeline.ts';
 export { Cell, Completion, Refcount, WaitQueue } from './task/cell.ts';
 export { type LockClass, Mutex, RwSemaphore } from './task/lock.ts';
 export { InvariantError, Lifetime, type Task } from './task/op.ts';
 export { Plain } from './task/plain.ts';
-export { Runner, runner, spawn } from './task/runner.ts';
+export { Runner, runner, spawn, spawnBeside } from './task/runner.ts';
 export { VfioPciCoreDevice } from './vfio/core.ts';
 export { type DmaArea, exportAreas, exportSlice } from './vfio/dmabuf.ts';
 export { buildVfioDevices } from './vfio/driver.ts';

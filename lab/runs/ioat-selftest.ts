@@ -7,7 +7,7 @@ import { type LabOptions, type LabResult, labRun, Served } from './run.ts';
 
 const MACHINE = fileURLToPath(new URL('../../examples/two-peers.yaml', import.meta.url));
 /** What the distribution's kernel has the driver in, and what it needs. */
-export const IOAT_MODULES = ['dca', 'ioatdma'];
+const IOAT_MODULES = ['dca', 'ioatdma'];
 const COPIES = 100;
 const MOST_BYTES = 2 ** 20;
 const BATCH = 10;
@@ -16,7 +16,9 @@ export function ioatSelftest(options: LabOptions): Promise<LabResult> {
   return labRun(options, async (steps, started) => {
     const served = await steps.take('serve the engine', async () => started.add(await Served.start(MACHINE)));
     const guest = await steps.take('boot the guest', async () =>
-      started.add(await Guest.boot({ ...options, devices: [served.qemuDevice('borrower')], modules: IOAT_MODULES })),
+      started.add(
+        await Guest.boot({ ...options, devices: [served.qemuDevice('borrower')], modules: ioatModules(options) }),
+      ),
     );
     const { release } = await guest.call('hello', {});
     const address = guestAddress(0);
@@ -61,6 +63,12 @@ export function ioatSelftest(options: LabOptions): Promise<LabResult> {
 function isComplaint(line: string): boolean {
   if (line.includes('cancel completion timeout')) return false;
   return /ioat/i.test(line) && /selftest|self-test|halted|timeout|timed out|error|fail/i.test(line);
+}
+
+/** The modules of the driver. CommandError for a kernel that has none. */
+export function ioatModules({ kernel }: LabOptions): string[] {
+  if (kernel === 'distribution') return IOAT_MODULES;
+  throw new CommandError(`ioatdma is a module of the distribution's kernel, and the ${kernel} kernel has no modules`);
 }
 
 /** The name of the driver that a device of the guest is bound to; empty where none is. */

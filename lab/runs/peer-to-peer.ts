@@ -10,7 +10,7 @@ import { crc32 } from 'node:zlib';
 import type { PeerAnswer, PeerRequest, PeerTrigger } from '../agent-calls.ts';
 import { Guest, guestAddress } from '../guest.ts';
 import { pattern } from '../pattern.ts';
-import { driverOf, IOAT_MODULES } from './ioat-selftest.ts';
+import { driverOf, ioatModules } from './ioat-selftest.ts';
 import { lastRevoke } from './peer-trace.ts';
 import { type LabOptions, type LabResult, labRun, Served, type Started, type Steps } from './run.ts';
 
@@ -83,7 +83,7 @@ export class Peers {
     );
     const devices = [served.qemuDevice('lender'), served.qemuDevice('borrower')];
     const guest = await steps.take('boot the guest', async () =>
-      started.add(await Guest.boot({ ...options, devices, modules: IOAT_MODULES, slowLinks: true })),
+      started.add(await Guest.boot({ ...options, devices, modules: ioatModules(options), slowLinks: true })),
     );
     const { release } = await guest.call('hello', {});
     const addresses = { lender: guestAddress(0), borrower: guestAddress(1) };

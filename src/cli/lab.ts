@@ -11,6 +11,7 @@ import { missingStages, type Progress, prepareLab } from '../../lab/prepare.ts';
 import { guestCapture } from '../../lab/runs/guest-capture.ts';
 import { guestExport } from '../../lab/runs/guest-export.ts';
 import { ioatSelftest } from '../../lab/runs/ioat-selftest.ts';
+import { ownDevice } from '../../lab/runs/own-device.ts';
 import { peerToPeer } from '../../lab/runs/peer-to-peer.ts';
 import type { LabOptions, LabResult, LabStep } from '../../lab/runs/run.ts';
 import { describeStep } from '../scenario/run.ts';
@@ -31,6 +32,10 @@ const RUNS: Record<string, { describe: string; run: LabRun }> = {
   'peer-to-peer': {
     describe: 'ioatdma copies into a BAR that vfio-pci lends, until each thing that makes the lender take it back',
     run: peerToPeer,
+  },
+  'own-device': {
+    describe: 'the device that docs/writing-a-device.md writes, driven by a guest',
+    run: ownDevice,
   },
   'ioat-selftest': {
     describe: "the guest's own ioatdma drives a served I/OAT engine: its self-test, and copies of random sizes",

@@ -10,8 +10,9 @@ export interface DeviceIdentity {
   /** 24 bits. */
   classCode: number;
   revision: number;
-  subsystemVendorId: number;
-  subsystemId: number;
+  /** 0 where they are left out. */
+  subsystemVendorId?: number;
+  subsystemId?: number;
 }
 
 /** A device before it is a function: its registers, BARs and capabilities. */

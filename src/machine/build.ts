@@ -62,16 +62,26 @@ function attachDomains(functions: ReadonlyMap<string, PciFunction>, translates: 
 
 function buildFunction(device: DeviceDescription, memory: MemoryProvider, physfn: PciFunction | null): PciFunction {
   if (device.model === 'captured') return capturedFunction(device, memory, physfn);
-  const model = buildModel(device);
+  return functionOf(device.name, buildModel(device), memory, physfn);
+}
+
+/** A model as a function that can be plugged in. */
+export function functionOf(
+  name: string,
+  model: DeviceModel,
+  memory: MemoryProvider,
+  physfn: PciFunction | null = null,
+): PciFunction {
   const config = new ConfigSpace();
   const { identity } = model;
   // A VF's own ids read as ones (SR-IOV 1.1, 3.4.1.1); its physical function tells what they are.
   config.set(PCI_VENDOR_ID, 2, physfn === null ? identity.vendorId : 0xffff);
   config.set(PCI_DEVICE_ID, 2, physfn === null ? identity.deviceId : 0xffff);
   config.set(PCI_CLASS_REVISION, 4, ((identity.classCode << 8) | identity.revision) >>> 0);
-  config.set(PCI_SUBSYSTEM_VENDOR_ID, 4, ((identity.subsystemId << 16) | identity.subsystemVendorId) >>> 0);
+  const { subsystemVendorId = 0, subsystemId = 0 } = identity;
+  config.set(PCI_SUBSYSTEM_VENDOR_ID, 4, ((subsystemId << 16) | subsystemVendorId) >>> 0);
   addCapabilities(config, model.capabilities);
-  const fn = new PciFunction({ name: device.name, config, bars: model.bars(memory), physfn });
+  const fn = new PciFunction({ name, config, bars: model.bars(memory), physfn });
   model.bind?.(fn);
   return fn;
 }

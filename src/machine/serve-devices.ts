@@ -1,0 +1,84 @@
+/** Devices of a program's own on vfio-user sockets, served by the thread that calls, between whatever else it does. */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { DeviceModel } from '../device/model.ts';
+import { memfdMemory } from '../linux/bar-memory.ts';
+import { Fabric, type HostBridge } from '../pci/fabric.ts';
+import type { PciFunction } from '../pci/function.ts';
+import type { Memory } from '../pci/memory.ts';
+import { Port } from '../pci/port.ts';
+import { buildVfioDevices } from '../vfio/driver.ts';
+import { PROFILES } from '../vfio/profile.ts';
+import { VfioUserServer } from '../vfio-user/server.ts';
+import { functionOf } from './build.ts';
+
+export interface ServedDevices {
+  readonly devices: readonly { name: string; socket: string }[];
+  /** Ends every connection and takes the sockets away. */
+  stop(): void;
+  /** Resolves after `stop`. */
+  readonly ended: Promise<void>;
+}
+
+/** A client wakes the server at once; timers, signals and promises of the program come between, so often at least. */
+const TURN_MS = 20;
+const HOST: HostBridge = { vendorId: 0x8086, deviceId: 0x29c0, cpuVendor: 'amd', cpuFamily: 0x17, busOffset: 0 };
+
+/**
+ * Serves each model at socketDir/NAME.sock (0600), each below a root port of its own. `log` hears why a client was
+ * dropped, and of defects. EADDRINUSE when another server listens there.
+ */
+export function serveDevices(
+  models: Readonly<Record<string, DeviceModel>>,
+  socketDir: string,
+  log: (line: string) => void = console.error,
+): ServedDevices {
+  mkdirSync(socketDir, { recursive: true, mode: 0o700 });
+  const memories: Memory[] = [];
+  const functions = plugIn(models, memories);
+  const server = new VfioUserServer(log);
+  const devices = [...buildVfioDevices(functions, PROFILES.default)].map(([name, vdev]) => {
+    const socket = join(socketDir, `${name}.sock`);
+    server.serve(vdev, socket);
+    return { name, socket };
+  });
+  let isStopped = false;
+  const ended = new Promise<void>((resolve) => {
+    const turn = (): void => {
+      if (!isStopped) {
+        server.loop.turn(TURN_MS);
+        setImmediate(turn);
+        return;
+      }
+      server.stop();
+      server.run();
+      for (const memory of memories) memory.close();
+      resolve();
+    };
+    setImmediate(turn);
+  });
+  const stop = (): void => {
+    isStopped = true;
+  };
+  return { devices, stop, ended };
+}
+
+function plugIn(models: Readonly<Record<string, DeviceModel>>, memories: Memory[]): Map<string, PciFunction> {
+  const functions = new Map<string, PciFunction>();
+  const ports: Port[] = [];
+  for (const [name, model] of Object.entries(models)) {
+    const fn = functionOf(name, model, (label, sizeBytes) => {
+      const memory = memfdMemory(label, sizeBytes);
+      memories.push(memory);
+      return memory;
+    });
+    const port = new Port(`root of ${name}`, 'root', null, NO_ACS);
+    port.functions.push(fn);
+    ports.push(port);
+    functions.set(name, fn);
+  }
+  new Fabric(HOST, ports);
+  return functions;
+}
+
+const NO_ACS = { requestRedirect: false, completionRedirect: false, egressControl: false };

@@ -1,0 +1,143 @@
+import assert from 'node:assert/strict';
+import { randomFillSync } from 'node:crypto';
+import { test } from 'node:test';
+import { Mapping } from '../../src/linux/mapping.ts';
+import { createMemfd } from '../../src/linux/memfd.ts';
+import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
+import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { enableMemory, exportBuffer } from './lent.ts';
+import { withServer } from './served.ts';
+
+/** BARTER_LOAD_SECONDS=60 takes a minute; the seed is printed, and BARTER_SEED gives it. */
+const SECONDS = Number(process.env.BARTER_LOAD_SECONDS ?? 3);
+const SEED = Number(process.env.BARTER_SEED ?? Date.now() % 2 ** 31);
+const LEAST_BYTES = 4096;
+const MOST_BYTES = 2 ** 20;
+/** What the lender of served.ts has. */
+const BAR_BYTES = 2 ** 20;
+const MEMORY_IOVA = 0x1000_0000;
+const LENT_IOVA = 0x2000_0000;
+const BOTH = 3;
+const REVOKE_CHANCE = 0.5;
+const LONGEST_WAIT_MS = 0.5;
+const QUIET_MS = 0.2;
+
+const server = await withServer();
+let state = SEED;
+
+function random(): number {
+  state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+  return state / 2 ** 32;
+}
+
+function spin(ms: number): void {
+  const end = performance.now() + ms;
+  while (performance.now() < end) {}
+}
+
+/** A BAR that is lent, the engine that copies into it, and what the BAR must hold. */
+class Load {
+  readonly lender = new VfioUserClient(server.path('lender'));
+  readonly borrower = new VfioUserClient(server.path('borrower'));
+  readonly driver = new IoatDriver(this.borrower);
+  readonly memory: Mapping;
+  readonly bar: Mapping;
+  readonly buffer;
+  readonly known = Buffer.alloc(BAR_BYTES);
+  copies = 0;
+  revokes = 0;
+  inMidst = 0;
+
+  constructor() {
+    enableMemory(this.lender, true);
+    const memfd = createMemfd('test', MOST_BYTES);
+    this.memory = Mapping.map({ fd: memfd.fd, offset: 0, sizeBytes: MOST_BYTES, writable: true, what: 'test' });
+    this.borrower.dmaMap(MEMORY_IOVA, MOST_BYTES, BOTH, memfd.fd);
+    memfd.close();
+    this.bar = this.lender.mapRegion(0, 0, BAR_BYTES);
+    this.buffer = exportBuffer(this.lender, { ranges: [[0, BAR_BYTES]] });
+    this.map();
+    this.bar.read(0, this.known);
+  }
+
+  round(): void {
+    const length = Math.floor(LEAST_BYTES * (MOST_BYTES / LEAST_BYTES) ** random());
+    const offset = Math.floor(random() * (BAR_BYTES - length));
+    randomFillSync(this.memory.bytes, 0, length);
+    this.driver.submit(MEMORY_IOVA, LENT_IOVA + offset, length);
+    this.copies += 1;
+    if (random() < REVOKE_CHANCE) {
+      this.revoke(offset, length);
+      this.restore();
+    } else {
+      assert.equal(this.wait(), 'ok');
+      this.known.set(this.memory.bytes.subarray(0, length), offset);
+    }
+    assert.ok(this.content().equals(this.known), `a byte is wrong after copy ${this.copies} (seed ${SEED})`);
+  }
+
+  close(): void {
+    this.buffer.close();
+    this.bar.close();
+    this.driver.close();
+    this.memory.close();
+    this.borrower.close();
+    this.lender.close();
+  }
+
+  /** What is there when the revoke has returned stays, whatever the engine does. */
+  private revoke(offset: number, length: number): void {
+    spin(random() * LONGEST_WAIT_MS);
+    enableMemory(this.lender, false);
+    const atReturn = this.content();
+    const status = this.wait();
+    spin(QUIET_MS);
+    assert.ok(this.content().equals(atReturn), `bytes arrived after the revoke had returned (seed ${SEED})`);
+    this.revokes += 1;
+    const part = atReturn.subarray(offset, offset + length);
+    const written = this.memory.bytes.subarray(0, length);
+    if (status === 'ok') assert.ok(part.equals(written), 'a copy that is done has its bytes there');
+    else {
+      this.inMidst += 1;
+      const isEither = part.every((byte, i) => byte === written[i] || byte === this.known[offset + i]);
+      assert.ok(isEither, `a byte is neither what was there nor what was copied (seed ${SEED})`);
+    }
+    part.copy(this.known, offset);
+  }
+
+  private restore(): void {
+    enableMemory(this.lender, true);
+    assert.equal(this.borrower.dmaUnmap(LENT_IOVA, BAR_BYTES), BAR_BYTES);
+    this.map();
+  }
+
+  private map(): void {
+    this.borrower.dmaMap(LENT_IOVA, BAR_BYTES, BOTH, this.buffer.fd);
+  }
+
+  private wait(): string {
+    for (;;) {
+      const status = this.driver.takeStatus();
+      if (status !== null) return status;
+    }
+  }
+
+  private content(): Buffer {
+    return Buffer.from(this.bar.bytes);
+  }
+}
+
+test(`copies of 4 KiB to 1 MiB for ${SECONDS} s, with revokes at random moments`, async (t) => {
+  await server.assertNothingLeft();
+  const load = new Load();
+  try {
+    const end = performance.now() + 1000 * SECONDS;
+    while (performance.now() < end) load.round();
+    const { copies, revokes, inMidst } = load;
+    t.diagnostic(`${copies} copies, ${revokes} revokes, ${inMidst} in the midst of a copy (seed ${SEED})`);
+    assert.ok(inMidst > 0, 'no revoke came in the midst of a copy');
+  } finally {
+    load.close();
+  }
+  await server.assertNothingLeft();
+});
