@@ -1,5 +1,10 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** What the loader of TypeScript opens and closes on threads of its own, whenever it likes: the folder of its cache. */
+const LOADERS = join(tmpdir(), 'tsx-');
 
 /** The open descriptors of this process, by what they are. */
 export function openFds(): string[] {
@@ -7,7 +12,7 @@ export function openFds(): string[] {
   for (const fd of readdirSync('/proc/self/fd')) {
     try {
       const target = readlinkSync(`/proc/self/fd/${fd}`);
-      if (!target.startsWith('/proc/')) out.push(`${fd} ${target}`);
+      if (!target.startsWith('/proc/') && !target.startsWith(LOADERS)) out.push(`${fd} ${target}`);
     } catch {
       // the descriptor that reads the directory itself
     }
