@@ -135,7 +135,8 @@ export class Session {
 
   private enqueue(frame: Frame): void {
     const { id, command, isReply, noReply, error, fds } = frame;
-    this.queue.push({ id, command, isReply, noReply, error, fds, payload: frame.payload.slice() });
+    // A copy: what Buffer.slice gives shares the memory, and that is received into again.
+    this.queue.push({ id, command, isReply, noReply, error, fds, payload: Buffer.from(frame.payload) });
     this.queuedBytes += frame.payload.length;
     this.queuedFds += frame.fds.length;
     if (this.isQueueAbove(1)) this.connection.setPaused(true);

@@ -19,10 +19,11 @@ import { createEventfd } from '../../src/linux/eventfd.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import type { VfioUserClient } from '../../src/vfio-user/client.ts';
 import type { ClientDmaMemory } from '../../src/vfio-user/client-channel.ts';
-import { RawClient, type RawReply } from './raw-client.ts';
-import { withServer } from './served.ts';
+import { InProcessServer } from './in-process.ts';
+import { message, RawClient, type RawReply } from './raw-client.ts';
+import { connectWhenFree, withServer } from './served.ts';
 
 const server = await withServer();
 const PAGE = 4096;
@@ -32,7 +33,7 @@ const BOTH = READ | WRITE;
 
 async function withBorrower(body: (client: VfioUserClient) => void): Promise<void> {
   await server.assertNothingLeft();
-  const client = new VfioUserClient(server.path('borrower'));
+  const client = await connectWhenFree(server.path('borrower'));
   try {
     body(client);
   } finally {
@@ -315,3 +316,36 @@ test('an unmap and a reset do not wait for an answer that the client owes; the l
   client.close();
   await server.assertNothingLeft();
 });
+
+test('requests that wait behind one that gives way are served as they were sent', () => {
+  const inside = new InProcessServer();
+  const client = inside.ready('borrower');
+  const memfd = createMemfd('test', 64 * PAGE);
+  const map = (page: number) =>
+    client.send(
+      message(
+        { id: 100 + page, command: VFIO_USER_DMA_MAP },
+        vfio_user_dma_map.encode({ argsz: 32, flags: BOTH, offset: page * PAGE, addr: page * PAGE, size: PAGE }),
+      ),
+      [memfd.fd],
+    );
+  map(1);
+  inside.pump();
+  assert.equal(client.tryReceive()?.error, 0);
+  const all = vfio_user_dma_unmap.encode({ argsz: 24, addr: PAGE, size: 32 * PAGE });
+  client.sendMessage({ command: VFIO_USER_DMA_UNMAP }, all);
+  for (let page = 1; page < 32; page++) map(page);
+  client.sendMessage({ command: VFIO_USER_DMA_UNMAP }, all);
+  inside.pump();
+  assert.equal(client.tryReceive()?.error, 0);
+  for (let page = 1; page < 32; page++) assert.deepEqual(errorOf(client.tryReceive()), [100 + page, 0]);
+  const unmapped = client.tryReceive();
+  assert.equal(unmapped?.payload.readBigUInt64LE(16), 31n * 4096n);
+  client.close();
+  memfd.close();
+  inside.close();
+});
+
+function errorOf(reply: RawReply | null | undefined): [number, number] {
+  return [reply?.id ?? -1, reply?.error ?? -1];
+}

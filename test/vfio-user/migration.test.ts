@@ -36,7 +36,7 @@ import {
   stopDmaLogging,
   writeMigrationData,
 } from '../../src/vfio-user/client-migration.ts';
-import { TestServer, withServer } from './served.ts';
+import { connectWhenFree, TestServer, withServer } from './served.ts';
 
 const here = await withServer();
 const there = new TestServer();
@@ -45,29 +45,15 @@ after(() => there.stop());
 const CONFIG = 7;
 const PAGE = 4096;
 
-/** A client on each side; nothing of them is left behind. */
+/** A client on each side. */
 async function onBothSides(device: string, body: (from: VfioUserClient, to: VfioUserClient) => void): Promise<void> {
-  const from = new VfioUserClient(here.path(device));
-  const to = new VfioUserClient(there.path(device));
+  const from = await connectWhenFree(here.path(device));
+  const to = await connectWhenFree(there.path(device));
   try {
     body(from, to);
   } finally {
     from.close();
     to.close();
-  }
-  for (const path of [here.path(device), there.path(device)]) await whenFree(path);
-}
-
-/** The server notices a client's end a moment later. */
-async function whenFree(path: string): Promise<void> {
-  for (let i = 0; ; i++) {
-    try {
-      new VfioUserClient(path).close();
-      return;
-    } catch (error) {
-      if (i > 200 || !/EBUSY/.test(String(error))) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 2));
-    }
   }
 }
 
@@ -342,11 +328,10 @@ test('DMA logging: exactly the pages that the device wrote, once; in ranges, or 
   }));
 
 test('a client that leaves in the middle of a migration leaves a device that runs', async () => {
-  const client = new VfioUserClient(here.path('borrower'));
+  const client = await connectWhenFree(here.path('borrower'));
   setMigrationState(client, STOP_COPY);
   [...readMigrationData(client)].slice(0, 1);
   client.close();
-  await whenFree(here.path('borrower'));
   await onBothSides('borrower', (next) => {
     assert.equal(migrationState(next), RUNNING);
     const memfd = createMemfd('test', 2 * PAGE);

@@ -5,9 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Errno } from '../../src/abi/errno.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import type { MachineDescription } from '../../src/machine/schema.ts';
 import { type ServedMachine, serveMachine } from '../../src/machine/served.ts';
+import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import { openFds } from '../linux/open-fds.ts';
 
 /** A lender with memory and an MSI-X table, a borrower with a DMA engine, and a bystander whom nothing may disturb. */
@@ -94,4 +96,15 @@ export async function withServer(machine = MACHINE, importerTimeoutMs = 3000): P
   await server.start(machine, importerTimeoutMs);
   after(() => server.stop());
   return server;
+}
+
+/** A client, as soon as the one before is gone for good: its end is noticed by another thread. */
+export async function connectWhenFree(path: string): Promise<VfioUserClient> {
+  for (const deadline = performance.now() + 5000; ; await sleep(2)) {
+    try {
+      return new VfioUserClient(path);
+    } catch (error) {
+      if (!(error instanceof Errno) || error.errno !== 'EBUSY' || performance.now() > deadline) throw error;
+    }
+  }
 }
