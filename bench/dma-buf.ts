@@ -29,7 +29,7 @@ const MOVE_BAR = 0.8;
 const PEER_BAR = 0.8;
 const REVOKE_MS = 1;
 /** A revoke after 64 MiB were written costs little more than the importer's munmap of them. */
-const UNMAP_BAR = 0.5;
+const UNMAP_BAR = 0.4;
 const KILL_MS = 50;
 const KILL_AFTER_MS = 50;
 

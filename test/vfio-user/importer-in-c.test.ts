@@ -1,0 +1,51 @@
+/** examples/importer.c, which knows docs/dma-buf-socket.md and nothing of this code. */
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Lender } from './lender.ts';
+import { withServer } from './served.ts';
+
+const source = fileURLToPath(new URL('../../examples/importer.c', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'barter-c-'));
+const program = join(folder, 'importer');
+const compiled = spawnSync(process.env.CC ?? 'cc', ['-O1', '-Wall', '-Werror', '-o', program, source], {
+  encoding: 'utf8',
+});
+
+test('an importer in C maps, lets go, maps again, and dies without harm', async () => {
+  assert.equal(compiled.status, 0, `this test needs a C compiler: ${compiled.error?.message ?? compiled.stderr}`);
+  const server = await withServer();
+  const lender = new Lender(server.path('lender'));
+  lender.write(4096, 7);
+  const buffer = lender.export({
+    ranges: [
+      [4096, 4096],
+      [0, 8192],
+    ],
+  });
+  const child = spawn(program, [], { stdio: ['ignore', 'pipe', 'inherit', buffer.fd] });
+  const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
+  const next = async () => (await lines.next()).value;
+  buffer.close();
+  assert.equal(await next(), '12288 bytes of vfio_pci_core');
+  assert.equal(await next(), 'mapped 2 ranges, word 8');
+  assert.equal(lender.read(4096), 8);
+  lender.memory(false);
+  assert.equal(await next(), 'revoked');
+  lender.memory(true);
+  assert.equal(await next(), 'mapped 2 ranges, word 9');
+  const ended = once(child, 'exit');
+  child.kill('SIGKILL');
+  lender.memory(false);
+  await ended;
+  lender.close();
+  await server.assertNothingLeft();
+  assert.deepEqual(server.log, []);
+  rmSync(folder, { recursive: true });
+});
