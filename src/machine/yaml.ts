@@ -18,7 +18,7 @@ export function parseYaml<Schema extends z.ZodType>(
   check: (value: z.output<Schema>) => Problem | null = () => null,
 ): z.output<Schema> {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines });
+  const document = parseDocument(text, { lineCounter: lines, logLevel: 'error' });
   const syntax = document.errors[0];
   if (syntax !== undefined) {
     throw new DocumentError(`${path}:${lines.linePos(syntax.pos[0]).line}: ${syntax.message.split('\n')[0]}`);

@@ -1,4 +1,4 @@
-/** What one importer may make the exporter hold. docs/dma-buf-socket.md has the table. */
+/** What one importer may make the exporter hold. docs/limits.md has the table. */
 export const IMPORTER_LIMITS = {
   /** Sessions of one buffer, and of all buffers of the process. */
   maxSessions: 64,

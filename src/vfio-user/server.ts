@@ -11,11 +11,8 @@ import { IMPORTER_TIMEOUT_MS } from './importer-limits.ts';
 import { EventLoop } from './loop.ts';
 import { Session, type SessionHost } from './session.ts';
 import type { Trace } from './trace.ts';
+import { LIMITS } from './wire.ts';
 
-/**
- * Connections beyond the one that has the device: they are refused in their VERSION, and no more than this many wait.
- */
-const MAX_WAITING = 8;
 const ACCEPT_PAUSE_MS = 100;
 
 export type Log = (line: string) => void;
@@ -86,7 +83,7 @@ class ServedDevice implements SessionHost {
     // Whoever left before it was accepted is nobody's loss.
     if (fd < 0) return;
     this.sessions.add(new Session(this, this.vdev, new OwnedFd(fd, `client of ${this.vdev.pdev.name}`)));
-    if (this.sessions.size > MAX_WAITING) this.listen(false);
+    if (this.sessions.size > LIMITS.maxWaitingClients) this.listen(false);
   }
 
   private listen(on: boolean): void {

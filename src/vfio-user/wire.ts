@@ -13,8 +13,7 @@ import type { OwnedFd } from '../linux/fd.ts';
 import type { Pinned } from '../linux/ffi.ts';
 
 /**
- * What one peer may make the other hold. docs/vfio-user.md has the table, and test/vfio-user/limits.test.ts a test
- * each.
+ * What one peer may make the other hold. docs/limits.md has the table, and names a test for each.
  */
 export const LIMITS = {
   /** Bytes of data in one REGION_READ, REGION_WRITE, DMA_READ or DMA_WRITE. */
@@ -34,6 +33,8 @@ export const LIMITS = {
   maxBorrowed: 256,
   /** dma-bufs that one client holds open. */
   maxExports: 1024,
+  /** Connections to a device beyond the one that has it: each is refused in its VERSION. */
+  maxWaitingClients: 8,
   /** Commands that wait while one is being served; reading stops there. */
   maxPendingRequests: 64,
   /** Bytes that wait with them, and descriptors. */
@@ -102,8 +103,10 @@ export class ReceivedFrame implements Frame {
     this.buffer = buffer;
   }
 
+  /** No Buffer, whose `slice` copies nothing: whoever keeps the payload of a request takes a slice of it. */
   get payload(): Uint8Array {
-    return this.buffer.bytes.subarray(this.start, this.end);
+    const { buffer, byteOffset } = this.buffer.bytes;
+    return new Uint8Array(buffer, byteOffset + this.start, this.end - this.start);
   }
 
   /** `length` bytes of the payload from `offset`; the caller knows that they are there. */

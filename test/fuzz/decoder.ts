@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { Errno } from '../../src/abi/errno.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
-import { Pinned } from '../../src/linux/ffi.ts';
+import { Pinned, sys } from '../../src/linux/ffi.ts';
+import { LeftBytes } from '../../src/linux/left-bytes.ts';
 import { Message } from '../../src/linux/message.ts';
 import { socketPair } from '../../src/linux/socket.ts';
 import { FrameReader } from '../../src/vfio-user/frame-reader.ts';
@@ -31,10 +32,37 @@ function frame(random: Random): Sent {
   return { bytes, isGood: !isBad && !badType };
 }
 
+/** Bytes that are no frames, or by accident: read to the end, or refused with an Errno. */
+function rawConnection({ random, coverage }: FuzzRun): number {
+  const [ours, theirs] = socketPair('fuzz');
+  const reader = new FrameReader();
+  const left = random.chance(2) ? new LeftBytes(theirs) : null;
+  const bytes = new Pinned(1 + random.below(3000));
+  for (let i = 0; i < bytes.bytes.length; i++) bytes.bytes[i] = random.chance(3) ? random.bits() : 0;
+  // Sizes that are small keep the reader going.
+  for (let at = 4; at + 4 <= bytes.bytes.length; at += 4 + random.below(40))
+    bytes.view.setUint32(at, random.below(80), true);
+  try {
+    sys.send(ours.fd, bytes.address, bytes.bytes.length, MSG_DONTWAIT);
+    while (reader.receive(theirs.fd, false, left) > 0)
+      while (reader.next() !== null) coverage.count('decoder: raw frames');
+    coverage.count('decoder: raw streams read to the end');
+  } catch (error) {
+    if (!(error instanceof Errno)) throw error;
+    coverage.count(`decoder: raw ${error.errno}`);
+  } finally {
+    reader.close();
+    ours.close();
+    theirs.close();
+  }
+  return 1 + Math.floor(bytes.bytes.length / 40);
+}
+
 /** One connection: what is read must be what was sent, up to the first frame that cannot be. */
 function connection({ random, coverage }: FuzzRun, event: number): number {
   const [ours, theirs] = socketPair('fuzz');
   const reader = new FrameReader();
+  const left = random.chance(2) ? new LeftBytes(theirs) : null;
   const out = new Message(1, 64);
   const frames = Array.from({ length: 1 + random.below(60) }, () => frame(random));
   const stream = Buffer.concat(frames.map(({ bytes }) => bytes));
@@ -55,7 +83,7 @@ function connection({ random, coverage }: FuzzRun, event: number): number {
         at += sent;
         fdsSent += fds.length;
       }
-      while (reader.receive(theirs.fd, false) > 0) {
+      while (reader.receive(theirs.fd, false, left) > 0) {
         for (let next = reader.next(); next !== null; next = reader.next()) {
           assert.ok(Buffer.from(next.payload).equals(frames[got].bytes.subarray(16)), `frame ${got} differs`);
           assert.equal(next.id, frames[got].bytes.readUInt16LE(0));
@@ -68,10 +96,10 @@ function connection({ random, coverage }: FuzzRun, event: number): number {
     }
     assert.equal(got, good, 'every good frame, and none behind a bad one');
     assert.ok(fdsGot <= fdsSent);
-    coverage.hit(got === frames.length ? 'decoder: whole streams' : 'decoder: streams that end in a message');
+    coverage.count(got === frames.length ? 'decoder: whole streams' : 'decoder: streams that end in a message');
   } catch (error) {
     if (!(error instanceof Errno)) throw error;
-    coverage.hit(`decoder: ${error.errno}`);
+    coverage.count(`decoder: ${error.errno}`);
     assert.ok(got <= good, 'nothing behind a bad frame');
   } finally {
     reader.close();
@@ -84,6 +112,8 @@ function connection({ random, coverage }: FuzzRun, event: number): number {
 
 export function fuzzDecoder(run: FuzzRun): void {
   const event = createEventfd('fuzz');
-  for (let sent = 0; sent < run.messages; ) sent += connection(run, event.fd);
+  for (let sent = 0; sent < run.messages; ) {
+    sent += run.random.chance(10) ? rawConnection(run) : connection(run, event.fd);
+  }
   event.close();
 }

@@ -1,42 +1,83 @@
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { Finding, runFuzzer } from './fuzzer.ts';
-import { CANARY, FUZZERS } from './registry.ts';
+import { VFIO_USER_COMMAND_NAMES } from '../../src/abi/vfio-user.ts';
+import { Coverage, Finding, type FuzzResult, runFuzzer } from './fuzzer.ts';
+import { CANARIES, FUZZERS } from './registry.ts';
+import { runSteps } from './server.ts';
+import { shrink } from './shrink.ts';
+import { parseStep } from './steps.ts';
 
-const SMOKE_MESSAGES = 20_000;
+/** All together more than a million. */
+const MESSAGES: Record<string, number> = {
+  server: 1_000_000,
+  importers: 50_000,
+  decoder: 200_000,
+  'machine-file': 40_000,
+};
+const SEED = 7;
 
-for (const [name, fuzzer] of Object.entries(FUZZERS)) {
-  test(`${name}: nothing is found in ${SMOKE_MESSAGES} messages`, () => {
-    const coverage = runFuzzer(fuzzer, SMOKE_MESSAGES, 7);
-    assert.ok(coverage.lines().length > 0);
-  });
+function assertGetsFar({ coverage }: FuzzResult): void {
+  const told = `\n${coverage.table()}\n${coverage.lines().join('\n')}`;
+  for (const name of VFIO_USER_COMMAND_NAMES.values()) {
+    assert.ok(coverage.outcomesOf(name).size > 0, `${name} was never answered${told}`);
+  }
+  for (const command of ['REGION_READ', 'REGION_WRITE', 'DMA_MAP', 'DEVICE_SET_IRQS', 'DEVICE_FEATURE', 'VERSION']) {
+    const outcomes = coverage.outcomesOf(command);
+    assert.ok(outcomes.has('ok') && outcomes.has('EINVAL'), `${command} is done, and refused${told}`);
+  }
+  for (const command of ['DMA_READ', 'DMA_WRITE']) {
+    assert.ok(coverage.outcomesOf(command).has('sent to the client'), `the engine sends ${command}${told}`);
+  }
+  for (const what of ['reads of bytes that were written or read before', 'DMA_MAP as expected']) {
+    assert.ok(coverage.get(`server: model: ${what}`) > 1000, `${what}${told}`);
+  }
 }
 
-test('the fuzzer of the server gets far: every command that it sends is answered well, and refused', () => {
-  const coverage = runFuzzer(FUZZERS.server, SMOKE_MESSAGES, 8);
-  for (const command of ['REGION_READ', 'REGION_WRITE', 'DMA_MAP', 'DEVICE_SET_IRQS', 'DEVICE_FEATURE', 'VERSION']) {
-    assert.ok(coverage.get(`server: ${command} ok`) > 0, `${command} ok`);
-    assert.ok(coverage.get(`server: ${command} errno 22`) > 0, `${command} EINVAL`);
-  }
-  assert.ok(coverage.get('server: DMA_READ sent to the client') > 0, 'the engine reads by messages');
-  assert.ok(coverage.get('server: DEVICE_RESET ok') > 0);
-});
-
-test('the fuzzer of importers gets far: each request succeeds, each is refused, and revokes are held up', () => {
-  const coverage = runFuzzer(FUZZERS.importers, SMOKE_MESSAGES, 8);
+function assertImportersGetFar({ coverage }: FuzzResult): void {
   for (const command of ['ATTACH', 'DETACH', 'MAP', 'UNMAP', 'ADD_FENCE', 'SIGNAL_FENCE', 'WAIT']) {
-    assert.ok(coverage.get(`importers: ${command} ok`) > 0, `${command} ok`);
-    assert.ok(coverage.get(`importers: ${command} EINVAL`) > 0, `${command} EINVAL`);
+    const outcomes = coverage.outcomesOf(command);
+    assert.ok(outcomes.has('ok') && outcomes.has('EINVAL'), `${command} is done, and refused\n${coverage.table()}`);
   }
   assert.ok(coverage.get('importers: told INVALIDATE') > 0);
   assert.ok(coverage.get('importers: told RESTORE') > 0);
-});
+}
 
-test('the canary dies: a server that loses descriptors is found', () => {
-  assert.throws(() => runFuzzer(CANARY, 5000, 9), Finding);
-});
+for (const [name, fuzzer] of Object.entries(FUZZERS)) {
+  test(`${name}: nothing is found in ${MESSAGES[name]} messages`, () => {
+    const result = runFuzzer(fuzzer, MESSAGES[name], SEED);
+    assert.ok(result.coverage.lines().length > 0);
+    if (name === 'server') assertGetsFar(result);
+    if (name === 'importers') assertImportersGetFar(result);
+  });
+}
+
+for (const [name, fuzzer] of Object.entries(CANARIES)) {
+  test(`${name} dies, and few steps are enough to see why`, () => {
+    assert.throws(
+      () => runFuzzer(fuzzer, 20_000, 9),
+      (error) => error instanceof Finding && Number(/(\d+) of \d+ steps suffice/.exec(error.message)?.[1]) < 12,
+    );
+  });
+}
 
 test('a seed repeats a run', () => {
-  const [a, b] = [1, 2].map(() => runFuzzer(FUZZERS.decoder, 3000, 10).lines());
+  const [a, b] = [1, 2].map(() => runFuzzer(FUZZERS.decoder, 3000, 10).coverage.lines());
   assert.deepEqual(a, b);
 });
+
+test('shrink: what is needed stays, in order', () => {
+  const steps = Array.from({ length: 1000 }, (_, i) => i);
+  const needs = [17, 500, 501, 998];
+  const fails = (some: readonly number[]) => needs.every((step) => some.includes(step));
+  assert.deepEqual(shrink(steps, fails, 10_000), needs);
+});
+
+const FOUND = new URL('./found/', import.meta.url);
+
+for (const name of readdirSync(FOUND)) {
+  test(`found once: ${name}`, () => {
+    const lines = readFileSync(new URL(name, FOUND), 'utf8').split('\n');
+    runSteps(lines.filter((line) => line !== '' && !line.startsWith('#')).map(parseStep), new Coverage());
+  });
+}

@@ -17,7 +17,6 @@ import {
   DMA_BUF_SOCKET_UNMAP,
   DMA_BUF_SOCKET_WAIT,
 } from '../../src/abi/dma-buf-socket.ts';
-import { errnoName } from '../../src/abi/errno.ts';
 import { VFIO_USER_DEVICE_FEATURE, VFIO_USER_REGION_WRITE } from '../../src/abi/vfio-user.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
@@ -122,7 +121,7 @@ class FuzzedImporter {
     for (let packet = this.raw.receive(false); packet !== undefined; packet = this.raw.receive(false)) {
       if (packet === null) {
         this.ended = true;
-        this.coverage.hit('importers: sessions that ended');
+        this.coverage.count('importers: sessions that ended');
         return;
       }
       for (const fd of packet.fds) fd.close();
@@ -150,11 +149,11 @@ class FuzzedImporter {
     if (error === 0 && MAKES.has(command)) this.ids.push({ kind: command, id: payload.readUInt32LE() });
     if (this.ids.length > 40) this.ids.shift();
     if (error !== 0 && payload.length !== 0) throw new Finding(`${name}: an error with a payload`);
-    this.coverage.hit(`importers: ${name} ${error === 0 ? 'ok' : errnoName(error)}`);
+    this.coverage.outcome(name, error);
   }
 
   private answer({ id, command }: RawPacket, random: Random): void {
-    this.coverage.hit(`importers: told ${DMA_BUF_SOCKET_COMMAND_NAMES.get(command)}`);
+    this.coverage.count(`importers: told ${DMA_BUF_SOCKET_COMMAND_NAMES.get(command)}`);
     if (command !== DMA_BUF_SOCKET_INVALIDATE && command !== DMA_BUF_SOCKET_RESTORE) {
       throw new Finding(`the exporter asks for command ${command}`);
     }

@@ -55,10 +55,10 @@ export function fuzzMachineFile({ random, messages, coverage }: FuzzRun): void {
     for (let i = 1 + random.below(4); i > 0; i--) text = mutate(text, random);
     try {
       buildMachine(parseMachine(text, 'fuzz.yaml'));
-      coverage.hit('machine file: taken');
+      coverage.count('machine file: taken');
     } catch (error) {
       if (!(error instanceof DocumentError)) throw new Finding(`${(error as Error).stack}\nfor the file:\n${text}`);
-      coverage.hit('machine file: refused');
+      coverage.count('machine file: refused');
     }
   }
 }

@@ -1,30 +1,60 @@
 /**
- * npm run fuzz -- [NAME] [--messages N] [--seed S]: one fuzzer, or all of them. The seed is printed, and repeats a
- * run. Exits with 1 when something was found; `smoke` is short, and `canary` must fail.
+ * npm run fuzz -- [NAME] [--messages N] [--seed S] [--replay FILE]: one fuzzer, or all of them. The seed is printed,
+ * and repeats a run. Exits with 1 when something was found; `smoke` is short, and `canary` must fail.
  */
+import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { FUZZERS, fuzz } from './registry.ts';
+import { Coverage, type FuzzResult } from './fuzzer.ts';
+import { FUZZERS, planOf } from './registry.ts';
+import { runSteps } from './server.ts';
+import { parseStep } from './steps.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { messages: { type: 'string', default: '100000' }, seed: { type: 'string' } },
+  options: {
+    messages: { type: 'string', default: '100000' },
+    seed: { type: 'string' },
+    replay: { type: 'string' },
+    help: { type: 'boolean', default: false },
+  },
 });
 const messages = Number(values.messages);
 const seed = values.seed === undefined ? Date.now() & 0x7fffffff : Number(values.seed);
 const [name] = positionals;
 const known = [...Object.keys(FUZZERS), 'smoke', 'canary'];
-if ((name !== undefined && !known.includes(name)) || !Number.isSafeInteger(messages) || !Number.isSafeInteger(seed)) {
-  console.error(`usage: npm run fuzz -- [${known.join(' | ')}] [--messages N] [--seed S]`);
-  process.exit(2);
+const isWrong =
+  (name !== undefined && !known.includes(name)) || !Number.isSafeInteger(messages) || !Number.isSafeInteger(seed);
+if (isWrong || values.help) {
+  console.error(`usage: npm run fuzz -- [${known.join(' | ')}] [--messages N] [--seed S] [--replay FILE]
+  Sends N messages (100000) to each fuzzer, or to the one named; S repeats a run. Exits with 1 for a finding.
+  FILE has the steps that a finding prints, one JSON document a line.
+examples:
+  npm run fuzz -- --messages 1000000
+  npm run fuzz -- canary             # servers with a known defect: this must fail`);
+  process.exit(isWrong ? 2 : 0);
 }
 
-for (const each of name === undefined ? Object.keys(FUZZERS) : [name]) {
-  const started = performance.now();
+function report(each: string, { coverage, leftFds, grownBytes, seconds }: FuzzResult): void {
+  if (coverage.table() !== '') console.log(`${coverage.table()}\n`);
+  for (const line of coverage.lines()) console.log(`  ${line}`);
+  const rate = (messages / seconds).toFixed(0);
+  const left = `${leftFds} descriptors left, memory ${(grownBytes / 2 ** 20).toFixed(0)} MiB more than before`;
+  console.log(`${each}: seed ${seed}, nothing found in ${seconds.toFixed(1)} s, ${rate} messages/s; ${left}\n`);
+}
+
+function fails(what: string, body: () => void): void {
   try {
-    for (const line of fuzz(each, messages, seed).flatMap((coverage) => coverage.lines())) console.log(`  ${line}`);
-    console.log(`${each}: seed ${seed}, nothing found in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+    body();
   } catch (error) {
-    console.error(`${each}: seed ${seed}: ${(error as Error).stack}`);
+    console.error(`${what}: seed ${seed}: ${(error as Error).stack}`);
     process.exitCode = 1;
   }
+}
+
+if (values.replay !== undefined) {
+  const lines = readFileSync(values.replay, 'utf8').split('\n');
+  const steps = lines.filter((line) => line.trim() !== '' && !line.startsWith('#')).map(parseStep);
+  fails(values.replay, () => runSteps(steps, new Coverage()));
+} else {
+  for (const { name: each, run } of planOf(name, messages)) fails(each, () => report(each, run(seed)));
 }

@@ -3,6 +3,25 @@
  * them.
  */
 import {
+  IOAT_CHAINADDR_OFFSET,
+  IOAT_CHAN_DMACOUNT_OFFSET,
+  IOAT_CHANCMD_OFFSET,
+  IOAT_CHANCMD_RESET,
+  IOAT_CHANCMD_SUSPEND,
+  IOAT_CHANCMP_OFFSET,
+  IOAT_CHANERR_OFFSET,
+  IOAT_CHANNEL_MMIO_SIZE,
+} from '../../src/abi/ioat.ts';
+import { PCI_COMMAND } from '../../src/abi/pci_regs.ts';
+import { VFIO_PCI_CONFIG_REGION_INDEX } from '../../src/abi/vfio.ts';
+import {
+  VFIO_DEVICE_FEATURE_DMA_BUF,
+  VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT,
+  VFIO_DEVICE_FEATURE_DMA_LOGGING_START,
+  VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE,
+} from '../../src/abi/vfio-feature.ts';
+import {
+  VFIO_USER_COMMAND_NAMES,
   VFIO_USER_DEVICE_FEATURE,
   VFIO_USER_DEVICE_GET_INFO,
   VFIO_USER_DEVICE_GET_IRQ_INFO,
@@ -11,7 +30,9 @@ import {
   VFIO_USER_DEVICE_RESET,
   VFIO_USER_DEVICE_SET_IRQS,
   VFIO_USER_DMA_MAP,
+  VFIO_USER_DMA_READ,
   VFIO_USER_DMA_UNMAP,
+  VFIO_USER_DMA_WRITE,
   VFIO_USER_REGION_READ,
   VFIO_USER_REGION_WRITE,
   VFIO_USER_REGION_WRITE_MULTI,
@@ -19,6 +40,7 @@ import {
   VFIO_USER_X_GET_PCI_HOT_RESET_INFO,
   VFIO_USER_X_PCI_HOT_RESET,
 } from '../../src/abi/vfio-user.ts';
+import { MODEL_BYTES, MODEL_START } from './model.ts';
 import type { Random } from './random.ts';
 
 export interface FuzzMessage {
@@ -43,6 +65,16 @@ function u64(value: number): Buffer {
   return bytes;
 }
 
+/** struct vfio_user_region_access. */
+export function access(offset: number, region: number, count: number): Buffer {
+  return Buffer.concat([u64(offset), words(region, count)]);
+}
+
+/** A write of COMMAND: memory and bus mastering on. */
+export const MEMORY_ON = Buffer.concat([access(PCI_COMMAND, VFIO_PCI_CONFIG_REGION_INDEX, 2), Buffer.from([6, 0])]);
+
+const memoryOn = () => message(VFIO_USER_REGION_WRITE, Buffer.from(MEMORY_ON));
+
 const region = (random: Random) => (random.chance(8) ? random.edge() : random.pick([0, 0, 0, 2, 7, 7]));
 
 function read(random: Random): FuzzMessage {
@@ -53,31 +85,37 @@ function read(random: Random): FuzzMessage {
 function write(random: Random): FuzzMessage {
   const data = Buffer.alloc(random.chance(30) ? random.below(10_000) : random.pick([1, 2, 4, 4, 4, 8]));
   for (let i = 0; i < Math.min(data.length, 16); i++) data[i] = random.bits();
-  // Mostly where a write means something: COMMAND, PMCSR and DEVCTL, the engine's registers and ring.
-  const offset = random.chance(2) ? random.edge() : random.pick([4, 0x44, 0x48, 0x0c, 0x00, 0x1000, 0x1010]);
+  // Mostly where a write means something: COMMAND, PMCSR and DEVCTL, and registers of the engine.
+  const offset = random.chance(2) ? random.edge() : random.pick([4, 0x44, 0x48, 0x0c, 0x00, 0x80, 0x90]);
   return message(VFIO_USER_REGION_WRITE, Buffer.concat([u64(offset), words(region(random), data.length), data]));
 }
 
-/** A copy by the engine between addresses that may be mapped. */
-function ring(random: Random): FuzzMessage {
-  const at = 0x1000 + 32 * random.below(8);
-  const length = random.chance(100) ? random.edge() : random.below(9000);
-  const descriptor = Buffer.concat([
-    u64(4096 * random.below(64)),
-    u64(4096 * random.below(64)),
-    words(length, 0, 0, 0),
-  ]);
-  return message(VFIO_USER_REGION_WRITE, Buffer.concat([u64(at), words(0, 32), descriptor]));
+/** The engine's first channel: where its chain is, how many descriptors there are, and its commands. */
+function kick(random: Random): FuzzMessage {
+  const channel = IOAT_CHANNEL_MMIO_SIZE;
+  const write = (offset: number, bytes: Buffer) =>
+    message(VFIO_USER_REGION_WRITE, Buffer.concat([access(channel + offset, 0, bytes.length), bytes]));
+  switch (random.below(6)) {
+    case 0:
+      return write(IOAT_CHAINADDR_OFFSET, u64(64 * random.below(64) + (random.chance(3) ? 32 * 4096 : 0)));
+    case 1:
+      return write(IOAT_CHANCMP_OFFSET, u64(random.chance(4) ? random.edge() : 4096 * 3));
+    case 2:
+      return write(IOAT_CHANCMD_OFFSET, Buffer.from([random.pick([IOAT_CHANCMD_RESET, IOAT_CHANCMD_SUSPEND, 0x10])]));
+    case 3:
+      return write(IOAT_CHANERR_OFFSET, Buffer.alloc(4, 0xff));
+    default:
+      return write(IOAT_CHAN_DMACOUNT_OFFSET, words(random.below(20)).subarray(0, 2));
+  }
 }
 
-/** The engine's CONTROL, so that it runs, or its doorbell. */
-function kick(random: Random): FuzzMessage {
-  const [at, value] = random.pick([
-    [0x00, 1 + 2 * random.below(2)],
-    [0x0c, random.below(8)],
-    [0x04, 2],
-  ]);
-  return message(VFIO_USER_REGION_WRITE, Buffer.concat([u64(at), words(0, 4, value)]));
+/** Bytes that nothing but this client writes: what is read there is known (model.ts). */
+function modelled(random: Random): FuzzMessage {
+  const length = random.chance(20) ? random.below(5000) : random.pick([1, 2, 4, 4, 8, 64]);
+  const offset = MODEL_START + random.below(random.chance(4) ? MODEL_BYTES - 5000 : 128);
+  if (random.chance(2)) return message(VFIO_USER_REGION_READ, access(offset, 0, length));
+  const data = Buffer.alloc(length, random.bits());
+  return message(VFIO_USER_REGION_WRITE, Buffer.concat([access(offset, 0, length), data]));
 }
 
 function writeMulti(random: Random): FuzzMessage {
@@ -118,17 +156,24 @@ function setIrqs(random: Random): FuzzMessage {
 }
 
 function feature(random: Random): FuzzMessage {
-  const number = random.chance(3) ? 11 : random.below(14);
+  const number = random.chance(3) ? VFIO_DEVICE_FEATURE_DMA_BUF : random.below(14);
   const operation = random.pick([1, 2, 4, 5, 6, 7]) << 16;
   let body: Buffer = Buffer.alloc(random.below(33));
-  if (number === 11) {
+  if (number === VFIO_DEVICE_FEATURE_DMA_BUF) {
     const ranges = random.below(3);
     const parts = Array.from({ length: ranges }, () =>
       Buffer.concat([u64(4096 * random.below(16)), u64(4096 * (1 + random.below(8)))]),
     );
     body = Buffer.concat([words(random.pick([0, 0, 0, 2, 7]), 0o2000002, 0, ranges), ...parts]);
   }
-  const argsz = random.chance(8) ? random.edge() : 8 + body.length;
+  if (number === VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE) body = words(random.below(8), -1);
+  if (number === VFIO_DEVICE_FEATURE_DMA_LOGGING_START) {
+    body = Buffer.concat([u64(4096), words(random.below(3), 0), u64(0), u64(64 * 4096), u64(2 ** 32), u64(4096)]);
+  }
+  if (number === VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT) {
+    body = Buffer.concat([u64(4096 * random.below(70)), u64(4096 * (1 + random.below(64))), u64(4096)]);
+  }
+  const argsz = random.chance(8) ? random.edge() : 8 + body.length + (random.chance(4) ? 64 : 0);
   return message(VFIO_USER_DEVICE_FEATURE, Buffer.concat([words(argsz, number | operation), body]));
 }
 
@@ -138,31 +183,49 @@ const query = (command: number, size: number) => (random: Random) => {
   return message(command, bytes);
 };
 
-const GENERATORS: readonly ((random: Random) => FuzzMessage)[] = [
-  read,
-  read,
-  read,
-  write,
-  write,
-  write,
-  ring,
-  kick,
-  kick,
-  writeMulti,
-  dmaMap,
-  dmaMap,
-  dmaUnmap,
-  setIrqs,
-  feature,
-  query(VFIO_USER_DEVICE_GET_INFO, 16),
-  query(VFIO_USER_DEVICE_GET_REGION_INFO, 32),
-  query(VFIO_USER_DEVICE_GET_IRQ_INFO, 16),
-  query(VFIO_USER_DEVICE_GET_REGION_IO_FDS, 16),
-  query(VFIO_USER_X_GET_PCI_HOT_RESET_INFO, 12),
-  (random) => message(random.chance(10) ? VFIO_USER_DEVICE_RESET : VFIO_USER_REGION_READ, Buffer.alloc(0)),
-  (random) => message(random.chance(20) ? VFIO_USER_X_PCI_HOT_RESET : VFIO_USER_REGION_READ, words(12, 0, 0)),
-  (random) => message(random.chance(10) ? random.below(30) : VFIO_USER_VERSION, Buffer.alloc(random.below(40))),
-];
+type Generator = (random: Random) => FuzzMessage;
+
+/** What is known of a command; a command of the protocol that is not here is sent with plausible bytes. */
+const GENERATORS: ReadonlyMap<number, readonly Generator[]> = new Map([
+  [VFIO_USER_REGION_READ, [read, read, modelled, modelled]],
+  [VFIO_USER_REGION_WRITE, [write, write, memoryOn, kick, kick, kick]],
+  [VFIO_USER_REGION_WRITE_MULTI, [writeMulti]],
+  [VFIO_USER_DMA_MAP, [dmaMap, dmaMap]],
+  [VFIO_USER_DMA_UNMAP, [dmaUnmap]],
+  [VFIO_USER_DEVICE_SET_IRQS, [setIrqs]],
+  [VFIO_USER_DEVICE_FEATURE, [feature, feature]],
+  [VFIO_USER_DEVICE_GET_INFO, [query(VFIO_USER_DEVICE_GET_INFO, 16)]],
+  [VFIO_USER_DEVICE_GET_REGION_INFO, [query(VFIO_USER_DEVICE_GET_REGION_INFO, 32)]],
+  [VFIO_USER_DEVICE_GET_IRQ_INFO, [query(VFIO_USER_DEVICE_GET_IRQ_INFO, 16)]],
+  [VFIO_USER_DEVICE_GET_REGION_IO_FDS, [query(VFIO_USER_DEVICE_GET_REGION_IO_FDS, 16)]],
+  [VFIO_USER_X_GET_PCI_HOT_RESET_INFO, [query(VFIO_USER_X_GET_PCI_HOT_RESET_INFO, 12)]],
+]);
+
+/** Those that undo what the others did, and those that have no place after the first message. */
+const RARE = new Set([VFIO_USER_VERSION, VFIO_USER_DEVICE_RESET, VFIO_USER_X_PCI_HOT_RESET, VFIO_USER_DMA_READ]);
+RARE.add(VFIO_USER_DMA_WRITE);
+
+const plausible =
+  (command: number): Generator =>
+  (random) => {
+    const length = random.pick([0, 8, 8, 12, 16, 24, 40, random.below(100)]);
+    const bytes = Buffer.alloc(length);
+    for (let i = 0; i < length; i++) bytes[i] = random.chance(3) ? random.bits() : 0;
+    if (length >= 4) bytes.writeUInt32LE(random.chance(3) ? random.edge() >>> 0 : length, 0);
+    if (length >= 8) bytes.writeUInt32LE(random.chance(3) ? random.edge() >>> 0 : random.below(64), 4);
+    return message(command, bytes);
+  };
+
+const COMMANDS = [...VFIO_USER_COMMAND_NAMES.keys(), VFIO_USER_X_GET_PCI_HOT_RESET_INFO, VFIO_USER_X_PCI_HOT_RESET];
+const FREQUENT: readonly Generator[] = COMMANDS.filter((command) => !RARE.has(command)).flatMap(
+  (command) => GENERATORS.get(command) ?? [plausible(command)],
+);
+
+function wholeMessage(random: Random): FuzzMessage {
+  if (!random.chance(60)) return random.pick(FREQUENT)(random);
+  const command = random.chance(5) ? random.below(40) : random.pick([...RARE]);
+  return plausible(command)(random);
+}
 
 function message(command: number, payload: Buffer, fds: FdKind[] = []): FuzzMessage {
   return { command, payload, fds };
@@ -170,7 +233,7 @@ function message(command: number, payload: Buffer, fds: FdKind[] = []): FuzzMess
 
 /** A message, in one of four a mutated one: bytes flipped, cut, longer, with other descriptors. */
 export function randomMessage(random: Random): FuzzMessage {
-  const whole = random.pick(GENERATORS)(random);
+  const whole = wholeMessage(random);
   if (!random.chance(4)) return whole;
   let { payload, fds } = whole;
   switch (random.below(4)) {

@@ -1,19 +1,12 @@
 /** Every fuzzer by name. */
+
+import { VFIO_USER_DEVICE_RESET, VFIO_USER_REGION_READ } from '../../src/abi/vfio-user.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import { fuzzDecoder } from './decoder.ts';
-import { type Coverage, type Fuzzer, type FuzzRun, runFuzzer } from './fuzzer.ts';
+import { type Fuzzer, type FuzzResult, type FuzzRun, runFuzzer } from './fuzzer.ts';
 import { fuzzImporters } from './importers.ts';
 import { fuzzMachineFile } from './machine-file.ts';
 import { fuzzServer } from './server.ts';
-
-/** A server that loses a descriptor with one client in a hundred: who does not find this finds nothing. */
-function canary(run: FuzzRun): void {
-  fuzzServer(run, () => {
-    if (run.random.chance(5)) createEventfd('canary');
-  });
-}
-
-const SMOKE_MESSAGES = 20_000;
 
 export const FUZZERS: Record<string, Fuzzer> = {
   decoder: fuzzDecoder,
@@ -22,9 +15,39 @@ export const FUZZERS: Record<string, Fuzzer> = {
   'machine-file': fuzzMachineFile,
 };
 
-export const CANARY: Fuzzer = canary;
-/** `smoke` is all of them, shortly; `canary` must fail. */
-export function fuzz(name: string, messages: number, seed: number): Coverage[] {
-  if (name === 'smoke') return Object.values(FUZZERS).map((fuzzer) => runFuzzer(fuzzer, SMOKE_MESSAGES, seed));
-  return [runFuzzer(name === 'canary' ? CANARY : FUZZERS[name], messages, seed)];
+/** Servers with a defect each: who does not find these finds nothing. */
+export const CANARIES: Record<string, Fuzzer> = {
+  /** Loses a descriptor now and then. */
+  'canary-descriptor': (run: FuzzRun) =>
+    fuzzServer(run, {
+      onReply: (reply) => {
+        if (reply.command === VFIO_USER_DEVICE_RESET && reply.error === 0) createEventfd('canary');
+      },
+    }),
+  /** Gets some bytes of reads wrong. */
+  'canary-answer': (run: FuzzRun) =>
+    fuzzServer(run, {
+      onReply: ({ command, payload }) => {
+        if (command === VFIO_USER_REGION_READ && payload.length > 16 && payload[16] % 8 === 5) payload[16] ^= 1;
+      },
+    }),
+};
+
+const SMOKE_MESSAGES = 20_000;
+const CANARY_MESSAGES = 20_000;
+
+/** What each name runs, and for how many messages where the name decides. */
+export function planOf(
+  name: string | undefined,
+  messages: number,
+): { name: string; run: (seed: number) => FuzzResult }[] {
+  const plan = (fuzzers: Record<string, Fuzzer>, most: number) =>
+    Object.entries(fuzzers).map(([each, fuzzer]) => ({
+      name: each,
+      run: (seed: number) => runFuzzer(fuzzer, Math.min(messages, most), seed),
+    }));
+  if (name === undefined) return plan(FUZZERS, messages);
+  if (name === 'smoke') return plan(FUZZERS, SMOKE_MESSAGES);
+  if (name === 'canary') return plan(CANARIES, CANARY_MESSAGES);
+  return plan({ [name]: FUZZERS[name] }, messages);
 }

@@ -1,10 +1,11 @@
-/** A test for each row of the table of limits in docs/vfio-user.md. */
+/** A test for each limit of a client (docs/limits.md). */
 import assert from 'node:assert/strict';
 import { ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { SOCK_SEQPACKET } from '../../src/abi/socket.ts';
 import {
   VFIO_USER_DEVICE_GET_INFO,
   VFIO_USER_DMA_MAP,
@@ -17,8 +18,11 @@ import {
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import { OwnedFd } from '../../src/linux/fd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
+import { socketPair } from '../../src/linux/socket.ts';
+import { arrayMemory } from '../../src/pci/memory.ts';
 import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
 import { runner } from '../../src/task/runner.ts';
+import type { BorrowedBuffer } from '../../src/vfio-user/borrowed-buffer.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import { DmaRegions } from '../../src/vfio-user/dma-regions.ts';
 import { LIMITS } from '../../src/vfio-user/wire.ts';
@@ -29,6 +33,15 @@ import { mapsOf, withServer } from './served.ts';
 
 const server = await withServer();
 const MSG_DONTWAIT = 0x40;
+const NO_REMOTE_MEMORY = {
+  read: function* () {
+    return false;
+  },
+  write: function* () {
+    return false;
+  },
+  abort() {},
+};
 
 /** Whoever else is served gets right answers, at once. */
 function assertBystanderServed(path = server.path('bystander')): void {
@@ -144,18 +157,12 @@ test('maxMappedRegions: so many of the mappings of the process, and not one more
 
 test('maxMappedRegionsOfAll: several clients together leave the process its mappings', () =>
   leavesNoFds(() => {
-    const remote = {
-      read: function* () {
-        return false;
-      },
-      write: function* () {
-        return false;
-      },
-      abort() {},
-    };
     const noBuffers = { find: () => null, borrow: () => assert.fail('nothing is lent') };
     const limits = { maxDmaMaps: LIMITS.maxDmaMaps, pageBytes: 4096 };
-    const clients = Array.from({ length: 4 }, (_, i) => new DmaRegions(`client ${i}`, remote, noBuffers, limits));
+    const clients = Array.from(
+      { length: 4 },
+      (_, i) => new DmaRegions(`client ${i}`, NO_REMOTE_MEMORY, noBuffers, limits),
+    );
     const memfd = createMemfd('test', 4096);
     let mapped = 0;
     let refused = 0;
@@ -191,6 +198,35 @@ test('maxFileRegions: each of them holds a descriptor', async () => {
   rmSync(folder, { recursive: true });
   await server.assertNothingLeft();
 });
+
+test('maxBorrowed: so many regions of buffers that others lend, and not one more', () =>
+  leavesNoFds(() => {
+    let closed = 0;
+    const lent = {
+      map: function* () {
+        return [{ memory: arrayMemory('lent', 4096), offset: 0, sizeBytes: 4096 }];
+      },
+      close: () => {
+        closed += 1;
+      },
+    } as unknown as BorrowedBuffer;
+    const buffers = { find: () => null, borrow: () => lent };
+    const limits = { maxDmaMaps: LIMITS.maxDmaMaps, pageBytes: 4096 };
+    const regions = new DmaRegions('test', NO_REMOTE_MEMORY, buffers, limits);
+    runner.run(regions.start());
+    const [socket, other] = socketPair('test', SOCK_SEQPACKET);
+    const map = (i: number) => {
+      const request = { flags: 3, offset: 0, iova: i * 4096, sizeBytes: 4096 };
+      runner.run(regions.map(request, socket.duplicate()));
+    };
+    for (let i = 0; i < LIMITS.maxBorrowed; i++) map(i);
+    assert.throws(() => map(LIMITS.maxBorrowed), /ENOSPC/);
+    assert.equal(runner.run(regions.unmap(0, 0n, 4096n)), 4096);
+    map(LIMITS.maxBorrowed);
+    runner.run(regions.destroy());
+    assert.equal(closed, LIMITS.maxBorrowed + 1);
+    for (const fd of [socket, other]) fd.close();
+  }));
 
 test('maxExports: so many buffers of one client, and one more is EMFILE; closing them makes room', async () => {
   const client = new VfioUserClient(server.path('lender'));

@@ -1,0 +1,27 @@
+/** docs/limits.md says what the code does, and each row has its test. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { IMPORTER_LIMITS, IMPORTER_TIMEOUT_MS } from '../../src/vfio-user/importer-limits.ts';
+import { LIMITS } from '../../src/vfio-user/wire.ts';
+
+const page = readFileSync(new URL('../../docs/limits.md', import.meta.url), 'utf8');
+const rows = page
+  .split('\n')
+  .filter((line) => line.startsWith('| `'))
+  .map((line) => line.split('|').map((cell) => cell.trim()));
+
+test('the table has every limit, with its value, and no other', () => {
+  const table = rows.map(([, name, value]) => [name.replaceAll('`', ''), Number(value.replaceAll(',', ''))]);
+  assert.deepEqual(Object.fromEntries(table), { ...LIMITS, ...IMPORTER_LIMITS });
+  assert.equal(table.length, Object.keys(LIMITS).length + Object.keys(IMPORTER_LIMITS).length);
+  assert.ok(page.includes(`(${IMPORTER_TIMEOUT_MS.toLocaleString('en')} ms)`));
+});
+
+test('each row names a test that there is', () => {
+  for (const [, name, , , , where] of rows) {
+    const [file, title] = where.split(': ');
+    const source = readFileSync(new URL(file, import.meta.url), 'utf8');
+    assert.match(source, new RegExp(`^test\\('[^']*${title}`, 'm'), `${name}: ${file} has no test "${title}"`);
+  }
+});
