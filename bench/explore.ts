@@ -1,32 +1,64 @@
-/** How fast the explorer is, against what the best tool in C took for the same programs on a two-core machine. */
+/** How fast the explorer is, against what the best tools in C took for the same programs on a two-core machine. */
 import type { BenchResult } from '../src/cli/bench.ts';
-import { DporSearch } from '../src/explore/dpor.ts';
-import { findProgram } from '../src/explore/programs.ts';
+import { type ExploreOptions, type ExploreResult, explore } from '../src/explore/explore.ts';
 
-function measure(scenario: string): { seconds: number; steps: number; executions: number } {
-  const search = new DporSearch(findProgram(scenario), true);
-  const start = performance.now();
-  while (search.advance(1000) === 'more') {}
-  const seconds = (performance.now() - start) / 1000;
-  if (!search.complete || search.totals.blocked > 0) throw new Error(`${scenario} was not explored completely`);
-  return { seconds, steps: search.totals.steps, executions: search.totals.executions };
+/** A whole search; an error where it does not come to its end without a blocked run. */
+async function whole(options: ExploreOptions): Promise<ExploreResult> {
+  const result = await explore(options);
+  const isWhole = result.complete && (result.blocked === 0 || result.states !== null);
+  if (!isWhole) throw new Error(`${options.scenario} was not explored completely`);
+  return result;
 }
 
+/** Nidhugg 0.4, -sc -optimal. */
 const BARS = [
   { scenario: 'lastzero:10', seconds: 0.66 },
   { scenario: 'readers:13', seconds: 2.3 },
   { scenario: 'revoke:4', seconds: 3.6 },
 ];
+const WORKERS = 2;
+/** Two threads on two cores; the rest goes to starting the second and to what is said between them. */
+const WORKERS_BAR = 1.7;
+/** Large enough that a thread's start does not count. */
+const LARGE = 'revoke-vs-detach:3';
 
-/** Seconds for whole searches, and steps each second of the largest of them. */
-export function benchExplore(): BenchResult[] {
+/** Seconds for whole searches, steps each second of the largest of them, and what a second thread brings. */
+export async function benchExplore(): Promise<BenchResult[]> {
   const results: BenchResult[] = [];
   for (const { scenario, seconds } of BARS) {
-    const value = measure(scenario).seconds;
+    const value = (await whole({ scenario })).seconds;
     results.push({ name: scenario, value, unit: 's', reference: seconds, ratio: seconds / value });
   }
-  const { steps, seconds } = measure('lastzero:12');
+  const { steps, seconds } = await whole({ scenario: 'lastzero:12' });
   const rate = steps / seconds;
   results.push({ name: 'steps', value: rate, unit: 'steps/s', reference: 1e6, ratio: rate / 1e6 });
-  return results;
+  return [...results, await fiveImporters(), await workers()];
+}
+
+/** Orders, of which there are 602,280, against states. */
+async function fiveImporters(): Promise<BenchResult> {
+  const orders = await whole({ scenario: 'revoke:5' });
+  const { seconds, states } = await whole({ scenario: 'revoke:5', algorithm: 'stateful' });
+  const reference = 'every order, one thread';
+  const details = { states: states!, orders: orders.executions, ordersSeconds: orders.seconds };
+  return {
+    name: 'revoke:5 by states',
+    value: seconds,
+    unit: 's',
+    reference,
+    ratio: orders.seconds / seconds,
+    ...details,
+  };
+}
+
+async function workers(): Promise<BenchResult> {
+  const alone = await whole({ scenario: LARGE });
+  const together = await whole({ scenario: LARGE, workers: WORKERS });
+  for (const count of ['executions', 'blocked', 'steps'] as const) {
+    if (alone[count] !== together[count]) throw new Error(`${LARGE}: ${count} depend on how many threads search`);
+  }
+  const ratio = alone.seconds / together.seconds;
+  const value = together.seconds;
+  const name = `${LARGE} by ${WORKERS} threads`;
+  return { name, value, unit: 's', reference: 'one thread', ratio, bar: WORKERS_BAR, aloneSeconds: alone.seconds };
 }

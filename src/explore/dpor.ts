@@ -3,7 +3,6 @@
  * keeps wakeup trees and never starts a run in vain; `source` keeps single steps to start with and gives up runs that
  * turn out to be known (Abdulla, Aronis, Jonsson, Sagonas: Source Sets, JACM 2017).
  */
-import { Lock } from '../task/lock.ts';
 import { HeldLocks } from './lock-order.ts';
 import { Names, type PlainStep } from './names.ts';
 import { type Node, type PathState, PlainPath } from './path.ts';
@@ -29,9 +28,10 @@ import {
   isWeakInitial,
   type Planned,
 } from './wakeup.ts';
-import type { World } from './world.ts';
+import { isLockStep, type World } from './world.ts';
 
-const NOTHING: readonly never[] = [];
+/** Most states have nothing planned and nobody asleep: they share this, which nobody may change. */
+const NOTHING: never[] = [];
 
 export class DporSearch extends Search {
   private readonly trace = new Trace();
@@ -156,7 +156,7 @@ export class DporSearch extends Search {
       const node = this.path[depth];
       node.next = branch.children;
       node.taken = taken;
-      node.started.push(taken.task);
+      if (!this.optimal) node.started.push(taken.task);
       depth += 1;
     }
     return depth - 1;
@@ -186,7 +186,7 @@ export class DporSearch extends Search {
         const { object, access } = path[depth].taken!;
         if (trace.object[depth] !== object || trace.access[depth] !== access) throw stale(this.program);
       }
-      if (op!.object instanceof Lock) this.lockOrder.after(this.held, task, op!);
+      if (isLockStep(op!.kind)) this.lockOrder.after(this.held, task, op!);
     }
     this.totals.steps += this.from;
     return world;
@@ -219,8 +219,8 @@ export class DporSearch extends Search {
       }
       if (!world.isReady(task)) throw stale(this.program);
       const node = path[depth];
-      node.next = branch === null ? [] : branch.children;
-      node.started.push(task);
+      node.next = branch === null ? NOTHING : branch.children;
+      if (!this.optimal) node.started.push(task);
       branch = null;
       this.take(world, task, node);
       if (trace.length > MAX_STEPS) {
@@ -231,7 +231,7 @@ export class DporSearch extends Search {
 
   private take(world: World, task: number, node: Node): void {
     const op = world.pending[task]!;
-    const isLock = op.object instanceof Lock;
+    const isLock = isLockStep(op.kind);
     if (isLock) this.lockOrder.before(this.held, task, world.handles[task].label, op);
     this.trace.take(world, task);
     node.taken = this.trace.planned(this.trace.length - 1);
@@ -248,11 +248,14 @@ export class DporSearch extends Search {
 
   /** The state that the path has just reached: what still sleeps, and what is planned. */
   private arrive(depth: number): Node {
-    const node: Node = { sleep: [], branches: [], next: NOTHING as never, started: [], explored: 0, taken: null };
+    const started = this.optimal ? NOTHING : [];
+    const node: Node = { sleep: NOTHING, branches: NOTHING, next: NOTHING, started, explored: 0, taken: null };
     if (depth > 0) {
       const parent = this.path[depth - 1];
       const last = parent.taken!;
-      for (const step of parent.sleep) if (step.task !== last.task && !conflict(step, last)) node.sleep.push(step);
+      if (parent.sleep.length > 0) {
+        node.sleep = parent.sleep.filter((step) => step.task !== last.task && !conflict(step, last));
+      }
       node.branches = parent.next;
     }
     this.path[depth] = node;
@@ -292,7 +295,10 @@ export class DporSearch extends Search {
     if (depth < this.base) {
       const plain = { depth, sequence: sequence.map((step) => this.names.plain(step)) };
       this.outerRaces.set(JSON.stringify(plain), plain);
-    } else if (this.optimal) insert(node.branches, sequence);
+      return;
+    }
+    if (node.branches === NOTHING) node.branches = [];
+    if (this.optimal) insert(node.branches, sequence);
     else {
       node.started.push(sequence[0].task);
       node.branches.push(branchOf(sequence[0]));
@@ -305,7 +311,8 @@ export class DporSearch extends Search {
     for (let at = depth; at >= this.base; at--) {
       const node = path[at];
       if (at < trace.length) trace.truncate(at);
-      node.sleep.push(node.taken!);
+      if (node.sleep === NOTHING) node.sleep = [node.taken!];
+      else node.sleep.push(node.taken!);
       node.explored += 1;
       const next = this.nextBranch(node);
       if (next === undefined) continue;

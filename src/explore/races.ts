@@ -13,6 +13,8 @@ export type OnRace = (earlier: number, later: number, step: Planned) => void;
 export class Races {
   private readonly trace: Trace;
   private readonly clock = new Int32Array(64);
+  /** The one that is looked at; whoever keeps it makes a copy. */
+  private readonly step = { task: 0, object: 0, access: 0, peer: -1 };
 
   constructor(trace: Trace) {
     this.trace = trace;
@@ -20,17 +22,14 @@ export class Races {
 
   /** Races of the steps from `from` on, and of the steps that unfinished tasks wait to take. */
   find(world: World, from: number, onRace: OnRace): void {
-    const trace = this.trace;
+    const { trace, step } = this;
     for (let j = Math.max(from, 1); j < trace.length; j++) {
       const kind = trace.kind[j];
       if (kind === OpKind.SPAWN) continue;
-      const step: Planned = {
-        task: trace.task[j],
-        object: trace.object[j],
-        access: Math.max(trace.access[j], accessAtMost(kind)),
-        peer: trace.peer[j],
-      };
-      this.clock.fill(0);
+      step.task = trace.task[j];
+      step.object = trace.object[j];
+      step.access = Math.max(trace.access[j], accessAtMost(kind));
+      step.peer = trace.peer[j];
       trace.clockOfTask(step.task, j, this.clock);
       if (kind === OpKind.WAIT) this.ofWait(trace.overtakes[j], j, step, onRace);
       else if (kind === OpKind.LOCK || kind === OpKind.READ_LOCK) {
@@ -46,7 +45,6 @@ export class Races {
     if (op.object instanceof TaskHandle || op.ready(world.handles[task])) return;
     const object = trace.slotOf(op.object.serial);
     const step: Planned = { task, object, access: accessAtMost(op.kind), peer: -1 };
-    this.clock.fill(0);
     trace.clockOfTask(task, trace.length, this.clock);
     if (op.kind === OpKind.WAIT) this.ofWait(trace.overtaken(world, task, op, object), -1, step, onRace);
     else this.ofLock(op.kind, trace.last(object), -1, step, onRace);

@@ -115,7 +115,9 @@ export class Trace {
     this.kind[index] = op.kind;
     this.access[index] = accessTaken(op);
     this.peer[index] = world.spawned;
-    if (op.object instanceof TaskHandle) this.peer[index] = world.handles.indexOf(op.object);
+    if (op.kind === OpKind.WAIT && op.object instanceof TaskHandle) {
+      this.peer[index] = world.handles.indexOf(op.object);
+    }
     this.link(index, task, slot);
     if (world.spawned >= 0) {
       this.spawnOf[world.spawned] = index;
@@ -143,8 +145,8 @@ export class Trace {
   clockOfTask(task: number, until: number, into: Int32Array): void {
     let last = until < this.length ? this.previousOfTask[until] : this.lastOfTask[task];
     if (last < 0) last = this.spawnOf[task];
-    if (last < 0) into.fill(0);
-    else into.set(this.clock.subarray(last * STRIDE, (last + 1) * STRIDE));
+    const base = last * STRIDE;
+    for (let t = 0; t < this.width; t++) into[t] = last < 0 ? 0 : this.clock[base + t];
   }
 
   /** Adds what step `index` comes after, itself included. */
@@ -189,8 +191,8 @@ export class Trace {
     const clock = this.clock;
     let last = this.lastOfTask[task];
     if (last < 0) last = this.spawnOf[task];
-    if (last < 0) clock.fill(0, base, base + STRIDE);
-    else clock.copyWithin(base, last * STRIDE, (last + 1) * STRIDE);
+    // Entries beyond the width are never written: they are 0.
+    for (let t = 0; t < this.width; t++) clock[base + t] = last < 0 ? 0 : clock[last * STRIDE + t];
     const access = this.access[index];
     for (let i = this.lastOnObject[slot]; i >= 0; i = this.previousOnObject[i]) {
       if (!rules.dependent(this.access[i], access)) continue;

@@ -1,6 +1,15 @@
 /** One run of a program: fresh objects, and tasks that take one visible step at a time, in an order chosen outside. */
 import type { Lock } from '../task/lock.ts';
-import { InvariantError, type Lifetime, type Op, OpKind, runtime, type Task, type Touchable } from '../task/op.ts';
+import {
+  type Census,
+  InvariantError,
+  type Lifetime,
+  type Op,
+  OpKind,
+  runtime,
+  type Task,
+  type Touchable,
+} from '../task/op.ts';
 import { TaskHandle, type TaskHost } from '../task/runner.ts';
 import { TouchLog } from './data-races.ts';
 import { SERIALS_PER_TASK, type TaskIds } from './names.ts';
@@ -27,7 +36,7 @@ export interface History {
   note(subject: object, what: string): void;
 }
 
-export class World implements Stage, TaskHost {
+export class World implements Stage, TaskHost, Census {
   readonly handles: TaskHandle[] = [];
   readonly pending: (Op | null)[] = [];
   /** Tasks in the order in which they were started; some numbers may be missing. */
@@ -60,7 +69,7 @@ export class World implements Stage, TaskHost {
     this.history = history;
     runtime.observed = true;
     runtime.current = null;
-    runtime.census = this.census;
+    runtime.census = this;
     runtime.serials = { next: 0 };
     try {
       program.build(this);
@@ -70,21 +79,21 @@ export class World implements Stage, TaskHost {
     }
   }
 
-  private readonly census = {
-    born: (lifetime: Lifetime): void => {
-      this.alive.set(lifetime, { lifetime, bornAt: this.steps });
-      this.history?.note(lifetime, 'made');
-    },
-    died: (lifetime: Lifetime): void => {
-      this.alive.delete(lifetime);
-      this.history?.note(lifetime, 'freed');
-    },
-    touched: (what: Touchable, isChange: boolean): void => {
-      this.touchLog ??= new TouchLog();
-      if (this.running < 0 || this.isChecking) return;
-      this.touchLog.touched(this.running, what, isChange);
-    },
-  };
+  born(lifetime: Lifetime): void {
+    this.alive.set(lifetime, { lifetime, bornAt: this.steps });
+    this.history?.note(lifetime, 'made');
+  }
+
+  died(lifetime: Lifetime): void {
+    this.alive.delete(lifetime);
+    this.history?.note(lifetime, 'freed');
+  }
+
+  touched(what: Touchable, isChange: boolean): void {
+    this.touchLog ??= new TouchLog();
+    if (this.running < 0 || this.isChecking) return;
+    this.touchLog.touched(this.running, what, isChange);
+  }
 
   spawn<T>(label: string, task: Task<T>): TaskHandle<T> {
     const parent = this.running;
@@ -143,13 +152,13 @@ export class World implements Stage, TaskHost {
     runtime.serials = this.serials[task];
     try {
       if (op.object.lifetime !== null) op.object.lifetime.check(op.toString());
-      if (op.object instanceof TaskHandle) this.joined.add(op.object);
+      if (op.kind === OpKind.WAIT && op.object instanceof TaskHandle) this.joined.add(op.object);
       const result = op.perform(handle);
       this.result = result;
-      if (op.kind >= OpKind.LOCK && op.kind <= OpKind.TRY_READ_LOCK) this.lockSteps.push(op.object as Lock);
+      if (isLockStep(op.kind)) this.lockSteps.push(op.object as Lock);
       this.touchLog?.step(task, op);
       this.advance(task, result);
-      this.check();
+      if (this.stepChecks.length > 0) this.check();
     } catch (error) {
       this.pending[task] = null;
       handle.state = 'failed';
@@ -170,6 +179,7 @@ export class World implements Stage, TaskHost {
 
   /** Every lock that a task took or let go of, once each. */
   get locks(): Lock[] {
+    if (this.lockSteps.length === 0) return [];
     return [...new Set(this.lockSteps)];
   }
 
@@ -251,6 +261,11 @@ export class World implements Stage, TaskHost {
       this.finding = subject === null ? { invariant, message } : { invariant, message, subjects: [subject] };
     }
   }
+}
+
+/** A step on a lock, be it a release or a try. */
+export function isLockStep(kind: OpKind): boolean {
+  return kind >= OpKind.LOCK && kind <= OpKind.TRY_READ_LOCK;
 }
 
 function messageOf(error: unknown): string {

@@ -23,7 +23,6 @@ export class TaskHandle<T = unknown> extends Shared {
   activity = '';
   /** The operation that the task waits to take, while blocked. */
   pending: Op | null = null;
-  private readonly joinOp = new JoinOp(this);
 
   constructor(runner: TaskHost | null, label: string, task: Task<T>) {
     super(label);
@@ -42,7 +41,7 @@ export class TaskHandle<T = unknown> extends Shared {
 
   /** Waits for the task's end and returns its result, or throws what it threw. Ended by the task itself. */
   join(): Task<T> {
-    return step(this.joinOp as Op<T>);
+    return step(new JoinOp(this) as Op<T>);
   }
 
   override describe(): string {
