@@ -2,12 +2,15 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { Random } from '../fuzz/random.ts';
+import { openFds } from '../linux/open-fds.ts';
 import { Lender } from './lender.ts';
 import { withServer } from './served.ts';
 
@@ -18,9 +21,21 @@ const compiled = spawnSync(process.env.CC ?? 'cc', ['-O1', '-Wall', '-Werror', '
   encoding: 'utf8',
 });
 
+const server = await withServer();
+after(() => rmSync(folder, { recursive: true }));
+const KILLED = 200;
+const AT_ONCE = 4;
+
+/** The inodes of the files behind the lender's BAR: another one when it has moved. */
+function barFiles(): string[] {
+  return openFds()
+    .filter((line) => line.includes('barter:lender.bar0'))
+    .map((line) => String(statSync(`/proc/self/fd/${line.split(' ')[0]}`).ino))
+    .sort();
+}
+
 test('an importer in C maps, lets go, maps again, and dies without harm', async () => {
   assert.equal(compiled.status, 0, `this test needs a C compiler: ${compiled.error?.message ?? compiled.stderr}`);
-  const server = await withServer();
   const lender = new Lender(server.path('lender'));
   lender.write(4096, 7);
   const buffer = lender.export({
@@ -47,5 +62,29 @@ test('an importer in C maps, lets go, maps again, and dies without harm', async 
   lender.close();
   await server.assertNothingLeft();
   assert.deepEqual(server.log, []);
-  rmSync(folder, { recursive: true });
+});
+
+test(`${KILLED} importers killed at any moment hold up no revoke, and no BAR moves away from the dead`, async () => {
+  const random = new Random(11);
+  const lender = new Lender(server.path('lender'));
+  const buffer = lender.export();
+  const before = barFiles();
+  for (let killed = 0; killed < KILLED; killed += AT_ONCE) {
+    const children = Array.from({ length: AT_ONCE }, () => {
+      return spawn(program, [], { stdio: ['ignore', 'ignore', 'ignore', buffer.fd] });
+    });
+    const ends = children.map((child) => once(child, 'exit'));
+    await sleep(random.below(8));
+    lender.startMemory(false);
+    await sleep(random.below(3));
+    for (const child of children) child.kill('SIGKILL');
+    lender.answer();
+    lender.memory(true);
+    await Promise.all(ends);
+  }
+  assert.deepEqual(barFiles(), before);
+  buffer.close();
+  lender.close();
+  await server.assertNothingLeft();
+  assert.deepEqual(server.log, []);
 });
