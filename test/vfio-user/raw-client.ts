@@ -9,7 +9,7 @@ import { Message } from '../../src/linux/message.ts';
 import { connectUnix, setSocketTimeout, shutdownSocket } from '../../src/linux/socket.ts';
 import { FrameReader } from '../../src/vfio-user/frame-reader.ts';
 import { encodeVersion } from '../../src/vfio-user/version.ts';
-import type { Frame } from '../../src/vfio-user/wire.ts';
+import type { Frame, ReceivedFrame } from '../../src/vfio-user/wire.ts';
 
 export interface RawHeader {
   id?: number;
@@ -33,7 +33,15 @@ export function message(header: RawHeader, payload: Uint8Array = new Uint8Array(
 }
 
 export interface RawReply extends Omit<Frame, 'payload'> {
+  header: Buffer;
   payload: Buffer;
+}
+
+function copyOf(frame: ReceivedFrame): RawReply {
+  const { view, start } = frame;
+  const at = view.byteOffset + start - VFIO_USER_HEADER_SIZE;
+  const header = Buffer.from(view.buffer.slice(at, view.byteOffset + start));
+  return { ...frame, header, payload: Buffer.from(frame.payload) };
 }
 
 export class RawClient {
@@ -82,7 +90,7 @@ export class RawClient {
   tryReceive(): RawReply | null | undefined {
     for (;;) {
       const frame = this.frames.next();
-      if (frame !== null) return { ...frame, payload: Buffer.from(frame.payload) };
+      if (frame !== null) return copyOf(frame);
       const received = this.frames.receive(this.socket.fd, false);
       if (received === 0 || received === -ERRNO.ECONNRESET) return null;
       if (received < 0) return undefined;
@@ -93,7 +101,7 @@ export class RawClient {
   receive(): RawReply | null {
     for (;;) {
       const frame = this.frames.next();
-      if (frame !== null) return { ...frame, payload: Buffer.from(frame.payload) };
+      if (frame !== null) return copyOf(frame);
       const received = this.frames.receive(this.socket.fd, true);
       if (received === 0 || received === -ERRNO.ECONNRESET) return null;
       if (received < 0) throw Errno.fromCode(-received, 'the server is silent');

@@ -1,0 +1,61 @@
+/** Lets the lab's QEMU attach devices of an in-process server through relays, until its firmware has looked at them. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { QEMU_ENVIRONMENT, qemuProgram, qemuVersion } from '../../lab/qemu.ts';
+import type { MachineDescription } from '../../src/machine/schema.ts';
+import { InProcessServer } from './in-process.ts';
+import { Relay } from './relay.ts';
+import { formatTranscript } from './transcript.ts';
+
+const RAM = '64M';
+/** The firmware has nothing more to say when it was silent for so long: it waits for a disk that is not there. */
+const QUIET_MS = 8000;
+const MOST_MS = 120_000;
+
+/** A transcript for each device, by its name. */
+export async function recordQemu(machine: MachineDescription): Promise<Map<string, string>> {
+  const server = new InProcessServer(machine);
+  const relays = new Map(
+    machine.devices.map(({ name }) => {
+      const path = join(server.folder, `${name}.relay`);
+      return [name, { path, relay: new Relay(server.server.loop, path, server.path(name)) }];
+    }),
+  );
+  const devices = [...relays.values()].flatMap(({ path }, i) => [
+    '-device',
+    `pcie-root-port,id=port${i},chassis=${i + 1},addr=0x${(i + 8).toString(16)}`,
+    '-device',
+    JSON.stringify({ driver: 'vfio-user-pci', bus: `port${i}`, socket: { type: 'unix', path } }),
+  ]);
+  const [command, ...args] = qemuProgram();
+  const qemu = spawn(
+    command,
+    [
+      ...[...args, '-M', 'q35,memory-backend=ram', '-accel', 'tcg', '-m', RAM, '-nodefaults', '-display', 'none'],
+      ...['-object', `memory-backend-memfd,id=ram,size=${RAM},share=on`, ...devices],
+    ],
+    { stdio: ['ignore', 'inherit', 'inherit'], env: { ...process.env, ...QEMU_ENVIRONMENT() } },
+  );
+  const exit = once(qemu, 'exit');
+  const began = performance.now();
+  const isQuiet = () =>
+    [...relays.values()].every(
+      ({ relay }) => relay.exchanges.length > 10 && performance.now() - relay.lastAtMs > QUIET_MS,
+    );
+  while (!isQuiet() && performance.now() - began < MOST_MS && qemu.exitCode === null) {
+    server.server.loop.turn(20);
+    await sleep(0);
+  }
+  const title = `QEMU ${await qemuVersion()} attaches`;
+  const texts = [...relays].map(([name, { relay }]): [string, string] => [
+    name,
+    formatTranscript(`${title} ${name}, and its firmware looks at it`, relay.exchanges),
+  ]);
+  qemu.kill('SIGKILL');
+  await exit;
+  for (const { relay } of relays.values()) relay.close();
+  server.close();
+  return new Map(texts);
+}
