@@ -1,0 +1,74 @@
+/**
+ * The kernels that are built from source: run where this machine has built them already, or with BARTER_LAB=full, which
+ * builds them (4 to 7 minutes each on two cores). Where they are not run, the test is skipped and says so.
+ */
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { before, type TestContext, test } from 'node:test';
+import { builtImagePath, type KernelName } from '../../lab/kernels.ts';
+import { missingStages } from '../../lab/prepare.ts';
+import { barter } from '../cli/barter.ts';
+
+const isFull = process.env.BARTER_LAB === 'full';
+const IMAGES = { iommufd: 'vmlinux', debug: 'bzImage' } as const;
+type Built = keyof typeof IMAGES & KernelName;
+
+/** A kernel that was built of an older importer or list of options is brought up to date, which takes seconds. */
+function skipReason(kernel: Built): string | false {
+  const missing = missingStages(kernel).filter((stage) => stage !== 'importer' && stage !== `kernel-${kernel}`);
+  const isCached = missing.length === 0 && existsSync(builtImagePath(kernel, IMAGES[kernel]));
+  if (isFull || isCached) return false;
+  return `NOT RUN: this machine has not built the kernel ${kernel}: BARTER_LAB=full, or barter lab prepare --kernel ${kernel}`;
+}
+
+const skips: Record<Built, string | false> = { iommufd: skipReason('iommufd'), debug: skipReason('debug') };
+
+before(() => {
+  for (const [kernel, skip] of Object.entries(skips)) {
+    if (skip !== false) continue;
+    const { status, stderr } = barter('lab', 'prepare', '--kernel', kernel);
+    assert.equal(status, 0, stderr);
+  }
+});
+
+interface LabDocument {
+  kernel: string;
+  reports: { kind: string; title: string; documented: string | null }[];
+  steps: number | { name: string; ok: boolean }[];
+  agree?: number;
+  differences?: { finding: string | null }[];
+}
+
+/** Runs a command of the lab on a kernel; nothing may fail, and the kernel may complain of nothing new. */
+function lab(t: TestContext, kernel: Built, ...command: string[]): LabDocument {
+  const { status, stdout, stderr } = barter('lab', ...command, '--kernel', kernel, '--json');
+  assert.notEqual(stdout, '', stderr);
+  const document: LabDocument = JSON.parse(stdout);
+  assert.match(document.kernel, new RegExp(`-barter-${kernel}$`));
+  assert.deepEqual(
+    document.reports.filter((report) => report.documented === null),
+    [],
+  );
+  assert.equal(status, 0, stdout);
+  t.diagnostic(`run on ${document.kernel}: barter lab ${command.join(' ')}`);
+  return document;
+}
+
+function assertAgrees({ steps, agree, differences }: LabDocument, most: number): void {
+  assert.deepEqual(differences, []);
+  assert.equal(agree, steps);
+  assert.ok(Number(steps) >= most);
+}
+
+test('iommufd: a guest exports, is refused, loses and regains, as with any kernel', { skip: skips.iommufd }, (t) => {
+  const { steps } = lab(t, 'iommufd', 'run', 'guest-export');
+  assert.ok((steps as unknown[]).length > 30);
+});
+
+test('iommufd: address spaces do on the engine what they do in the kernel', { skip: skips.iommufd }, (t) => {
+  assertAgrees(lab(t, 'iommufd', 'diff', '--lender', 'iommufd', '--steps', '250', '--seed', '1'), 250);
+});
+
+test('debug: no report of KASAN, lockdep or the detector of hung tasks', { skip: skips.debug }, (t) => {
+  lab(t, 'debug', 'run', 'guest-export');
+});
