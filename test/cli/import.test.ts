@@ -4,6 +4,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { ImporterProcess } from '../../src/scenario/importer-process.ts';
+import { LendingClient } from '../../src/scenario/lend.ts';
 import { barter, endOf, startBarter } from './barter.ts';
 
 const MACHINE = 'examples/two-peers.yaml';
@@ -48,10 +50,36 @@ test('two servers do peer-to-peer DMA, and the borrower lets go when the lender 
   ]);
 });
 
+test('an importer that holds on is disconnected after --importer-timeout, and named on stderr', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'barter-import-'));
+  const { child } = await startBarter('serve', MACHINE, '--socket-dir', folder, '--importer-timeout', '150');
+  let said = '';
+  child.stderr!.on('data', (chunk) => {
+    said += chunk;
+  });
+  const lender = new LendingClient(join(folder, 'lender.sock'), 1 << 20);
+  const buffer = lender.export();
+  const importer = new ImporterProcess(buffer);
+  await importer.next('mapped');
+  importer.tell('hold');
+  await importer.next('holding');
+  const tookMs = lender.memory(false);
+  assert.ok(tookMs >= 145, `returned after ${tookMs} ms`);
+  await importer.end();
+  buffer.close();
+  lender.close();
+  assert.equal(await endOf(child, 'SIGTERM'), 0);
+  const who = `process ${importer.pid} of user ${process.getuid!()}`;
+  assert.match(said, new RegExp(`${who} keeps 1 mappings and 0 fences of the dma-buf of 1048576 bytes`));
+  assert.match(said, new RegExp(`importer dropped: ${who}.*ETIMEDOUT`));
+  rmSync(folder, { recursive: true });
+});
+
 test('wrong usage, and what is no dma-buf', () => {
   assert.equal(barter('import').status, 2);
   assert.equal(barter('import', 'x.sock', '--fd', '3').status, 2);
   assert.equal(barter('import', 'x.sock', '--revokes', 'many').status, 2);
+  assert.equal(barter('serve', MACHINE, '--importer-timeout', 'soon').status, 2);
   assert.match(barter('import', '--fd', '2').stderr, /ENOTSOCK/);
   assert.match(barter('import', join(folders[0], 'nobody.sock')).stdout, /FAILED {2}lend .*ENOENT/);
   assert.match(barter('import', join(folders[0], 'borrower.sock')).stdout, /FAILED {2}import .*EOPNOTSUPP/);
