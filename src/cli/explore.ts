@@ -218,6 +218,7 @@ function mutantLine({
 
 function readResume(path: string): ResumeFile {
   const file = readJson(path) as ResumeFile;
-  if (file.barter !== 'resume' || typeof file.state !== 'object') throw new UsageError(`${path} is no resume file`);
+  const isWhole = file.barter === 'resume' && typeof file.state === 'object' && typeof file.spec === 'object';
+  if (!isWhole) throw new UsageError(`${path} is no resume file`);
   return file;
 }

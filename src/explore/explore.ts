@@ -78,9 +78,10 @@ export async function explore(options: ExploreOptions): Promise<ExploreResult> {
   const { scenario } = options.resume?.spec ?? options;
   await loadPrograms(scenario);
   const spec = options.resume?.spec ?? specOf(options);
+  const program = findProgram(scenario);
   const undo = applyMutantOf(spec);
   try {
-    return await new Exploration(findProgram(scenario), spec, options).run();
+    return await new Exploration(program, spec, options).run();
   } finally {
     undo();
   }

@@ -11,10 +11,14 @@ export function barter(...args: string[]): { status: number | null; stdout: stri
   return { status, stdout, stderr };
 }
 
+export function spawnBarter(...args: string[]): ChildProcess {
+  return spawn(process.execPath, [BIN, ...args], { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
 /** Starts it and waits for its first line on stdout. */
 export async function startBarter(...args: string[]): Promise<{ child: ChildProcess; firstLine: string }> {
-  const child = spawn(process.execPath, [BIN, ...args], { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
-  for await (const line of createInterface({ input: child.stdout })) return { child, firstLine: line };
+  const child = spawnBarter(...args);
+  for await (const line of createInterface({ input: child.stdout! })) return { child, firstLine: line };
   throw new Error(`barter ${args.join(' ')} ended before its first line`);
 }
 

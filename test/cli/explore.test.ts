@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { barter } from './barter.ts';
+import { barter, endOf, spawnBarter } from './barter.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'barter-explore-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -37,6 +37,37 @@ test('a bug exits with 1, shows its schedule, and leaves a replay file and a pag
   const { matches, bug } = JSON.parse(barter('replay', file, '--json').stdout);
   assert.deepEqual([matches, bug.invariant], [true, 'I5']);
 });
+
+test('Ctrl-C stops a search and leaves a file, from which it goes on', async () => {
+  const file = inFolder('stopped.json');
+  const args = ['explore', 'revoke-vs-map:5', '--workers', '2', '--save', file, '--json'];
+  // It listens when it searches: how soon that is depends on the machine.
+  for (let ms = 1500; !existsSync(file) && ms < 60_000; ms *= 2) {
+    const child = spawnBarter(...args);
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    const how = await endOf(child, 'SIGINT');
+    assert.ok(how === 130 || how === 'SIGINT', `${how}`);
+  }
+  const { totals } = JSON.parse(readFileSync(file, 'utf8'));
+  const { status, stdout } = barter('explore', '--resume', file, '--max', `${totals.executions + 5}`, '--json');
+  const { scenario, executions, blocked, complete, bug } = JSON.parse(stdout);
+  assert.deepEqual(
+    { status, scenario, executions, blocked, complete, bug },
+    {
+      ...{ status: 0, scenario: 'revoke-vs-map:5', executions: totals.executions + 5 },
+      ...{ blocked: 0, complete: false, bug: null },
+    },
+  );
+  writeFileSync(file, readFileSync(file, 'utf8').replace('"revoke-vs-map:5"', '"revoke-vs-unmap"'));
+  assert.deepEqual([barter('explore', '--resume', file).status, barter('explore', '--resume', page()).status], [2, 2]);
+});
+
+/** A file that is none of ours. */
+function page(): string {
+  const file = inFolder('page.html');
+  writeFileSync(file, '<html></html>');
+  return file;
+}
 
 test('a replay that is not the run of its file says so', () => {
   const file = inFolder('stale.json');
@@ -74,7 +105,15 @@ test('scenarios have a line each', () => {
 });
 
 test('an unknown mutant or scenario, or an impossible size, is wrong usage', () => {
-  for (const args of [['revoke-vs-map', '--mutant', 'L99'], ['no-such'], ['revoke-vs-map:9'], ['flr-vs-flr:2'], []]) {
+  for (const args of [
+    ['revoke-vs-map', '--mutant', 'L99'],
+    ['no-such'],
+    ['revoke-vs-map', '--algorithm', 'stateful'],
+    ['revoke:2', '--workers', '0'],
+    ['revoke-vs-map:9'],
+    ['flr-vs-flr:2'],
+    [],
+  ]) {
     const { status, stderr } = barter('explore', ...args);
     assert.equal(status, 2, args.join(' '));
     assert.match(stderr, /^barter: /);

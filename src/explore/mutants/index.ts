@@ -1,5 +1,6 @@
 /** Every known bug by its name. docs/mutants.md says which bugs have none here, and why. */
 import { RevocableBuffer } from '../classics/locks.ts';
+import { UnknownNameError } from '../programs.ts';
 import { Access, rules } from '../trace.ts';
 import { ENGINE_MUTANTS } from './engine.ts';
 import { FOUND_MUTANTS } from './found.ts';
@@ -30,11 +31,11 @@ export function weakenDependence(): () => void {
   return replace(rules, 'dependent', (a: number, b: number) => a !== b && a !== Access.SHARE);
 }
 
-/** Error where there is none of that name; the message lists them. */
+/** UnknownNameError where there is none of that name; the message lists them. */
 export function findMutant(name: string): Mutant {
   const mutant = MUTANTS.find((one) => one.name === name);
   if (mutant === undefined)
-    throw new Error(`there is no mutant ${name}; there are ${MUTANTS.map((m) => m.name).join(', ')}`);
+    throw new UnknownNameError(`there is no mutant ${name}; there are ${MUTANTS.map((m) => m.name).join(', ')}`);
   return mutant;
 }
 
