@@ -121,7 +121,7 @@ export class VfioUserClient extends ClientChannel {
 
   /**
    * SET_IRQS; eventfds travel as descriptors and stay the caller's. More of them than the server takes with one message
-   * go in several, each for the interrupts behind the last.
+   * go in several, each for the interrupts behind the last, after one that enables all: MSI does not grow.
    */
   setIrqs(
     flags: number,
@@ -133,6 +133,7 @@ export class VfioUserClient extends ClientChannel {
   ): void {
     const most = this.capabilities.maxMsgFds;
     if (eventfds.length > most && eventfds.length === count && most > 0) {
+      this.setIrqs(flags, index, start, count, data);
       for (let at = 0; at < count; at += most) {
         const part = eventfds.slice(at, at + most);
         this.setIrqs(flags, index, start + at, part.length, data, part);

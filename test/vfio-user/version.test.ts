@@ -190,29 +190,33 @@ test('client: keeps to the limits of the server before anything leaves', async (
   const ok = { payload: '' };
   const limits = { max_msg_fds: 2, max_data_xfer_size: 8, max_dma_maps: 2, pgsizes: 8192, write_multiple: false };
   const writeReply = { payload: '00000000000000000000000004000000' };
-  const seen = await withScript([version(limits), ok, ok, ok, ok, ok, writeReply, writeReply, writeReply], (path) => {
-    const client = new VfioUserClient(path);
-    assert.throws(() => client.call(9, Buffer.alloc(16), [events[0].fd, events[1].fd, events[2].fd]), /EMSGSIZE/);
-    const fds = events.map((event) => event.fd);
-    client.setIrqs(0x24, 2, 1, 5, undefined, fds);
-    assert.throws(() => client.dmaMap(4096, 8192, 3), /EINVAL/);
-    client.dmaMap(8192, 8192, 3);
-    client.dmaMap(16384, 8192, 3);
-    assert.throws(() => client.dmaMap(32768, 8192, 3), /ENOSPC/);
-    client.writeRegion(0, 0, Buffer.alloc(12));
-    assert.equal(client.writeRegions([{ region: 0, offset: 4, bytes: Buffer.alloc(4) }]), 1, 'one by one');
-    client.close();
-  });
+  const seen = await withScript(
+    [version(limits), ok, ok, ok, ok, ok, ok, writeReply, writeReply, writeReply],
+    (path) => {
+      const client = new VfioUserClient(path);
+      assert.throws(() => client.call(9, Buffer.alloc(16), [events[0].fd, events[1].fd, events[2].fd]), /EMSGSIZE/);
+      const fds = events.map((event) => event.fd);
+      client.setIrqs(0x24, 2, 1, 5, undefined, fds);
+      assert.throws(() => client.dmaMap(4096, 8192, 3), /EINVAL/);
+      client.dmaMap(8192, 8192, 3);
+      client.dmaMap(16384, 8192, 3);
+      assert.throws(() => client.dmaMap(32768, 8192, 3), /ENOSPC/);
+      client.writeRegion(0, 0, Buffer.alloc(12));
+      assert.equal(client.writeRegions([{ region: 0, offset: 4, bytes: Buffer.alloc(4) }]), 1, 'one by one');
+      client.close();
+    },
+  );
   for (const event of events) event.close();
   const irqs = seen.filter((each) => each.command === VFIO_USER_DEVICE_SET_IRQS);
   assert.deepEqual(
     irqs.map((each) => [each.fds, Buffer.from(each.payload, 'hex').readUInt32LE(12)]),
     [
+      [0, 1],
       [2, 1],
       [2, 3],
       [1, 5],
     ],
-    'SET_IRQS in parts, each behind the last',
+    'SET_IRQS for all, then in parts, each behind the last',
   );
   const writes = seen.filter((each) => each.command === VFIO_USER_REGION_WRITE);
   assert.deepEqual(
