@@ -6,6 +6,8 @@ import { PAGE_SIZE } from '../abi/mman.ts';
 const MOST_RANGES = 256;
 /** Pages of one block of the log: a block is made when one of them is written. */
 const BLOCK_PAGES = 32768;
+/** So many blocks are kept, 16 MiB; a device that writes in more places is taken to have written everywhere. */
+export const MOST_LOG_BLOCKS = 4096;
 
 export interface LoggedRange {
   iova: bigint;
@@ -19,6 +21,7 @@ export class DmaLog {
   private readonly ranges: readonly LoggedRange[];
   /** A bit for each page that is dirty, by the number of the block. */
   private readonly blocks = new Map<number, Uint8Array>();
+  private isFull = false;
 
   /**
    * `pageSize` is a hint: pages are never smaller than the system's. EINVAL where it is no power of two, or a range is
@@ -49,6 +52,8 @@ export class DmaLog {
       const index = Math.floor(page / BLOCK_PAGES);
       let block = this.blocks.get(index);
       if (block === undefined) {
+        this.isFull ||= this.blocks.size >= MOST_LOG_BLOCKS;
+        if (this.isFull) return;
         block = new Uint8Array(BLOCK_PAGES / 8);
         this.blocks.set(index, block);
       }
@@ -68,11 +73,18 @@ export class DmaLog {
 
   /**
    * One bit for each `pageSize` bytes from `iova`, 64 of them in a u64; set where any of those bytes may have been
-   * written since the last report. Clears what it tells. EINVAL for a page size that is no power of two from 4096 on.
+   * written since the last report. Clears what it tells, unless the log is full: then all of it stays dirty. EINVAL for
+   * a page size that is no power of two from 4096 on.
    */
   report(iova: bigint, length: bigint, pageSize: bigint): Uint8Array {
     const bitmap = new Uint8Array(DmaLog.bitmapBytes(iova, length, pageSize));
     const own = BigInt(this.pageBytes);
+    if (this.isFull) {
+      for (const range of this.ranges.length === 0 ? [{ iova, length }] : this.ranges) {
+        mark(bitmap, range.iova - iova, range.length, length, pageSize);
+      }
+      return bitmap;
+    }
     const first = Number(iova / own);
     const last = Number((iova + length - 1n) / own);
     for (const [index, block] of this.blocks) {
@@ -100,6 +112,7 @@ export class DmaLog {
 function mark(bitmap: Uint8Array, offset: bigint, bytes: bigint, length: bigint, pageSize: bigint): void {
   const from = offset < 0n ? 0n : offset;
   const to = offset + bytes < length ? offset + bytes : length;
+  if (to <= from) return;
   for (let bit = Number(from / pageSize); bit <= Number((to - 1n) / pageSize); bit++)
     bitmap[bit >> 3] |= 1 << (bit & 7);
 }

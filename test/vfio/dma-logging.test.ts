@@ -1,0 +1,60 @@
+/** The log of DMA writes against a set of pages, whatever is written and asked for. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { DmaLog, MOST_LOG_BLOCKS } from '../../src/vfio/dma-logging.ts';
+
+const PAGE = 4096;
+const BASE = 2 ** 40;
+
+function bits(bitmap: Uint8Array): number[] {
+  return [...bitmap].flatMap((byte, i) =>
+    [0, 1, 2, 3, 4, 5, 6, 7].filter((bit) => byte & (1 << bit)).map((b) => 8 * i + b),
+  );
+}
+
+test('a report has a bit for each of its pages that was written since the last, and no other', () => {
+  const write = fc.record({ at: fc.nat(300 * PAGE), bytes: fc.integer({ min: 1, max: 20_000 }) });
+  const report = fc.record({
+    page: fc.nat(300),
+    pages: fc.integer({ min: 1, max: 200 }),
+    shift: fc.integer({ min: 0, max: 3 }),
+  });
+  fc.assert(
+    fc.property(fc.array(fc.oneof(write, report), { maxLength: 30 }), (steps) => {
+      const log = new DmaLog(BigInt(PAGE), []);
+      const dirty = new Set<number>();
+      for (const step of steps) {
+        if ('bytes' in step) {
+          log.written(BASE + step.at, step.bytes);
+          const last = Math.floor((step.at + step.bytes - 1) / PAGE);
+          for (let page = Math.floor(step.at / PAGE); page <= last; page++) dirty.add(page);
+          continue;
+        }
+        const size = PAGE << step.shift;
+        const told = bits(log.report(BigInt(BASE + step.page * PAGE), BigInt(step.pages * PAGE), BigInt(size)));
+        const wanted = new Set<number>();
+        for (const page of [...dirty]) {
+          if (page < step.page || page >= step.page + step.pages) continue;
+          dirty.delete(page);
+          wanted.add(Math.floor(((page - step.page) * PAGE) / size));
+        }
+        assert.deepEqual(
+          told,
+          [...wanted].sort((a, b) => a - b),
+        );
+      }
+    }),
+  );
+});
+
+test('a log that is full says that everything it watches may be dirty', () => {
+  const log = new DmaLog(BigInt(PAGE), []);
+  for (let i = 0; i < MOST_LOG_BLOCKS; i++) log.written(i * 2 ** 27, 1);
+  assert.deepEqual(bits(log.report(0n, 64n * 4096n, 4096n)), [0]);
+  log.written(MOST_LOG_BLOCKS * 2 ** 27, 1);
+  for (const _ of [1, 2]) assert.equal(bits(log.report(0n, 64n * 4096n, 4096n)).length, 64);
+  const ranged = new DmaLog(BigInt(PAGE), [{ iova: 8192n, length: 2n ** 45n }]);
+  for (let i = 0; i <= MOST_LOG_BLOCKS; i++) ranged.written(8192 + i * 2 ** 27, 1);
+  assert.deepEqual(bits(ranged.report(0n, 4n * 4096n, 4096n)), [2, 3]);
+});
