@@ -8,7 +8,7 @@ import { fstatSync } from 'node:fs';
 import { DMA_BUF_SOCKET_MAJOR, DMA_BUF_SOCKET_OPEN, dma_buf_socket_open } from '../abi/dma-buf-socket.ts';
 import { ERRNO, Errno } from '../abi/errno.ts';
 import { viewOf } from '../abi/layout.ts';
-import { EPOLLIN } from '../abi/poll.ts';
+import { EPOLLIN, EPOLLRDHUP } from '../abi/poll.ts';
 import { MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_SEQPACKET } from '../abi/socket.ts';
 import { VFIO_USER_F_TYPE_REPLY, VFIO_USER_HEADER_SIZE } from '../abi/vfio-user.ts';
 import type { DmaBuf } from '../dma-buf/dma-buf.ts';
@@ -75,7 +75,7 @@ export class Exports implements ImporterHost, LentBuffers {
     try {
       const entry: Export = { ours, files, fd, dmabuf, key: 0 };
       const inode = fstatSync(theirs.fd).ino;
-      entry.key = this.loop.add(ours.fd, EPOLLIN, (events) => this.onReady(inode, entry, events));
+      entry.key = this.loop.add(ours.fd, EPOLLIN | EPOLLRDHUP, (events) => this.onReady(inode, entry, events));
       this.byInode.set(inode, entry);
       return theirs;
     } catch (error) {
@@ -110,6 +110,8 @@ export class Exports implements ImporterHost, LentBuffers {
     const received = this.incoming.recvmsg(entry.ours.fd, MSG_DONTWAIT);
     if (received > 0) this.onPacket(entry, received);
     else if (hungUp(events)) this.drop(inode, entry);
+    // A holder shut the way to us down, for every copy: nothing comes any more but the end.
+    else if ((events & EPOLLRDHUP) !== 0) this.loop.modify(entry.key, 0);
   }
 
   /** A packet that is no OPEN is nobody's loss: it is dropped, and its descriptors with it. */
@@ -136,15 +138,30 @@ export class Exports implements ImporterHost, LentBuffers {
     const isFull = sessions >= IMPORTER_LIMITS.maxSessions || this.importers.size >= IMPORTER_LIMITS.maxSessionsOfAll;
     const error = major !== DMA_BUF_SOCKET_MAJOR || flags !== 0 ? 'EINVAL' : isFull ? 'EMFILE' : null;
     if (error !== null) {
-      writeHeader(this.refusal.view, id, DMA_BUF_SOCKET_OPEN, 0, VFIO_USER_F_TYPE_REPLY, ERRNO[error]);
-      sys.send(fds[0].fd, this.refusal.address, VFIO_USER_HEADER_SIZE, MSG_DONTWAIT | MSG_NOSIGNAL);
+      this.refuse(fds[0], id, ERRNO[error]);
+      return;
+    }
+    let importer: ImporterConnection;
+    let socket: OwnedFd | null = null;
+    try {
+      socket = fds[0].duplicate();
+      importer = new ImporterConnection(this, dmabuf, socket);
+    } catch (failure) {
+      // No descriptor, or no place in the loop, is left.
+      socket?.close();
+      if (failure instanceof Errno) this.refuse(fds[0], id, failure.code);
+      else throw failure;
       return;
     }
     // A session is as good as a descriptor: it holds the buffer.
     runner.run(dmabuf.get());
-    const importer = new ImporterConnection(this, dmabuf, fds[0].duplicate());
     this.importers.add(importer);
     importer.answerOpen(id);
+  }
+
+  private refuse(socket: OwnedFd, id: number, error: number): void {
+    writeHeader(this.refusal.view, id, DMA_BUF_SOCKET_OPEN, 0, VFIO_USER_F_TYPE_REPLY, error);
+    sys.send(socket.fd, this.refusal.address, VFIO_USER_HEADER_SIZE, MSG_DONTWAIT | MSG_NOSIGNAL);
   }
 
   private drop(inode: number, entry: Export): void {

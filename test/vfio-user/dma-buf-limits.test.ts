@@ -23,15 +23,17 @@ import {
   dma_buf_socket_signal,
   dma_buf_socket_wait,
 } from '../../src/abi/dma-buf-socket.ts';
-import { SOCK_SEQPACKET } from '../../src/abi/socket.ts';
+import { SHUT_WR, SOCK_SEQPACKET } from '../../src/abi/socket.ts';
+import { VFIO_USER_DEVICE_FEATURE, VFIO_USER_REGION_WRITE } from '../../src/abi/vfio-user.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
-import { socketPair } from '../../src/linux/socket.ts';
+import { shutdownSocket, socketPair } from '../../src/linux/socket.ts';
 import { DmaBufClient } from '../../src/vfio-user/dma-buf-client.ts';
 import { IMPORTER_LIMITS } from '../../src/vfio-user/importer-limits.ts';
+import { InProcessServer } from './in-process.ts';
 import { Lender } from './lender.ts';
-import { outcome } from './lent.ts';
+import { exportArgument, outcome } from './lent.ts';
 import { message } from './raw-client.ts';
 import { OPEN, RawImporter, sendPacket } from './raw-importer.ts';
 import { withServer } from './served.ts';
@@ -231,6 +233,33 @@ function sendOpenAndLeave(buffer: OwnedFd): number {
   theirs.close();
   return sent;
 }
+
+test('a holder that shuts the socket down ends the opening of sessions, and nothing else', () => {
+  const served = new InProcessServer();
+  const lender = served.ready('lender');
+  const on = Buffer.from([4, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 2, 0, 0, 0, 6, 0]);
+  lender.send(message({ command: VFIO_USER_REGION_WRITE }, on));
+  lender.send(message({ command: VFIO_USER_DEVICE_FEATURE }, exportArgument({})));
+  served.pump();
+  lender.tryReceive();
+  const [buffer] = lender.tryReceive()!.fds;
+  const importer = new RawImporter(buffer);
+  served.pump();
+  assert.equal(importer.receive(false)?.error, 0);
+  shutdownSocket(buffer, SHUT_WR);
+  // It ends where there is nothing to do: the server does not spin.
+  served.pump();
+  importer.send({ command: DMA_BUF_SOCKET_QUERY });
+  served.pump();
+  assert.equal(importer.receive(false)?.error, 0);
+  assert.equal(served.server.exports.count, 1);
+  buffer.close();
+  served.pump();
+  assert.equal(served.server.exports.count, 0);
+  importer.close();
+  lender.close();
+  served.close();
+});
 
 test('requests that wait are limited; a fence is signalled all the same', () =>
   withBuffer((buffer) => {
