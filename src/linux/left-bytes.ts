@@ -17,8 +17,10 @@ const scratch = new Pinned(MOST_BYTES);
  * again. So taking each message out at once costs two switches of tasks and a wake for nothing, a fifth of a round
  * trip on one CPU; taking sixteen out together costs that once.
  *
- * A peer that sends more than its buffer holds needs the room: do not leave a part of a message, and call `takeOut`
- * when nothing comes for a while and before the socket is closed.
+ * A peer that sends more than its buffer holds needs the room: leave whole messages of peers that wait for the
+ * reply, and call `takeOut` when nothing comes for a while and before the socket is closed. Never wait in a read
+ * while something is left: before Linux 6.18 such a read forgets the offset when it wakes, and brings what was read
+ * before (7bf3a476ce43, "af_unix: Read sk_peek_offset() again after sleeping in unix_stream_read_generic()").
  */
 export class LeftBytes {
   readonly #socket: OwnedFd;

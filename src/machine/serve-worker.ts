@@ -52,7 +52,7 @@ function serve(): void {
     server.stop();
     throw error;
   }
-  server.loop.add(stopFd, EPOLLIN, () => server.stop(), { patient: true });
+  server.loop.add(stopFd, EPOLLIN, () => server.stop());
   report({ kind: 'ready', devices });
   server.run();
   for (const memory of memories) memory.close();

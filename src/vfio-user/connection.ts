@@ -6,7 +6,6 @@ import { duplicateFd, type OwnedFd } from '../linux/fd.ts';
 import { Pinned, sys } from '../linux/ffi.ts';
 import { LeftBytes } from '../linux/left-bytes.ts';
 import { Message } from '../linux/message.ts';
-import { setSocketTimeout } from '../linux/socket.ts';
 import { runner } from '../task/runner.ts';
 import { FrameReader } from './frame-reader.ts';
 import { type EventLoop, hungUp } from './loop.ts';
@@ -14,8 +13,8 @@ import { LIMITS, type ReceivedFrame } from './wire.ts';
 
 /** So many reads in one go; then others have their turn. */
 const MOST_READS = 16;
-/** For how long others may have to wait while the loop waits for one connection alone. The kernel makes it a tick. */
-const MOST_WAIT_MS = 1;
+/** After a look for nothing, so many messages go by until the next one that nobody asked for. */
+const LOOK_AGAIN_AFTER = 4;
 
 export interface ConnectionEvents {
   /** A whole message; its descriptors are the callee's. Returns whether its payload is still in use after the call. */
@@ -33,6 +32,7 @@ export class Connection {
   private readonly left: LeftBytes;
   /** The loop was asked to say when all is quiet, so that nothing is left in the socket for long. */
   private asked = false;
+  private unlucky = 0;
   private readonly outgoing = new Message(1, LIMITS.maxMsgFds);
   /** What a full socket did not take; while there is some, nothing is read. */
   private unsent: { bytes: Buffer; fds: readonly OwnedFd[] }[] = [];
@@ -46,10 +46,8 @@ export class Connection {
     this.socket = socket;
     this.events = events;
     this.left = new LeftBytes(socket);
-    setSocketTimeout(socket, MOST_WAIT_MS);
-    const alone = { look: () => this.receiveAlone(false), wait: () => this.receiveAlone(true) };
     // With what is left in it the socket is always ready: only what arrives counts (EPOLLET).
-    this.key = loop.add(socket.fd, EPOLLIN | EPOLLRDHUP | EPOLLET, (ready) => this.onReady(ready), { alone });
+    this.key = loop.add(socket.fd, EPOLLIN | EPOLLRDHUP | EPOLLET, (ready) => this.onReady(ready));
   }
 
   get isOpen(): boolean {
@@ -142,15 +140,31 @@ export class Connection {
     this.cut();
   }
 
-  /** Reads all that there is: nobody says it again. A peer that is `leaving` has its end of the stream behind it. */
+  /**
+   * Reads all that there is: nobody says it again. A peer that is `leaving` has its end of the stream behind it. One
+   * that takes its reply and asks again at once is found without the loop, so that is tried while it works.
+   */
   private receive(leaving: boolean): void {
+    let must = true;
     for (let reads = 0; reads < MOST_READS; reads++) {
-      if (!this.receiveOnce(false)) return;
+      if (!must && !this.mayLookAgain()) return;
+      if (!this.receiveOnce()) {
+        if (!must) this.unlucky = LOOK_AGAIN_AFTER;
+        return;
+      }
       this.cut();
       if (!this.mayReceive) return;
-      if (!this.frames.mayHaveMore && !leaving) return;
+      must = leaving || this.frames.mayHaveMore;
     }
-    this.updateInterest();
+    if (must) this.updateInterest();
+  }
+
+  private mayLookAgain(): boolean {
+    if (this.unlucky > 0) {
+      this.unlucky -= 1;
+      return false;
+    }
+    return runner.isIdle;
   }
 
   /** Whoever ends a pause has the loop look at the socket again. */
@@ -158,19 +172,11 @@ export class Connection {
     return this.open && !this.paused && this.unsent.length === 0;
   }
 
-  /** As Alone says. Tasks that wait to run are for the loop. */
-  private receiveAlone(wait: boolean): number {
-    if (!this.mayReceive) return -1;
-    if (!this.receiveOnce(wait)) return this.open ? 0 : -1;
-    this.cut();
-    return this.mayReceive && runner.isIdle ? 1 : -1;
-  }
-
   /** False when there was nothing, or the end. */
-  private receiveOnce(wait: boolean): boolean {
+  private receiveOnce(): boolean {
     let received: number;
     try {
-      received = this.frames.receive(this.socket.fd, wait, this.left);
+      received = this.frames.receive(this.socket.fd, false, this.left);
       if (!this.asked && !this.left.isEmpty) this.askForQuiet();
     } catch (error) {
       this.close(error as Error);

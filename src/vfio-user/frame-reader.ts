@@ -1,7 +1,7 @@
 /** Bytes of a stream socket, cut into frames with the descriptors that belong to each. */
 import { Errno } from '../abi/errno.ts';
 import { MSG_DONTWAIT, MSG_PEEK } from '../abi/socket.ts';
-import { VFIO_USER_HEADER_SIZE } from '../abi/vfio-user.ts';
+import { VFIO_USER_HEADER_SIZE, vfio_user_header } from '../abi/vfio-user.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { Pinned } from '../linux/ffi.ts';
 import type { LeftBytes } from '../linux/left-bytes.ts';
@@ -28,6 +28,8 @@ export class FrameReader {
    */
   private arrived: { end: number; fds: OwnedFd[] }[] = [];
   private more = false;
+  /** The last read brought one whole message: a peer that waits for its reply before it goes on. */
+  private single = false;
 
   /** The socket may hold more than the last read brought: it ended for want of room, or behind descriptors. */
   get mayHaveMore(): boolean {
@@ -41,20 +43,22 @@ export class FrameReader {
 
   /**
    * One recvmsg(2); returns what it returns: bytes, 0 at the end of the stream, or the negative errno. Throws
-   * EMSGSIZE for too many descriptors, and what `frameBytes` throws for a message that is too large. With `left`, small
-   * messages stay in the socket, until it takes them out.
+   * EMSGSIZE for too many descriptors, and what `frameBytes` throws for a message that is too large. With `left`, whole
+   * messages that come alone stay in the socket, until it takes them out; then it must not `wait`.
    */
   receive(socket: number, wait: boolean, left: LeftBytes | null = null): number {
     this.makeRoom();
     const room = this.buffer.bytes.length - this.filled;
     this.message.setIov(0, this.buffer.address + this.filled, room);
-    const leaves = left?.prepare() === true && !this.isMidMessage;
+    const leaves = this.single && left?.prepare() === true && !this.isMidMessage;
     if (!leaves) left?.takeOut();
     const received = this.message.recvmsg(socket, (wait ? 0 : MSG_DONTWAIT) | (leaves ? MSG_PEEK : 0));
     if (received <= 0) return received;
     this.filled += received;
     this.more = received === room || this.message.hasFds;
-    if (leaves) left.add(received);
+    this.single = this.start + received === this.filled && received === this.firstFrameBytes();
+    if (leaves) left!.add(received);
+    if (!this.single) left?.takeOut();
     if (this.message.hasFds) {
       this.arrived.push({ end: this.consumed + this.filled, fds: this.message.takeFds('descriptor of a peer') });
       // What lies in the socket holds its descriptors, too.
@@ -62,6 +66,12 @@ export class FrameReader {
       this.checkArrived();
     }
     return received;
+  }
+
+  private firstFrameBytes(): number {
+    return this.filled - this.start < VFIO_USER_HEADER_SIZE
+      ? 0
+      : vfio_user_header.fields.msg_size.get(this.buffer.view, this.start);
   }
 
   /** A message may come in many reads, and each with descriptors. Those of complete frames were handed on before. */

@@ -38,7 +38,7 @@ class ServedDevice implements SessionHost {
     this.vdev = vdev;
     this.path = path;
     this.listener = listenWhereNobodyDoes(path);
-    this.key = loop.add(this.listener.fd, EPOLLIN, () => this.accept(), { patient: true });
+    this.key = loop.add(this.listener.fd, EPOLLIN, () => this.accept());
   }
 
   claim(session: Session): void {
