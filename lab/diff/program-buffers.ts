@@ -51,6 +51,7 @@ export function importerStep({ verb, a, b, c }: Command, i: number, names: Names
   if (verb === 'signal') return fence === null ? null : { op: 'signal-fence', fence };
   const map = pick(names.mappings, a);
   if (verb === 'unmap') return map === null ? null : { op: 'unmap', map };
+  if (verb === 'callbacks' && b % 4 === 0) return { op: 'callback-order' };
   const importer = pick(names.importers, a);
   if (importer === null) return null;
   switch (verb) {

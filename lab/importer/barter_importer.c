@@ -14,6 +14,7 @@
  *   fence kernel|write|read|bookkeep   -> {"fence":ID}
  *   signal ID
  *   callbacks                -> {"callbacks":[LIVE,...]}  mappings that were live at each call, and forgets them
+ *   order                    -> {"order":[N,...]}  each call's number among those of all importers, and forgets them
  *   fill ID OFFSET LENGTH SEED  a pattern, copied by the device's DMA engine into the mapping
  *   sum ID OFFSET LENGTH     -> {"crc32":N}  of bytes that the DMA engine copied out of the mapping
  *   poke ID OFFSET HEX       bytes by the DMA engine
@@ -92,11 +93,14 @@ struct importer {
 	spinlock_t events;
 	unsigned int callback_count;
 	unsigned int callbacks[MAX_CALLBACKS];
+	unsigned int order_count;
+	unsigned int order[MAX_CALLBACKS];
 	char *reply;
 	size_t reply_len;
 };
 
 static struct dentry *folder;
+static atomic_t callback_number;
 
 static void set_reply(struct importer *imp, char *text)
 {
@@ -153,6 +157,8 @@ static void on_invalidate(struct dma_buf_attachment *attach)
 	spin_lock(&imp->events);
 	if (imp->callback_count < MAX_CALLBACKS)
 		imp->callbacks[imp->callback_count++] = live;
+	if (imp->order_count < MAX_CALLBACKS)
+		imp->order[imp->order_count++] = atomic_inc_return(&callback_number);
 	spin_unlock(&imp->events);
 	if (imp->unmap_on_invalidate)
 		list_for_each_entry_safe(map, next, &imp->mappings, node)
@@ -390,7 +396,8 @@ static int cmd_signal(struct importer *imp, const char *args)
 	return -EINVAL;
 }
 
-static int cmd_callbacks(struct importer *imp)
+/* Reports a list that callbacks add to, and empties it. */
+static int cmd_list(struct importer *imp, const char *name, const unsigned int *list, unsigned int *list_count)
 {
 	unsigned int i, count, *copy;
 	char *text;
@@ -400,13 +407,13 @@ static int cmd_callbacks(struct importer *imp)
 	if (!copy)
 		return -ENOMEM;
 	spin_lock(&imp->events);
-	count = imp->callback_count;
-	memcpy(copy, imp->callbacks, count * sizeof(*copy));
-	imp->callback_count = 0;
+	count = *list_count;
+	memcpy(copy, list, count * sizeof(*copy));
+	*list_count = 0;
 	spin_unlock(&imp->events);
 	text = kmalloc(count * 12 + 32, GFP_KERNEL);
 	if (text) {
-		len = sprintf(text, "{\"callbacks\":[");
+		len = sprintf(text, "{\"%s\":[", name);
 		for (i = 0; i < count; i++)
 			len += sprintf(text + len, "%s%u", i ? "," : "", copy[i]);
 		sprintf(text + len, "]}\n");
@@ -710,7 +717,9 @@ static int run(struct importer *imp, char *command)
 	if (!strcmp(verb, "signal"))
 		return cmd_signal(imp, args);
 	if (!strcmp(verb, "callbacks"))
-		return cmd_callbacks(imp);
+		return cmd_list(imp, verb, imp->callbacks, &imp->callback_count);
+	if (!strcmp(verb, "order"))
+		return cmd_list(imp, verb, imp->order, &imp->order_count);
 	if (!strcmp(verb, "collect"))
 		return cmd_collect(imp);
 	if (!strcmp(verb, "memcpy"))

@@ -80,6 +80,11 @@ export class LabImporter {
     return (this.#ask('callbacks') as { callbacks: number[] }).callbacks;
   }
 
+  /** For each callback since the last call: its number among those of all importers. */
+  callbackOrder(): number[] {
+    return (this.#ask('order') as { order: number[] }).order;
+  }
+
   /**
    * A pattern of `length` bytes (at most 4 MiB), copied into a mapping by the device's DMA engine. ENODEV without
    * one.

@@ -133,6 +133,8 @@ export function* importerStep(world: EngineWorld, step: Step): Task<unknown> {
       world.importers.delete(step.importer);
       return yield* importer.detach();
     }
+    case 'callback-order':
+      return world.callbackOrder.splice(0).filter((name) => world.importers.has(name));
     case 'callbacks': {
       const importer = named(world.importers, step.importer, 'importer');
       return importer.callbacks.splice(0).map((callback) => callback.live);
@@ -151,7 +153,10 @@ export function* importerStep(world: EngineWorld, step: Step): Task<unknown> {
 
 function* attach(world: EngineWorld, step: StepOf<'attach'>): Task<null> {
   const dmabuf = yield* world.getDmabuf(step.fd);
-  const importer = new EngineImporter(dmabuf, step.onInvalidate !== 'keep', world.onInvalidate);
+  const importer = new EngineImporter(dmabuf, step.onInvalidate !== 'keep', (told) => {
+    world.callbackOrder.push(step.as);
+    world.onInvalidate(told);
+  });
   if (step.onInvalidate === 'remap') importer.afterInvalidate = () => outcome(importer.mapLocked());
   try {
     importer.attachment = yield* dmabuf.attach(world.pciFunction(step.device), importer.ops(step.kind ?? 'dynamic'));

@@ -52,6 +52,8 @@ export class EngineWorld implements Caller {
   readonly deviceFiles = new DeviceFiles();
   readonly fds = new Map<string, number>();
   readonly importers = new Map<string, EngineImporter>();
+  /** Whose invalidate callbacks came, by name. */
+  readonly callbackOrder: string[] = [];
   readonly mappings = new Map<string, ImporterMapping>();
   readonly maps = new Map<string, BarMapping>();
   readonly fences = new Map<string, { signal(): Task }>();

@@ -4,6 +4,8 @@ import { LabImporter } from '../linux/lab-importer.ts';
 import { type LinuxWorld, named } from './linux.ts';
 import type { Step, StepOf } from './step.ts';
 
+const DETACHED = ' (detached)';
+
 export function linuxImporterStep(world: LinuxWorld, step: Step): unknown {
   switch (step.op) {
     case 'attach':
@@ -35,6 +37,8 @@ export function linuxImporterStep(world: LinuxWorld, step: Step): unknown {
       world.fences.delete(step.fence);
       return importer.signal(id);
     }
+    case 'callback-order':
+      return callbackOrder(world);
     case 'callbacks':
       return named(world.importers, step.importer, 'importer').callbacks();
     case 'dma-write': {
@@ -64,6 +68,13 @@ function attach(world: LinuxWorld, step: StepOf<'attach'>): null {
   return null;
 }
 
+function callbackOrder(world: LinuxWorld): string[] {
+  const calls = [...world.importers].flatMap(([name, importer]) =>
+    name.endsWith(DETACHED) ? [] : importer.callbackOrder().map((number) => ({ name, number })),
+  );
+  return calls.sort((a, b) => a.number - b.number).map(({ name }) => name);
+}
+
 /** The importer's file stays open while one of its fences is not signalled: closing it would signal them. */
 function detach(world: LinuxWorld, name: string): null {
   const importer = named(world.importers, name, 'importer');
@@ -71,7 +82,7 @@ function detach(world: LinuxWorld, name: string): null {
   importer.detach();
   const waits = [...world.fences.values()].some((fence) => fence.importer === importer);
   if (!waits) importer.close();
-  else if (world.importers.has(`${name} (detached)`)) throw new Errno('EBUSY', `${name} was detached before`);
-  else world.importers.set(`${name} (detached)`, importer);
+  else if (world.importers.has(name + DETACHED)) throw new Errno('EBUSY', `${name} was detached before`);
+  else world.importers.set(name + DETACHED, importer);
   return null;
 }

@@ -121,6 +121,8 @@ const importerSteps = [
   step('signal-fence', { fence: name }),
   /** The invalidate callbacks since the last such step, each with whether a mapping was live. */
   step('callbacks', { importer: name }),
+  /** Whose callbacks came since the last such step, of the importers that are attached now, in order. */
+  step('callback-order', {}),
   /** DMA by the importer's device through a mapping. */
   step('dma-write', { map: name, offset: u64, bytes: hex }),
   step('dma-read', { map: name, offset: u64, length: u32 }),
