@@ -24,6 +24,7 @@ type Handlers = { [Name in keyof AgentCalls]: (p: AgentCalls[Name]['parameters']
 /** Takes the time of each step, in the order in which they end: that of the steps in the result. */
 class TimedBackend implements Backend {
   readonly name: string;
+  readonly isLinux = true;
   readonly ms: number[] = [];
   private readonly backend: Backend;
 

@@ -40,6 +40,7 @@ export function addRunCommand(program: Command): void {
     .addHelpText(
       'after',
       `
+Exits with 1 where a step gives something else than its \`expect\`, or waits for ever.
 Real devices have to be bound to vfio-pci, and their users need /dev/vfio; importers need the lab's module.
 
 Examples:
@@ -57,7 +58,7 @@ async function run(name: string, options: RunOptions): Promise<void> {
     const result = await runOn(options, scenario, machinePath);
     if (options.json === true) console.log(JSON.stringify(result));
     else print(result);
-    if (result.blocked.length > 0) process.exitCode = 1;
+    if (result.blocked.length > 0 || result.steps.some((step) => 'expected' in step)) process.exitCode = 1;
   } catch (error) {
     if (error instanceof DocumentError || error instanceof UnsupportedStepError) throw new UsageError(error.message);
     throw error;
@@ -102,7 +103,7 @@ async function runServed(
     const log = (line: string) => console.error(`barter: ${line}`);
     const served = await serveMachine(description, { socketDir, profile, log });
     try {
-      return runScenario(scenario, new VfioUserBackend(served));
+      return runScenario(scenario, new VfioUserBackend(served, profile === 'linux-7.3'));
     } finally {
       await served.stop();
     }
@@ -113,9 +114,11 @@ async function runServed(
 
 function print(result: RunResult): void {
   const width = Math.max(...result.steps.map((step) => step.task.length), 4);
-  for (const { task, op, result: outcome } of result.steps) {
+  for (const step of result.steps) {
+    const { task, op, result: outcome } = step;
     const text = 'ok' in outcome ? `= ${JSON.stringify(outcome.ok)}` : `! ${outcome.message}`;
-    console.log(`${task.padEnd(width)}  ${op}  ${text}`);
+    const unmet = 'expected' in step ? `  but ${JSON.stringify(step.expected)} was expected` : '';
+    console.log(`${task.padEnd(width)}  ${op}  ${text}${unmet}`);
   }
   for (const { task, op, waitsFor } of result.blocked) {
     console.log(`${task.padEnd(width)}  ${op}  ... waits for ${waitsFor} for ever`);

@@ -26,7 +26,9 @@ const bar = z.strictObject({
 
 const capabilities = z.strictObject({
   intx: z.boolean().optional(),
-  pm: z.strictObject({ noSoftReset: z.boolean().optional() }).optional(),
+  pm: z
+    .strictObject({ noSoftReset: z.boolean().optional(), d1: z.boolean().optional(), d2: z.boolean().optional() })
+    .optional(),
   express: z.strictObject({ flr: z.boolean().optional() }).optional(),
   af: z.boolean().optional(),
   msi: z.strictObject({ vectors: z.union([1, 2, 4, 8, 16, 32].map((count) => z.literal(count))) }).optional(),

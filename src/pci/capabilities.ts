@@ -31,6 +31,7 @@ import {
   PCI_PM_CTRL_STATE_MASK,
   PCI_PM_PMC,
 } from '../abi/pci_regs.ts';
+import { PCI_PM_CAP_D1, PCI_PM_CAP_D2 } from '../abi/pci_regs-cap.ts';
 import { PCI_SRIOV_VF_DID } from '../abi/pci_regs-ext.ts';
 import type { ConfigSpace } from './config-space.ts';
 
@@ -38,8 +39,8 @@ import type { ConfigSpace } from './config-space.ts';
 export interface CapabilitySpec {
   /** A level interrupt at INTA#. */
   intx?: boolean;
-  /** Power management; `noSoftReset`: the state survives D3hot. */
-  pm?: { noSoftReset?: boolean };
+  /** Power management; `noSoftReset`: the state survives D3hot; `d1`, `d2`: it has these states too. */
+  pm?: { noSoftReset?: boolean; d1?: boolean; d2?: boolean };
   /** PCI Express endpoint; `flr`: it has a function level reset. */
   express?: { flr?: boolean };
   /** Conventional PCI Advanced Features, with FLR and transactions pending. */
@@ -64,7 +65,8 @@ export function addCapabilities(config: ConfigSpace, spec: CapabilitySpec): void
   };
   if (spec.pm !== undefined) {
     const pm = place(PCI_CAP_ID_PM, 8);
-    config.set(pm + PCI_PM_PMC, 2, 3);
+    const states = (spec.pm.d1 === true ? PCI_PM_CAP_D1 : 0) | (spec.pm.d2 === true ? PCI_PM_CAP_D2 : 0);
+    config.set(pm + PCI_PM_PMC, 2, 3 | states);
     config.set(pm + PCI_PM_CTRL, 2, spec.pm.noSoftReset === true ? PCI_PM_CTRL_NO_SOFT_RESET : 0);
     config.allow(pm + PCI_PM_CTRL, 2, PCI_PM_CTRL_STATE_MASK);
   }

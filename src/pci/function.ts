@@ -29,8 +29,10 @@ import {
   PCI_PM_CTRL,
   PCI_PM_CTRL_NO_SOFT_RESET,
   PCI_PM_CTRL_STATE_MASK,
+  PCI_PM_PMC,
   PCI_VENDOR_ID,
 } from '../abi/pci_regs.ts';
+import { PCI_PM_CAP_D1, PCI_PM_CAP_D2 } from '../abi/pci_regs-cap.ts';
 import { PCI_SRIOV_VF_DID } from '../abi/pci_regs-ext.ts';
 import { Cell } from '../task/cell.ts';
 import type { Task } from '../task/op.ts';
@@ -233,10 +235,13 @@ export class PciFunction {
     for (const virtfn of this.virtfns) yield* virtfn.hardwareReset();
   }
 
-  /** pci_set_power_state: registers that the way through D3hot loses are restored. */
+  /**
+   * pci_set_power_state: registers that the way through D3hot loses are restored. Nothing happens where the function
+   * cannot go there.
+   */
   *setPowerState(state: PciPowerState): Task {
     const pm = this.config.find(PCI_CAP_ID_PM);
-    if (pm === 0 || this.powerState.value === state) return;
+    if (pm === 0 || this.powerState.value === state || !this.canEnter(state, pm)) return;
     const saved = this.config.snapshot();
     const control = this.config.read(pm + PCI_PM_CTRL, 2);
     yield* this.configWrite(pm + PCI_PM_CTRL, 2, (control & ~PCI_PM_CTRL_STATE_MASK) | state);
@@ -275,6 +280,14 @@ export class PciFunction {
     const state = pm === 0 ? 0 : this.config.read(pm + PCI_PM_CTRL, 2) & PCI_PM_CTRL_STATE_MASK;
     yield* this.powerState.store(state as PciPowerState);
     yield* this.updateDecode();
+  }
+
+  /** D1 and D2 are optional (PCI PM 1.2, 3.2.3), and from every state the only way back is to D0. */
+  private canEnter(state: PciPowerState, pm: number): boolean {
+    const capable = this.config.read(pm + PCI_PM_PMC, 2);
+    if (state === 1 && (capable & PCI_PM_CAP_D1) === 0) return false;
+    if (state === 2 && (capable & PCI_PM_CAP_D2) === 0) return false;
+    return state === 0 || state > this.powerState.value;
   }
 
   /** Puts the addresses that the fabric assigned back into the BARs, after a reset behind the driver's back. */

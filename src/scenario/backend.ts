@@ -6,6 +6,8 @@ import type { Step, StepResult } from './step.ts';
 export interface Backend {
   /** What it is, with versions where the other side tells them. */
   readonly name: string;
+  /** It is Linux, or behaves as Linux does: steps that expect something else there are held to that. */
+  readonly isLinux: boolean;
   /** Takes one step. Refusals of the ABI come as `errno`; anything else that is thrown is a defect. */
   perform(step: Step): Task<StepResult>;
   /** Gives everything back: descriptors, mappings, devices. */

@@ -120,10 +120,12 @@ export class EngineWorld implements Caller {
 
 export class EngineBackend implements Backend {
   readonly name: string;
+  readonly isLinux: boolean;
   readonly world: EngineWorld;
 
   constructor(machine: Machine, profile: Profile = PROFILES.default) {
     this.name = `engine (${profile.name})`;
+    this.isLinux = profile.name === 'linux-7.3';
     this.world = new EngineWorld(machine, profile);
   }
 

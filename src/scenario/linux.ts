@@ -101,6 +101,7 @@ export interface LinuxOptions {
 
 export class LinuxBackend implements Backend {
   readonly name: string;
+  readonly isLinux = true;
   readonly world: LinuxWorld;
 
   /** `addresses` by the names that the scenario has for devices; the lender is bound to vfio-pci by whoever calls. */

@@ -1,5 +1,6 @@
 /** Runs a scenario once, in production: its tasks beside each other, each step with its outcome. */
 
+import { isDeepStrictEqual } from 'node:util';
 import type { Task } from '../task/op.ts';
 import { BlockedError, Runner } from '../task/runner.ts';
 import type { Backend } from './backend.ts';
@@ -10,6 +11,8 @@ export interface RunStep {
   /** The step in a line, as `describeStep` has it. */
   op: string;
   result: StepResult;
+  /** What the step says that it must give, where it gave something else. */
+  expected?: unknown;
 }
 
 export interface RunResult {
@@ -32,8 +35,13 @@ export function given(result: StepResult): unknown {
 }
 
 /** What a step must give; undefined where it does not say. */
-export function expected({ expect, linux }: Step, isLinux: boolean): unknown {
+function expected({ expect, linux }: Step, isLinux: boolean): unknown {
   return isLinux && linux !== undefined ? linux : expect;
+}
+
+function unmet(step: Step, result: StepResult, { isLinux }: Backend): { expected?: unknown } {
+  const wanted = expected(step, isLinux);
+  return wanted === undefined || isDeepStrictEqual(given(result), wanted) ? {} : { expected: wanted };
 }
 
 function format(value: unknown): string {
@@ -56,7 +64,7 @@ export function runScenario(scenario: Scenario, backend: Backend): RunResult {
       const outcome = yield* backend.perform(step);
       // Giving everything back at the end may free a task that waited; its story has been told by then.
       if (over) return;
-      result.steps.push({ task, op: describeStep(step), result: outcome });
+      result.steps.push({ task, op: describeStep(step), result: outcome, ...unmet(step, outcome, backend) });
     }
   }
   runner.run(follow('setup', scenario.setup ?? []), 'setup');

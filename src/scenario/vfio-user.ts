@@ -60,6 +60,7 @@ interface Importer {
 
 export class VfioUserBackend implements Backend {
   readonly name = 'vfio-user';
+  readonly isLinux: boolean;
   private readonly served: ServedMachine;
   private readonly clients = new Map<string, VfioUserClient>();
   private readonly buffers = new Map<string, LentBuffer>();
@@ -70,8 +71,10 @@ export class VfioUserBackend implements Backend {
   private readonly engines = new Map<string, Engine>();
   private nextIova = FIRST_IOVA;
 
-  constructor(served: ServedMachine) {
+  /** `isLinux` where the server's profile behaves as Linux does. */
+  constructor(served: ServedMachine, isLinux = false) {
     this.served = served;
+    this.isLinux = isLinux;
   }
 
   perform(step: Step): Task<StepResult> {

@@ -6,7 +6,7 @@ import { buildMachine } from '../../src/machine/build.ts';
 import { loadMachine } from '../../src/machine/load.ts';
 import { EngineBackend } from '../../src/scenario/engine.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
-import { describeStep, expected, given, runScenario } from '../../src/scenario/run.ts';
+import { runScenario } from '../../src/scenario/run.ts';
 import { PROFILES } from '../../src/vfio/profile.ts';
 
 /** The numbered facts that no guest can show, and where the engine alone is held to them. */
@@ -25,14 +25,11 @@ for (const file of files) {
   for (const profile of Object.values(PROFILES)) {
     test(`${file.split('/').slice(-2).join('/')} on ${profile.name}`, () => {
       const { scenario, machinePath } = loadScenario(file);
-      const steps = scenario.tasks.user;
       const result = runScenario(scenario, new EngineBackend(buildMachine(loadMachine(machinePath)), profile));
       assert.deepEqual(result.blocked, []);
-      for (const [i, step] of steps.entries()) {
-        const wanted = expected(step, profile.name === 'linux-7.3');
-        if (wanted !== undefined)
-          assert.deepEqual(given(result.steps[i].result), wanted, `${i}: ${describeStep(step)}`);
-      }
+      assert.equal(result.steps.length, scenario.tasks.user.length);
+      const unmet = result.steps.filter((step) => 'expected' in step);
+      assert.deepEqual(unmet, []);
     });
   }
 }
