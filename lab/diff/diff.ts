@@ -94,7 +94,7 @@ async function compareMatrix(bench: Bench, options: DiffOptions, result: DiffRes
   const [device] = bench.lender.devices;
   const shortest = new Shortest();
   const lives = stages(device);
-  // Each pair in one stage: the engine, which answers as the kernel does, has all of them (test/scenario/matrix.test.ts).
+  // Each pair in one stage: the engine, which answers as the kernel does, goes through all of them in its test.
   for (const [i, sequence] of sequences(triggers(device), 2).entries()) {
     const asked = matrixProgram(device, sequence, lives[i % lives.length]);
     const { program, kernel } = await compareOne(bench, options, asked, result);
