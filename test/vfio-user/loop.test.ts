@@ -9,7 +9,6 @@ import { LeftBytes } from '../../src/linux/left-bytes.ts';
 import { socketPair } from '../../src/linux/socket.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import { FrameReader } from '../../src/vfio-user/frame-reader.ts';
-import { leavesNoFds } from '../linux/open-fds.ts';
 import { message, RawClient } from './raw-client.ts';
 import { withServer } from './served.ts';
 
@@ -45,33 +44,32 @@ test('a message in single bytes, thousands of them, is served whatever lies in t
   client.close();
 });
 
-test('only a message that comes alone stays in the socket: a peer that sends more at once needs the room', () =>
-  leavesNoFds(() => {
-    const [ours, theirs] = socketPair();
-    const left = new LeftBytes(ours);
-    const reader = new FrameReader();
-    const request = message({ command: VFIO_USER_REGION_READ }, Buffer.alloc(16));
-    const sendAndRead = (bytes: Buffer, frames: number) => {
-      const pinned = new Pinned(bytes.length);
-      pinned.bytes.set(bytes);
-      sys.send(theirs.fd, pinned.address, bytes.length, MSG_DONTWAIT);
-      assert.equal(reader.receive(ours.fd, false, left), bytes.length);
-      for (let i = 0; i < frames; i++) assert.notEqual(reader.next(), null);
-      assert.equal(reader.next(), null);
-      return left.isEmpty;
-    };
-    assert.equal(sendAndRead(request, 1), true, 'the first is read as ever');
-    assert.equal(sendAndRead(request, 1), false);
-    assert.equal(sendAndRead(request, 1), false);
-    assert.equal(sendAndRead(Buffer.concat([request, request]), 2), true);
-    assert.equal(sendAndRead(request, 1), true);
-    assert.equal(sendAndRead(request, 1), false);
-    assert.equal(sendAndRead(request.subarray(0, 20), 0), true);
-    assert.equal(sendAndRead(request.subarray(20), 1), true);
-    reader.close();
-    ours.close();
-    theirs.close();
-  }));
+test('only a message that comes alone stays in the socket: a peer that sends more at once needs the room', () => {
+  const [ours, theirs] = socketPair();
+  const left = new LeftBytes(ours);
+  const reader = new FrameReader();
+  const request = message({ command: VFIO_USER_REGION_READ }, Buffer.alloc(16));
+  const sendAndRead = (bytes: Buffer, frames: number) => {
+    const pinned = new Pinned(bytes.length);
+    pinned.bytes.set(bytes);
+    sys.send(theirs.fd, pinned.address, bytes.length, MSG_DONTWAIT);
+    assert.equal(reader.receive(ours.fd, false, left), bytes.length);
+    for (let i = 0; i < frames; i++) assert.notEqual(reader.next(), null);
+    assert.equal(reader.next(), null);
+    return left.isEmpty;
+  };
+  assert.equal(sendAndRead(request, 1), true, 'the first is read as ever');
+  assert.equal(sendAndRead(request, 1), false);
+  assert.equal(sendAndRead(request, 1), false);
+  assert.equal(sendAndRead(Buffer.concat([request, request]), 2), true);
+  assert.equal(sendAndRead(request, 1), true);
+  assert.equal(sendAndRead(request, 1), false);
+  assert.equal(sendAndRead(request.subarray(0, 20), 0), true);
+  assert.equal(sendAndRead(request.subarray(20), 1), true);
+  reader.close();
+  ours.close();
+  theirs.close();
+});
 
 test('a last message and the end of the stream in one go: both are seen', async () => {
   for (let i = 0; i < 20; i++) {
