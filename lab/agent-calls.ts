@@ -61,7 +61,7 @@ export interface PeerAnswer {
   /** Milliseconds that the trigger took, by the guest's clock. */
   triggerMs?: number;
   /** What `load` did. */
-  load?: { copies: number; bytes: number; failed: number; revokes: number; inFlight: number; wrong: number };
+  load?: { copies: number; bytes: number; failed: number; revokes: number; inFlight: number; wrong: string[] };
 }
 
 /** Offsets in memory that holds a pattern. */

@@ -7,6 +7,9 @@ import { pattern } from './pattern.ts';
 const LEAST_BYTES = 4096;
 const MOST_BYTES = 2 ** 20;
 const REVOKE_CHANCE = 0.3;
+/** Short copies are over before a revoke comes to them: most of those that are to be caught are long. */
+const LONG_BYTES = MOST_BYTES / 2;
+const LONG_CHANCE = 0.7;
 const LONGEST_WAIT_MS = 6;
 
 /** Every byte of the ranges is known before and after each copy: what it was, or what the copy wrote over it. */
@@ -21,7 +24,7 @@ export class PeerLoad {
     failed: 0,
     revokes: 0,
     inFlight: 0,
-    wrong: 0,
+    wrong: [],
   };
 
   constructor(trial: PeerTrial, seed: number) {
@@ -43,11 +46,13 @@ export class PeerLoad {
   private round(): void {
     const i = Math.floor(this.random() * this.trial.lent.length);
     const lent = this.trial.lent[i];
-    const length = Math.floor(LEAST_BYTES * (MOST_BYTES / LEAST_BYTES) ** this.random());
+    const revokes = this.random() < REVOKE_CHANCE;
+    const least = revokes && this.random() < LONG_CHANCE ? LONG_BYTES : LEAST_BYTES;
+    const length = Math.floor(least * (MOST_BYTES / least) ** this.random());
     const offset = Math.floor(this.random() * (lent.length - length));
     const seed = Math.floor(this.random() * 2 ** 31);
+    this.trial.mark('submitting');
     lent.importer.submit(lent.map, offset, length, seed);
-    const revokes = this.random() < REVOKE_CHANCE;
     if (revokes) this.revoke();
     const { result, parts, of } = lent.importer.collect();
     if (revokes) this.restore();
@@ -56,8 +61,7 @@ export class PeerLoad {
     else {
       this.done.failed += 1;
       if (parts < of) this.done.inFlight += 1;
-      // Without a revoke nothing may fail.
-      if (!revokes) this.done.wrong += 1;
+      if (!revokes) this.complain(`failed without a revoke: ${result}, ${parts} of ${of} parts`);
     }
     this.check(i, offset, pattern(seed, offset, length), result === 'done');
   }
@@ -88,8 +92,18 @@ export class PeerLoad {
         if (part[at] === written[at]) known[offset + at] = written[at];
       }
     }
-    if (!seen.equals(known)) this.done.wrong += 1;
+    if (!seen.equals(known)) {
+      const at = seen.findIndex((byte, index) => byte !== known[index]);
+      const where = `byte 0x${at.toString(16)} of range ${i}`;
+      this.complain(
+        `${where} is ${seen[at]}, not ${known[at]}; copied 0x${written.length.toString(16)} bytes at 0x${offset.toString(16)}`,
+      );
+    }
     seen.copy(known);
+  }
+
+  private complain(what: string): void {
+    this.done.wrong.push(`copy ${this.done.copies}: ${what}`);
   }
 
   private bytesOf({ offset, length }: Lent): Uint8Array {

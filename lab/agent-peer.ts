@@ -26,7 +26,7 @@ const TRIGGERS: Record<PeerTrigger, { pull: Step; undo?: Step }> = {
  * Reads of the borrower's last bytes of config space: its server sees them in order with everything else, so that its
  * trace tells what came before a trigger returned and what after.
  */
-const MARKERS = { before: 0xffe, returned: 0xfff, restored: 0xffd };
+const MARKERS = { before: 0xffe, returned: 0xfff, restored: 0xffd, submitting: 0xffc };
 const RAW_BYTES = 4096;
 /** So far from the seeds of other copies. */
 const RAW_SEED = 1000;

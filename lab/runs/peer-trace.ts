@@ -22,6 +22,7 @@ const MARKERS = new Map([
   [0xffe, 'before'],
   [0xfff, 'returned'],
   [0xffd, 'restored'],
+  [0xffc, 'submitting'],
 ]);
 
 /** The marker that an event is, or null. */
@@ -55,16 +56,18 @@ export function lastRevoke(events: readonly TraceEvent[], ranges: readonly LentR
 }
 
 /**
- * Writes that were done while the lender's memory was off: there must be none, since whatever else the borrower writes
- * goes to memory that its server has mapped, and is no message.
+ * Writes that were done between a revoke and the next copy, while the lender's memory was off and after it was back:
+ * there must be none, since whatever else the borrower writes goes to memory that its server has mapped, and is no
+ * message.
  */
-export function writesWhileRevoked(events: readonly TraceEvent[]): number {
-  let isRevoked = false;
-  let writes = 0;
+export function lateWrites(events: readonly TraceEvent[]): { whileOff: number; afterRestore: number } {
+  let marker: string | null = null;
+  const writes = { whileOff: 0, afterRestore: 0 };
   for (const event of events) {
-    const marker = markerOf(event);
-    if (marker !== null) isRevoked = marker === 'returned';
-    if (isRevoked && event.message === 'DMA_WRITE' && event.ok === true) writes += 1;
+    marker = markerOf(event) ?? marker;
+    if (event.message !== 'DMA_WRITE' || event.ok !== true) continue;
+    if (marker === 'returned') writes.whileOff += 1;
+    if (marker === 'restored') writes.afterRestore += 1;
   }
   return writes;
 }

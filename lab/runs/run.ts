@@ -36,6 +36,9 @@ export interface LabResult {
 export interface LabOptions {
   kernel: KernelName;
   leakCheck: boolean;
+  /** Of runs that go on for a while: how long, and which random choices. */
+  seconds?: number | undefined;
+  seed?: number | undefined;
   onStep: (step: LabStep) => void;
 }
 

@@ -12,6 +12,7 @@ import { guestCapture } from '../../lab/runs/guest-capture.ts';
 import { guestExport } from '../../lab/runs/guest-export.ts';
 import { ioatSelftest } from '../../lab/runs/ioat-selftest.ts';
 import { ownDevice } from '../../lab/runs/own-device.ts';
+import { peerLoad } from '../../lab/runs/peer-load.ts';
 import { peerToPeer } from '../../lab/runs/peer-to-peer.ts';
 import type { LabOptions, LabResult, LabStep } from '../../lab/runs/run.ts';
 import { describeStep } from '../scenario/run.ts';
@@ -32,6 +33,10 @@ const RUNS: Record<string, { describe: string; run: LabRun }> = {
   'peer-to-peer': {
     describe: 'ioatdma copies into a BAR that vfio-pci lends, until each thing that makes the lender take it back',
     run: peerToPeer,
+  },
+  'peer-load': {
+    describe: 'copies of random sizes into a lent BAR, and revokes at random moments, for a minute',
+    run: peerLoad,
   },
   'own-device': {
     describe: 'the device that docs/writing-a-device.md writes, driven by a guest',
@@ -67,6 +72,8 @@ Examples:
     .description('boot the guest with served devices, and run something in it')
     .option('--kernel <name>', KERNEL_OPTION, kernelOption, 'distribution')
     .option('--leak-check', LEAK_CHECK_OPTION)
+    .option('--seconds <n>', 'how long peer-load goes on (default: 60)', numberOption)
+    .option('--seed <n>', 'which random choices peer-load makes (printed)', numberOption)
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
@@ -79,7 +86,8 @@ ${KERNEL_HELP}
 
 Examples:
   barter lab run guest-export
-  barter lab run guest-export --kernel debug --json`,
+  barter lab run guest-export --kernel debug --json
+  barter lab run peer-load --seconds 20`,
     )
     .action((name: string, options: RunOptions) => reported(() => run(name, options)));
   addDiffCommand(lab);
@@ -146,11 +154,12 @@ interface KernelOptions {
 
 interface RunOptions extends KernelOptions {
   leakCheck?: true;
+  seconds?: number;
+  seed?: number;
 }
 
 interface DiffCommandOptions extends RunOptions {
   steps: number;
-  seed?: number;
   lender?: string;
   matrix?: true;
 }
@@ -285,7 +294,7 @@ async function prepareMissing(kernel: KernelName, json: boolean): Promise<void> 
 }
 
 async function run(name: string, options: RunOptions): Promise<void> {
-  const { kernel, leakCheck } = options;
+  const { kernel, leakCheck, seconds, seed } = options;
   const json = options.json === true;
   demandLeakCheck(options);
   const wanted = RUNS[name];
@@ -295,7 +304,7 @@ async function run(name: string, options: RunOptions): Promise<void> {
   const onStep = (step: LabStep) => {
     if (!json) printStep(step);
   };
-  const result = await wanted.run({ kernel, leakCheck: leakCheck === true, onStep });
+  const result = await wanted.run({ kernel, leakCheck: leakCheck === true, seconds, seed, onStep });
   if (!result.ok) process.exitCode = 1;
   if (json) return console.log(JSON.stringify(result));
   printReports(result.reports);
