@@ -7,7 +7,6 @@ import { type DiffResult, labDiff } from '../../lab/diff/diff.ts';
 import { lendersOf } from '../../lab/diff/lenders.ts';
 import { type KernelReport, undocumented } from '../../lab/kernel-reports.ts';
 import { findKernel, KERNELS, type KernelName } from '../../lab/kernels.ts';
-import { missingStages, type Progress, prepareLab } from '../../lab/prepare.ts';
 import { guestCapture } from '../../lab/runs/guest-capture.ts';
 import { guestExport } from '../../lab/runs/guest-export.ts';
 import { ioatSelftest } from '../../lab/runs/ioat-selftest.ts';
@@ -16,6 +15,8 @@ import { peerLoad } from '../../lab/runs/peer-load.ts';
 import { peerToPeer } from '../../lab/runs/peer-to-peer.ts';
 import type { LabOptions, LabResult, LabStep } from '../../lab/runs/run.ts';
 import { describeStep } from '../scenario/run.ts';
+import { prepare, prepareMissing } from './lab-prepare.ts';
+import { shell } from './lab-shell.ts';
 import { UsageError } from './usage.ts';
 
 type LabRun = (options: LabOptions) => Promise<LabResult>;
@@ -91,12 +92,40 @@ Examples:
     )
     .action((name: string, options: RunOptions) => reported(() => run(name, options)));
   addDiffCommand(lab);
+  addShellCommand(lab);
   lab
     .command('clean')
     .description('remove the cache')
     .addHelpText('after', CACHE_HELP)
     .action(() => rmSync(labCache(), { recursive: true, force: true }));
   for (const command of lab.commands) command.exitOverride();
+}
+
+function addShellCommand(lab: Command): void {
+  lab
+    .command('shell')
+    .argument('[command]', "one command of the guest's shell; without it, each line of the input is one")
+    .description('boot a guest with served devices, the lender bound to vfio-pci, and run commands in it')
+    .option('--kernel <name>', KERNEL_OPTION, kernelOption, 'distribution')
+    .option('--json', 'print a JSON document for each command')
+    .addHelpText(
+      'after',
+      `
+The guest sees this machine's files, read-only, and ends with the input. The status is that of the one command.
+${KERNEL_HELP}
+
+Examples:
+  barter lab shell
+  barter lab shell 'cat /sys/bus/pci/devices/0000:01:00.0/resource'
+  barter lab shell --kernel iommufd 'ls /dev/iommu /dev/vfio/devices'`,
+    )
+    .action((command: string | undefined, { kernel, json }: KernelOptions) =>
+      reported(async () => {
+        await prepareMissing(kernel, json === true);
+        const reports = await shell(command, kernel, json === true);
+        if (json !== true) printReports(reports);
+      }),
+    );
 }
 
 function addDiffCommand(lab: Command): void {
@@ -242,55 +271,6 @@ async function reported(action: () => Promise<void>): Promise<void> {
     console.error(`barter: ${error.message}`);
     process.exitCode = 1;
   }
-}
-
-async function prepare(kernel: KernelName, json: boolean): Promise<void> {
-  const started = Date.now();
-  await prepareLab(new StageProgress(), kernel);
-  const seconds = (Date.now() - started) / 1000;
-  if (json) return console.log(JSON.stringify({ ok: true, cache: labCache(), kernel, seconds }));
-  const options = kernel === 'distribution' ? '' : ` --kernel ${kernel}`;
-  console.log(`The lab is ready in ${labCache()}. Next: barter lab run guest-export${options}`);
-}
-
-/** Who reads a file of progress wants to know at the beginning, too, why nothing comes. */
-const LONG_STAGE_SECONDS = 60;
-
-/** A line for each stage, on stderr; on a terminal with a clock while it is under way. */
-class StageProgress implements Progress {
-  private started = 0;
-  private timer: NodeJS.Timeout | null = null;
-
-  begin(stage: string, what: string, usualSeconds: number): void {
-    this.started = Date.now();
-    const seconds = () => Math.round((Date.now() - this.started) / 1000);
-    const line = () => `${stage.padEnd(10)} ${what} ... ${seconds()} s, usually about ${usualSeconds} s`;
-    if (!process.stderr.isTTY) {
-      if (usualSeconds >= LONG_STAGE_SECONDS) process.stderr.write(`${line()}\n`);
-      return;
-    }
-    process.stderr.write(line());
-    this.timer = setInterval(() => process.stderr.write(`\r${line()}`), 1000);
-  }
-
-  wait(pid: string): void {
-    process.stderr.write(`Process ${pid} is preparing the lab; waiting for it ...\n`);
-  }
-
-  end(stage: string, cached: boolean): void {
-    if (this.timer !== null) clearInterval(this.timer);
-    const seconds = ((Date.now() - this.started) / 1000).toFixed(1);
-    process.stderr.write(
-      `${process.stderr.isTTY ? '\r\x1b[K' : ''}${stage.padEnd(10)} ${cached ? 'there already' : `made in ${seconds} s`}\n`,
-    );
-  }
-}
-
-async function prepareMissing(kernel: KernelName, json: boolean): Promise<void> {
-  const missing = missingStages(kernel);
-  if (missing.length === 0) return;
-  if (!json) console.error(`The lab is not ready (${missing.join(', ')}); preparing it, which takes some minutes.`);
-  await prepareLab(new StageProgress(), kernel);
 }
 
 async function run(name: string, options: RunOptions): Promise<void> {

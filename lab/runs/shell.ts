@@ -1,0 +1,37 @@
+/** Commands in a guest that has the served devices, one after the other, as long as somebody asks. */
+import { fileURLToPath } from 'node:url';
+import { Guest, guestAddress } from '../guest.ts';
+import type { KernelReport } from '../kernel-reports.ts';
+import type { KernelName } from '../kernels.ts';
+import { Served, Started } from './run.ts';
+
+const MACHINE = fileURLToPath(new URL('../../examples/two-peers.yaml', import.meta.url));
+/** A command may be somebody's whole day. */
+const COMMAND_TIMEOUT_MS = 24 * 3600 * 1000;
+
+export interface ShellOutput {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/**
+ * Boots, binds the lender to vfio-pci, and lets `body` run commands of the guest's shell; the machine's own files are
+ * there to be read. Returns what the kernel complained of meanwhile.
+ */
+export async function labShell(
+  kernel: KernelName,
+  body: (run: (command: string) => Promise<ShellOutput>) => Promise<void>,
+): Promise<readonly KernelReport[]> {
+  const started = new Started();
+  try {
+    const served = started.add(await Served.start(MACHINE));
+    const devices = [served.qemuDevice('lender'), served.qemuDevice('borrower')];
+    const guest = started.add(await Guest.boot({ devices, kernel }));
+    await guest.call('bind', { addresses: [guestAddress(0)] });
+    await body((command) => guest.call('shell', { command }, COMMAND_TIMEOUT_MS));
+  } finally {
+    await started.stopAll();
+  }
+  return started.reports;
+}

@@ -1,0 +1,54 @@
+/** barter lab prepare, and what other commands of the lab do first. */
+import { labCache } from '../../lab/cache.ts';
+import type { KernelName } from '../../lab/kernels.ts';
+import { missingStages, type Progress, prepareLab } from '../../lab/prepare.ts';
+
+export async function prepare(kernel: KernelName, json: boolean): Promise<void> {
+  const started = Date.now();
+  await prepareLab(new StageProgress(), kernel);
+  const seconds = (Date.now() - started) / 1000;
+  if (json) return console.log(JSON.stringify({ ok: true, cache: labCache(), kernel, seconds }));
+  const options = kernel === 'distribution' ? '' : ` --kernel ${kernel}`;
+  console.log(`The lab is ready in ${labCache()}. Next: barter lab run guest-export${options}`);
+}
+
+/** Says what it waits for, where there is something to wait for. */
+export async function prepareMissing(kernel: KernelName, json: boolean): Promise<void> {
+  const missing = missingStages(kernel);
+  if (missing.length === 0) return;
+  if (!json) console.error(`The lab is not ready (${missing.join(', ')}); preparing it, which takes some minutes.`);
+  await prepareLab(new StageProgress(), kernel);
+}
+
+/** Who reads a file of progress wants to know at the beginning, too, why nothing comes. */
+const LONG_STAGE_SECONDS = 60;
+
+/** A line for each stage, on stderr; on a terminal with a clock while it is under way. */
+class StageProgress implements Progress {
+  private started = 0;
+  private timer: NodeJS.Timeout | null = null;
+
+  begin(stage: string, what: string, usualSeconds: number): void {
+    this.started = Date.now();
+    const seconds = () => Math.round((Date.now() - this.started) / 1000);
+    const line = () => `${stage.padEnd(10)} ${what} ... ${seconds()} s, usually about ${usualSeconds} s`;
+    if (!process.stderr.isTTY) {
+      if (usualSeconds >= LONG_STAGE_SECONDS) process.stderr.write(`${line()}\n`);
+      return;
+    }
+    process.stderr.write(line());
+    this.timer = setInterval(() => process.stderr.write(`\r${line()}`), 1000);
+  }
+
+  wait(pid: string): void {
+    process.stderr.write(`Process ${pid} is preparing the lab; waiting for it ...\n`);
+  }
+
+  end(stage: string, cached: boolean): void {
+    if (this.timer !== null) clearInterval(this.timer);
+    const seconds = ((Date.now() - this.started) / 1000).toFixed(1);
+    process.stderr.write(
+      `${process.stderr.isTTY ? '\r\x1b[K' : ''}${stage.padEnd(10)} ${cached ? 'there already' : `made in ${seconds} s`}\n`,
+    );
+  }
+}

@@ -1,0 +1,32 @@
+/** barter lab shell: commands in the guest. */
+import { createInterface } from 'node:readline';
+import type { KernelReport } from '../../lab/kernel-reports.ts';
+import type { KernelName } from '../../lab/kernels.ts';
+import { labShell, type ShellOutput } from '../../lab/runs/shell.ts';
+
+/** One command, whose status is ours then; or each line of the input. Returns what the kernel complained of. */
+export async function shell(
+  command: string | undefined,
+  kernel: KernelName,
+  json: boolean,
+): Promise<readonly KernelReport[]> {
+  const show = (output: ShellOutput) => {
+    if (json) return console.log(JSON.stringify(output));
+    process.stdout.write(output.stdout);
+    process.stderr.write(output.stderr);
+  };
+  return labShell(kernel, async (run) => {
+    if (command !== undefined) {
+      const output = await run(command);
+      show(output);
+      process.exitCode = output.status ?? 1;
+      return;
+    }
+    const lines = createInterface({ input: process.stdin, output: process.stderr, prompt: 'guest# ' });
+    lines.prompt();
+    for await (const line of lines) {
+      if (line.trim() !== '') show(await run(line));
+      lines.prompt();
+    }
+  });
+}
