@@ -3,9 +3,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { buildMachine } from '../../src/machine/build.ts';
 import { parseMachine } from '../../src/machine/load.ts';
+import { IOMMU_READ, IOMMU_WRITE } from '../../src/pci/dma.ts';
 import { EngineBackend } from '../../src/scenario/engine.ts';
 import { runScenario } from '../../src/scenario/run.ts';
 import { type Step, scenarioSchema } from '../../src/scenario/step.ts';
+import { runner } from '../../src/task/runner.ts';
 import { PROFILES, type ProfileName } from '../../src/vfio/profile.ts';
 
 const MACHINE = `
@@ -237,3 +239,30 @@ test('an address space is destroyed with all that is mapped, not under a device;
     'EBADF',
   ]);
 });
+
+test('what is mapped for reading is not written, in copies neither', () => {
+  const { world, perform } = prepared();
+  const space = world.ioases.get('space')!;
+  const { domain } = world.attached.get('borrower')!;
+  runner.run(space.mapFile(world.getDmabuf('buffer'), 0n, 4096n, 0x100000n, IOMMU_READ));
+  runner.run(space.copy(space, 0x100000n, 4096n, 0x200000n, IOMMU_READ));
+  runner.run(space.copy(space, 0x100000n, 4096n, 0x300000n));
+  assert.deepEqual(
+    domain.list().map(({ iova, prot }) => [iova, prot]),
+    [
+      [0x100000, IOMMU_READ],
+      [0x200000, IOMMU_READ],
+      [0x300000, IOMMU_READ | IOMMU_WRITE],
+    ],
+  );
+  perform(memory(false));
+  assert.deepEqual(domain.list(), []);
+});
+
+/** A backend on which PREPARED has been done, to be used from within. */
+function prepared() {
+  const backend = new EngineBackend(buildMachine(parseMachine(MACHINE, 'apart.yaml')));
+  const perform = (step: Step) => assert.ok('ok' in runner.run(backend.perform(step)), step.op);
+  for (const step of PREPARED) perform(step);
+  return { world: backend.world, perform };
+}
