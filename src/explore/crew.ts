@@ -12,7 +12,7 @@ import type { Outcome, Part, Search } from './search.ts';
 import { makeSearch, type SearchSpec } from './spec.ts';
 
 /** A thread has parts for about so long before it, so that it need not wait for the next; but no others wait for it. */
-const AHEAD_MS = 15;
+const AHEAD_MS = 40;
 /** With more parts than this that nobody has asked for yet, threads rest: what came of them takes memory. */
 const MOST_KEPT = 2000;
 
@@ -45,7 +45,7 @@ export class Crew {
   feed(): void {
     if (this.failure !== null) throw this.failure;
     for (const member of this.members) {
-      const ahead = Math.max(1, Math.min(64, Math.round(AHEAD_MS / member.partMs)));
+      const ahead = Math.max(2, Math.min(64, Math.round(AHEAD_MS / member.partMs)));
       if (!member.isReady || member.outstanding > ahead / 2 || this.outcomes.size > MOST_KEPT) continue;
       const parts: Part[] = [];
       while (member.outstanding + parts.length <= ahead) {

@@ -4,7 +4,7 @@ import type { Program } from './program.ts';
 import { MAX_STEPS, type Outcome, type Part, type Progress, Search, StaleStateError } from './search.ts';
 import type { World } from './world.ts';
 
-/** Runs one world to its end; `choose` picks among the ready tasks. Returns the schedule. */
+/** Runs one world to its end after the other; whoever extends it says who goes next. */
 export abstract class WalkSearch extends Search {
   protected readonly schedule: number[] = [];
 
