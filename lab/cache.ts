@@ -6,9 +6,18 @@ import { connect, createServer, type Server } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
+/**
+ * The release that the lab is made of. By default the oldest whose backports have QEMU 10.1 and Linux 6.19; each other
+ * one has a lab of its own beside that.
+ */
+const OLDEST_SUITE = 'trixie';
+export const SUITE = process.env.BARTER_SUITE ?? OLDEST_SUITE;
+/** Where QEMU and the kernel come from. */
+export const NEWEST_SUITE = SUITE === OLDEST_SUITE ? `${SUITE}-backports` : SUITE;
+
 export function labCache(): string {
   const base = process.env.BARTER_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'barter');
-  return join(base, 'lab');
+  return join(base, SUITE === OLDEST_SUITE ? 'lab' : `lab-${SUITE}`);
 }
 
 /** Where a part of the lab is: `root` is the folder of the distribution that QEMU and the compiler come from. */

@@ -18,11 +18,11 @@ import {
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { isStamped, labPath, lockCache, stamp, unstamp } from './cache.ts';
+import { isStamped, labPath, lockCache, NEWEST_SUITE, SUITE, stamp, unstamp } from './cache.ts';
 import { CommandError, output, run } from './command.ts';
 import { BUILD_PACKAGES, buildKernel, kernelKey, unpackKernelSource } from './kernel-build.ts';
 import type { KernelName } from './kernels.ts';
-import { buildInRoot, inRoot, installInRoot, runMounting, SUITE } from './root.ts';
+import { buildInRoot, inRoot, installInRoot, runMounting } from './root.ts';
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 const PACKAGES = ['qemu-system-x86', 'seabios', 'busybox-static', 'xz-utils', 'kmod', 'cpio', 'gcc', 'make'];
@@ -152,7 +152,7 @@ async function makeRoot(log: string): Promise<void> {
   const signed = existsSync(KEYRING) ? [`--keyring=${KEYRING}`] : [];
   const env = scripts === null ? [] : [`DEBOOTSTRAP_DIR=${scripts}`];
   await runMounting(log, 'env', [...env, command, '--variant=minbase', ...signed, SUITE, root, mirror]);
-  const lines = [SUITE, `${SUITE}-backports`].map((suite) => `deb ${mirror} ${suite} main\n`);
+  const lines = [...new Set([SUITE, NEWEST_SUITE])].map((suite) => `deb ${mirror} ${suite} main\n`);
   writeFileSync(join(root, 'etc/apt/sources.list'), lines.join(''));
 }
 
@@ -231,7 +231,7 @@ async function fetchKernel(log: string): Promise<void> {
   await installInRoot(log, '--download-only', 'linux-image-amd64');
   const archives = join(root, 'var/cache/apt/archives');
   const packages = readdirSync(archives).filter((file) => /^linux-(image|binary|modules|base)/.test(file));
-  if (packages.length === 0) throw new CommandError(`${SUITE}-backports brought no linux-image`);
+  if (packages.length === 0) throw new CommandError(`${NEWEST_SUITE} brought no linux-image`);
   for (const file of packages) await run(log, 'dpkg', ['-x', join(archives, file), target]);
   await inRoot(log, 'apt-get', 'clean');
   await run(log, 'sh', [

@@ -1,10 +1,8 @@
 /** The lab's folder of the distribution: commands that run in it, and packages that are installed there. */
-import { labPath } from './cache.ts';
+import { labPath, NEWEST_SUITE } from './cache.ts';
 import { run } from './command.ts';
 
-/** The oldest release of the distribution whose backports have QEMU 10.1 and Linux 6.19. */
-export const SUITE = 'trixie';
-const FROM_BACKPORTS = ['apt-get', '-y', '-q', '-t', `${SUITE}-backports`, 'install', '--no-install-recommends'];
+const FROM_NEWEST = ['apt-get', '-y', '-q', '-t', NEWEST_SUITE, 'install', '--no-install-recommends'];
 
 /**
  * What a command mounts is seen by it alone and goes with it: nothing of the machine is mounted in a root that an
@@ -26,5 +24,5 @@ export function buildInRoot(log: string, command: string): Promise<void> {
 
 /** Installs packages in the root, of the backports where they have them. Options such as --download-only go along. */
 export async function installInRoot(log: string, ...packages: string[]): Promise<void> {
-  await inRoot(log, ...FROM_BACKPORTS, ...packages);
+  await inRoot(log, ...FROM_NEWEST, ...packages);
 }

@@ -174,7 +174,8 @@ JSON as reports, and fails the command where docs/kernel-findings.md does not de
 const CACHE_HELP = `
 The cache is $BARTER_CACHE/lab, else $XDG_CACHE_HOME/barter/lab, else ~/.cache/barter/lab; about 2 GB, and 3 GB more for
 kernels that are built.
-BARTER_MIRROR names a Debian mirror where apt's own sources name none.`;
+BARTER_MIRROR names a Debian mirror where apt's own sources name none. BARTER_SUITE=forky makes and uses a lab of that
+release beside it, in lab-forky: another QEMU, another kernel.`;
 
 interface KernelOptions {
   kernel: KernelName;
