@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { TraceEvent } from '../../src/vfio-user/trace.ts';
@@ -138,7 +138,12 @@ export class Started {
   }
 }
 
-/** `barter serve` in a process of its own. */
+interface Device {
+  name: string;
+  socket: string;
+}
+
+/** `barter serve`, or a program that serves, in a process of its own. */
 export class Served {
   readonly pid: number;
   readonly sockets: ReadonlyMap<string, string>;
@@ -161,11 +166,36 @@ export class Served {
     this.sockets = sockets;
   }
 
-  static async start(machine: string, { trace = false } = {}): Promise<Served> {
-    const folder = mkdtempSync(join(tmpdir(), 'barter-lab-sockets-'));
+  static start(machine: string, { trace = false } = {}): Promise<Served> {
     const bin = fileURLToPath(new URL('../../bin/barter.mjs', import.meta.url));
-    const args = ['serve', machine, '--socket-dir', folder, '--json', ...(trace ? ['--trace'] : [])];
-    const child = spawn(process.execPath, [bin, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const more = trace ? ['--trace'] : [];
+    return Served.launch(
+      `barter serve ${machine}`,
+      (folder) => [bin, 'serve', machine, '--socket-dir', folder, '--json', ...more],
+      (line) => (JSON.parse(line) as { devices: Device[] }).devices,
+    );
+  }
+
+  /** A program of TypeScript that serves one device, by the name of its socket, in the folder that it is given. */
+  static program(path: string): Promise<Served> {
+    return Served.launch(
+      path,
+      (folder) => ['--import', import.meta.resolve('tsx'), path, folder],
+      (line) => {
+        const socket = line.replace(/^ready: /, '');
+        return [{ name: basename(socket, '.sock'), socket }];
+      },
+    );
+  }
+
+  /** Starts Node with `args`, and reads the devices from the first line that comes. */
+  private static async launch(
+    what: string,
+    args: (folder: string) => string[],
+    devicesOf: (line: string) => Device[],
+  ): Promise<Served> {
+    const folder = mkdtempSync(join(tmpdir(), 'barter-lab-sockets-'));
+    const child = spawn(process.execPath, args(folder), { stdio: ['ignore', 'pipe', 'inherit'] });
     const takeBack = onExit(() => {
       child.kill('SIGTERM');
       rmSync(folder, { recursive: true, force: true });
@@ -175,10 +205,10 @@ export class Served {
     if (ready === undefined) {
       takeBack();
       rmSync(folder, { recursive: true, force: true });
-      throw new CommandError(`barter serve ${machine} ended before it was ready`);
+      throw new CommandError(`${what} ended before it was ready`);
     }
-    const { devices } = JSON.parse(ready as string) as { devices: { name: string; socket: string }[] };
-    const served = new Served(child, folder, new Map(devices.map(({ name, socket }) => [name, socket])), takeBack);
+    const sockets = new Map(devicesOf(ready as string).map(({ name, socket }) => [name, socket]));
+    const served = new Served(child, folder, sockets, takeBack);
     lines.on('line', (line) => served.events.push(JSON.parse(line) as TraceEvent));
     return served;
   }
