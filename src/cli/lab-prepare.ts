@@ -31,7 +31,7 @@ class StageProgress implements Progress {
   begin(stage: string, what: string, usualSeconds: number): void {
     this.started = Date.now();
     const seconds = () => Math.round((Date.now() - this.started) / 1000);
-    const line = () => `${stage.padEnd(10)} ${what} ... ${seconds()} s, usually about ${usualSeconds} s`;
+    const line = () => `${stage.padEnd(15)} ${what} ... ${seconds()} s, usually about ${usualSeconds} s`;
     if (!process.stderr.isTTY) {
       if (usualSeconds >= LONG_STAGE_SECONDS) process.stderr.write(`${line()}\n`);
       return;
@@ -48,7 +48,7 @@ class StageProgress implements Progress {
     if (this.timer !== null) clearInterval(this.timer);
     const seconds = ((Date.now() - this.started) / 1000).toFixed(1);
     process.stderr.write(
-      `${process.stderr.isTTY ? '\r\x1b[K' : ''}${stage.padEnd(10)} ${cached ? 'there already' : `made in ${seconds} s`}\n`,
+      `${process.stderr.isTTY ? '\r\x1b[K' : ''}${stage.padEnd(15)} ${cached ? 'there already' : `made in ${seconds} s`}\n`,
     );
   }
 }
