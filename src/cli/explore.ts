@@ -62,7 +62,7 @@ Examples:
 stateful enters no state twice: for programs that say how their states compare (Stage.comparesBy; all classics do). Its
 counts are of states and of runs between them, not of orders, and what only a whole order shows (touches that nothing
 orders) it looks for along its own runs alone. Complete, it has seen every state, every deadlock and every failed check.
-A search that is stopped, by Ctrl-C or by --max, can be resumed. With --save its file is also written every half minute.
+Ctrl-C stops a search and leaves a file for --resume. With --save it is also written every half minute, and after --max.
 Exit status: 0 nothing found, 1 a bug was found (or a mutant was not), 2 wrong usage, 130 stopped.`;
 
 function count(text: string): number {
@@ -171,9 +171,9 @@ function print(result: ExploreResult): void {
 }
 
 function showProgress({ executions, total, seconds, done }: Progress): void {
-  const left = done > 0 ? `, about ${inWords((seconds / done) * (1 - done))} left` : '';
-  const share = `${(done * 100).toFixed(1)} %`;
-  process.stderr.write(`\r${executions} executions of perhaps ${total}, ${share}${left} (Ctrl-C stops)\x1b[K`);
+  const left = (): string => `${(done * 100).toFixed(1)} %, about ${inWords((seconds / done) * (1 - done))} left`;
+  const share = done > 0 ? ` of perhaps ${total}, ${left()}` : '';
+  process.stderr.write(`\r${executions} executions${share} (Ctrl-C stops)\x1b[K`);
 }
 
 function inWords(seconds: number): string {
