@@ -1,12 +1,17 @@
 /** Bugs of importers, and of what lies between the devices. */
 
-import type { DmaStatus } from '../../pci/dma.ts';
+import type { DmaAddressSpace, DmaStatus } from '../../pci/dma.ts';
 import { Fabric } from '../../pci/fabric.ts';
 import { EngineImporter, type ImporterMapping } from '../../scenario/engine-importer.ts';
+import type { Cell } from '../../task/cell.ts';
+import type { Mutex } from '../../task/lock.ts';
 import type { Task } from '../../task/op.ts';
+import type { Plain } from '../../task/plain.ts';
 import { spawn } from '../../task/runner.ts';
 import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
 import { vfioPciDmaBufOps } from '../../vfio/dmabuf.ts';
+import { Ioas } from '../../vfio/ioas.ts';
+import { type IoptArea, IoptPages } from '../../vfio/iopt-pages.ts';
 import { type Mutant, replace, replacePrivate } from './overlay.ts';
 
 export const IMPORTER_MUTANTS: readonly Mutant[] = [
@@ -68,4 +73,39 @@ export const IMPORTER_MUTANTS: readonly Mutant[] = [
       });
     },
   },
+  {
+    name: 'ioas-domain-listed-late',
+    summary: 'an address space fills a domain before revokes can see it',
+    invariant: 'I2',
+    scenario: 'revoke-vs-attach-domain',
+    apply: () =>
+      replacePrivate<IoasInside>(Ioas.prototype, 'attachDomain', function* (domain: DmaAddressSpace) {
+        yield* this.lock.lock();
+        for (const area of this.areas.get()) {
+          yield* area.pages.dmabuf.resv.lock.lock();
+          area.mapInto(domain);
+          yield* area.pages.dmabuf.resv.lock.unlock();
+        }
+        yield* this.domains.store([...this.domains.value, domain]);
+        yield* this.lock.unlock();
+      }),
+  },
+  {
+    name: 'ioas-copy-forgotten',
+    summary: 'a revoke takes the translations of an import out, and forgets those of its copies',
+    invariant: 'I2',
+    scenario: 'revoke-vs-copy',
+    apply: () =>
+      replacePrivate<{ areas: Set<IoptArea> }>(IoptPages.prototype, 'invalidate', function* () {
+        for (const area of [...this.areas].slice(0, 1)) {
+          for (const domain of yield* area.domains.load()) area.unmapFrom(domain);
+        }
+      }),
+  },
 ];
+
+interface IoasInside {
+  lock: Mutex;
+  areas: Plain<IoptArea[]>;
+  domains: Cell<readonly DmaAddressSpace[]>;
+}
