@@ -142,7 +142,7 @@ async function compare(
       value: value.perSecond,
       unit: 'messages/s',
       reference: reference.name,
-      ratio: value.perSecond / other.perSecond,
+      ratio: medianRatio(rates.get(BARTER.name)!, rates.get(reference.name)!),
       bar,
       referenceValue: other.perSecond,
       p50Us: value.p50Us,
@@ -180,6 +180,12 @@ async function end(child: ChildProcess): Promise<void> {
 
 function medianOf(rates: readonly Rate[]): Rate {
   return [...rates].sort((a, b) => a.perSecond - b.perSecond)[Math.floor(rates.length / 2)];
+}
+
+/** Of runs side by side: what slowed one of a pair down mostly slowed the other, too. */
+function medianRatio(rates: readonly Rate[], others: readonly Rate[]): number {
+  const ratios = rates.map(({ perSecond }, i) => perSecond / others[i].perSecond);
+  return ratios.sort((a, b) => a - b)[Math.floor(ratios.length / 2)];
 }
 
 /** From the start of the process to the line that says that every socket listens. */
