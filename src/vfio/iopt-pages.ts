@@ -128,6 +128,7 @@ export class IoptPages {
       allowPeer2Peer: true,
       invalidateMappings: () => this.invalidate(),
     });
+    let isMapped = false;
     yield* dmabuf.resv.lock.lock();
     try {
       const priv = dmabuf.priv;
@@ -139,9 +140,11 @@ export class IoptPages {
         throw new Errno('EOPNOTSUPP', 'a dma-buf of several ranges cannot be imported');
       }
       this.physical = priv.physVec;
+      isMapped = true;
     } finally {
       yield* dmabuf.resv.lock.unlock();
-      if (this.physical === null) yield* dmabuf.detach(this.attachment);
+      // A revoke may have come by now: then it is an import all the same, of a buffer that lends nothing.
+      if (!isMapped) yield* dmabuf.detach(this.attachment);
     }
   }
 
