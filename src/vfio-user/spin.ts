@@ -19,16 +19,15 @@ export class Spin {
       this.waitsUntilSpin -= 1;
       return 0;
     }
-    // Most looks succeed before there is a need for the time.
-    let found = look();
-    for (let end = 0; found === 0; found = look()) {
-      const now = performance.now();
-      if (end === 0) end = now + SPIN_MS;
-      else if (now > end) break;
-    }
-    if (found !== 0) {
-      this.penalty = 1;
-      return found;
+    // What was there already says nothing about spinning.
+    const ready = look();
+    if (ready !== 0) return ready;
+    for (const end = performance.now() + SPIN_MS; performance.now() < end; ) {
+      const found = look();
+      if (found !== 0) {
+        this.penalty = Math.max(1, this.penalty >> 1);
+        return found;
+      }
     }
     this.waitsUntilSpin = this.penalty;
     this.penalty = Math.min(2 * this.penalty, MOST_WAITS_WITHOUT_SPIN);
