@@ -33,6 +33,7 @@ import {
 import { type LockClass, Mutex } from '../task/lock.ts';
 import type { Task } from '../task/op.ts';
 import type { VfioPciCoreDevice } from './core.ts';
+import { PCI_D0 } from './pm.ts';
 import type { Caller, EventSignal, EventSource } from './user.ts';
 
 /** Outside memory_lock. */
@@ -264,6 +265,8 @@ export class Interrupts {
   }
 
   private *setMsiEvents(index: number, data: IrqData, caller: Caller, active: boolean): Task {
+    const { name, powerState } = this.vdev.pdev;
+    if (!active && powerState.value !== PCI_D0) throw new Errno('EINVAL', `${name} is in D${powerState.value}`);
     // All descriptors are looked up before anything changes, so that a bad one leaves everything as it was.
     const events: (EventSignal | null)[] = [];
     try {

@@ -136,6 +136,8 @@ export function* resume(vdev: VfioPciCoreDevice): Task {
 export function* wake(vdev: VfioPciCoreDevice): Task {
   yield* vdev.memoryLock.write();
   try {
+    // Whatever state was written since it went to sleep, it wakes to D0.
+    yield* vdev.pdev.setPowerState(PCI_D0);
     const event = vdev.lowPower.wakeEvent;
     if (event === null) return;
     event.signal();
