@@ -132,14 +132,17 @@ test('PRE_COPY: what changes after it was sent is sent again, also what a mappin
     assert.throws(() => stream(from), /EINVAL/, 'no stream while it runs');
   }));
 
-/** Where the engine's descriptors lie, in memory that both servers reach: each copies a MiB, 4 MiB further. */
-const CHAIN = 0x80_0000;
+/** So many that they take a while: each copies a MiB, in memory that both servers reach, into its upper half. */
+const COPIES = 32;
 const MIB = 1 << 20;
+const COPIED = COPIES * MIB;
+/** Where the engine's descriptors lie. */
+const CHAIN = 2 * COPIED;
 
-function chainOf(file: Mapping, count: number): void {
-  for (let i = 0; i < count; i++) {
+function writeChain(file: Mapping): void {
+  for (let i = 0; i < COPIES; i++) {
     const next = CHAIN + 64 * (i + 1);
-    const fields = { size: MIB, src_addr: MIB * i, dst_addr: 4 * MIB + MIB * i, next };
+    const fields = { size: MIB, src_addr: MIB * i, dst_addr: COPIED + MIB * i, next };
     file.write(CHAIN + 64 * i, ioat_dma_descriptor.encode(fields));
   }
 }
@@ -149,14 +152,15 @@ test('the engine moves in the middle of its work, and goes on where it was', () 
     const memfd = createMemfd('test', CHAIN + PAGE);
     for (const client of [from, to]) client.dmaMap(0, CHAIN + PAGE, 3, memfd.fd);
     const file = mappingOf(memfd.fd, CHAIN + PAGE);
-    const source = randomBytes(4 * MIB);
+    const source = randomBytes(COPIED);
     file.write(0, source);
-    chainOf(file, 4);
+    writeChain(file);
     const chain = Buffer.alloc(8);
     chain.writeUInt32LE(CHAIN);
     from.writeRegion(CONFIG, 4, Buffer.from([6, 0]));
     from.writeRegion(0, IOAT_CHANNEL_MMIO_SIZE + IOAT_CHAINADDR_OFFSET, chain);
-    from.writeRegion(0, IOAT_CHANNEL_MMIO_SIZE + IOAT_CHAN_DMACOUNT_OFFSET, Buffer.from([4, 0]));
+    // Posted, so that the stop is behind it before much is copied.
+    from.writeRegion(0, IOAT_CHANNEL_MMIO_SIZE + IOAT_CHAN_DMACOUNT_OFFSET, Buffer.from([COPIES, 0]), true);
     setMigrationState(from, STOP_COPY);
     const status = Buffer.alloc(8);
     const look = (client: VfioUserClient): number => {
@@ -165,19 +169,23 @@ test('the engine moves in the middle of its work, and goes on where it was', () 
     };
     assert.equal(look(from) & 7, IOAT_CHANSTS_ACTIVE, 'software sees a channel at work');
     const done = look(from) === 0 ? 0 : 1 + (look(from) - CHAIN) / 64;
-    assert.ok(done < 4, 'the work is not done yet');
-    const before = Buffer.from(file.bytes.subarray(4 * MIB, CHAIN));
+    assert.ok(done < COPIES, 'the work is not done yet');
+    const before = Buffer.from(file.bytes.subarray(COPIED, CHAIN));
     assert.deepEqual(before.subarray(0, done * MIB), source.subarray(0, done * MIB));
-    assert.deepEqual(before.subarray(done * MIB), Buffer.alloc((4 - done) * MIB), 'it rests between two descriptors');
+    assert.deepEqual(
+      before.subarray(done * MIB),
+      Buffer.alloc((COPIES - done) * MIB),
+      'it rests between two descriptors',
+    );
     const data = stream(from);
     setMigrationState(to, RESUMING);
     writeMigrationData(to, data);
     for (let i = 0; i < 20; i++) look(from);
-    assert.deepEqual(Buffer.from(file.bytes.subarray(4 * MIB, CHAIN)), before, 'at rest nothing is written');
+    assert.deepEqual(Buffer.from(file.bytes.subarray(COPIED, CHAIN)), before, 'at rest nothing is written');
     setMigrationState(to, RUNNING);
     while ((look(to) & 7) === IOAT_CHANSTS_ACTIVE) {}
-    assert.equal(look(to), CHAIN + 64 * 3 + IOAT_CHANSTS_DONE);
-    assert.deepEqual(Buffer.from(file.bytes.subarray(4 * MIB, CHAIN)), source);
+    assert.equal(look(to), CHAIN + 64 * (COPIES - 1) + IOAT_CHANSTS_DONE);
+    assert.deepEqual(Buffer.from(file.bytes.subarray(COPIED, CHAIN)), source);
     file.close();
     memfd.close();
   }));
