@@ -30,6 +30,7 @@ const MARKERS = { before: 0xffe, returned: 0xfff, restored: 0xffd, submitting: 0
 const RAW_BYTES = 4096;
 /** So far from the seeds of other copies. */
 const RAW_SEED = 1000;
+const MOST_TRIALS = 3;
 
 /** One range that is lent: its importer, and its mapping while it has one. */
 export interface Lent {
@@ -133,9 +134,19 @@ export class PeerTrial {
     return 'ok' in result ? 'ok' : result.errno;
   }
 
+  /**
+   * A while after an error ioatdma restarts a channel that it believes to hang, and aborts what is under way then: a
+   * copy that meets that is made again. One that the engine or the mapping fails would fail again.
+   */
   private copy({ importer, map, length }: Lent, seed: number): number {
-    importer.fill(map, 0, length, seed);
-    return importer.checksum(map, 0, length);
+    for (let trial = 1; ; trial++) {
+      try {
+        importer.fill(map, 0, length, seed);
+        return importer.checksum(map, 0, length);
+      } catch (error) {
+        if (!(error instanceof Errno) || error.errno !== 'EIO' || trial === MOST_TRIALS) throw error;
+      }
+    }
   }
 
   private revoke(trigger: PeerTrigger, seed: number): PeerAnswer {
