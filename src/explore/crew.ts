@@ -13,6 +13,9 @@ import { makeSearch, type SearchSpec } from './spec.ts';
 
 /** A thread has parts for about so long before it, so that it need not wait for the next; but no others wait for it. */
 const AHEAD_MS = 40;
+/** Parts that take less are sooner gone through than given away: then a thread rests so long, and is tried again. */
+const LEAST_PART_MS = 1.5;
+const REST_MS = 150;
 /** With more parts than this that nobody has asked for yet, threads rest: what came of them takes memory. */
 const MOST_KEPT = 2000;
 
@@ -22,6 +25,8 @@ interface Member {
   outstanding: number;
   /** How long a part took of late. */
   partMs: number;
+  /** Until then its parts are too small to be given. */
+  restsUntil: number;
 }
 
 export class Crew {
@@ -44,7 +49,9 @@ export class Crew {
   /** Gives parts to threads that have few. */
   feed(): void {
     if (this.failure !== null) throw this.failure;
+    const now = performance.now();
     for (const member of this.members) {
+      if (now < member.restsUntil) continue;
       const ahead = Math.max(2, Math.min(64, Math.round(AHEAD_MS / member.partMs)));
       if (!member.isReady || member.outstanding > ahead / 2 || this.outcomes.size > MOST_KEPT) continue;
       const parts: Part[] = [];
@@ -96,7 +103,7 @@ export class Crew {
 
   private member(spec: SearchSpec): Member {
     const worker = startWorker(new URL('./crew-worker.ts', import.meta.url), { workerData: { crew: true, spec } });
-    const member: Member = { worker, isReady: false, outstanding: 0, partMs: AHEAD_MS };
+    const member: Member = { worker, isReady: false, outstanding: 0, partMs: AHEAD_MS, restsUntil: 0 };
     worker.on('message', (done: Done[]) => {
       member.isReady = true;
       member.outstanding -= done.length;
@@ -104,6 +111,10 @@ export class Crew {
         this.outstanding.delete(one.id);
         this.keep(one);
         member.partMs = 0.8 * member.partMs + 0.2 * one.ms;
+      }
+      if (member.partMs < LEAST_PART_MS) {
+        member.restsUntil = performance.now() + REST_MS;
+        member.partMs = 2 * LEAST_PART_MS;
       }
       this.wake();
     });
