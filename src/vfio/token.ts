@@ -30,7 +30,7 @@ export function* featureVfToken(
   if (token === null) throw new Errno('ENOTTY', `${vdev.pdev.name} is no physical function with SR-IOV`);
   const feature = VFIO_DEVICE_FEATURE_PCI_VF_TOKEN;
   if (!checkFeature(feature, flags, argsz, VFIO_DEVICE_FEATURE_SET, VF_TOKEN_BYTES)) return 0;
-  const uuid = payload.read(0, VF_TOKEN_BYTES).slice();
+  const uuid = Uint8Array.from(payload.read(0, VF_TOKEN_BYTES));
   yield* token.lock.lock();
   token.uuid = uuid;
   yield* token.lock.unlock();
@@ -51,7 +51,7 @@ export function validateVfToken(vdev: VfioPciCoreDevice, pf: VfioPciCoreDevice |
   if (vdev.vfToken !== null) {
     if (vdev.vfToken.users === 0) {
       // Nobody relies on the old one: the PF's user may bring another with the open.
-      if (given !== null) vdev.vfToken.uuid = given.slice();
+      if (given !== null) vdev.vfToken.uuid = Uint8Array.from(given);
     } else if (given === null || !equal(given, vdev.vfToken.uuid)) {
       throw new Errno('EACCES', `${vdev.pdev.name} has VFs in use: opening it wants their VF token`);
     }
