@@ -14,6 +14,27 @@ export interface PhysVec {
   sizeBytes: number;
 }
 
+/**
+ * The part of `ranges`, laid end to end, that is `length` bytes from `start`: `part` makes each piece, of a range, how
+ * far into it the piece begins, and how long it is.
+ */
+export function cutRanges<R extends { sizeBytes: number }>(
+  ranges: readonly R[],
+  start: number,
+  length: number,
+  part: (range: R, skip: number, sizeBytes: number) => R,
+): R[] {
+  const parts: R[] = [];
+  let at = 0;
+  for (const range of ranges) {
+    const from = Math.max(start, at);
+    const to = Math.min(start + length, at + range.sizeBytes);
+    if (from < to) parts.push(part(range, from - at, to - from));
+    at += range.sizeBytes;
+  }
+  return parts;
+}
+
 /** What the importer's engine is programmed with: sg_dma_address and sg_dma_len. */
 export interface SgSegment {
   address: number;

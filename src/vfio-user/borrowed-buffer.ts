@@ -1,5 +1,6 @@
 /** A slice of a dma-buf of another process, mapped here until its exporter takes it back. */
 import { Errno } from '../abi/errno.ts';
+import { cutRanges } from '../dma-buf/scatterlist.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { openSharedMemory, type SharedMemory } from '../linux/shared-memory.ts';
 import type { Task } from '../task/op.ts';
@@ -108,15 +109,10 @@ interface Range {
   sizeBytes: number;
 }
 
-/** The part of `ranges`, laid end to end, that starts `start` bytes in. */
 function cut(ranges: readonly Range[], start: number, length: number): Range[] {
-  const parts: Range[] = [];
-  let at = 0;
-  for (const { fd, offset, sizeBytes } of ranges) {
-    const from = Math.max(start, at);
-    const to = Math.min(start + length, at + sizeBytes);
-    if (from < to) parts.push({ fd, offset: offset + from - at, sizeBytes: to - from });
-    at += sizeBytes;
-  }
-  return parts;
+  return cutRanges(ranges, start, length, ({ fd, offset }, skip, sizeBytes) => ({
+    fd,
+    offset: offset + skip,
+    sizeBytes,
+  }));
 }

@@ -5,7 +5,7 @@
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 import type { DmaBuf, DmaBufAttachment } from '../dma-buf/dma-buf.ts';
-import type { PhysVec } from '../dma-buf/scatterlist.ts';
+import { cutRanges, type PhysVec } from '../dma-buf/scatterlist.ts';
 import type { DmaAddressSpace } from '../pci/dma.ts';
 import { type Cell, Refcount } from '../task/cell.ts';
 import type { Task } from '../task/op.ts';
@@ -159,15 +159,6 @@ export class IoptPages {
   }
 }
 
-/** The part of `ranges`, laid end to end, that starts `start` bytes in. */
 function cut(ranges: readonly PhysVec[], start: number, length: number): PhysVec[] {
-  const parts: PhysVec[] = [];
-  let at = 0;
-  for (const { address, sizeBytes } of ranges) {
-    const from = Math.max(start, at);
-    const to = Math.min(start + length, at + sizeBytes);
-    if (from < to) parts.push({ address: address + from - at, sizeBytes: to - from });
-    at += sizeBytes;
-  }
-  return parts;
+  return cutRanges(ranges, start, length, ({ address }, skip, sizeBytes) => ({ address: address + skip, sizeBytes }));
 }
