@@ -203,21 +203,18 @@ async function findMirror(): Promise<string> {
 async function installPackages(log: string): Promise<void> {
   const root = labPath('root');
   for (const file of ['/etc/resolv.conf', '/etc/hosts']) if (existsSync(file)) copyFileSync(file, join(root, file));
-  await copyProxy(root);
+  await copyFetchSettings(root);
   await inRoot(log, 'apt-get', 'update', '-q');
   await installInRoot(log, ...PACKAGES);
   await inRoot(log, 'apt-get', 'clean');
 }
 
-async function copyProxy(root: string): Promise<void> {
-  const config = await output('apt-config', [
-    'dump',
-    '--format',
-    '%f "%v";%n',
-    'Acquire::http::Proxy',
-    'Acquire::https::Proxy',
-  ]);
-  if (config !== null) writeFileSync(join(root, 'etc/apt/apt.conf.d/99proxy'), config);
+/** What the machine's apt needs to get packages of its mirror, the root's needs too: one that stands still is stale. */
+const FETCH_SETTINGS = ['Acquire::http::Proxy', 'Acquire::https::Proxy', 'Acquire::Check-Valid-Until'];
+
+async function copyFetchSettings(root: string): Promise<void> {
+  const config = await output('apt-config', ['dump', '--format', '%f "%v";%n', ...FETCH_SETTINGS]);
+  if (config !== null) writeFileSync(join(root, 'etc/apt/apt.conf.d/99machine'), config);
 }
 
 /** The newest kernel that the backports have, and the headers of the same version, unpacked and not installed. */

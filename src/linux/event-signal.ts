@@ -1,4 +1,3 @@
-import { readlinkSync } from 'node:fs';
 import { Errno } from '../abi/errno.ts';
 import { F_GETFL, F_SETFL, O_NONBLOCK } from '../abi/fcntl.ts';
 import { POLLOUT } from '../abi/poll.ts';
@@ -6,12 +5,14 @@ import type { EventSignal } from '../vfio/user.ts';
 import { signalEventfd } from './eventfd.ts';
 import type { OwnedFd } from './fd.ts';
 import { check, sys } from './ffi.ts';
+import { isEventfd } from './foreign-fd.ts';
+import { signalByKernel } from './kernel-signal.ts';
 import { PollSet } from './poll.ts';
 
 /**
- * An eventfd that a peer sent. It is made non-blocking, so that a counter which the peer filled up blocks nobody
- * here. The peer can make it blocking again, so that each signal looks first whether there is room; a peer that fills
- * the counter in the microsecond between look and write holds this thread until it reads.
+ * An eventfd that a peer sent, who may fill its counter up and make its file blocking at any moment: the kernel signals
+ * it, which never waits. Where it cannot (kernel-signal.ts), each signal looks first whether there is room; then a peer
+ * that fills the counter in the microsecond between look and write holds this thread until it reads.
  */
 export class EventfdSignal implements EventSignal {
   readonly #fd: OwnedFd;
@@ -24,7 +25,8 @@ export class EventfdSignal implements EventSignal {
   }
 
   signal(): void {
-    const fd = this.#fd.fd;
+    const { fd } = this.#fd;
+    if (signalByKernel(fd)) return;
     if (this.#room.wait(0) === 1) signalEventfd(fd);
   }
 
@@ -36,9 +38,7 @@ export class EventfdSignal implements EventSignal {
 /** The descriptor, made non-blocking. Takes ownership, also when it throws EINVAL for one that is no eventfd. */
 export function checkedEventfd(fd: OwnedFd): OwnedFd {
   try {
-    if (readlinkSync(`/proc/self/fd/${fd.fd}`) !== 'anon_inode:[eventfd]') {
-      throw new Errno('EINVAL', `${fd.what} is no eventfd`);
-    }
+    if (!isEventfd(fd.fd)) throw new Errno('EINVAL', `${fd.what} is no eventfd`);
     const flags = check(sys.fcntl(fd.fd, F_GETFL, 0), () => `fcntl(F_GETFL) of ${fd.what}`);
     check(sys.fcntl(fd.fd, F_SETFL, flags | O_NONBLOCK), () => `fcntl(F_SETFL) of ${fd.what}`);
     return fd;

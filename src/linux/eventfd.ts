@@ -1,5 +1,7 @@
+import { __NR_preadv2, RWF_NOWAIT } from '../abi/aio.ts';
 import { ERRNO } from '../abi/errno.ts';
 import { EFD_CLOEXEC, EFD_NONBLOCK, EFD_SEMAPHORE } from '../abi/poll.ts';
+import { iovec } from '../abi/socket.ts';
 import { OwnedFd } from './fd.ts';
 import { check, Pinned, retry, sys } from './ffi.ts';
 
@@ -7,6 +9,8 @@ import { check, Pinned, retry, sys } from './ffi.ts';
 const one = new Pinned(8);
 one.view.setBigUint64(0, 1n, true);
 const word = new Pinned(8);
+const vector = new Pinned(iovec.sizeof);
+iovec.write(vector.view, 0, { iov_base: word.address, iov_len: 8 });
 
 /** A counter that can be waited for (eventfd(2)), non-blocking and close-on-exec. */
 export function createEventfd(what = 'eventfd', initial = 0, semaphore = false): OwnedFd {
@@ -26,9 +30,13 @@ export function signalEventfd(fd: number): void {
   if (result !== -ERRNO.EAGAIN) check(result, () => `write of eventfd ${fd}`);
 }
 
-/** Takes the count and sets it to 0; 0 when nothing was signalled. A blocking eventfd of a peer would block here. */
+/**
+ * Takes the count and sets it to 0; 0 when nothing was signalled. Does not wait for a blocking one either, but on
+ * kernels before 5.8, which know no such read.
+ */
 export function readEventfd(fd: number): number {
-  const result = retry(() => sys.read(fd, word.address, 8));
+  let result = retry(() => sys.syscall(__NR_preadv2, fd, vector.address, 1, -1, -1, RWF_NOWAIT));
+  if (result === -ERRNO.EOPNOTSUPP || result === -ERRNO.ENOSYS) result = retry(() => sys.read(fd, word.address, 8));
   if (result === -ERRNO.EAGAIN) return 0;
   check(result, () => `read of eventfd ${fd}`);
   return Number(word.view.getBigUint64(0, true));

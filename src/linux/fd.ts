@@ -68,6 +68,18 @@ export function closeAll(fds: Iterable<OwnedFd>): void {
   if (failure !== undefined) throw failure;
 }
 
+/** A second descriptor of each, or of none: throws when there are not enough numbers left. */
+export function duplicateAll(fds: readonly number[], what: string): OwnedFd[] {
+  const kept: OwnedFd[] = [];
+  try {
+    for (const fd of fds) kept.push(duplicateFd(fd, what));
+    return kept;
+  } catch (error) {
+    closeAll(kept);
+    throw error;
+  }
+}
+
 /** A descriptor of our own for the file behind somebody else's descriptor, close-on-exec. */
 export function duplicateFd(fd: number, what: string): OwnedFd {
   return new OwnedFd(

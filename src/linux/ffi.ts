@@ -48,6 +48,9 @@ function wrap(call: (...args: Anything[]) => number, parameters: number): unknow
     case 6:
       return (a: Anything, b: Anything, c: Anything, d: Anything, e: Anything, f: Anything) =>
         negative(call(a, b, c, d, e, f));
+    case 7:
+      return (a: Anything, b: Anything, c: Anything, d: Anything, e: Anything, f: Anything, g: Anything) =>
+        negative(call(a, b, c, d, e, f, g));
     default:
       throw new Error(`ffi: no wrapper for ${parameters} parameters`);
   }
@@ -158,6 +161,16 @@ export const sys = {
     intArg,
     sizeArg,
     bufArg,
+  ]),
+  /** For calls that libc has no function for, or not every libc: arguments that are left over are 0. */
+  syscall: raw<[number: number, a: number, b: number, c: number, d: number, e: number, f: number]>('syscall', 'long', [
+    'long',
+    'long',
+    'long',
+    'long',
+    'long',
+    'long',
+    'long',
   ]),
   memcpy: raw<[target: number, source: number, length: number]>('memmove', 'uintptr_t', [ptrArg, ptrArg, sizeArg]),
 };

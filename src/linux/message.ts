@@ -13,8 +13,8 @@ import {
   SCM_RIGHTS,
   SOL_SOCKET,
 } from '../abi/socket.ts';
-import { OwnedFd } from './fd.ts';
 import { addressOf, pinnedBytes, sys } from './ffi.ts';
+import { closeForeign, ForeignFd } from './foreign-fd.ts';
 
 const SIZEOF_INT = 4;
 
@@ -55,7 +55,8 @@ export class Message {
     this.#pinned = new Array(maxIovs).fill(undefined);
     this.#addresses = new Array(maxIovs).fill(0);
     this.#lengths = new Array(maxIovs).fill(0);
-    this.#control = pinnedBytes(maxFds === 0 ? 0 : CMSG_SPACE(maxFds * SIZEOF_INT));
+    // Room for all that can come: those that found none would be closed by the kernel, while this thread waits.
+    this.#control = pinnedBytes(maxFds === 0 ? 0 : CMSG_SPACE(SCM_MAX_FD * SIZEOF_INT));
     this.#controlView = viewOf(this.#control);
     msghdr.write(this.#headerView, 0, { msg_iov: addressOf(this.#iovs), msg_control: addressOf(this.#control) });
   }
@@ -104,16 +105,16 @@ export class Message {
   }
 
   /**
-   * The descriptors of the last recvmsg, now the caller's, close-on-exec. EMSGSIZE when the peer sent more than maxFds:
-   * the kernel dropped the rest, so that which is which cannot be known, and those that came are closed too.
+   * The descriptors of the last recvmsg, now the caller's, close-on-exec. EMSGSIZE when the peer sent more than maxFds,
+   * or the process had no number left for one: all that came are closed.
    */
-  takeFds(what: string): OwnedFd[] {
-    if (this.#truncated) {
-      const came = this.#receivedFds.length;
+  takeFds(what: string): ForeignFd[] {
+    const came = this.#receivedFds.length;
+    if (this.#truncated || came > this.maxFds) {
       this.#dropFds();
       throw new Errno('EMSGSIZE', `${what}: more than ${this.maxFds} descriptors in a message (${came} came; closed)`);
     }
-    const fds = this.#receivedFds.map((fd) => new OwnedFd(fd, what));
+    const fds = this.#receivedFds.map((fd) => new ForeignFd(fd, what));
     this.#receivedFds = NO_FDS;
     return fds;
   }
@@ -171,7 +172,7 @@ export class Message {
   #dropFds(): void {
     this.#truncated = false;
     if (this.#receivedFds.length === 0) return;
-    for (const fd of this.#receivedFds) sys.close(fd);
+    for (const fd of this.#receivedFds) closeForeign(fd);
     this.#receivedFds = NO_FDS;
   }
 }

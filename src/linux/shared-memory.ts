@@ -1,6 +1,7 @@
 import { ERRNO, Errno } from '../abi/errno.ts';
 import type { OwnedFd } from './fd.ts';
 import { check, sys } from './ffi.ts';
+import { isLocalFile } from './foreign-fd.ts';
 import { PAGE_SIZE } from './mapping.ts';
 import { fileSizeBytes, sealAgainstShrinking } from './memfd.ts';
 import { mapMemory } from './segmented-mapping.ts';
@@ -80,10 +81,12 @@ function checkRange(what: string, offset: number, length: number, sizeBytes: num
 /**
  * Opens memory that a peer sent, in the safest way that is also the fastest: mapped when the file cannot shrink
  * (sealed, or a memfd that lets us seal it), else by FileMemory. Takes ownership of `fd`, also when it throws. EINVAL
- * when it is no regular file, when it is shorter than offset + sizeBytes, or the offset is not page-aligned.
+ * when it is no regular file, or one of a file system whose calls wait for somebody (FUSE, NFS, ...), when it is
+ * shorter than offset + sizeBytes, or the offset is not page-aligned.
  */
 export function openSharedMemory(fd: OwnedFd, offset: number, sizeBytes: number, writable: boolean): SharedMemory {
   try {
+    if (!isLocalFile(fd.fd)) throw new Errno('EINVAL', `${fd.what} is no memfd, and no file of a local file system`);
     const fileBytes = fileSizeBytes(fd.fd);
     if (offset % PAGE_SIZE !== 0 || sizeBytes <= 0 || offset + sizeBytes > fileBytes) {
       throw new Errno('EINVAL', `${fd.what}: ${sizeBytes} bytes at ${offset} of a file of ${fileBytes}`);

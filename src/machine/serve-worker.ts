@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { EPOLLIN } from '../abi/poll.ts';
 import { memfdMemory } from '../linux/bar-memory.ts';
+import { setCloser } from '../linux/foreign-fd.ts';
 import type { Memory } from '../pci/memory.ts';
 import { buildVfioDevices } from '../vfio/driver.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
@@ -27,12 +28,15 @@ export type ServeReport =
   | { kind: 'log'; line: string }
   | { kind: 'trace'; event: TraceEvent }
   | { kind: 'failed'; message: string }
+  /** A descriptor whose close may take long. */
+  | { kind: 'close'; fd: number }
   | { kind: 'stopped'; openFds: number; buffers: number };
 
 const { description, socketDir, profile, importerTimeoutMs, trace, stopFd } = workerData as ServeRequest;
 const report = (message: ServeReport) => parentPort!.postMessage(message);
 
 function serve(): void {
+  setCloser((fd) => report({ kind: 'close', fd }));
   const memories: Memory[] = [];
   const machine = buildMachine(description, (label, sizeBytes) => {
     const memory = memfdMemory(label, sizeBytes);

@@ -1,4 +1,5 @@
 /** A machine on sockets, served by a thread of its own. */
+import { close } from 'node:fs';
 import { Errno } from '../abi/errno.ts';
 import { createEventfd, signalEventfd } from '../linux/eventfd.ts';
 import { startWorker } from '../linux/worker.ts';
@@ -58,6 +59,8 @@ export function serveMachine(description: MachineDescription, options: ServeOpti
     });
     worker.on('message', (report: ServeReport) => {
       if (report.kind === 'log') options.log?.(report.line);
+      // In a thread of the pool: neither this one nor the one that serves waits for it.
+      if (report.kind === 'close') close(report.fd, () => {});
       if (report.kind === 'trace') options.trace?.(report.event);
       if (report.kind === 'failed') failure = new Errno('EIO', report.message);
       if (report.kind !== 'ready') return;

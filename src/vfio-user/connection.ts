@@ -2,8 +2,9 @@
 import { ERRNO, Errno } from '../abi/errno.ts';
 import { EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../abi/poll.ts';
 import { MSG_DONTWAIT, MSG_NOSIGNAL } from '../abi/socket.ts';
-import { duplicateFd, type OwnedFd } from '../linux/fd.ts';
+import { duplicateAll, type OwnedFd } from '../linux/fd.ts';
 import { Pinned, sys } from '../linux/ffi.ts';
+import { hangUp } from '../linux/foreign-fd.ts';
 import { LeftBytes } from '../linux/left-bytes.ts';
 import { Message } from '../linux/message.ts';
 import { runner } from '../task/runner.ts';
@@ -92,12 +93,18 @@ export class Connection {
     this.takeOut();
     for (const message of this.unsent.splice(0)) for (const fd of message.fds) fd.close();
     this.frames.close();
-    this.socket.close();
+    hangUp(this.socket);
     this.events.onClose(why);
   }
 
   private queue(bytes: Uint8Array, fds: readonly number[]): void {
-    this.unsent.push({ bytes: Buffer.from(bytes), fds: fds.map((fd) => duplicateFd(fd, 'descriptor to send')) });
+    try {
+      this.unsent.push({ bytes: Buffer.from(bytes), fds: duplicateAll(fds, 'descriptor to send') });
+    } catch (error) {
+      // A reply that cannot be kept is lost, and with it the client's place in the conversation.
+      this.close(error as Error);
+      return;
+    }
     this.updateInterest();
   }
 

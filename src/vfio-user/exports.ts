@@ -15,6 +15,7 @@ import type { DmaBuf } from '../dma-buf/dma-buf.ts';
 import { FdTable } from '../dma-buf/file.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { Pinned, sys } from '../linux/ffi.ts';
+import { hangUp } from '../linux/foreign-fd.ts';
 import { Message } from '../linux/message.ts';
 import { isUnixPacketSocket, socketPair } from '../linux/socket.ts';
 import { runner } from '../task/runner.ts';
@@ -87,8 +88,8 @@ export class Exports implements ImporterHost, LentBuffers {
 
   /** The buffer that a descriptor stands for; null for every other kind of descriptor. */
   find(fd: OwnedFd): DmaBuf | null {
-    const stat = fstatSync(fd.fd);
-    return stat.isSocket() ? (this.byInode.get(stat.ino)?.dmabuf ?? null) : null;
+    if (!isUnixPacketSocket(fd.fd)) return null;
+    return this.byInode.get(fstatSync(fd.fd).ino)?.dmabuf ?? null;
   }
 
   /** A buffer that another process lends, for a client here; `onLost` as in BorrowedBuffer. */
@@ -162,6 +163,7 @@ export class Exports implements ImporterHost, LentBuffers {
   private refuse(socket: OwnedFd, id: number, error: number): void {
     writeHeader(this.refusal.view, id, DMA_BUF_SOCKET_OPEN, 0, VFIO_USER_F_TYPE_REPLY, error);
     sys.send(socket.fd, this.refusal.address, VFIO_USER_HEADER_SIZE, MSG_DONTWAIT | MSG_NOSIGNAL);
+    hangUp(socket);
   }
 
   private drop(inode: number, entry: Export): void {

@@ -20,16 +20,19 @@ export function* getHotResetInfo({ vdev }: ReadySession, frame: Frame, reply: Re
 }
 
 /**
- * VFIO_DEVICE_PCI_HOT_RESET. A device of the set is the caller's when nobody has it, or a client of the same process.
+ * VFIO_DEVICE_PCI_HOT_RESET. A device of the set is the caller's when nobody has it, or a client of the same process;
+ * all processes of other pid namespaces have number 0 here, so that each of those has its own connection alone.
  */
-export function* pciHotReset({ vdev, peerPid, host }: ReadySession, frame: Frame): Task {
+export function* pciHotReset(session: ReadySession, frame: Frame): Task {
+  const { vdev, peerPid, host } = session;
   const { argsz, flags, count } = vfio_pci_hot_reset.read(decode(vfio_pci_hot_reset, frame));
   checkArgsz(argsz, vfio_pci_hot_reset);
   if (flags !== 0 || count !== 0) throw new Errno('EINVAL', `PCI_HOT_RESET: flags ${flags}, ${count} descriptors`);
   const owned = new Set<number>();
   for (const device of vdev.deviceSet.devices) {
     const owner = host.ownerOf(device);
-    if (owner === null || owner.peerPid === peerPid) owned.add(device.pdev.iommuGroup);
+    const isCallers = owner === session || (peerPid > 0 && owner?.peerPid === peerPid);
+    if (owner === null || isCallers) owned.add(device.pdev.iommuGroup);
   }
   yield* vdev.hotReset([...owned]);
 }

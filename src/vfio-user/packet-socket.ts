@@ -3,8 +3,9 @@ import { ERRNO, Errno } from '../abi/errno.ts';
 import { EPOLLIN, EPOLLOUT } from '../abi/poll.ts';
 import { MSG_DONTWAIT } from '../abi/socket.ts';
 import { VFIO_USER_HEADER_SIZE } from '../abi/vfio-user.ts';
-import { closeAll, duplicateFd, type OwnedFd } from '../linux/fd.ts';
+import { duplicateAll, type OwnedFd } from '../linux/fd.ts';
 import { Pinned } from '../linux/ffi.ts';
+import { hangUp } from '../linux/foreign-fd.ts';
 import { Message } from '../linux/message.ts';
 import { type EventLoop, hungUp } from './loop.ts';
 import { frameBytes, ReceivedFrame, writeHeader } from './wire.ts';
@@ -66,7 +67,10 @@ export class PacketSocket {
     this.scratch.bytes.set(payload, VFIO_USER_HEADER_SIZE);
     if (this.unsent.length === 0 && this.sendNow(this.scratch, length, fds)) return;
     if (!this.open) return;
-    this.unsent.push({ bytes: Buffer.from(this.scratch.bytes.subarray(0, length)), fds: keep(fds) });
+    this.unsent.push({
+      bytes: Buffer.from(this.scratch.bytes.subarray(0, length)),
+      fds: duplicateAll(fds, 'descriptor to send'),
+    });
     if (this.unsent.length > MAX_UNSENT) this.close(new Errno('ENOBUFS', `${MAX_UNSENT} messages are not read`));
     else this.updateInterest();
   }
@@ -77,7 +81,7 @@ export class PacketSocket {
     this.loop.remove(this.key);
     for (const { fds } of this.unsent.splice(0)) for (const fd of fds) fd.close();
     this.incoming.close();
-    this.socket.close();
+    hangUp(this.socket);
     this.events.onClose(why);
   }
 
@@ -139,18 +143,6 @@ export class PacketSocket {
 }
 
 const NO_FDS: readonly number[] = [];
-
-/** All of them or none. */
-function keep(fds: readonly number[]): OwnedFd[] {
-  const kept: OwnedFd[] = [];
-  try {
-    for (const fd of fds) kept.push(duplicateFd(fd, 'descriptor to send'));
-    return kept;
-  } catch (error) {
-    closeAll(kept);
-    throw error;
-  }
-}
 
 function isGone(result: number): boolean {
   return result === -ERRNO.EPIPE || result === -ERRNO.ECONNRESET;

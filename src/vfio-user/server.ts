@@ -82,7 +82,15 @@ class ServedDevice implements SessionHost {
     }
     // Whoever left before it was accepted is nobody's loss.
     if (fd < 0) return;
-    this.sessions.add(new Session(this, this.vdev, new OwnedFd(fd, `client of ${this.vdev.pdev.name}`)));
+    const socket = new OwnedFd(fd, `client of ${this.vdev.pdev.name}`);
+    try {
+      this.sessions.add(new Session(this, this.vdev, socket));
+    } catch (error) {
+      // The kernel has no room for one more: who asked for it does without.
+      socket.close();
+      if (!(error instanceof Errno)) throw error;
+      this.log(`${this.path}: a client was turned away: ${error.message}`);
+    }
     if (this.sessions.size > LIMITS.maxWaitingClients) this.listen(false);
   }
 

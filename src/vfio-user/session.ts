@@ -60,6 +60,8 @@ export class Session {
   private memory: ClientMemory | null = null;
   private handshake: Deadline | null;
   private busy = false;
+  /** The device was opened, and is this session's to close. */
+  private opened = false;
   private domainBefore: DmaAddressSpace | null = null;
   /** Memory of BARs whose descriptor the client has. */
   private readonly shared = new Set<Memory>();
@@ -199,6 +201,7 @@ export class Session {
     const proposed = decodeVersion(frame.payload);
     this.host.claim(this);
     yield* this.vdev.open();
+    this.opened = true;
     const offer: VersionOffer = {
       writeMultiple: proposed.writeMultiple,
       migration: proposed.migration !== null && this.vdev.migration !== null,
@@ -257,9 +260,9 @@ export class Session {
   /** Everything that the client had goes; buffers that others hold stay, revoked for good. */
   private *end(): Task {
     const { regions, vdev } = this;
+    // First the device, so that nothing of it is under way any more; then the memory that it might have reached.
+    if (this.opened) yield* vdev.close();
     if (regions !== null) {
-      // First the device, so that nothing of it is under way any more; then the memory that it might have reached.
-      yield* vdev.close();
       vdev.pdev.iommuDomain = this.domainBefore;
       yield* regions.destroy();
     }

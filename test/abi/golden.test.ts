@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { env } from 'node:process';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import * as aio from '../../src/abi/aio.ts';
 import * as dmaBuf from '../../src/abi/dma-buf.ts';
 import { ERRNO } from '../../src/abi/errno.ts';
 import * as fcntl from '../../src/abi/fcntl.ts';
@@ -37,6 +38,9 @@ const HOST = `
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
+#include <sys/syscall.h>
+#include <linux/aio_abi.h>
+#include <linux/fs.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 #include <linux/pci_regs.h>
@@ -94,7 +98,7 @@ function compare(expected: Expectation, answers: Map<string, bigint | undefined>
 const skip = !hasCompiler() && env.CI === undefined ? 'no C compiler on this machine' : false;
 
 test('constants and layouts agree with the C headers', { skip }, () => {
-  const kernel = [dmaBuf, fcntl, iommufd, mman, pciRegs, poll, socket, vfio, vfioFeature, type1, ERRNO];
+  const kernel = [aio, dmaBuf, fcntl, iommufd, mman, pciRegs, poll, socket, vfio, vfioFeature, type1, ERRNO];
   const expected: Expectation = new Map(kernel.flatMap((m) => [...expectations(m)]));
   assert.ok(expected.size > 900, `only ${expected.size} expressions: did an export vanish?`);
   const include = env.UAPI_INCLUDE === undefined ? [] : ['-isystem', env.UAPI_INCLUDE];

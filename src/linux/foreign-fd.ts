@@ -1,0 +1,73 @@
+/**
+ * Descriptors that a peer sent. The call that closes the last descriptor of a file may take as long as whoever made
+ * the file likes: a socket waits for what SO_LINGER says, a file of a file system in user space for its server. Of
+ * such a file even fstat(2) waits, so that what it is has to be found out by calls that ask nobody.
+ */
+import { readFileSync, readlinkSync } from 'node:fs';
+import { F_GET_SEALS } from '../abi/fcntl.ts';
+import { SHUT_RDWR } from '../abi/socket.ts';
+import { duplicateFd, OwnedFd } from './fd.ts';
+import { sys } from './ffi.ts';
+
+/** File systems whose files answer without asking anybody else. */
+const LOCAL = new Set([
+  ...['ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'f2fs', 'bcachefs', 'zfs'],
+  ...['overlay', 'tmpfs', 'ramfs', 'hugetlbfs'],
+]);
+
+let closeElsewhere: (fd: number) => void = (fd) => void sys.close(fd);
+
+/** Who closes what may take long: another thread, for one that serves. Without it, the caller. */
+export function setCloser(close: (fd: number) => void): void {
+  closeElsewhere = close;
+}
+
+export class ForeignFd extends OwnedFd {
+  override close(): void {
+    if (this.isOpen) closeForeign(this.release());
+  }
+
+  override duplicate(what = this.what): ForeignFd {
+    return new ForeignFd(duplicateFd(this.fd, what).release(), what);
+  }
+}
+
+/** A UNIX socket, too, may hold messages that nobody read, with descriptors of every kind. */
+export function closeForeign(fd: number): void {
+  if (isShmem(fd) || isEventfd(fd)) sys.close(fd);
+  else closeElsewhere(fd);
+}
+
+/** Ends a connection now, and closes it elsewhere: what the peer sent and nobody read is closed with it. */
+export function hangUp(socket: OwnedFd): void {
+  sys.shutdown(socket.fd, SHUT_RDWR);
+  closeElsewhere(socket.release());
+}
+
+/** Whether calls on the file end by themselves: a memfd, or a file of a local file system. */
+export function isLocalFile(fd: number): boolean {
+  return isShmem(fd) || LOCAL.has(fileSystemOf(fd) ?? '');
+}
+
+export function isEventfd(fd: number): boolean {
+  return linkOf(fd) === 'anon_inode:[eventfd]';
+}
+
+/** A memfd, or another file of tmpfs or hugetlbfs: no others know seals. */
+function isShmem(fd: number): boolean {
+  return sys.fcntl(fd, F_GET_SEALS, 0) >= 0;
+}
+
+function linkOf(fd: number): string {
+  return readlinkSync(`/proc/self/fd/${fd}`);
+}
+
+/** The type of the mount that the file was opened through; null where this process has no such mount. */
+function fileSystemOf(fd: number): string | null {
+  if (!linkOf(fd).startsWith('/')) return null;
+  const mount = /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
+  const line = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .find((each) => each.startsWith(`${mount} `));
+  return line === undefined ? null : (line.split(' - ')[1]?.split(' ')[0] ?? null);
+}

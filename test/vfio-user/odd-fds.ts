@@ -1,0 +1,97 @@
+/** Descriptors of every kind but the ones that a server wants. */
+import { openSync } from 'node:fs';
+import { join } from 'node:path';
+import { F_SEAL_FUTURE_WRITE, F_SEAL_SHRINK } from '../../src/abi/fcntl.ts';
+import { MFD_ALLOW_SEALING } from '../../src/abi/mman.ts';
+import { SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET } from '../../src/abi/socket.ts';
+import { closeAll, OwnedFd } from '../../src/linux/fd.ts';
+import { check, Pinned, pinnedBytes, sys } from '../../src/linux/ffi.ts';
+import { addSeals } from '../../src/linux/memfd.ts';
+import { Message } from '../../src/linux/message.ts';
+import { listenUnix, socketPair } from '../../src/linux/socket.ts';
+
+const AF_INET = 2;
+const SO_LINGER = 13;
+const O_PATH = 0o10000000;
+const LINGER_SECONDS = 60;
+
+const own = (fd: number, what: string) =>
+  new OwnedFd(
+    check(fd, () => what),
+    what,
+  );
+
+function loopbackAddress(port: number): Buffer {
+  const address = pinnedBytes(16);
+  address.writeUInt16LE(AF_INET, 0);
+  address.writeUInt16BE(port, 2);
+  address.writeUInt32BE(0x7f000001, 4);
+  return address;
+}
+
+/** TCP connections that wait for a minute when they are closed: what was sent is never received. */
+export class Lingering {
+  private readonly listener = own(sys.socket(AF_INET, SOCK_STREAM, 0), 'listener');
+  private readonly port: number;
+
+  constructor() {
+    // Any port: listen without bind takes one, and /proc/net/tcp would tell; a fixed one is simpler to find.
+    this.port = 20000 + (process.pid % 20000);
+    check(sys.bind(this.listener.fd, loopbackAddress(this.port), 16), () => `bind to port ${this.port}`);
+    check(sys.listen(this.listener.fd, 64), () => 'listen');
+  }
+
+  make(): OwnedFd {
+    const socket = own(sys.socket(AF_INET, SOCK_STREAM, 0), 'lingering socket');
+    check(sys.connect(socket.fd, loopbackAddress(this.port), 16), () => 'connect');
+    const linger = pinnedBytes(8);
+    linger.writeInt32LE(1, 0);
+    linger.writeInt32LE(LINGER_SECONDS, 4);
+    check(sys.setsockopt(socket.fd, SOL_SOCKET, SO_LINGER, linger, 8), () => 'SO_LINGER');
+    const bytes = new Pinned(1 << 20);
+    while (sys.send(socket.fd, bytes.address, bytes.bytes.length, 0x40) > 0) {}
+    return socket;
+  }
+
+  /** Nobody waits any more: the connections are reset. */
+  close(): void {
+    this.listener.close();
+  }
+}
+
+/** One of each; `make` gives a fresh one. The caller closes it. */
+export function oddFds(folder: string, lingering: Lingering): Map<string, () => OwnedFd> {
+  const open = (path: string, flags: number) => () => new OwnedFd(openSync(path, flags), path);
+  const memfd = (seals: number) => () => {
+    const fd = own(sys.memfd_create('test odd', MFD_ALLOW_SEALING), 'memfd');
+    check(sys.ftruncate(fd.fd, 65536), () => 'ftruncate');
+    addSeals(fd.fd, seals);
+    return fd;
+  };
+  let made = 0;
+  return new Map([
+    ['a directory', open(folder, 0)],
+    ['/dev/null', open('/dev/null', 2)],
+    ['/dev/zero', open('/dev/zero', 2)],
+    ['/dev/full', open('/dev/full', 2)],
+    ['a path', open(folder, O_PATH)],
+    ['memory of a process', open('/proc/self/mem', 2)],
+    ['a file of sysfs', open('/sys/kernel/mm/transparent_hugepage/enabled', 0)],
+    ['an epoll', () => own(sys.epoll_create1(0), 'epoll')],
+    ['a listening socket', () => listenUnix(join(folder, `odd-${made++}`))],
+    ['a socket with an odd descriptor in its queue', () => loaded(lingering.make())],
+    ['a memfd that may not be written', memfd(F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE)],
+    ['a socket that lingers', () => lingering.make()],
+  ]);
+}
+
+/** A socket whose queue has the only other reference to `fd`. */
+function loaded(fd: OwnedFd): OwnedFd {
+  const [kept, sender] = socketPair('loaded socket', SOCK_SEQPACKET);
+  const byte = new Pinned(1);
+  const message = new Message(1, 1);
+  message.setIov(0, byte.address, 1);
+  check(message.sendmsg(sender.fd, 0, [fd.fd]), () => 'sendmsg');
+  closeAll([fd, sender]);
+  return kept;
+}
