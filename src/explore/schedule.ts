@@ -150,7 +150,7 @@ class Show {
     const op = world.pending[task]!;
     const handle = world.handles[task];
     const stack = notes.stackOf(handle);
-    const { activity } = handle;
+    const activity = handle.activity();
     const before = op.object.describe();
     this.lockOrder.before(this.held, task, handle.label, op);
     notes.step = trace.length;

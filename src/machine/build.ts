@@ -4,7 +4,7 @@ import { IoatDevice } from '../device/ioat/ioat.ts';
 import { MemoryDevice } from '../device/memory.ts';
 import type { DeviceModel } from '../device/model.ts';
 import { IommuDomain } from '../iommu/domain.ts';
-import { addCapabilities } from '../pci/capabilities.ts';
+import { addCapabilities, type CapabilitySpec } from '../pci/capabilities.ts';
 import { ConfigSpace } from '../pci/config-space.ts';
 import { Fabric } from '../pci/fabric.ts';
 import { PciFunction } from '../pci/function.ts';
@@ -95,8 +95,8 @@ function buildModel(device: Exclude<DeviceDescription, { model: 'captured' }>): 
     subsystemVendorId: device.subsystemVendor,
     subsystemId: device.subsystem,
   };
-  // zod writes absent fields as undefined; the models know them as absent.
-  const capabilities = JSON.parse(JSON.stringify(device.capabilities));
+  // To the schema a field that is left out may also be undefined; the models ask for nothing else.
+  const capabilities = device.capabilities as CapabilitySpec;
   if (device.model === 'ioat') return new IoatDevice(identity, capabilities, device.channels);
   const bars = device.bars.map(({ size, ...bar }) => ({ ...bar, sizeBytes: size }));
   return new MemoryDevice(device.name, identity, capabilities, bars);

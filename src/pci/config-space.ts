@@ -22,9 +22,10 @@ export class ConfigSpace {
 
   constructor(sizeBytes: 256 | 4096 = PCI_CFG_SPACE_EXP_SIZE) {
     this.sizeBytes = sizeBytes;
-    this.bytes = new Uint8Array(sizeBytes);
-    this.writable = new Uint8Array(sizeBytes);
-    this.clearable = new Uint8Array(sizeBytes);
+    const all = new ArrayBuffer(3 * sizeBytes);
+    this.bytes = new Uint8Array(all, 0, sizeBytes);
+    this.writable = new Uint8Array(all, sizeBytes, sizeBytes);
+    this.clearable = new Uint8Array(all, 2 * sizeBytes, sizeBytes);
   }
 
   /** A register of 1, 2 or 4 bytes. EFAULT outside. */
@@ -68,7 +69,7 @@ export class ConfigSpace {
   }
 
   load(bytes: Uint8Array): void {
-    this.bytes.set(bytes.subarray(0, this.sizeBytes));
+    this.bytes.set(bytes.length > this.sizeBytes ? bytes.subarray(0, this.sizeBytes) : bytes);
   }
 
   /** As `load`, for bytes of another function of the kind: what software cannot change stays. */
@@ -81,18 +82,37 @@ export class ConfigSpace {
 
   /** Every capability in the order of the lists, standard ones first. */
   capabilities(): { id: number; offset: number; extended: boolean }[] {
-    return [...this.walk(), ...this.walkExtended()];
+    const found: { id: number; offset: number; extended: boolean }[] = [];
+    const seen = new Set<number>();
+    for (let at = this.first(); at !== 0 && !seen.has(at); at = this.after(at)) {
+      seen.add(at);
+      found.push({ id: this.bytes[at], offset: at, extended: false });
+    }
+    for (let at = this.firstExtended(); at !== 0 && !seen.has(at); at = this.afterExtended(at)) {
+      seen.add(at);
+      found.push({ id: this.read(at, 2), offset: at, extended: true });
+    }
+    return found;
   }
 
   /** Where a capability starts, or 0. */
   find(id: number): number {
-    for (const capability of this.walk()) if (capability.id === id) return capability.offset;
+    // A list that runs in circles has fewer members than there are places.
+    let places = PCI_CFG_SPACE_SIZE / 4;
+    for (let at = this.first(); at !== 0 && places > 0; at = this.after(at)) {
+      if (this.bytes[at] === id) return at;
+      places -= 1;
+    }
     return 0;
   }
 
   /** Where an extended capability starts, or 0. */
   findExt(id: number): number {
-    for (const capability of this.walkExtended()) if (capability.id === id) return capability.offset;
+    let places = this.sizeBytes / 4;
+    for (let at = this.firstExtended(); at !== 0 && places > 0; at = this.afterExtended(at)) {
+      if (this.read(at, 2) === id) return at;
+      places -= 1;
+    }
     return 0;
   }
 
@@ -114,29 +134,27 @@ export class ConfigSpace {
     this.lastExtended = at;
   }
 
-  /** A list that runs in circles ends where it began. */
-  private *walk(): Generator<{ id: number; offset: number; extended: boolean }> {
-    if ((this.read(PCI_STATUS, 2) & PCI_STATUS_CAP_LIST) === 0) return;
-    const seen = new Set<number>();
-    let offset = this.bytes[PCI_CAPABILITY_LIST] & ~3;
-    while (offset >= PCI_STD_HEADER_SIZEOF && !seen.has(offset)) {
-      seen.add(offset);
-      yield { id: this.bytes[offset], offset, extended: false };
-      offset = this.bytes[offset + 1] & ~3;
-    }
+  /** Where the list of capabilities begins, and how it goes on; 0 where it ends. */
+  private first(): number {
+    return (this.read(PCI_STATUS, 2) & PCI_STATUS_CAP_LIST) === 0 ? 0 : this.linked(PCI_CAPABILITY_LIST);
   }
 
-  private *walkExtended(): Generator<{ id: number; offset: number; extended: boolean }> {
-    if (this.sizeBytes <= PCI_CFG_SPACE_SIZE) return;
-    const seen = new Set<number>();
-    let offset = PCI_CFG_SPACE_SIZE;
-    while (offset >= PCI_CFG_SPACE_SIZE && offset + 4 <= this.sizeBytes && !seen.has(offset)) {
-      seen.add(offset);
-      const header = this.read(offset, 4);
-      if (header === 0) return;
-      yield { id: header & 0xffff, offset, extended: true };
-      offset = (header >>> 20) & ~3;
-    }
+  private after(offset: number): number {
+    return this.linked(offset + 1);
+  }
+
+  private linked(link: number): number {
+    const offset = this.bytes[link] & ~3;
+    return offset < PCI_STD_HEADER_SIZEOF ? 0 : offset;
+  }
+
+  private firstExtended(): number {
+    return this.sizeBytes > PCI_CFG_SPACE_SIZE && this.read(PCI_CFG_SPACE_SIZE, 4) !== 0 ? PCI_CFG_SPACE_SIZE : 0;
+  }
+
+  private afterExtended(offset: number): number {
+    const next = (this.read(offset, 4) >>> 20) & ~3;
+    return next < PCI_CFG_SPACE_SIZE || this.read(next, 4) === 0 ? 0 : next;
   }
 
   private check(offset: number, size: number): void {

@@ -82,16 +82,11 @@ export class Cell<T> extends Shared {
 
   /** Lets `body` change the value in place, as one step. It must not throw. */
   changeFor<R>(body: (value: T) => R): Task<R> {
-    const act = (cell: Cell<T>): R => {
-      const result = body(cell.current);
-      cell.notify();
-      return result;
-    };
     if (!runtime.observed) {
       this.lifetime?.check(`change ${this.label}`);
-      return done(act(this));
+      return done(this.changeNow(body));
     }
-    return step(new CellOp(OpKind.WRITE, this, act));
+    return step(new CellOp(OpKind.WRITE, this, (cell: Cell<T>) => cell.changeNow(body)));
   }
 
   /** Stores `next` if the value is `expected`; returns whether it did. */
@@ -101,20 +96,13 @@ export class Cell<T> extends Shared {
 
   /** Replaces the value by `change(value)` in one step; returns whether it differs. */
   update(change: (value: T) => T): Task<boolean> {
-    const act = (cell: Cell<T>): boolean => {
-      const next = change(cell.current);
-      if (next === cell.current) return false;
-      cell.current = next;
-      cell.notify();
-      return true;
-    };
     if (!runtime.observed) {
       this.lifetime?.check(`update ${this.label}`);
-      return act(this) ? DONE_TRUE : DONE_FALSE;
+      return this.updateNow(change) ? DONE_TRUE : DONE_FALSE;
     }
     return step(
       new CellOp(OpKind.UPDATE, this, (cell: Cell<T>, op) => {
-        op.changed = act(cell);
+        op.changed = cell.updateNow(change);
         return op.changed;
       }),
     );
@@ -143,6 +131,20 @@ export class Cell<T> extends Shared {
 
   override describe(): string {
     return String(this.current);
+  }
+
+  private changeNow<R>(body: (value: T) => R): R {
+    const result = body(this.current);
+    this.notify();
+    return result;
+  }
+
+  private updateNow(change: (value: T) => T): boolean {
+    const next = change(this.current);
+    if (next === this.current) return false;
+    this.current = next;
+    this.notify();
+    return true;
   }
 }
 
@@ -215,15 +217,16 @@ export class Completion extends Shared {
   }
 
   private set(isDone: boolean): Task<void> {
-    const act = (c: Completion): void => {
-      c.done = isDone;
-      if (isDone) c.notify();
-    };
     if (!runtime.observed) {
-      act(this);
+      this.setNow(isDone);
       return DONE;
     }
-    return step(new CellOp(OpKind.WRITE, this, act));
+    return step(new CellOp(OpKind.WRITE, this, (c: Completion) => c.setNow(isDone)));
+  }
+
+  private setNow(isDone: boolean): void {
+    this.done = isDone;
+    if (isDone) this.notify();
   }
 }
 
@@ -246,15 +249,10 @@ export class Refcount extends Shared {
 
   /** refcount_inc_not_zero: false when the last reference is already gone. */
   tryGet(): Task<boolean> {
-    const act = (count: Refcount): boolean => {
-      if (count.value === 0) return false;
-      count.value += 1;
-      return true;
-    };
-    if (!runtime.observed) return act(this) ? DONE_TRUE : DONE_FALSE;
+    if (!runtime.observed) return this.tryGetNow() ? DONE_TRUE : DONE_FALSE;
     return step(
       new CellOp(OpKind.UPDATE, this, (count: Refcount, op) => {
-        op.changed = act(count);
+        op.changed = count.tryGetNow();
         return op.changed;
       }),
     );
@@ -262,15 +260,8 @@ export class Refcount extends Shared {
 
   /** refcount_dec_and_test: true for the one who dropped the last reference. */
   put(): Task<boolean> {
-    const act = (count: Refcount): boolean => {
-      if (count.value === 0)
-        throw new InvariantError('I3', `${count.label} is put more often than it was taken`, count);
-      count.value -= 1;
-      count.notify();
-      return count.value === 0;
-    };
-    if (!runtime.observed) return act(this) ? DONE_TRUE : DONE_FALSE;
-    return step(new CellOp(OpKind.UPDATE, this, act));
+    if (!runtime.observed) return this.putNow() ? DONE_TRUE : DONE_FALSE;
+    return step(new CellOp(OpKind.UPDATE, this, (count: Refcount) => count.putNow()));
   }
 
   /** Waits until the last reference is gone; ended by the `put` of it. */
@@ -303,6 +294,19 @@ export class Refcount extends Shared {
 
   override describe(): string {
     return String(this.value);
+  }
+
+  private tryGetNow(): boolean {
+    if (this.value === 0) return false;
+    this.value += 1;
+    return true;
+  }
+
+  private putNow(): boolean {
+    if (this.value === 0) throw new InvariantError('I3', `${this.label} is put more often than it was taken`, this);
+    this.value -= 1;
+    this.notify();
+    return this.value === 0;
   }
 
   private change(act: (count: Refcount) => void): Task<void> {

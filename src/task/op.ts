@@ -33,21 +33,24 @@ export const OP_KIND_NAMES: readonly string[] = Object.keys(OpKind).map((name) =
 
 /** Anything that two tasks can meet at: a lock, a cell, a completion, a task's own end. */
 export class Shared {
+  // Declared, and assigned below: V8 defines the fields of a class with many subclasses slowly.
   /** Shown in timelines and errors; the kernel's name where there is one. */
-  readonly label: string;
+  declare readonly label: string;
   /** The thing that this is a field of, when it can die before its users do: touching a field of the dead is I5. */
-  readonly lifetime: Lifetime | null;
+  declare readonly lifetime: Lifetime | null;
   /**
    * Counts what its creator made: the same object has the same number in every run of a program, whatever the order of
    * the tasks, because each task counts for itself under the explorer.
    */
-  readonly serial: number = runtime.serials.next++;
+  declare readonly serial: number;
   /** Tasks parked on this object by the production runner, first come first served. */
-  waiters: TaskHandle[] | null = null;
+  declare waiters: TaskHandle[] | null;
 
   constructor(label: string, lifetime: Lifetime | null = null) {
     this.label = label;
     this.lifetime = lifetime;
+    this.serial = runtime.serials.next++;
+    this.waiters = null;
   }
 
   /** Called after each change of state: parked tasks look at their guards again. */

@@ -12,6 +12,8 @@ export interface TaskHost {
   enqueue(handle: TaskHandle): void;
 }
 
+const nothing = (): string => '';
+
 /** A started task. As a `Shared` it is what others join on. */
 export class TaskHandle<T = unknown> extends Shared {
   readonly runner: TaskHost | null;
@@ -20,7 +22,7 @@ export class TaskHandle<T = unknown> extends Shared {
   result: T | undefined;
   error: unknown;
   /** What the task is about, in the words of whoever wrote it; for timelines. */
-  activity = '';
+  activity: () => string = nothing;
   /** The operation that the task waits to take, while blocked. */
   pending: Op | null = null;
 

@@ -34,7 +34,7 @@ import {
 import { VFIO_PCI_MSI_IRQ_INDEX } from '../abi/vfio.ts';
 import type { PciPowerState } from '../pci/function.ts';
 import type { Task } from '../task/op.ts';
-import { ConfigMap, OWNER_HEADER, OWNER_NONE, OWNER_VIRTUAL } from './config-map.ts';
+import { type ConfigMap, configMapOf, OWNER_HEADER, OWNER_NONE, OWNER_VIRTUAL } from './config-map.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 import { dmaBufMove } from './dmabuf.ts';
 
@@ -49,10 +49,9 @@ export class VfioConfig {
   constructor(vdev: VfioPciCoreDevice) {
     this.vdev = vdev;
     const config = vdev.pdev.config;
-    this.map = new ConfigMap(config);
-    this.copy = new Uint8Array(config.sizeBytes);
+    this.copy = config.snapshot();
+    this.map = configMapOf(config, this.copy);
     this.copyView = new DataView(this.copy.buffer);
-    for (let i = 0; i < config.sizeBytes; i++) this.copy[i] = config.read(i, 1);
     for (const patch of this.map.patches) this.setCopy(patch.offset, patch.size, patch.value);
     const command = vdev.pdev.configRead(PCI_COMMAND, 2) & ~PCI_COMMAND_INTX_DISABLE;
     this.setCopy(PCI_COMMAND, 2, command);

@@ -1,5 +1,6 @@
 /** Resets that a user asks for: of one function, or of everything that shares its slot or bus. */
 import { Errno } from '../abi/errno.ts';
+import type { PciFunction } from '../pci/function.ts';
 import type { Task } from '../task/op.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 import { dmaBufMove } from './dmabuf.ts';
@@ -53,21 +54,21 @@ export function* resetDevice(vdev: VfioPciCoreDevice): Task {
 }
 
 function* resetAtRest(vdev: VfioPciCoreDevice): Task {
-  const pdev = vdev.pdev;
-  yield* withMemoryRevoked(vdev, function* () {
-    // A device in D3hot would come out of the reset with its state lost or not, as No_Soft_Reset has it.
-    yield* pdev.setPowerState(PCI_D0);
-    yield* pdev.resetFunction();
-  });
+  yield* withMemoryRevoked(vdev, () => resetInD0(vdev.pdev));
+}
+
+/**
+ * A device in D3hot would come out of the reset with its state lost or not, as No_Soft_Reset has it; and an FLR would
+ * bring D3hot back with the registers, where D0 is.
+ */
+function* resetInD0(pdev: PciFunction): Task {
+  yield* pdev.setPowerState(PCI_D0);
+  yield* pdev.resetFunction();
 }
 
 /** FLR through config space, of a function whose DEVCAP or AF capability says that it has one. */
 export function* functionLevelReset(vdev: VfioPciCoreDevice): Task {
-  yield* withMemoryRevoked(vdev, function* () {
-    // The registers that the reset brings back include the power state: D3hot would be believed where D0 is.
-    yield* vdev.pdev.setPowerState(PCI_D0);
-    yield* vdev.pdev.resetFunction();
-  });
+  yield* withMemoryRevoked(vdev, () => resetInD0(vdev.pdev));
   if (vdev.migration !== null) yield* vdev.migration.reset();
 }
 

@@ -7,7 +7,7 @@ import { DMA_RESV_USAGE_BOOKKEEP } from '../../dma-buf/resv.ts';
 import type { Memory } from '../../pci/memory.ts';
 import type { Step } from '../../scenario/step.ts';
 import { Cell } from '../../task/cell.ts';
-import { InvariantError, type Task } from '../../task/op.ts';
+import { DONE, InvariantError, type Task } from '../../task/op.ts';
 import { ImporterSession, type Told } from '../../vfio-user/importer-session.ts';
 import { SharedBars } from '../../vfio-user/shared-bars.ts';
 import type { ProgramFamily } from '../program.ts';
@@ -49,8 +49,9 @@ class RemoteProcess {
     const dmabuf = set.prepareTask(() => set.world.getDmabuf('buf'));
     const link = {
       invalidate: (told: Told) => this.send(told),
-      *restore(): Task {
+      restore: () => {
         for (const attachment of dmabuf.attachments.get()) set.watch.wasTold(attachment);
+        return DONE;
       },
     };
     this.session = new ImporterSession(dmabuf, link, new WatchedBars(this.mapped));

@@ -32,7 +32,7 @@ export class ProductStage {
       this.watch.begin(backend.world, built.fabric);
       return backend;
     });
-    this.world.onInvalidate = (importer) => this.watch.wasTold(importer.attachment);
+    this.world.onInvalidate = this.watch.onInvalidate;
     stage.afterEach(() => this.watch.check());
   }
 
@@ -92,10 +92,9 @@ export class ProductStage {
   /** The importer maps whenever it is told that it may, and lets go when it must, all in its callback. */
   keepMapped(importerName: string): void {
     const importer = this.importer(importerName);
-    importer.afterInvalidate = function* () {
-      const { revoked } = importer.dmabuf.priv as { revoked: { value: boolean } };
-      if (!revoked.value) yield* importer.mapLocked();
-    };
+    // Written at its place in the assignment it would outlive the run (docs/architecture.md).
+    const remap = (): Task => mapIfUsable(importer);
+    importer.afterInvalidate = remap;
   }
 
   /** Called after each run, before anything is given back; throws InvariantError where something does not hold. */
@@ -143,7 +142,7 @@ export class ProductStage {
 
   private *runWithFile(steps: readonly Step[]): Task {
     for (const step of steps) {
-      currentTask().activity = inWords(step);
+      currentTask().activity = activityOf(step);
       try {
         if (step.op === 'close') yield* this.files.close(0);
         else {
@@ -159,10 +158,15 @@ export class ProductStage {
 
   private *run(steps: readonly Step[]): Task {
     for (const step of steps) {
-      currentTask().activity = inWords(step);
+      currentTask().activity = activityOf(step);
       yield* this.backend.perform(step);
     }
   }
+}
+
+function* mapIfUsable(importer: EngineImporter): Task {
+  const { revoked } = importer.dmabuf.priv as VfioPciDmaBuf;
+  if (!revoked.value) yield* importer.mapLocked();
 }
 
 /** The user's descriptor of an open device. */
@@ -179,6 +183,11 @@ class DeviceFile extends File {
   protected release(): Task {
     return this.world.deviceFiles.close(this.world.device(this.device));
   }
+}
+
+/** Found when a timeline asks: most runs are never shown. */
+function activityOf(step: Step): () => string {
+  return () => inWords(step);
 }
 
 /** A step as timelines head it: `memory lender off`. */

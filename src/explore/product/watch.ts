@@ -4,7 +4,7 @@
  */
 import type { DmaBufAttachment } from '../../dma-buf/dma-buf.ts';
 import { DMA_RESV_USAGE_BOOKKEEP } from '../../dma-buf/resv.ts';
-import type { Fabric } from '../../pci/fabric.ts';
+import type { Fabric, StrayTlp } from '../../pci/fabric.ts';
 import type { Memory, MemoryProvider } from '../../pci/memory.ts';
 import { arrayMemory } from '../../pci/memory.ts';
 import type { EngineWorld } from '../../scenario/engine.ts';
@@ -59,10 +59,7 @@ export class Watch {
 
   begin(world: EngineWorld, fabric: Fabric): void {
     this.world = world;
-    fabric.onStrayTlp = (tlp) => {
-      const where = `BAR ${tlp.bar} of ${tlp.target.name}, which does not decode`;
-      throw new InvariantError('I9', `a TLP of ${tlp.requester?.name ?? 'the CPU'} reaches ${where}`);
-    };
+    fabric.onStrayTlp = refuseStrayTlp;
   }
 
   /** An importer's callback runs; told before the buffer is usable it could only try in vain. */
@@ -70,6 +67,9 @@ export class Watch {
     const { revoked } = attachment.dmabuf.priv as VfioPciDmaBuf;
     if (!revoked.value) this.told.set(attachment, (this.told.get(attachment) ?? 0) + 1);
   }
+
+  /** The same for the world's importers. */
+  readonly onInvalidate = ({ attachment }: { attachment: DmaBufAttachment }): void => this.wasTold(attachment);
 
   /** A peer's write was answered: its bytes must be there at the end. A later write to the same place replaces it. */
   wrote(by: string, device: VfioPciCoreDevice, priv: VfioPciDmaBuf, at: number, bytes: Uint8Array): void {
@@ -157,6 +157,11 @@ export class Watch {
       throw new InvariantError('I6', `a buffer of ${device.pdev.name} is lent again, and ${importer} was never told`);
     }
   }
+}
+
+function refuseStrayTlp(tlp: StrayTlp): never {
+  const where = `BAR ${tlp.bar} of ${tlp.target.name}, which does not decode`;
+  throw new InvariantError('I9', `a TLP of ${tlp.requester?.name ?? 'the CPU'} reaches ${where}`);
 }
 
 /** Whether the memory BARs answer, in a state in which they may be used. */
