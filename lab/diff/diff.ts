@@ -7,14 +7,14 @@ import { resolve } from 'node:path';
 import fc from 'fast-check';
 import { isIoasStep } from '../../src/scenario/ioas-steps.ts';
 import type { Step } from '../../src/scenario/step.ts';
-import type { KernelReport } from '../kernel-reports.ts';
+import { type KernelReport, undocumented } from '../kernel-reports.ts';
 import { Bench, type Compared, type GuestChoice } from './bench.ts';
 import { type Difference, differences, runOnEngine } from './compare.ts';
-import { type Lender, lendersOf } from './lenders.ts';
-import { matrixProgram, Shortest, sequences, stages, triggers, violations } from './matrix.ts';
+import type { Lender } from './lenders.ts';
+import { findingOf, matrix, Shortest, violations } from './matrix.ts';
 import { programs } from './program.ts';
 import { ioasPrograms } from './program-ioas.ts';
-import { facts, findings, type KeptScenario } from './suites.ts';
+import { FINDINGS, facts, findings, type KeptScenario } from './suites.ts';
 
 const MOST_STEPS = 40;
 /** Of one lender; more of the same kind tell nothing new. */
@@ -24,11 +24,22 @@ export interface DiffOptions extends GuestChoice {
   seed: number;
   /** Of random programs, over all lenders together. */
   steps: number;
-  lenders: readonly string[];
-  /** Every trigger after every other, too. */
-  matrix: boolean;
-  /** Hears how many steps are done. */
-  onProgress: (lender: string, steps: number, differences: number) => void;
+  lenders: readonly Lender[];
+  /**
+   * Every trigger after every other, too: in the stages of a buffer's life that are named (`STAGES`), or each pair in
+   * one of them where none is named. Null for no matrix.
+   */
+  matrix: readonly string[] | null;
+  /** Hears what is done. */
+  onProgress: (progress: DiffProgress) => void;
+}
+
+export interface DiffProgress {
+  lender: string;
+  steps: number;
+  differences: number;
+  /** How far the matrix is on this lender, in programs, while it is under way. */
+  matrix: { stage: string; done: number; of: number } | null;
 }
 
 export interface FoundDifference extends Difference {
@@ -43,32 +54,37 @@ export interface FoundDifference extends Difference {
   program: Step[];
 }
 
+/** What one stage of the matrix came to. */
+interface MatrixStage {
+  lender: string;
+  stage: string;
+  programs: number;
+  steps: number;
+  agree: number;
+  /** Programs in which the kernel breaks an invariant. */
+  breaks: number;
+}
+
 export interface DiffResult {
+  /** No difference, no break and no report but those that docs/kernel-findings.md describes. */
+  ok: boolean;
   seed: number;
   kernel: string;
   steps: number;
   agree: number;
   programs: number;
   differences: FoundDifference[];
-  /** What the matrix found the kernel to break, each with the fewest triggers. */
-  violations: { lender: string; invariant: string; message: string; triggers: string[] }[];
+  matrix: MatrixStage[];
+  /** What the matrix found the kernel to break, each with the fewest triggers, and the finding that it is. */
+  violations: { lender: string; invariant: string; message: string; triggers: string[]; finding: string | null }[];
   /** What the kernel complained of meanwhile. */
   reports: KernelReport[];
 }
 
 export async function labDiff(options: DiffOptions): Promise<DiffResult> {
-  const { seed } = options;
-  const result: DiffResult = {
-    seed,
-    kernel: '',
-    steps: 0,
-    agree: 0,
-    programs: 0,
-    differences: [],
-    violations: [],
-    reports: [],
-  };
-  const lenders = lendersOf(options.kernel).filter((lender) => options.lenders.includes(lender.name));
+  const { seed, lenders } = options;
+  const none = { steps: 0, agree: 0, programs: 0, differences: [], matrix: [], violations: [], reports: [] };
+  const result: DiffResult = { ok: false, seed, kernel: '', ...none };
   for (const [i, lender] of lenders.entries()) {
     const bench = await Bench.start(lender, { kernel: options.kernel, leakCheck: options.leakCheck });
     try {
@@ -76,12 +92,14 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
       const isOwn = (kept: KeptScenario) => belongsTo(lender, kept);
       for (const kept of facts().filter(isOwn)) await compareOne(bench, options, kept.scenario.tasks.user, result);
       for (const kept of findings().filter(isOwn)) await compareFinding(bench, options, kept, result);
-      if (options.matrix) await compareMatrix(bench, options, result);
+      if (options.matrix !== null) await compareMatrix(bench, options, options.matrix, result);
       await compareRandom(bench, options, Math.ceil(options.steps / lenders.length), options.seed + i, result);
     } finally {
       result.reports.push(...(await bench.stop()));
     }
   }
+  const found = [...result.differences, ...result.violations].filter(({ finding }) => finding === null);
+  result.ok = found.length + undocumented(result.reports).length === 0;
   return result;
 }
 
@@ -90,19 +108,40 @@ function belongsTo({ machine, ioas = false }: Lender, { machinePath, scenario }:
   return resolve(machinePath) === machine && scenario.tasks.user.some(isIoasStep) === ioas;
 }
 
-async function compareMatrix(bench: Bench, options: DiffOptions, result: DiffResult): Promise<void> {
-  const [device] = bench.lender.devices;
-  const shortest = new Shortest();
-  const lives = stages(device);
-  // Each pair in one stage: the engine, which answers as the kernel does, goes through all of them in its test.
-  for (const [i, sequence] of sequences(triggers(device), 2).entries()) {
-    const asked = matrixProgram(device, sequence, lives[i % lives.length]);
-    const { program, kernel } = await compareOne(bench, options, asked, result);
-    if (kernel === null) continue;
-    for (const violation of violations(program, kernel)) shortest.add(violation, sequence);
-  }
+async function compareMatrix(
+  bench: Bench,
+  options: DiffOptions,
+  stages: readonly string[],
+  result: DiffResult,
+): Promise<void> {
   const lender = bench.lender.name;
-  result.violations.push(...shortest.list().map(({ violation, triggers }) => ({ lender, ...violation, triggers })));
+  const shortest = new Shortest();
+  const cells = matrix(bench.lender.devices[0], stages);
+  for (const [done, { stage, sequence, program: asked }] of cells.entries()) {
+    const progress = { stage, done, of: cells.length };
+    const { steps, agree } = result;
+    const { program, kernel } = await compareOne(bench, options, asked, result, progress);
+    const broken = kernel === null ? [] : violations(program, kernel);
+    for (const violation of broken) shortest.add(violation, sequence);
+    const row = rowOf(result, lender, stage);
+    row.programs += 1;
+    row.steps += result.steps - steps;
+    row.agree += result.agree - agree;
+    row.breaks += broken.length > 0 ? 1 : 0;
+  }
+  for (const { violation, triggers } of shortest.list()) {
+    const file = findingOf(violation, triggers);
+    const finding = file === null ? null : `${FINDINGS}/${file}`;
+    result.violations.push({ lender, ...violation, triggers, finding });
+  }
+}
+
+function rowOf({ matrix }: DiffResult, lender: string, stage: string): MatrixStage {
+  const known = matrix.find((row) => row.lender === lender && row.stage === stage);
+  if (known !== undefined) return known;
+  const row = { lender, stage, programs: 0, steps: 0, agree: 0, breaks: 0 };
+  matrix.push(row);
+  return row;
 }
 
 /** One value after the other of the same seed: a run can be repeated, and a longer one begins with it. */
@@ -132,6 +171,7 @@ async function compareOne(
   { onProgress }: DiffOptions,
   raw: readonly Step[],
   result: DiffResult,
+  matrix: DiffProgress['matrix'] = null,
 ): Promise<Compared> {
   const compared = await bench.compare(raw);
   const { program, difference } = compared;
@@ -143,7 +183,7 @@ async function compareOne(
     const shortest = await bench.shrink(program, difference);
     result.differences.push({ lender: bench.lender.name, finding: null, ...shortest });
   }
-  onProgress(bench.lender.name, result.steps, unknown(result));
+  onProgress({ lender: bench.lender.name, steps: result.steps, differences: unknown(result), matrix });
   return compared;
 }
 

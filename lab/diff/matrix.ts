@@ -7,13 +7,13 @@ import { given, type RunResult } from '../../src/scenario/run.ts';
 import type { Step } from '../../src/scenario/step.ts';
 import type { DeviceTraits } from './lenders.ts';
 
-export interface Trigger {
+interface Trigger {
   name: string;
   steps: Step[];
 }
 
 /** Everything that changes, or might change, whether a device's memory can be used. */
-export function triggers({ name: device, region }: DeviceTraits): Trigger[] {
+function triggers({ name: device, region }: DeviceTraits): Trigger[] {
   const one = (name: string, step: object): Trigger => ({ name, steps: [{ device, ...step } as Step] });
   const command = (name: string, size: number, value: number, at = 0) =>
     one(name, { op: 'config-write', offset: PCI_COMMAND + at, size, value });
@@ -52,7 +52,7 @@ export function triggers({ name: device, region }: DeviceTraits): Trigger[] {
 }
 
 /** Every sequence of at most `most` triggers, the shorter ones first. */
-export function sequences(all: readonly Trigger[], most: number): Trigger[][] {
+function sequences(all: readonly Trigger[], most: number): Trigger[][] {
   let longest: Trigger[][] = [[]];
   const found: Trigger[][] = [];
   for (let length = 1; length <= most; length++) {
@@ -63,14 +63,17 @@ export function sequences(all: readonly Trigger[], most: number): Trigger[][] {
 }
 
 /** Where a buffer, its descriptor and its importer are in their lives when the triggers come. */
-export interface Stage {
+interface Stage {
   name: string;
   /** Before the triggers, and after them, when the importer `peer` is there at last. */
   before: Step[];
   after: Step[];
 }
 
-export function stages({ name: device, region }: DeviceTraits): Stage[] {
+/** Their names, in order. */
+export const STAGES = ['mapped', 'exported', 'attached', 'descriptor-closed', 'fence-signalled', 'several-ranges'];
+
+function stages({ name: device, region }: DeviceTraits): Stage[] {
   const ranges: [number, number][] = [[0, 4096]];
   const made: Step = { op: 'export', device, region, ranges, as: 'buffer' };
   const attach: Step = { op: 'attach', fd: 'buffer', device: 'borrower', as: 'peer' };
@@ -80,19 +83,43 @@ export function stages({ name: device, region }: DeviceTraits): Stage[] {
     { name: 'mapped', before: [made, attach, map], after: [] },
     { name: 'exported', before: [made], after: [attach] },
     { name: 'attached', before: [made, attach], after: [] },
-    { name: 'descriptor closed', before: [made, attach, map, { op: 'close-fd', fd: 'buffer' }], after: [] },
-    { name: 'fence signalled', before: [made, attach, map, fence, { op: 'signal-fence', fence: 'fence' }], after: [] },
+    { name: 'descriptor-closed', before: [made, attach, map, { op: 'close-fd', fd: 'buffer' }], after: [] },
+    { name: 'fence-signalled', before: [made, attach, map, fence, { op: 'signal-fence', fence: 'fence' }], after: [] },
     {
       // To itself: through the IOMMU Linux does not map several ranges.
-      name: 'several ranges',
+      name: 'several-ranges',
       before: [{ ...made, ranges: [[0, 4096], ...ranges] }, { ...attach, device }, map],
       after: [],
     },
   ];
 }
 
+/** One of the matrix's programs: what happens, and to a buffer in which stage of its life. */
+export interface Cell {
+  stage: string;
+  sequence: Trigger[];
+  program: Step[];
+}
+
+/**
+ * Every trigger, and every trigger after every other (every sequence of at most `most`): in each of the stages that are
+ * named, one stage after the other; or each in one stage, going round, where none is named.
+ */
+export function matrix(traits: DeviceTraits, named: readonly string[], most = 2): Cell[] {
+  const lives = stages(traits);
+  const all = sequences(triggers(traits), most);
+  const cell = (sequence: Trigger[], stage: Stage): Cell => ({
+    stage: stage.name,
+    sequence,
+    program: matrixProgram(traits, sequence, stage),
+  });
+  if (named.length === 0) return all.map((sequence, i) => cell(sequence, lives[i % lives.length]));
+  const chosen = lives.filter(({ name }) => named.includes(name));
+  return chosen.flatMap((stage) => all.map((sequence) => cell(sequence, stage)));
+}
+
 /** A buffer in one stage of its life, and a mapping of the user's; then the triggers; then the questions. */
-export function matrixProgram(traits: DeviceTraits, chosen: readonly Trigger[], stage: Stage): Step[] {
+function matrixProgram(traits: DeviceTraits, chosen: readonly Trigger[], stage: Stage): Step[] {
   const { name: device, region } = traits;
   const ranges: [number, number][] = [[0, 4096]];
   return [
@@ -116,9 +143,14 @@ export function matrixProgram(traits: DeviceTraits, chosen: readonly Trigger[], 
   ];
 }
 
+export interface BrokenBy {
+  violation: Violation;
+  triggers: string[];
+}
+
 /** The violations that are not another's with triggers more: what is left when each sequence is as short as can be. */
 export class Shortest {
-  private readonly found = new Map<string, { violation: Violation; triggers: string[] }[]>();
+  private readonly found = new Map<string, BrokenBy[]>();
 
   add(violation: Violation, sequence: readonly Trigger[]): void {
     const triggers = sequence.map(({ name }) => name);
@@ -128,7 +160,7 @@ export class Shortest {
     if (!known.some((other) => isPart(other.triggers, triggers))) known.push({ violation, triggers });
   }
 
-  list(): { violation: Violation; triggers: string[] }[] {
+  list(): BrokenBy[] {
     return [...this.found.values()].flat();
   }
 }
@@ -143,6 +175,16 @@ function isPart(part: readonly string[], whole: readonly string[]): boolean {
 export interface Violation {
   invariant: 'I1' | 'I6';
   message: string;
+}
+
+/** The finding (test/lab/findings/) that says why Linux breaks this after these triggers; null where none does. */
+export function findingOf({ invariant, message }: Violation, triggers: readonly string[]): string | null {
+  const [first] = triggers;
+  if (invariant === 'I6') return first === 'sleep-with-wakeup' ? '05-wake-restores-nothing.yaml' : null;
+  if (triggers.length === 1 && (first === 'D1' || first === 'D2')) return '02-d1-and-d2.yaml';
+  if (first !== 'sleep') return null;
+  if (triggers.length > 1) return '03-lent-in-low-power.yaml';
+  return message.includes('a new buffer') ? '04-born-lent-in-low-power.yaml' : null;
 }
 
 /** What the answers of a matrix program break. */

@@ -10,8 +10,9 @@ export interface KeptScenario extends LoadedScenario {
   file: string;
 }
 
+export const FINDINGS = 'test/lab/findings';
 export const facts = (): KeptScenario[] => load('test/scenario/facts');
-export const findings = (): KeptScenario[] => load('test/lab/findings');
+export const findings = (): KeptScenario[] => load(FINDINGS);
 
 /** None where the package was installed without its tests. */
 function load(folder: string): KeptScenario[] {

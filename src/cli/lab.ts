@@ -3,9 +3,8 @@ import { rmSync } from 'node:fs';
 import type { Command } from 'commander';
 import { labCache } from '../../lab/cache.ts';
 import { CommandError } from '../../lab/command.ts';
-import { type DiffResult, labDiff } from '../../lab/diff/diff.ts';
 import { lendersOf } from '../../lab/diff/lenders.ts';
-import { type KernelReport, undocumented } from '../../lab/kernel-reports.ts';
+import { STAGES } from '../../lab/diff/matrix.ts';
 import { findKernel, KERNELS, type KernelName } from '../../lab/kernels.ts';
 import { guestCapture } from '../../lab/runs/guest-capture.ts';
 import { guestExport } from '../../lab/runs/guest-export.ts';
@@ -14,8 +13,9 @@ import { ownDevice } from '../../lab/runs/own-device.ts';
 import { peerLoad } from '../../lab/runs/peer-load.ts';
 import { peerToPeer } from '../../lab/runs/peer-to-peer.ts';
 import type { LabOptions, LabResult, LabStep } from '../../lab/runs/run.ts';
-import { describeStep } from '../scenario/run.ts';
+import { type DiffCommandOptions, diff } from './lab-diff.ts';
 import { prepare, prepareMissing } from './lab-prepare.ts';
+import { printReports } from './lab-reports.ts';
 import { shell } from './lab-shell.ts';
 import { UsageError } from './usage.ts';
 
@@ -136,7 +136,7 @@ function addDiffCommand(lab: Command): void {
     .option('--seed <n>', 'which programs (printed; the same seed gives the same)', numberOption)
     .option('--kernel <name>', KERNEL_OPTION, kernelOption, 'distribution')
     .option('--leak-check', LEAK_CHECK_OPTION)
-    .option('--matrix', 'every trigger after every other, too, and what the kernel breaks there')
+    .option('--matrix [stages]', 'every trigger after every other, too, and what the kernel breaks there')
     .option(
       '--lender <names>',
       `which devices lend: ${lendersOf('iommufd')
@@ -149,15 +149,25 @@ function addDiffCommand(lab: Command): void {
       `
 First come the scenarios that are kept (test/scenario/facts, test/lab/findings), then random programs. Each difference
 is shrunk to a short program. Exits with 1 when there is one that is no finding of docs/kernel-findings.md.
+
+--matrix takes every trigger after every other with a buffer that is in one of the stages of its life, going round:
+about 6 minutes a lender. --matrix all takes each pair in each stage, --matrix STAGE,... in these: 5 minutes a stage.
+The stages: ${STAGES.join(', ')}.
 ${KERNEL_HELP}
 
 Examples:
   barter lab diff
   barter lab diff --kernel debug --steps 500
   barter lab diff --lender barter --steps 0 --matrix
+  barter lab diff --lender passthrough --steps 0 --matrix exported,attached
   barter lab diff --lender barter,igb --steps 500 --seed 7 --json`,
     )
-    .action((options: DiffCommandOptions) => reported(() => diff(options)));
+    .action((options: DiffCommandOptions) =>
+      reported(async () => {
+        demandLeakCheck(options);
+        await diff(options);
+      }),
+    );
 }
 
 const KERNEL_OPTION = `which kernel: ${KERNELS.map(({ name }) => name).join(', ')}`;
@@ -188,12 +198,6 @@ interface RunOptions extends KernelOptions {
   seed?: number;
 }
 
-interface DiffCommandOptions extends RunOptions {
-  steps: number;
-  lender?: string;
-  matrix?: true;
-}
-
 function kernelOption(text: string): KernelName {
   const kernel = findKernel(text);
   if (kernel === undefined) {
@@ -202,7 +206,7 @@ function kernelOption(text: string): KernelName {
   return kernel.name;
 }
 
-function demandLeakCheck({ kernel, leakCheck }: RunOptions): void {
+function demandLeakCheck({ kernel, leakCheck }: Pick<RunOptions, 'kernel' | 'leakCheck'>): void {
   if (leakCheck === true && kernel !== 'debug') {
     throw new UsageError('--leak-check needs a kernel with kmemleak: --kernel debug');
   }
@@ -212,55 +216,6 @@ function numberOption(text: string): number {
   const value = Number(text);
   if (!Number.isSafeInteger(value) || value < 0) throw new UsageError(`${text} is no number`);
   return value;
-}
-
-async function diff(options: DiffCommandOptions): Promise<void> {
-  const { steps, seed = Date.now() % 2 ** 31, lender, matrix, kernel, leakCheck, json } = options;
-  demandLeakCheck(options);
-  const known = lendersOf(kernel).map(({ name }) => name);
-  const lenders = lender === undefined ? known : lender.split(',');
-  const unknown = lenders.find((name) => !known.includes(name));
-  if (unknown !== undefined) {
-    throw new UsageError(`there is no lender ${unknown} with the kernel ${kernel}; there are: ${known.join(', ')}`);
-  }
-  await prepareMissing(kernel, json === true);
-  const line = (text: string) => process.stderr.isTTY && process.stderr.write(`\r\x1b[K${text}`);
-  const result = await labDiff({
-    seed,
-    steps,
-    lenders,
-    kernel,
-    leakCheck: leakCheck === true,
-    matrix: matrix === true,
-    onProgress: (name, done, differences) => line(`${name}: ${done} steps, ${differences} differences`),
-  });
-  line('');
-  const isUnknown = result.differences.some(({ finding }) => finding === null);
-  if (isUnknown || undocumented(result.reports).length > 0) process.exitCode = 1;
-  if (json === true) console.log(JSON.stringify(result));
-  else printDiff(result);
-}
-
-function printDiff({ seed, kernel, steps, agree, programs, differences, violations, reports }: DiffResult): void {
-  for (const { lender, engine, kernel: theirs, program, finding } of differences) {
-    const what = finding === null ? '' : `known as ${finding}, `;
-    console.log(
-      `\n${what}on ${lender}: the engine gives ${JSON.stringify(engine)}, the kernel ${JSON.stringify(theirs)}`,
-    );
-    for (const step of program) console.log(`  ${describeStep(step)}`);
-  }
-  for (const { lender, invariant, message, triggers } of violations) {
-    console.log(`on ${lender}, after ${triggers.join(', ')}: ${invariant}, ${message}`);
-  }
-  printReports(reports);
-  console.log(`\n${programs} programs, ${steps} steps, ${agree} agree (seed ${seed}, Linux ${kernel}).`);
-}
-
-function printReports(reports: readonly KernelReport[]): void {
-  for (const { kind, title, documented, text } of reports) {
-    if (documented !== null) console.log(`\nknown (${documented}): ${kind}: ${title}`);
-    else console.log(`\nthe kernel reports (${kind}):\n  ${text.split('\n').join('\n  ')}`);
-  }
 }
 
 /** What could not be done is a sentence, not a stack. */
