@@ -9,12 +9,9 @@ export interface AgentCalls {
   hello: { parameters: Record<string, never>; result: { release: string; devices: string[] } };
   /** Binds devices to vfio-pci by their addresses. */
   bind: { parameters: { addresses: string[] }; result: null };
-  /**
-   * Runs a scenario on the guest's kernel; `addresses` are the devices that it names, opened through their own nodes
-   * if `byCdev` says so. `ms` has an entry for each step.
-   */
+  /** Runs a scenario on the guest's kernel; `addresses` are the devices that it names. `ms` has an entry for each step. */
   scenario: {
-    parameters: { scenario: Scenario; addresses: Record<string, string>; byCdev?: boolean };
+    parameters: { scenario: Scenario; addresses: Record<string, string> };
     result: RunResult & { ms: number[] };
   };
   /** The machine files of devices as `barter capture` writes them. */

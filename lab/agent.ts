@@ -56,9 +56,8 @@ const handlers: Handlers = {
     for (const address of addresses) bindToVfioPci(address);
     return null;
   },
-  scenario: ({ scenario, addresses, byCdev }) => {
-    const options = { byCdev: byCdev === true, threads };
-    const timed = new TimedBackend(new LinuxBackend(release(), new Map(Object.entries(addresses)), options));
+  scenario: ({ scenario, addresses }) => {
+    const timed = new TimedBackend(new LinuxBackend(release(), new Map(Object.entries(addresses)), { threads }));
     return { ...runScenario(scenario, timed), ms: timed.ms };
   },
   capture: ({ addresses }) =>

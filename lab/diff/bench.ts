@@ -91,7 +91,6 @@ export class Bench {
     const parameters = {
       scenario: programScenario(program),
       addresses: { ...addresses, borrower: this.lender.borrower },
-      byCdev: this.lender.ioas === true,
     };
     return this.guest.call('scenario', parameters, CALL_TIMEOUT_MS);
   }
@@ -133,7 +132,10 @@ async function boot(lender: Lender, choice: GuestChoice, served: Served): Promis
       lender.devices.filter(({ vf }) => (vf !== undefined) === isVf).map(({ address }) => address),
     );
     await guest.call('bind', { addresses: physical });
-    if (lender.setup !== undefined) await guest.call('shell', { command: lender.setup });
+    if (lender.setup !== undefined) {
+      const { status, stderr } = await guest.call('shell', { command: lender.setup });
+      if (status !== 0) throw new CommandError(`the devices of ${lender.name} cannot be set up: ${stderr.trim()}`);
+    }
     await guest.call('bind', { addresses: virtual });
     return guest;
   } catch (error) {

@@ -70,6 +70,7 @@ const LENDERS: readonly Lender[] = [
     extra: [],
     // The virtual function lies 0x80 behind the physical one.
     setup: [
+      'set -e',
       'echo 1 > /sys/module/vfio_pci/parameters/enable_sriov',
       `echo 1 > /sys/bus/pci/devices/${guestAddress(0)}/sriov_numvfs`,
     ].join('\n'),

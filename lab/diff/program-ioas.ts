@@ -42,8 +42,8 @@ const command: fc.Arbitrary<Command> = fc.record({ verb, a: fc.nat(255), b: fc.n
 
 /** What every program begins with, and keeps when it is shrunk. */
 export const IOAS_PREFIX: readonly Step[] = [
-  { op: 'open', device: 'lender' },
-  { op: 'open', device: 'second' },
+  { op: 'open', device: 'lender', cdev: true },
+  { op: 'open', device: 'second', cdev: true },
   { op: 'memory', device: 'lender', on: true },
 ];
 
@@ -69,7 +69,7 @@ interface Names {
   spaces: string[];
   /** Where something was mapped, whether it worked or not. */
   places: { ioas: string; iova: number; length: number }[];
-  /** A device of an iommufd is open once. */
+  /** Closed, as far as the program knows. */
   closed: Set<string>;
 }
 
@@ -193,7 +193,10 @@ function deviceStep({ verb, a, b }: Command, { closed }: Names): Step | null {
       return TAKES[a % TAKES.length];
     case 'reopen': {
       const name = deviceOf(b);
-      if (closed.delete(name)) return { op: 'open', device: name };
+      // The other way, or once more.
+      if (a % 6 === 0) return { op: 'open', device: name };
+      if (a % 6 === 1) return { op: 'open', device: name, cdev: true };
+      if (closed.delete(name)) return { op: 'open', device: name, cdev: true };
       closed.add(name);
       return { op: 'close', device: name };
     }

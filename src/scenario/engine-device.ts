@@ -10,7 +10,6 @@ import { hotResetInfo } from '../vfio/reset.ts';
 import { BufferMemory } from '../vfio/user.ts';
 import { configStep } from './config-steps.ts';
 import { CountingEvent, type EngineWorld } from './engine.ts';
-import { detachFromIoas } from './engine-ioas.ts';
 import { type FeatureStep, featureArgument } from './feature-argument.ts';
 import type { Step, StepOf } from './step.ts';
 
@@ -38,13 +37,13 @@ export function* deviceStep(world: EngineWorld, step: Step): Task<unknown> {
   if (IOCTLS.has(step.op)) yield* resume(device);
   switch (step.op) {
     case 'open':
-      world.deviceFiles.checkGroup(device);
+      world.deviceFiles.checkOpen(device, step.cdev === true);
       yield* device.open(step.vfToken === undefined ? null : Buffer.from(step.vfToken, 'hex'));
-      world.deviceFiles.add(device);
+      world.deviceFiles.add(device, step.cdev === true);
       return null;
     case 'close':
       yield* world.deviceFiles.close(device);
-      return device.isOpen ? null : yield* detachFromIoas(world, step.device);
+      return null;
     case 'info':
       return deviceInfo(device);
     case 'region-info': {
@@ -94,11 +93,14 @@ export function* deviceStep(world: EngineWorld, step: Step): Task<unknown> {
   }
 }
 
+/** A device of an iommufd is reset without groups: the iommufd proves that its devices are the caller's. */
 function provedGroups(world: EngineWorld, device: VfioPciCoreDevice, count: number | undefined): number[] {
-  const open = world.deviceFiles.groups();
-  if (count !== undefined) return open.slice(0, count);
   const hit = new Set(hotResetInfo(device).map(({ groupId }) => groupId));
-  return open.filter((group) => hit.has(group));
+  const own = (cdev: boolean) => world.deviceFiles.groups(cdev).filter((group) => hit.has(group));
+  const given = count === undefined ? own(false) : world.deviceFiles.groups(false).slice(0, count);
+  if (!world.deviceFiles.isOpenByCdev(device)) return given;
+  if (given.length > 0) throw new Errno('EINVAL', `${device.pdev.name} belongs to an iommufd, and has no group`);
+  return own(true);
 }
 
 function* setIrqs(world: EngineWorld, device: VfioPciCoreDevice, step: StepOf<'set-irqs'>): Task<unknown> {
@@ -111,8 +113,9 @@ function* setIrqs(world: EngineWorld, device: VfioPciCoreDevice, step: StepOf<'s
   return yield* device.setIrqs(step.flags, step.index, step.start, step.count, data, world);
 }
 
-function eventNumber(world: EngineWorld, name: string | null): number {
+function eventNumber(world: EngineWorld, name: string | number | null): number {
   if (name === null) return -1;
+  if (typeof name === 'number') return name;
   if (!world.events.has(name)) world.events.set(name, new CountingEvent());
   return [...world.events.keys()].indexOf(name);
 }

@@ -7,34 +7,58 @@ import type { BarMapping } from '../vfio/mmap.ts';
 /** One open of a device (a struct file): released when its descriptor and its mappings are gone. */
 interface OpenFile {
   readonly device: VfioPciCoreDevice;
+  /** Opened by the device's own node, for an iommufd; else by its group. */
+  readonly cdev: boolean;
   references: number;
 }
 
 export class DeviceFiles {
   private readonly open = new Map<VfioPciCoreDevice, OpenFile[]>();
   private readonly mapped = new Map<BarMapping, OpenFile>();
+  private readonly onClosed: (device: VfioPciCoreDevice) => Task<unknown>;
+
+  /** `onClosed` comes after the last close of a device. */
+  constructor(onClosed: (device: VfioPciCoreDevice) => Task<unknown>) {
+    this.onClosed = onClosed;
+  }
 
   isOpen(device: VfioPciCoreDevice): boolean {
     return this.open.has(device);
   }
 
-  /** The groups of all open devices, in the order in which they were opened. */
-  groups(): number[] {
-    return [...new Set([...this.open.keys()].map(({ pdev }) => pdev.iommuGroup))];
+  isOpenByCdev(device: VfioPciCoreDevice): boolean {
+    return this.open.get(device)?.some(({ cdev }) => cdev) === true;
+  }
+
+  /** The groups of all devices that were opened one way, in the order in which they were opened. */
+  groups(cdev: boolean): number[] {
+    const files = [...this.open.values()].flat().filter((file) => file.cdev === cdev);
+    return [...new Set(files.map(({ device }) => device.pdev.iommuGroup))];
   }
 
   /** A descriptor for a device that was just opened. */
-  add(device: VfioPciCoreDevice): void {
+  add(device: VfioPciCoreDevice, cdev: boolean): void {
     const files = this.open.get(device) ?? [];
-    files.push({ device, references: 1 });
+    files.push({ device, cdev, references: 1 });
     this.open.set(device, files);
   }
 
-  /** The first open of a device opens its group: EBUSY where only mappings still have that open. */
-  checkGroup({ pdev }: VfioPciCoreDevice): void {
-    const { iommuGroup } = pdev;
-    const isMapped = [...this.mapped.values()].some(({ device }) => device.pdev.iommuGroup === iommuGroup);
-    if (isMapped && !this.groups().includes(iommuGroup)) throw new Errno('EBUSY', `group ${iommuGroup} is in use`);
+  /**
+   * Whether a device may be opened. By its own node: EBUSY where its group is open, EINVAL where the device is. By its
+   * group, which the first open opens: EBUSY where a device of it is open by its node, or where mappings alone still
+   * have the group open.
+   */
+  checkOpen(wanted: VfioPciCoreDevice, cdev: boolean): void {
+    const { iommuGroup } = wanted.pdev;
+    const files = [...this.open.values()].flat().concat([...this.mapped.values()]);
+    const users = files.filter(({ device }) => device.pdev.iommuGroup === iommuGroup);
+    const isInUse = cdev
+      ? users.some((file) => !file.cdev)
+      : users.some((file) => file.cdev) || (users.length > 0 && !this.groups(false).includes(iommuGroup));
+    if (isInUse) throw new Errno('EBUSY', `group ${iommuGroup} is in use`);
+    if (cdev && users.some(({ device }) => device === wanted)) {
+      throw new Errno('EINVAL', `${wanted.pdev.name} belongs to an iommufd already`);
+    }
   }
 
   /** close(2) on the descriptor that was opened last. */
@@ -65,6 +89,11 @@ export class DeviceFiles {
 
   private put(file: OpenFile): Task {
     file.references -= 1;
-    return file.references === 0 ? file.device.close() : DONE;
+    return file.references === 0 ? this.release(file.device) : DONE;
+  }
+
+  private *release(device: VfioPciCoreDevice): Task {
+    yield* device.close();
+    if (!device.isOpen) yield* this.onClosed(device);
   }
 }

@@ -39,8 +39,10 @@ export function* engineIoasStep(world: EngineWorld, step: IoasStep): Task<unknow
   }
 }
 
-function demandOpen(world: EngineWorld, device: string): void {
-  if (!world.device(device).isOpen) throw new Errno('EBADF', `${device} is not open`);
+function demandOpen(world: EngineWorld, name: string): void {
+  const device = world.device(name);
+  if (!world.deviceFiles.isOpen(device)) throw new Errno('EBADF', `${name} is not open`);
+  if (!world.deviceFiles.isOpenByCdev(device)) throw new Errno('ENOTTY', `${name} was opened by its group`);
 }
 
 /** A device that is attached elsewhere goes over, or stays where it was if that is refused. */

@@ -49,7 +49,7 @@ export class EngineWorld implements Caller {
   readonly profile: Profile;
   readonly devices: ReadonlyMap<string, VfioPciCoreDevice>;
   readonly files = new FdTable();
-  readonly deviceFiles = new DeviceFiles();
+  readonly deviceFiles = new DeviceFiles(({ pdev }) => detachFromIoas(this, pdev.name));
   readonly fds = new Map<string, number>();
   readonly importers = new Map<string, EngineImporter>();
   /** Whose invalidate callbacks came, by name. */

@@ -12,6 +12,7 @@ import { readPciDevice } from '../linux/sysfs.ts';
 import type { VfioDevice } from '../linux/vfio/device.ts';
 import { deviceFeatureRaw } from '../linux/vfio/feature.ts';
 import { hotReset, hotResetInfo } from '../linux/vfio/hot-reset.ts';
+import { openCdev } from '../linux/vfio/iommufd.ts';
 import { done, type Task } from '../task/op.ts';
 import { configStep } from './config-steps.ts';
 import { type FeatureStep, featureArgument } from './feature-argument.ts';
@@ -31,6 +32,15 @@ export interface DeviceAccess {
 
 export function* linuxDeviceStep(world: LinuxWorld, step: Step): Task<unknown> {
   const { device: name } = step as { device: string };
+  try {
+    return yield* takeDeviceStep(world, step, name);
+  } finally {
+    // What woke it is over: it goes back to sleep when the kernel gets to it, and only then is the step's work done.
+    if (world.asleep.has(name) && !waitForSuspend(world.address(name))) world.asleep.delete(name);
+  }
+}
+
+function* takeDeviceStep(world: LinuxWorld, step: Step, name: string): Task<unknown> {
   if (step.op === 'open') return open(world, step);
   const opened = openDevice(world, name);
   const { device } = opened;
@@ -46,10 +56,19 @@ export function* linuxDeviceStep(world: LinuxWorld, step: Step): Task<unknown> {
     case 'feature':
     case 'export':
       return featureStep(world, device, step);
-    case 'low-power-entry':
+    case 'low-power-entry': {
+      const result = featureStep(world, device, step);
+      world.asleep.add(name);
+      return result;
+    }
     case 'low-power-entry-with-wakeup': {
       const result = featureStep(world, device, step);
       waitForSuspend(world.address(name));
+      return result;
+    }
+    case 'low-power-exit': {
+      const result = featureStep(world, device, step);
+      world.asleep.delete(name);
       return result;
     }
     default:
@@ -104,12 +123,13 @@ export function startLinuxStep(world: LinuxWorld, { step, as }: StepOf<'start'>)
   return world.started.start(as, call, release);
 }
 
-/** The kernel suspends a device some time after its user allowed it; until then nothing wakes it. */
-function waitForSuspend(address: string): void {
+/** The kernel suspends a device some time after its user allowed it; until then nothing wakes it. False: it does not. */
+function waitForSuspend(address: string): boolean {
   const status = () => readFileSync(`/sys/bus/pci/devices/${address}/power/runtime_status`, 'utf8').trim();
   for (let ms = 0; ms < SUSPEND_MS && status() !== 'suspended'; ms += POLL_MS) {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
   }
+  return status() === 'suspended';
 }
 
 function openDevice(world: LinuxWorld, name: string): OpenDevice {
@@ -126,6 +146,7 @@ function closeDevice(world: LinuxWorld, name: string, opened: OpenDevice): void 
 function forget(world: LinuxWorld, name: string): void {
   world.devices.delete(name);
   world.attached.delete(name);
+  world.asleep.delete(name);
 }
 
 function openGroups(world: LinuxWorld): DeviceAccess['groups'] {
@@ -151,8 +172,11 @@ function open(world: LinuxWorld, step: StepOf<'open'>): null {
   const address = world.address(step.device);
   const token = step.vfToken === undefined ? undefined : uuid(step.vfToken);
   const opened = world.devices.get(step.device);
-  if (opened !== undefined) opened.open(address, token);
-  else if (world.byCdev) world.devices.set(step.device, OpenDevice.throughCdev(address, world.iommu));
+  // A device that one way has opened is refused the other.
+  if (step.cdev === true) {
+    const device = openCdev(address, world.iommu);
+    world.devices.set(step.device, OpenDevice.throughCdev(device));
+  } else if (opened !== undefined && opened.group !== null) opened.open(address, token);
   else openThroughGroup(world, step.device, address, token);
   return null;
 }
@@ -182,7 +206,9 @@ function uuid(hex: string): string {
 function setIrqs(world: LinuxWorld, device: VfioDevice, step: StepOf<'set-irqs'>): null {
   let data: Uint8Array = Uint8Array.from(step.bools ?? []);
   if (step.events !== undefined || (step.flags & VFIO_IRQ_SET_DATA_EVENTFD) !== 0) {
-    const fds = (step.events ?? []).map((event) => (event === null ? -1 : world.event(event).fd));
+    const fds = (step.events ?? []).map((event) =>
+      typeof event === 'number' ? event : event === null ? -1 : world.event(event).fd,
+    );
     const bytes = Buffer.alloc(4 * fds.length);
     for (const [i, fd] of fds.entries()) bytes.writeInt32LE(fd, 4 * i);
     data = bytes;

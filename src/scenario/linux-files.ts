@@ -1,8 +1,6 @@
 /** The descriptors that this process holds of real devices, and of the groups and iommufds that they came by. */
-import { Errno } from '../abi/errno.ts';
 import { openGroup, type VfioGroup } from '../linux/vfio/container.ts';
 import { VfioDevice } from '../linux/vfio/device.ts';
-import { type Iommufd, openCdev } from '../linux/vfio/iommufd.ts';
 
 /** A device, as often as it was opened: through its group, or once by its own node for an iommufd. */
 export class OpenDevice {
@@ -14,9 +12,9 @@ export class OpenDevice {
     this.group = group;
   }
 
-  static throughCdev(address: string, iommufd: Iommufd): OpenDevice {
+  static throughCdev(device: VfioDevice): OpenDevice {
     const opened = new OpenDevice(null);
-    opened.opens.push(openCdev(address, iommufd));
+    opened.opens.push(device);
     return opened;
   }
 
@@ -28,10 +26,9 @@ export class OpenDevice {
     return this.opens.length > 0;
   }
 
-  /** Once more, through the group. EINVAL for a device of an iommufd. */
+  /** Once more, through the group that it has. */
   open(address: string, vfToken: string | undefined): void {
-    const { group } = this;
-    if (group === null) throw new Errno('EINVAL', `${address} belongs to an iommufd already`);
+    const group = this.group!;
     const fd = group.fd.getDevice(address, vfToken);
     group.users += 1;
     this.opens.push(new VfioDevice(fd, address, { after: () => group.put() }));

@@ -31,8 +31,6 @@ import type { Step, StepResult } from './step.ts';
 export class LinuxWorld {
   /** The PCI address of each device that scenarios name. */
   readonly addresses: ReadonlyMap<string, string>;
-  /** Devices are opened by their own nodes and belong to the iommufd; else by their groups. */
-  readonly byCdev: boolean;
   readonly devices = new Map<string, OpenDevice>();
   readonly fds = new Map<string, OwnedFd>();
   readonly maps = new Map<string, Mapping>();
@@ -43,13 +41,14 @@ export class LinuxWorld {
   readonly ioases = new Map<string, number>();
   /** Devices that are attached to an IOAS. */
   readonly attached = new Set<string>();
+  /** Devices in low power that nothing but its exit ends: what wakes them does so for as long as it takes. */
+  readonly asleep = new Set<string>();
   readonly copy = new GuardedCopy();
   readonly started: LinuxStartedSteps;
   private iommufd: Iommufd | null = null;
 
-  constructor(addresses: ReadonlyMap<string, string>, byCdev: boolean, threads: StartedThreads | null) {
+  constructor(addresses: ReadonlyMap<string, string>, threads: StartedThreads | null) {
     this.addresses = addresses;
-    this.byCdev = byCdev;
     this.started = new LinuxStartedSteps(threads);
   }
 
@@ -93,8 +92,6 @@ export class LinuxWorld {
 }
 
 export interface LinuxOptions {
-  /** Devices are opened by their own nodes, for an iommufd. */
-  byCdev?: boolean;
   /** For scenarios with steps that start others. */
   threads?: StartedThreads;
 }
@@ -107,7 +104,7 @@ export class LinuxBackend implements Backend {
   /** `addresses` by the names that the scenario has for devices; the lender is bound to vfio-pci by whoever calls. */
   constructor(release: string, addresses: ReadonlyMap<string, string>, options: LinuxOptions = {}) {
     this.name = `linux ${release}`;
-    this.world = new LinuxWorld(addresses, options.byCdev ?? false, options.threads ?? null);
+    this.world = new LinuxWorld(addresses, options.threads ?? null);
   }
 
   *perform(step: Step): Task<StepResult> {

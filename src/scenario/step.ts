@@ -8,6 +8,8 @@ const name = z.string().regex(/^[A-Za-z][\w.-]*$/, 'a name starts with a letter 
 const u32 = z.number().int().min(0).max(0xffffffff);
 const u64 = z.union([z.number().int().min(0), z.string().regex(/^(0x[0-9a-fA-F]{1,16}|\d{1,20})$/)]);
 const hex = z.string().regex(/^([0-9a-fA-F]{2})*$/, 'bytes are pairs of hexadecimal digits');
+/** Negative, or more than a process has. */
+const noDescriptor = z.union([z.int32().max(-2), z.int32().min(1 << 30)]);
 const size = z.union([z.literal(1), z.literal(2), z.literal(4)]);
 
 /**
@@ -20,7 +22,8 @@ function step<Op extends string, Shape extends z.ZodRawShape>(op: Op, shape: Sha
 
 /** On a device by its name in the machine. */
 const deviceSteps = [
-  step('open', { device: name, vfToken: hex.optional() }),
+  /** By its group; with `cdev` by its own node, for the iommufd, which address spaces want. */
+  step('open', { device: name, vfToken: hex.optional(), cdev: z.boolean().optional() }),
   step('close', { device: name }),
   step('info', { device: name }),
   step('region-info', { device: name, region: u32 }),
@@ -50,8 +53,8 @@ const deviceSteps = [
     index: u32,
     start: u32,
     count: u32,
-    /** For eventfd data: names to make eventfds under, null for -1. */
-    events: z.array(name.nullable()).optional(),
+    /** For eventfd data: names to make eventfds under, null for -1, or the number of what is no descriptor. */
+    events: z.array(z.union([name, z.null(), noDescriptor])).optional(),
     bools: z.array(z.number().int().min(0).max(255)).optional(),
   }),
   /**
@@ -128,7 +131,7 @@ const importerSteps = [
   step('dma-read', { map: name, offset: u64, length: u32 }),
 ] as const;
 
-/** On I/O address spaces (linux/iommufd.h); on a kernel, devices are opened by their own nodes for these. */
+/** On I/O address spaces (linux/iommufd.h), and on devices that were opened with `cdev`. */
 const ioasSteps = [
   step('ioas-alloc', { as: name }),
   step('ioas-destroy', { ioas: name }),

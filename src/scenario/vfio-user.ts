@@ -165,8 +165,11 @@ export class VfioUserBackend implements Backend {
     const names = step.events ?? [];
     // The protocol sends a descriptor for each interrupt of a message, or none at all.
     const none = names.every((event) => event === null);
-    if (!none && names.includes(null)) throw new UnsupportedStepError(step, 'eventfds and gaps in one message');
-    const fds = none ? [] : names.map((event) => this.event(event!).fd);
+    const given = names.filter((event) => typeof event === 'string');
+    if (!none && given.length < names.length) {
+      throw new UnsupportedStepError(step, 'a message has eventfds alone, or none');
+    }
+    const fds = given.map((event) => this.event(event).fd);
     const isEvents = (step.flags & VFIO_IRQ_SET_DATA_EVENTFD) !== 0;
     const data = isEvents ? undefined : Uint8Array.from(step.bools ?? []);
     client.setIrqs(step.flags, step.index, step.start, step.count, data, fds);

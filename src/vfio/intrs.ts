@@ -69,6 +69,8 @@ export class Interrupts {
   /** The vectors that MSI was last enabled with, as a power of two; 0 before that. */
   msiQmax = 0;
   private triggers: (EventSignal | null)[] = [];
+  /** That MSI or MSI-X was enabled with. */
+  private vectors = 0;
   private table: MsixTable | null | undefined;
   private unmaskEvent: EventSource | null = null;
   private errTrigger: EventSignal | null = null;
@@ -219,7 +221,7 @@ export class Interrupts {
     if (data.type === VFIO_IRQ_SET_DATA_EVENTFD) {
       if (masks) throw new Errno('ENOTTY', 'INTx has no eventfd that masks');
       const fd = eventFd(data, 0);
-      const source = fd === -1 ? null : caller.eventSource(fd, () => this.unmaskIntx());
+      const source = fd < 0 ? null : caller.eventSource(fd, () => this.unmaskIntx());
       this.unmaskEvent?.release();
       this.unmaskEvent = source;
       return;
@@ -267,23 +269,49 @@ export class Interrupts {
   private *setMsiEvents(index: number, data: IrqData, caller: Caller, active: boolean): Task {
     const { name, powerState } = this.vdev.pdev;
     if (!active && powerState.value !== PCI_D0) throw new Errno('EINVAL', `${name} is in D${powerState.value}`);
-    // All descriptors are looked up before anything changes, so that a bad one leaves everything as it was.
-    const events: (EventSignal | null)[] = [];
-    try {
-      for (let i = 0; i < data.count; i++) events.push(eventAt(data, i, caller));
-    } catch (error) {
-      for (const event of events) event?.release?.();
-      throw error;
-    }
+    const events = this.lookUpEvents(index, data, caller, active);
     if (!active) {
       this.activeIndex = index;
       this.triggers = [];
+      this.vectors = data.start + data.count;
       if (index === VFIO_PCI_MSI_IRQ_INDEX) this.msiQmax = Math.ceil(Math.log2(data.start + data.count));
       yield* this.vdev.pdev.enableMsi(index === VFIO_PCI_MSIX_IRQ_INDEX ? 'msix' : 'msi', data.start + data.count);
     }
     for (const [i, event] of events.entries()) {
       this.triggers[data.start + i]?.release?.();
       this.triggers[data.start + i] = event;
+    }
+  }
+
+  /**
+   * The events of a block of vectors, all of them before anything changes: a bad one leaves everything as it was. Linux
+   * goes vector by vector, and takes those back that it has set, with what was there before.
+   */
+  private lookUpEvents(index: number, data: IrqData, caller: Caller, active: boolean): (EventSignal | null)[] {
+    const events: (EventSignal | null)[] = [];
+    try {
+      for (let i = 0; i < data.count; i++) {
+        const event = eventAt(data, i, caller);
+        events.push(event);
+        const vector = data.start + i;
+        // VFIO_IRQ_INFO_NORESIZE.
+        const isFixed = active && index === VFIO_PCI_MSI_IRQ_INDEX;
+        if (event !== null && isFixed && vector >= this.vectors) {
+          throw new Errno('EINVAL', `MSI is enabled with ${this.vectors} vectors, and has no ${vector}`);
+        }
+      }
+      return events;
+    } catch (error) {
+      for (const event of events) event?.release?.();
+      if (active && !this.vdev.profile.irqsAllOrNone) this.dropVectors(data.start, data.start + events.length);
+      throw error;
+    }
+  }
+
+  private dropVectors(first: number, last: number): void {
+    for (let vector = first; vector <= last; vector++) {
+      this.triggers[vector]?.release?.();
+      this.triggers[vector] = null;
     }
   }
 
@@ -312,6 +340,8 @@ export class Interrupts {
     const trigger = isError ? this.errTrigger : this.reqTrigger;
     if (data.type === VFIO_IRQ_SET_DATA_EVENTFD) {
       if (data.start !== 0 || data.count !== 1) throw new Errno('EINVAL', `index ${index} has one interrupt`);
+      const fd = eventFd(data, 0);
+      if (fd < -1) throw new Errno('EINVAL', `descriptor ${fd} for the interrupt of index ${index}`);
       const event = eventAt(data, 0, caller);
       trigger?.release?.();
       if (isError) this.errTrigger = event;
@@ -365,15 +395,13 @@ function noAction(index: number, action: number): Errno {
   return new Errno('ENOTTY', `interrupt index ${index} has no action 0x${action.toString(16)}`);
 }
 
-/** The descriptor for vector `i` of the data; -1 stands for none. */
+/** The descriptor for vector `i` of the data; a negative one stands for none. */
 function eventFd(data: IrqData, i: number): number {
   const view = new DataView(data.bytes.buffer, data.bytes.byteOffset, data.bytes.byteLength);
-  const fd = view.getInt32(4 * i, true);
-  if (fd < -1) throw new Errno('EINVAL', `descriptor ${fd} for interrupt ${data.start + i}`);
-  return fd;
+  return view.getInt32(4 * i, true);
 }
 
 function eventAt(data: IrqData, i: number, caller: Caller): EventSignal | null {
   const fd = eventFd(data, i);
-  return fd === -1 ? null : caller.eventSignal(fd);
+  return fd < 0 ? null : caller.eventSignal(fd);
 }

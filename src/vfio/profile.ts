@@ -22,6 +22,8 @@ export interface Profile {
   readonly mapsSeveralRanges: boolean;
   /** IOMMU_IOAS_UNMAP that would cut an area changes nothing. Linux has unmapped the areas before it by then. */
   readonly ioasUnmapAllOrNone: boolean;
+  /** SET_IRQS of several vectors that fails at one changes nothing. Linux has dropped those before it, and that one. */
+  readonly irqsAllOrNone: boolean;
 }
 
 export const PROFILES = {
@@ -36,6 +38,7 @@ export const PROFILES = {
     migrates: true,
     mapsSeveralRanges: true,
     ioasUnmapAllOrNone: true,
+    irqsAllOrNone: true,
   },
   'linux-7.3': {
     name: 'linux-7.3',
@@ -48,6 +51,7 @@ export const PROFILES = {
     migrates: false,
     mapsSeveralRanges: false,
     ioasUnmapAllOrNone: false,
+    irqsAllOrNone: false,
   },
 } as const satisfies Record<string, Profile>;
 

@@ -22,8 +22,8 @@ devices:
 const U64_MAX = '0xffffffffffffffff';
 
 const PREPARED: Step[] = [
-  { op: 'open', device: 'lender' },
-  { op: 'open', device: 'borrower' },
+  { op: 'open', device: 'lender', cdev: true },
+  { op: 'open', device: 'borrower', cdev: true },
   { op: 'export', device: 'lender', region: 0, ranges: [[0x10000, 0x4000]], as: 'buffer' },
   { op: 'ioas-alloc', as: 'space' },
   { op: 'ioas-attach', device: 'borrower', ioas: 'space' },

@@ -5,6 +5,7 @@ import type { ProgramFamily } from '../program.ts';
 import { EXPORT, OFF, OPEN, scenario, steps } from './family.ts';
 
 const PAGE = 4096;
+const OPEN_FOR_IOMMUFD = OPEN.map((step) => (step.op === 'open' ? { ...step, cdev: true } : step));
 const ALLOC: Step = { op: 'ioas-alloc', as: 'ioas' };
 const MAP_FILE: Step = { op: 'ioas-map-file', ioas: 'ioas', fd: 'buf', start: 0, length: PAGE, iova: 0x10000 };
 const UNMAP: Step = { op: 'ioas-unmap', ioas: 'ioas', iova: 0x10000, length: PAGE };
@@ -23,7 +24,7 @@ const COPY: Step = {
 /** Memory goes off while `iommufd` happens; afterwards no domain may translate to it. */
 function revokeVersus(name: string, summary: string, before: readonly Step[], iommufd: readonly Step[]): ProgramFamily {
   return scenario(name, summary, (set) => {
-    set.prepare([...OPEN, EXPORT, ALLOC, ...before]);
+    set.prepare([...OPEN_FOR_IOMMUFD, EXPORT, ALLOC, ...before]);
     set.task('revoker', [OFF]);
     set.task('iommufd', iommufd);
     set.check(() => {
