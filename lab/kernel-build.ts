@@ -96,7 +96,10 @@ function copyImporter(): void {
   const folder = join(inside(SOURCE), IMPORTER_IN_SOURCE);
   const texts = new Map(importerSources().map((file) => [file, readFileSync(join(IMPORTER, file), 'utf8')]));
   texts.set('Kconfig', readFileSync(join(CONFIGS, 'Kconfig'), 'utf8'));
-  texts.set('Makefile', 'obj-$(CONFIG_BARTER_IMPORTER) += barter_importer.o\n');
+  const objects = ['importer', 'canary'].map(
+    (name) => `obj-$(CONFIG_BARTER_${name.toUpperCase()}) += barter_${name}.o\n`,
+  );
+  texts.set('Makefile', objects.join(''));
   const there = new Set(readdirSync(folder));
   for (const [file, text] of texts) {
     const path = join(folder, file);

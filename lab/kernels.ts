@@ -42,7 +42,7 @@ export const KERNELS: readonly LabKernel[] = [
     describe: 'with KASAN, lockdep, kmemleak and the detector of hung tasks',
     image: () => builtImage('debug', 'bzImage'),
     // KASAN reports once without.
-    append: ['kasan_multi_shot', 'sysctl.kernel.hung_task_timeout_secs=20'],
+    append: ['kasan_multi_shot'],
     modular: false,
     slowness: 4,
   },

@@ -1,21 +1,18 @@
 /** barter lab shell: commands in the guest. */
 import { createInterface } from 'node:readline';
-import type { KernelReport } from '../../lab/kernel-reports.ts';
+import { undocumented } from '../../lab/kernel-reports.ts';
 import type { KernelName } from '../../lab/kernels.ts';
 import { labShell, type ShellOutput } from '../../lab/runs/shell.ts';
+import { printReports } from './lab-reports.ts';
 
-/** One command, whose status is ours then; or each line of the input. Returns what the kernel complained of. */
-export async function shell(
-  command: string | undefined,
-  kernel: KernelName,
-  json: boolean,
-): Promise<readonly KernelReport[]> {
+/** One command, whose status is ours then; or each line of the input. Of what the kernel complains of, 1 is ours. */
+export async function shell(command: string | undefined, kernel: KernelName, json: boolean): Promise<void> {
   const show = (output: ShellOutput) => {
     if (json) return console.log(JSON.stringify(output));
     process.stdout.write(output.stdout);
     process.stderr.write(output.stderr);
   };
-  return labShell(kernel, async (run) => {
+  const reports = await labShell(kernel, async (run) => {
     if (command !== undefined) {
       const output = await run(command);
       show(output);
@@ -29,4 +26,7 @@ export async function shell(
       lines.prompt();
     }
   });
+  if (undocumented(reports).length > 0) process.exitCode ||= 1;
+  if (!json) printReports(reports);
+  else if (reports.length > 0) console.log(JSON.stringify({ reports }));
 }

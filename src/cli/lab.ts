@@ -6,6 +6,7 @@ import { CommandError } from '../../lab/command.ts';
 import { lendersOf } from '../../lab/diff/lenders.ts';
 import { STAGES } from '../../lab/diff/matrix.ts';
 import { findKernel, KERNELS, type KernelName } from '../../lab/kernels.ts';
+import { canary } from '../../lab/runs/canary.ts';
 import { guestCapture } from '../../lab/runs/guest-capture.ts';
 import { guestExport } from '../../lab/runs/guest-export.ts';
 import { ioatSelftest } from '../../lab/runs/ioat-selftest.ts';
@@ -46,6 +47,10 @@ const RUNS: Record<string, { describe: string; run: LabRun }> = {
   'ioat-selftest': {
     describe: "the guest's own ioatdma drives a served I/OAT engine: its self-test, and copies of random sizes",
     run: ioatSelftest,
+  },
+  canary: {
+    describe: 'with --kernel debug: does what its detectors are there for, and fails as every run does then',
+    run: canary,
   },
 };
 
@@ -107,11 +112,12 @@ function addShellCommand(lab: Command): void {
     .argument('[command]', "one command of the guest's shell; without it, each line of the input is one")
     .description('boot a guest with served devices, the lender bound to vfio-pci, and run commands in it')
     .option('--kernel <name>', KERNEL_OPTION, kernelOption, 'distribution')
-    .option('--json', 'print a JSON document for each command')
+    .option('--json', 'print a JSON document for each command, and one for what the kernel complained of')
     .addHelpText(
       'after',
       `
-The guest sees this machine's files, read-only, and ends with the input. The status is that of the one command.
+The guest sees this machine's files, read-only, and ends with the input. The status is that of the one command, or 1
+where the kernel complained of something.
 ${KERNEL_HELP}
 
 Examples:
@@ -122,8 +128,7 @@ Examples:
     .action((command: string | undefined, { kernel, json }: KernelOptions) =>
       reported(async () => {
         await prepareMissing(kernel, json === true);
-        const reports = await shell(command, kernel, json === true);
-        if (json !== true) printReports(reports);
+        await shell(command, kernel, json === true);
       }),
     );
 }

@@ -5,6 +5,8 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { before, type TestContext, test } from 'node:test';
+import { labDiff } from '../../lab/diff/diff.ts';
+import { lendersOf } from '../../lab/diff/lenders.ts';
 import { builtImagePath, type KernelName } from '../../lab/kernels.ts';
 import { missingStages } from '../../lab/prepare.ts';
 import { barter } from '../cli/barter.ts';
@@ -33,7 +35,7 @@ before(() => {
 
 interface LabDocument {
   kernel: string;
-  reports: { kind: string; title: string; documented: string | null }[];
+  reports: { kind: string; text: string; documented: string | null }[];
   steps: number | { name: string; ok: boolean }[];
   agree?: number;
   differences?: { finding: string | null }[];
@@ -71,4 +73,33 @@ test('iommufd: address spaces do on the engine what they do in the kernel', { sk
 
 test('debug: no report of KASAN, lockdep or the detector of hung tasks', { skip: skips.debug }, (t) => {
   lab(t, 'debug', 'run', 'guest-export');
+});
+
+test('debug: what the canary does is reported, each by its detector, and fails the run', { skip: skips.debug }, () => {
+  const { status, stdout, stderr } = barter('lab', 'run', 'canary', '--kernel', 'debug', '--leak-check', '--json');
+  assert.equal(status, 1, stderr);
+  const document: LabDocument = JSON.parse(stdout);
+  assert.deepEqual(
+    (document.steps as { name: string; ok: boolean }[]).filter((step) => !step.ok),
+    [],
+  );
+  const reports = (kind: string) => document.reports.filter((report) => report.kind === kind).map(({ text }) => text);
+  assert.match(reports('lockdep')[0], /possible circular locking dependency[\s\S]*canary_(first|second)/);
+  assert.match(reports('hung task')[0], /blocked for more than[\s\S]*canary_/);
+  assert.match(reports('KASAN')[0], /slab-use-after-free in canary_use_after_free/);
+  assert.ok(reports('kmemleak').some((text) => /canary_leak/.test(text)));
+});
+
+test('debug: what a kernel reports while it is compared fails the comparison', { skip: skips.debug }, async () => {
+  // It has no scenarios of its own: a few random programs run.
+  const ivshmem = lendersOf('debug').find(({ name }) => name === 'ivshmem')!;
+  const lender = { ...ivshmem, setup: 'echo use-after-free > /sys/kernel/debug/barter-canary' };
+  const choice = { kernel: 'debug', leakCheck: false, lenders: [lender], matrix: null } as const;
+  const result = await labDiff({ ...choice, seed: 1, steps: 20, onProgress: () => {} });
+  assert.deepEqual(result.differences, []);
+  assert.deepEqual(
+    result.reports.map(({ kind }) => kind),
+    ['KASAN'],
+  );
+  assert.equal(result.ok, false);
 });

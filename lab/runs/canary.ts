@@ -1,0 +1,26 @@
+/**
+ * Does in a debug kernel what its detectors are there for (lab/importer/barter_canary.c). Every step succeeds, and the
+ * run fails, as any other would in which the kernel complains.
+ */
+import { CommandError } from '../command.ts';
+import { Guest } from '../guest.ts';
+import { type LabOptions, type LabResult, labRun } from './run.ts';
+
+const CANARY = '/sys/kernel/debug/barter-canary';
+/** In this order: lockdep says nothing more once KASAN has spoken. */
+const SONGS = ['inversion', 'leak', 'hang', 'use-after-free'];
+
+export function canary(options: LabOptions): Promise<LabResult> {
+  if (options.kernel !== 'debug') throw new CommandError('only one kernel would notice: --kernel debug');
+  return labRun(options, async (steps, started) => {
+    const guest = await steps.take('boot the guest', async () =>
+      started.add(await Guest.boot({ ...options, devices: [] })),
+    );
+    const { release } = await guest.call('hello', {});
+    for (const song of SONGS) {
+      const { status } = await steps.take(song, () => guest.call('shell', { command: `echo ${song} > ${CANARY}` }));
+      steps.compare(`the status of ${song}`, 0, status);
+    }
+    return release;
+  });
+}
