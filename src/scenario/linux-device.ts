@@ -123,7 +123,7 @@ export function startLinuxStep(world: LinuxWorld, { step, as }: StepOf<'start'>)
   return world.started.start(as, call, release);
 }
 
-/** The kernel suspends a device some time after its user allowed it; until then nothing wakes it. False: it does not. */
+/** The kernel suspends a device some time after its user allowed it; until then nothing wakes it. Whether it did. */
 function waitForSuspend(address: string): boolean {
   const status = () => readFileSync(`/sys/bus/pci/devices/${address}/power/runtime_status`, 'utf8').trim();
   for (let ms = 0; ms < SUSPEND_MS && status() !== 'suspended'; ms += POLL_MS) {
