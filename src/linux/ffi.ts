@@ -199,28 +199,38 @@ export function pinnedBytes(length: number): Buffer {
   return Buffer.from(new ArrayBuffer(Math.max(length, 1)), 0, length);
 }
 
+/** Parts of `bytes`. Asked for the same again it gives the same, so that accesses alike make no views. */
+export class Window {
+  readonly #bytes: Uint8Array;
+  #last: Uint8Array;
+  #lastOffset = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+    this.#last = bytes;
+  }
+
+  at(offset: number, length: number): Uint8Array {
+    if (this.#last.length !== length || this.#lastOffset !== offset) {
+      this.#last = this.#bytes.subarray(offset, offset + length);
+      this.#lastOffset = offset;
+    }
+    return this.#last;
+  }
+}
+
 /** Pinned memory with its address. Keep the object, not the number alone: the memory is freed with the object. */
 export class Pinned {
   readonly bytes: Buffer;
   readonly view: DataView;
   readonly address: number;
-  private last: Uint8Array;
-  private lastOffset = 0;
+  readonly window: Window;
 
   constructor(length: number) {
     this.bytes = pinnedBytes(length);
     this.view = viewOf(this.bytes);
     this.address = addressOf(this.bytes);
-    this.last = this.bytes;
-  }
-
-  /** Bytes from `offset` on. Asked for the same again it returns the same, so that messages alike make no views. */
-  window(offset: number, length: number): Uint8Array {
-    if (this.last.length !== length || this.lastOffset !== offset) {
-      this.last = this.bytes.subarray(offset, offset + length);
-      this.lastOffset = offset;
-    }
-    return this.last;
+    this.window = new Window(this.bytes);
   }
 }
 

@@ -1,6 +1,6 @@
 import { Errno } from '../abi/errno.ts';
 import { MAP_SHARED, PROT_READ, PROT_WRITE } from '../abi/mman.ts';
-import { check, externalBuffer, sys } from './ffi.ts';
+import { check, externalBuffer, sys, Window } from './ffi.ts';
 
 /** Of this machine: 4096 on x86-64, 4096 to 65536 on arm64. */
 export const PAGE_SIZE = sys.getpagesize();
@@ -45,6 +45,7 @@ export class Mapping {
   #address: number;
   #buffer: ArrayBuffer;
   #bytes: Uint8Array;
+  #window: Window;
   #view: DataView;
 
   private constructor(address: number, request: MapRequest) {
@@ -54,6 +55,7 @@ export class Mapping {
     this.#address = address;
     this.#buffer = externalBuffer(address, request.sizeBytes);
     this.#bytes = new Uint8Array(this.#buffer);
+    this.#window = new Window(this.#bytes);
     this.#view = new DataView(this.#buffer);
   }
 
@@ -105,7 +107,7 @@ export class Mapping {
       for (let i = 0; i < WORD; i++) target[i] = word >>> (8 * i);
       return;
     }
-    target.set(this.#bytes.subarray(offset, offset + target.length));
+    target.set(this.#window.at(offset, target.length));
   }
 
   /** Copies `source` to `offset`. EINVAL outside the mapping, EACCES when it is read-only. */

@@ -1,14 +1,21 @@
 /** Bytes of a stream socket, cut into frames with the descriptors that belong to each. */
 import { Errno } from '../abi/errno.ts';
 import { MSG_DONTWAIT, MSG_PEEK } from '../abi/socket.ts';
-import { VFIO_USER_HEADER_SIZE, vfio_user_header } from '../abi/vfio-user.ts';
+import {
+  VFIO_USER_HEADER_SIZE,
+  VFIO_USER_REGION_READ,
+  VFIO_USER_REGION_WRITE,
+  vfio_user_header,
+} from '../abi/vfio-user.ts';
 import type { OwnedFd } from '../linux/fd.ts';
-import { Pinned } from '../linux/ffi.ts';
+import { Pinned, sys } from '../linux/ffi.ts';
 import type { LeftBytes } from '../linux/left-bytes.ts';
 import { Message } from '../linux/message.ts';
 import { frameBytes, LIMITS, ReceivedFrame } from './wire.ts';
 
 const FIRST_BUFFER_BYTES = 64 * 1024;
+
+const header = vfio_user_header.fields;
 
 /** Shared by all frames without descriptors: it stays empty. */
 const NO_FDS: OwnedFd[] = [];
@@ -28,8 +35,8 @@ export class FrameReader {
    */
   private arrived: { end: number; fds: OwnedFd[] }[] = [];
   private more = false;
-  /** The last read brought one whole message: a peer that waits for its reply before it goes on. */
-  private single = false;
+  /** The last read brought one access alone: a peer that waits for its reply before it goes on. */
+  private lone = false;
 
   /** The socket may hold more than the last read brought: it ended for want of room, or behind descriptors. */
   get mayHaveMore(): boolean {
@@ -49,29 +56,48 @@ export class FrameReader {
   receive(socket: number, wait: boolean, left: LeftBytes | null = null): number {
     this.makeRoom();
     const room = this.buffer.bytes.length - this.filled;
+    if (left !== null) {
+      const looked = this.lone && !this.isMidMessage && left.works ? this.look(socket, room, left) : null;
+      if (looked !== null) return looked;
+      left.takeOut();
+    }
     this.message.setIov(0, this.buffer.address + this.filled, room);
-    const leaves = this.single && left?.prepare() === true && !this.isMidMessage;
-    if (!leaves) left?.takeOut();
-    const received = this.message.recvmsg(socket, (wait ? 0 : MSG_DONTWAIT) | (leaves ? MSG_PEEK : 0));
+    const received = this.message.recvmsg(socket, wait ? 0 : MSG_DONTWAIT);
     if (received <= 0) return received;
     this.filled += received;
     this.more = received === room || this.message.hasFds;
-    this.single = this.start + received === this.filled && received === this.firstFrameBytes();
-    if (leaves) left!.add(received);
-    if (!this.single) left?.takeOut();
+    this.lone = this.isLoneAccess(received);
     if (this.message.hasFds) {
       this.arrived.push({ end: this.consumed + this.filled, fds: this.message.takeFds('descriptor of a peer') });
-      // What lies in the socket holds its descriptors, too.
-      left?.takeOut();
       this.checkArrived();
     }
     return received;
   }
 
-  private firstFrameBytes(): number {
-    return this.filled - this.start < VFIO_USER_HEADER_SIZE
-      ? 0
-      : vfio_user_header.fields.msg_size.get(this.buffer.view, this.start);
+  /**
+   * Reads an access that comes alone, and leaves it in the socket; null for all else, which is to be read for good. It
+   * needs no descriptors, so recv(2) does: it costs much less than recvmsg(2).
+   */
+  private look(socket: number, room: number, left: LeftBytes): number | null {
+    const received = sys.recv(socket, this.buffer.address + this.filled, room, MSG_DONTWAIT | MSG_PEEK);
+    if (received <= 0) return received;
+    this.filled += received;
+    if (this.isLoneAccess(received)) {
+      left.add(received);
+      this.more = false;
+      return received;
+    }
+    this.filled -= received;
+    return null;
+  }
+
+  /** The last `received` bytes are all that there is, and are one REGION_READ or REGION_WRITE. */
+  private isLoneAccess(received: number): boolean {
+    if (this.start + received !== this.filled || received < VFIO_USER_HEADER_SIZE) return false;
+    const { view } = this.buffer;
+    if (header.msg_size.get(view, this.start) !== received) return false;
+    const command = header.cmd.get(view, this.start);
+    return command === VFIO_USER_REGION_READ || command === VFIO_USER_REGION_WRITE;
   }
 
   /** A message may come in many reads, and each with descriptors. Those of complete frames were handed on before. */

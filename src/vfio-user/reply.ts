@@ -42,7 +42,7 @@ export class Reply {
     this.begin();
     this.makeRoom(offset + length);
     this.payloadBytes = offset + length;
-    return this.message.window(VFIO_USER_HEADER_SIZE + offset, length);
+    return this.message.window.at(VFIO_USER_HEADER_SIZE + offset, length);
   }
 
   append(bytes: Uint8Array): void {

@@ -111,7 +111,7 @@ export class ReceivedFrame implements Frame {
 
   /** `length` bytes of the payload from `offset`; the caller knows that they are there. */
   slice(offset: number, length: number): Uint8Array {
-    return this.buffer.window(this.start + offset, length);
+    return this.buffer.window.at(this.start + offset, length);
   }
 }
 

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ERRNO } from '../../src/abi/errno.ts';
+import { POLLOUT } from '../../src/abi/poll.ts';
 import { MSG_DONTWAIT, MSG_PEEK } from '../../src/abi/socket.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
 import { Pinned, sys } from '../../src/linux/ffi.ts';
 import { LeftBytes } from '../../src/linux/left-bytes.ts';
 import { Message } from '../../src/linux/message.ts';
+import { pollOne } from '../../src/linux/poll.ts';
 import { socketPair } from '../../src/linux/socket.ts';
 import { leavesNoFds } from './open-fds.ts';
 
@@ -19,7 +21,7 @@ function send(socket: OwnedFd, text: string): number {
 
 /** A read as a FrameReader makes it. */
 function read(socket: OwnedFd, left: LeftBytes): string {
-  const flags = MSG_DONTWAIT | (left.prepare() ? MSG_PEEK : 0);
+  const flags = MSG_DONTWAIT | (left.works ? MSG_PEEK : 0);
   const received = sys.recv(socket.fd, buffer.address, buffer.bytes.length, flags);
   if (received === -ERRNO.EAGAIN) return '';
   assert.ok(received > 0, `${received}`);
@@ -66,6 +68,22 @@ test('what was left makes room for the sender once it is taken out', () =>
     ours.close();
   }));
 
+test('never is so much left that a peer which waits until it may send waits for nothing', () =>
+  leavesNoFds(() => {
+    const [ours, theirs] = socketPair();
+    const left = new LeftBytes(ours);
+    for (const length of [1, 32, 36, 191, 192, 193, 700, 1728, 4128, 16_000, 40_000]) {
+      for (let i = 0; i < 200; i++) {
+        assert.equal(pollOne(theirs.fd, POLLOUT, 0), POLLOUT, `${i} messages of ${length} bytes`);
+        assert.equal(sys.send(theirs.fd, buffer.address, length, MSG_DONTWAIT), length);
+        assert.equal(read(ours, left).length, length);
+      }
+    }
+    left.takeOut();
+    ours.close();
+    theirs.close();
+  }));
+
 test('descriptors come once with a read that leaves its bytes, and go when they are taken out', () =>
   leavesNoFds(() => {
     const [ours, theirs] = socketPair();
@@ -74,7 +92,6 @@ test('descriptors come once with a read that leaves its bytes, and go when they 
     const message = new Message(1, 4);
     message.setIov(0, buffer.address, 8);
     assert.equal(message.sendmsg(theirs.fd, 0, [event.fd]), 8);
-    left.prepare();
     assert.equal(message.recvmsg(ours.fd, MSG_DONTWAIT | MSG_PEEK), 8);
     left.add(8);
     const [fd] = message.takeFds('test');

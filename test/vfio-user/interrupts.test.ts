@@ -22,6 +22,7 @@ import {
   VFIO_IRQ_SET_DATA_BOOL,
   VFIO_IRQ_SET_DATA_EVENTFD,
   VFIO_IRQ_SET_DATA_NONE,
+  VFIO_PCI_CONFIG_REGION_INDEX,
   VFIO_PCI_ERR_IRQ_INDEX,
   VFIO_PCI_INTX_IRQ_INDEX,
   VFIO_PCI_MSI_IRQ_INDEX,
@@ -29,7 +30,7 @@ import {
   VFIO_PCI_REQ_IRQ_INDEX,
   vfio_irq_set,
 } from '../../src/abi/vfio.ts';
-import { VFIO_USER_DEVICE_SET_IRQS } from '../../src/abi/vfio-user.ts';
+import { VFIO_USER_DEVICE_SET_IRQS, VFIO_USER_REGION_READ, vfio_user_region_access } from '../../src/abi/vfio-user.ts';
 import { createEventfd, readEventfd, signalEventfd } from '../../src/linux/eventfd.ts';
 import { sys } from '../../src/linux/ffi.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
@@ -103,6 +104,23 @@ test('eventfds that a client leaves behind are closed', async () => {
     [1, 1, 0, 0],
   );
   for (const event of events) event.close();
+  client.close();
+  await server.assertNothingLeft();
+});
+
+test('descriptors behind accesses that stay in the socket: an access drops them, SET_IRQS gets its own', async () => {
+  const client = RawClient.ready(server.path('lender'));
+  const [dropped, used] = [createEventfd(), createEventfd()];
+  for (let i = 0; i < 9; i++) {
+    const access = vfio_user_region_access.encode({ offset: 0, region: VFIO_PCI_CONFIG_REGION_INDEX, count: 4 });
+    const outcome = client.outcome({ command: VFIO_USER_REGION_READ }, access, i % 4 === 3 ? [dropped.fd] : []);
+    assert.equal(outcome, 'ok');
+  }
+  assert.equal(setIrqs(client, { flags: EVENTFD, index: MSIX, count: 1 }, [used.fd]), 'ok');
+  assert.equal(setIrqs(client, { flags: NONE, index: MSIX, count: 1 }), 'ok');
+  assert.deepEqual([readEventfd(dropped.fd), readEventfd(used.fd)], [0, 1]);
+  dropped.close();
+  used.close();
   client.close();
   await server.assertNothingLeft();
 });

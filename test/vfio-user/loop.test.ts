@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MSG_DONTWAIT } from '../../src/abi/socket.ts';
-import { VFIO_USER_REGION_READ } from '../../src/abi/vfio-user.ts';
+import { VFIO_USER_DEVICE_RESET, VFIO_USER_REGION_READ } from '../../src/abi/vfio-user.ts';
 import { Pinned, sys } from '../../src/linux/ffi.ts';
 import { LeftBytes } from '../../src/linux/left-bytes.ts';
 import { socketPair } from '../../src/linux/socket.ts';
@@ -66,6 +66,9 @@ test('only a message that comes alone stays in the socket: a peer that sends mor
   assert.equal(sendAndRead(request, 1), false);
   assert.equal(sendAndRead(request.subarray(0, 20), 0), true);
   assert.equal(sendAndRead(request.subarray(20), 1), true);
+  assert.equal(sendAndRead(request, 1), true);
+  assert.equal(sendAndRead(request, 1), false);
+  assert.equal(sendAndRead(message({ command: VFIO_USER_DEVICE_RESET }, Buffer.alloc(0)), 1), true, 'no access');
   reader.close();
   ours.close();
   theirs.close();
