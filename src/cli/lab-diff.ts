@@ -23,7 +23,7 @@ export async function diff(options: DiffCommandOptions): Promise<void> {
   const { steps, seed = Date.now() % 2 ** 31, lender, matrix, kernel, leakCheck, json } = options;
   const known = lendersOf(kernel);
   const names = known.map(({ name }) => name);
-  const chosen = lender === undefined ? names : listed(lender, names, `lender with the kernel ${kernel}`);
+  const chosen = lender === undefined ? names : listed(lender, names, 'lender', ` with the kernel ${kernel}`);
   const stages = typeof matrix !== 'string' ? [] : matrix === 'all' ? STAGES : listed(matrix, STAGES, 'stage');
   await prepareMissing(kernel, json === true);
   const progress = new ProgressLine();
@@ -43,10 +43,12 @@ export async function diff(options: DiffCommandOptions): Promise<void> {
 }
 
 /** The names of a list with commas. UsageError for one that is not known. */
-function listed(text: string, known: readonly string[], kind: string): string[] {
+function listed(text: string, known: readonly string[], kind: string, where = ''): string[] {
   const names = text.split(',');
   const unknown = names.find((name) => !known.includes(name));
-  if (unknown !== undefined) throw new UsageError(`there is no ${kind} ${unknown}; there are: ${known.join(', ')}`);
+  if (unknown !== undefined) {
+    throw new UsageError(`there is no ${kind} ${unknown}${where}; there are: ${known.join(', ')}`);
+  }
   return names;
 }
 
