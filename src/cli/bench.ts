@@ -59,7 +59,8 @@ ${Object.entries(BENCHES)
 
 Examples:
   barter bench
-  barter bench explore --json`,
+  barter bench explore --json
+  LIBVFIO_USER=~/libvfio-user barter bench vfio-user    against a built checkout, too (docs/benchmarks.md)`,
     )
     .action((name: string | undefined, options: { json?: true }) => bench(name, options.json === true));
 }
