@@ -8,6 +8,8 @@ const MSI = 0x05;
 const EXP = 0x10;
 const MSIX = 0x11;
 const AF = 0x13;
+/** More than a process has. */
+const NO_DESCRIPTOR = 1 << 30;
 /** Extended. */
 const ERR = 0x01;
 const ARI = 0x0e;
@@ -130,7 +132,8 @@ function setIrqs(device: string, a: number, b: number, c: number): Step {
   const choices: Step[] = [
     { ...one, flags: eventfd | trigger, events: ['e0'] },
     { ...one, flags: eventfd | trigger, count: 2, events: ['e0', null] },
-    { ...one, flags: eventfd | trigger, start: c % 6, events: [null] },
+    { ...one, flags: eventfd | trigger, start: c % 6, events: [c % 3 === 0 ? 'e1' : null] },
+    { ...one, flags: eventfd | trigger, count: 2, events: ['e1', [NO_DESCRIPTOR, -2][c % 2]] },
     { ...one, flags: none | trigger, count: 0 },
     { ...one, flags: none | trigger },
     { ...one, flags: bool | trigger, bools: [1] },
@@ -144,7 +147,7 @@ function setIrqs(device: string, a: number, b: number, c: number): Step {
     { ...one, flags: none | bool | trigger },
     { ...one, flags: none },
     { ...one, flags: none | mask, start: 1 },
-    { op: 'event-count', event: ['e0', 'wake'][c % 2] },
+    { op: 'event-count', event: ['e0', 'wake', 'e1'][c % 3] },
   ];
   return choices[b % choices.length];
 }

@@ -71,6 +71,10 @@ test('iommufd: address spaces do on the engine what they do in the kernel', { sk
   assertAgrees(lab(t, 'iommufd', 'diff', '--lender', 'iommufd', '--steps', '250', '--seed', '1'), 250);
 });
 
+test('iommufd: a physical function has virtual ones there too', { skip: skips.iommufd }, (t) => {
+  lab(t, 'iommufd', 'diff', '--lender', 'igb', '--steps', '100', '--seed', '1');
+});
+
 test('debug: no report of KASAN, lockdep or the detector of hung tasks', { skip: skips.debug }, (t) => {
   lab(t, 'debug', 'run', 'guest-export');
 });
