@@ -57,7 +57,7 @@ export function deviceStep({ verb, a, b, c }: Command, { name: device, vf }: Dev
     }
     case 'config-write':
       // COMMAND without bus mastering, a BAR, the ROM, the interrupt line: what a user writes all the time.
-      return configWrite(device, a, b, c);
+      return configWrite(device, vf !== undefined, a, b, c);
     case 'cap-read': {
       // Not the status registers: errors and pending transactions are each hardware's own.
       const [cap, bytes, ext] = CAPABILITIES[a % CAPABILITIES.length];
@@ -79,9 +79,11 @@ function size(number: number): 1 | 2 | 4 {
   return ([1, 2, 4] as const)[number % 3];
 }
 
-function configWrite(device: string, a: number, b: number, c: number): Step {
+function configWrite(device: string, isVf: boolean, a: number, b: number, c: number): Step {
+  // QEMU's virtual functions have an I/O bit, which none has (SR-IOV 1.1, 3.4.1.3).
+  const on = isVf ? 2 : 3;
   const choices: [number, 1 | 2 | 4, number][] = [
-    [4, 2, [0, 2, 3, 0x402, 0x400][b % 5]],
+    [4, 2, [0, 2, on, 0x402, 0x400][b % 5]],
     [4, 1, [0, 2][b % 2]],
     [4, 4, [0, 2, 0x402][b % 3]],
     [5, 1, [0, 4][b % 2]],

@@ -59,6 +59,8 @@ export class VfioConfig {
       // A VF's own ids read as ones (SR-IOV 1.1, 3.4.1.1): users see those of the PF's description.
       this.setCopy(0, 2, vdev.pdev.vendorId);
       this.setCopy(2, 2, vdev.pdev.deviceId);
+      // It has no memory bit (3.4.1.3): users see one that is set when they open it, as of any function.
+      this.setCopy(PCI_COMMAND, 2, command | PCI_COMMAND_MEMORY);
     }
     if (vdev.interrupts.intxPin === 0) this.setCopy(0x3d, 1, 0);
   }
