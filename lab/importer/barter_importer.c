@@ -32,6 +32,7 @@
  */
 #include <linux/crc32.h>
 #include <linux/debugfs.h>
+#include <linux/delay.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-fence.h>
 #include <linux/dma-mapping.h>
@@ -483,11 +484,28 @@ static void engine_begin(struct engine *engine)
 	engine->under_way = true;
 }
 
-static int engine_part(struct engine *engine, dma_addr_t to, dma_addr_t from, size_t length)
+/*
+ * A while after an error ioatdma restarts a channel that it believes to hang, and has no descriptors to give until it
+ * has: who asks for one then waits for that.
+ */
+static struct dma_async_tx_descriptor *engine_descriptor(struct engine *engine, dma_addr_t to, dma_addr_t from,
+							 size_t length)
 {
+	unsigned long deadline = jiffies + msecs_to_jiffies(COPY_TIMEOUT_MS);
 	struct dma_async_tx_descriptor *tx;
 
-	tx = dmaengine_prep_dma_memcpy(engine->chan, to, from, length, DMA_PREP_INTERRUPT | DMA_CTRL_ACK);
+	for (;;) {
+		tx = dmaengine_prep_dma_memcpy(engine->chan, to, from, length, DMA_PREP_INTERRUPT | DMA_CTRL_ACK);
+		if (tx || time_after(jiffies, deadline))
+			return tx;
+		msleep(1);
+	}
+}
+
+static int engine_part(struct engine *engine, dma_addr_t to, dma_addr_t from, size_t length)
+{
+	struct dma_async_tx_descriptor *tx = engine_descriptor(engine, to, from, length);
+
 	if (!tx)
 		return -EAGAIN;
 	tx->callback_result = part_done;
