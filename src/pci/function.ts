@@ -364,6 +364,14 @@ export class PciFunction {
     for (const member of this.hotResetScope()) yield* member.withStateSaved(() => member.hardwareReset());
   }
 
+  /**
+   * For a device model that goes on with what a reset may have ended: what the reset changes, its own state that
+   * `onReset` puts back included, it sees as of this step.
+   */
+  *registersLook(): Task {
+    yield* this.changes.load();
+  }
+
   private registersChange(): Task<boolean> {
     return this.changes.update((count) => count + 1);
   }

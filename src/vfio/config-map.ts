@@ -219,13 +219,14 @@ export class ConfigMap {
       }
       case PCI_CAP_ID_EXP: {
         const emulated = PCI_EXP_DEVCTL_BCR_FLR | PCI_EXP_DEVCTL_PAYLOAD | PCI_EXP_DEVCTL_READRQ;
-        this.set(pos + PCI_EXP_DEVCTL, 2, emulated, ALL);
+        // The bit orders a reset and never stays.
+        this.set(pos + PCI_EXP_DEVCTL, 2, emulated, ~PCI_EXP_DEVCTL_BCR_FLR);
         const version = this.config.read(pos + PCI_EXP_FLAGS, 2) & PCI_EXP_FLAGS_VERS;
         if (version > 1) this.set(pos + PCI_EXP_DEVCTL2, 2, 0, ~PCI_EXP_DEVCTL2_ARI);
         break;
       }
       case PCI_CAP_ID_AF:
-        this.set(pos + PCI_AF_CTRL, 1, PCI_AF_CTRL_FLR, PCI_AF_CTRL_FLR);
+        this.set(pos + PCI_AF_CTRL, 1, PCI_AF_CTRL_FLR, 0);
         break;
       case PCI_CAP_ID_MSI:
         this.setMsi(pos);

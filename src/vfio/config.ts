@@ -164,9 +164,11 @@ export class VfioConfig {
     }
     yield* this.writeDefault(offset, size, value);
     if (owner === PCI_CAP_ID_EXP) {
-      yield* this.afterExpressWrite(start);
+      const at = start + PCI_EXP_DEVCTL - offset;
+      if (hasBits(value, size, at, PCI_EXP_DEVCTL_BCR_FLR)) yield* this.resetByExpress(start);
     } else if (owner === PCI_CAP_ID_AF) {
-      yield* this.afterAdvancedFeaturesWrite(start);
+      if (hasBits(value, size, start + PCI_AF_CTRL - offset, PCI_AF_CTRL_FLR))
+        yield* this.resetByAdvancedFeatures(start);
     } else if (owner === PCI_CAP_ID_MSI) {
       yield* this.afterMsiWrite(start, offset, size);
     }
@@ -226,18 +228,12 @@ export class VfioConfig {
     return believed && !pdev.isVirtfn && (pdev.configRead(PCI_COMMAND, 2) & PCI_COMMAND_MEMORY) === 0;
   }
 
-  private *afterExpressWrite(start: number): Task {
-    const control = this.virtualWord(start + PCI_EXP_DEVCTL);
-    if ((control & PCI_EXP_DEVCTL_BCR_FLR) === 0) return;
-    this.setCopy(start + PCI_EXP_DEVCTL, 2, control & ~PCI_EXP_DEVCTL_BCR_FLR);
+  private *resetByExpress(start: number): Task {
     const devcap = this.vdev.pdev.configRead(start + PCI_EXP_DEVCAP, 4);
     if ((devcap & PCI_EXP_DEVCAP_FLR) !== 0) yield* this.vdev.functionLevelReset();
   }
 
-  private *afterAdvancedFeaturesWrite(start: number): Task {
-    const control = this.getCopy(start + PCI_AF_CTRL, 1);
-    if ((control & PCI_AF_CTRL_FLR) === 0) return;
-    this.setCopy(start + PCI_AF_CTRL, 1, control & ~PCI_AF_CTRL_FLR);
+  private *resetByAdvancedFeatures(start: number): Task {
     const needed = PCI_AF_CAP_FLR | PCI_AF_CAP_TP;
     if ((this.vdev.pdev.configRead(start + PCI_AF_CAP, 1) & needed) === needed) yield* this.vdev.functionLevelReset();
   }
@@ -294,6 +290,14 @@ function gather(bytes: Uint8Array, offset: number, size: number): number {
   let value = 0;
   for (let i = size - 1; i >= 0; i--) value = ((value << 8) | bytes[offset + i]) >>> 0;
   return value;
+}
+
+/** Whether `value`, of `size` bytes, has one of the bits of a register of a word that begins `at` bytes after it. */
+function hasBits(value: number, size: number, at: number, bits: number): boolean {
+  for (let i = Math.max(0, at); i < Math.min(size, at + 2); i++) {
+    if (((value >>> (8 * i)) & (bits >>> (8 * (i - at))) & 0xff) !== 0) return true;
+  }
+  return false;
 }
 
 function mask(size: 1 | 2 | 4): number {

@@ -20,6 +20,14 @@ async function assertHolds(scenario: string, max?: number): Promise<number> {
   return executions;
 }
 
+test('no two scenarios have the same name, of which one would never be run', () => {
+  const names = listScenarios().map(({ name }) => name);
+  assert.deepEqual(
+    names.filter((name, i) => names.indexOf(name) !== i),
+    [],
+  );
+});
+
 test('every scenario of the product holds in every order', async () => {
   for (const { name, isClassic } of listScenarios()) if (!isClassic) await assertHolds(name);
 });

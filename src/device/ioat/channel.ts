@@ -261,17 +261,17 @@ export class IoatChannel {
 
   /** Takes descriptors until all are done or one fails; looks at commands in between. Ends by itself. */
   private *work(run: number): Task {
-    const goesOn = (): boolean => run === this.run && !this.resetting;
+    const goesOn = (): Task<boolean> => this.goesOn(run);
     const scratch = this.scratch ?? new Uint8Array(CHUNK_BYTES);
     this.scratch = null;
     yield* this.working.update((count) => count + 1);
-    while (goesOn() && this.busy) {
+    while ((yield* goesOn()) && this.busy) {
       if (yield* this.held.load()) {
         this.busy = false;
         break;
       }
       const error = yield* this.takeDescriptor(goesOn, scratch);
-      if (error !== 0 && goesOn()) yield* this.fail(error, goesOn);
+      if (error !== 0 && (yield* goesOn())) yield* this.fail(error, goesOn);
       yield* condResched();
     }
     if (run === this.run && this.resetting) {
@@ -282,20 +282,29 @@ export class IoatChannel {
     yield* this.working.update((count) => count - 1);
   }
 
+  /**
+   * Whether the task of that number still is the channel's. Looked at in a step of its own, together with the registers
+   * that a reset changes.
+   */
+  private *goesOn(run: number): Task<boolean> {
+    yield* this.host.fn.registersLook();
+    return run === this.run && !this.resetting;
+  }
+
   /** Fetch, copy, completion, interrupt. Returns bits of CHANERR; stops early where `goesOn` says no. */
-  private *takeDescriptor(goesOn: () => boolean, scratch: Uint8Array): Task<number> {
+  private *takeDescriptor(goesOn: () => Task<boolean>, scratch: Uint8Array): Task<number> {
     const isFirst = this.completed === 0n;
     if (this.next % BigInt(IOAT_DESCRIPTOR_ALIGN) !== 0n) {
       return isFirst ? IOAT_CHANERR_CHAIN_ADDR_VALUE_ERR : IOAT_CHANERR_NEXT_DESC_ALIGN_ERR;
     }
     this.current = this.next;
     const fetched = yield* this.host.fn.dmaRead(Number(this.current), this.fetched);
-    if (!goesOn()) return 0;
+    if (!(yield* goesOn())) return 0;
     if (fetched !== 'ok') return isFirst ? IOAT_CHANERR_CHAIN_ADDR_VALUE_ERR : IOAT_CHANERR_NEXT_ADDR_ERR;
     const descriptor = decodeDescriptor(this.fetched);
     if (typeof descriptor === 'number') return descriptor;
     const error = yield* copyDescriptor(this.host.fn, descriptor, scratch, goesOn);
-    if (error !== 0 || !goesOn()) return error;
+    if (error !== 0 || !(yield* goesOn())) return error;
     return yield* this.complete(descriptor, goesOn);
   }
 
@@ -303,13 +312,13 @@ export class IoatChannel {
    * The channel is at rest before anybody is told, so that who is told may start the next chain. More may have been
    * added while the completion was written.
    */
-  private *complete(descriptor: Descriptor, goesOn: () => boolean): Task<number> {
+  private *complete(descriptor: Descriptor, goesOn: () => Task<boolean>): Task<number> {
     this.completed = this.current;
     this.next = descriptor.next;
     this.done = (this.done + 1) & COUNT_MASK;
     if ((descriptor.control & IOAT_DESC_CTL_COMPL_WRITE) !== 0) {
       const written = yield* this.writeStatus(this.isDone ? IOAT_CHANSTS_DONE : IOAT_CHANSTS_ACTIVE);
-      if (!goesOn()) return 0;
+      if (!(yield* goesOn())) return 0;
       if (!written) return IOAT_CHANERR_COMPLETION_ADDR_ERR;
     }
     if (this.isDone || this.suspended) this.rest();
@@ -322,13 +331,13 @@ export class IoatChannel {
     this.state = this.suspended ? IOAT_CHANSTS_SUSPENDED : IOAT_CHANSTS_DONE;
   }
 
-  private *fail(error: number, goesOn: () => boolean): Task {
+  private *fail(error: number, goesOn: () => Task<boolean>): Task {
     this.state = IOAT_CHANSTS_HALTED;
     this.report(error);
     const control = this.registers.getUint16(IOAT_CHANCTRL_OFFSET, true);
     if ((control & IOAT_CHANCTRL_ERR_COMPLETION_EN) === 0) return this.halt(error);
     const written = yield* this.writeStatus(IOAT_CHANSTS_HALTED);
-    if (goesOn()) this.halt(written ? error : error | IOAT_CHANERR_COMPLETION_ADDR_ERR);
+    if (yield* goesOn()) this.halt(written ? error : error | IOAT_CHANERR_COMPLETION_ADDR_ERR);
   }
 
   private halt(bits: number): void {

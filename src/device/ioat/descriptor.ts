@@ -58,13 +58,14 @@ export function* copyDescriptor(
   fn: PciFunction,
   { source, destination, sizeBytes }: Descriptor,
   scratch: Uint8Array,
-  goesOn: () => boolean,
+  goesOn: () => Task<boolean>,
 ): Task<number> {
-  for (let at = 0; at < sizeBytes && goesOn(); at += CHUNK_BYTES) {
+  for (let at = 0; at < sizeBytes; at += CHUNK_BYTES) {
     if (at > 0) yield* condResched();
+    if (!(yield* goesOn())) return 0;
     const part = scratch.subarray(0, Math.min(CHUNK_BYTES, sizeBytes - at));
     if ((yield* fn.dmaRead(source + at, part)) !== 'ok') return IOAT_CHANERR_READ_DATA_ERR;
-    if (!goesOn()) return 0;
+    if (!(yield* goesOn())) return 0;
     if ((yield* fn.dmaWrite(destination + at, part)) !== 'ok') return IOAT_CHANERR_WRITE_DATA_ERR;
   }
   return 0;
