@@ -32,7 +32,8 @@ let context: Context | null | undefined;
 
 /** Adds one to the eventfd, without ever waiting. False, and nothing done, where that cannot be promised here. */
 export function signalByKernel(fd: number): boolean {
-  context ??= open();
+  // Asked once: null stays null.
+  if (context === undefined) context = open();
   if (context === null) return false;
   const { id, iocb: request, list, events } = context;
   // A counter can always be read or written, or both.

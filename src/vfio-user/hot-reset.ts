@@ -21,7 +21,8 @@ export function* getHotResetInfo({ vdev }: ReadySession, frame: Frame, reply: Re
 
 /**
  * VFIO_DEVICE_PCI_HOT_RESET. A device of the set is the caller's when nobody has it, or a client of the same process;
- * all processes of other pid namespaces have number 0 here, so that each of those has its own connection alone.
+ * all processes of other pid namespaces have number 0 here, so that each of those has its own connection alone. A
+ * group is the caller's when all of its devices are: here others may have some, as they cannot in the kernel.
  */
 export function* pciHotReset(session: ReadySession, frame: Frame): Task {
   const { vdev, peerPid, host } = session;
@@ -29,10 +30,12 @@ export function* pciHotReset(session: ReadySession, frame: Frame): Task {
   checkArgsz(argsz, vfio_pci_hot_reset);
   if (flags !== 0 || count !== 0) throw new Errno('EINVAL', `PCI_HOT_RESET: flags ${flags}, ${count} descriptors`);
   const owned = new Set<number>();
+  const others = new Set<number>();
   for (const device of vdev.deviceSet.devices) {
     const owner = host.ownerOf(device);
-    const isCallers = owner === session || (peerPid > 0 && owner?.peerPid === peerPid);
-    if (owner === null || isCallers) owned.add(device.pdev.iommuGroup);
+    const isCallers = owner === null || owner === session || (peerPid > 0 && owner.peerPid === peerPid);
+    (isCallers ? owned : others).add(device.pdev.iommuGroup);
   }
+  for (const group of others) owned.delete(group);
   yield* vdev.hotReset([...owned]);
 }

@@ -35,15 +35,22 @@ export class IoFds {
   eventfd(doorbell: Doorbell): number {
     let entry = this.given.get(doorbell);
     if (entry === undefined) {
-      const { name } = this.vdev.pdev;
-      const fd = createEventfd(`doorbell of ${name}`);
-      const watch = new EventWatch(this.loop, fd.duplicate(), () => {
-        runner.start(`doorbell of ${name}`, ringDoorbell(this.vdev, doorbell));
-      });
-      entry = { fd, watch };
+      const fd = createEventfd(`doorbell of ${this.vdev.pdev.name}`);
+      try {
+        entry = { fd, watch: this.watch(fd, doorbell) };
+      } catch (error) {
+        fd.close();
+        throw error;
+      }
       this.given.set(doorbell, entry);
     }
     return entry.fd.fd;
+  }
+
+  private watch(fd: OwnedFd, doorbell: Doorbell): EventWatch {
+    return new EventWatch(this.loop, fd.duplicate(), () => {
+      runner.start(`doorbell of ${this.vdev.pdev.name}`, ringDoorbell(this.vdev, doorbell));
+    });
   }
 
   close(): void {

@@ -3,12 +3,13 @@ import { test } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { Errno } from '../../src/abi/errno.ts';
-import { F_GETFD, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, FD_CLOEXEC } from '../../src/abi/fcntl.ts';
+import { F_GETFD, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SETFL, FD_CLOEXEC } from '../../src/abi/fcntl.ts';
 import { createEventfd, readEventfd, signalEventfd } from '../../src/linux/eventfd.ts';
 import { closeAll, OwnedFd } from '../../src/linux/fd.ts';
 import { check, sys } from '../../src/linux/ffi.ts';
 import { addSeals, createMemfd, fileSizeBytes, sealAgainstShrinking, sealsOf } from '../../src/linux/memfd.ts';
 import { leavesNoFds } from './open-fds.ts';
+import { Rescue } from './rescue.ts';
 
 const refused = (errno: string, text: RegExp) => (e: unknown) =>
   e instanceof Errno && e.errno === errno && text.test(e.message);
@@ -70,6 +71,16 @@ test('an eventfd counts, and empties at a read', () => {
     semaphore.close();
     assert.throws(() => signalEventfd(1 << 30), refused('EBADF', /eventfd/));
   });
+});
+
+test('an empty eventfd that a peer made blocking is not waited for', async () => {
+  const fd = createEventfd();
+  assert.equal(sys.fcntl(fd.fd, F_SETFL, 0), 0);
+  const rescue = new Rescue("printf '\\1\\0\\0\\0\\0\\0\\0\\0' >&3", fd.fd);
+  assert.equal(readEventfd(fd.fd), 0);
+  assert.ok(!rescue.came);
+  await rescue.end();
+  fd.close();
 });
 
 test('a memfd has its size and cannot change it', () => {

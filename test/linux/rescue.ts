@@ -1,0 +1,27 @@
+/** Ends a wait that a test must not meet: without it, a call that blocks would take the test's whole process with it. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+
+export const RESCUE_AFTER_MS = 1000;
+
+/** After RESCUE_AFTER_MS, `command` (of a shell) runs with `fd` as its descriptor 3. */
+export class Rescue {
+  private readonly child: ChildProcess;
+  private readonly started = performance.now();
+
+  constructor(command: string, fd: number) {
+    const script = `sleep ${RESCUE_AFTER_MS / 1000}; ${command}`;
+    this.child = spawn('sh', ['-c', script], { stdio: ['ignore', 'ignore', 'inherit', fd] });
+  }
+
+  /** Whether it was needed: whether so much time has gone by. */
+  get came(): boolean {
+    return performance.now() - this.started >= RESCUE_AFTER_MS;
+  }
+
+  async end(): Promise<void> {
+    const ended = once(this.child, 'exit');
+    this.child.kill('SIGKILL');
+    await ended;
+  }
+}
