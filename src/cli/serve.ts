@@ -9,6 +9,7 @@ import { DocumentError } from '../machine/yaml.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { IMPORTER_TIMEOUT_MS } from '../vfio-user/importer-limits.ts';
 import type { Trace } from '../vfio-user/trace.ts';
+import { npxAndItsShell } from './launcher.ts';
 import { UsageError } from './usage.ts';
 
 interface ServeCommandOptions {
@@ -38,7 +39,8 @@ export function addServeCommand(program: Command): void {
     .addHelpText(
       'after',
       `
-The first line on stdout says that every socket listens. SIGINT or SIGTERM ends the server and takes the sockets away.
+The first line on stdout says that every socket listens. SIGINT, SIGTERM or SIGHUP ends the server and takes the
+sockets away, with status 0; so does the end of the npx that runs it, which SIGTERM and SIGHUP bring about.
 
 Examples:
   barter serve examples/two-peers.yaml
@@ -57,17 +59,20 @@ async function serve(path: string, options: ServeCommandOptions): Promise<void> 
   mkdirSync(socketDir, { recursive: true, mode: 0o700 });
   const log = (line: string) => console.error(`barter: ${line}`);
   const trace = options.trace === true ? tracer(options.json === true) : undefined;
+  const launchers = npxAndItsShell();
   const served = await serveMachine(description, {
     socketDir,
     profile: options.profile as ProfileName,
     importerTimeoutMs: milliseconds(options.importerTimeout),
     log,
     trace,
+    until: launchers,
   });
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void served.stop());
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => void served.stop());
   if (options.json === true) console.log(JSON.stringify({ ready: true, devices: served.devices }));
   else console.log(`ready: ${served.devices.map(({ name, socket }) => `${name} at ${socket}`).join(', ')}`);
   await served.ended;
+  for (const launcher of launchers) launcher.close();
 }
 
 function milliseconds(text: string | undefined): number | undefined {

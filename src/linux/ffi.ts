@@ -172,8 +172,29 @@ export const sys = {
     'long',
     'long',
   ]),
+  /** These four return a positive errno. */
+  pthread_attr_init: raw<[attributes: number]>('pthread_attr_init', 'int', [ptrArg]),
+  pthread_attr_setstacksize: raw<[attributes: number, sizeBytes: number]>('pthread_attr_setstacksize', 'int', [
+    ptrArg,
+    sizeArg,
+  ]),
+  /** `start` is the address of a C function of one argument, as addressOfSymbol gives it. */
+  pthread_create: raw<[thread: number, attributes: number, start: number, argument: number]>('pthread_create', 'int', [
+    ptrArg,
+    ptrArg,
+    ptrArg,
+    ptrArg,
+  ]),
+  pthread_tryjoin_np: raw<[thread: number, result: number]>('pthread_tryjoin_np', 'int', [ptrArg, ptrArg]),
   memcpy: raw<[target: number, source: number, length: number]>('memmove', 'uintptr_t', [ptrArg, ptrArg, sizeArg]),
 };
+
+const dlsym = libc.func('dlsym', ptrArg, [ptrArg, 'str']) as unknown as (handle: number, name: string) => number;
+
+/** Where a function of libc is, for calls that want a pointer to one. */
+export function addressOfSymbol(name: string): number {
+  return dlsym(0, name);
+}
 
 /**
  * `result` when it is not negative; otherwise throws the Errno that it stands for, as "CALL(arguments)". `describe` is

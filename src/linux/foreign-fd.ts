@@ -5,9 +5,10 @@
  */
 import { readFileSync, readlinkSync } from 'node:fs';
 import { F_GET_SEALS } from '../abi/fcntl.ts';
-import { SHUT_RDWR } from '../abi/socket.ts';
+import { MSG_DONTWAIT, MSG_PEEK, SHUT_RDWR } from '../abi/socket.ts';
 import { duplicateFd, OwnedFd } from './fd.ts';
-import { sys } from './ffi.ts';
+import { Pinned, sys } from './ffi.ts';
+import { isUnixPacketSocket } from './socket.ts';
 
 /** File systems whose files answer without asking anybody else. */
 const LOCAL = new Set([
@@ -15,9 +16,10 @@ const LOCAL = new Set([
   ...['overlay', 'tmpfs', 'ramfs', 'hugetlbfs'],
 ]);
 
+const byte = new Pinned(1);
 let closeElsewhere: (fd: number) => void = (fd) => void sys.close(fd);
 
-/** Who closes what may take long: another thread, for one that serves. Without it, the caller. */
+/** How descriptors are closed that may take long: by default here, while the caller waits. */
 export function setCloser(close: (fd: number) => void): void {
   closeElsewhere = close;
 }
@@ -32,16 +34,25 @@ export class ForeignFd extends OwnedFd {
   }
 }
 
-/** A UNIX socket, too, may hold messages that nobody read, with descriptors of every kind. */
+/** Closes it here, or as setCloser said when that may take long. */
 export function closeForeign(fd: number): void {
-  if (isShmem(fd) || isEventfd(fd)) sys.close(fd);
-  else closeElsewhere(fd);
+  if (mayLinger(fd)) closeElsewhere(fd);
+  else sys.close(fd);
 }
 
-/** Ends a connection now, and closes it elsewhere: what the peer sent and nobody read is closed with it. */
+/** Whether closing it may wait. A UNIX socket, too, may hold messages that nobody read, with descriptors of any kind. */
+export function mayLinger(fd: number): boolean {
+  return !isShmem(fd) && !isEventfd(fd);
+}
+
+/** Ends a connection now. What the peer sent and nobody read is closed with it, and where there is some, elsewhere. */
 export function hangUp(socket: OwnedFd): void {
   sys.shutdown(socket.fd, SHUT_RDWR);
-  closeElsewhere(socket.release());
+  const fd = socket.release();
+  // Of packets, an empty one looks like the end; a stream has none, and nothing more can come now.
+  const isRead = !isUnixPacketSocket(fd) && sys.recv(fd, byte.address, 1, MSG_DONTWAIT | MSG_PEEK) === 0;
+  if (isRead) sys.close(fd);
+  else closeElsewhere(fd);
 }
 
 /** Whether calls on the file end by themselves: a memfd, or a file of a local file system. */

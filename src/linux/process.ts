@@ -1,3 +1,5 @@
+import { __NR_pidfd_open } from '../abi/pidfd.ts';
+import { OwnedFd } from './fd.ts';
 import { check, Pinned, pinnedBytes, sys } from './ffi.ts';
 
 /** sys/resource.h: the limit on open descriptors, so that tests can meet EMFILE. */
@@ -19,6 +21,12 @@ export function setOpenFilesLimit(soft: number): number {
   limit.view.setBigUint64(8, BigInt(before.hard), true);
   check(sys.prlimit(0, RLIMIT_NOFILE, limit.address, 0), () => `prlimit(RLIMIT_NOFILE, ${soft})`);
   return before.soft;
+}
+
+/** A descriptor that is readable when the process has ended (pidfd_open(2)); null where it has, or before Linux 5.3. */
+export function openPidfd(pid: number): OwnedFd | null {
+  const fd = sys.syscall(__NR_pidfd_open, pid, 0, 0, 0, 0, 0);
+  return fd < 0 ? null : new OwnedFd(fd, `process ${pid}`);
 }
 
 /** Binds the calling thread to CPUs below 1024. EINVAL when none of them exists or is allowed. */

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { EPOLLIN } from '../abi/poll.ts';
 import { memfdMemory } from '../linux/bar-memory.ts';
+import { closingThread } from '../linux/closing-thread.ts';
 import { setCloser } from '../linux/foreign-fd.ts';
 import type { Memory } from '../pci/memory.ts';
 import { buildVfioDevices } from '../vfio/driver.ts';
@@ -19,8 +20,8 @@ export interface ServeRequest {
   importerTimeoutMs: number | undefined;
   /** Report everything that passes. */
   trace: boolean;
-  /** An eventfd of the main thread: signalled when the server is to stop. */
-  stopFd: number;
+  /** Descriptors of the main thread: the server stops when one of them can be read. */
+  stopFds: readonly number[];
 }
 
 export type ServeReport =
@@ -28,15 +29,13 @@ export type ServeReport =
   | { kind: 'log'; line: string }
   | { kind: 'trace'; event: TraceEvent }
   | { kind: 'failed'; message: string }
-  /** A descriptor whose close may take long. */
-  | { kind: 'close'; fd: number }
   | { kind: 'stopped'; openFds: number; buffers: number };
 
-const { description, socketDir, profile, importerTimeoutMs, trace, stopFd } = workerData as ServeRequest;
+const { description, socketDir, profile, importerTimeoutMs, trace, stopFds } = workerData as ServeRequest;
 const report = (message: ServeReport) => parentPort!.postMessage(message);
 
 function serve(): void {
-  setCloser((fd) => report({ kind: 'close', fd }));
+  setCloser(closingThread);
   const memories: Memory[] = [];
   const machine = buildMachine(description, (label, sizeBytes) => {
     const memory = memfdMemory(label, sizeBytes);
@@ -56,7 +55,7 @@ function serve(): void {
     server.stop();
     throw error;
   }
-  server.loop.add(stopFd, EPOLLIN, () => server.stop());
+  for (const fd of stopFds) server.loop.add(fd, EPOLLIN, () => server.stop());
   report({ kind: 'ready', devices });
   server.run();
   for (const memory of memories) memory.close();

@@ -1,7 +1,7 @@
 /** A machine on sockets, served by a thread of its own. */
-import { close } from 'node:fs';
 import { Errno } from '../abi/errno.ts';
 import { createEventfd, signalEventfd } from '../linux/eventfd.ts';
+import type { OwnedFd } from '../linux/fd.ts';
 import { startWorker } from '../linux/worker.ts';
 import type { ProfileName } from '../vfio/profile.ts';
 import type { Trace } from '../vfio-user/trace.ts';
@@ -13,6 +13,8 @@ export interface ServeOptions {
   profile?: ProfileName;
   /** How long an importer in another process may keep what it was told to give back. */
   importerTimeoutMs?: number | undefined;
+  /** Serving ends, too, when one of them can be read, such as a pidfd. They stay the caller's, and open until then. */
+  until?: readonly OwnedFd[];
   /** A line for people: why a client was dropped, and defects. */
   log?: (line: string) => void;
   /** Hears of everything that passes between clients and devices. */
@@ -38,7 +40,7 @@ export function serveMachine(description: MachineDescription, options: ServeOpti
     profile,
     importerTimeoutMs,
     trace: trace !== undefined,
-    stopFd: stopEvent.fd,
+    stopFds: [stopEvent, ...(options.until ?? [])].map(({ fd }) => fd),
   };
   const worker = startWorker(new URL('./serve-worker.ts', import.meta.url), { workerData: request });
   return new Promise((resolve, reject) => {
@@ -59,8 +61,6 @@ export function serveMachine(description: MachineDescription, options: ServeOpti
     });
     worker.on('message', (report: ServeReport) => {
       if (report.kind === 'log') options.log?.(report.line);
-      // In a thread of the pool: neither this one nor the one that serves waits for it.
-      if (report.kind === 'close') close(report.fd, () => {});
       if (report.kind === 'trace') options.trace?.(report.event);
       if (report.kind === 'failed') failure = new Errno('EIO', report.message);
       if (report.kind !== 'ready') return;

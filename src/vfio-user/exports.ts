@@ -21,6 +21,7 @@ import { isUnixPacketSocket, socketPair } from '../linux/socket.ts';
 import { runner } from '../task/runner.ts';
 import { BorrowedBuffer } from './borrowed-buffer.ts';
 import type { LentBuffers } from './dma-regions.ts';
+import { takeFds } from './frame-reader.ts';
 import { ImporterConnection, type ImporterHost } from './importer-connection.ts';
 import { IMPORTER_LIMITS, IMPORTER_TIMEOUT_MS } from './importer-limits.ts';
 import { type EventLoop, hungUp } from './loop.ts';
@@ -119,7 +120,7 @@ export class Exports implements ImporterHost, LentBuffers {
   private onPacket({ dmabuf }: Export, received: number): void {
     let fds: OwnedFd[] = [];
     try {
-      if (this.incoming.hasFds) fds = this.incoming.takeFds('socket of an importer');
+      if (this.incoming.hasFds) fds = takeFds(this.incoming);
       if (received !== OPEN_BYTES || frameBytes(this.packet.view, 0) !== received || fds.length !== 1) return;
       const frame = new ReceivedFrame(this.packet, 0, received, fds);
       if (frame.command !== DMA_BUF_SOCKET_OPEN || frame.isReply) return;
@@ -169,7 +170,7 @@ export class Exports implements ImporterHost, LentBuffers {
   private drop(inode: number, entry: Export): void {
     this.byInode.delete(inode);
     this.loop.remove(entry.key);
-    entry.ours.close();
+    hangUp(entry.ours);
     runner.start('close dma-buf', entry.files.close(entry.fd));
   }
 }

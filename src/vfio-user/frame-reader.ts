@@ -7,8 +7,10 @@ import {
   VFIO_USER_REGION_WRITE,
   vfio_user_header,
 } from '../abi/vfio-user.ts';
-import type { OwnedFd } from '../linux/fd.ts';
+import { closingCount } from '../linux/closing-thread.ts';
+import { closeAll, type OwnedFd } from '../linux/fd.ts';
 import { Pinned, sys } from '../linux/ffi.ts';
+import { mayLinger } from '../linux/foreign-fd.ts';
 import type { LeftBytes } from '../linux/left-bytes.ts';
 import { Message } from '../linux/message.ts';
 import { frameBytes, LIMITS, ReceivedFrame } from './wire.ts';
@@ -20,6 +22,17 @@ const header = vfio_user_header.fields;
 /** Shared by all frames without descriptors: it stays empty. */
 const NO_FDS: OwnedFd[] = [];
 Object.freeze(NO_FDS);
+
+/**
+ * The descriptors of the last recvmsg. EMFILE, and none, where so many wait for the end of their close that nobody may
+ * bring one more that might.
+ */
+export function takeFds(message: Message): OwnedFd[] {
+  const fds = message.takeFds('descriptor of a peer');
+  if (closingCount() < LIMITS.maxClosing || !fds.some(({ fd }) => mayLinger(fd))) return fds;
+  closeAll(fds);
+  throw new Errno('EMFILE', `${LIMITS.maxClosing} descriptors of peers are being closed, and are not yet`);
+}
 
 export class FrameReader {
   private readonly message = new Message(1, LIMITS.maxMsgFds);
@@ -68,7 +81,7 @@ export class FrameReader {
     this.more = received === room || this.message.hasFds;
     this.lone = this.isLoneAccess(received);
     if (this.message.hasFds) {
-      this.arrived.push({ end: this.consumed + this.filled, fds: this.message.takeFds('descriptor of a peer') });
+      this.arrived.push({ end: this.consumed + this.filled, fds: takeFds(this.message) });
       this.checkArrived();
     }
     return received;

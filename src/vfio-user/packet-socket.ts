@@ -7,6 +7,7 @@ import { duplicateAll, type OwnedFd } from '../linux/fd.ts';
 import { Pinned } from '../linux/ffi.ts';
 import { hangUp } from '../linux/foreign-fd.ts';
 import { Message } from '../linux/message.ts';
+import { takeFds } from './frame-reader.ts';
 import { type EventLoop, hungUp } from './loop.ts';
 import { frameBytes, ReceivedFrame, writeHeader } from './wire.ts';
 
@@ -137,7 +138,7 @@ export class PacketSocket {
     const { view, bytes } = this.buffer;
     const isWhole = received >= VFIO_USER_HEADER_SIZE && received < bytes.length;
     if (!isWhole || frameBytes(view, 0) !== received) throw new Errno('EPROTO', `a packet of ${received} bytes`);
-    const fds = this.incoming.hasFds ? this.incoming.takeFds('descriptor of a peer') : [];
+    const fds = this.incoming.hasFds ? takeFds(this.incoming) : [];
     return new ReceivedFrame(this.buffer, 0, received, fds);
   }
 }

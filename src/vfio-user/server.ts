@@ -2,6 +2,7 @@
 import { lstatSync, readdirSync, rmSync } from 'node:fs';
 import { ERRNO, Errno } from '../abi/errno.ts';
 import { EPOLLIN } from '../abi/poll.ts';
+import { closingCount } from '../linux/closing-thread.ts';
 import { OwnedFd } from '../linux/fd.ts';
 import { connectUnix, listenUnix, tryAccept } from '../linux/socket.ts';
 import { runner } from '../task/runner.ts';
@@ -73,7 +74,8 @@ class ServedDevice implements SessionHost {
   }
 
   private accept(): void {
-    const fd = tryAccept(this.listener);
+    // A connection may bring descriptors of which closing does not end.
+    const fd = closingCount() < LIMITS.maxClosing ? tryAccept(this.listener) : -ERRNO.EMFILE;
     if (fd === -ERRNO.EMFILE || fd === -ERRNO.ENFILE || fd === -ERRNO.ENOMEM) {
       this.log(`${this.path}: no descriptor is left for a new client; trying again`);
       this.listen(false);

@@ -35,6 +35,8 @@ export const LIMITS = {
   maxExports: 1024,
   /** Connections to a device beyond the one that has it: each is refused in its VERSION. */
   maxWaitingClients: 8,
+  /** Descriptors that are being closed and are not yet, by a file that makes its closers wait. */
+  maxClosing: 512,
   /** Commands that wait while one is being served; reading stops there. */
   maxPendingRequests: 64,
   /** Bytes that wait with them, and descriptors. */

@@ -1,10 +1,17 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { VFIO_USER_DMA_MAP, vfio_user_dma_map } from '../../src/abi/vfio-user.ts';
+import { connectUnix, peerCredentials } from '../../src/linux/socket.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
-import { barter, endOf, startBarter } from './barter.ts';
+import { Lingering } from '../vfio-user/odd-fds.ts';
+import { message, RawClient } from '../vfio-user/raw-client.ts';
+import { barter, endOf, ROOT, startBarter } from './barter.ts';
 
 const MACHINE = 'examples/two-peers.yaml';
 
@@ -17,9 +24,9 @@ async function inFolder(body: (folder: string) => Promise<void>): Promise<void> 
   }
 }
 
-test('serve says ready, listens with mode 0600, and leaves nothing at SIGTERM or SIGINT', () =>
+test('serve says ready, listens with mode 0600, and leaves nothing at SIGTERM, SIGINT or SIGHUP', () =>
   inFolder(async (folder) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
       const { child, firstLine } = await startBarter('serve', MACHINE, '--socket-dir', folder, '--json');
       const ready = JSON.parse(firstLine);
       assert.deepEqual(ready, {
@@ -32,6 +39,28 @@ test('serve says ready, listens with mode 0600, and leaves nothing at SIGTERM or
       assert.equal(await endOf(child, signal), 0);
       assert.throws(() => client.info(), /ECONNRESET|EPIPE/);
       client.close();
+      assert.deepEqual(readdirSync(folder), []);
+    }
+  }));
+
+test('under npx too, a signal ends the server, and leaves no socket and no process', () =>
+  inFolder(async (folder) => {
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGKILL'] as const) {
+      const args = ['barter', 'serve', MACHINE, '--socket-dir', folder];
+      const npx = spawn('npx', args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'], detached: true });
+      await once(npx.stdout, 'data');
+      const socket = connectUnix(join(folder, 'lender.sock'));
+      const server = `/proc/${peerCredentials(socket).pid}`;
+      socket.close();
+      assert.ok(existsSync(server));
+      const ended = once(npx, 'exit');
+      // A terminal's Ctrl-C goes to all of them; npx's shell keeps one that npx alone gets for itself.
+      process.kill(signal === 'SIGINT' ? -npx.pid! : npx.pid!, signal);
+      await ended;
+      for (const deadline = performance.now() + 5000; existsSync(server) && performance.now() < deadline; ) {
+        await sleep(5);
+      }
+      assert.ok(!existsSync(server), `${signal}: the server stays`);
       assert.deepEqual(readdirSync(folder), []);
     }
   }));
@@ -51,4 +80,27 @@ test('the socket of a server that was killed is replaced; that of a living one, 
     writeFileSync(join(folder, 'lender.sock'), 'a letter');
     assert.equal(barter('serve', MACHINE, '--socket-dir', folder).status, 1);
     assert.ok(existsSync(join(folder, 'lender.sock')));
+  }));
+
+test('descriptors of a client that take a minute to close hold up no others, and no server that ends', () =>
+  inFolder(async (folder) => {
+    const { child } = await startBarter('serve', MACHINE, '--socket-dir', folder);
+    const lingering = new Lingering();
+    const count = (what: 'fd' | 'task') => readdirSync(`/proc/${child.pid}/${what}`).length;
+    const idle = { fd: count('fd'), task: count('task') };
+    const map = vfio_user_dma_map.encode({ argsz: 32, flags: 3, addr: 0, size: 4096 });
+    for (let i = 0; i < 10; i++) {
+      const client = RawClient.ready(join(folder, 'lender.sock'));
+      const fd = lingering.make();
+      const bytes = message({ command: VFIO_USER_DMA_MAP }, map);
+      client.send(bytes.subarray(0, 8), [fd.fd]);
+      fd.close();
+      client.send(bytes.subarray(8));
+      assert.notEqual(client.receive()?.error, 0);
+      client.close();
+      while (count('fd') > idle.fd) await sleep(1);
+    }
+    assert.equal(count('task'), idle.task + 10);
+    assert.equal(await endOf(child, 'SIGTERM'), 0);
+    lingering.close();
   }));

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SOCK_SEQPACKET } from '../../src/abi/socket.ts';
+import { vfio_device_info } from '../../src/abi/vfio.ts';
 import {
   VFIO_USER_DEVICE_GET_INFO,
   VFIO_USER_DMA_MAP,
@@ -15,6 +16,7 @@ import {
   vfio_user_dma_map,
   vfio_user_region_access,
 } from '../../src/abi/vfio-user.ts';
+import { closingThread } from '../../src/linux/closing-thread.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import { OwnedFd } from '../../src/linux/fd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
@@ -28,6 +30,7 @@ import { DmaRegions } from '../../src/vfio-user/dma-regions.ts';
 import { LIMITS } from '../../src/vfio-user/wire.ts';
 import { leavesNoFds } from '../linux/open-fds.ts';
 import { InProcessServer } from './in-process.ts';
+import { Lingering } from './odd-fds.ts';
 import { message, RawClient } from './raw-client.ts';
 import { mapsOf, withServer } from './served.ts';
 
@@ -375,5 +378,42 @@ test('maxWaitingClients: those beyond wait in the backlog, and are served when o
   for (const client of waiting.splice(0, 13)) client.close();
   assert.equal(waiting[0].outcome({ command: VFIO_USER_VERSION }, Buffer.from('\0\0\0\0{}\0')), 'ok');
   waiting[0].close();
+  await server.assertNothingLeft();
+});
+
+test('maxClosing: whoever brings more that cannot be closed is cut off, and new clients wait until there is room', async () => {
+  const lingering = new Lingering();
+  const bystander = new VfioUserClient(server.path('bystander'), { timeoutMs: 2000 });
+  const client = await whenFree('lender');
+  const request = message({ command: VFIO_USER_DEVICE_GET_INFO }, vfio_device_info.encode({ argsz: 16 }));
+  const bring = (closeOurs: (fd: OwnedFd) => void) => {
+    const fds = Array.from({ length: LIMITS.maxMsgFds }, () => lingering.make());
+    // Before the message is complete, so that the server's are the last ones.
+    client.send(
+      request.subarray(0, 8),
+      fds.map(({ fd }) => fd),
+    );
+    fds.forEach(closeOurs);
+    client.send(request.subarray(8));
+  };
+  for (let i = 0; i < LIMITS.maxClosing / LIMITS.maxMsgFds; i++) {
+    bring((fd) => fd.close());
+    assert.equal(client.receive()?.error, 0, `message ${i}`);
+  }
+  // The server closes these at once, maybe first.
+  bring((fd) => closingThread(fd.release()));
+  client.assertDropped();
+  client.close();
+  bystander.info();
+  const late = new RawClient(server.path('lender'));
+  const version = { command: VFIO_USER_VERSION };
+  late.sendMessage(version, Buffer.from('\0\0\0\0{}\0'));
+  await sleep(300);
+  assert.equal(late.tryReceive(), undefined, 'not accepted yet');
+  bystander.info();
+  lingering.close();
+  assert.equal(late.receive()?.error, 0);
+  late.close();
+  bystander.close();
   await server.assertNothingLeft();
 });

@@ -12,6 +12,8 @@ import { listenUnix, socketPair } from '../../src/linux/socket.ts';
 
 const AF_INET = 2;
 const SO_LINGER = 13;
+const SO_SNDBUF = 7;
+const SO_RCVBUF = 8;
 const O_PATH = 0o10000000;
 const LINGER_SECONDS = 60;
 
@@ -29,6 +31,12 @@ function loopbackAddress(port: number): Buffer {
   return address;
 }
 
+function setInt(socket: OwnedFd, option: number, value: number): void {
+  const bytes = pinnedBytes(4);
+  bytes.writeInt32LE(value);
+  check(sys.setsockopt(socket.fd, SOL_SOCKET, option, bytes, 4), () => `setsockopt ${option}`);
+}
+
 /** TCP connections that wait for a minute when they are closed: what was sent is never received. */
 export class Lingering {
   private readonly listener = own(sys.socket(AF_INET, SOCK_STREAM, 0), 'listener');
@@ -38,17 +46,20 @@ export class Lingering {
     // Any port: listen without bind takes one, and /proc/net/tcp would tell; a fixed one is simpler to find.
     this.port = 20000 + (process.pid % 20000);
     check(sys.bind(this.listener.fd, loopbackAddress(this.port), 16), () => `bind to port ${this.port}`);
-    check(sys.listen(this.listener.fd, 64), () => 'listen');
+    // Small, so that many of them cost little.
+    setInt(this.listener, SO_RCVBUF, 4096);
+    check(sys.listen(this.listener.fd, 1024), () => 'listen');
   }
 
   make(): OwnedFd {
     const socket = own(sys.socket(AF_INET, SOCK_STREAM, 0), 'lingering socket');
+    setInt(socket, SO_SNDBUF, 4096);
     check(sys.connect(socket.fd, loopbackAddress(this.port), 16), () => 'connect');
     const linger = pinnedBytes(8);
     linger.writeInt32LE(1, 0);
     linger.writeInt32LE(LINGER_SECONDS, 4);
     check(sys.setsockopt(socket.fd, SOL_SOCKET, SO_LINGER, linger, 8), () => 'SO_LINGER');
-    const bytes = new Pinned(1 << 20);
+    const bytes = new Pinned(65536);
     while (sys.send(socket.fd, bytes.address, bytes.bytes.length, 0x40) > 0) {}
     return socket;
   }

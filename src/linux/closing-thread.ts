@@ -1,0 +1,49 @@
+/**
+ * close(2) where nobody waits for it. The threads of libuv are four, and a process does not end before they are done:
+ * closes that never end would hold up all others, and the end. So each close has a thread of libc to itself, which the
+ * end of the process ends too.
+ */
+import { ERRNO } from '../abi/errno.ts';
+import { addressOfSymbol, Pinned, sys } from './ffi.ts';
+
+/** What a thread takes that makes one system call, with the TLS of all libraries. */
+const STACK_BYTES = 256 * 1024;
+/** pthread_attr_t: 56 or 64 bytes. */
+const ATTRIBUTES_BYTES = 128;
+
+const thread = new Pinned(8);
+const closing = new Set<bigint>();
+/** For which there was no thread. */
+let waiting: number[] = [];
+let attributes: Pinned | null = null;
+
+/** Closes `fd` in a thread of its own; when there can be none, as soon as there can be one. */
+export function closingThread(fd: number): void {
+  reap();
+  waiting.push(fd);
+  waiting = waiting.filter((each) => !start(each));
+}
+
+/** How many closes are not over. */
+export function closingCount(): number {
+  reap();
+  return closing.size + waiting.length;
+}
+
+function start(fd: number): boolean {
+  attributes ??= smallThread();
+  if (sys.pthread_create(thread.address, attributes.address, addressOfSymbol('close'), fd) !== 0) return false;
+  closing.add(thread.view.getBigUint64(0, true));
+  return true;
+}
+
+function smallThread(): Pinned {
+  const made = new Pinned(ATTRIBUTES_BYTES);
+  sys.pthread_attr_init(made.address);
+  sys.pthread_attr_setstacksize(made.address, STACK_BYTES);
+  return made;
+}
+
+function reap(): void {
+  for (const id of closing) if (sys.pthread_tryjoin_np(Number(id), 0) !== ERRNO.EBUSY) closing.delete(id);
+}
