@@ -40,7 +40,7 @@ export function closeForeign(fd: number): void {
   else sys.close(fd);
 }
 
-/** Whether closing it may wait. A UNIX socket, too, may hold messages that nobody read, with descriptors of any kind. */
+/** Whether closing it may wait. A UNIX socket may: messages that nobody read hold descriptors of any kind. */
 export function mayLinger(fd: number): boolean {
   return !isShmem(fd) && !isEventfd(fd);
 }
