@@ -15,7 +15,8 @@ import { LinuxBackend } from '../scenario/linux.ts';
 import { loadScenario } from '../scenario/load.ts';
 import { type RunResult, runScenario } from '../scenario/run.ts';
 import type { Scenario } from '../scenario/step.ts';
-import { UnsupportedStepError, VfioUserBackend } from '../scenario/vfio-user.ts';
+import { VfioUserBackend } from '../scenario/vfio-user.ts';
+import { checkForVfioUser, UnsupportedStepError } from '../scenario/vfio-user-check.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { UsageError } from './usage.ts';
 
@@ -98,6 +99,7 @@ async function runServed(
   description: MachineDescription,
   profile: ProfileName,
 ): Promise<RunResult> {
+  checkForVfioUser(scenario);
   const socketDir = mkdtempSync(join(tmpdir(), 'barter-run-'));
   try {
     const log = (line: string) => console.error(`barter: ${line}`);

@@ -17,7 +17,7 @@ const SEEK_SET = 0;
 const SEEK_END = 2;
 
 /** lseek(2): only the two ways to ask for the size and to go back. Everything else is EINVAL. */
-export function dmaBufLseek(dmabuf: DmaBuf, offset: number, whence: number): number {
+export function dmaBufLseek(dmabuf: { readonly sizeBytes: number }, offset: number, whence: number): number {
   const base = whence === SEEK_END ? dmabuf.sizeBytes : whence === SEEK_SET ? 0 : null;
   if (base === null || offset !== 0) {
     throw new Errno('EINVAL', `lseek(${offset}, ${whence}): a dma-buf knows SEEK_SET 0 and SEEK_END 0 only`);

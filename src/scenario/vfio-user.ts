@@ -2,6 +2,7 @@
  * Scenarios on served devices: a server in a thread of this process, and a client for each device that a step opens.
  */
 import { Errno } from '../abi/errno.ts';
+import { EPOLLIN, POLLIN, POLLOUT } from '../abi/poll.ts';
 import { VFIO_IRQ_SET_DATA_EVENTFD, VFIO_PCI_CONFIG_REGION_INDEX } from '../abi/vfio.ts';
 import {
   VFIO_DEVICE_FEATURE_DMA_BUF,
@@ -9,6 +10,7 @@ import {
   VFIO_DEVICE_FEATURE_PROBE,
 } from '../abi/vfio-feature.ts';
 import { VFIO_USER_F_DMA_REGION_READ, VFIO_USER_F_DMA_REGION_WRITE } from '../abi/vfio-user.ts';
+import { dmaBufLseek } from '../dma-buf/ioctl.ts';
 import { createEventfd, readEventfd } from '../linux/eventfd.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { Mapping } from '../linux/mapping.ts';
@@ -16,26 +18,23 @@ import { createMemfd } from '../linux/memfd.ts';
 import type { ServedMachine } from '../machine/served.ts';
 import { done, type Task } from '../task/op.ts';
 import { VfioUserClient } from '../vfio-user/client.ts';
+import { DmaBufClient } from '../vfio-user/dma-buf-client.ts';
+import { EventLoop } from '../vfio-user/loop.ts';
 import { type Backend, outcome } from './backend.ts';
 import { type ConfigAccess, configStep } from './config-steps.ts';
 import { type FeatureStep, featureArgument } from './feature-argument.ts';
-import { isIoasStep } from './ioas-steps.ts';
 import { IoatDriver } from './ioat-driver.ts';
 import type { Step, StepOf, StepResult } from './step.ts';
+import { UnsupportedStepError } from './vfio-user-check.ts';
+import { SessionImporter } from './vfio-user-importer.ts';
 
 const READ_WRITE = VFIO_USER_F_DMA_REGION_READ | VFIO_USER_F_DMA_REGION_WRITE;
 /** Where lent buffers and the driver's own memory go in an importer's address space. */
 const FIRST_IOVA = 0x1_0000_0000;
 const STAGING_IOVA = 0x8000_0000;
 const STAGING_BYTES = 1 << 20;
-
-/** A step that vfio-user has no message for. */
-export class UnsupportedStepError extends Error {
-  constructor(step: Step, why: string) {
-    super(`${step.op} cannot run over vfio-user: ${why}`);
-    this.name = 'UnsupportedStepError';
-  }
-}
+/** As long as a client waits for a reply. */
+const MOST_WAIT_MS = 10_000;
 
 /** Config space through a connection. */
 export function configOf(client: VfioUserClient): ConfigAccess {
@@ -58,6 +57,9 @@ interface Importer {
   mappings: Set<string>;
 }
 
+/** `iova` is null in a session. */
+type Mapped = { importer: Importer; iova: number } | { importer: SessionImporter; iova: null };
+
 export class VfioUserBackend implements Backend {
   readonly name = 'vfio-user';
   readonly isLinux: boolean;
@@ -66,8 +68,10 @@ export class VfioUserBackend implements Backend {
   private readonly buffers = new Map<string, LentBuffer>();
   private readonly maps = new Map<string, Mapping>();
   private readonly events = new Map<string, OwnedFd>();
-  private readonly importers = new Map<string, Importer>();
-  private readonly mappings = new Map<string, { importer: Importer; iova: number }>();
+  private readonly importers = new Map<string, Importer | SessionImporter>();
+  private readonly mappings = new Map<string, Mapped>();
+  /** Sessions with exporters, who are answered while a client waits for the reply of its device. */
+  private readonly loop = new EventLoop();
   private readonly engines = new Map<string, Engine>();
   private nextIova = FIRST_IOVA;
 
@@ -86,11 +90,23 @@ export class VfioUserBackend implements Backend {
     for (const { fd } of this.buffers.values()) fd.close();
     for (const event of this.events.values()) event.close();
     for (const engine of this.engines.values()) engine.close();
+    for (const importer of this.importers.values()) if (importer instanceof SessionImporter) importer.close();
     for (const client of this.clients.values()) client.close();
+    this.loop.close();
+  }
+
+  /** Answers exporters until a socket of a client can be read; its own timeout ends a longer wait. */
+  private answerUntil(socket: number): void {
+    let isReady = false;
+    const key = this.loop.add(socket, EPOLLIN, () => {
+      isReady = true;
+    });
+    const end = performance.now() + MOST_WAIT_MS;
+    while (!isReady && performance.now() < end) this.loop.turn(Math.max(0, Math.ceil(end - performance.now())));
+    this.loop.remove(key);
   }
 
   private *take(step: Step): Task<unknown> {
-    if (isIoasStep(step)) throw new UnsupportedStepError(step, 'a server has one address space for each client');
     if ('device' in step && !('fd' in step)) return yield* this.deviceStep(step);
     if ('importer' in step || step.op === 'attach') return this.importerStep(step);
     return this.otherStep(step);
@@ -153,22 +169,17 @@ export class VfioUserBackend implements Backend {
   }
 
   private open(step: StepOf<'open'>): null {
-    if (step.vfToken !== undefined) throw new UnsupportedStepError(step, 'the protocol has no VF token at open');
     const device = this.served.devices.find(({ name }) => name === step.device);
     if (device === undefined) throw new Error(`the machine has no device ${step.device}`);
     if (this.clients.has(step.device)) throw new UnsupportedStepError(step, 'a device has one client');
-    this.clients.set(step.device, new VfioUserClient(device.socket));
+    const whileWaiting = (socket: number) => this.answerUntil(socket);
+    this.clients.set(step.device, new VfioUserClient(device.socket, { whileWaiting }));
     return null;
   }
 
   private setIrqs(client: VfioUserClient, step: StepOf<'set-irqs'>): null {
     const names = step.events ?? [];
-    // The protocol sends a descriptor for each interrupt of a message, or none at all.
-    const none = names.every((event) => event === null);
     const given = names.filter((event) => typeof event === 'string');
-    if (!none && given.length < names.length) {
-      throw new UnsupportedStepError(step, 'a message has eventfds alone, or none');
-    }
     const fds = given.map((event) => this.event(event).fd);
     const isEvents = (step.flags & VFIO_IRQ_SET_DATA_EVENTFD) !== 0;
     const data = isEvents ? undefined : Uint8Array.from(step.bools ?? []);
@@ -210,40 +221,74 @@ export class VfioUserBackend implements Backend {
   private importerStep(step: Step): unknown {
     switch (step.op) {
       case 'attach': {
-        if ((step.kind ?? 'dynamic') !== 'dynamic' || (step.onInvalidate ?? 'unmap') !== 'unmap') {
-          throw new UnsupportedStepError(step, 'a server borrows dynamically, and unmaps at once');
-        }
-        this.client(step.device);
-        this.importers.set(step.as, { device: step.device, buffer: this.buffer(step.fd), mappings: new Set() });
+        const buffer = this.buffer(step.fd);
+        // A device with a client borrows by itself.
+        const importer = this.clients.has(step.device)
+          ? { device: step.device, buffer, mappings: new Set<string>() }
+          : new SessionImporter(this.loop, buffer.fd);
+        this.importers.set(step.as, importer);
         return null;
       }
       case 'map': {
         const importer = find(this.importers, step.importer, 'importer');
-        const iova = this.nextIova;
-        const { fd, sizeBytes } = importer.buffer;
-        this.client(importer.device).dmaMap(iova, sizeBytes, READ_WRITE, fd.fd);
-        this.nextIova += sizeBytes;
-        this.mappings.set(step.as, { importer, iova });
-        importer.mappings.add(step.as);
-        return [sizeBytes];
+        return importer instanceof SessionImporter
+          ? this.mapSession(importer, step.as)
+          : this.mapDevice(importer, step.as);
       }
       case 'detach': {
         const importer = find(this.importers, step.importer, 'importer');
-        for (const map of importer.mappings) this.unmap(map);
         this.importers.delete(step.importer);
+        if (importer instanceof SessionImporter) importer.detach();
+        else for (const map of importer.mappings) this.unmap(map);
         return null;
       }
+      case 'callbacks': {
+        const importer = find(this.importers, step.importer, 'importer');
+        if (!(importer instanceof SessionImporter)) throw new UnsupportedStepError(step, 'the device is its own');
+        // What the exporter said on its own, as RESTORE, may not have been looked at.
+        while (this.loop.turn(0)) {}
+        return importer.takeCallbacks();
+      }
       default:
-        throw new UnsupportedStepError(step, 'the importer is a server of its own');
+        throw new UnsupportedStepError(step, 'the importer is a process of its own');
     }
+  }
+
+  private mapSession(importer: SessionImporter, name: string): number[] {
+    const lengths = importer.map(name);
+    this.mappings.set(name, { importer, iova: null });
+    return lengths;
+  }
+
+  private mapDevice(importer: Importer, name: string): number[] {
+    const iova = this.nextIova;
+    const { fd, sizeBytes } = importer.buffer;
+    this.client(importer.device).dmaMap(iova, sizeBytes, READ_WRITE, fd.fd);
+    this.nextIova += sizeBytes;
+    this.mappings.set(name, { importer, iova });
+    importer.mappings.add(name);
+    return [sizeBytes];
   }
 
   private unmap(name: string): null {
     const { importer, iova } = find(this.mappings, name, 'mapping');
     this.mappings.delete(name);
-    importer.mappings.delete(name);
-    this.client(importer.device).dmaUnmap(iova, importer.buffer.sizeBytes);
+    if (iova === null) importer.unmap(name);
+    else {
+      importer.mappings.delete(name);
+      this.client(importer.device).dmaUnmap(iova, importer.buffer.sizeBytes);
+    }
     return null;
+  }
+
+  /** What is asked of a buffer through its descriptor: a session, for as long as it takes. */
+  private ask<T>(name: string, question: (client: DmaBufClient) => T): T {
+    const client = new DmaBufClient(this.buffer(name).fd, { onInvalidate: () => {} }, this.loop);
+    try {
+      return question(client);
+    } finally {
+      client.close();
+    }
   }
 
   private otherStep(step: Step): unknown {
@@ -256,6 +301,18 @@ export class VfioUserBackend implements Backend {
         const { fd, sizeBytes } = this.buffer(step.fd);
         this.buffers.set(step.as, { fd: fd.duplicate(), sizeBytes });
         return null;
+      }
+      case 'lseek':
+        return this.ask(step.fd, (client) => dmaBufLseek(client.query(), step.offset, step.whence));
+      case 'set-name':
+        return this.ask(step.fd, (client) => client.setName(step.name)) ?? null;
+      case 'fdinfo': {
+        const { sizeBytes, exporter: exp_name, name } = this.ask(step.fd, (client) => client.query());
+        return { size: String(sizeBytes), exp_name, ...(name === '' ? {} : { name }) };
+      }
+      case 'poll': {
+        const ready = this.ask(step.fd, (client) => client.wait(POLLIN | POLLOUT, 0));
+        return { readable: (ready & POLLIN) !== 0, writable: (ready & POLLOUT) !== 0 };
       }
       case 'event-count': {
         const event = this.events.get(step.event);
@@ -284,6 +341,7 @@ export class VfioUserBackend implements Backend {
 
   private dma(step: StepOf<'dma-write' | 'dma-read'>): unknown {
     const { importer, iova } = find(this.mappings, step.map, 'mapping');
+    if (iova === null) throw new UnsupportedStepError(step, 'the device of the importer is not open');
     let engine = this.engines.get(importer.device);
     if (engine === undefined) {
       engine = new Engine(this.client(importer.device));

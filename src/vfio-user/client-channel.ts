@@ -41,6 +41,8 @@ export interface ClientOptions {
   timeoutMs?: number;
   /** Ask for a second socket for the commands of the server. */
   twinSocket?: boolean;
+  /** Called before a call blocks until `socket` can be read: for who has others to answer meanwhile. */
+  whileWaiting?: ((socket: number) => void) | undefined;
 }
 
 /** One socket, and what was received of it. */
@@ -50,10 +52,12 @@ class Stream {
   private readonly frames = new FrameReader();
   private readonly outgoing = new Message(1, LIMITS.maxMsgFds);
   private message = new Pinned(64 * 1024);
+  private readonly whileWaiting: ClientOptions['whileWaiting'];
 
-  constructor(socket: OwnedFd, path: string) {
+  constructor(socket: OwnedFd, path: string, whileWaiting?: ClientOptions['whileWaiting']) {
     this.socket = socket;
     this.path = path;
+    this.whileWaiting = whileWaiting;
   }
 
   send(
@@ -90,6 +94,7 @@ class Stream {
   }
 
   receive(): void {
+    this.whileWaiting?.(this.socket.fd);
     const received = this.frames.receive(this.socket.fd, true);
     if (received <= 0) throw lost(received, this.path);
   }
@@ -119,10 +124,10 @@ export class ClientChannel {
    * Connects and agrees on a version. ENOENT or ECONNREFUSED where nobody listens, EBUSY while the device has another
    * client, ETIMEDOUT when the server is silent for `timeoutMs`, EPROTO where its VERSION contradicts itself or ours.
    */
-  constructor(path: string, { timeoutMs = 10_000, twinSocket = false }: ClientOptions = {}) {
+  constructor(path: string, { timeoutMs = 10_000, twinSocket = false, whileWaiting }: ClientOptions = {}) {
     this.path = path;
     this.timeoutMs = timeoutMs;
-    this.main = new Stream(connectUnix(path), path);
+    this.main = new Stream(connectUnix(path), path, whileWaiting);
     try {
       setSocketTimeout(this.main.socket, timeoutMs);
       this.capabilities = this.agree(twinSocket);

@@ -11,18 +11,22 @@ import { type BufferInfo, DmaBufImporter, type ImporterEvents, type RemoteRanges
 import { EventLoop } from './loop.ts';
 
 export class DmaBufClient {
-  private readonly loop = new EventLoop();
+  private readonly loop: EventLoop;
+  private readonly ownsLoop: boolean;
   private readonly importer: DmaBufImporter;
 
   /**
    * Opens a session through a descriptor of the buffer, which stays the caller's and is not needed any more. ENOTSOCK
-   * for what cannot be a lent dma-buf, ETIMEDOUT where nobody answers, EMFILE where the exporter takes no more.
+   * for what cannot be a lent dma-buf, ETIMEDOUT where nobody answers, EMFILE where the exporter takes no more. A
+   * `loop` of the caller's answers while the caller lets it turn.
    */
-  constructor(buffer: OwnedFd, events: ImporterEvents) {
+  constructor(buffer: OwnedFd, events: ImporterEvents, loop: EventLoop | null = null) {
+    this.loop = loop ?? new EventLoop();
+    this.ownsLoop = loop === null;
     try {
       this.importer = new DmaBufImporter(this.loop, buffer.fd, events);
     } catch (error) {
-      this.loop.close();
+      if (this.ownsLoop) this.loop.close();
       throw error;
     }
     try {
@@ -81,7 +85,7 @@ export class DmaBufClient {
 
   close(): void {
     this.importer.close();
-    this.loop.close();
+    if (this.ownsLoop) this.loop.close();
   }
 
   [Symbol.dispose](): void {
