@@ -11,39 +11,84 @@ export interface Done {
   ms: number;
 }
 
+export interface CrewData {
+  crew: true;
+  spec: SearchSpec;
+  /** One number: the part that the thread which began the search waits for, or 0. */
+  awaited: Int32Array;
+}
+
 /** A part that takes longer is handed back with what is left of it. */
 const PART_MS = 25;
 /** So often at least a thread says what it has. */
 const REPORT_MS = 5;
 
-/** Goes through a part, or some of it. */
-export function searchPart(search: Search, part: Part): Done {
+/** Goes through a part, or some of it: for a while, or until `isOver`. */
+export function searchPart(search: Search, part: Part, isOver: () => boolean): Done {
   const start = performance.now();
   search.load(part.state);
   do {
     if (search.advance(1) !== 'more') break;
-  } while (performance.now() - start < PART_MS);
+  } while (performance.now() - start < PART_MS && !isOver());
   return { id: part.id, outcome: search.outcome(), ms: performance.now() - start };
 }
 
-async function work(spec: SearchSpec): Promise<void> {
-  await loadPrograms(spec.scenario);
-  applyMutantOf(spec);
-  const search = makeSearch(findProgram(spec.scenario), spec);
-  parentPort!.on('message', (parts: Part[]) => {
+/**
+ * The parts of a thread, one after the other. The one that is waited for comes first, and is handed back after a run:
+ * who waits has nothing else to do.
+ */
+class Work {
+  private readonly search: Search;
+  private readonly awaited: Int32Array;
+  private readonly parts: Part[] = [];
+  private isUnderWay = false;
+  /** Waited for, and not among the parts when last looked at: it may have come since, or is another thread's. */
+  private elsewhere = 0;
+
+  constructor({ spec, awaited }: CrewData) {
+    this.search = makeSearch(findProgram(spec.scenario), spec);
+    this.awaited = awaited;
+  }
+
+  async add(parts: readonly Part[]): Promise<void> {
+    this.parts.push(...parts);
+    if (this.isUnderWay) return;
+    this.isUnderWay = true;
     let done: Done[] = [];
     let reported = performance.now();
-    for (const [i, part] of parts.entries()) {
-      done.push(searchPart(search, part));
-      if (i < parts.length - 1 && performance.now() - reported < REPORT_MS) continue;
+    while (this.parts.length > 0) {
+      const part = this.next();
+      done.push(searchPart(this.search, part, () => this.isAwaited(part)));
+      if (this.parts.length > 0 && performance.now() - reported < REPORT_MS && !this.isAwaited(part)) continue;
       parentPort!.postMessage(done);
       reported = performance.now();
       done = [];
+      // More may have come.
+      await new Promise((resolve) => setImmediate(resolve));
     }
-  });
-  parentPort!.postMessage([]);
+    this.isUnderWay = false;
+  }
+
+  /** Whether there is something to do that is more urgent than `part`: for it, for another, or to look what has come. */
+  private isAwaited(part: Part): boolean {
+    const awaited = Atomics.load(this.awaited, 0);
+    if (awaited === 0 || awaited === this.elsewhere) return false;
+    if (awaited !== part.id && this.parts.every(({ id }) => id !== awaited)) this.elsewhere = awaited;
+    return true;
+  }
+
+  private next(): Part {
+    const awaited = Atomics.load(this.awaited, 0);
+    const at = this.parts.findIndex(({ id }) => id === awaited);
+    return this.parts.splice(Math.max(0, at), 1)[0];
+  }
 }
 
 if (parentPort !== null && (workerData as { crew?: true } | null)?.crew === true) {
-  await work((workerData as { spec: SearchSpec }).spec);
+  const data = workerData as CrewData;
+  await loadPrograms(data.spec.scenario);
+  applyMutantOf(data.spec);
+  const work = new Work(data);
+  parentPort.on('message', (parts: Part[]) => void work.add(parts));
+  parentPort.postMessage([]);
 }

@@ -17,6 +17,8 @@ export class ConfigSpace {
   private readonly writable: Uint8Array;
   /** Bits that a write of 1 clears. */
   private readonly clearable: Uint8Array;
+  /** No register beyond has ever been set, or can be. */
+  private end = 0;
   private lastCapability = PCI_CAPABILITY_LIST;
   private lastExtended = 0;
 
@@ -51,25 +53,33 @@ export class ConfigSpace {
   /** Sets a register whatever a write may change: for the device itself. */
   set(offset: number, size: number, value: number): void {
     this.check(offset, size);
+    this.uses(offset + size);
     for (let i = 0; i < size; i++) this.bytes[offset + i] = (value >>> (8 * i)) & 0xff;
   }
 
   /** Declares bits of a register writable, and others RW1C. */
   allow(offset: number, size: number, writable: number, clearable = 0): void {
     this.check(offset, size);
+    this.uses(offset + size);
     for (let i = 0; i < size; i++) {
       this.writable[offset + i] = (writable >>> (8 * i)) & 0xff;
       this.clearable[offset + i] = (clearable >>> (8 * i)) & 0xff;
     }
   }
 
-  /** A copy of all bytes, for saving state; `load` puts one back. */
+  /** A copy of all bytes. */
   snapshot(): Uint8Array {
     return this.bytes.slice();
   }
 
-  load(bytes: Uint8Array): void {
-    this.bytes.set(bytes.length > this.sizeBytes ? bytes.subarray(0, this.sizeBytes) : bytes);
+  /** The registers that there are, for `restore`. */
+  save(): Uint8Array {
+    return this.bytes.slice(0, this.end);
+  }
+
+  restore(saved: Uint8Array): void {
+    this.bytes.set(saved);
+    this.bytes.fill(0, saved.length, this.end);
   }
 
   /** As `load`, for bytes of another function of the kind: what software cannot change stays. */
@@ -155,6 +165,10 @@ export class ConfigSpace {
   private afterExtended(offset: number): number {
     const next = (this.read(offset, 4) >>> 20) & ~3;
     return next < PCI_CFG_SPACE_SIZE || this.read(next, 4) === 0 ? 0 : next;
+  }
+
+  private uses(end: number): void {
+    if (end > this.end) this.end = end;
   }
 
   private check(offset: number, size: number): void {

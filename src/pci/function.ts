@@ -127,7 +127,7 @@ export class PciFunction {
     this.powerState = new Cell<PciPowerState>(`${spec.name}.power`, 0);
     this.changes = new Cell(`${spec.name}.config`, 0);
     this.declareHeader();
-    this.atPowerOn = this.config.snapshot();
+    this.atPowerOn = this.config.save();
   }
 
   /** A VF's are in its PF's registers (SR-IOV 1.1, 3.3.11); its own read as ones. */
@@ -216,10 +216,10 @@ export class PciFunction {
    * pci_restore_state).
    */
   *withStateSaved(reset: () => Task): Task {
-    const saved = this.config.snapshot();
+    const saved = this.config.save();
     yield* reset();
     yield* this.registersChange();
-    this.config.load(saved);
+    this.config.restore(saved);
     yield* this.updateDecode();
     // The enable bit of its VFs is among what is restored.
     for (const virtfn of this.virtfns) yield* virtfn.updateDecode();
@@ -230,7 +230,7 @@ export class PciFunction {
     yield* this.memoryDecode.store(false);
     yield* this.powerState.store(0);
     yield* this.registersChange();
-    this.config.load(this.atPowerOn);
+    this.config.restore(this.atPowerOn);
     for (const hooks of this.hooks) hooks.onReset?.();
     for (const virtfn of this.virtfns) yield* virtfn.hardwareReset();
   }
@@ -242,11 +242,11 @@ export class PciFunction {
   *setPowerState(state: PciPowerState): Task {
     const pm = this.config.find(PCI_CAP_ID_PM);
     if (pm === 0 || this.powerState.value === state || !this.canEnter(state, pm)) return;
-    const saved = this.config.snapshot();
+    const saved = this.config.save();
     const control = this.config.read(pm + PCI_PM_CTRL, 2);
     yield* this.configWrite(pm + PCI_PM_CTRL, 2, (control & ~PCI_PM_CTRL_STATE_MASK) | state);
     if (state !== 0) return;
-    this.config.load(saved);
+    this.config.restore(saved);
     this.config.set(pm + PCI_PM_CTRL, 2, control & ~PCI_PM_CTRL_STATE_MASK);
     yield* this.updateDecode();
   }

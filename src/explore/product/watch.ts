@@ -117,18 +117,19 @@ export class Watch {
   private checkBuffer(priv: VfioPciDmaBuf, seen: Seen): void {
     const { pdev, lowPower } = seen.device;
     const usable = isUsable(seen.device);
-    const name = `a buffer of ${pdev.name}`;
     // A buffer whose last reference is gone has no importers left, and nobody revokes it.
     if (!priv.revoked.value && priv.dmabuf.count.value > 0) {
-      if (!pdev.memoryDecode.value) throw new InvariantError('I1', `${name} is lent though its BAR does not decode`);
-      if (pdev.powerState.value !== 0) throw new InvariantError('I1', `${name} is lent in D${pdev.powerState.value}`);
-      if (lowPower.engaged.value) throw new InvariantError('I1', `${name} is lent in low power`);
+      if (!pdev.memoryDecode.value)
+        throw new InvariantError('I1', `${nameOf(seen)} is lent though its BAR does not decode`);
+      if (pdev.powerState.value !== 0)
+        throw new InvariantError('I1', `${nameOf(seen)} is lent in D${pdev.powerState.value}`);
+      if (lowPower.engaged.value) throw new InvariantError('I1', `${nameOf(seen)} is lent in low power`);
     }
-    if (!usable) this.checkDrained(priv, seen, name);
+    if (!usable) this.checkDrained(priv, seen);
     const isListed = seen.device.dmabufs.get().has(priv);
     const unclaimed = priv.regionIndexes.find((index) => !pdev.bars[index]!.claimed);
     if (isListed && priv.dmabuf.count.value > 0 && unclaimed !== undefined) {
-      throw new InvariantError('I8', `${name} is exported though BAR ${unclaimed} is not claimed`);
+      throw new InvariantError('I8', `${nameOf(seen)} is exported though BAR ${unclaimed} is not claimed`);
     }
     if (seen.wasRevoked && !priv.revoked.value) {
       for (const attachment of priv.dmabuf.attachments.get()) {
@@ -140,13 +141,16 @@ export class Watch {
   }
 
   /** The memory may not be used any more: the revoke before must have brought everything to an end. */
-  private checkDrained(priv: VfioPciDmaBuf, seen: Seen, name: string): void {
+  private checkDrained(priv: VfioPciDmaBuf, seen: Seen): void {
     const user = priv.dmabuf.attachments.get().find((attachment) => attachment.mappings.get().size > 0);
     if (user !== undefined) {
-      throw new InvariantError('I2', `${name} is still mapped by ${user.importerName} though its memory is off`);
+      throw new InvariantError(
+        'I2',
+        `${nameOf(seen)} is still mapped by ${user.importerName} though its memory is off`,
+      );
     }
     if (seen.wasUsable && !priv.dmabuf.resv.testSignaled(DMA_RESV_USAGE_BOOKKEEP)) {
-      throw new InvariantError('I2', `${name} has a pending fence while its memory goes off`);
+      throw new InvariantError('I2', `${nameOf(seen)} has a pending fence while its memory goes off`);
     }
   }
 
@@ -157,6 +161,10 @@ export class Watch {
       throw new InvariantError('I6', `a buffer of ${device.pdev.name} is lent again, and ${importer} was never told`);
     }
   }
+}
+
+function nameOf({ device }: Seen): string {
+  return `a buffer of ${device.pdev.name}`;
 }
 
 function refuseStrayTlp(tlp: StrayTlp): never {
