@@ -8,54 +8,17 @@ import {
 } from '../../src/abi/vfio-feature.ts';
 import { VFIO_USER_DEVICE_FEATURE } from '../../src/abi/vfio-user.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
-import { createMemfd } from '../../src/linux/memfd.ts';
-import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import { type ExportRequest, enableMemory, exportArgument, exportBuffer, outcome } from './lent.ts';
+import { Peers, READ_WRITE } from './peers.ts';
 import { RawClient } from './raw-client.ts';
 import { withServer } from './served.ts';
 
 const server = await withServer();
-const BOTH = 3;
-
-/** A lender's client, a borrower's client with its driver, and memory of ours to copy from. */
-class Peers {
-  readonly lender = new VfioUserClient(server.path('lender'));
-  readonly borrower = new VfioUserClient(server.path('borrower'));
-  readonly driver = new IoatDriver(this.borrower);
-  readonly memory: Mapping;
-
-  constructor() {
-    enableMemory(this.lender, true);
-    const memfd = createMemfd('test', 65536);
-    this.memory = Mapping.map({ fd: memfd.fd, offset: 0, sizeBytes: 65536, writable: true, what: 'test' });
-    this.borrower.dmaMap(0x100000, 65536, BOTH, memfd.fd);
-    memfd.close();
-  }
-
-  /** What happens when the engine writes to an address of the lent buffer. */
-  write(iova: number, value: number): string {
-    this.memory.write(0, Buffer.from([value]));
-    return this.driver.copy(0x100000, iova, 1);
-  }
-
-  lent(offset: number): number {
-    const byte = Buffer.alloc(1);
-    this.lender.readRegion(0, offset, byte);
-    return byte[0];
-  }
-
-  close(): void {
-    this.driver.close();
-    this.memory.close();
-    this.lender.close();
-    this.borrower.close();
-  }
-}
 
 async function withPeers(body: (peers: Peers) => void | Promise<void>): Promise<void> {
   await server.assertNothingLeft();
-  const peers = new Peers();
+  const peers = new Peers(server);
   try {
     await body(peers);
   } finally {
@@ -67,7 +30,7 @@ async function withPeers(body: (peers: Peers) => void | Promise<void>): Promise<
 test('a lent buffer is reached by peer DMA until memory goes off, and again when it is mapped anew', () =>
   withPeers((peers) => {
     const fd = exportBuffer(peers.lender, { ranges: [[4096, 65536]] });
-    peers.borrower.dmaMap(0x800000, 65536, BOTH, fd.fd);
+    peers.borrower.dmaMap(0x800000, 65536, READ_WRITE, fd.fd);
     assert.equal(peers.write(0x800000 + 77, 0xa5), 'ok');
     assert.equal(peers.lent(4096 + 77), 0xa5);
     enableMemory(peers.lender, false);
@@ -75,7 +38,7 @@ test('a lent buffer is reached by peer DMA until memory goes off, and again when
     enableMemory(peers.lender, true);
     assert.equal(peers.write(0x800000, 1), 'write data error', 'it stays out until it is mapped again');
     assert.equal(peers.borrower.dmaUnmap(0x800000, 65536), 65536);
-    peers.borrower.dmaMap(0x800000, 65536, BOTH, fd.fd);
+    peers.borrower.dmaMap(0x800000, 65536, READ_WRITE, fd.fd);
     assert.equal(peers.write(0x800000, 2), 'ok');
     assert.equal(peers.lent(4096), 2);
     fd.close();
@@ -89,7 +52,7 @@ test('closing the last copy releases the buffer; it is neither mapped by the CPU
     assert.throws(() => Mapping.map(request), /ENODEV/);
     const copy = fd.duplicate();
     fd.close();
-    peers.borrower.dmaMap(0x800000, 65536, BOTH, copy.fd);
+    peers.borrower.dmaMap(0x800000, 65536, READ_WRITE, copy.fd);
     assert.equal(peers.write(0x800000, 1), 'ok', 'a copy is as good');
     peers.borrower.dmaUnmap(0x800000, 65536);
     copy.close();
@@ -98,7 +61,7 @@ test('closing the last copy releases the buffer; it is neither mapped by the CPU
 test('a close of the device revokes; the descriptor survives it, and stands for a buffer that is gone for good', () =>
   withPeers(async (peers) => {
     const fd = exportBuffer(peers.lender);
-    peers.borrower.dmaMap(0x800000, 65536, BOTH, fd.fd);
+    peers.borrower.dmaMap(0x800000, 65536, READ_WRITE, fd.fd);
     assert.equal(peers.write(0x800000, 1), 'ok');
     peers.lender.close();
     // The server notices a moment later; from then on nothing gets through.
@@ -107,14 +70,14 @@ test('a close of the device revokes; the descriptor survives it, and stands for 
     assert.ok(fstatSync(fd.fd).isSocket());
     peers.borrower.dmaUnmap(0x800000, 65536);
     assert.equal(
-      outcome(() => peers.borrower.dmaMap(0x800000, 65536, BOTH, fd.fd)),
+      outcome(() => peers.borrower.dmaMap(0x800000, 65536, READ_WRITE, fd.fd)),
       'ENODEV',
     );
     // A new client does not bring the old client's buffers back.
     const next = new VfioUserClient(server.path('lender'));
     enableMemory(next, true);
     assert.equal(
-      outcome(() => peers.borrower.dmaMap(0x800000, 65536, BOTH, fd.fd)),
+      outcome(() => peers.borrower.dmaMap(0x800000, 65536, READ_WRITE, fd.fd)),
       'ENODEV',
     );
     next.close();
@@ -124,7 +87,7 @@ test('a close of the device revokes; the descriptor survives it, and stands for 
 test('a borrower that leaves in the middle gives everything back', () =>
   withPeers(async (peers) => {
     const fd = exportBuffer(peers.lender);
-    peers.borrower.dmaMap(0x800000, 65536, BOTH, fd.fd);
+    peers.borrower.dmaMap(0x800000, 65536, READ_WRITE, fd.fd);
     peers.borrower.close();
     enableMemory(peers.lender, false);
     enableMemory(peers.lender, true);
@@ -138,7 +101,7 @@ test('FLR, reset and hot reset take the buffer back and give it again; low power
     const fd = exportBuffer(peers.lender);
     const mapAgain = () => {
       peers.borrower.dmaUnmap(0x800000, 65536);
-      return outcome(() => peers.borrower.dmaMap(0x800000, 65536, BOTH, fd.fd));
+      return outcome(() => peers.borrower.dmaMap(0x800000, 65536, READ_WRITE, fd.fd));
     };
     for (const [name, trigger] of [
       ['reset', () => peers.lender.reset()],

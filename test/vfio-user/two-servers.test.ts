@@ -3,58 +3,19 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SOCK_SEQPACKET } from '../../src/abi/socket.ts';
-import { Mapping } from '../../src/linux/mapping.ts';
-import { createMemfd } from '../../src/linux/memfd.ts';
 import { socketPair } from '../../src/linux/socket.ts';
-import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import { LIMITS } from '../../src/vfio-user/wire.ts';
 import { enableMemory, exportBuffer, outcome } from './lent.ts';
+import { OWN, Peers, READ_WRITE } from './peers.ts';
 import { MACHINE, TestServer, withServer } from './served.ts';
 
-const READ_WRITE = 3;
-const OWN = 0x100000;
 const LENT = 0x800000;
 const lending = await withServer();
 const borrowing = await withServer();
 
-/** A client of both: the lender's on one server, the borrower's on the other. */
-class Peers {
-  readonly lender: VfioUserClient;
-  readonly borrower = new VfioUserClient(borrowing.path('borrower'));
-  readonly driver = new IoatDriver(this.borrower);
-  readonly memory: Mapping;
-
-  constructor(server = lending) {
-    this.lender = new VfioUserClient(server.path('lender'));
-    enableMemory(this.lender, true);
-    const memfd = createMemfd('test', 65536);
-    this.memory = Mapping.map({ fd: memfd.fd, offset: 0, sizeBytes: 65536, writable: true, what: 'test' });
-    this.borrower.dmaMap(OWN, 65536, READ_WRITE, memfd.fd);
-    memfd.close();
-  }
-
-  write(iova: number, value: number): string {
-    this.memory.write(0, Buffer.from([value]));
-    return this.driver.copy(OWN, iova, 1);
-  }
-
-  lent(offset: number): number {
-    const byte = Buffer.alloc(1);
-    this.lender.readRegion(0, offset, byte);
-    return byte[0];
-  }
-
-  close(): void {
-    this.driver.close();
-    this.memory.close();
-    this.lender.close();
-    this.borrower.close();
-  }
-}
-
 async function withPeers(body: (peers: Peers) => void | Promise<void>): Promise<void> {
-  const peers = new Peers();
+  const peers = new Peers(lending, borrowing);
   try {
     await body(peers);
   } finally {
@@ -157,7 +118,7 @@ test('as many regions as the table of limits says, each a session with the lende
 test('a server that ends takes what it lent with it', async () => {
   const ending = new TestServer();
   await ending.start(MACHINE);
-  const peers = new Peers(ending);
+  const peers = new Peers(ending, borrowing);
   const buffer = exportBuffer(peers.lender);
   peers.borrower.dmaMap(LENT, 65536, READ_WRITE, buffer.fd);
   assert.equal(peers.write(LENT, 1), 'ok');
