@@ -1,8 +1,10 @@
 /*
  * A client that never rests, to be killed at any moment: maps and unmaps memory, hangs eventfds on interrupts, exports
- * buffers and keeps some, reads and writes. churn PATH; ends when the server does.
+ * buffers and keeps some, reads and writes. churn PATH ends when the server does. churn PATH KILLS SEED starts one after
+ * the other and kills each within 12 ms, until so many were alive when they were killed.
  */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int fd;
@@ -56,10 +59,9 @@ static int reply(void) {
     return descriptor;
 }
 
-int main(int argc, char **argv) {
-    if (argc != 2) return 2;
+static int churn(const char *path) {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", argv[1]);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
     fd = socket(AF_UNIX, SOCK_STREAM, 0);
     if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) return 1;
     send_message(1, "\0\0\0\0{}", 7, -1);
@@ -84,4 +86,23 @@ int main(int argc, char **argv) {
             if (lent >= 0 && i % 4 != 0) close(lent);
         }
     }
+}
+
+int main(int argc, char **argv) {
+    if (argc == 2) return churn(argv[1]);
+    if (argc != 4) return 2;
+    unsigned seed = atoi(argv[3]);
+    for (int killed = 0; killed < atoi(argv[2]);) {
+        pid_t child = fork();
+        if (child < 0) return 1;
+        if (child == 0) _exit(churn(argv[1]));
+        usleep(rand_r(&seed) % 12000);
+        int status;
+        kill(child, SIGKILL);
+        if (waitpid(child, &status, 0) != child) return 1;
+        /* The server may not have noticed the end of the one before yet: then this one was refused. */
+        killed += WIFSIGNALED(status);
+        if (WIFEXITED(status) && WEXITSTATUS(status) != 0) return 1;
+    }
+    return 0;
 }

@@ -1,25 +1,28 @@
 /**
  * SIGKILL at any moment: a killed client leaves nothing behind in the server, a killed server no client hanging. A
- * client costs a few milliseconds, a server the start of a process: a thousand of the first and two dozen of the second
- * by default; with BARTER_FULL=1 a thousand of each.
+ * client costs a few milliseconds, a server the start of a process: a thousand of the first and 48 of the second by
+ * default; with BARTER_FULL=1 a thousand of each.
  */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
-import { endOf, startBarter } from '../cli/barter.ts';
+import { endOf, spawnBarter, startBarter } from '../cli/barter.ts';
 import { Random } from '../fuzz/random.ts';
 import { withServer } from './served.ts';
 
 const CLIENTS = 1000;
-const AT_ONCE = 4;
-const SERVERS = process.env.BARTER_FULL === '1' ? 1000 : 24;
+const SERVERS = process.env.BARTER_FULL === '1' ? 1000 : 48;
+/** So many start at a time, each lane with a folder of its own. */
+const LANES = 4;
+/** About as long as a server takes until it listens. */
+const START_MS = 300;
 
 const folder = mkdtempSync(join(tmpdir(), 'barter-kill-'));
 const churn = join(folder, 'churn');
@@ -30,21 +33,23 @@ test(`${CLIENTS} clients killed at any moment leave nothing behind, and disturb 
   assert.equal(compiled.status, 0, `this test needs a C compiler: ${compiled.error?.message ?? compiled.stderr}`);
   const server = await withServer();
   const bystander = new VfioUserClient(server.path('bystander'));
-  const random = new Random(5);
+  const drivers = ['lender', 'borrower'].map((device, i) =>
+    once(spawn(churn, [server.path(device), String(CLIENTS / 2), String(5 + i)], { stdio: 'ignore' }), 'exit'),
+  );
+  const over = Promise.all(drivers);
+  let isOver = false;
+  over.then(() => {
+    isOver = true;
+  });
   const value = Buffer.alloc(4);
-  for (let killed = 0; killed < CLIENTS; killed += AT_ONCE) {
-    const clients = Array.from({ length: AT_ONCE }, (_, i): ChildProcess => {
-      return spawn(churn, [server.path(i % 2 === 0 ? 'lender' : 'borrower')], { stdio: 'ignore' });
-    });
-    const ends = clients.map((client) => once(client, 'exit'));
-    await sleep(random.below(12));
-    for (const client of clients) client.kill('SIGKILL');
-    value.writeUInt32LE(killed);
+  for (let beat = 0; !isOver; beat++) {
+    value.writeUInt32LE(beat);
     bystander.writeRegion(0, 0, value);
     bystander.readRegion(0, 0, value);
-    assert.equal(value.readUInt32LE(), killed);
-    await Promise.all(ends);
+    assert.equal(value.readUInt32LE(), beat);
+    await sleep(1);
   }
+  for (const [status] of await over) assert.equal(status, 0);
   bystander.close();
   await server.assertNothingLeft();
   for (const device of ['lender', 'borrower']) new VfioUserClient(server.path(device)).close();
@@ -54,34 +59,53 @@ test(`${CLIENTS} clients killed at any moment leave nothing behind, and disturb 
   );
 });
 
+const lanes = Array.from({ length: LANES }, (_, i) => join(folder, `lane${i}`));
+const serve = (lane: string) => ['serve', 'examples/two-peers.yaml', '--socket-dir', lane, '--json'];
+
+/** In the middle of its start, whatever it has made by then. */
+async function killStarting(lane: string, afterMs: number): Promise<void> {
+  const child = spawnBarter(...serve(lane));
+  await sleep(afterMs);
+  assert.equal(await endOf(child, 'SIGKILL'), 'SIGKILL');
+}
+
+/** In the middle of what a client in C keeps it busy with, and of the calls of a client here. */
+async function killServing(lane: string, lifeMs: number): Promise<void> {
+  const { child, firstLine } = await startBarter(...serve(lane));
+  const [lender, borrower] = (JSON.parse(firstLine).devices as { socket: string }[]).map(({ socket }) => socket);
+  const busy = spawn(churn, [borrower], { stdio: 'ignore' });
+  const busyEnds = once(busy, 'exit');
+  const client = new VfioUserClient(lender);
+  const ended = endOf(child, 'SIGCONT');
+  let calls = 0;
+  let killed = false;
+  assert.throws(() => {
+    for (const started = performance.now(); performance.now() - started < 10_000; calls++) {
+      if (!killed && calls > 0 && performance.now() - started > lifeMs) killed = child.kill('SIGKILL');
+      client.readRegion(7, 0, Buffer.alloc(4));
+    }
+  }, /ECONNRESET|EPIPE/);
+  client.close();
+  assert.equal(await ended, 'SIGKILL');
+  assert.deepEqual(await Promise.race([busyEnds, sleep(5000)]), [0, null], 'the other client hangs');
+}
+
 test(`${SERVERS} servers killed at any moment: clients hear of it, and the next server takes the place`, async () => {
   const random = new Random(6);
-  for (let i = 0; i < SERVERS; i++) {
-    const { child, firstLine } = await startBarter(
-      'serve',
-      'examples/two-peers.yaml',
-      '--socket-dir',
-      folder,
-      '--json',
-    );
-    const client = new VfioUserClient(JSON.parse(firstLine).devices[0].socket);
-    const lifeMs = random.below(20);
-    const ended = endOf(child, 'SIGCONT');
-    let calls = 0;
-    let killed = false;
-    assert.throws(() => {
-      for (const started = performance.now(); performance.now() - started < 10_000; calls++) {
-        if (!killed && calls > 0 && performance.now() - started > lifeMs) killed = child.kill('SIGKILL');
-        client.readRegion(7, 0, Buffer.alloc(4));
-      }
-    }, /ECONNRESET|EPIPE/);
-    client.close();
-    assert.equal(await ended, 'SIGKILL');
-  }
+  const rounds = lanes.map(async (lane) => {
+    for (let i = 0; i < SERVERS / LANES; i++) {
+      if (i % 2 === 0) await killStarting(lane, random.below(START_MS));
+      else await killServing(lane, random.below(20));
+    }
+  });
+  await Promise.all(rounds);
 });
 
-test('the last server ends in good order, and its folder is empty', async () => {
-  const { child } = await startBarter('serve', 'examples/two-peers.yaml', '--socket-dir', folder);
-  assert.equal(await endOf(child, 'SIGTERM'), 0);
+test('the last servers end in good order, and their folders are empty', async () => {
+  for (const lane of lanes) {
+    const { child } = await startBarter(...serve(lane));
+    assert.equal(await endOf(child, 'SIGTERM'), 0);
+    assert.deepEqual(readdirSync(lane), []);
+  }
   rmSync(folder, { recursive: true });
 });
