@@ -1,7 +1,7 @@
 /*
  * A client that never rests, to be killed at any moment: maps and unmaps memory, hangs eventfds on interrupts, exports
- * buffers and keeps some, reads and writes. churn PATH ends when the server does. churn PATH KILLS SEED starts one after
- * the other and kills each within 12 ms, until so many were alive when they were killed.
+ * buffers and keeps some, reads and writes. churn PATH ends when the server does. churn PATH KILLS SEED starts one
+ * after the other and kills each within 12 ms, until so many were alive when they were killed.
  */
 #define _GNU_SOURCE
 #include <signal.h>
