@@ -3,7 +3,7 @@ import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 
 /** As in Linux: what fits a page. */
-const MOST_RANGES = 256;
+export const MOST_LOG_RANGES = 256;
 /** Pages of one block of the log: a block is made when one of them is written. */
 const BLOCK_PAGES = 32768;
 /** So many blocks are kept, 16 MiB; a device that writes in more places is taken to have written everywhere. */
@@ -31,7 +31,7 @@ export class DmaLog {
     if (pageSize === 0n || (pageSize & (pageSize - 1n)) !== 0n || pageSize > 1n << 40n) {
       throw new Errno('EINVAL', `DMA_LOGGING: pages of ${pageSize} bytes`);
     }
-    if (ranges.length > MOST_RANGES) throw new Errno('E2BIG', `DMA_LOGGING: ${ranges.length} ranges`);
+    if (ranges.length > MOST_LOG_RANGES) throw new Errno('E2BIG', `DMA_LOGGING: ${ranges.length} ranges`);
     this.pageBytes = Math.max(Number(pageSize), PAGE_SIZE);
     this.ranges = [...ranges].sort((a, b) => (a.iova < b.iova ? -1 : 1));
     let end = 0n;

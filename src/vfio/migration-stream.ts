@@ -30,7 +30,7 @@ const DEVICE = 3;
 const CONFIG = 4;
 const END = 5;
 const CHUNK_BYTES = 64 * 1024;
-const MOST_SECTION_BYTES = 1 << 20;
+export const MOST_SECTION_BYTES = 1 << 20;
 const DIGEST_BYTES = 32;
 const NOTHING = new Uint8Array(0);
 

@@ -24,6 +24,7 @@ import {
 import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
+import { MOST_SECTION_BYTES } from '../../src/vfio/migration-stream.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import {
   dirtyPages,
@@ -255,6 +256,23 @@ test('what is refused: states without a way, streams of other devices, cut or ch
     setMigrationState(other, RESUMING);
     assert.throws(() => writeMigrationData(other, data), /EINVAL/, 'of another kind of device');
     other.close();
+  }));
+
+test('a section that is too large is refused by its head, before any of it is kept', () =>
+  onBothSides('lender', (from, to) => {
+    setMigrationState(from, STOP_COPY);
+    const whole = stream(from);
+    const first = whole.subarray(0, 8 + whole.readUInt32LE(4));
+    const head = Buffer.from(whole.subarray(first.length, first.length + 8));
+    const begin = (bytes: number) => {
+      head.writeUInt32LE(bytes, 4);
+      setMigrationState(to, RESUMING);
+      writeMigrationData(to, Buffer.concat([first, head]));
+    };
+    begin(MOST_SECTION_BYTES);
+    to.reset();
+    assert.throws(() => begin(MOST_SECTION_BYTES + 1), /EINVAL/);
+    to.reset();
   }));
 
 test('probes tell what there is', () =>

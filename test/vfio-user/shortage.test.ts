@@ -2,13 +2,21 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { ERRNO } from '../../src/abi/errno.ts';
+import { viewOf } from '../../src/abi/layout.ts';
 import { EPOLL_CTL_ADD } from '../../src/abi/poll.ts';
 import { SO_PEERCRED, SOL_SOCKET } from '../../src/abi/socket.ts';
-import { vfio_irq_set, vfio_pci_hot_reset, vfio_region_info } from '../../src/abi/vfio.ts';
+import {
+  vfio_irq_set,
+  vfio_pci_dependent_device,
+  vfio_pci_hot_reset,
+  vfio_pci_hot_reset_info,
+  vfio_region_info,
+} from '../../src/abi/vfio.ts';
 import {
   VFIO_USER_DEVICE_GET_REGION_INFO,
   VFIO_USER_DEVICE_GET_REGION_IO_FDS,
   VFIO_USER_DEVICE_SET_IRQS,
+  VFIO_USER_X_GET_PCI_HOT_RESET_INFO,
   VFIO_USER_X_PCI_HOT_RESET,
   vfio_user_region_io_fds,
 } from '../../src/abi/vfio-user.ts';
@@ -118,6 +126,22 @@ test('an eventfd that epoll has no room for is refused, and closed', (t) => {
   server.pump();
 });
 
+/** How many devices a hot reset would hit, all of one group. */
+function hitBy(client: RawClient): number {
+  const request = vfio_pci_hot_reset_info.encode({ argsz: vfio_pci_hot_reset_info.sizeof });
+  client.send(message({ command: VFIO_USER_X_GET_PCI_HOT_RESET_INFO }, request));
+  server.pump();
+  const view = viewOf(client.tryReceive()!.payload);
+  const { argsz, count } = vfio_pci_hot_reset_info.read(view);
+  assert.equal(argsz, view.byteLength);
+  const groups = Array.from({ length: count }, (_, i) => {
+    const at = vfio_pci_hot_reset_info.sizeof + i * vfio_pci_dependent_device.sizeof;
+    return vfio_pci_dependent_device.read(view, at).group_id;
+  });
+  assert.equal(new Set(groups).size, 1);
+  return count;
+}
+
 test('processes whose number cannot be told do not count as one: a hot reset needs devices that are their own', (t) => {
   const getsockopt = sys.getsockopt;
   let pid = 4242;
@@ -134,6 +158,7 @@ test('processes whose number cannot be told do not count as one: a hot reset nee
   ]) {
     pid = number;
     const clients = ['lender', 'sibling'].map((device) => server.ready(device));
+    assert.equal(hitBy(clients[0]), 2);
     assert.equal(errorOf(clients[0], { command: VFIO_USER_X_PCI_HOT_RESET }, reset), both, `two clients of ${pid}`);
     clients[1].close();
     server.pump();
