@@ -77,12 +77,13 @@ export class ConfigSpace {
     return this.bytes.slice(0, this.end);
   }
 
+  /** Puts back what `save` gave; registers that have been added since are 0, as they were. */
   restore(saved: Uint8Array): void {
     this.bytes.set(saved);
     this.bytes.fill(0, saved.length, this.end);
   }
 
-  /** As `load`, for bytes of another function of the kind: what software cannot change stays. */
+  /** As `restore`, for all bytes of another function of the kind: what software cannot change stays. */
   loadWritable(bytes: Uint8Array): void {
     for (let i = 0; i < this.sizeBytes; i++) {
       const bits = this.writable[i] | this.clearable[i];

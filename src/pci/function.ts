@@ -368,8 +368,8 @@ export class PciFunction {
    * For a device model that goes on with what a reset may have ended: what the reset changes, its own state that
    * `onReset` puts back included, it sees as of this step.
    */
-  *registersLook(): Task {
-    yield* this.changes.load();
+  registersLook(): Task<number> {
+    return this.changes.load();
   }
 
   private registersChange(): Task<boolean> {

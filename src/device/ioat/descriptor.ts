@@ -52,7 +52,7 @@ export function decodeDescriptor(bytes: Uint8Array): Descriptor | number {
 
 /**
  * Copies by way of `scratch`, of `CHUNK_BYTES`; returns bits of CHANERR. Ends early, with part of it copied, once
- * `goesOn` says no.
+ * `goesOn` says no; for the first bytes the caller has asked.
  */
 export function* copyDescriptor(
   fn: PciFunction,
@@ -61,8 +61,10 @@ export function* copyDescriptor(
   goesOn: () => Task<boolean>,
 ): Task<number> {
   for (let at = 0; at < sizeBytes; at += CHUNK_BYTES) {
-    if (at > 0) yield* condResched();
-    if (!(yield* goesOn())) return 0;
+    if (at > 0) {
+      yield* condResched();
+      if (!(yield* goesOn())) return 0;
+    }
     const part = scratch.subarray(0, Math.min(CHUNK_BYTES, sizeBytes - at));
     if ((yield* fn.dmaRead(source + at, part)) !== 'ok') return IOAT_CHANERR_READ_DATA_ERR;
     if (!(yield* goesOn())) return 0;

@@ -98,7 +98,7 @@ export class Watch {
       this.checkTold(priv, seen);
       const { device } = seen;
       if (device.dmabufs.get().has(priv) && device.isOpen && priv.revoked.value && device.mayLend()) {
-        throw new InvariantError('I6', `a buffer of ${device.pdev.name} is revoked though its memory is enabled`);
+        throw new InvariantError('I6', `${nameOf(seen)} is revoked though its memory is enabled`);
       }
     }
     for (const { memory, offset, bytes, by } of this.written) {
@@ -154,11 +154,11 @@ export class Watch {
     }
   }
 
-  private checkTold(priv: VfioPciDmaBuf, { device }: Seen): void {
+  private checkTold(priv: VfioPciDmaBuf, seen: Seen): void {
     for (const attachment of priv.dmabuf.attachments.get()) {
       if ((this.told.get(attachment) ?? 0) >= (this.owed.get(attachment) ?? 0)) continue;
       const importer = attachment.importerName;
-      throw new InvariantError('I6', `a buffer of ${device.pdev.name} is lent again, and ${importer} was never told`);
+      throw new InvariantError('I6', `${nameOf(seen)} is lent again, and ${importer} was never told`);
     }
   }
 }
