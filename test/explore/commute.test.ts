@@ -9,6 +9,7 @@ import { TaskIds } from '../../src/explore/names.ts';
 import { checkEnd } from '../../src/explore/oracles.ts';
 import type { Program } from '../../src/explore/program.ts';
 import { findProgram, listScenarios } from '../../src/explore/programs.ts';
+import { Random } from '../../src/explore/sampling.ts';
 import { Trace } from '../../src/explore/trace.ts';
 import { conflict, type Planned } from '../../src/explore/wakeup.ts';
 import { World } from '../../src/explore/world.ts';
@@ -36,8 +37,8 @@ class Audit {
     this.program = program;
   }
 
-  walk(random: () => number): void {
-    const run = this.run((ready) => ready[Math.floor(random() * ready.length)]);
+  walk(random: Random): void {
+    const run = this.run((ready) => ready[random.below(ready.length)]);
     const schedule = run.steps.map(({ task }) => task);
     for (let i = 0; i + 1 < schedule.length; i++) {
       const [first, second] = run.steps.slice(i, i + 2);
@@ -73,18 +74,9 @@ class Audit {
   }
 }
 
-/** Numerical Recipes' generator: the same walks each time. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
-
 function audit(program: Program, walks: number): Audit {
   const found = new Audit(program);
-  for (let walk = 0; walk < walks; walk++) found.walk(seeded(walk * 7919 + 1));
+  for (let walk = 0; walk < walks; walk++) found.walk(new Random(walk + 1));
   return found;
 }
 

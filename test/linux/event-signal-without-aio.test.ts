@@ -3,11 +3,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { __NR_io_setup } from '../../src/abi/aio.ts';
 import { ERRNO } from '../../src/abi/errno.ts';
-import { F_SETFL } from '../../src/abi/fcntl.ts';
 import { EventfdSignal } from '../../src/linux/event-signal.ts';
 import { createEventfd, readEventfd } from '../../src/linux/eventfd.ts';
-import { Pinned, sys } from '../../src/linux/ffi.ts';
-import { Rescue } from './rescue.ts';
+import { sys } from '../../src/linux/ffi.ts';
+import { fillAndBlock, Rescue } from './rescue.ts';
 
 test('signals are written, a full counter is left alone, and the kernel is asked once', async (t) => {
   let asked = 0;
@@ -22,10 +21,7 @@ test('signals are written, a full counter is left alone, and the kernel is asked
   for (let i = 0; i < 3; i++) signal.signal();
   assert.equal(readEventfd(fd.fd), 3);
   assert.equal(asked, 1);
-  const word = new Pinned(8);
-  word.view.setBigUint64(0, 0xfffffffffffffffen, true);
-  sys.write(fd.fd, word.address, 8);
-  sys.fcntl(fd.fd, F_SETFL, 0);
+  fillAndBlock(fd);
   const rescue = new Rescue('head -c 8 <&3 >/dev/null', fd.fd);
   signal.signal();
   assert.ok(!rescue.came, 'the signal waited for the peer');

@@ -1,25 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { F_SETFL, O_NONBLOCK } from '../../src/abi/fcntl.ts';
 import { EventfdSignal } from '../../src/linux/event-signal.ts';
 import { createEventfd, readEventfd } from '../../src/linux/eventfd.ts';
-import type { OwnedFd } from '../../src/linux/fd.ts';
-import { Pinned, sys } from '../../src/linux/ffi.ts';
 import { PollSet } from '../../src/linux/poll.ts';
 import { leavesNoFds } from './open-fds.ts';
-import { Rescue } from './rescue.ts';
-
-const MOST = 0xfffffffffffffffen;
-
-/** The counter of the peer is full, and whoever writes to it waits. */
-function fillAndBlock(fd: OwnedFd): void {
-  const word = new Pinned(8);
-  readEventfd(fd.fd);
-  word.view.setBigUint64(0, MOST, true);
-  sys.fcntl(fd.fd, F_SETFL, O_NONBLOCK);
-  sys.write(fd.fd, word.address, 8);
-  sys.fcntl(fd.fd, F_SETFL, 0);
-}
+import { fillAndBlock, Rescue } from './rescue.ts';
 
 // What is opened once for a thread is no leak.
 new EventfdSignal(createEventfd()).signal();

@@ -1,8 +1,15 @@
-/** Ends a wait that a test must not meet: without it, a call that blocks would take the test's whole process with it. */
+/**
+ * Peers that would make a call wait, and the end of a wait that a test must not meet: without it, a call that blocks
+ * would take the test's whole process with it.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { F_SETFL, O_NONBLOCK } from '../../src/abi/fcntl.ts';
+import { readEventfd } from '../../src/linux/eventfd.ts';
+import type { OwnedFd } from '../../src/linux/fd.ts';
+import { Pinned, sys } from '../../src/linux/ffi.ts';
 
-export const RESCUE_AFTER_MS = 1000;
+const RESCUE_AFTER_MS = 1000;
 
 /** After RESCUE_AFTER_MS, `command` (of a shell) runs with `fd` as its descriptor 3. */
 export class Rescue {
@@ -24,4 +31,14 @@ export class Rescue {
     this.child.kill('SIGKILL');
     await ended;
   }
+}
+
+/** The counter of the peer is full, and whoever writes to it waits. */
+export function fillAndBlock(fd: OwnedFd): void {
+  const word = new Pinned(8);
+  readEventfd(fd.fd);
+  word.view.setBigUint64(0, 0xfffffffffffffffen, true);
+  sys.fcntl(fd.fd, F_SETFL, O_NONBLOCK);
+  sys.write(fd.fd, word.address, 8);
+  sys.fcntl(fd.fd, F_SETFL, 0);
 }

@@ -1,6 +1,6 @@
 /** What the kernel refuses a server: descriptors (EMFILE), watches of epoll (ENOSPC), the number of a process. */
 import assert from 'node:assert/strict';
-import { after, test } from 'node:test';
+import { after, type TestContext, test } from 'node:test';
 import { ERRNO } from '../../src/abi/errno.ts';
 import { viewOf } from '../../src/abi/layout.ts';
 import { EPOLL_CTL_ADD } from '../../src/abi/poll.ts';
@@ -85,13 +85,18 @@ test('a reply whose descriptor cannot be kept until the client reads ends that c
   assertServes('lender');
 });
 
+/** epoll has no room, until it is restored. */
+function refuseWatches(t: TestContext) {
+  const ctl = sys.epoll_ctl;
+  return t.mock.method(sys, 'epoll_ctl', (...args: Parameters<typeof ctl>) =>
+    args[1] === EPOLL_CTL_ADD ? -ERRNO.ENOSPC : ctl(...args),
+  );
+}
+
 test('a client that epoll has no room for is turned away; the next one is served', (t) => {
   server.log.length = 0;
   const idle = openFds();
-  const ctl = sys.epoll_ctl;
-  const refusing = t.mock.method(sys, 'epoll_ctl', (...args: Parameters<typeof ctl>) =>
-    args[1] === EPOLL_CTL_ADD ? -ERRNO.ENOSPC : ctl(...args),
-  );
+  const refusing = refuseWatches(t);
   const client = new RawClient(server.path('lender'));
   server.pump();
   client.assertDropped();
@@ -110,10 +115,7 @@ test('an eventfd that epoll has no room for is refused, and closed', (t) => {
   const intx = (flags: number) => vfio_irq_set.encode({ argsz: 20, flags, index: 0, start: 0, count: 1 });
   assert.equal(errorOf(client, { command: VFIO_USER_DEVICE_SET_IRQS }, intx(0x24), [event.fd]), 0);
   const idle = openFds();
-  const ctl = sys.epoll_ctl;
-  const refusing = t.mock.method(sys, 'epoll_ctl', (...args: Parameters<typeof ctl>) =>
-    args[1] === EPOLL_CTL_ADD ? -ERRNO.ENOSPC : ctl(...args),
-  );
+  const refusing = refuseWatches(t);
   const { ENOSPC } = ERRNO;
   assert.equal(errorOf(client, { command: VFIO_USER_DEVICE_GET_REGION_IO_FDS }, doorbells), ENOSPC);
   assert.deepEqual(openFds(), idle);
