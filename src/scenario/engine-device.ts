@@ -31,19 +31,24 @@ const IOCTLS: ReadonlySet<Step['op']> = new Set<Step['op']>([
 ]);
 
 export function* deviceStep(world: EngineWorld, step: Step): Task<unknown> {
+  const { deviceFiles } = world;
   const device = world.device((step as { device: string }).device);
-  if (step.op !== 'open' && !world.deviceFiles.isOpen(device))
-    throw new Errno('EBADF', `${device.pdev.name} is not open`);
+  if (step.op === 'open') {
+    deviceFiles.checkOpen(device, step.cdev === true);
+    yield* device.open(step.vfToken === undefined ? null : Buffer.from(step.vfToken, 'hex'));
+    deviceFiles.add(device, step.cdev === true);
+    return null;
+  }
+  if (!deviceFiles.isOpen(device)) throw new Errno('EBADF', `${device.pdev.name} is not open`);
+  if (step.op !== 'close') return yield* deviceFiles.during(device, fileStep(world, device, step));
+  yield* deviceFiles.close(device);
+  return null;
+}
+
+/** A system call on the descriptor of a device. */
+function* fileStep(world: EngineWorld, device: VfioPciCoreDevice, step: Step): Task<unknown> {
   if (IOCTLS.has(step.op)) yield* resume(device);
   switch (step.op) {
-    case 'open':
-      world.deviceFiles.checkOpen(device, step.cdev === true);
-      yield* device.open(step.vfToken === undefined ? null : Buffer.from(step.vfToken, 'hex'));
-      world.deviceFiles.add(device, step.cdev === true);
-      return null;
-    case 'close':
-      yield* world.deviceFiles.close(device);
-      return null;
     case 'info':
       return deviceInfo(device);
     case 'region-info': {

@@ -1,10 +1,13 @@
-/** The descriptors that a user's process holds of devices: a mapping of a BAR keeps its device open beyond the close. */
+/**
+ * The descriptors that a user's process holds of devices. A mapping of a BAR, and a system call that is under way, keep
+ * a device open beyond its close.
+ */
 import { Errno } from '../abi/errno.ts';
 import { DONE, type Task } from '../task/op.ts';
 import type { VfioPciCoreDevice } from '../vfio/core.ts';
 import type { BarMapping } from '../vfio/mmap.ts';
 
-/** One open of a device (a struct file): released when its descriptor and its mappings are gone. */
+/** One open of a device (a struct file): released when its descriptor, its mappings and its system calls are gone. */
 interface OpenFile {
   readonly device: VfioPciCoreDevice;
   /** Opened by the device's own node, for an iommufd; else by its group. */
@@ -15,6 +18,8 @@ interface OpenFile {
 export class DeviceFiles {
   private readonly open = new Map<VfioPciCoreDevice, OpenFile[]>();
   private readonly mapped = new Map<BarMapping, OpenFile>();
+  /** All that are not released. */
+  private readonly files = new Set<OpenFile>();
   private readonly onClosed: (device: VfioPciCoreDevice) => Task<unknown>;
 
   /** `onClosed` comes after the last close of a device. */
@@ -38,20 +43,19 @@ export class DeviceFiles {
 
   /** A descriptor for a device that was just opened. */
   add(device: VfioPciCoreDevice, cdev: boolean): void {
-    const files = this.open.get(device) ?? [];
-    files.push({ device, cdev, references: 1 });
-    this.open.set(device, files);
+    const file = { device, cdev, references: 1 };
+    this.files.add(file);
+    this.open.set(device, [...(this.open.get(device) ?? []), file]);
   }
 
   /**
    * Whether a device may be opened. By its own node: EBUSY where its group is open, EINVAL where the device is. By its
-   * group, which the first open opens: EBUSY where a device of it is open by its node, or where mappings alone still
-   * have the group open.
+   * group, which the first open opens: EBUSY where a device of it is open by its node, or where mappings and system
+   * calls alone still have the group open.
    */
   checkOpen(wanted: VfioPciCoreDevice, cdev: boolean): void {
     const { iommuGroup } = wanted.pdev;
-    const files = [...this.open.values()].flat().concat([...this.mapped.values()]);
-    const users = files.filter(({ device }) => device.pdev.iommuGroup === iommuGroup);
+    const users = [...this.files].filter(({ device }) => device.pdev.iommuGroup === iommuGroup);
     const isInUse = cdev
       ? users.some((file) => !file.cdev)
       : users.some((file) => file.cdev) || (users.length > 0 && !this.groups(false).includes(iommuGroup));
@@ -67,6 +71,17 @@ export class DeviceFiles {
     const file = files.pop()!;
     if (files.length === 0) this.open.delete(device);
     return this.put(file);
+  }
+
+  /** A system call on the descriptor that was opened last: a close in the midst of it returns, and it releases. */
+  *during<T>(device: VfioPciCoreDevice, call: Task<T>): Task<T> {
+    const file = this.open.get(device)!.at(-1)!;
+    file.references += 1;
+    try {
+      return yield* call;
+    } finally {
+      yield* this.put(file);
+    }
   }
 
   mmap(device: VfioPciCoreDevice, mapping: BarMapping): void {
@@ -89,10 +104,12 @@ export class DeviceFiles {
 
   private put(file: OpenFile): Task {
     file.references -= 1;
-    return file.references === 0 ? this.release(file.device) : DONE;
+    return file.references === 0 ? this.release(file) : DONE;
   }
 
-  private *release(device: VfioPciCoreDevice): Task {
+  private *release(file: OpenFile): Task {
+    const { device } = file;
+    this.files.delete(file);
     yield* device.close();
     if (!device.isOpen) yield* this.onClosed(device);
   }
