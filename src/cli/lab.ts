@@ -10,6 +10,7 @@ import { canary } from '../../lab/runs/canary.ts';
 import { guestCapture } from '../../lab/runs/guest-capture.ts';
 import { guestExport } from '../../lab/runs/guest-export.ts';
 import { ioatSelftest } from '../../lab/runs/ioat-selftest.ts';
+import { mapLeak } from '../../lab/runs/map-leak.ts';
 import { ownDevice } from '../../lab/runs/own-device.ts';
 import { peerLoad } from '../../lab/runs/peer-load.ts';
 import { peerToPeer } from '../../lab/runs/peer-to-peer.ts';
@@ -47,6 +48,10 @@ const RUNS: Record<string, { describe: string; run: LabRun }> = {
   'ioat-selftest': {
     describe: "the guest's own ioatdma drives a served I/OAT engine: its self-test, and copies of random sizes",
     run: ioatSelftest,
+  },
+  'map-leak': {
+    describe: 'maps and unmaps a lent buffer 5,000 times, and counts what stays in the kernel (kernel-findings.md, 8)',
+    run: mapLeak,
   },
   canary: {
     describe: 'with --kernel debug: does what its detectors are there for, and fails as every run does then',

@@ -67,6 +67,23 @@ test('each kind of report is found, whole, and in order', () => {
   assert.match(lockdep.text, /vdev->memory_lock[\s\S]*stack backtrace:\n dump_stack_lvl/);
 });
 
+test('a leak that is a finding names its file; others of that call do not', () => {
+  const leakOf = (...frames: string[]) =>
+    `${LEAK.split('\n').slice(0, 3).join('\n')}\n${frames.map((f) => `    ${f}`).join('\n')}`;
+  const inMap = ['dma_buf_phys_vec_to_sgt+0x31f/0x890', 'vfio_pci_dma_buf_map+0x1d0/0x230'];
+  const known = leakOf(
+    '__kmalloc_noprof+0x1fe/0x240',
+    '__sg_alloc_table+0x91/0x2b0',
+    'sg_alloc_table+0x1d/0x40',
+    ...inMap,
+  );
+  const other = leakOf('__kmalloc_cache_noprof+0x1fe/0x240', ...inMap);
+  assert.deepEqual(
+    kernelReports(asConsole(`${known}\n${other}`)).map(({ documented }) => documented),
+    ['test/lab/findings/08-a-mapping-leaks.yaml', null],
+  );
+});
+
 test('two of the same kind are two, and a plain boot has none', () => {
   assert.equal(kernelReports(asConsole(`${KASAN}\n${KASAN}`)).length, 2);
   assert.equal(kernelReports(asConsole(`${LEAK}\n${LEAK}\n${LEAK}`)).length, 3);
