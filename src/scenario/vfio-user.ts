@@ -126,7 +126,7 @@ export class VfioUserBackend implements Backend {
         this.engines.get(step.device)?.close();
         this.engines.delete(step.device);
         this.clients.delete(step.device);
-        return client.close();
+        return client.closeAndWait();
       case 'info':
         return client.info();
       case 'region-info': {

@@ -2,6 +2,7 @@
 import { ERRNO, Errno } from '../abi/errno.ts';
 import { viewOf } from '../abi/layout.ts';
 import { POLLHUP, POLLIN } from '../abi/poll.ts';
+import { SHUT_WR } from '../abi/socket.ts';
 import {
   VFIO_USER_COMMAND_NAMES,
   VFIO_USER_DMA_READ,
@@ -19,7 +20,7 @@ import type { OwnedFd } from '../linux/fd.ts';
 import { Pinned } from '../linux/ffi.ts';
 import { Message } from '../linux/message.ts';
 import { PollSet } from '../linux/poll.ts';
-import { connectUnix, setSocketTimeout } from '../linux/socket.ts';
+import { connectUnix, setSocketTimeout, shutdownSocket } from '../linux/socket.ts';
 import { FrameReader } from './frame-reader.ts';
 import { type Capabilities, CLIENT_OFFER, decodeVersion, encodeVersion } from './version.ts';
 import { type Frame, LIMITS, writeHeader } from './wire.ts';
@@ -97,6 +98,16 @@ class Stream {
     this.whileWaiting?.(this.socket.fd);
     const received = this.frames.receive(this.socket.fd, true);
     if (received <= 0) throw lost(received, this.path);
+  }
+
+  /** Says that nothing more comes, and waits until the server hangs up. ETIMEDOUT when it does not. */
+  finish(): void {
+    shutdownSocket(this.socket, SHUT_WR);
+    try {
+      for (;;) for (const fd of this.next().fds) fd.close();
+    } catch (error) {
+      if (!(error instanceof Errno) || error.errno !== 'ECONNRESET') throw error;
+    }
   }
 
   close(): void {
@@ -188,6 +199,19 @@ export class ClientChannel {
 
   close(): void {
     this.closeStreams();
+  }
+
+  /**
+   * As `close`, and returns when the device is closed: what it lent is taken back, and it takes another client. That is
+   * what close(2) does on a device of the kernel's. ETIMEDOUT where the server does not come to it.
+   */
+  closeAndWait(): void {
+    try {
+      this.twin?.close();
+      this.main.finish();
+    } finally {
+      this.close();
+    }
   }
 
   [Symbol.dispose](): void {

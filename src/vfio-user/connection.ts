@@ -20,7 +20,10 @@ const LOOK_AGAIN_AFTER = 4;
 export interface ConnectionEvents {
   /** A whole message; its descriptors are the callee's. Returns whether its payload is still in use after the call. */
   onFrame(frame: ReceivedFrame): boolean;
-  /** Called once, last, whichever side ended it; `why` is null when the peer closed in good order. */
+  /**
+   * Called once, last, whichever side ended it; `why` is null when the peer closed in good order. Then the socket stays
+   * until `hangUp`: a peer that waits for the end of the stream learns by it that all is over.
+   */
   onClose(why: Error | null): void;
 }
 
@@ -93,8 +96,13 @@ export class Connection {
     this.takeOut();
     for (const message of this.unsent.splice(0)) for (const fd of message.fds) fd.close();
     this.frames.close();
-    hangUp(this.socket);
+    if (why !== null) this.hangUp();
     this.events.onClose(why);
+  }
+
+  /** After `onClose`. */
+  hangUp(): void {
+    if (this.socket.isOpen) hangUp(this.socket);
   }
 
   private queue(bytes: Uint8Array, fds: readonly number[]): void {

@@ -268,6 +268,8 @@ export class Session {
     }
     for (const memory of this.shared) yield* this.exports.bars.drop(memory, false);
     this.host.onEnd(this);
+    this.twin?.hangUp();
+    this.connection.hangUp();
   }
 }
 
