@@ -58,8 +58,14 @@ class Work {
     let reported = performance.now();
     while (this.parts.length > 0) {
       const part = this.next();
-      done.push(searchPart(this.search, part, () => this.isAwaited(part)));
-      if (this.parts.length > 0 && performance.now() - reported < REPORT_MS && !this.isAwaited(part)) continue;
+      let isAwaited = false;
+      const look = () => {
+        isAwaited ||= this.isAwaited(part);
+        return isAwaited;
+      };
+      done.push(searchPart(this.search, part, look));
+      // What is waited for may be among those that are done and not handed back yet.
+      if (this.parts.length > 0 && performance.now() - reported < REPORT_MS && !look()) continue;
       parentPort!.postMessage(done);
       reported = performance.now();
       done = [];
@@ -72,8 +78,10 @@ class Work {
   /** Whether there is something to do that is more urgent than `part`: for it, for another, or to look what has come. */
   private isAwaited(part: Part): boolean {
     const awaited = Atomics.load(this.awaited, 0);
-    if (awaited === 0 || awaited === this.elsewhere) return false;
-    if (awaited !== part.id && this.parts.every(({ id }) => id !== awaited)) this.elsewhere = awaited;
+    if (awaited === 0) return false;
+    if (awaited === part.id || this.parts.some(({ id }) => id === awaited)) return true;
+    if (awaited === this.elsewhere) return false;
+    this.elsewhere = awaited;
     return true;
   }
 

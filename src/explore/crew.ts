@@ -17,7 +17,7 @@ import { makeSearch, type SearchSpec } from './spec.ts';
 const AHEAD_MS = 40;
 /** Parts that take less are sooner gone through than given away: then a thread rests so long, and is tried again. */
 const LEAST_PART_MS = 1.5;
-const REST_MS = 150;
+const REST_MS = 40;
 /** With more parts than this that nobody has asked for yet, threads rest: what came of them takes memory. */
 const MOST_KEPT = 2000;
 
