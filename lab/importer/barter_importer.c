@@ -6,7 +6,7 @@
  * gives the errno of the kernel's own function, or the length of the write. What it reports is read(2) afterwards, as
  * one line of JSON. Closing the file signals its fences, unmaps, detaches, and drops the buffer.
  *
- *   attach FD DDDD:BB:DD.F dynamic|static|no-p2p|no-callback unmap|keep|remap
+ *   attach FD DDDD:BB:DD.F dynamic|static|no-p2p|no-callback unmap|keep|remap 32|64  bits of its DMA mask
  *   map                      -> {"map":ID,"segments":[[ADDRESS,LENGTH],...]}
  *   unmap ID
  *   detach
@@ -194,7 +194,7 @@ static const struct dma_fence_ops fence_ops = {
 
 static int cmd_attach(struct importer *imp, const char *args)
 {
-	unsigned int domain, bus, slot, func;
+	unsigned int domain, bus, slot, func, bits;
 	char kind[16], on_invalidate_do[8];
 	struct dma_buf_attachment *attach;
 	const struct dma_buf_attach_ops *ops;
@@ -202,7 +202,8 @@ static int cmd_attach(struct importer *imp, const char *args)
 	struct pci_dev *pdev;
 	int fd;
 
-	if (sscanf(args, "%d %x:%x:%x.%x %15s %7s", &fd, &domain, &bus, &slot, &func, kind, on_invalidate_do) != 7)
+	if (sscanf(args, "%d %x:%x:%x.%x %15s %7s %u", &fd, &domain, &bus, &slot, &func, kind, on_invalidate_do,
+		   &bits) != 8 || (bits != 32 && bits != 64))
 		return -EBADMSG;
 	if (imp->attach)
 		return -EALREADY;
@@ -224,9 +225,9 @@ static int cmd_attach(struct importer *imp, const char *args)
 		pci_dev_put(pdev);
 		return PTR_ERR(dmabuf);
 	}
-	/* A device without a driver that says more has a 32-bit mask, which an address above 4 GiB would not fit. */
+	/* What its driver would say, where it has none of its own. */
 	if (!pdev->dev.driver || !strcmp(pdev->dev.driver->name, "vfio-pci"))
-		dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(64));
+		dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(bits));
 	imp->map_on_invalidate = !strcmp(on_invalidate_do, "remap");
 	imp->unmap_on_invalidate = imp->map_on_invalidate || !strcmp(on_invalidate_do, "unmap");
 	if (ops)

@@ -83,6 +83,7 @@ export function cutSegments(runs: readonly PhysVec[]): SgSegment[] {
  * dma_buf_phys_vec_to_sgt: makes the ranges of `exporter` reachable for the DMA of `importer`. Below one bridge that
  * does not redirect, by bus address, past the IOMMU; else through the host bridge, by one IOVA for all ranges where
  * the importer's domain translates, or by each range's own address. EINVAL where the two cannot reach each other.
+ * ENOMEM where the importer's DMA mask leaves no addresses for them, and nothing is mapped then.
  * With `oneRangeByIova`, several ranges in one IOVA are refused with EADDRINUSE, as Linux 7.3 does: it links the
  * second range where it has linked the first.
  */
@@ -102,9 +103,13 @@ export function mapPhysVec(
     return new SgTable(cutSegments(runs), []);
   }
   const domain = importer.iommuDomain;
-  if (domain === null || !domain.translates) return new SgTable(cutSegments(physVec), []);
-  const iova = domain.allocateIova(sizeBytes);
-  if (iova === null) return mapEachRange(domain, physVec);
+  if (domain === null || !domain.translates) {
+    const far = physVec.find((range) => range.address + range.sizeBytes > 2 ** importer.dmaBits);
+    if (far === undefined) return new SgTable(cutSegments(physVec), []);
+    throw new Errno('ENOMEM', `0x${far.address.toString(16)} does not fit into ${importer.dmaBits} bits`);
+  }
+  const iova = domain.allocateIova(sizeBytes, importer.dmaBits);
+  if (iova === null) return mapEachRange(domain, physVec, importer.dmaBits);
   if (oneRangeByIova && physVec.length > 1) {
     domain.freeIova(iova, sizeBytes);
     throw new Errno('EADDRINUSE', `${physVec.length} ranges cannot be linked to one IOVA`);
@@ -131,16 +136,16 @@ function mapContiguous(domain: DmaAddressSpace, iova: number, physVec: readonly 
 }
 
 /** No IOVA is left for all of it: each range gets its own, and all or none are mapped. */
-function mapEachRange(domain: DmaAddressSpace, physVec: readonly PhysVec[]): SgTable {
+function mapEachRange(domain: DmaAddressSpace, physVec: readonly PhysVec[], dmaBits: number): SgTable {
   const mapped: { domain: DmaAddressSpace; iova: number; sizeBytes: number }[] = [];
   for (const range of physVec) {
-    const iova = domain.allocateIova(range.sizeBytes);
+    const iova = domain.allocateIova(range.sizeBytes, dmaBits);
     if (iova === null) {
       for (const entry of mapped) {
         domain.unmap(entry.iova, entry.sizeBytes);
         domain.freeIova(entry.iova, entry.sizeBytes);
       }
-      throw new Errno('EIO', `no IOVA of ${range.sizeBytes} bytes is left in the domain`);
+      throw new Errno('ENOMEM', `no IOVA of ${range.sizeBytes} bytes is left in the domain`);
     }
     domain.map(iova, range.sizeBytes, mmio(range), IOMMU_READ | IOMMU_WRITE);
     mapped.push({ domain, iova, sizeBytes: range.sizeBytes });

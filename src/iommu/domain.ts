@@ -3,15 +3,14 @@ import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 import type { DmaAddressSpace, DmaMapping, DmaTarget, IovaRange } from '../pci/dma.ts';
 
-/** The first address that is handed out by `allocateIova`: never the page at 0, nor the MSI window at 0xfee00000. */
+/** The first address that is handed out to those who have more than 32 bits. */
 const IOVA_START = 2 ** 32;
 const IOVA_END = 2 ** 48;
+/** Where x86 has its interrupts. */
+const MSI_WINDOW: IovaRange = { iova: 0xfee00000, end: 0xfef00000 };
 
 /** What VT-d does not translate: the window of interrupts, and addresses of more than 48 bits. */
-export const HOST_RESERVED: readonly IovaRange[] = [
-  { iova: 0xfee00000, end: 0xfef00000 },
-  { iova: IOVA_END, end: Number.POSITIVE_INFINITY },
-];
+export const HOST_RESERVED: readonly IovaRange[] = [MSI_WINDOW, { iova: IOVA_END, end: Number.POSITIVE_INFINITY }];
 
 export interface IommuDomainOptions {
   translates?: boolean;
@@ -85,8 +84,12 @@ export class IommuDomain implements DmaAddressSpace {
     return this.mappings;
   }
 
-  /** dma_iova_try_alloc: a free run of addresses, or null when there is none. */
-  allocateIova(sizeBytes: number): number | null {
+  /**
+   * dma_iova_try_alloc: a free run of addresses, or null when there is none. Below 4 GiB a run is what is mapped
+   * nowhere: who gets one maps it before the next is asked for.
+   */
+  allocateIova(sizeBytes: number, dmaBits = 64): number | null {
+    if (dmaBits <= 32) return this.lowIova(sizeBytes, 2 ** dmaBits);
     const recycled = this.freeIovas.get(sizeBytes)?.pop();
     if (recycled !== undefined) return recycled;
     const iova = this.nextIova;
@@ -96,6 +99,7 @@ export class IommuDomain implements DmaAddressSpace {
   }
 
   freeIova(iova: number, sizeBytes: number): void {
+    if (iova < IOVA_START) return;
     if (iova + sizeBytes === this.nextIova) {
       this.nextIova = iova;
       return;
@@ -103,6 +107,20 @@ export class IommuDomain implements DmaAddressSpace {
     const free = this.freeIovas.get(sizeBytes);
     if (free === undefined) this.freeIovas.set(sizeBytes, [iova]);
     else free.push(iova);
+  }
+
+  /** The highest run below `end`, aligned to its size as alloc_iova aligns it; never the page at 0. */
+  private lowIova(sizeBytes: number, end: number): number | null {
+    const alignment = Math.max(PAGE_SIZE, 2 ** Math.ceil(Math.log2(sizeBytes)));
+    const below = (address: number) => Math.floor((address - sizeBytes) / alignment) * alignment;
+    for (let iova = below(end); iova > 0; ) {
+      const next = this.mappings[this.firstEndingAfter(iova)];
+      const taken = [MSI_WINDOW, ...this.reserved, ...(next === undefined ? [] : [next])];
+      const inTheWay = taken.find((range) => range.iova < iova + sizeBytes && iova < endOf(range));
+      if (inTheWay === undefined) return iova;
+      iova = below(inTheWay.iova);
+    }
+    return null;
   }
 
   private firstEndingAfter(iova: number): number {
@@ -115,4 +133,8 @@ export class IommuDomain implements DmaAddressSpace {
     }
     return low;
   }
+}
+
+function endOf(range: IovaRange | DmaMapping): number {
+  return 'end' in range ? range.end : range.iova + range.sizeBytes;
 }

@@ -40,8 +40,9 @@ export class LabImporter {
     bdf: string,
     kind: 'dynamic' | 'static' | 'no-p2p' | 'no-callback',
     onInvalidate: OnInvalidate,
+    dmaBits: 32 | 64 = 64,
   ): void {
-    this.#say(`attach ${fd} ${bdf} ${kind} ${onInvalidate}`);
+    this.#say(`attach ${fd} ${bdf} ${kind} ${onInvalidate} ${dmaBits}`);
   }
 
   map(): { id: number; segments: readonly LabSegment[] } {

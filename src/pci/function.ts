@@ -105,6 +105,8 @@ export class PciFunction {
    * The address space that the function's DMA is translated by; null while nobody attached one: DMA is then identity.
    */
   iommuDomain: DmaAddressSpace | null = null;
+  /** dma_set_mask: how many bits of address its DMA has. */
+  dmaBits = 64;
   iommuGroup = 0;
   /** Hears of every DMA write that arrived, by the address that the function gave. */
   dmaLog: { written(address: number, sizeBytes: number): void } | null = null;

@@ -158,8 +158,10 @@ function* attach(world: EngineWorld, step: StepOf<'attach'>): Task<null> {
     world.onInvalidate(told);
   });
   if (step.onInvalidate === 'remap') importer.afterInvalidate = () => outcome(importer.mapLocked());
+  const fn = world.pciFunction(step.device);
+  fn.dmaBits = step.dmaBits ?? 64;
   try {
-    importer.attachment = yield* dmabuf.attach(world.pciFunction(step.device), importer.ops(step.kind ?? 'dynamic'));
+    importer.attachment = yield* dmabuf.attach(fn, importer.ops(step.kind ?? 'dynamic'));
   } catch (error) {
     importer.lifetime.end();
     yield* dmabuf.put();

@@ -59,7 +59,8 @@ function attach(world: LinuxWorld, step: StepOf<'attach'>): null {
   const importer = new LabImporter();
   try {
     const fd = world.fds.get(step.fd)?.fd ?? -1;
-    importer.attach(fd, world.address(step.device), step.kind ?? 'dynamic', step.onInvalidate ?? 'unmap');
+    const { device, kind = 'dynamic', onInvalidate = 'unmap', dmaBits } = step;
+    importer.attach(fd, world.address(device), kind, onInvalidate, dmaBits);
   } catch (error) {
     importer.close();
     throw error;

@@ -114,6 +114,8 @@ const importerSteps = [
     kind: z.enum(['dynamic', 'static', 'no-p2p', 'no-callback']).optional(),
     /** What the callback does with live mappings: unmap, unmap and then map again, or nothing. */
     onInvalidate: z.enum(['unmap', 'keep', 'remap']).optional(),
+    /** The DMA mask that the driver of the device sets: how many bits of address it has. 64 where nothing is said. */
+    dmaBits: z.union([z.literal(32), z.literal(64)]).optional(),
   }),
   step('map', { importer: name, as: name }),
   step('unmap', { map: name }),

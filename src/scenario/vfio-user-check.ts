@@ -65,6 +65,7 @@ class Check {
       case 'attach':
         this.borrowers.set(step.as, this.open.has(step.device));
         if ((step.kind ?? 'dynamic') !== 'dynamic') return 'importers of other processes are dynamic';
+        if (step.dmaBits === 32) return 'an exporter asks nobody for a DMA mask';
         return (step.onInvalidate ?? 'unmap') === 'unmap' ? null : 'who does not let go is disconnected';
       case 'map':
         this.maps.set(step.as, step.importer);

@@ -99,7 +99,43 @@ test('where no IOVA is left for all of it, each range gets its own; where one ge
   unmapPhysVec(table);
   assert.equal(domain.mappingCount, 0);
   borrower.iommuDomain = limited(2 * PAGE);
-  assert.throws(() => mapPhysVec(borrower, lender, ranges, 5 * PAGE));
+  assert.throws(
+    () => mapPhysVec(borrower, lender, ranges, 5 * PAGE),
+    (error: Errno) => error.errno === 'ENOMEM',
+  );
   assert.equal(domain.mappingCount, 0);
   assert.ok(domain instanceof IommuDomain);
+});
+
+test('a device of 32 bits gets addresses below 4 GiB, aligned, and neither the first page nor the MSI window', () => {
+  const { lender, borrower } = peers('translated');
+  const domain = borrower.iommuDomain as IommuDomain;
+  borrower.dmaBits = 32;
+  const map = (sizeBytes: number) => mapPhysVec(borrower, lender, [{ address: 2 ** 42, sizeBytes }], sizeBytes);
+  // Of the four aligned runs of 1 GiB, one has page 0 and one the window.
+  const tables = [map(GIB), map(GIB)];
+  assert.deepEqual(
+    tables.map(({ segments }) => segments[0].address),
+    [2 * GIB, GIB],
+  );
+  assert.throws(
+    () => map(GIB),
+    (error: Errno) => error.errno === 'ENOMEM',
+  );
+  assert.equal(map(PAGE).segments[0].address, 2 ** 32 - PAGE);
+  assert.equal(map(2 ** 24).segments[0].address, 0xfd000000);
+  unmapPhysVec(tables[1]);
+  assert.equal(map(GIB).segments[0].address, GIB);
+  assert.equal(domain.mappingCount, 4);
+});
+
+test('past the IOMMU, a device of 32 bits reaches what lies below 4 GiB', () => {
+  const { lender, borrower } = peers('passthrough');
+  borrower.dmaBits = 32;
+  const map = (address: number) => mapPhysVec(borrower, lender, [{ address, sizeBytes: PAGE }], PAGE);
+  assert.equal(map(2 ** 32 - PAGE).segments[0].address, 2 ** 32 - PAGE);
+  assert.throws(
+    () => map(2 ** 32),
+    (error: Errno) => error.errno === 'ENOMEM',
+  );
 });

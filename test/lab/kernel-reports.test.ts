@@ -84,6 +84,20 @@ test('a leak that is a finding names its file; others of that call do not', () =
   );
 });
 
+test('a warning that is a finding names its file, where it comes of a map', () => {
+  const warning = (
+    caller: string,
+  ) => `WARNING: drivers/iommu/iova.c:632 at iova_magazine_free_pfns.part.0+0x5c/0xf0, CPU#1
+ free_cpu_cached_iovas+0x4c/0xa0
+ ${caller}+0xe8/0x470
+---[ end trace 0000000000000000 ]---`;
+  const console = asConsole(`${warning('dma_buf_phys_vec_to_sgt')}\n${warning('somebody_else')}`);
+  assert.deepEqual(
+    kernelReports(console).map(({ documented }) => documented),
+    ['test/lab/findings/09-a-failed-map-frees-iova-0.yaml', null],
+  );
+});
+
 test('two of the same kind are two, and a plain boot has none', () => {
   assert.equal(kernelReports(asConsole(`${KASAN}\n${KASAN}`)).length, 2);
   assert.equal(kernelReports(asConsole(`${LEAK}\n${LEAK}\n${LEAK}`)).length, 3);
