@@ -26,8 +26,8 @@ const WORKERS = 2;
 /** Two threads on two cores; the rest goes to starting the second and to what is said between them. */
 const WORKERS_BAR = 1.7;
 /**
- * 602,280 orders, minutes: what a second thread is for. Each thread compiles for itself, which takes it a few seconds, so
- * that it brings less to a search of half a minute (docs/benchmarks.md).
+ * 602,280 orders, minutes: what a second thread is for. Each thread compiles for itself, which takes it a second or
+ * two, so that it brings less to a search of half a minute (docs/benchmarks.md).
  */
 const LARGE = 'close-vs-map:5';
 
