@@ -1,10 +1,11 @@
 /** The command: finds the subcommand's module, and turns its errors into an exit status and a sentence. */
 import { readFileSync } from 'node:fs';
+import type { Worker } from 'node:worker_threads';
 import { Command, CommanderError } from 'commander';
 import { Errno } from '../abi/errno.ts';
 import { UsageError } from './usage.ts';
 
-type Adder = (program: Command) => void;
+type Adder = (program: Command, servingThread?: Worker) => void;
 
 /** Modules are loaded when one of their commands is asked for: a server should listen before an explorer is parsed. */
 const MODULES: { commands: readonly string[]; load: () => Promise<Adder> }[] = [
@@ -23,8 +24,11 @@ function version(): string {
   return JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version;
 }
 
-/** Runs `argv` as process.argv has it; sets process.exitCode: 0 good, 1 a check failed, 2 wrong usage. */
-export async function main(argv: readonly string[]): Promise<void> {
+/**
+ * Runs `argv` as process.argv has it; sets process.exitCode: 0 good, 1 a check failed, 2 wrong usage. `servingThread` was
+ * started for `serve`, and is loaded beside what the command line needs.
+ */
+export async function main(argv: readonly string[], servingThread?: Worker): Promise<void> {
   // Whoever reads our output may stop reading (head, a pager): that is no error of ours.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
@@ -49,7 +53,7 @@ Exit status: 0 good, 1 a check failed, 2 wrong usage.`,
   );
   const wanted = argv.slice(2).find((word) => !word.startsWith('-'));
   const modules = MODULES.filter((module) => wanted === undefined || module.commands.includes(wanted));
-  for (const module of modules.length > 0 ? modules : MODULES) (await module.load())(program);
+  for (const module of modules.length > 0 ? modules : MODULES) (await module.load())(program, servingThread);
   for (const command of program.commands) command.exitOverride();
   try {
     await program.parseAsync(argv as string[]);

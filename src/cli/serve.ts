@@ -2,6 +2,7 @@
 import { mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Worker } from 'node:worker_threads';
 import type { Command } from 'commander';
 import { loadMachine } from '../machine/load.ts';
 import { serveMachine } from '../machine/served.ts';
@@ -20,7 +21,8 @@ interface ServeCommandOptions {
   json?: true;
 }
 
-export function addServeCommand(program: Command): void {
+/** `thread`: see ServeOptions. */
+export function addServeCommand(program: Command, thread?: Worker): void {
   program
     .command('serve')
     .argument('<machine>', 'a machine file (barter inspect shows what is in it)')
@@ -49,10 +51,10 @@ Examples:
   qemu-system-x86_64 -M q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=2G,share=on \\
     -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/run/barter/lender.sock"}}' ...`,
     )
-    .action((machine: string, options: ServeCommandOptions) => serve(machine, options));
+    .action((machine: string, options: ServeCommandOptions) => serve(machine, options, thread));
 }
 
-async function serve(path: string, options: ServeCommandOptions): Promise<void> {
+async function serve(path: string, options: ServeCommandOptions, thread: Worker | undefined): Promise<void> {
   if (!(options.profile in PROFILES)) throw new UsageError(`there is no profile ${options.profile}`);
   const description = describe(path);
   const socketDir = options.socketDir ?? defaultSocketDir(description.machine);
@@ -67,6 +69,7 @@ async function serve(path: string, options: ServeCommandOptions): Promise<void> 
     log,
     trace,
     until: launchers,
+    thread,
   });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => void served.stop());
   if (options.json === true) console.log(JSON.stringify({ ready: true, devices: served.devices }));

@@ -1,6 +1,6 @@
 /** The thread that serves a machine: it blocks in system calls, so that the main thread need not. */
 import { join } from 'node:path';
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { EPOLLIN } from '../abi/poll.ts';
 import { memfdMemory } from '../linux/bar-memory.ts';
 import { closingThread } from '../linux/closing-thread.ts';
@@ -31,10 +31,9 @@ export type ServeReport =
   | { kind: 'failed'; message: string }
   | { kind: 'stopped'; openFds: number; buffers: number };
 
-const { description, socketDir, profile, importerTimeoutMs, trace, stopFds } = workerData as ServeRequest;
 const report = (message: ServeReport) => parentPort!.postMessage(message);
 
-function serve(): void {
+function serve({ description, socketDir, profile, importerTimeoutMs, trace, stopFds }: ServeRequest): void {
   setCloser(closingThread);
   const memories: Memory[] = [];
   const machine = buildMachine(description, (label, sizeBytes) => {
@@ -62,8 +61,11 @@ function serve(): void {
   report({ kind: 'stopped', ...server.census() });
 }
 
-try {
-  serve();
-} catch (error) {
-  report({ kind: 'failed', message: (error as Error).message });
-}
+// The one message that it is sent: it may have been started before anybody knew what to serve.
+parentPort!.once('message', (request: ServeRequest) => {
+  try {
+    serve(request);
+  } catch (error) {
+    report({ kind: 'failed', message: (error as Error).message });
+  }
+});

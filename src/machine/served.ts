@@ -1,4 +1,5 @@
 /** A machine on sockets, served by a thread of its own. */
+import type { Worker } from 'node:worker_threads';
 import { Errno } from '../abi/errno.ts';
 import { createEventfd, signalEventfd } from '../linux/eventfd.ts';
 import type { OwnedFd } from '../linux/fd.ts';
@@ -19,6 +20,8 @@ export interface ServeOptions {
   log?: (line: string) => void;
   /** Hears of everything that passes between clients and devices. */
   trace?: Trace | undefined;
+  /** Runs serve-worker.ts, and has not been told to serve yet: started early, it is loaded by now. */
+  thread?: Worker | undefined;
 }
 
 export interface ServedMachine {
@@ -42,7 +45,9 @@ export function serveMachine(description: MachineDescription, options: ServeOpti
     trace: trace !== undefined,
     stopFds: [stopEvent, ...(options.until ?? [])].map(({ fd }) => fd),
   };
-  const worker = startWorker(new URL('./serve-worker.ts', import.meta.url), { workerData: request });
+  const worker = options.thread ?? startWorker(new URL('./serve-worker.ts', import.meta.url));
+  worker.ref();
+  worker.postMessage(request);
   return new Promise((resolve, reject) => {
     let failure: Error | null = null;
     const ended = new Promise<void>((end, fail) => {
