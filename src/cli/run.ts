@@ -73,7 +73,8 @@ async function runOn(options: RunOptions, scenario: Scenario, machinePath: strin
   if (options.on === 'engine') {
     return runScenario(scenario, new EngineBackend(buildMachine(description), PROFILES[profile]));
   }
-  if (options.on === 'vfio-user') return await runServed(scenario, description, profile);
+  const log = (line: string) => console.error(`barter: ${line}`);
+  if (options.on === 'vfio-user') return await runServed(scenario, description, profile, log);
   if (options.on.startsWith('linux:')) {
     return runScenario(scenario, new LinuxBackend(release(), addressesOf(options.on, description)));
   }
@@ -93,16 +94,19 @@ function addressesOf(on: string, { devices }: MachineDescription): Map<string, s
   }
 }
 
-/** On a server of its own, in a thread, with its sockets in a folder that goes afterwards. */
-async function runServed(
+/**
+ * On a server of its own, in a thread, with its sockets in a folder that goes afterwards. UnsupportedStepError for what
+ * cannot run there. `log`: see ServeOptions.
+ */
+export async function runServed(
   scenario: Scenario,
   description: MachineDescription,
   profile: ProfileName,
+  log: (line: string) => void,
 ): Promise<RunResult> {
   checkForVfioUser(scenario);
   const socketDir = mkdtempSync(join(tmpdir(), 'barter-run-'));
   try {
-    const log = (line: string) => console.error(`barter: ${line}`);
     const served = await serveMachine(description, { socketDir, profile, log });
     try {
       return runScenario(scenario, new VfioUserBackend(served, profile === 'linux-7.3'));

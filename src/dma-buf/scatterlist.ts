@@ -136,7 +136,7 @@ function mapContiguous(domain: DmaAddressSpace, iova: number, physVec: readonly 
 }
 
 /** No IOVA is left for all of it: each range gets its own, and all or none are mapped. */
-function mapEachRange(domain: DmaAddressSpace, physVec: readonly PhysVec[], dmaBits: number): SgTable {
+function mapEachRange(domain: DmaAddressSpace, physVec: readonly PhysVec[], dmaBits: 32 | 64): SgTable {
   const mapped: { domain: DmaAddressSpace; iova: number; sizeBytes: number }[] = [];
   for (const range of physVec) {
     const iova = domain.allocateIova(range.sizeBytes, dmaBits);

@@ -42,7 +42,7 @@ class Work {
   private readonly awaited: Int32Array;
   private readonly parts: Part[] = [];
   private isUnderWay = false;
-  /** Waited for, and not among the parts when last looked at: it may have come since, or is another thread's. */
+  /** Waited for when everything done was last handed back: unless it is among the parts now, it is another thread's. */
   private elsewhere = 0;
 
   constructor({ spec, awaited }: CrewData) {
@@ -58,19 +58,15 @@ class Work {
     let reported = performance.now();
     while (this.parts.length > 0) {
       const part = this.next();
-      let isAwaited = false;
-      const look = () => {
-        isAwaited ||= this.isAwaited(part);
-        return isAwaited;
-      };
-      done.push(searchPart(this.search, part, look));
-      // What is waited for may be among those that are done and not handed back yet.
-      if (this.parts.length > 0 && performance.now() - reported < REPORT_MS && !look()) continue;
+      done.push(searchPart(this.search, part, () => this.isAwaited(part)));
+      if (this.parts.length > 0 && performance.now() - reported < REPORT_MS && !this.isAwaited(part)) continue;
+      const awaited = Atomics.load(this.awaited, 0);
       parentPort!.postMessage(done);
       reported = performance.now();
       done = [];
       // More may have come.
       await new Promise((resolve) => setImmediate(resolve));
+      this.elsewhere = awaited;
     }
     this.isUnderWay = false;
   }
@@ -79,10 +75,7 @@ class Work {
   private isAwaited(part: Part): boolean {
     const awaited = Atomics.load(this.awaited, 0);
     if (awaited === 0) return false;
-    if (awaited === part.id || this.parts.some(({ id }) => id === awaited)) return true;
-    if (awaited === this.elsewhere) return false;
-    this.elsewhere = awaited;
-    return true;
+    return awaited !== this.elsewhere || awaited === part.id || this.parts.some(({ id }) => id === awaited);
   }
 
   private next(): Part {

@@ -88,8 +88,8 @@ export class IommuDomain implements DmaAddressSpace {
    * dma_iova_try_alloc: a free run of addresses, or null when there is none. Below 4 GiB a run is what is mapped
    * nowhere: who gets one maps it before the next is asked for.
    */
-  allocateIova(sizeBytes: number, dmaBits = 64): number | null {
-    if (dmaBits <= 32) return this.lowIova(sizeBytes, 2 ** dmaBits);
+  allocateIova(sizeBytes: number, dmaBits: 32 | 64 = 64): number | null {
+    if (dmaBits === 32) return this.lowIova(sizeBytes);
     const recycled = this.freeIovas.get(sizeBytes)?.pop();
     if (recycled !== undefined) return recycled;
     const iova = this.nextIova;
@@ -109,11 +109,11 @@ export class IommuDomain implements DmaAddressSpace {
     else free.push(iova);
   }
 
-  /** The highest run below `end`, aligned to its size as alloc_iova aligns it; never the page at 0. */
-  private lowIova(sizeBytes: number, end: number): number | null {
+  /** The highest run below 4 GiB, aligned to its size as alloc_iova aligns it; never the page at 0. */
+  private lowIova(sizeBytes: number): number | null {
     const alignment = Math.max(PAGE_SIZE, 2 ** Math.ceil(Math.log2(sizeBytes)));
     const below = (address: number) => Math.floor((address - sizeBytes) / alignment) * alignment;
-    for (let iova = below(end); iova > 0; ) {
+    for (let iova = below(IOVA_START); iova > 0; ) {
       const next = this.mappings[this.firstEndingAfter(iova)];
       const taken = [MSI_WINDOW, ...this.reserved, ...(next === undefined ? [] : [next])];
       const inTheWay = taken.find((range) => range.iova < iova + sizeBytes && iova < endOf(range));

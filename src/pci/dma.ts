@@ -48,7 +48,7 @@ export interface DmaAddressSpace {
   map(iova: number, sizeBytes: number, target: DmaTarget, prot: number): void;
   unmap(iova: number, sizeBytes: number): number;
   find(iova: number): DmaMapping | null;
-  allocateIova(sizeBytes: number, dmaBits?: number): number | null;
+  allocateIova(sizeBytes: number, dmaBits?: 32 | 64): number | null;
   freeIova(iova: number, sizeBytes: number): void;
 }
 

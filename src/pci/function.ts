@@ -106,7 +106,7 @@ export class PciFunction {
    */
   iommuDomain: DmaAddressSpace | null = null;
   /** dma_set_mask: how many bits of address its DMA has. */
-  dmaBits = 64;
+  dmaBits: 32 | 64 = 64;
   iommuGroup = 0;
   /** Hears of every DMA write that arrived, by the address that the function gave. */
   dmaLog: { written(address: number, sizeBytes: number): void } | null = null;

@@ -207,7 +207,6 @@ export class ClientChannel {
    */
   closeAndWait(): void {
     try {
-      this.twin?.close();
       this.main.finish();
     } finally {
       this.close();
