@@ -53,7 +53,7 @@ const BARTER: Server = {
   name: 'barter',
   command: (folder) => [
     process.execPath,
-    file('../bin/barter.mjs'),
+    file('../bin/barter.cjs'),
     'serve',
     file('../examples/two-peers.yaml'),
     '--socket-dir',

@@ -31,6 +31,6 @@ if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== hash) {
   const link = join(root, 'node_modules', '.bin', 'barter');
   mkdirSync(dirname(link), { recursive: true });
   rmSync(link, { force: true });
-  symlinkSync('../../bin/barter.mjs', link);
+  symlinkSync('../../bin/barter.cjs', link);
   writeFileSync(stamp, hash);
 }

@@ -167,7 +167,7 @@ export class Served {
   }
 
   static start(machine: string, { trace = false } = {}): Promise<Served> {
-    const bin = fileURLToPath(new URL('../../bin/barter.mjs', import.meta.url));
+    const bin = fileURLToPath(new URL('../../bin/barter.cjs', import.meta.url));
     const more = trace ? ['--trace'] : [];
     return Served.launch(
       `barter serve ${machine}`,

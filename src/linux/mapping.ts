@@ -23,6 +23,21 @@ export interface MapRequest {
   what: string;
 }
 
+/** What JavaScript reaches mapped memory by. */
+class Views {
+  readonly buffer: ArrayBuffer;
+  readonly bytes: Uint8Array;
+  readonly window: Window;
+  readonly view: DataView;
+
+  constructor(address: number, sizeBytes: number) {
+    this.buffer = externalBuffer(address, sizeBytes);
+    this.bytes = new Uint8Array(this.buffer);
+    this.window = new Window(this.bytes);
+    this.view = new DataView(this.buffer);
+  }
+}
+
 /**
  * Memory of a file or device mapped into this process (mmap(2), MAP_SHARED), and the only owner of it: `unmap` detaches
  * the ArrayBuffer behind every view that was ever taken, so that none of them can reach the memory, or what is mapped
@@ -43,20 +58,13 @@ export class Mapping {
   readonly writable: boolean;
   readonly what: string;
   #address: number;
-  #buffer: ArrayBuffer;
-  #bytes: Uint8Array;
-  #window: Window;
-  #view: DataView;
+  #views: Views | null = null;
 
   private constructor(address: number, request: MapRequest) {
     this.sizeBytes = request.sizeBytes;
     this.writable = request.writable;
     this.what = request.what;
     this.#address = address;
-    this.#buffer = externalBuffer(address, request.sizeBytes);
-    this.#bytes = new Uint8Array(this.#buffer);
-    this.#window = new Window(this.#bytes);
-    this.#view = new DataView(this.#buffer);
   }
 
   /** Maps. EINVAL for an offset or size that mmap refuses, EACCES, ENODEV, ENOMEM as mmap(2) says. */
@@ -85,48 +93,45 @@ export class Mapping {
 
   /** All of it, for code that indexes bytes itself. It and its subarrays have length 0 after unmap. */
   get bytes(): Uint8Array {
-    this.#checkMapped();
-    return this.#bytes;
+    return this.#open().bytes;
   }
 
   get view(): DataView {
-    this.#checkMapped();
-    return this.#view;
+    return this.#open().view;
   }
 
   get buffer(): ArrayBuffer {
-    this.#checkMapped();
-    return this.#buffer;
+    return this.#open().buffer;
   }
 
   /** Copies `target.length` bytes from `offset`. EINVAL outside the mapping. */
   read(offset: number, target: Uint8Array): void {
-    this.#checkRange(offset, target.length);
+    const views = this.#reach(offset, target.length);
     if (target.length === WORD) {
-      const word = this.#view.getUint32(offset, true);
+      const word = views.view.getUint32(offset, true);
       for (let i = 0; i < WORD; i++) target[i] = word >>> (8 * i);
       return;
     }
-    target.set(this.#window.at(offset, target.length));
+    target.set(views.window.at(offset, target.length));
   }
 
   /** Copies `source` to `offset`. EINVAL outside the mapping, EACCES when it is read-only. */
   write(offset: number, source: Uint8Array): void {
-    this.#checkRange(offset, source.length);
+    const views = this.#reach(offset, source.length);
     if (!this.writable) throw new Errno('EACCES', `${this.what} is mapped read-only`);
     if (source.length === WORD) {
       const word = source[0] | (source[1] << 8) | (source[2] << 16) | (source[3] << 24);
-      this.#view.setUint32(offset, word, true);
+      views.view.setUint32(offset, word, true);
       return;
     }
-    this.#bytes.set(source, offset);
+    views.bytes.set(source, offset);
   }
 
   /** Gives the memory back; doing so again does nothing. */
   unmap(): void {
     if (this.#address === 0) return;
     const address = this.#address;
-    detach(this.#buffer);
+    if (this.#views !== null) detach(this.#views.buffer);
     this.#address = 0;
     check(sys.munmap(address, this.sizeBytes), () => `munmap of ${this.what}`);
   }
@@ -143,11 +148,19 @@ export class Mapping {
     if (this.#address === 0) throw new Errno('EFAULT', `${this.what}: used after it was unmapped`);
   }
 
-  #checkRange(offset: number, length: number): void {
+  /** V8 counts the bytes behind a view as its own, and collects garbage for them: one is made when it is asked for. */
+  #open(): Views {
     this.#checkMapped();
+    this.#views ??= new Views(this.#address, this.sizeBytes);
+    return this.#views;
+  }
+
+  #reach(offset: number, length: number): Views {
+    const views = this.#open();
     if (!Number.isSafeInteger(offset) || offset < 0 || length > this.sizeBytes - offset) {
       throw new Errno('EINVAL', `${this.what}: ${length} bytes at ${offset} of ${this.sizeBytes}`);
     }
+    return views;
   }
 }
 

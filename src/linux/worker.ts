@@ -2,14 +2,12 @@ import { Worker, type WorkerOptions } from 'node:worker_threads';
 
 /**
  * Starts a TypeScript module in a thread of its own, where it may block in system calls. Node 20 does not give a worker
- * the loader that takes the types away, so the thread registers it before it imports the module. In a bundle
- * (scripts/bundle.mjs) the module is a JavaScript file beside this one.
+ * the loader that takes the types away, so the thread registers it before it imports the module.
  *
  * The main thread must stay free until the worker has said that it runs (a first postMessage): a worker loads its
  * modules with the main thread's help, and waiting for it in a blocking call waits for ever.
  */
 export function startWorker(module: URL, options: Omit<WorkerOptions, 'eval'> = {}): Worker {
-  if (import.meta.url.endsWith('.js')) return new Worker(new URL(module.href.replace(/\.ts$/, '.js')), options);
   // A worker from a string resolves names from the working directory, which may be anywhere.
   const source = `import(${JSON.stringify(import.meta.resolve('tsx/esm/api'))}).then(({ register }) => {
     register();

@@ -92,7 +92,7 @@ function openFds(): number {
 
 async function startServer(machinePath: string): Promise<Server> {
   const socketDir = mkdtempSync(join(tmpdir(), 'barter-demo-'));
-  const bin = fileURLToPath(new URL('../../bin/barter.mjs', import.meta.url));
+  const bin = fileURLToPath(new URL('../../bin/barter.cjs', import.meta.url));
   const child = spawn(process.execPath, [bin, 'serve', machinePath, '--socket-dir', socketDir, '--json'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });

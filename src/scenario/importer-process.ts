@@ -7,7 +7,7 @@ import { Errno } from '../abi/errno.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import type { ImporterReport } from './held-importer.ts';
 
-const BIN = fileURLToPath(new URL('../../bin/barter.mjs', import.meta.url));
+const BIN = fileURLToPath(new URL('../../bin/barter.cjs', import.meta.url));
 /** Where the child finds the buffer. */
 const CHILD_FD = 3;
 

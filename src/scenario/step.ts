@@ -2,7 +2,7 @@
  * The language of scenarios: named tasks, each a list of steps. A step is one system call, or one thing that an
  * importer does, and gives the same kind of result on the engine, over vfio-user and on a real kernel.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 
 const name = z.string().regex(/^[A-Za-z][\w.-]*$/, 'a name starts with a letter and has letters, digits, . _ -');
 const u32 = z.number().int().min(0).max(0xffffffff);

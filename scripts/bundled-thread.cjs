@@ -1,0 +1,6 @@
+// The thread of a bundled server: it starts while the bundle is still looked for, and is told where it is.
+'use strict';
+const { parentPort } = require('node:worker_threads');
+const { runCached } = require('./code-cache.cjs');
+
+parentPort.once('message', runCached);
