@@ -7,17 +7,17 @@ const { join } = require('node:path');
 async function serve() {
   const { Worker } = require('node:worker_threads');
   const thread = new Worker(join(__dirname, '../scripts/bundled-thread.cjs'));
-  // Where there is nothing to serve, it keeps nobody.
-  thread.unref();
-  const { bundled } = require('../scripts/bundle.cjs');
-  const bundle = await bundled();
-  if (bundle === null) {
-    thread.terminate();
-    return run();
+  try {
+    const { bundled } = require('../scripts/bundle.cjs');
+    const bundle = await bundled();
+    if (bundle === null) return await run();
+    thread.postMessage(bundle.thread);
+    const { runCached } = require('../scripts/code-cache.cjs');
+    await runCached(bundle.main).main(process.argv, thread);
+  } finally {
+    // Where there was nothing to serve it ends by itself: a thread that is stopped while it loads koffi aborts the process.
+    thread.postMessage(null);
   }
-  thread.postMessage(bundle.thread);
-  const { runCached } = require('../scripts/code-cache.cjs');
-  await runCached(bundle.main).main(process.argv, thread);
 }
 
 async function run() {

@@ -32,7 +32,8 @@ export async function main(argv: readonly string[], servingThread?: Worker): Pro
   // Whoever reads our output may stop reading (head, a pager): that is no error of ours.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
-    process.exit();
+    // A command with an end of its own listens, too.
+    if (process.stdout.listenerCount('error') === 1) process.exit();
   });
   const program = new Command('barter')
     .description("Lends a PCI device's memory to its peers, and takes it back safely.")

@@ -42,7 +42,8 @@ export function addServeCommand(program: Command, thread?: Worker): void {
       'after',
       `
 The first line on stdout says that every socket listens. SIGINT, SIGTERM or SIGHUP ends the server and takes the
-sockets away, with status 0; so does the end of the npx that runs it, which SIGTERM and SIGHUP bring about.
+sockets away, with status 0; so does the end of the npx that runs it, which SIGTERM and SIGHUP bring about, and the end
+of whoever reads what --trace prints.
 
 Examples:
   barter serve examples/two-peers.yaml
@@ -72,6 +73,7 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
     thread,
   });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => void served.stop());
+  process.stdout.on('error', () => void served.stop());
   if (options.json === true) console.log(JSON.stringify({ ready: true, devices: served.devices }));
   else console.log(`ready: ${served.devices.map(({ name, socket }) => `${name} at ${socket}`).join(', ')}`);
   await served.ended;

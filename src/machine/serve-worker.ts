@@ -61,8 +61,9 @@ function serve({ description, socketDir, profile, importerTimeoutMs, trace, stop
   report({ kind: 'stopped', ...server.census() });
 }
 
-// The one message that it is sent: it may have been started before anybody knew what to serve.
-parentPort!.once('message', (request: ServeRequest) => {
+// The one message that it is sent: it may have been started before anybody knew what to serve, or that there is nothing.
+parentPort!.once('message', (request: ServeRequest | null) => {
+  if (request === null) return;
   try {
     serve(request);
   } catch (error) {

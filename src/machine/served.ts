@@ -46,7 +46,6 @@ export function serveMachine(description: MachineDescription, options: ServeOpti
     stopFds: [stopEvent, ...(options.until ?? [])].map(({ fd }) => fd),
   };
   const worker = options.thread ?? startWorker(new URL('./serve-worker.ts', import.meta.url));
-  worker.ref();
   worker.postMessage(request);
   return new Promise((resolve, reject) => {
     let failure: Error | null = null;

@@ -11,7 +11,7 @@ import { connectUnix, peerCredentials } from '../../src/linux/socket.ts';
 import { VfioUserClient } from '../../src/vfio-user/client.ts';
 import { Lingering } from '../vfio-user/odd-fds.ts';
 import { message, RawClient } from '../vfio-user/raw-client.ts';
-import { barter, endOf, ROOT, startBarter } from './barter.ts';
+import { barter, endOf, ROOT, spawnBarter, startBarter } from './barter.ts';
 
 const MACHINE = 'examples/two-peers.yaml';
 
@@ -42,6 +42,29 @@ test('serve says ready, listens with mode 0600, and leaves nothing at SIGTERM, S
       assert.deepEqual(readdirSync(folder), []);
     }
   }));
+
+test('a server whose trace nobody reads any more ends, and leaves nothing', () =>
+  inFolder(async (folder) => {
+    const { child } = await startBarter('serve', MACHINE, '--socket-dir', folder, '--trace');
+    child.stdout!.destroy();
+    const ended = once(child, 'exit');
+    const late = setTimeout(() => child.kill('SIGKILL'), 10_000);
+    const client = new VfioUserClient(join(folder, 'lender.sock'));
+    assert.deepEqual(await ended, [0, null]);
+    clearTimeout(late);
+    client.close();
+    assert.deepEqual(readdirSync(folder), []);
+  }));
+
+test('with nothing to serve it ends in good order, whatever its thread is loading', async () => {
+  const runs = Array.from({ length: 40 }, (_, i) => spawnBarter('serve', i % 2 === 0 ? '--help' : 'no-such.yaml'));
+  for (const [i, child] of runs.entries()) {
+    child.stdout!.resume();
+    child.stderr!.resume();
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    assert.deepEqual([child.exitCode, child.signalCode], [i % 2 === 0 ? 0 : 2, null]);
+  }
+});
 
 test('under npx too, a signal ends the server, and leaves no socket and no process', () =>
   inFolder(async (folder) => {
