@@ -33,7 +33,8 @@ function keep(script, cache, known) {
   if (data.length < 1.1 * known) return;
   const making = `${cache}.${process.pid}`;
   try {
-    writeFileSync(making, data);
+    // V8 does not check what is in it: half a file, left by a crash of the machine, would crash every server.
+    writeFileSync(making, data, { flush: true });
     renameSync(making, cache);
   } catch {
     // The bundle is gone, or is not ours to write: the next server compiles, too.
