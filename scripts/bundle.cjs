@@ -11,7 +11,7 @@ const DAY_MS = 86_400_000;
 
 /** Names, sizes and times of all sources, so that no edit is missed: what the bundle takes of them may change. */
 function fingerprint() {
-  let sources = process.version;
+  let sources = `${process.version} ${process.arch}\n`;
   const add = (path) => {
     const stat = statSync(`${root}/${path}`, { throwIfNoEntry: false });
     if (stat !== undefined) sources += `${path} ${stat.mtimeMs} ${stat.size}\n`;

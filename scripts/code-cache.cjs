@@ -14,7 +14,7 @@ function read(path) {
   }
 }
 
-/** The exports of the CommonJS file at `path`, all of which is ASCII. V8 refuses code of another version or machine. */
+/** The exports of the CommonJS file at `path`, all of which is ASCII. V8 refuses code of another version. */
 exports.runCached = (path) => {
   const cache = `${path}.cache`;
   const source = `(function (exports, require, module, __filename, __dirname) {${readFileSync(path, 'latin1')}\n})`;
