@@ -15,7 +15,7 @@ async function serve() {
     const { runCached } = require('../scripts/code-cache.cjs');
     await runCached(bundle.main).main(process.argv, thread);
   } finally {
-    // Where there was nothing to serve it ends by itself: a thread that is stopped while it loads koffi aborts the process.
+    // Where there was nothing to serve it ends by itself: stopping a thread while it loads koffi aborts the process.
     thread.postMessage(null);
   }
 }

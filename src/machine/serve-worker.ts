@@ -61,7 +61,7 @@ function serve({ description, socketDir, profile, importerTimeoutMs, trace, stop
   report({ kind: 'stopped', ...server.census() });
 }
 
-// The one message that it is sent: it may have been started before anybody knew what to serve, or that there is nothing.
+// The one message that it is sent: it may have been started before anybody knew what to serve; null is nothing.
 parentPort!.once('message', (request: ServeRequest | null) => {
   if (request === null) return;
   try {
