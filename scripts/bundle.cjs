@@ -28,9 +28,18 @@ function fingerprint() {
   return crc32(sources).toString(16).padStart(8, '0');
 }
 
-/** What a server does not need: the other commands. And the native module. */
-const COMMANDS = ['demo', 'import', 'machine', 'run', 'explore', 'replay', 'lab', 'bench'];
-const EXTERNAL = ['koffi', ...COMMANDS.map((name) => `./${name}.ts`)];
+/** What a server does not need. */
+const OTHER_COMMANDS = ['demo', 'import', 'machine', 'run', 'explore', 'replay', 'lab', 'bench'];
+
+/** koffi's own JavaScript is bundled where its native module can be found from here as well; npm puts it so. */
+function koffiOutside() {
+  try {
+    require.resolve(`@koromix/koffi-${process.platform}-${process.arch}`);
+    return '@koromix/*';
+  } catch {
+    return 'koffi';
+  }
+}
 
 async function build(target) {
   const esbuild = await import('esbuild');
@@ -44,7 +53,7 @@ async function build(target) {
     format: 'cjs',
     platform: 'node',
     target: 'node20',
-    external: EXTERNAL,
+    external: [koffiOutside(), ...OTHER_COMMANDS.map((name) => `./${name}.ts`)],
     define: { 'import.meta.url': 'moduleUrl' },
     banner: { js: "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
     minify: true,
