@@ -22,7 +22,7 @@ const REVOKES = 100;
 const WRITTEN_REVOKES = 30;
 const KILLS = 5;
 /** Alternating, the fastest of each. */
-const COPIES = 8;
+const COPIES = 30;
 /** The mapping is plain memory: what is lent is as fast as what is one's own. */
 const MOVE_BAR = 0.8;
 /** Another server's BAR is reached through memory where one's own is reached through the fabric. */

@@ -37,11 +37,8 @@ export function* configStep(config: ConfigAccess, step: Step): Task<unknown> {
       const at = (yield* capability(config, step.cap, step.ext)) + step.offset;
       return yield* configWrite(config, at, step.size, step.value);
     }
-    case 'memory': {
-      const command = yield* configRead(config, PCI_COMMAND, 2);
-      const next = step.on ? command | PCI_COMMAND_MEMORY : command & ~PCI_COMMAND_MEMORY;
-      return yield* configWrite(config, PCI_COMMAND, 2, next);
-    }
+    case 'memory':
+      return yield* configWrite(config, PCI_COMMAND, 2, yield* memoryCommand(config, step.on));
     case 'power':
       return yield* configWrite(config, (yield* capability(config, PCI_CAP_ID_PM)) + PCI_PM_CTRL, 2, step.state);
     case 'flr': {
@@ -66,6 +63,12 @@ export function* capability(config: ConfigAccess, id: number, ext = false): Task
     at = ext ? header >>> 20 : (header >>> 8) & 0xfc;
   }
   throw new Errno('ENOENT', `${config.name} has no ${ext ? 'extended ' : ''}capability 0x${id.toString(16)}`);
+}
+
+/** What to write to PCI_COMMAND so that the memory bit is on or off, and all else as it is. */
+export function* memoryCommand(config: ConfigAccess, on: boolean): Task<number> {
+  const command = yield* configRead(config, PCI_COMMAND, 2);
+  return on ? command | PCI_COMMAND_MEMORY : command & ~PCI_COMMAND_MEMORY;
 }
 
 export function* configRead(config: ConfigAccess, offset: number, size: number): Task<number> {

@@ -1,13 +1,14 @@
 /** A client that lends a BAR of a served device: what the demonstrations and benchmarks of borrowing start with. */
 import { createHash } from 'node:crypto';
 import { Errno } from '../abi/errno.ts';
+import { PCI_COMMAND } from '../abi/pci_regs.ts';
 import { VFIO_USER_F_DMA_REGION_READ, VFIO_USER_F_DMA_REGION_WRITE } from '../abi/vfio-user.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { Mapping } from '../linux/mapping.ts';
 import { createMemfd } from '../linux/memfd.ts';
 import { runner } from '../task/runner.ts';
 import { VfioUserClient } from '../vfio-user/client.ts';
-import { configStep } from './config-steps.ts';
+import { configWrite, memoryCommand } from './config-steps.ts';
 import { featureArgument } from './feature-argument.ts';
 import { type CopyStatus, IoatDriver } from './ioat-driver.ts';
 import { configOf } from './vfio-user.ts';
@@ -48,10 +49,12 @@ export class LendingClient {
     return fds[0];
   }
 
-  /** The memory bit; off returns when nobody can reach the memory any more. Returns how long it took. */
+  /** The memory bit; off returns when nobody can reach the memory any more. Returns how long the write took, in ms. */
   memory(on: boolean): number {
+    const config = configOf(this.client);
+    const command = runner.run(memoryCommand(config, on));
     const began = performance.now();
-    runner.run(configStep(configOf(this.client), { op: 'memory', device: '', on }));
+    runner.run(configWrite(config, PCI_COMMAND, 2, command));
     return performance.now() - began;
   }
 
