@@ -10,14 +10,12 @@ import { fileURLToPath } from 'node:url';
 import type { BenchResult } from '../src/cli/bench.ts';
 import { loadMachine } from '../src/machine/load.ts';
 import { type ServedMachine, serveMachine } from '../src/machine/served.ts';
-import { median } from '../src/scenario/held-importer.ts';
 import { ImporterProcess } from '../src/scenario/importer-process.ts';
 import { BorrowingClient, LendingClient } from '../src/scenario/lend.ts';
+import { latency, quietestLatency } from './latency.ts';
 
 const MACHINE = loadMachine(fileURLToPath(new URL('../examples/two-peers.yaml', import.meta.url)));
 const BYTES = 64 << 20;
-/** Whatever else the machine does only adds: of several rounds the quietest counts, in its median. */
-const ROUNDS = 5;
 const REVOKES = 100;
 const WRITTEN_REVOKES = 30;
 const KILLS = 5;
@@ -95,24 +93,12 @@ async function benchProcess(lender: LendingClient): Promise<BenchResult[]> {
 
 /** Memory off, until nobody has it any more: the importer was told, has unmapped it and answered. */
 async function benchRevokes(lender: LendingClient, importer: ImporterProcess): Promise<BenchResult> {
-  const rounds: number[][] = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    const times: number[] = [];
-    for (let i = 0; i < REVOKES; i++) {
-      times.push(lender.memory(false));
-      lender.memory(true);
-      await importer.next('mapped');
-    }
-    rounds.push(times);
-  }
-  const quietest = Math.min(...rounds.map(median));
-  const all = rounds.flat();
-  return {
-    ...latency('dma-buf-revoke', all, REVOKE_MS),
-    value: quietest,
-    ratio: REVOKE_MS / quietest,
-    allMs: median(all),
-  };
+  return await quietestLatency('dma-buf-revoke', REVOKES, REVOKE_MS, async () => {
+    const ms = lender.memory(false);
+    lender.memory(true);
+    await importer.next('mapped');
+    return ms;
+  });
 }
 
 /** The same when all pages were written: unmapping them is the importer's, and most of it. */
@@ -150,11 +136,6 @@ async function kills(lender: LendingClient): Promise<number[]> {
     buffer.close();
   }
   return times;
-}
-
-function latency(name: string, times: readonly number[], mostMs: number): BenchResult {
-  const value = median(times);
-  return { name, value, unit: 'ms', reference: mostMs, ratio: mostMs / value, longestMs: Math.max(...times) };
 }
 
 /** The engine of one server into a BAR of another, against an engine and a BAR of one server. */

@@ -9,7 +9,7 @@ import { createMemfd } from '../src/linux/memfd.ts';
 import { buildMachine } from '../src/machine/build.ts';
 import { loadMachine } from '../src/machine/load.ts';
 import type { DmaStatus, RemoteMemory } from '../src/pci/dma.ts';
-import { median } from '../src/scenario/held-importer.ts';
+import { median } from '../src/scenario/median.ts';
 import type { Task } from '../src/task/op.ts';
 import { runner } from '../src/task/runner.ts';
 import { DmaRegions, type LentBuffers } from '../src/vfio-user/dma-regions.ts';

@@ -10,7 +10,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { BenchResult } from '../src/cli/bench.ts';
-import { median } from '../src/scenario/held-importer.ts';
+import { median } from '../src/scenario/median.ts';
+import { quietestLatency } from './latency.ts';
 import { benchMemory } from './vfio-user-memory.ts';
 
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
@@ -21,7 +22,6 @@ const ECHO_BAR = 0.85;
 const LIBVFIO_USER_BAR = 1;
 /** `barter serve` listens within this time of its start. */
 const START_MS = 250;
-const START_ROUNDS = 5;
 
 interface Measure {
   name: string;
@@ -78,7 +78,7 @@ export async function benchVfioUser(): Promise<BenchResult[]> {
       for (const measure of MEASURES) results.push(...(await compare(tool, measure, cpu, folder, references)));
       await end(served);
     }
-    results.push(...benchMemory(), await benchStart());
+    results.push(...benchMemory(), await quietestLatency('start', RUNS, START_MS, startMs));
     return results;
   } finally {
     rmSync(folder, { recursive: true, force: true });
@@ -186,26 +186,10 @@ function medianOf(rates: readonly Rate[]): Rate {
 
 /** Of runs side by side: what slowed one of a pair down mostly slowed the other, too. */
 function medianRatio(rates: readonly Rate[], others: readonly Rate[]): number {
-  const ratios = rates.map(({ perSecond }, i) => perSecond / others[i].perSecond);
-  return ratios.sort((a, b) => a - b)[Math.floor(ratios.length / 2)];
+  return median(rates.map(({ perSecond }, i) => perSecond / others[i].perSecond));
 }
 
-/**
- * From the start of the process to the line that says that every socket listens. Whatever else the machine does only
- * adds: of several rounds the quietest counts, in its median.
- */
-async function benchStart(): Promise<BenchResult> {
-  const rounds: number[][] = [];
-  for (let round = 0; round < START_ROUNDS; round++) {
-    const times: number[] = [];
-    for (let run = 0; run < RUNS; run++) times.push(await startMs());
-    rounds.push(times);
-  }
-  const value = Math.min(...rounds.map(median));
-  const allMs = median(rounds.flat());
-  return { name: 'start', value, unit: 'ms', reference: START_MS, ratio: START_MS / value, allMs };
-}
-
+/** From the start of the process to the line that says that every socket listens. */
 async function startMs(): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), 'barter-bench-'));
   const began = performance.now();

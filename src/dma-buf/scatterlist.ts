@@ -119,11 +119,15 @@ export function mapPhysVec(
 
 /** dma_buf_free_sgt. */
 export function unmapPhysVec(table: SgTable): void {
-  for (const { domain, iova, sizeBytes } of table.iovas) {
+  unmapIovas(table.iovas);
+  table.lifetime.end();
+}
+
+function unmapIovas(iovas: SgTable['iovas']): void {
+  for (const { domain, iova, sizeBytes } of iovas) {
     domain.unmap(iova, sizeBytes);
     domain.freeIova(iova, sizeBytes);
   }
-  table.lifetime.end();
 }
 
 function mapContiguous(domain: DmaAddressSpace, iova: number, physVec: readonly PhysVec[], sizeBytes: number): SgTable {
@@ -141,10 +145,7 @@ function mapEachRange(domain: DmaAddressSpace, physVec: readonly PhysVec[], dmaB
   for (const range of physVec) {
     const iova = domain.allocateIova(range.sizeBytes, dmaBits);
     if (iova === null) {
-      for (const entry of mapped) {
-        domain.unmap(entry.iova, entry.sizeBytes);
-        domain.freeIova(entry.iova, entry.sizeBytes);
-      }
+      unmapIovas(mapped);
       throw new Errno('ENOMEM', `no IOVA of ${range.sizeBytes} bytes is left in the domain`);
     }
     domain.map(iova, range.sizeBytes, mmio(range), IOMMU_READ | IOMMU_WRITE);

@@ -114,9 +114,12 @@ export class IommuDomain implements DmaAddressSpace {
     const alignment = Math.max(PAGE_SIZE, 2 ** Math.ceil(Math.log2(sizeBytes)));
     const below = (address: number) => Math.floor((address - sizeBytes) / alignment) * alignment;
     for (let iova = below(IOVA_START); iova > 0; ) {
+      const end = iova + sizeBytes;
       const next = this.mappings[this.firstEndingAfter(iova)];
-      const taken = [MSI_WINDOW, ...this.reserved, ...(next === undefined ? [] : [next])];
-      const inTheWay = taken.find((range) => range.iova < iova + sizeBytes && iova < endOf(range));
+      const inTheWay =
+        next !== undefined && next.iova < end
+          ? next
+          : [MSI_WINDOW, ...this.reserved].find((range) => range.iova < end && range.end > iova);
       if (inTheWay === undefined) return iova;
       iova = below(inTheWay.iova);
     }
@@ -133,8 +136,4 @@ export class IommuDomain implements DmaAddressSpace {
     }
     return low;
   }
-}
-
-function endOf(range: IovaRange | DmaMapping): number {
-  return 'end' in range ? range.end : range.iova + range.sizeBytes;
 }

@@ -13,6 +13,7 @@ import type { Task } from '../task/op.ts';
 import { runner } from '../task/runner.ts';
 import { DmaBufImporter, type RemoteRanges } from '../vfio-user/dma-buf-importer.ts';
 import { EventLoop } from '../vfio-user/loop.ts';
+import { median } from './median.ts';
 
 const STDIN = 0;
 const STDOUT = 1;
@@ -177,8 +178,4 @@ function timeMs(action: () => unknown): number {
   const began = performance.now();
   action();
   return performance.now() - began;
-}
-
-export function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 }

@@ -6,9 +6,9 @@
 import { createHash, randomFillSync } from 'node:crypto';
 import { Errno } from '../abi/errno.ts';
 import type { OwnedFd } from '../linux/fd.ts';
-import { median } from './held-importer.ts';
 import { ImporterProcess } from './importer-process.ts';
 import { BorrowingClient, LendingClient } from './lend.ts';
+import { median } from './median.ts';
 
 const MOST_BYTES = 64 << 20;
 /** A revoke waits for one that does not answer; it is killed after that time. */

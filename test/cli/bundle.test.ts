@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { endOf } from './barter.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const clone = mkdtempSync(join(tmpdir(), 'barter-bundle-'));
@@ -53,9 +54,7 @@ async function serve(): Promise<void> {
   const server = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'] });
   const [line] = await once(server.stdout, 'data');
   assert.match(String(line), /^ready: lender at /);
-  server.kill('SIGTERM');
-  const [status] = await once(server, 'exit');
-  assert.equal(status, 0);
+  assert.equal(await endOf(server, 'SIGTERM'), 0);
 }
 
 test('a server leaves its compiled code for the next one, which does not trust what is none', async () => {
