@@ -7,12 +7,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { BenchResult } from '../src/cli/bench.ts';
+import { ImporterProcess } from '../src/demo/importer-process.ts';
+import { BorrowingClient, LendingClient } from '../src/demo/lend.ts';
 import { loadMachine } from '../src/machine/load.ts';
 import { type ServedMachine, serveMachine } from '../src/machine/served.ts';
-import { ImporterProcess } from '../src/scenario/importer-process.ts';
-import { BorrowingClient, LendingClient } from '../src/scenario/lend.ts';
 import { latency, quietestLatency } from './latency.ts';
+import type { BenchResult } from './result.ts';
 
 const MACHINE = loadMachine(fileURLToPath(new URL('../examples/two-peers.yaml', import.meta.url)));
 const BYTES = 64 << 20;

@@ -13,7 +13,7 @@ import {
   ioat_dma_descriptor,
 } from '../src/abi/ioat.ts';
 import { PCI_COMMAND } from '../src/abi/pci_regs.ts';
-import type { BenchResult } from '../src/cli/bench.ts';
+import { IoatDriver } from '../src/drivers/ioat.ts';
 import { Pinned, sys } from '../src/linux/ffi.ts';
 import { createMemfd } from '../src/linux/memfd.ts';
 import { openSharedMemory, type SharedMemory } from '../src/linux/shared-memory.ts';
@@ -21,9 +21,9 @@ import { buildMachine } from '../src/machine/build.ts';
 import { parseMachine } from '../src/machine/load.ts';
 import { serveMachine } from '../src/machine/served.ts';
 import type { PciFunction } from '../src/pci/function.ts';
-import { IoatDriver } from '../src/scenario/ioat-driver.ts';
 import { runner } from '../src/task/runner.ts';
-import { VfioUserClient } from '../src/vfio-user/client.ts';
+import { VfioUserClient } from '../src/vfio-user/client/client.ts';
+import type { BenchResult } from './result.ts';
 
 /**
  * With the least ratios that are good. What a copy costs besides its bytes, a few microseconds in process and several
@@ -41,14 +41,14 @@ const MACHINE = parseMachine(
 const SOURCE = 0x1000_0000;
 const DESTINATION = 0x2000_0000;
 const RING = 0x3000_0000;
-const MOST_BYTES = 1 << 20;
+const MAX_BYTES = 1 << 20;
 const BUS_MASTER_AND_MEMORY = 6;
 const READ_WRITE = 3;
 const RUNS = 40;
 /** Of one run, about: so short that most runs are not interrupted by whatever else the machine does. */
 const RUN_BYTES = 4 << 20;
-const LEAST_COPIES = 4;
-const MOST_COPIES = 100;
+const MIN_COPIES = 4;
+const MAX_COPIES = 100;
 
 export async function benchDma(): Promise<BenchResult[]> {
   const results: BenchResult[] = [];
@@ -68,7 +68,7 @@ export async function benchDma(): Promise<BenchResult[]> {
 
 /** Alternating runs; the best of each counts, which nothing else interrupted. */
 function compare(name: string, bytes: number, bar: number, memcpy: Memcpy, copy: (count: number) => void): BenchResult {
-  const count = Math.min(MOST_COPIES, Math.max(LEAST_COPIES, Math.floor(RUN_BYTES / bytes)));
+  const count = Math.min(MAX_COPIES, Math.max(MIN_COPIES, Math.floor(RUN_BYTES / bytes)));
   const seconds = (body: () => void): number => {
     const began = performance.now();
     body();
@@ -87,8 +87,8 @@ function compare(name: string, bytes: number, bar: number, memcpy: Memcpy, copy:
 }
 
 class Memcpy {
-  private readonly from = new Pinned(MOST_BYTES);
-  private readonly to = new Pinned(MOST_BYTES);
+  private readonly from = new Pinned(MAX_BYTES);
+  private readonly to = new Pinned(MAX_BYTES);
 
   copy(bytes: number, count: number): void {
     for (let i = 0; i < count; i++) sys.memcpy(this.to.address, this.from.address, bytes);
@@ -104,9 +104,9 @@ class InProcessEngine {
 
   constructor() {
     this.fn = buildMachine(MACHINE).functions.get('engine')!;
-    this.map(SOURCE, MOST_BYTES);
-    this.map(DESTINATION, MOST_BYTES);
-    this.ring = this.map(RING, MOST_COPIES * ioat_dma_descriptor.sizeof + 4096);
+    this.map(SOURCE, MAX_BYTES);
+    this.map(DESTINATION, MAX_BYTES);
+    this.ring = this.map(RING, MAX_COPIES * ioat_dma_descriptor.sizeof + 4096);
     runner.run(this.fn.configWrite(PCI_COMMAND, 2, BUS_MASTER_AND_MEMORY));
   }
 
@@ -151,8 +151,8 @@ class ServedEngine {
     this.stop = stop;
     this.client = new VfioUserClient(socket);
     for (const iova of [SOURCE, DESTINATION]) {
-      const memfd = createMemfd('bench', MOST_BYTES);
-      this.client.dmaMap(iova, MOST_BYTES, READ_WRITE, memfd.fd);
+      const memfd = createMemfd('bench', MAX_BYTES);
+      this.client.dmaMap(iova, MAX_BYTES, READ_WRITE, memfd.fd);
       memfd.close();
     }
     this.driver = new IoatDriver(this.client);

@@ -7,7 +7,6 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { PCI_COMMAND, PCI_COMMAND_MEMORY } from '../src/abi/pci_regs.ts';
 import { VFIO_PCI_CONFIG_REGION_INDEX } from '../src/abi/vfio.ts';
-import type { BenchResult } from '../src/cli/bench.ts';
 import { DMA_BIDIRECTIONAL, DmaBuf, type DmaBufAttachOps } from '../src/dma-buf/dma-buf.ts';
 import { FdTable } from '../src/dma-buf/file.ts';
 import { createMemfd } from '../src/linux/memfd.ts';
@@ -21,6 +20,7 @@ import type { VfioPciCoreDevice } from '../src/vfio/core.ts';
 import { buildVfioDevices } from '../src/vfio/driver.ts';
 import { PROFILES } from '../src/vfio/profile.ts';
 import { BufferMemory, type Caller } from '../src/vfio/user.ts';
+import type { BenchResult } from './result.ts';
 
 const MACHINE = fileURLToPath(new URL('../examples/two-peers.yaml', import.meta.url));
 const MEMORY_ON = Uint8Array.of(PCI_COMMAND_MEMORY, 0);
@@ -28,7 +28,7 @@ const MEMORY_OFF = Uint8Array.of(0, 0);
 const ROUNDS = 9;
 const CALLS = 2000;
 const LIVE = [1, 100, 10_000, 100_000];
-const MOST_LIVE = LIVE[LIVE.length - 1];
+const MAX_LIVE = LIVE[LIVE.length - 1];
 /** What a revoke may take for each live buffer, and a live buffer of memory. */
 const REVOKE_US = 2;
 const BYTES_EACH = 1024;
@@ -186,9 +186,9 @@ function benchMemory(): BenchResult {
   bench.close(bench.export());
   collect();
   const before = process.memoryUsage().heapUsed;
-  for (let i = 0; i < MOST_LIVE; i++) bench.export();
+  for (let i = 0; i < MAX_LIVE; i++) bench.export();
   collect();
-  const value = (process.memoryUsage().heapUsed - before) / MOST_LIVE;
+  const value = (process.memoryUsage().heapUsed - before) / MAX_LIVE;
   bench.setMemory(false);
   return { name: 'memory-each', value, unit: 'bytes', reference: BYTES_EACH, ratio: BYTES_EACH / value };
 }

@@ -1,6 +1,8 @@
 /** How fast the explorer is, against what the best tools in C took for the same programs on a two-core machine. */
-import type { BenchResult } from '../src/cli/bench.ts';
-import { type ExploreOptions, type ExploreResult, explore } from '../src/explore/explore.ts';
+
+import type { ExploreOptions, ExploreResult } from '../src/explore/explore.ts';
+import { explore } from '../src/verify/explore.ts';
+import type { BenchResult } from './result.ts';
 
 /** A whole search; an error where it does not come to its end without a blocked run. */
 async function whole(options: ExploreOptions): Promise<ExploreResult> {

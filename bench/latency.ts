@@ -1,6 +1,7 @@
 /** Times that may not be longer than so many ms. */
-import type { BenchResult } from '../src/cli/bench.ts';
-import { median } from '../src/scenario/median.ts';
+
+import { median } from '../src/demo/median.ts';
+import type { BenchResult } from './result.ts';
 
 const ROUNDS = 5;
 

@@ -9,9 +9,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import type { BenchResult } from '../src/cli/bench.ts';
-import { median } from '../src/scenario/median.ts';
+import { median } from '../src/demo/median.ts';
 import { quietestLatency } from './latency.ts';
+import type { BenchResult } from './result.ts';
 import { benchMemory } from './vfio-user-memory.ts';
 
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));

@@ -13,9 +13,9 @@ export {
 } from './dma-buf/dma-buf.ts';
 export { DmaFence } from './dma-buf/fence.ts';
 export { FdTable, File } from './dma-buf/file.ts';
-export { type ExploreOptions, type ExploreResult, explore, exploreProgram, type FoundBug } from './explore/explore.ts';
-export type { Program, Stage } from './explore/program.ts';
-export { show } from './explore/schedule.ts';
+export { type ExploreOptions, type ExploreResult, exploreProgram, type FoundBug } from './explore/explore.ts';
+export type { Program, Stage } from './explore/world/program.ts';
+export { show } from './explore/world/schedule.ts';
 export { buildMachine } from './machine/build.ts';
 export { loadMachine } from './machine/load.ts';
 export { type ServedDevices, serveDevices } from './machine/serve-devices.ts';
@@ -29,15 +29,16 @@ export { type LockClass, Mutex, RwSemaphore } from './task/lock.ts';
 export { InvariantError, Lifetime, type Task } from './task/op.ts';
 export { Plain } from './task/plain.ts';
 export { Runner, runner, spawn, spawnBeside } from './task/runner.ts';
+export { explore } from './verify/explore.ts';
 export { VfioPciCoreDevice } from './vfio/core.ts';
 export { type DmaArea, exportAreas, exportSlice } from './vfio/dmabuf.ts';
 export { buildVfioDevices } from './vfio/driver.ts';
 export { PROFILES, type Profile } from './vfio/profile.ts';
 export { BufferMemory, type Caller, type EventSignal, type UserMemory } from './vfio/user.ts';
-export { DmaBufClient } from './vfio-user/dma-buf-client.ts';
+export { BlockingImporter } from './vfio-user/dma-buf/blocking-importer.ts';
 export {
   type BufferInfo,
   DmaBufImporter,
   type ImporterEvents,
   type RemoteRanges,
-} from './vfio-user/dma-buf-importer.ts';
+} from './vfio-user/dma-buf/importer.ts';

@@ -3,16 +3,16 @@ import { loadMachine, parseMachine } from '../../src/machine/load.ts';
 import type { MachineDescription } from '../../src/machine/schema.ts';
 import type { RunResult } from '../../src/scenario/run.ts';
 import type { Step } from '../../src/scenario/step.ts';
-import { CommandError } from '../command.ts';
-import { Guest } from '../guest.ts';
-import type { KernelReport } from '../kernel-reports.ts';
-import type { KernelName } from '../kernels.ts';
+import { CommandError } from '../host/command.ts';
+import { Guest } from '../host/guest.ts';
+import type { KernelName } from '../kernel/kernels.ts';
+import type { KernelReport } from '../kernel/reports.ts';
 import { Served } from '../runs/run.ts';
 import { withStarted } from './blocking.ts';
 import { type Difference, firstDifference, programScenario } from './compare.ts';
 import { LAB_MACHINE, type Lender } from './lenders.ts';
-import { prefix } from './program.ts';
-import { IOAS_PREFIX } from './program-ioas.ts';
+import { IOAS_PREFIX } from './program/ioas.ts';
+import { prefix } from './program/program.ts';
 
 const CALL_TIMEOUT_MS = 60_000;
 

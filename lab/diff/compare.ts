@@ -9,7 +9,7 @@ import {
 } from '../../src/abi/pci_regs.ts';
 import { buildMachine } from '../../src/machine/build.ts';
 import type { MachineDescription } from '../../src/machine/schema.ts';
-import { EngineBackend } from '../../src/scenario/engine.ts';
+import { EngineBackend } from '../../src/scenario/engine/backend.ts';
 import { describeStep, type RunResult, runScenario } from '../../src/scenario/run.ts';
 import type { Scenario, Step, StepOf, StepResult } from '../../src/scenario/step.ts';
 import { PROFILES, type ProfileName } from '../../src/vfio/profile.ts';

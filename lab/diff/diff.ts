@@ -7,18 +7,18 @@ import { resolve } from 'node:path';
 import fc from 'fast-check';
 import { isIoasStep } from '../../src/scenario/ioas-steps.ts';
 import type { Step } from '../../src/scenario/step.ts';
-import { type KernelReport, undocumented } from '../kernel-reports.ts';
+import { type KernelReport, undocumented } from '../kernel/reports.ts';
 import { Bench, type Compared, type GuestChoice } from './bench.ts';
 import { type Difference, differences, runOnEngine } from './compare.ts';
 import type { Lender } from './lenders.ts';
 import { findingOf, matrix, Shortest, violations } from './matrix.ts';
-import { programs } from './program.ts';
-import { ioasPrograms } from './program-ioas.ts';
+import { ioasPrograms } from './program/ioas.ts';
+import { programs } from './program/program.ts';
 import { FINDINGS, facts, findings, type KeptScenario } from './suites.ts';
 
-const MOST_STEPS = 40;
+const MAX_STEPS = 40;
 /** Of one lender; more of the same kind tell nothing new. */
-const MOST_DIFFERENCES = 10;
+const MAX_DIFFERENCES = 10;
 
 export interface DiffOptions extends GuestChoice {
   seed: number;
@@ -154,9 +154,9 @@ async function compareRandom(
 ): Promise<void> {
   const before = { steps: result.steps, unknown: unknown(result) };
   const { devices, ioas } = bench.lender;
-  const arbitrary = ioas === true ? ioasPrograms(MOST_STEPS) : programs(devices, MOST_STEPS);
+  const arbitrary = ioas === true ? ioasPrograms(MAX_STEPS) : programs(devices, MAX_STEPS);
   for (const raw of fc.sample(arbitrary, { seed, numRuns: Math.ceil(wanted / 4) })) {
-    if (result.steps - before.steps >= wanted || unknown(result) - before.unknown >= MOST_DIFFERENCES) break;
+    if (result.steps - before.steps >= wanted || unknown(result) - before.unknown >= MAX_DIFFERENCES) break;
     await compareOne(bench, options, raw, result);
   }
 }

@@ -1,7 +1,7 @@
 /** The devices that lend in a comparison: Barter's own through vfio-user, and two of QEMU's. */
 import { fileURLToPath } from 'node:url';
-import { guestAddress } from '../guest.ts';
-import type { KernelName } from '../kernels.ts';
+import { guestAddress } from '../host/guest.ts';
+import type { KernelName } from '../kernel/kernels.ts';
 
 /** What a program may do to a device; the registers behind igb's BARs are not memory. */
 export interface DeviceTraits {

@@ -18,7 +18,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-/* The detector looks every 20 s (lab/kernels/debug.config) for who has slept since it looked last. */
+/* The detector looks every 20 s (lab/kernel/debug.config) for who has slept since it looked last. */
 #define HANG_SECONDS 45
 /* Most are pointed to by what is left of a stack, or of the allocator's own lists. */
 #define LEAKS 16

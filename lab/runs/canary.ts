@@ -2,8 +2,8 @@
  * Does in a debug kernel what its detectors are there for (lab/importer/barter_canary.c). Every step succeeds, and the
  * run fails, as any other would in which the kernel complains.
  */
-import { CommandError } from '../command.ts';
-import { Guest } from '../guest.ts';
+import { CommandError } from '../host/command.ts';
+import { Guest } from '../host/guest.ts';
 import { type LabOptions, type LabResult, labRun } from './run.ts';
 
 const CANARY = '/sys/kernel/debug/barter-canary';

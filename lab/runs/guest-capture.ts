@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseConfigText } from '../../src/machine/captured.ts';
 import { parseMachine } from '../../src/machine/load.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
-import { Guest } from '../guest.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
+import { Guest } from '../host/guest.ts';
 import { type LabOptions, type LabResult, labRun, Served, type Started, type Steps } from './run.ts';
 
 const DEVICES = ['igb,romfile=', 'nvme,serial=barter', 'edu', 'ivshmem-plain,memdev=shared'];

@@ -6,7 +6,7 @@ import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { StepResult } from '../../src/scenario/step.ts';
 import { type Step, scenarioSchema } from '../../src/scenario/step.ts';
-import { Guest, guestAddress } from '../guest.ts';
+import { Guest, guestAddress } from '../host/guest.ts';
 import { type LabOptions, type LabResult, labRun, Served } from './run.ts';
 
 const MACHINE = fileURLToPath(new URL('../../examples/two-peers.yaml', import.meta.url));

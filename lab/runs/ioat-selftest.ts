@@ -1,15 +1,15 @@
 /** Linux's own driver of the I/OAT engine on a served one: it binds, tests it, and copies. */
 import { fileURLToPath } from 'node:url';
-import type { MemoryCopy } from '../agent-calls.ts';
-import { CommandError } from '../command.ts';
-import { Guest, guestAddress } from '../guest.ts';
+import type { MemoryCopy } from '../agent/calls.ts';
+import { CommandError } from '../host/command.ts';
+import { Guest, guestAddress } from '../host/guest.ts';
 import { type LabOptions, type LabResult, labRun, Served } from './run.ts';
 
 const MACHINE = fileURLToPath(new URL('../../examples/two-peers.yaml', import.meta.url));
 /** What the distribution's kernel has the driver in, and what it needs. */
 const IOAT_MODULES = ['dca', 'ioatdma'];
 const COPIES = 100;
-const MOST_BYTES = 2 ** 20;
+const MAX_BYTES = 2 ** 20;
 const BATCH = 10;
 
 export function ioatSelftest(options: LabOptions): Promise<LabResult> {
@@ -105,7 +105,7 @@ function randomCopies(seed: number): MemoryCopy[] {
     return state / 2 ** 32;
   };
   return Array.from({ length: COPIES }, (_, i) => {
-    const length = Math.max(1, Math.floor(2 ** (random() * Math.log2(MOST_BYTES))));
+    const length = Math.max(1, Math.floor(2 ** (random() * Math.log2(MAX_BYTES))));
     const low = Math.floor(random() * 4096);
     const high = low + length + Math.floor(random() * 4096);
     const [from, to] = random() < 0.5 ? [low, high] : [high, low];

@@ -1,9 +1,9 @@
 /** What a mapping of a lent buffer leaves in the kernel's memory when it ends: docs/kernel-findings.md, 8. */
 import { loadMachine } from '../../src/machine/load.ts';
 import type { Scenario, Step } from '../../src/scenario/step.ts';
-import { CommandError } from '../command.ts';
 import { LAB_MACHINE } from '../diff/lenders.ts';
-import { Guest, guestAddress } from '../guest.ts';
+import { CommandError } from '../host/command.ts';
+import { Guest, guestAddress } from '../host/guest.ts';
 import { type LabOptions, type LabResult, labRun, Served } from './run.ts';
 
 const MAPPINGS = 5000;

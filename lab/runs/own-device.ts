@@ -1,6 +1,6 @@
 /** The device that docs/writing-a-device.md writes, in a guest. */
 import { fileURLToPath } from 'node:url';
-import { Guest, guestAddress } from '../guest.ts';
+import { Guest, guestAddress } from '../host/guest.ts';
 import { type LabOptions, type LabResult, labRun, Served } from './run.ts';
 
 const PROGRAM = fileURLToPath(new URL('../../examples/checksum.ts', import.meta.url));

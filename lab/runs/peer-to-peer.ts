@@ -7,9 +7,9 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { crc32 } from 'node:zlib';
-import type { PeerAnswer, PeerRequest, PeerTrigger } from '../agent-calls.ts';
-import { Guest, guestAddress } from '../guest.ts';
-import { pattern } from '../pattern.ts';
+import type { PeerAnswer, PeerRequest, PeerTrigger } from '../agent/calls.ts';
+import { Guest, guestAddress } from '../host/guest.ts';
+import { pattern } from '../importer/pattern.ts';
 import { driverOf, ioatModules } from './ioat-selftest.ts';
 import { lastRevoke } from './peer-trace.ts';
 import { type LabOptions, type LabResult, labRun, Served, type Started, type Steps } from './run.ts';
@@ -27,7 +27,7 @@ const TRIGGERS: PeerTrigger[] = ['memory bit', 'D3hot', 'FLR', 'DEVICE_RESET', '
 const LENDS_AGAIN: PeerTrigger[] = ['FLR', 'DEVICE_RESET', 'hot reset'];
 /** Long after a revoke has returned; nothing may arrive any more. */
 const QUIET_MS = 200;
-const MOST_TRIALS = 5;
+const MAX_TRIALS = 5;
 
 export function peerToPeer(options: LabOptions): Promise<LabResult> {
   return labRun(options, async (steps, started) => {
@@ -127,7 +127,7 @@ export class Peers {
    */
   async revokeBy(trigger: PeerTrigger, seed: number): Promise<void> {
     let inMidst = false;
-    for (let trial = 0; trial < MOST_TRIALS && !inMidst; trial++) {
+    for (let trial = 0; trial < MAX_TRIALS && !inMidst; trial++) {
       inMidst = await this.revokeOnce(trigger, seed + 100 * trial);
     }
     this.steps.compare(`${trigger}: a copy was in its midst`, true, inMidst);

@@ -1,5 +1,5 @@
 /** What the borrower's server saw of a revoke, from the trace of `barter serve`. */
-import type { TraceEvent } from '../../src/vfio-user/trace.ts';
+import type { TraceEvent } from '../../src/vfio-user/server/trace.ts';
 
 /** A range of the borrower's addresses that is lent. */
 export interface LentRange {
@@ -17,7 +17,7 @@ export interface RevokeTrace {
   writesAfter: number;
 }
 
-/** Where lab/agent-peer.ts reads a byte of config space. */
+/** Where lab/agent/peer.ts reads a byte of config space. */
 const MARKERS = new Map([
   [0xffe, 'before'],
   [0xfff, 'returned'],

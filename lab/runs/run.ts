@@ -6,12 +6,12 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import type { TraceEvent } from '../../src/vfio-user/trace.ts';
-import { CommandError } from '../command.ts';
-import { type KernelReport, undocumented } from '../kernel-reports.ts';
-import type { KernelName } from '../kernels.ts';
-import { onExit } from '../on-exit.ts';
-import { qemuVersion } from '../qemu.ts';
+import type { TraceEvent } from '../../src/vfio-user/server/trace.ts';
+import { CommandError } from '../host/command.ts';
+import { onExit } from '../host/on-exit.ts';
+import { qemuVersion } from '../host/qemu.ts';
+import type { KernelName } from '../kernel/kernels.ts';
+import { type KernelReport, undocumented } from '../kernel/reports.ts';
 
 export interface LabStep {
   name: string;

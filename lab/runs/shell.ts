@@ -1,8 +1,8 @@
 /** Commands in a guest that has the served devices, one after the other, as long as somebody asks. */
 import { fileURLToPath } from 'node:url';
-import { Guest, guestAddress } from '../guest.ts';
-import type { KernelReport } from '../kernel-reports.ts';
-import type { KernelName } from '../kernels.ts';
+import { Guest, guestAddress } from '../host/guest.ts';
+import type { KernelName } from '../kernel/kernels.ts';
+import type { KernelReport } from '../kernel/reports.ts';
 import { Served, Started } from './run.ts';
 
 const MACHINE = fileURLToPath(new URL('../../examples/two-peers.yaml', import.meta.url));

@@ -1,21 +1,8 @@
 /** barter bench: how fast, as ratios against a named reference in the same run. */
 import type { Command } from 'commander';
+import { type BenchResult, isBelowBar } from '../../bench/result.ts';
 import { textTable } from '../report/table.ts';
 import { UsageError } from './usage.ts';
-
-/** One figure. `ratio` says how many times better than the reference it is; the bar is the least ratio that is good. */
-export interface BenchResult {
-  name: string;
-  value: number;
-  unit: string;
-  /** What it is compared with: a name, or a value in the same unit. */
-  reference: string | number;
-  ratio: number;
-  /** 1 where it is not given. */
-  bar?: number;
-  /** What a benchmark says beside: the reference's own value, percentiles. */
-  [detail: string]: string | number | undefined;
-}
 
 type Bench = () => BenchResult[] | Promise<BenchResult[]>;
 
@@ -78,10 +65,6 @@ async function bench(name: string | undefined, json: boolean): Promise<void> {
   if (results.some(isBelowBar)) process.exitCode = 1;
   if (json) console.log(JSON.stringify({ results }));
   else print(results);
-}
-
-function isBelowBar({ ratio, bar = 1 }: BenchResult): boolean {
-  return ratio < bar;
 }
 
 function print(results: readonly BenchResult[]): void {

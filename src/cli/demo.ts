@@ -1,7 +1,7 @@
 /** barter demo: the whole path on this machine, in seconds. */
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
-import { runDemo } from '../scenario/demo.ts';
+import { runDemo } from '../demo/demo.ts';
 
 const MACHINE = fileURLToPath(new URL('../../examples/two-peers.yaml', import.meta.url));
 

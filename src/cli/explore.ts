@@ -1,13 +1,13 @@
 /** barter explore. */
 import { renameSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import { type ExploreResult, explore, type Progress } from '../explore/explore.ts';
-import { listMutants, type MutantResult, runMutants } from '../explore/mutants/run.ts';
-import { replayFileOf, runOf } from '../explore/replay.ts';
-import type { ResumeFile } from '../explore/resume.ts';
+import type { ExploreResult, Progress } from '../explore/explore.ts';
+import type { ResumeFile } from '../explore/parallel/resume.ts';
 import { ALGORITHMS, type Algorithm } from '../explore/spec.ts';
 import { htmlTimeline } from '../report/html.ts';
 import { textTimeline } from '../report/timeline.ts';
+import { explore, replayFileOf, runOf } from '../verify/explore.ts';
+import { listMutants, type MutantResult, runMutants } from '../verify/mutants/run.ts';
 import { asUsage, readJson } from './files.ts';
 import { UsageError } from './usage.ts';
 

@@ -1,8 +1,8 @@
 /** The files of searches and schedules that the explorer's commands read, and the errors that are the user's. */
 import { readFileSync } from 'node:fs';
-import { UnknownNameError } from '../explore/programs.ts';
-import { StaleStateError } from '../explore/search.ts';
-import { NotComparableError } from '../explore/state-key.ts';
+import { UnknownNameError } from '../explore/catalogue.ts';
+import { StaleStateError } from '../explore/search/search.ts';
+import { NotComparableError } from '../explore/world/state-key.ts';
 import { UsageError } from './usage.ts';
 
 /** UsageError where there is no such file, or it holds no object. */

@@ -1,6 +1,6 @@
 /** barter import: a BAR of a served device, borrowed by a second process or a second server. */
 import type { Command } from 'commander';
-import { runImport } from '../scenario/import.ts';
+import { runImport } from '../demo/import.ts';
 import { UsageError } from './usage.ts';
 
 interface ImportCommandOptions {
@@ -39,7 +39,7 @@ async function importBuffer(lender: string | undefined, options: ImportCommandOp
     throw new UsageError('say a lender socket, or --fd and the number of a descriptor');
   }
   if (options.fd !== undefined) {
-    const { holdImporter } = await import('../scenario/held-importer.ts');
+    const { holdImporter } = await import('../demo/importer-main.ts');
     holdImporter(natural('--fd', options.fd, 0));
     return;
   }

@@ -2,7 +2,7 @@
 import { type DiffProgress, type DiffResult, labDiff } from '../../lab/diff/diff.ts';
 import { lendersOf } from '../../lab/diff/lenders.ts';
 import { STAGES } from '../../lab/diff/matrix.ts';
-import type { KernelName } from '../../lab/kernels.ts';
+import type { KernelName } from '../../lab/kernel/kernels.ts';
 import { describeStep } from '../scenario/run.ts';
 import { prepareMissing } from './lab-prepare.ts';
 import { printReports } from './lab-reports.ts';

@@ -1,7 +1,7 @@
 /** barter lab prepare, and what other commands of the lab do first. */
-import { labCache } from '../../lab/cache.ts';
-import type { KernelName } from '../../lab/kernels.ts';
-import { missingStages, type Progress, prepareLab } from '../../lab/prepare.ts';
+import { labCache } from '../../lab/host/cache.ts';
+import { missingStages, type Progress, prepareLab } from '../../lab/host/prepare.ts';
+import type { KernelName } from '../../lab/kernel/kernels.ts';
 
 export async function prepare(kernel: KernelName, json: boolean): Promise<void> {
   const started = Date.now();

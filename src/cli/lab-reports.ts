@@ -1,5 +1,5 @@
 /** What a kernel complained of, for who looks at a terminal. */
-import type { KernelReport } from '../../lab/kernel-reports.ts';
+import type { KernelReport } from '../../lab/kernel/reports.ts';
 
 export function printReports(reports: readonly KernelReport[]): void {
   for (const { kind, title, documented, text } of reports) {

@@ -1,7 +1,7 @@
 /** barter lab shell: commands in the guest. */
 import { createInterface } from 'node:readline';
-import { undocumented } from '../../lab/kernel-reports.ts';
-import type { KernelName } from '../../lab/kernels.ts';
+import type { KernelName } from '../../lab/kernel/kernels.ts';
+import { undocumented } from '../../lab/kernel/reports.ts';
 import { labShell, type ShellOutput } from '../../lab/runs/shell.ts';
 import { printReports } from './lab-reports.ts';
 

@@ -1,11 +1,11 @@
 /** barter lab: a real QEMU with a real kernel in it. */
 import { rmSync } from 'node:fs';
 import type { Command } from 'commander';
-import { labCache } from '../../lab/cache.ts';
-import { CommandError } from '../../lab/command.ts';
 import { lendersOf } from '../../lab/diff/lenders.ts';
 import { STAGES } from '../../lab/diff/matrix.ts';
-import { findKernel, KERNELS, type KernelName } from '../../lab/kernels.ts';
+import { labCache } from '../../lab/host/cache.ts';
+import { CommandError } from '../../lab/host/command.ts';
+import { findKernel, KERNELS, type KernelName } from '../../lab/kernel/kernels.ts';
 import { canary } from '../../lab/runs/canary.ts';
 import { guestCapture } from '../../lab/runs/guest-capture.ts';
 import { guestExport } from '../../lab/runs/guest-export.ts';

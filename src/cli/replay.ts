@@ -1,11 +1,12 @@
 /** barter replay, scenarios. */
 import { writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import { listScenarios, loadPrograms } from '../explore/programs.ts';
-import { type ReplayFile, replay } from '../explore/replay.ts';
+import type { ReplayFile } from '../explore/replay.ts';
 import { htmlTimeline } from '../report/html.ts';
 import { textTimeline } from '../report/timeline.ts';
 import { builtInScenarios, loadScenario } from '../scenario/load.ts';
+import { listScenarios, loadPrograms } from '../verify/catalogue.ts';
+import { replay } from '../verify/explore.ts';
 import { asUsage, readJson } from './files.ts';
 import { UsageError } from './usage.ts';
 

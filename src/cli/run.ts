@@ -10,13 +10,13 @@ import { loadMachine } from '../machine/load.ts';
 import type { MachineDescription } from '../machine/schema.ts';
 import { serveMachine } from '../machine/served.ts';
 import { DocumentError } from '../machine/yaml.ts';
-import { EngineBackend } from '../scenario/engine.ts';
-import { LinuxBackend } from '../scenario/linux.ts';
+import { EngineBackend } from '../scenario/engine/backend.ts';
+import { LinuxBackend } from '../scenario/kernel/backend.ts';
 import { loadScenario } from '../scenario/load.ts';
 import { type RunResult, runScenario } from '../scenario/run.ts';
+import { VfioUserBackend } from '../scenario/served/backend.ts';
+import { checkForVfioUser, UnsupportedStepError } from '../scenario/served/check.ts';
 import type { Scenario } from '../scenario/step.ts';
-import { VfioUserBackend } from '../scenario/vfio-user.ts';
-import { checkForVfioUser, UnsupportedStepError } from '../scenario/vfio-user-check.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { UsageError } from './usage.ts';
 

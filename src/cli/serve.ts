@@ -8,8 +8,8 @@ import { loadMachine } from '../machine/load.ts';
 import { serveMachine } from '../machine/served.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
-import { IMPORTER_TIMEOUT_MS } from '../vfio-user/importer-limits.ts';
-import type { Trace } from '../vfio-user/trace.ts';
+import { IMPORTER_TIMEOUT_MS } from '../vfio-user/dma-buf/limits.ts';
+import type { Trace } from '../vfio-user/server/trace.ts';
 import { npxAndItsShell } from './launcher.ts';
 import { UsageError } from './usage.ts';
 

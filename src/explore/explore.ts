@@ -1,16 +1,17 @@
 /** The explorer as others call it: a program by name, a way to search, and what came of it. */
-import { Crew } from './crew.ts';
-import { lockCycleBug } from './lock-witness.ts';
-import { minimise } from './minimise.ts';
-import type { Program } from './program.ts';
-import { findProgram, loadPrograms } from './programs.ts';
-import { type ResumeFile, resumeFileOf, takeUp } from './resume.ts';
-import { show } from './schedule.ts';
-import type { Search } from './search.ts';
-import { type Algorithm, applyMutantOf, makeSearch, type SearchSpec } from './spec.ts';
+
+import { applyMutantOf, type Catalogue } from './catalogue.ts';
+import { lockCycleBug } from './checks/lock-witness.ts';
+import { type ResumeFile, restoreSearch, resumeFileOf } from './parallel/resume.ts';
+import { WorkerPool } from './parallel/worker-pool.ts';
+import { minimise } from './search/minimise.ts';
+import type { Search } from './search/search.ts';
+import { type Algorithm, makeSearch, type SearchSpec } from './spec.ts';
+import type { Program } from './world/program.ts';
+import { show } from './world/schedule.ts';
 
 export interface ExploreOptions {
-  /** `name` or `name:size`, as `listScenarios` has them; or `FILE` or `FILE:NAME`, for `loadPrograms`. */
+  /** `name` or `name:size`, or a file's `FILE` or `FILE:NAME`: what `Catalogue.findProgram` takes. */
   scenario: string;
   algorithm?: Algorithm;
   /** A mutant by its name: a known bug put back for this search. */
@@ -74,14 +75,14 @@ const SAVE_MS = 30_000;
 const SLICE_MS = 5;
 
 /** Searches until everything was seen, a bug is found, or `max` executions were run. */
-export async function explore(options: ExploreOptions): Promise<ExploreResult> {
+export async function explore(options: ExploreOptions, catalogue: Catalogue): Promise<ExploreResult> {
   const { scenario } = options.resume?.spec ?? options;
-  await loadPrograms(scenario);
+  await catalogue.loadPrograms(scenario);
   const spec = options.resume?.spec ?? specOf(options);
-  const program = findProgram(scenario);
-  const undo = applyMutantOf(spec);
+  const program = catalogue.findProgram(scenario);
+  const undo = applyMutantOf(catalogue, spec);
   try {
-    return await new Exploration(program, spec, options).run();
+    return await new Exploration(program, spec, options, catalogue).run();
   } finally {
     undo();
   }
@@ -113,22 +114,26 @@ class Exploration {
   private readonly spec: SearchSpec;
   private readonly options: Omit<ExploreOptions, 'scenario'>;
   private readonly search: Search;
-  private readonly crew: Crew | null;
+  private readonly pool: WorkerPool | null;
   private readonly max: number;
   private readonly start: number;
   private shown: number;
   private saved: number;
   private slice = 1;
 
-  constructor(program: Program, spec: SearchSpec, options: Omit<ExploreOptions, 'scenario'>) {
+  /** `catalogue` is needed for more than one worker. */
+  constructor(program: Program, spec: SearchSpec, options: Omit<ExploreOptions, 'scenario'>, catalogue?: Catalogue) {
     const { workers = 1, max = Number.POSITIVE_INFINITY, resume } = options;
     this.program = program;
     this.spec = spec;
     this.options = options;
     this.max = max;
     this.search = makeSearch(program, spec);
-    if (resume !== undefined) takeUp(this.search, resume);
-    this.crew = workers > 1 ? new Crew(this.search, program, spec, workers) : null;
+    if (resume !== undefined) restoreSearch(this.search, resume);
+    this.pool =
+      workers > 1 && catalogue !== undefined
+        ? new WorkerPool(this.search, program, spec, catalogue.url, workers)
+        : null;
     this.shown = performance.now();
     this.saved = this.shown;
     this.start = this.shown - (resume?.seconds ?? 0) * 1000;
@@ -138,13 +143,13 @@ class Exploration {
     try {
       while (!this.isOver()) {
         await this.goOn();
-        await this.lookAround();
+        await this.pollProgress();
       }
     } finally {
-      await this.crew?.end();
+      await this.pool?.end();
     }
     const { search, program, spec, seconds } = this;
-    const isOver = search.complete || search.bug !== null || this.isDrawn || !search.canBeSaved;
+    const isOver = search.complete || search.bug !== null || this.samplesExhausted || !search.canBeSaved;
     const resume = isOver ? null : resumeFileOf(search, spec, seconds);
     const { scenario, algorithm, mutant } = spec;
     const { totals, states, complete } = search;
@@ -152,7 +157,7 @@ class Exploration {
     return { scenario, algorithm, mutant, ...totals, states, seconds, complete, bug, resume };
   }
 
-  private isDrawn = false;
+  private samplesExhausted = false;
 
   private get seconds(): number {
     return (performance.now() - this.start) / 1000;
@@ -164,30 +169,36 @@ class Exploration {
 
   private isOver(): boolean {
     const { search, options } = this;
-    return search.complete || search.bug !== null || this.isDrawn || this.left <= 0 || options.signal?.aborted === true;
+    return (
+      search.complete ||
+      search.bug !== null ||
+      this.samplesExhausted ||
+      this.left <= 0 ||
+      options.signal?.aborted === true
+    );
   }
 
   /** Runs for a little while, or takes what came of a part. */
   private async goOn(): Promise<void> {
-    const { search, crew } = this;
-    crew?.feed();
+    const { search, pool } = this;
+    pool?.feed();
     const before = performance.now();
     const progress = search.advance(Math.min(this.slice, this.left));
-    if (progress === 'done') this.isDrawn = !search.complete && search.bug === null;
+    if (progress === 'done') this.samplesExhausted = !search.complete && search.bug === null;
     if (progress !== 'waits') {
       const ms = performance.now() - before;
       this.slice = Math.max(1, Math.min(500, Math.round(this.slice * Math.min(2, SLICE_MS / ms))));
       return;
     }
-    const outcome = await crew!.bring();
-    if (outcome.totals.executions > this.left) search.takeBack();
+    const outcome = await pool!.awaitPart();
+    if (outcome.totals.executions > this.left) search.reclaimPart();
     else search.join(outcome);
   }
 
-  private async lookAround(): Promise<void> {
+  private async pollProgress(): Promise<void> {
     const { options, search } = this;
     const now = performance.now();
-    if (this.crew !== null || options.signal !== undefined) await new Promise((resolve) => setImmediate(resolve));
+    if (this.pool !== null || options.signal !== undefined) await new Promise((resolve) => setImmediate(resolve));
     if (now - this.shown > PROGRESS_MS) {
       this.shown = now;
       const done = search.estimate();

@@ -1,7 +1,7 @@
 /** Machine files: what may stand in them. Sizes are numbers of bytes or text such as `64M`. */
 import * as z from 'zod';
 import { PCI_DEVICE_ID_INTEL_IOAT_SKX, PCI_VENDOR_ID_INTEL } from '../abi/ioat.ts';
-import { MOST_CHANNELS } from '../device/ioat/ioat.ts';
+import { MAX_CHANNELS } from '../device/ioat/ioat.ts';
 
 const name = z.string().regex(/^[A-Za-z][\w.-]*$/, 'a name starts with a letter and has letters, digits, . _ -');
 const u16 = z.number().int().min(0).max(0xffff);
@@ -76,7 +76,7 @@ const ioatDevice = z.strictObject({
   vendor: u16.default(PCI_VENDOR_ID_INTEL),
   device: u16.default(PCI_DEVICE_ID_INTEL_IOAT_SKX),
   class: identity.class.default(0x088000),
-  channels: z.number().int().min(1).max(MOST_CHANNELS).default(1),
+  channels: z.number().int().min(1).max(MAX_CHANNELS).default(1),
   capabilities: capabilities.omit({ msix: true, msi: true, sriov: true }).default({ pm: {}, express: { flr: true } }),
 });
 /** A device as `barter capture` found it: all of its config space, and the size of each BAR. */

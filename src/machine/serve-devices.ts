@@ -9,7 +9,7 @@ import type { Memory } from '../pci/memory.ts';
 import { Port } from '../pci/port.ts';
 import { buildVfioDevices } from '../vfio/driver.ts';
 import { PROFILES } from '../vfio/profile.ts';
-import { VfioUserServer } from '../vfio-user/server.ts';
+import { VfioUserServer } from '../vfio-user/server/server.ts';
 import { functionOf } from './build.ts';
 
 export interface ServedDevices {

@@ -5,7 +5,7 @@ import { createEventfd, signalEventfd } from '../linux/eventfd.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { startWorker } from '../linux/worker.ts';
 import type { ProfileName } from '../vfio/profile.ts';
-import type { Trace } from '../vfio-user/trace.ts';
+import type { Trace } from '../vfio-user/server/trace.ts';
 import type { MachineDescription } from './schema.ts';
 import type { ServeReport, ServeRequest } from './serve-worker.ts';
 

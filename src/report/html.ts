@@ -1,5 +1,5 @@
 /** A run as a page of its own: the drawing, what broke, whose histories explain it, and all steps as a table. */
-import type { ShownHistory, ShownRun } from '../explore/schedule.ts';
+import type { ShownHistory, ShownRun } from '../explore/world/schedule.ts';
 import { esc } from './escape.ts';
 import { boxLeft, fieldName, type Layout, layoutOf, TRACK_BAR_WIDTH, trackLeft } from './layout.ts';
 import { SCRIPT, STYLE } from './style.ts';

@@ -1,5 +1,5 @@
 /** Where things are on the page of a run: lanes for tasks, tracks for the state of objects, rows for steps. */
-import type { ShownRun, ShownStep } from '../explore/schedule.ts';
+import type { ShownRun, ShownStep } from '../explore/world/schedule.ts';
 
 export const ROW_HEIGHT = 40;
 export const BOX_HEIGHT = 32;

@@ -2,7 +2,7 @@
  * The drawing of a run: a lane for each task, bars for the locks that it holds, arrows, and tracks of objects'
  * states.
  */
-import type { ShownRun, ShownStep } from '../explore/schedule.ts';
+import type { ShownRun, ShownStep } from '../explore/world/schedule.ts';
 import { esc } from './escape.ts';
 import {
   BOX_HEIGHT,

@@ -1,5 +1,5 @@
 /** A run as text: one line for each step, one lane for each task. docs/timelines.md is the legend. */
-import type { ShownRun, ShownStep } from '../explore/schedule.ts';
+import type { ShownRun, ShownStep } from '../explore/world/schedule.ts';
 
 const MIN_LANE = 14;
 const MAX_LANE = 44;

@@ -47,7 +47,7 @@ export class Cell<T> extends Shared {
   }
 
   get value(): T {
-    runtime.census?.touched(this, false);
+    runtime.observer?.onAccess(this, false);
     return this.current;
   }
 
@@ -159,7 +159,7 @@ export class Completion extends Shared {
 
   /** For where something keeps those away who complete it; `test` is for everywhere else. */
   get isDone(): boolean {
-    runtime.census?.touched(this, false);
+    runtime.observer?.onAccess(this, false);
     return this.done;
   }
 

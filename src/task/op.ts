@@ -117,20 +117,20 @@ export class Lifetime {
 
   constructor(label: string) {
     this.label = label;
-    runtime.census?.born(this);
+    runtime.observer?.born(this);
   }
 
   /** Ends the lifetime; ending it twice is the double free of invariant I3. */
   end(): void {
-    runtime.census?.touched(this, true);
+    runtime.observer?.onAccess(this, true);
     if (this.ended) throw new InvariantError('I3', `${this.label} is freed twice`, this);
     this.ended = true;
-    runtime.census?.died(this);
+    runtime.observer?.died(this);
   }
 
   /** Fails with I5 when the lifetime has ended. `what` names the access. */
   check(what: string): void {
-    runtime.census?.touched(this, false);
+    runtime.observer?.onAccess(this, false);
     if (this.ended) throw new InvariantError('I5', `${what} after ${this.label} was freed`, this);
   }
 }
@@ -158,10 +158,10 @@ export class InvariantError extends Error {
  * Told of births and deaths while an explorer looks for leaks, and of touches that are no steps: of fields that a lock
  * should guard, and of things that can die, whose death counts as a change.
  */
-export interface Census {
+export interface AccessObserver {
   born(lifetime: Lifetime): void;
   died(lifetime: Lifetime): void;
-  touched(what: Touchable, isChange: boolean): void;
+  onAccess(what: Touchable, isChange: boolean): void;
 }
 
 /**
@@ -171,7 +171,7 @@ export interface Census {
 export const runtime: {
   observed: boolean;
   current: TaskHandle | null;
-  census: Census | null;
+  observer: AccessObserver | null;
   /** The next `Shared.serial` of whoever creates objects now. */
   serials: { next: number };
   /** Called when a task comes to a visible step, deep in its own stack, by those who want to know the line. */
@@ -179,7 +179,7 @@ export const runtime: {
 } = {
   observed: false,
   current: null,
-  census: null,
+  observer: null,
   serials: { next: 0 },
   tracer: null,
 };

@@ -18,18 +18,18 @@ export class Plain<T> {
 
   /** The value, to look at. */
   get(): T {
-    runtime.census?.touched(this, false);
+    runtime.observer?.onAccess(this, false);
     return this.value;
   }
 
   /** The value, to change in place: `list.change().push(entry)`. */
   change(): T {
-    runtime.census?.touched(this, true);
+    runtime.observer?.onAccess(this, true);
     return this.value;
   }
 
   set(value: T): void {
-    runtime.census?.touched(this, true);
+    runtime.observer?.onAccess(this, true);
     this.value = value;
   }
 }

@@ -92,14 +92,14 @@ const EXT_LENGTHS = new Map<number, number>([
 
 /** Those that were made last. Functions of a kind share one: it is four times as large as their registers. */
 const KNOWN: { bytes: Uint8Array; map: ConfigMap }[] = [];
-const MOST_KNOWN = 32;
+const MAX_KNOWN = 32;
 
 /** The map of a config space as it is now, `bytes` being all that is in it. Nobody may change the map. */
 export function configMapOf(config: ConfigSpace, bytes: Uint8Array): ConfigMap {
   const known = KNOWN.find((one) => Buffer.compare(one.bytes, bytes) === 0);
   if (known !== undefined) return known.map;
   const map = new ConfigMap(config);
-  if (KNOWN.length === MOST_KNOWN) KNOWN.shift();
+  if (KNOWN.length === MAX_KNOWN) KNOWN.shift();
   KNOWN.push({ bytes: bytes.slice(), map });
   return map;
 }

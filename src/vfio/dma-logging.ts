@@ -3,11 +3,11 @@ import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 
 /** As in Linux: what fits a page. */
-export const MOST_LOG_RANGES = 256;
+export const MAX_LOG_RANGES = 256;
 /** Pages of one block of the log: a block is made when one of them is written. */
 const BLOCK_PAGES = 32768;
 /** So many blocks are kept, 16 MiB; a device that writes in more places is taken to have written everywhere. */
-export const MOST_LOG_BLOCKS = 4096;
+export const MAX_LOG_BLOCKS = 4096;
 
 export interface LoggedRange {
   iova: bigint;
@@ -31,7 +31,7 @@ export class DmaLog {
     if (pageSize === 0n || (pageSize & (pageSize - 1n)) !== 0n || pageSize > 1n << 40n) {
       throw new Errno('EINVAL', `DMA_LOGGING: pages of ${pageSize} bytes`);
     }
-    if (ranges.length > MOST_LOG_RANGES) throw new Errno('E2BIG', `DMA_LOGGING: ${ranges.length} ranges`);
+    if (ranges.length > MAX_LOG_RANGES) throw new Errno('E2BIG', `DMA_LOGGING: ${ranges.length} ranges`);
     this.pageBytes = Math.max(Number(pageSize), PAGE_SIZE);
     this.ranges = [...ranges].sort((a, b) => (a.iova < b.iova ? -1 : 1));
     let end = 0n;
@@ -52,7 +52,7 @@ export class DmaLog {
       const index = Math.floor(page / BLOCK_PAGES);
       let block = this.blocks.get(index);
       if (block === undefined) {
-        this.isFull ||= this.blocks.size >= MOST_LOG_BLOCKS;
+        this.isFull ||= this.blocks.size >= MAX_LOG_BLOCKS;
         if (this.isFull) return;
         block = new Uint8Array(BLOCK_PAGES / 8);
         this.blocks.set(index, block);

@@ -30,7 +30,7 @@ const DEVICE = 3;
 const CONFIG = 4;
 const END = 5;
 const CHUNK_BYTES = 64 * 1024;
-export const MOST_SECTION_BYTES = 1 << 20;
+export const MAX_SECTION_BYTES = 1 << 20;
 const DIGEST_BYTES = 32;
 const NOTHING = new Uint8Array(0);
 
@@ -58,7 +58,7 @@ export function isMigratable(pdev: PciFunction): boolean {
 
 /** The most bytes that the stream of a stopped device has. */
 export function stateBytes({ pdev }: VfioPciCoreDevice): number {
-  let bytes = 4 * MOST_SECTION_BYTES;
+  let bytes = 4 * MAX_SECTION_BYTES;
   for (const { memory } of memoryBars(pdev)) {
     for (const _ of chunks(memory)) bytes += sectionHead.sizeof + memoryHead.sizeof + CHUNK_BYTES;
   }
@@ -211,7 +211,7 @@ export class StateWriter {
     this.pending = Buffer.concat([this.pending, bytes]);
     while (this.pending.length >= sectionHead.sizeof) {
       const { type, bytes: length } = sectionHead.read(viewOf(this.pending));
-      if (length > MOST_SECTION_BYTES) throw new Errno('EINVAL', `a section of ${length} bytes of migration data`);
+      if (length > MAX_SECTION_BYTES) throw new Errno('EINVAL', `a section of ${length} bytes of migration data`);
       const end = sectionHead.sizeof + length;
       if (this.pending.length < end) return;
       const payload = this.pending.slice(sectionHead.sizeof, end);

@@ -5,10 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { explore } from '../../src/explore/explore.ts';
-import { runOf } from '../../src/explore/replay.ts';
-import type { ShownRun } from '../../src/explore/schedule.ts';
+import type { ShownRun } from '../../src/explore/world/schedule.ts';
 import { htmlTimeline } from '../../src/report/html.ts';
+import { explore, runOf } from '../../src/verify/explore.ts';
 import { findChromium, Page } from './chromium.ts';
 
 const browser = findChromium();

@@ -4,8 +4,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { ImporterProcess } from '../../src/scenario/importer-process.ts';
-import { LendingClient } from '../../src/scenario/lend.ts';
+import { ImporterProcess } from '../../src/demo/importer-process.ts';
+import { LendingClient } from '../../src/demo/lend.ts';
 import { barter, endOf, startBarter } from './barter.ts';
 
 const MACHINE = 'examples/two-peers.yaml';

@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VFIO_USER_DMA_MAP, vfio_user_dma_map } from '../../src/abi/vfio-user.ts';
 import { connectUnix, peerCredentials } from '../../src/linux/socket.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { Lingering } from '../vfio-user/odd-fds.ts';
 import { message, RawClient } from '../vfio-user/raw-client.ts';
 import { barter, endOf, ROOT, spawnBarter, startBarter } from './barter.ts';

@@ -12,7 +12,7 @@ import { createEventfd, readEventfd } from '../../src/linux/eventfd.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { pollOne } from '../../src/linux/poll.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 
 const file = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const MEMORY_BYTES = 1 << 20;

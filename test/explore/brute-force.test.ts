@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DporSearch } from '../../src/explore/dpor.ts';
-import type { RandomProgram } from '../../src/explore/random-program.ts';
-import { randomProgram } from '../../src/explore/random-program.ts';
-import { DfsSearch } from '../../src/explore/walk.ts';
-import type { World } from '../../src/explore/world.ts';
+import { DporSearch } from '../../src/explore/search/dpor.ts';
+import { DfsSearch } from '../../src/explore/search/walk.ts';
+import type { World } from '../../src/explore/world/world.ts';
+import type { RandomProgram } from './random-program.ts';
+import { randomProgram } from './random-program.ts';
 
 const PROGRAMS = 2000;
 /** Programs with more orders than this are left out: brute force takes too long for them. */

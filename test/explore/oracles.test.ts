@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { exploreProgram, type FoundBug } from '../../src/explore/explore.ts';
-import type { Program, Stage } from '../../src/explore/program.ts';
-import { show } from '../../src/explore/schedule.ts';
+import type { Program, Stage } from '../../src/explore/world/program.ts';
+import { show } from '../../src/explore/world/schedule.ts';
 import { Cell, Completion, Refcount } from '../../src/task/cell.ts';
 import { Mutex, RwSemaphore } from '../../src/task/lock.ts';
 import { InvariantError, Lifetime, type Task } from '../../src/task/op.ts';

@@ -1,14 +1,14 @@
 /** A search of which parts are given away, at any moment and in any order, comes to what it comes to alone. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { followedBy } from '../../src/explore/crew.ts';
-import { applyMutant, findMutant } from '../../src/explore/mutants/index.ts';
-import type { Program } from '../../src/explore/program.ts';
-import { findProgram } from '../../src/explore/programs.ts';
-import { randomProgram } from '../../src/explore/random-program.ts';
-import { Random } from '../../src/explore/sampling.ts';
-import type { Outcome, Part, Search } from '../../src/explore/search.ts';
+import { followedBy } from '../../src/explore/parallel/worker-pool.ts';
+import { Random } from '../../src/explore/search/sampling.ts';
+import type { Outcome, Part, Search } from '../../src/explore/search/search.ts';
 import { ALGORITHMS, makeSearch, type SearchSpec } from '../../src/explore/spec.ts';
+import type { Program } from '../../src/explore/world/program.ts';
+import { findProgram } from '../../src/verify/catalogue.ts';
+import { applyMutant, findMutant } from '../../src/verify/mutants/index.ts';
+import { randomProgram } from './random-program.ts';
 
 const SPEC: SearchSpec = { scenario: '', algorithm: 'optimal', mutant: null, bound: null, seed: 7, samples: 600 };
 const MOST = 600;
@@ -44,16 +44,16 @@ class ByParts {
   run(): Search {
     const { search, random } = this;
     for (;;) {
-      if (random.below(3) === 0) this.give();
+      if (random.below(3) === 0) this.splitPart();
       if (random.below(2) === 0 && this.parts.length > 0) this.goThroughOne();
       const progress = search.advance(1);
-      if (progress === 'waits') this.bring();
+      if (progress === 'waits') this.awaitPart();
       if (search.bug !== null || search.complete || progress === 'done') return search;
     }
   }
 
-  private give(): void {
-    const part = this.search.give();
+  private splitPart(): void {
+    const part = this.search.splitPart();
     if (part !== null) this.parts.push(asSent(part));
   }
 
@@ -69,13 +69,13 @@ class ByParts {
     if (all.rest !== null && this.random.below(2) === 0) this.parts.push({ id, state: all.rest });
   }
 
-  private bring(): void {
+  private awaitPart(): void {
     const { search, parts, outcomes } = this;
     for (let at = 0; at >= 0; ) {
       at = parts.findIndex(({ id }) => id === search.awaited);
       if (at >= 0) this.goThroughOne(at);
     }
-    if (this.random.below(8) === 0) search.takeBack();
+    if (this.random.below(8) === 0) search.reclaimPart();
     else search.join(outcomes.get(search.awaited)!);
   }
 }

@@ -1,21 +1,22 @@
 /** Searching states instead of orders: the same states, outcomes and bugs as without memory. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DporSearch } from '../../src/explore/dpor.ts';
-import { explore, exploreProgram } from '../../src/explore/explore.ts';
-import type { Program } from '../../src/explore/program.ts';
-import { findProgram } from '../../src/explore/programs.ts';
-import { randomProgram } from '../../src/explore/random-program.ts';
-import type { Search } from '../../src/explore/search.ts';
-import { NotComparableError, StateKey } from '../../src/explore/state-key.ts';
-import { StatefulSearch } from '../../src/explore/stateful.ts';
-import { DfsSearch } from '../../src/explore/walk.ts';
-import { World } from '../../src/explore/world.ts';
+import { exploreProgram } from '../../src/explore/explore.ts';
+import { DporSearch } from '../../src/explore/search/dpor.ts';
+import type { Search } from '../../src/explore/search/search.ts';
+import { StatefulSearch } from '../../src/explore/search/stateful.ts';
+import { DfsSearch } from '../../src/explore/search/walk.ts';
+import type { Program } from '../../src/explore/world/program.ts';
+import { NotComparableError, StateKey } from '../../src/explore/world/state-key.ts';
+import { World } from '../../src/explore/world/world.ts';
 import { Cell } from '../../src/task/cell.ts';
+import { findProgram } from '../../src/verify/catalogue.ts';
+import { explore } from '../../src/verify/explore.ts';
+import { randomProgram } from './random-program.ts';
 
 const PROGRAMS = 500;
 /** Programs with more orders than this are left out: brute force takes too long for them. */
-const MOST_ORDERS = 400;
+const MAX_ORDERS = 400;
 
 /**
  * Every state that the search comes to, and every state that runs end in; null where there are too many orders. Keys of
@@ -65,7 +66,7 @@ function keyed(histories: Map<string, number>, all: Set<string>): (world: World)
 
 function assertSameStates(program: Program): boolean {
   const histories = new Map<string, number>();
-  const orders = statesOf(new DfsSearch(program), histories, MOST_ORDERS);
+  const orders = statesOf(new DfsSearch(program), histories, MAX_ORDERS);
   if (orders === null) return false;
   const states = statesOf(new StatefulSearch(program), histories)!;
   assert.deepEqual([...states.all].sort(), [...orders.all].sort(), `${program.name}: all states`);

@@ -10,7 +10,7 @@ import {
   VFIO_USER_VERSION,
   vfio_user_dma_map,
 } from '../../src/abi/vfio-user.ts';
-import { encodeVersion } from '../../src/vfio-user/version.ts';
+import { encodeVersion } from '../../src/vfio-user/wire/version.ts';
 import { message, RawClient, type RawReply } from '../vfio-user/raw-client.ts';
 import { descriptors, type FdPool, MAPPED_PAGES } from './fd-pool.ts';
 import { type Coverage, Finding } from './fuzzer.ts';

@@ -3,11 +3,11 @@ import assert from 'node:assert/strict';
 import { Errno } from '../../src/abi/errno.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import { Pinned, sys } from '../../src/linux/ffi.ts';
-import { LeftBytes } from '../../src/linux/left-bytes.ts';
 import { Message } from '../../src/linux/message.ts';
+import { PeekedBytes } from '../../src/linux/peeked-bytes.ts';
 import { socketPair } from '../../src/linux/socket.ts';
-import { FrameReader } from '../../src/vfio-user/frame-reader.ts';
-import { LIMITS } from '../../src/vfio-user/wire.ts';
+import { LIMITS } from '../../src/vfio-user/wire/frame.ts';
+import { FrameReader } from '../../src/vfio-user/wire/frame-reader.ts';
 import type { FuzzRun } from './fuzzer.ts';
 import type { Random } from './random.ts';
 
@@ -36,7 +36,7 @@ function frame(random: Random): Sent {
 function rawConnection({ random, coverage }: FuzzRun): number {
   const [ours, theirs] = socketPair('fuzz');
   const reader = new FrameReader();
-  const left = random.chance(2) ? new LeftBytes(theirs) : null;
+  const left = random.chance(2) ? new PeekedBytes(theirs) : null;
   const bytes = new Pinned(1 + random.below(3000));
   for (let i = 0; i < bytes.bytes.length; i++) bytes.bytes[i] = random.chance(3) ? random.bits() : 0;
   // Sizes that are small keep the reader going.
@@ -62,7 +62,7 @@ function rawConnection({ random, coverage }: FuzzRun): number {
 function connection({ random, coverage }: FuzzRun, event: number): number {
   const [ours, theirs] = socketPair('fuzz');
   const reader = new FrameReader();
-  const left = random.chance(2) ? new LeftBytes(theirs) : null;
+  const left = random.chance(2) ? new PeekedBytes(theirs) : null;
   const out = new Message(1, 64);
   const frames = Array.from({ length: 1 + random.below(60) }, () => frame(random));
   const stream = Buffer.concat(frames.map(({ bytes }) => bytes));

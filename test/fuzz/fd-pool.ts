@@ -12,7 +12,7 @@ import { Random } from './random.ts';
 /** Of the memory that clients map at 0; behind it as much that is reached by messages. */
 export const MAPPED_PAGES = 32;
 const PAGE = 4096;
-const MOST_LENT = 32;
+const MAX_LENT = 32;
 
 export class FdPool {
   private readonly lent: OwnedFd[] = [];
@@ -41,7 +41,7 @@ export class FdPool {
   /** Takes a descriptor that the server sent. */
   keep(fd: OwnedFd): void {
     this.lent.push(fd);
-    if (this.lent.length > MOST_LENT) this.lent.shift()!.close();
+    if (this.lent.length > MAX_LENT) this.lent.shift()!.close();
   }
 
   close(): void {

@@ -67,7 +67,7 @@ export class Finding extends Error {
   }
 }
 
-const MOST_GROWTH_BYTES = 192 << 20;
+const MAX_GROWTH_BYTES = 192 << 20;
 
 export interface FuzzResult {
   coverage: Coverage;
@@ -95,6 +95,6 @@ export function runFuzzer(fuzzer: Fuzzer, messages: number, seed: number): FuzzR
   const leftFds = openFds().length - before;
   if (leftFds !== 0) throw new Finding(`${leftFds} descriptors are left`);
   const grownBytes = process.memoryUsage.rss() - rssBefore;
-  if (grownBytes > MOST_GROWTH_BYTES) throw new Finding(`memory grew by ${grownBytes >> 20} MiB`);
+  if (grownBytes > MAX_GROWTH_BYTES) throw new Finding(`memory grew by ${grownBytes >> 20} MiB`);
   return { coverage, leftFds, grownBytes, seconds };
 }

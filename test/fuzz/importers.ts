@@ -32,7 +32,7 @@ const IMPORTERS = 4;
 const BATCH = 12;
 /** Short, so that revokes which somebody holds up end within a run. */
 const TIMEOUT_MS = 5;
-const MOST_REVOKE_MS = 2000;
+const MAX_REVOKE_MS = 2000;
 const REVOKE_EVERY = 16;
 
 const REQUESTS: readonly [command: number, words: number][] = [
@@ -196,7 +196,7 @@ class FuzzedLender {
     const reply = this.client.tryReceive();
     if (reply === null) throw new Finding('the lender was dropped');
     if (reply !== undefined) this.since = null;
-    else if (performance.now() - this.since > MOST_REVOKE_MS) throw new Finding('a revoke does not end');
+    else if (performance.now() - this.since > MAX_REVOKE_MS) throw new Finding('a revoke does not end');
     else this.served.server.loop.turn(1);
   }
 

@@ -16,8 +16,8 @@ import { shrink } from './shrink.ts';
 import { CLIENTS, ROUNDS, randomSteps, type Step, stepText } from './steps.ts';
 
 const EPOCH_MESSAGES = 20_000;
-const MOST_TURN_MS = 3000;
-const MOST_SHRINK_MS = 20_000;
+const MAX_TURN_MS = 3000;
+const MAX_SHRINK_MS = 20_000;
 
 export function fuzzServer({ random, messages, coverage, seed }: FuzzRun, sabotage: Sabotage = {}): void {
   for (let sent = 0; sent < messages; sent += EPOCH_MESSAGES) {
@@ -43,7 +43,7 @@ function shortest(steps: readonly Step[], found: Error, sabotage: Sabotage, seed
       return kind(error as Error) === kind(found);
     }
   };
-  const least = shrink(steps, fails, MOST_SHRINK_MS);
+  const least = shrink(steps, fails, MAX_SHRINK_MS);
   const lines = least.map((step) => `  ${stepText(step)}`);
   return `seed ${seed}; ${least.length} of ${steps.length} steps suffice (test/fuzz/found/, runSteps):\n${lines.join('\n')}`;
 }
@@ -133,6 +133,6 @@ class World {
     const started = performance.now();
     for (let i = 0; i < most && this.served.server.loop.turn(0); i++) {}
     const took = performance.now() - started;
-    if (took > MOST_TURN_MS) throw new Finding(`the server was busy for ${took.toFixed(0)} ms`);
+    if (took > MAX_TURN_MS) throw new Finding(`the server was busy for ${took.toFixed(0)} ms`);
   }
 }

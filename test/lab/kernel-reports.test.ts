@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { kernelReports } from '../../lab/kernel-reports.ts';
+import { kernelReports } from '../../lab/kernel/reports.ts';
 
 /** As a console brings it: timestamps, with the processor or without, and other things in between. */
 function asConsole(text: string): string {

@@ -7,8 +7,8 @@ import { existsSync } from 'node:fs';
 import { before, type TestContext, test } from 'node:test';
 import { labDiff } from '../../lab/diff/diff.ts';
 import { lendersOf } from '../../lab/diff/lenders.ts';
-import { builtImagePath, type KernelName } from '../../lab/kernels.ts';
-import { missingStages } from '../../lab/prepare.ts';
+import { missingStages } from '../../lab/host/prepare.ts';
+import { builtImagePath, type KernelName } from '../../lab/kernel/kernels.ts';
 import { barter } from '../cli/barter.ts';
 
 const isFull = process.env.BARTER_LAB === 'full';

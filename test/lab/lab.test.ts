@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';
-import { missingStages } from '../../lab/prepare.ts';
+import { missingStages } from '../../lab/host/prepare.ts';
 import { barter } from '../cli/barter.ts';
 
 /** In CI the lab is prepared when need be; elsewhere that is for the user to say, since it takes minutes and root. */

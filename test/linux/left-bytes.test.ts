@@ -6,8 +6,8 @@ import { MSG_DONTWAIT, MSG_PEEK } from '../../src/abi/socket.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
 import { Pinned, sys } from '../../src/linux/ffi.ts';
-import { LeftBytes } from '../../src/linux/left-bytes.ts';
 import { Message } from '../../src/linux/message.ts';
+import { PeekedBytes } from '../../src/linux/peeked-bytes.ts';
 import { pollOne } from '../../src/linux/poll.ts';
 import { socketPair } from '../../src/linux/socket.ts';
 import { leavesNoFds } from './open-fds.ts';
@@ -20,7 +20,7 @@ function send(socket: OwnedFd, text: string): number {
 }
 
 /** A read as a FrameReader makes it. */
-function read(socket: OwnedFd, left: LeftBytes): string {
+function read(socket: OwnedFd, left: PeekedBytes): string {
   const flags = MSG_DONTWAIT | (left.works ? MSG_PEEK : 0);
   const received = sys.recv(socket.fd, buffer.address, buffer.bytes.length, flags);
   if (received === -ERRNO.EAGAIN) return '';
@@ -32,7 +32,7 @@ function read(socket: OwnedFd, left: LeftBytes): string {
 test('bytes that stay in the socket are read once, in order, whenever they are taken out', () =>
   leavesNoFds(() => {
     const [ours, theirs] = socketPair();
-    const left = new LeftBytes(ours);
+    const left = new PeekedBytes(ours);
     let got = '';
     let sent = '';
     for (let i = 0; i < 1000; i++) {
@@ -54,7 +54,7 @@ test('bytes that stay in the socket are read once, in order, whenever they are t
 test('what was left makes room for the sender once it is taken out', () =>
   leavesNoFds(() => {
     const [ours, theirs] = socketPair();
-    const left = new LeftBytes(ours);
+    const left = new PeekedBytes(ours);
     let sent = 0;
     while (send(theirs, 'x') === 1) sent += 1;
     assert.equal(read(ours, left).length, sent);
@@ -71,7 +71,7 @@ test('what was left makes room for the sender once it is taken out', () =>
 test('never is so much left that a peer which waits until it may send waits for nothing', () =>
   leavesNoFds(() => {
     const [ours, theirs] = socketPair();
-    const left = new LeftBytes(ours);
+    const left = new PeekedBytes(ours);
     for (const length of [1, 32, 36, 191, 192, 193, 700, 1728, 4128, 16_000, 40_000]) {
       for (let i = 0; i < 200; i++) {
         assert.equal(pollOne(theirs.fd, POLLOUT, 0), POLLOUT, `${i} messages of ${length} bytes`);
@@ -87,7 +87,7 @@ test('never is so much left that a peer which waits until it may send waits for 
 test('descriptors come once with a read that leaves its bytes, and go when they are taken out', () =>
   leavesNoFds(() => {
     const [ours, theirs] = socketPair();
-    const left = new LeftBytes(ours);
+    const left = new PeekedBytes(ours);
     const event = createEventfd();
     const message = new Message(1, 4);
     message.setIov(0, buffer.address, 8);
@@ -105,7 +105,7 @@ test('descriptors come once with a read that leaves its bytes, and go when they 
 
 test('a peer that left with something unread is no reason to read anything twice', () => {
   const [ours, theirs] = socketPair();
-  const left = new LeftBytes(ours);
+  const left = new PeekedBytes(ours);
   send(theirs, 'abc');
   assert.equal(read(ours, left), 'abc');
   send(ours, 'never read');

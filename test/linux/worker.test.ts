@@ -11,7 +11,7 @@ test('a worker that blocks in recvmsg serves while the main thread stays free', 
   await new Promise((resolve) => startWorker(new URL('data:text/javascript,')).on('exit', resolve));
   await leavesNoFdsAsync(async () => {
     const [ours, theirs] = socketPair();
-    const worker = startWorker(new URL('echo-worker.ts', import.meta.url), { workerData: { fd: theirs.fd } });
+    const worker = startWorker(new URL('./echo-worker.ts', import.meta.url), { workerData: { fd: theirs.fd } });
     const exit = new Promise((resolve, reject) => worker.on('exit', resolve).on('error', reject));
     // A worker loads its modules with the main thread's help: do not block before it says that it is ready.
     await new Promise((resolve) => worker.once('message', resolve));

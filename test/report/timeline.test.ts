@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { explore } from '../../src/explore/explore.ts';
-import { runOf } from '../../src/explore/replay.ts';
-import type { ShownRun } from '../../src/explore/schedule.ts';
+import type { ShownRun } from '../../src/explore/world/schedule.ts';
 import { htmlTimeline } from '../../src/report/html.ts';
 import { textTimeline } from '../../src/report/timeline.ts';
+import { explore, runOf } from '../../src/verify/explore.ts';
 
 async function runWith(scenario: string, mutant: string): Promise<ShownRun> {
   const { bug } = await explore({ scenario, mutant });

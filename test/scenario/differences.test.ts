@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { buildMachine } from '../../src/machine/build.ts';
 import { loadMachine } from '../../src/machine/load.ts';
-import { EngineBackend } from '../../src/scenario/engine.ts';
+import { EngineBackend } from '../../src/scenario/engine/backend.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
 import { given, runScenario } from '../../src/scenario/run.ts';
 import { PROFILES, type Profile } from '../../src/vfio/profile.ts';

@@ -4,14 +4,14 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { buildMachine } from '../../src/machine/build.ts';
 import { loadMachine } from '../../src/machine/load.ts';
-import { EngineBackend } from '../../src/scenario/engine.ts';
+import { EngineBackend } from '../../src/scenario/engine/backend.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
 import { runScenario } from '../../src/scenario/run.ts';
 import { PROFILES } from '../../src/vfio/profile.ts';
 
 /** The numbered facts that no guest can show, and where the engine alone is held to them. */
 const ENGINE_ALONE: Record<number, string> = {
-  10: 'references are inside: test/explore/product.test.ts counts registrations, the mutant L4 puts the defect back',
+  10: 'references are inside: test/verify/product.test.ts counts registrations, the mutant L4 puts the defect back',
   20: 'the order of locks is inside: the lock witness of the explorer',
   22: 'when a release runs is inside: the explorer closes descriptors at every point of a revoke',
   29: 'what an importer may do until its fences signal: scenarios revoke-vs-dma and close-vs-dma of the explorer',

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { buildMachine } from '../../src/machine/build.ts';
 import { parseMachine } from '../../src/machine/load.ts';
-import { EngineBackend } from '../../src/scenario/engine.ts';
+import { EngineBackend } from '../../src/scenario/engine/backend.ts';
 import { given, runScenario } from '../../src/scenario/run.ts';
 import { type Step, scenarioSchema } from '../../src/scenario/step.ts';
 

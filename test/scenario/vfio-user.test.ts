@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { runServed } from '../../src/cli/run.ts';
 import { loadMachine } from '../../src/machine/load.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
-import { UnsupportedStepError } from '../../src/scenario/vfio-user-check.ts';
+import { UnsupportedStepError } from '../../src/scenario/served/check.ts';
 
 /** Where a process beside the exporter sees something else: the steps, and why. */
 const OTHERWISE: Record<string, { ops: string[]; why: string }> = {

@@ -27,8 +27,11 @@ const ORDER = [
   'linux',
   'vfio-user',
   'machine',
+  'drivers',
   'scenario',
   'explore',
+  'verify',
+  'demo',
   'report',
   'cli',
 ];

@@ -26,8 +26,8 @@ import {
   vfio_user_region_write_multi,
   vfio_user_write_one,
 } from '../../src/abi/vfio-user.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
-import { LIMITS } from '../../src/vfio-user/wire.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
+import { LIMITS } from '../../src/vfio-user/wire/frame.ts';
 import { message, RawClient } from './raw-client.ts';
 import { withServer } from './served.ts';
 

@@ -29,8 +29,8 @@ import { createEventfd } from '../../src/linux/eventfd.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { shutdownSocket, socketPair } from '../../src/linux/socket.ts';
-import { DmaBufClient } from '../../src/vfio-user/dma-buf-client.ts';
-import { IMPORTER_LIMITS } from '../../src/vfio-user/importer-limits.ts';
+import { BlockingImporter } from '../../src/vfio-user/dma-buf/blocking-importer.ts';
+import { IMPORTER_LIMITS } from '../../src/vfio-user/dma-buf/limits.ts';
 import { InProcessServer } from './in-process.ts';
 import { Lender } from './lender.ts';
 import { exportArgument, outcome } from './lent.ts';
@@ -43,7 +43,7 @@ const id = (value: number) => dma_buf_socket_id.encode({ id: value });
 
 /** Whoever else imports gets right answers, at once. */
 function assertGoesOn(buffer: OwnedFd): void {
-  const client = new DmaBufClient(buffer, { onInvalidate: () => {} });
+  const client = new BlockingImporter(buffer, { onInvalidate: () => {} });
   assert.equal(client.query().sizeBytes, 65536);
   client.map(client.attach()).fds[0].close();
   client.close();
@@ -199,12 +199,12 @@ test('attachments, mappings, fences and sessions: as many as the table says', ()
     assert.equal(importer.outcome({ command: DMA_BUF_SOCKET_ADD_FENCE }, fence), 'ENOSPC');
     const others = Array.from({ length: IMPORTER_LIMITS.maxSessions - 1 }, () => RawImporter.ready(buffer));
     assert.equal(
-      outcome(() => new DmaBufClient(buffer, { onInvalidate: () => {} })),
+      outcome(() => new BlockingImporter(buffer, { onInvalidate: () => {} })),
       'EMFILE',
     );
     for (const each of [importer, ...others]) each.close();
     // The server reads their ends one after the other.
-    while (outcome(() => new DmaBufClient(buffer, { onInvalidate: () => {} }).close()) !== 'ok') await sleep(2);
+    while (outcome(() => new BlockingImporter(buffer, { onInvalidate: () => {} }).close()) !== 'ok') await sleep(2);
   }));
 
 test('sessions of all buffers together are limited', () =>
@@ -213,7 +213,7 @@ test('sessions of all buffers together are limited', () =>
     const buffers = Array.from({ length: most / IMPORTER_LIMITS.maxSessions }, () => lender.export());
     const open = (fd: OwnedFd) => Array.from({ length: IMPORTER_LIMITS.maxSessions }, () => RawImporter.ready(fd));
     const sessions = buffers.flatMap(open);
-    const connect = () => new DmaBufClient(buffer, { onInvalidate: () => {} }).close();
+    const connect = () => new BlockingImporter(buffer, { onInvalidate: () => {} }).close();
     assert.equal(outcome(connect), 'EMFILE');
     for (const each of [...sessions, ...buffers]) each.close();
     while (outcome(connect) !== 'ok') await sleep(2);
@@ -296,7 +296,7 @@ test('a buffer of more ranges than fit into a message is not mapped', () =>
   withBuffer((_buffer, lender) => {
     const ranges = Array.from({ length: IMPORTER_LIMITS.maxRanges + 1 }, (): [number, number] => [0, 4096]);
     const many = lender.export({ ranges });
-    const client = new DmaBufClient(many, { onInvalidate: () => {} });
+    const client = new BlockingImporter(many, { onInvalidate: () => {} });
     assert.equal(
       outcome(() => client.map(client.attach())),
       'E2BIG',
@@ -304,7 +304,7 @@ test('a buffer of more ranges than fit into a message is not mapped', () =>
     client.close();
     many.close();
     const most = lender.export({ ranges: ranges.slice(1) });
-    const other = new DmaBufClient(most, { onInvalidate: () => {} });
+    const other = new BlockingImporter(most, { onInvalidate: () => {} });
     const mapped = other.map(other.attach());
     assert.equal(mapped.ranges.length, IMPORTER_LIMITS.maxRanges);
     for (const fd of mapped.fds) fd.close();
@@ -316,7 +316,7 @@ test('a BAR that is registers is lent, and cannot be mapped', () =>
   withBuffer(() => {
     const engine = new Lender(server.path('borrower'));
     const registers = engine.export({ ranges: [[0, 4096]] });
-    const client = new DmaBufClient(registers, { onInvalidate: () => {} });
+    const client = new BlockingImporter(registers, { onInvalidate: () => {} });
     assert.equal(
       outcome(() => client.map(client.attach())),
       'EOPNOTSUPP',

@@ -7,7 +7,7 @@ import { POLLIN, POLLOUT } from '../../src/abi/poll.ts';
 import { DMA_RESV_USAGE_BOOKKEEP, DMA_RESV_USAGE_READ, DMA_RESV_USAGE_WRITE } from '../../src/dma-buf/resv.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
-import { DmaBufClient } from '../../src/vfio-user/dma-buf-client.ts';
+import { BlockingImporter } from '../../src/vfio-user/dma-buf/blocking-importer.ts';
 import { Lender } from './lender.ts';
 import { outcome } from './lent.ts';
 import { RawImporter } from './raw-importer.ts';
@@ -19,7 +19,7 @@ const server = await withServer(undefined, TIMEOUT_MS);
 /** An importer with one attachment and one mapping of all of the buffer. */
 class Importer {
   readonly told: string[] = [];
-  readonly client: DmaBufClient;
+  readonly client: BlockingImporter;
   readonly attachment: number;
   mapping = 0;
   maps: Mapping[] = [];
@@ -27,7 +27,7 @@ class Importer {
   onInvalidate = () => this.letGo();
 
   constructor(buffer: OwnedFd) {
-    this.client = new DmaBufClient(buffer, {
+    this.client = new BlockingImporter(buffer, {
       onInvalidate: (attachment) => {
         this.told.push(`invalidate ${attachment}`);
         this.onInvalidate();

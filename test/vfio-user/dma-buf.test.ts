@@ -8,7 +8,7 @@ import {
 } from '../../src/abi/vfio-feature.ts';
 import { VFIO_USER_DEVICE_FEATURE } from '../../src/abi/vfio-user.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { type ExportRequest, enableMemory, exportArgument, exportBuffer, outcome } from './lent.ts';
 import { Peers, READ_WRITE } from './peers.ts';
 import { RawClient } from './raw-client.ts';

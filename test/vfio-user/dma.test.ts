@@ -15,12 +15,12 @@ import {
   vfio_user_dma_unmap,
   vfio_user_region_access,
 } from '../../src/abi/vfio-user.ts';
+import { IoatDriver } from '../../src/drivers/ioat.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
-import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
-import type { VfioUserClient } from '../../src/vfio-user/client.ts';
-import type { ClientDmaMemory } from '../../src/vfio-user/client-channel.ts';
+import type { ClientDmaMemory } from '../../src/vfio-user/client/channel.ts';
+import type { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { InProcessServer } from './in-process.ts';
 import { message, RawClient, type RawReply } from './raw-client.ts';
 import { connectWhenFree, withServer } from './served.ts';

@@ -22,7 +22,7 @@ import { VFIO_USER_DMA_MAP, vfio_user_dma_map } from '../../src/abi/vfio-user.ts
 import type { OwnedFd } from '../../src/linux/fd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { setSocketTimeout, socketPair } from '../../src/linux/socket.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { message, RawClient, type RawHeader } from './raw-client.ts';
 import { PacketEnd, type RawPacket } from './raw-importer.ts';
 import { withServer } from './served.ts';

@@ -9,7 +9,7 @@ import {
 } from '../../src/abi/vfio.ts';
 import { createEventfd, readEventfd } from '../../src/linux/eventfd.ts';
 import { parseMachine } from '../../src/machine/load.ts';
-import type { VfioUserClient } from '../../src/vfio-user/client.ts';
+import type { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { connectWhenFree, TestServer } from './served.ts';
 
 /** A physical function with SR-IOV, as `barter capture` would have found it. */

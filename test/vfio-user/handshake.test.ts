@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { VFIO_USER_DEVICE_GET_INFO, VFIO_USER_REGION_READ, VFIO_USER_VERSION } from '../../src/abi/vfio-user.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
-import { decodeVersion, encodeVersion } from '../../src/vfio-user/version.ts';
-import { LIMITS } from '../../src/vfio-user/wire.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
+import { LIMITS } from '../../src/vfio-user/wire/frame.ts';
+import { decodeVersion, encodeVersion } from '../../src/vfio-user/wire/version.ts';
 import { message, RawClient } from './raw-client.ts';
 import { withServer } from './served.ts';
 

@@ -23,8 +23,8 @@ import {
 } from '../../src/abi/vfio-user.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
-import { encodeVersion } from '../../src/vfio-user/version.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
+import { encodeVersion } from '../../src/vfio-user/wire/version.ts';
 import { Random } from '../fuzz/random.ts';
 import { Lingering, oddFds } from './odd-fds.ts';
 import { message, RawClient } from './raw-client.ts';

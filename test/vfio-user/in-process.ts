@@ -7,9 +7,9 @@ import { buildMachine } from '../../src/machine/build.ts';
 import type { VfioPciCoreDevice } from '../../src/vfio/core.ts';
 import { buildVfioDevices } from '../../src/vfio/driver.ts';
 import { PROFILES } from '../../src/vfio/profile.ts';
-import { IMPORTER_TIMEOUT_MS } from '../../src/vfio-user/importer-limits.ts';
-import { VfioUserServer } from '../../src/vfio-user/server.ts';
-import { encodeVersion } from '../../src/vfio-user/version.ts';
+import { IMPORTER_TIMEOUT_MS } from '../../src/vfio-user/dma-buf/limits.ts';
+import { VfioUserServer } from '../../src/vfio-user/server/server.ts';
+import { encodeVersion } from '../../src/vfio-user/wire/version.ts';
 import { message, RawClient } from './raw-client.ts';
 import { MACHINE } from './served.ts';
 

@@ -35,7 +35,7 @@ import { createEventfd, readEventfd, signalEventfd } from '../../src/linux/event
 import { sys } from '../../src/linux/ffi.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { parseMachine } from '../../src/machine/load.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { RawClient } from './raw-client.ts';
 import { TestServer, withServer } from './served.ts';
 

@@ -22,7 +22,7 @@ import {
   vfio_user_sub_region_ioeventfd,
 } from '../../src/abi/vfio-user.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { RawClient } from './raw-client.ts';
 import { version, withScript } from './scripted-server.ts';
 import { withServer } from './served.ts';

@@ -1,18 +1,18 @@
 import assert from 'node:assert/strict';
 import { randomFillSync } from 'node:crypto';
 import { test } from 'node:test';
+import { IoatDriver } from '../../src/drivers/ioat.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
-import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { enableMemory, exportBuffer } from './lent.ts';
 import { withServer } from './served.ts';
 
 /** BARTER_LOAD_SECONDS=60 takes a minute; the seed is printed, and BARTER_SEED gives it. */
 const SECONDS = Number(process.env.BARTER_LOAD_SECONDS ?? 3);
 const SEED = Number(process.env.BARTER_SEED ?? Date.now() % 2 ** 31);
-const LEAST_BYTES = 4096;
-const MOST_BYTES = 2 ** 20;
+const MIN_BYTES = 4096;
+const MAX_BYTES = 2 ** 20;
 /** What the lender of served.ts has. */
 const BAR_BYTES = 2 ** 20;
 const MEMORY_IOVA = 0x1000_0000;
@@ -50,9 +50,9 @@ class Load {
 
   constructor() {
     enableMemory(this.lender, true);
-    const memfd = createMemfd('test', MOST_BYTES);
-    this.memory = Mapping.map({ fd: memfd.fd, offset: 0, sizeBytes: MOST_BYTES, writable: true, what: 'test' });
-    this.borrower.dmaMap(MEMORY_IOVA, MOST_BYTES, BOTH, memfd.fd);
+    const memfd = createMemfd('test', MAX_BYTES);
+    this.memory = Mapping.map({ fd: memfd.fd, offset: 0, sizeBytes: MAX_BYTES, writable: true, what: 'test' });
+    this.borrower.dmaMap(MEMORY_IOVA, MAX_BYTES, BOTH, memfd.fd);
     memfd.close();
     this.bar = this.lender.mapRegion(0, 0, BAR_BYTES);
     this.buffer = exportBuffer(this.lender, { ranges: [[0, BAR_BYTES]] });
@@ -61,7 +61,7 @@ class Load {
   }
 
   round(): void {
-    const length = Math.floor(LEAST_BYTES * (MOST_BYTES / LEAST_BYTES) ** random());
+    const length = Math.floor(MIN_BYTES * (MAX_BYTES / MIN_BYTES) ** random());
     const offset = Math.floor(random() * (BAR_BYTES - length));
     randomFillSync(this.memory.bytes, 0, length);
     this.driver.submit(MEMORY_IOVA, LENT_IOVA + offset, length);

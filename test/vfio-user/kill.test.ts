@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { endOf, spawnBarter, startBarter } from '../cli/barter.ts';
 import { Random } from '../fuzz/random.ts';
 import { withServer } from './served.ts';
@@ -26,7 +26,7 @@ const START_MS = 300;
 
 const folder = mkdtempSync(join(tmpdir(), 'barter-kill-'));
 const churn = join(folder, 'churn');
-const source = fileURLToPath(new URL('churn.c', import.meta.url));
+const source = fileURLToPath(new URL('./churn.c', import.meta.url));
 const compiled = spawnSync(process.env.CC ?? 'cc', ['-O1', '-o', churn, source], { encoding: 'utf8' });
 
 test(`${CLIENTS} clients killed at any moment leave nothing behind, and disturb nobody`, async () => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { Errno } from '../../src/abi/errno.ts';
 import { VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_GET } from '../../src/abi/vfio-feature.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
-import type { VfioUserClient } from '../../src/vfio-user/client.ts';
+import type { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 
 const O_CLOEXEC = 0o2000000;
 const O_RDWR = 2;

@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { MOST_LOG_BLOCKS, MOST_LOG_RANGES } from '../../src/vfio/dma-logging.ts';
-import { MOST_SECTION_BYTES } from '../../src/vfio/migration-stream.ts';
-import { IMPORTER_LIMITS, IMPORTER_TIMEOUT_MS } from '../../src/vfio-user/importer-limits.ts';
-import { LIMITS } from '../../src/vfio-user/wire.ts';
+import { MAX_LOG_BLOCKS, MAX_LOG_RANGES } from '../../src/vfio/dma-logging.ts';
+import { MAX_SECTION_BYTES } from '../../src/vfio/migration-stream.ts';
+import { IMPORTER_LIMITS, IMPORTER_TIMEOUT_MS } from '../../src/vfio-user/dma-buf/limits.ts';
+import { LIMITS } from '../../src/vfio-user/wire/frame.ts';
 
-const ALL = { ...LIMITS, ...IMPORTER_LIMITS, MOST_LOG_BLOCKS, MOST_LOG_RANGES, MOST_SECTION_BYTES };
+const ALL = { ...LIMITS, ...IMPORTER_LIMITS, MAX_LOG_BLOCKS, MAX_LOG_RANGES, MAX_SECTION_BYTES };
 const page = readFileSync(new URL('../../docs/limits.md', import.meta.url), 'utf8');
 const rows = page
   .split('\n')

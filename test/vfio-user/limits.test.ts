@@ -16,18 +16,18 @@ import {
   vfio_user_dma_map,
   vfio_user_region_access,
 } from '../../src/abi/vfio-user.ts';
+import { IoatDriver } from '../../src/drivers/ioat.ts';
 import { closingThread } from '../../src/linux/closing-thread.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import { OwnedFd } from '../../src/linux/fd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { socketPair } from '../../src/linux/socket.ts';
 import { arrayMemory } from '../../src/pci/memory.ts';
-import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
 import { runner } from '../../src/task/runner.ts';
-import type { BorrowedBuffer } from '../../src/vfio-user/borrowed-buffer.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
-import { DmaRegions } from '../../src/vfio-user/dma-regions.ts';
-import { LIMITS } from '../../src/vfio-user/wire.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
+import type { BorrowedBuffer } from '../../src/vfio-user/dma-buf/borrowed-buffer.ts';
+import { DmaRegions } from '../../src/vfio-user/server/dma-regions.ts';
+import { LIMITS } from '../../src/vfio-user/wire/frame.ts';
 import { leavesNoFds } from '../linux/open-fds.ts';
 import { InProcessServer } from './in-process.ts';
 import { Lingering } from './odd-fds.ts';

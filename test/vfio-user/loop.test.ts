@@ -5,10 +5,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { MSG_DONTWAIT } from '../../src/abi/socket.ts';
 import { VFIO_USER_DEVICE_RESET, VFIO_USER_REGION_READ } from '../../src/abi/vfio-user.ts';
 import { Pinned, sys } from '../../src/linux/ffi.ts';
-import { LeftBytes } from '../../src/linux/left-bytes.ts';
+import { PeekedBytes } from '../../src/linux/peeked-bytes.ts';
 import { socketPair } from '../../src/linux/socket.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
-import { FrameReader } from '../../src/vfio-user/frame-reader.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
+import { FrameReader } from '../../src/vfio-user/wire/frame-reader.ts';
 import { message, RawClient } from './raw-client.ts';
 import { withServer } from './served.ts';
 
@@ -46,7 +46,7 @@ test('a message in single bytes, thousands of them, is served whatever lies in t
 
 test('only a message that comes alone stays in the socket: a peer that sends more at once needs the room', () => {
   const [ours, theirs] = socketPair();
-  const left = new LeftBytes(ours);
+  const left = new PeekedBytes(ours);
   const reader = new FrameReader();
   const request = message({ command: VFIO_USER_REGION_READ }, Buffer.alloc(16));
   const sendAndRead = (bytes: Buffer, frames: number) => {

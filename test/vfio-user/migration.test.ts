@@ -21,11 +21,11 @@ import {
   VFIO_DEVICE_STATE_STOP_COPY as STOP_COPY,
   VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE,
 } from '../../src/abi/vfio-feature.ts';
+import { IoatDriver } from '../../src/drivers/ioat.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
-import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
-import { MOST_SECTION_BYTES } from '../../src/vfio/migration-stream.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { MAX_SECTION_BYTES } from '../../src/vfio/migration-stream.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import {
   dirtyPages,
   migrationBytes,
@@ -36,7 +36,7 @@ import {
   startDmaLogging,
   stopDmaLogging,
   writeMigrationData,
-} from '../../src/vfio-user/client-migration.ts';
+} from '../../src/vfio-user/client/migration.ts';
 import { connectWhenFree, TestServer, withServer } from './served.ts';
 
 const here = await withServer();
@@ -269,9 +269,9 @@ test('a section that is too large is refused by its head, before any of it is ke
       setMigrationState(to, RESUMING);
       writeMigrationData(to, Buffer.concat([first, head]));
     };
-    begin(MOST_SECTION_BYTES);
+    begin(MAX_SECTION_BYTES);
     to.reset();
-    assert.throws(() => begin(MOST_SECTION_BYTES + 1), /EINVAL/);
+    assert.throws(() => begin(MAX_SECTION_BYTES + 1), /EINVAL/);
     to.reset();
   }));
 

@@ -1,8 +1,9 @@
 /** A lender's client, and a borrower's with its driver, on one server or on two. */
+
+import { IoatDriver } from '../../src/drivers/ioat.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
-import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { enableMemory } from './lent.ts';
 import type { TestServer } from './served.ts';
 

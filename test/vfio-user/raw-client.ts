@@ -7,9 +7,9 @@ import type { OwnedFd } from '../../src/linux/fd.ts';
 import { Pinned } from '../../src/linux/ffi.ts';
 import { Message } from '../../src/linux/message.ts';
 import { connectUnix, setSocketTimeout, shutdownSocket } from '../../src/linux/socket.ts';
-import { FrameReader } from '../../src/vfio-user/frame-reader.ts';
-import { encodeVersion } from '../../src/vfio-user/version.ts';
-import type { Frame, ReceivedFrame } from '../../src/vfio-user/wire.ts';
+import type { Frame, ReceivedFrame } from '../../src/vfio-user/wire/frame.ts';
+import { FrameReader } from '../../src/vfio-user/wire/frame-reader.ts';
+import { encodeVersion } from '../../src/vfio-user/wire/version.ts';
 
 export interface RawHeader {
   id?: number;

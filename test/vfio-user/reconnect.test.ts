@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { IOAT_CHAINADDR_OFFSET, IOAT_CHANNEL_MMIO_SIZE } from '../../src/abi/ioat.ts';
+import { IoatDriver } from '../../src/drivers/ioat.ts';
 import { createEventfd, readEventfd } from '../../src/linux/eventfd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
-import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { RawClient } from './raw-client.ts';
 import { connectWhenFree, withServer } from './served.ts';
 

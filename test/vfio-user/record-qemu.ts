@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { QEMU_ENVIRONMENT, qemuProgram, qemuVersion } from '../../lab/qemu.ts';
+import { QEMU_ENVIRONMENT, qemuProgram, qemuVersion } from '../../lab/host/qemu.ts';
 import type { MachineDescription } from '../../src/machine/schema.ts';
 import { InProcessServer } from './in-process.ts';
 import { Relay } from './relay.ts';
@@ -12,7 +12,7 @@ import { formatTranscript } from './transcript.ts';
 const RAM = '64M';
 /** The firmware has nothing more to say when it was silent for so long: it waits for a disk that is not there. */
 const QUIET_MS = 8000;
-const MOST_MS = 120_000;
+const MAX_MS = 120_000;
 
 /** A transcript for each device, by its name. */
 export async function recordQemu(machine: MachineDescription): Promise<Map<string, string>> {
@@ -44,7 +44,7 @@ export async function recordQemu(machine: MachineDescription): Promise<Map<strin
     [...relays.values()].every(
       ({ relay }) => relay.exchanges.length > 10 && performance.now() - relay.lastAtMs > QUIET_MS,
     );
-  while (!isQuiet() && performance.now() - began < MOST_MS && qemu.exitCode === null) {
+  while (!isQuiet() && performance.now() - began < MAX_MS && qemu.exitCode === null) {
     server.server.loop.turn(20);
     await sleep(0);
   }

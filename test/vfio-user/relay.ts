@@ -4,9 +4,9 @@ import type { OwnedFd } from '../../src/linux/fd.ts';
 import { Pinned } from '../../src/linux/ffi.ts';
 import { Message } from '../../src/linux/message.ts';
 import { acceptUnix, connectUnix, listenUnix } from '../../src/linux/socket.ts';
-import { FrameReader } from '../../src/vfio-user/frame-reader.ts';
-import type { EventLoop } from '../../src/vfio-user/loop.ts';
-import type { ReceivedFrame } from '../../src/vfio-user/wire.ts';
+import type { EventLoop } from '../../src/vfio-user/wire/event-loop.ts';
+import type { ReceivedFrame } from '../../src/vfio-user/wire/frame.ts';
+import { FrameReader } from '../../src/vfio-user/wire/frame-reader.ts';
 import { type Exchange, isPosted, kindOf, type Said } from './transcript.ts';
 
 const HEADER_BYTES = 16;

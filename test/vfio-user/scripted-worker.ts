@@ -2,7 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { Pinned } from '../../src/linux/ffi.ts';
 import { Message } from '../../src/linux/message.ts';
 import { acceptUnix, listenUnix, setSocketTimeout, socketPair } from '../../src/linux/socket.ts';
-import { FrameReader } from '../../src/vfio-user/frame-reader.ts';
+import { FrameReader } from '../../src/vfio-user/wire/frame-reader.ts';
 import { message } from './raw-client.ts';
 import type { ScriptedReply } from './scripted-server.ts';
 

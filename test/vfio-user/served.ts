@@ -9,7 +9,7 @@ import { Errno } from '../../src/abi/errno.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import type { MachineDescription } from '../../src/machine/schema.ts';
 import { type ServedMachine, serveMachine } from '../../src/machine/served.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { openFds } from '../linux/open-fds.ts';
 
 /** A lender with memory and an MSI-X table, a borrower with a DMA engine, and a bystander whom nothing may disturb. */

@@ -12,9 +12,9 @@ import {
   vfio_user_dma_map,
   vfio_user_region_write_multi,
 } from '../../src/abi/vfio-user.ts';
+import { IoatDriver } from '../../src/drivers/ioat.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
-import { IoatDriver } from '../../src/scenario/ioat-driver.ts';
-import { VfioUserClient } from '../../src/vfio-user/client.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { RawClient } from './raw-client.ts';
 import { version, withScript } from './scripted-server.ts';
 import { withServer } from './served.ts';

@@ -6,15 +6,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { cutSegments, MAX_SEGMENT_BYTES, type PhysVec, type SgSegment } from '../../src/dma-buf/scatterlist.ts';
-import { applyMutant, findMutant } from '../../src/explore/mutants/index.ts';
-import { replace } from '../../src/explore/mutants/overlay.ts';
 import { buildMachine } from '../../src/machine/build.ts';
 import { parseMachine } from '../../src/machine/load.ts';
-import { EngineBackend } from '../../src/scenario/engine.ts';
+import { EngineBackend } from '../../src/scenario/engine/backend.ts';
 import { given, runScenario } from '../../src/scenario/run.ts';
 import { type Step, scenarioSchema } from '../../src/scenario/step.ts';
 import { DONE_FALSE, Lifetime, runtime } from '../../src/task/op.ts';
 import { runner } from '../../src/task/runner.ts';
+import { applyMutant, findMutant } from '../../src/verify/mutants/index.ts';
+import { replace } from '../../src/verify/mutants/overlay.ts';
 import { PROFILES, type Profile } from '../../src/vfio/profile.ts';
 import { Registration } from '../../src/vfio/registration.ts';
 
@@ -70,11 +70,11 @@ function results(steps: readonly Step[], prepare: (backend: EngineBackend) => vo
 /** What is made while `body` runs, and not ended by then. */
 function leftOver(body: () => void): string[] {
   const alive = new Set<Lifetime>();
-  runtime.census = { born: (one) => alive.add(one), died: (one) => alive.delete(one), touched: () => {} };
+  runtime.observer = { born: (one) => alive.add(one), died: (one) => alive.delete(one), onAccess: () => {} };
   try {
     body();
   } finally {
-    runtime.census = null;
+    runtime.observer = null;
   }
   return [...alive].map(({ label }) => label);
 }

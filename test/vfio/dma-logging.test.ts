@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { DmaLog, MOST_LOG_BLOCKS } from '../../src/vfio/dma-logging.ts';
+import { DmaLog, MAX_LOG_BLOCKS } from '../../src/vfio/dma-logging.ts';
 
 const PAGE = 4096;
 const BASE = 2 ** 40;
@@ -50,11 +50,11 @@ test('a report has a bit for each of its pages that was written since the last, 
 
 test('a log that is full says that everything it watches may be dirty', () => {
   const log = new DmaLog(BigInt(PAGE), []);
-  for (let i = 0; i < MOST_LOG_BLOCKS; i++) log.written(i * 2 ** 27, 1);
+  for (let i = 0; i < MAX_LOG_BLOCKS; i++) log.written(i * 2 ** 27, 1);
   assert.deepEqual(bits(log.report(0n, 64n * 4096n, 4096n)), [0]);
-  log.written(MOST_LOG_BLOCKS * 2 ** 27, 1);
+  log.written(MAX_LOG_BLOCKS * 2 ** 27, 1);
   for (const _ of [1, 2]) assert.equal(bits(log.report(0n, 64n * 4096n, 4096n)).length, 64);
   const ranged = new DmaLog(BigInt(PAGE), [{ iova: 8192n, length: 2n ** 45n }]);
-  for (let i = 0; i <= MOST_LOG_BLOCKS; i++) ranged.written(8192 + i * 2 ** 27, 1);
+  for (let i = 0; i <= MAX_LOG_BLOCKS; i++) ranged.written(8192 + i * 2 ** 27, 1);
   assert.deepEqual(bits(ranged.report(0n, 4n * 4096n, 4096n)), [2, 3]);
 });

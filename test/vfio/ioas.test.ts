@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { buildMachine } from '../../src/machine/build.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import { IOMMU_READ, IOMMU_WRITE } from '../../src/pci/dma.ts';
-import { EngineBackend } from '../../src/scenario/engine.ts';
+import { EngineBackend } from '../../src/scenario/engine/backend.ts';
 import { runScenario } from '../../src/scenario/run.ts';
 import { type Step, scenarioSchema } from '../../src/scenario/step.ts';
 import { runner } from '../../src/task/runner.ts';

@@ -108,7 +108,7 @@ export class IoatChannel {
   private resetting = false;
   private interruptIsDue = false;
   /** No descriptor is taken up while it is set; nothing that software sees changes by it. */
-  private readonly held = new Cell('ioat_channel.held', false);
+  private readonly quiesced = new Cell('ioat_channel.held', false);
   /** Tasks of `work` that have not ended, those that a reset overtook included. */
   private readonly working = new Cell('ioat_channel.working', 0);
   /** Counts tasks of `work`, and what ends one without a trace: only the task of this number goes on. */
@@ -130,12 +130,12 @@ export class IoatChannel {
 
   /** Comes to rest behind the descriptor that is under way; whoever owns the memory that it reaches ends the wait. */
   *quiesce(): Task {
-    yield* this.held.store(true);
+    yield* this.quiesced.store(true);
     yield* this.working.waitUntil((count) => count === 0);
   }
 
   *resume(): Task {
-    yield* this.held.store(false);
+    yield* this.quiesced.store(false);
     this.kick();
   }
 
@@ -266,7 +266,7 @@ export class IoatChannel {
     this.scratch = null;
     yield* this.working.update((count) => count + 1);
     while ((yield* goesOn()) && this.busy) {
-      if (yield* this.held.load()) {
+      if (yield* this.quiesced.load()) {
         this.busy = false;
         break;
       }

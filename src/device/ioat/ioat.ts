@@ -38,7 +38,7 @@ const BAR_BYTES = 0x4000;
 const MSIX_OFFSET = 0x2000;
 const PBA_OFFSET = 0x3000;
 /** As many as their registers, and Linux's driver, have place for. */
-export const MOST_CHANNELS = 4;
+export const MAX_CHANNELS = 4;
 
 export class IoatDevice implements DeviceModel, ChannelHost {
   readonly identity: DeviceIdentity;

@@ -1,0 +1,133 @@
+/** Runs in the guest: reads a call from the virtio port, answers it, and so on until it is told to end. */
+import { spawnSync } from 'node:child_process';
+import { openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { release } from 'node:os';
+import { join } from 'node:path';
+import { StringDecoder } from 'node:string_decoder';
+import { isMainThread, Worker } from 'node:worker_threads';
+import { LabImporter } from '../../src/linux/lab-importer.ts';
+import { bindToVfioPci, listPciDevices, readPciDevice } from '../../src/linux/sysfs.ts';
+import { captureMachine } from '../../src/machine/capture.ts';
+import type { Backend } from '../../src/scenario/backend.ts';
+import { LinuxBackend } from '../../src/scenario/kernel/backend.ts';
+import { StartedThreads } from '../../src/scenario/kernel/started.ts';
+import { serveStartedSteps } from '../../src/scenario/kernel/started-worker.ts';
+import { runScenario } from '../../src/scenario/run.ts';
+import type { Step, StepResult } from '../../src/scenario/step.ts';
+import type { Task } from '../../src/task/op.ts';
+import type { AgentCalls } from './calls.ts';
+import { useOwnDevice } from './own-device.ts';
+import { PeerTrial } from './peer.ts';
+
+type Handlers = { [Name in keyof AgentCalls]: (p: AgentCalls[Name]['parameters']) => AgentCalls[Name]['result'] };
+
+/** Takes the time of each step, in the order in which they end: that of the steps in the result. */
+class TimedBackend implements Backend {
+  readonly name: string;
+  readonly isLinux = true;
+  readonly ms: number[] = [];
+  private readonly backend: Backend;
+
+  constructor(backend: Backend) {
+    this.backend = backend;
+    this.name = backend.name;
+  }
+
+  *perform(step: Step): Task<StepResult> {
+    const started = performance.now();
+    const result = yield* this.backend.perform(step);
+    this.ms.push(Math.round((performance.now() - started) * 1000) / 1000);
+    return result;
+  }
+
+  dispose(): Task {
+    return this.backend.dispose();
+  }
+}
+
+/** From `lend` to `end`. */
+let peer: PeerTrial | null = null;
+/** For steps that start others. */
+let threads: StartedThreads;
+
+const handlers: Handlers = {
+  hello: () => ({ release: release(), devices: listPciDevices() }),
+  bind: ({ addresses }) => {
+    for (const address of addresses) bindToVfioPci(address);
+    return null;
+  },
+  scenario: ({ scenario, addresses }) => {
+    const timed = new TimedBackend(new LinuxBackend(release(), new Map(Object.entries(addresses)), { threads }));
+    return { ...runScenario(scenario, timed), ms: timed.ms };
+  },
+  capture: ({ addresses }) =>
+    Object.fromEntries(addresses.map((address) => [address, captureMachine(readPciDevice(address))])),
+  peer: (request) => {
+    peer ??= new PeerTrial(release());
+    const answer = peer.perform(request);
+    if (request.do === 'end') peer = null;
+    return answer;
+  },
+  ownDevice: ({ address }) => useOwnDevice(address),
+  memcpy: ({ address, copies }) => {
+    const importer = new LabImporter();
+    try {
+      return copies.map(({ from, to, length, seed }) => importer.memcpy(address, from, to, length, seed));
+    } finally {
+      importer.close();
+    }
+  },
+  shell: ({ command }) => {
+    const { status, stdout, stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8' });
+    return { status, stdout, stderr };
+  },
+};
+
+/** The virtio port's device node, by the name that the host gave the port. */
+function findPort(): string {
+  const ports = '/sys/class/virtio-ports';
+  const port = readdirSync(ports).find((name) => readFileSync(join(ports, name, 'name'), 'utf8').trim() === 'barter');
+  if (port === undefined) throw new Error(`no virtio port is named barter in ${ports}`);
+  return `/dev/${port}`;
+}
+
+function serve(): void {
+  const port = openSync(findPort(), 'r+');
+  const say = (reply: unknown) => {
+    const bytes = Buffer.from(`${JSON.stringify(reply)}\n`);
+    for (let at = 0; at < bytes.length; ) at += writeSync(port, bytes, at);
+  };
+  say({ id: 0, result: 'ready' });
+  const chunk = Buffer.alloc(64 * 1024);
+  const decoder = new StringDecoder('utf8');
+  let text = '';
+  for (;;) {
+    const length = readSync(port, chunk);
+    // The host is not there: its end of the port is closed.
+    if (length === 0) return;
+    text += decoder.write(chunk.subarray(0, length));
+    for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n')) {
+      const line = text.slice(0, end);
+      text = text.slice(end + 1);
+      const { id, name, parameters } = JSON.parse(line) as { id: number; name: string; parameters: unknown };
+      if (name === 'exit') return;
+      say(answer(id, name as keyof Handlers, parameters as never));
+    }
+  }
+}
+
+function answer(id: number, name: keyof Handlers, parameters: never): unknown {
+  try {
+    return { id, result: handlers[name](parameters) };
+  } catch (error) {
+    return { id, error: (error as Error).stack };
+  }
+}
+
+// The threads of the agent are this file again: the guest has one file of ours.
+if (isMainThread) {
+  threads = await StartedThreads.create((shared) => new Worker(new URL(import.meta.url), { workerData: { shared } }));
+  serve();
+} else {
+  serveStartedSteps();
+}

@@ -1,0 +1,258 @@
+/**
+ * Makes the lab's parts from the distribution's packages: QEMU, a kernel with its modules, what builds the importer,
+ * and where they are asked for, kernels of the lab's own. All of it lies in a folder of its own that is entered with
+ * chroot; the machine itself is not changed. Each stage is stamped when it is complete; one that was interrupted is
+ * made again.
+ */
+import { createHash } from 'node:crypto';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { BUILD_PACKAGES, buildKernel, kernelKey, unpackKernelSource } from '../kernel/build.ts';
+import type { KernelName } from '../kernel/kernels.ts';
+import { isStamped, labPath, lockCache, NEWEST_SUITE, SUITE, stamp, unstamp } from './cache.ts';
+import { CommandError, output, run } from './command.ts';
+import { buildInRoot, inRoot, installInRoot, runMounting } from './root.ts';
+
+const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
+const PACKAGES = ['qemu-system-x86', 'seabios', 'busybox-static', 'xz-utils', 'kmod', 'cpio', 'gcc', 'make'];
+const IMPORTER = fileURLToPath(new URL('../importer/', import.meta.url));
+
+/** Hears how far the preparation is. */
+export interface Progress {
+  /** A stage begins that usually takes about `usualSeconds`; 0 where it is there already. */
+  begin(stage: string, what: string, usualSeconds: number): void;
+  end(stage: string, cached: boolean): void;
+  /** Another process prepares the same cache; this one goes on when that one ends. */
+  wait(pid: string): void;
+}
+
+interface Stage {
+  name: string;
+  what: string;
+  /** On two cores and a near mirror. */
+  usualSeconds: number;
+  /** What the stage is made of: when it changes, the stage is made again. */
+  key: () => string;
+  /** The stage whose result this one is made from: when that is made again, so is this. */
+  from: string | null;
+  /** The kernels that need it; all of them where it is left out. */
+  kernels?: readonly KernelName[];
+  make: (log: string) => Promise<void>;
+}
+
+/** In the order in which they are made. */
+const STAGES: Stage[] = [
+  { name: 'root', what: `base system of ${SUITE}`, usualSeconds: 30, key: () => SUITE, from: null, make: makeRoot },
+  {
+    name: 'packages',
+    from: 'root',
+    what: 'QEMU, busybox, compiler',
+    usualSeconds: 30,
+    key: () => PACKAGES.join(' '),
+    make: installPackages,
+  },
+  {
+    name: 'kernel',
+    from: 'root',
+    what: 'kernel, modules, headers',
+    usualSeconds: 20,
+    key: () => 'linux-image-amd64',
+    make: fetchKernel,
+  },
+  { name: 'importer', from: 'kernel', what: 'importer module', usualSeconds: 5, key: importerKey, make: buildImporter },
+  {
+    name: 'source',
+    from: 'kernel',
+    kernels: ['iommufd', 'debug'],
+    what: "the kernel's source, and what builds it",
+    usualSeconds: 60,
+    key: () => `linux-source ${BUILD_PACKAGES.join(' ')}`,
+    make: unpackKernelSource,
+  },
+  kernelStage('iommufd', 'vmlinux', 270),
+  kernelStage('debug', 'bzImage', 400),
+];
+
+function kernelStage(kernel: KernelName, target: 'vmlinux' | 'bzImage', usualSeconds: number): Stage {
+  return {
+    name: `kernel-${kernel}`,
+    from: 'source',
+    kernels: [kernel],
+    what: `a kernel of our own, built from source`,
+    // On two cores; of more, each takes its share.
+    usualSeconds: Math.ceil((usualSeconds * 2) / availableParallelism()),
+    key: () => kernelKey(kernel),
+    make: (log) => buildKernel(log, kernel, target),
+  };
+}
+
+/** The stages that a kernel needs. */
+function stagesFor(kernel: KernelName): Stage[] {
+  return STAGES.filter(({ kernels }) => kernels?.includes(kernel) ?? true);
+}
+
+/** Prepares what is not prepared yet. CommandError says what could not be done, and what would help. */
+export async function prepareLab(progress: Progress, kernel: KernelName = 'distribution'): Promise<void> {
+  const release = await lockCache((pid) => progress.wait(pid));
+  try {
+    const log = labPath('prepare.log');
+    for (const { name, what, usualSeconds, key, make } of stagesFor(kernel)) {
+      const cached = isStamped(name, key());
+      progress.begin(name, what, cached ? 0 : usualSeconds);
+      if (!cached) {
+        demandMachine();
+        unstampWithDependents(name);
+        await make(log);
+        stamp(name, key());
+      }
+      progress.end(name, cached);
+    }
+  } finally {
+    release();
+  }
+}
+
+/** Of all kernels: what was made of something that is made again is out of date. */
+function unstampWithDependents(name: string): void {
+  unstamp(name);
+  for (const stage of STAGES) if (stage.from === name) unstampWithDependents(stage.name);
+}
+
+/** What no stage can do without, said before the first one begins. */
+function demandMachine(): void {
+  if (process.arch !== 'x64') throw new CommandError(`the lab is for x86-64 machines; this one is ${process.arch}`);
+  if (process.getuid?.() !== 0) {
+    throw new CommandError('preparing the lab needs root, for debootstrap and chroot: sudo -E npx barter lab prepare');
+  }
+}
+
+/** The names of the stages that are still to be made for a kernel. */
+export function missingStages(kernel: KernelName = 'distribution'): string[] {
+  return stagesFor(kernel)
+    .filter((stage) => !isStamped(stage.name, stage.key()))
+    .map((stage) => stage.name);
+}
+
+async function makeRoot(log: string): Promise<void> {
+  const root = labPath('root');
+  rmSync(root, { recursive: true, force: true });
+  const { command, scripts } = await findDebootstrap(log);
+  const mirror = await findMirror();
+  const signed = existsSync(KEYRING) ? [`--keyring=${KEYRING}`] : [];
+  const env = scripts === null ? [] : [`DEBOOTSTRAP_DIR=${scripts}`];
+  await runMounting(log, 'env', [...env, command, '--variant=minbase', ...signed, SUITE, root, mirror]);
+  const lines = [...new Set([SUITE, NEWEST_SUITE])].map((suite) => `deb ${mirror} ${suite} main\n`);
+  writeFileSync(join(root, 'etc/apt/sources.list'), lines.join(''));
+}
+
+/** The machine's debootstrap, or one that is unpacked beside the lab. It needs a script for the suite. */
+async function findDebootstrap(log: string): Promise<{ command: string; scripts: string | null }> {
+  const installed = '/usr/sbin/debootstrap';
+  if (existsSync(installed) && existsSync(`/usr/share/debootstrap/scripts/${SUITE}`)) {
+    return { command: installed, scripts: null };
+  }
+  const folder = labPath('debootstrap');
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  try {
+    await run(log, 'apt-get', ['download', '-q', 'debootstrap'], folder);
+  } catch {
+    // Without package lists apt knows no package.
+    await run(log, 'apt-get', ['update', '-q']);
+    await run(log, 'apt-get', ['download', '-q', 'debootstrap'], folder);
+  }
+  const deb = readdirSync(folder).find((file) => file.endsWith('.deb'));
+  if (deb === undefined) throw new CommandError('apt-get download debootstrap brought no package');
+  await run(log, 'dpkg', ['-x', join(folder, deb), folder]);
+  const scripts = join(folder, 'usr/share/debootstrap');
+  // Its scripts for one release after the other are links to one and the same.
+  if (!existsSync(join(scripts, 'scripts', SUITE))) symlinkSync('sid', join(scripts, 'scripts', SUITE));
+  return { command: join(folder, 'usr/sbin/debootstrap'), scripts };
+}
+
+/** Where the machine's own apt gets its packages from. */
+async function findMirror(): Promise<string> {
+  if (process.env.BARTER_MIRROR !== undefined) return process.env.BARTER_MIRROR;
+  const targets = await output('apt-get', ['indextargets', '--format', '$(SITE) $(RELEASE)', 'Created-By: Packages']);
+  if (targets === null) {
+    throw new CommandError(
+      'the lab is made of Debian packages, and this machine has no apt: set BARTER_MIRROR to a mirror',
+    );
+  }
+  const sites = targets.split('\n').map((line) => line.split(' '));
+  const main = sites.find(
+    ([site, release]) => release !== undefined && !/security|updates|backports/.test(site + release),
+  );
+  if (main === undefined || !/debian/.test(main[0])) {
+    throw new CommandError("apt's sources name no Debian mirror: set BARTER_MIRROR to one");
+  }
+  return main[0];
+}
+
+async function installPackages(log: string): Promise<void> {
+  const root = labPath('root');
+  for (const file of ['/etc/resolv.conf', '/etc/hosts']) if (existsSync(file)) copyFileSync(file, join(root, file));
+  await copyFetchSettings(root);
+  await inRoot(log, 'apt-get', 'update', '-q');
+  await installInRoot(log, ...PACKAGES);
+  await inRoot(log, 'apt-get', 'clean');
+}
+
+/** What the machine's apt needs to get packages of its mirror, the root's needs too: one that stands still is stale. */
+const FETCH_SETTINGS = ['Acquire::http::Proxy', 'Acquire::https::Proxy', 'Acquire::Check-Valid-Until'];
+
+async function copyFetchSettings(root: string): Promise<void> {
+  const config = await output('apt-config', ['dump', '--format', '%f "%v";%n', ...FETCH_SETTINGS]);
+  if (config !== null) writeFileSync(join(root, 'etc/apt/apt.conf.d/99machine'), config);
+}
+
+/** The newest kernel that the backports have, and the headers of the same version, unpacked and not installed. */
+async function fetchKernel(log: string): Promise<void> {
+  const root = labPath('root');
+  const target = labPath('kernel');
+  rmSync(target, { recursive: true, force: true });
+  mkdirSync(target, { recursive: true });
+  await installInRoot(log, 'linux-headers-amd64');
+  await inRoot(log, 'apt-get', 'clean');
+  await installInRoot(log, '--download-only', 'linux-image-amd64');
+  const archives = join(root, 'var/cache/apt/archives');
+  const packages = readdirSync(archives).filter((file) => /^linux-(image|binary|modules|base)/.test(file));
+  if (packages.length === 0) throw new CommandError(`${NEWEST_SUITE} brought no linux-image`);
+  for (const file of packages) await run(log, 'dpkg', ['-x', join(archives, file), target]);
+  await inRoot(log, 'apt-get', 'clean');
+  await run(log, 'sh', [
+    '-c',
+    `test -d ${join(target, 'usr/lib/modules')} || mv ${target}/lib/modules ${target}/usr/lib/`,
+  ]);
+}
+
+function importerKey(): string {
+  const hash = createHash('sha256');
+  for (const file of readdirSync(IMPORTER).sort()) hash.update(file).update(readFileSync(join(IMPORTER, file)));
+  return hash.digest('hex');
+}
+
+/** Built in the root, against the headers there; the module lands in the cache. */
+async function buildImporter(log: string): Promise<void> {
+  const root = labPath('root');
+  const folder = join(root, 'tmp/importer');
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  for (const file of readdirSync(IMPORTER)) copyFileSync(join(IMPORTER, file), join(folder, file));
+  const headers = readdirSync(join(root, 'usr/src')).find((name) => /^linux-headers-.*-amd64$/.test(name));
+  if (headers === undefined)
+    throw new CommandError('the kernel headers are missing; run: barter lab clean, and prepare again');
+  await buildInRoot(log, `make -s -C /usr/src/${headers} M=/tmp/importer modules`);
+  copyFileSync(join(folder, 'barter_importer.ko'), labPath('barter_importer.ko'));
+}

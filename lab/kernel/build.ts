@@ -1,0 +1,127 @@
+/**
+ * Builds the lab's own kernels from the source that the distribution has for its kernel, with the importer inside.
+ * Source and objects stay in the lab's root: an interrupted build goes on where it was, and a changed list of options
+ * (lab/kernel/) or importer builds again what depends on it.
+ */
+import { createHash } from 'node:crypto';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { labPath } from '../host/cache.ts';
+import { CommandError } from '../host/command.ts';
+import { buildInRoot, inRoot, installInRoot } from '../host/root.ts';
+import { builtImagePath, distributionRelease, type KernelName } from './kernels.ts';
+
+const CONFIGS = fileURLToPath(new URL('./', import.meta.url));
+const IMPORTER = fileURLToPath(new URL('../importer/', import.meta.url));
+/** As seen in the root. */
+const SOURCE = '/usr/src/barter-linux';
+const IMPORTER_IN_SOURCE = 'drivers/barter';
+export const BUILD_PACKAGES = [
+  'flex',
+  'bison',
+  'bc',
+  'libelf-dev',
+  'libssl-dev',
+  'perl',
+  'cpio',
+  'kmod',
+  'make',
+  'gcc',
+];
+
+/** Fetches and unpacks the source, and gives the importer its place in it. */
+export async function unpackKernelSource(log: string): Promise<void> {
+  const version = /^\d+\.\d+/.exec(distributionRelease())?.[0];
+  if (version === undefined) throw new CommandError(`the kernel's release ${distributionRelease()} has no version`);
+  const tree = inside(SOURCE);
+  rmSync(tree, { recursive: true, force: true });
+  mkdirSync(join(tree, IMPORTER_IN_SOURCE), { recursive: true });
+  // The lists are as old as the root.
+  await inRoot(log, 'apt-get', 'update', '-q');
+  await installInRoot(log, `linux-source-${version}`, ...BUILD_PACKAGES);
+  await inRoot(log, 'apt-get', 'clean');
+  const archive = `/usr/src/linux-source-${version}.tar.xz`;
+  await inRoot(log, 'tar', '-xJf', archive, '-C', SOURCE, '--strip-components=1');
+  const folder = basename(IMPORTER_IN_SOURCE);
+  append(join(tree, 'drivers/Makefile'), `obj-y += ${folder}/\n`);
+  append(join(tree, 'drivers/Kconfig'), `source "${IMPORTER_IN_SOURCE}/Kconfig"\n`);
+}
+
+/** What a kernel is made of, besides its source. */
+export function kernelKey(name: KernelName): string {
+  const hash = createHash('sha256')
+    .update(configText(name))
+    .update(readFileSync(join(CONFIGS, 'Kconfig')));
+  for (const file of importerSources()) hash.update(file).update(readFileSync(join(IMPORTER, file)));
+  return hash.digest('hex');
+}
+
+/** Configures and builds; what QEMU boots lands in the cache. */
+export async function buildKernel(log: string, name: KernelName, target: 'vmlinux' | 'bzImage'): Promise<void> {
+  copyImporter();
+  const objects = `/usr/src/barter-kernel-${name}`;
+  mkdirSync(inside(objects), { recursive: true });
+  writeFileSync(join(inside(objects), 'lab.config'), configText(name));
+  const make = `nice make -C ${SOURCE} O=${objects} ARCH=x86_64`;
+  await buildInRoot(log, `${make} KCONFIG_ALLCONFIG=${objects}/lab.config allnoconfig`);
+  demandOptions(name, readFileSync(join(inside(objects), '.config'), 'utf8'));
+  await buildInRoot(log, `${make} -s -j${availableParallelism()} ${target}`);
+  const built = join(inside(objects), target === 'vmlinux' ? target : `arch/x86/boot/${target}`);
+  const image = builtImagePath(name, target);
+  mkdirSync(join(image, '..'), { recursive: true });
+  // A guest that boots right now keeps the image that it has.
+  copyFileSync(built, `${image}.new`);
+  renameSync(`${image}.new`, image);
+}
+
+/** A path of the root as this machine has it. */
+function inside(path: string): string {
+  return labPath('root', path);
+}
+
+function append(path: string, line: string): void {
+  writeFileSync(path, readFileSync(path, 'utf8') + line);
+}
+
+function importerSources(): string[] {
+  return readdirSync(IMPORTER)
+    .filter((file) => file.endsWith('.c') || file.endsWith('.h'))
+    .sort();
+}
+
+/** The same sources as the module's. A file that has not changed keeps its time: make then leaves its object alone. */
+function copyImporter(): void {
+  const folder = join(inside(SOURCE), IMPORTER_IN_SOURCE);
+  const texts = new Map(importerSources().map((file) => [file, readFileSync(join(IMPORTER, file), 'utf8')]));
+  texts.set('Kconfig', readFileSync(join(CONFIGS, 'Kconfig'), 'utf8'));
+  const objects = ['importer', 'canary'].map(
+    (name) => `obj-$(CONFIG_BARTER_${name.toUpperCase()}) += barter_${name}.o\n`,
+  );
+  texts.set('Makefile', objects.join(''));
+  const there = new Set(readdirSync(folder));
+  for (const [file, text] of texts) {
+    const path = join(folder, file);
+    if (!there.has(file) || readFileSync(path, 'utf8') !== text) writeFileSync(path, text);
+  }
+}
+
+function configText(name: KernelName): string {
+  return ['common', name].map((file) => readFileSync(join(CONFIGS, `${file}.config`), 'utf8')).join('\n');
+}
+
+/** The configuration drops options in silence whose conditions do not hold. */
+function demandOptions(name: KernelName, config: string): void {
+  const lines = new Set(config.split('\n'));
+  const wanted = configText(name).split('\n');
+  const absent = wanted.filter((line) => line.startsWith('CONFIG_') && !lines.has(line));
+  const unwanted = wanted
+    .map((line) => /^# (CONFIG_\w+) is not set$/.exec(line)?.[1])
+    .filter((option) => option !== undefined && new RegExp(`^${option}=`, 'm').test(config));
+  if (absent.length + unwanted.length === 0) return;
+  throw new CommandError(
+    `the kernel's source does not take lab/kernel/${name}.config as it is: ` +
+      [...absent.map((line) => `no ${line}`), ...unwanted.map((option) => `${option} is set`)].join(', '),
+  );
+}

@@ -1,0 +1,75 @@
+/**
+ * What a kernel says of itself on its console when something is wrong with it: memory errors, lock inversions, hung
+ * tasks, leaks, warnings and oopses. Each is a finding of its own, whatever the steps that ran meanwhile gave.
+ */
+
+export interface KernelReport {
+  kind: 'KASAN' | 'lockdep' | 'hung task' | 'kmemleak' | 'warning' | 'oops';
+  /** The report's own first line. */
+  title: string;
+  /** All of it, without the timestamps. */
+  text: string;
+  /** Where it is described, for one that is known. */
+  documented: string | null;
+}
+
+/** Where a report begins. The first that matches names its kind. */
+const BEGINNINGS: readonly [KernelReport['kind'], RegExp][] = [
+  ['KASAN', /^BUG: KASAN: /],
+  ['lockdep', /^WARNING: (possible |inconsistent |suspicious |bad |nested |held lock|lock held)/],
+  ['lockdep', /^(BUG: (sleeping function called|Invalid wait context)|\[ BUG: |BUG: .* still has locks held)/],
+  ['hung task', /^INFO: (task .* blocked for more than|rcu.* detected stalls)|^watchdog: BUG: soft lockup/],
+  ['kmemleak', /^unreferenced object 0x/],
+  ['oops', /^(BUG: |Oops: |general protection fault|kernel BUG at |Kernel panic)/],
+  ['warning', /^WARNING: /],
+];
+
+/** Reports that docs/kernel-findings.md describes, by what is in them. */
+const DOCUMENTED: readonly { kind: KernelReport['kind']; text: RegExp; where: string }[] = [
+  {
+    kind: 'kmemleak',
+    text: /\bsg_alloc_table\+.*\n *dma_buf_phys_vec_to_sgt\+/,
+    where: 'test/lab/findings/08-a-mapping-leaks.yaml',
+  },
+  {
+    kind: 'warning',
+    text: /^WARNING: .* at iova_magazine_free_pfns[\s\S]*\bdma_buf_phys_vec_to_sgt\+/,
+    where: 'test/lab/findings/09-a-failed-map-frees-iova-0.yaml',
+  },
+];
+
+const TIMESTAMP = /^\[\s*\d+\.\d+\](\[\s*[TC]\d+\])? ?/;
+/** Of a report's text; what follows is the next thing's. */
+const MAX_LINES = 120;
+
+/** The reports in a console's text, in order. */
+export function kernelReports(consoleText: string): KernelReport[] {
+  const lines = consoleText.split(/\r?\n/).map((line) => line.replace(TIMESTAMP, ''));
+  const reports: KernelReport[] = [];
+  let end = 0;
+  for (const [at, title] of lines.entries()) {
+    const kind = BEGINNINGS.find(([, pattern]) => pattern.test(title))?.[0];
+    if (kind === undefined || at < end) continue;
+    end = endOfReport(lines, at);
+    const text = lines.slice(at, end).join('\n').trimEnd();
+    const known = DOCUMENTED.find((entry) => entry.kind === kind && entry.text.test(text));
+    reports.push({ kind, title, text, documented: known?.where ?? null });
+  }
+  return reports;
+}
+
+/** A report ends with its trace, or where something else begins. */
+function endOfReport(lines: readonly string[], at: number): number {
+  const most = Math.min(lines.length, at + MAX_LINES);
+  for (let end = at + 1; end < most; end++) {
+    if (/^(---\[ end trace|={40,}$)/.test(lines[end])) return end + 1;
+    // An oops names its kind after it has begun.
+    if (!lines[end].startsWith('Oops: ') && BEGINNINGS.some(([, pattern]) => pattern.test(lines[end]))) return end;
+  }
+  return most;
+}
+
+/** Those that nobody has described: a run that has one has failed. */
+export function undocumented(reports: readonly KernelReport[]): KernelReport[] {
+  return reports.filter((report) => report.documented === null);
+}

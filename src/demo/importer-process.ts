@@ -1,0 +1,69 @@
+/** An importer in a process of its own: started with a copy of the buffer's descriptor, told what to do by lines. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { Errno } from '../abi/errno.ts';
+import type { OwnedFd } from '../linux/fd.ts';
+import type { ImporterReport } from './importer-main.ts';
+
+const BIN = fileURLToPath(new URL('../../bin/barter.cjs', import.meta.url));
+/** Where the child finds the buffer. */
+const CHILD_FD = 3;
+
+type ReportOf<E extends ImporterReport['event']> = Extract<ImporterReport, { event: E }>;
+
+export class ImporterProcess {
+  private readonly child: ChildProcess;
+  private readonly lines: AsyncIterator<string>;
+
+  /** The descriptor stays the caller's. */
+  constructor(buffer: OwnedFd) {
+    this.child = spawn(process.execPath, [BIN, 'import', '--fd', String(CHILD_FD)], {
+      stdio: ['pipe', 'pipe', 'inherit', buffer.fd],
+    });
+    this.lines = createInterface({ input: this.child.stdout! })[Symbol.asyncIterator]();
+  }
+
+  get pid(): number {
+    return this.child.pid!;
+  }
+
+  tell(command: 'fill' | 'copy' | 'hold'): void {
+    this.child.stdin!.write(`${command}\n`);
+  }
+
+  /** The next report of the kind; those before it are skipped. EIO when the process fails, or ends. */
+  async next<E extends ImporterReport['event']>(event: E): Promise<ReportOf<E>> {
+    for (;;) {
+      const { value, done } = await this.lines.next();
+      if (done === true) throw new Errno('EIO', `the importer ended before it said ${event}`);
+      const report = JSON.parse(value) as ImporterReport;
+      if (report.event === 'failed') throw new Errno('EIO', `the importer: ${report.message}`);
+      if (report.event === event) return report as ReportOf<E>;
+    }
+  }
+
+  /**
+   * SIGKILL, sent by another process after `afterMs`: the caller may block meanwhile. Resolves with the time, as of
+   * performance.now() here, just before the signal.
+   */
+  async killAfter(afterMs: number, meanwhile: () => void): Promise<{ killedAt: number; doneAt: number }> {
+    const script = `sleep ${afterMs / 1000}; date +%s%N; kill -9 ${this.pid}`;
+    const killer = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const said = once(killer.stdout!, 'data');
+    meanwhile();
+    const doneAt = performance.now();
+    const nanoseconds = BigInt(String((await said)[0]).trim());
+    return { killedAt: Number(nanoseconds / 1000n) / 1000 - performance.timeOrigin, doneAt };
+  }
+
+  /** Ends it: it gives the buffer back. Resolves with its exit status, or the signal that ended it. */
+  async end(): Promise<number | string | null> {
+    if (this.child.exitCode === null && this.child.signalCode === null) {
+      this.child.stdin!.end();
+      await once(this.child, 'exit');
+    }
+    return this.child.exitCode ?? this.child.signalCode;
+  }
+}

@@ -1,0 +1,39 @@
+/**
+ * A run to show for a cycle in the order of locks, which no single run needs to have: the first one that has it all.
+ */
+
+import type { Bug } from '../search/search.ts';
+import { DfsSearch } from '../search/walk.ts';
+import type { Program } from '../world/program.ts';
+import type { World } from '../world/world.ts';
+import type { LockOrder } from './lock-order.ts';
+
+/** Runs to look through: with few preemptions the tasks come one after the other, and one run tends to have all. */
+const MAX_RUNS = 2000;
+
+class WitnessSearch extends DfsSearch {
+  protected override newWorld(): World {
+    this.lockOrder.clear();
+    return super.newWorld();
+  }
+
+  protected override ended(world: World, schedule: ArrayLike<number>, length: number): boolean {
+    this.totals.executions += 1;
+    const message = world.finding === null ? this.lockOrder.cycle() : null;
+    if (message === null) return false;
+    this.bug = { invariant: 'I4', message, schedule: Array.from({ length }, (_, i) => schedule[i]) };
+    return true;
+  }
+}
+
+/** The finding for what a search has seen of the order of locks; null where it has no cycle. */
+export function lockCycleBug(program: Program, order: LockOrder): Bug | null {
+  const message = order.cycle();
+  if (message === null) return null;
+  for (const bound of [0, 1, 2]) {
+    const search = new WitnessSearch(program, bound);
+    search.advance(MAX_RUNS);
+    if (search.bug !== null) return search.bug;
+  }
+  return { invariant: 'I4', message, schedule: [] };
+}

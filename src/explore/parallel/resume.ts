@@ -1,0 +1,26 @@
+/** A search that was stopped, as a file: from it the search goes on and comes to the same totals. */
+import type { LockEdge } from '../checks/lock-order.ts';
+import type { Search, Totals } from '../search/search.ts';
+import type { SearchSpec } from '../spec.ts';
+
+/** What `barter explore` writes when it is stopped, and reads with `--resume`. */
+export interface ResumeFile {
+  barter: 'resume';
+  spec: SearchSpec;
+  totals: Totals;
+  seconds: number;
+  lockEdges: LockEdge[];
+  state: object;
+}
+
+export function resumeFileOf(search: Search, spec: SearchSpec, seconds: number): ResumeFile {
+  const { totals, lockOrder } = search;
+  return { barter: 'resume', spec, totals: { ...totals }, seconds, lockEdges: lockOrder.list(), state: search.state() };
+}
+
+/** Puts a search where the one of the file was. */
+export function restoreSearch(search: Search, file: ResumeFile): void {
+  search.load(file.state);
+  Object.assign(search.totals, file.totals);
+  search.lockOrder.merge(file.lockEdges);
+}

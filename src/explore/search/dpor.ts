@@ -1,0 +1,341 @@
+/**
+ * Dynamic partial-order reduction: of all orders of steps that differ only in steps that commute, one is run. `optimal`
+ * keeps wakeup trees and never starts a run in vain; `source` keeps single steps to start with and gives up runs that
+ * turn out to be known (Abdulla, Aronis, Jonsson, Sagonas: Source Sets, JACM 2017).
+ */
+import { HeldLocks } from '../checks/lock-order.ts';
+import { Names, type PlainStep } from '../world/names.ts';
+import type { Program } from '../world/program.ts';
+import { Trace } from '../world/trace.ts';
+import { isLockStep, type World } from '../world/world.ts';
+import { type Node, type PathState, PlainPath } from './path.ts';
+import { Races } from './races.ts';
+import {
+  MAX_STEPS,
+  type Outcome,
+  type OuterRace,
+  type Part,
+  type Progress,
+  Search,
+  StaleStateError,
+} from './search.ts';
+import {
+  type Branch,
+  branchOf,
+  conflict,
+  firstLine,
+  insert,
+  isInitial,
+  isWeakInitial,
+  type Planned,
+} from './wakeup.ts';
+
+/** Most states have nothing planned and nobody asleep: they share this, which nobody may change. */
+const NOTHING: never[] = [];
+
+export class DporSearch extends Search {
+  private readonly trace = new Trace();
+  private readonly races = new Races(this.trace);
+  private readonly names = new Names(this.ids, this.trace);
+  private readonly plain = new PlainPath(this.names);
+  private readonly optimal: boolean;
+  private path: Node[] = [];
+  private held = new HeldLocks();
+  /** The state to go on from, and with what; null before the first run. */
+  private from = 0;
+  private chosen: Branch | null = null;
+  /** States above this one are another's: this search is a part of that one. */
+  private base = 0;
+  private walk: PlainStep[] = [];
+  private readonly outerRaces = new Map<string, OuterRace>();
+  private readonly sequence: Planned[] = [];
+
+  constructor(program: Program, optimal: boolean) {
+    super(program);
+    this.optimal = optimal;
+  }
+
+  advance(executions: number): Progress {
+    for (let n = 0; n < executions; n++) {
+      if (this.awaited > 0) return 'waits';
+      const world = this.replay();
+      const wasBlocked = this.extend(world);
+      this.rememberWalk();
+      if (wasBlocked) this.totals.blocked += 1;
+      else if (this.ended(world, this.trace.task, this.trace.length)) return 'done';
+      this.races.find(world, this.from, this.onRace);
+      if (!this.backtrack(this.trace.length - 1)) return 'done';
+    }
+    return 'more';
+  }
+
+  override estimate(): number {
+    if (this.complete) return 1;
+    let share = 1;
+    let done = 0;
+    for (const node of this.path) {
+      const siblings = node.explored + 1 + node.branches.length;
+      done += (share * node.explored) / siblings;
+      share /= siblings;
+      if (share < 1e-12) break;
+    }
+    return done;
+  }
+
+  state(): PathState {
+    return this.plain.stateOf(this.path.slice(0, this.from + 1), this.chosen, this.base);
+  }
+
+  load(state: object): void {
+    this.reset();
+    const { nodes, chosen, base } = this.plain.restore(state as PathState);
+    this.path = nodes;
+    this.from = Math.max(0, nodes.length - 1);
+    this.chosen = chosen;
+    this.base = base;
+    this.walk = [];
+    this.outerRaces.clear();
+    this.trace.truncate(0);
+  }
+
+  get awaited(): number {
+    return this.chosen?.part ?? 0;
+  }
+
+  /** Gives away what follows the first line of the shallowest branch that is still to be run. */
+  splitPart(): Part | null {
+    for (let depth = this.base; depth < this.from; depth++) {
+      const node = this.path[depth];
+      const sleep = [...node.sleep, node.taken!];
+      for (const branch of node.branches) {
+        if (branch.part === 0 && (this.optimal || !sleep.some((step) => step.task === branch.task))) {
+          branch.part = this.newPart();
+          return { id: branch.part, state: this.plain.partOf(this.path, depth, sleep, firstLine(branch)) };
+        }
+        branch.outcome ??= this.probe(depth, branch);
+        sleep.push(branch.outcome);
+      }
+    }
+    return null;
+  }
+
+  reclaimPart(): void {
+    this.chosen!.part = 0;
+  }
+
+  override join(outcome: Outcome): void {
+    super.join(outcome);
+    if (this.bug !== null) return;
+    const end = this.arriveBy(outcome.walk.map((step) => this.names.step(step)));
+    for (const { depth, sequence } of outcome.races) {
+      this.plan(
+        depth,
+        sequence.map((step) => this.names.step(step)),
+      );
+    }
+    if (outcome.rest === null) {
+      this.backtrack(end);
+      return;
+    }
+    const { nodes, chosen } = this.plain.restore(outcome.rest as PathState);
+    this.path = [...this.path.slice(0, end + 1), ...nodes.slice(end + 1)];
+    this.from = this.path.length - 1;
+    this.chosen = chosen;
+  }
+
+  override outcome(): Outcome {
+    return { ...super.outcome(), walk: this.walk, races: [...this.outerRaces.values()] };
+  }
+
+  /** The states along the first line of the branch that was given away; returns the depth of its last step. */
+  private arriveBy(walk: readonly Planned[]): number {
+    let branch = this.chosen!;
+    let depth = this.from;
+    for (const taken of walk) {
+      if (depth > this.from) branch = this.arrive(depth).branches.shift()!;
+      const node = this.path[depth];
+      node.next = branch.children;
+      node.taken = taken;
+      if (!this.optimal) node.started.push(taken.task);
+      depth += 1;
+    }
+    return depth - 1;
+  }
+
+  /** How a step turns out that is still to be taken. */
+  private probe(depth: number, branch: Branch): Planned {
+    const world = this.newWorld();
+    for (let at = 0; at < depth; at++) world.step(this.path[at].taken!.task);
+    const op = world.pending[branch.task]!;
+    world.step(branch.task);
+    return this.trace.taken(world, branch.task, op);
+  }
+
+  /** Takes the steps that lead to the state to go on from, and writes those down that are not yet. */
+  private replay(): World {
+    const { trace, path } = this;
+    const world = this.newWorld();
+    this.held = new HeldLocks();
+    for (let depth = 0; depth < this.from; depth++) {
+      const { task } = path[depth].taken!;
+      const op = world.pending[task];
+      if (depth < trace.length) world.step(task);
+      else {
+        if (op == null || !world.isReady(task)) throw stale(this.program);
+        trace.take(world, task);
+        const { object, access } = path[depth].taken!;
+        if (trace.object[depth] !== object || trace.access[depth] !== access) throw stale(this.program);
+      }
+      if (isLockStep(op!.kind)) this.lockOrder.after(this.held, task, op!);
+    }
+    this.totals.steps += this.from;
+    return world;
+  }
+
+  /** Runs on from the last choice to the end. Returns whether it was given up. */
+  private extend(world: World): boolean {
+    const { trace, path } = this;
+    for (const task of world.order) if (task >= trace.width) trace.width = task + 1;
+    let branch = this.chosen;
+    for (;;) {
+      const depth = trace.length;
+      if (world.finding !== null) return false;
+      let task: number;
+      if (branch !== null) {
+        task = branch.task;
+      } else {
+        const node = this.arrive(depth);
+        const planned = node.branches.shift();
+        if (planned !== undefined) {
+          branch = planned;
+          task = planned.task;
+        } else {
+          task = this.firstAwake(world, node.sleep);
+          if (task < 0) {
+            path.length = depth;
+            return task === -2;
+          }
+        }
+      }
+      if (!world.isReady(task)) throw stale(this.program);
+      const node = path[depth];
+      node.next = branch === null ? NOTHING : branch.children;
+      if (!this.optimal) node.started.push(task);
+      branch = null;
+      this.take(world, task, node);
+      if (trace.length > MAX_STEPS) {
+        world.finding = { invariant: 'I7', message: `a run of more than ${MAX_STEPS} steps: somebody waits for ever` };
+      }
+    }
+  }
+
+  private take(world: World, task: number, node: Node): void {
+    const op = world.pending[task]!;
+    const isLock = isLockStep(op.kind);
+    if (isLock) this.lockOrder.before(this.held, task, world.handles[task].label, op);
+    this.trace.take(world, task);
+    node.taken = this.trace.planned(this.trace.length - 1);
+    if (isLock) this.lockOrder.after(this.held, task, op);
+    this.totals.steps += 1;
+  }
+
+  /** Of a part: how the steps turned out that lead to it. */
+  private rememberWalk(): void {
+    if (this.base === 0 || this.walk.length > 0) return;
+    const walked = this.path.slice(this.from, this.base);
+    this.walk = walked.map((node) => this.names.plain(node.taken!));
+  }
+
+  /** The state that the path has just reached: what still sleeps, and what is planned. */
+  private arrive(depth: number): Node {
+    const started = this.optimal ? NOTHING : [];
+    const node: Node = { sleep: NOTHING, branches: NOTHING, next: NOTHING, started, explored: 0, taken: null };
+    if (depth > 0) {
+      const parent = this.path[depth - 1];
+      const last = parent.taken!;
+      if (parent.sleep.length > 0) {
+        node.sleep = parent.sleep.filter((step) => step.task !== last.task && !conflict(step, last));
+      }
+      node.branches = parent.next;
+    }
+    this.path[depth] = node;
+    this.path.length = depth + 1;
+    return node;
+  }
+
+  /** -1 where no task can take a step, -2 where all that can are asleep. */
+  private firstAwake(world: World, sleep: readonly Planned[]): number {
+    let anyReady = false;
+    search: for (const task of world.order) {
+      if (!world.isReady(task)) continue;
+      anyReady = true;
+      for (const step of sleep) if (step.task === task) continue search;
+      return task;
+    }
+    return anyReady ? -2 : -1;
+  }
+
+  private readonly onRace = (earlier: number, later: number, step: Planned): void => {
+    const { trace, sequence, path } = this;
+    sequence.length = 0;
+    const end = this.optimal || later < 0 ? trace.length : later;
+    for (let k = earlier + 1; k < end; k++) {
+      if (k !== later && !trace.happensBefore(earlier, k)) sequence.push(path[k].taken!);
+    }
+    sequence.push(step);
+    this.plan(earlier, sequence);
+  };
+
+  /** Plans an order that reverses a race with the step at `depth`, unless it has been run or will be. */
+  private plan(depth: number, sequence: readonly Planned[]): void {
+    const node = this.path[depth];
+    if (this.optimal) {
+      for (const sleeping of node.sleep) if (isWeakInitial(sleeping, sequence)) return;
+    } else if (sequence.some((one) => node.started.includes(one.task) && isInitial(one, sequence))) return;
+    if (depth < this.base) {
+      const plain = { depth, sequence: sequence.map((step) => this.names.plain(step)) };
+      this.outerRaces.set(JSON.stringify(plain), plain);
+      return;
+    }
+    if (node.branches === NOTHING) node.branches = [];
+    if (this.optimal) insert(node.branches, sequence);
+    else {
+      node.started.push(sequence[0].task);
+      node.branches.push(branchOf(sequence[0]));
+    }
+  }
+
+  /** Goes back to the last state, from `depth` on, with something left to run; false at the end of the search. */
+  private backtrack(depth: number): boolean {
+    const { trace, path } = this;
+    for (let at = depth; at >= this.base; at--) {
+      const node = path[at];
+      if (at < trace.length) trace.truncate(at);
+      if (node.sleep === NOTHING) node.sleep = [node.taken!];
+      else node.sleep.push(node.taken!);
+      node.explored += 1;
+      const next = this.nextBranch(node);
+      if (next === undefined) continue;
+      path.length = at + 1;
+      this.from = at;
+      this.chosen = next;
+      return true;
+    }
+    this.chosen = null;
+    this.complete = true;
+    return false;
+  }
+
+  private nextBranch(node: Node): Branch | undefined {
+    for (;;) {
+      const next = node.branches.shift();
+      if (next === undefined || this.optimal) return next;
+      // Single steps may have been seen already, in a part of the tree that was left before.
+      if (!node.sleep.some((step) => step.task === next.task)) return next;
+    }
+  }
+}
+
+function stale(program: Program): StaleStateError {
+  return new StaleStateError(`${program.name}: a step that was planned cannot be taken`);
+}

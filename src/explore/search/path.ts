@@ -1,0 +1,94 @@
+/** The states on the path of a reduction, and the same as plain data: for another thread, or for another day. */
+import type { Names, PlainBranch, PlainStep } from '../world/names.ts';
+import { type Branch, branchOf, type Planned } from './wakeup.ts';
+
+/** A state on the current path, before the step at its depth. */
+export interface Node {
+  /** Steps that were explored from here, or before, and that nothing since has touched. */
+  sleep: Planned[];
+  /** Orders that are still to be run from here; the one that runs now is not among them. */
+  branches: Branch[];
+  /** What is planned after the step that runs now. */
+  next: Branch[];
+  /** For `source`: tasks that were or will be run from here. */
+  started: number[];
+  explored: number;
+  /** The step that runs now, as it turned out. */
+  taken: Planned | null;
+}
+
+interface PlainNode {
+  sleep: PlainStep[];
+  branches: PlainBranch[];
+  started: string[];
+  explored: number;
+  taken: PlainStep | null;
+}
+
+/** Where a reduction is between two runs. */
+export interface PathState {
+  nodes: PlainNode[];
+  /** What to go on with from the last of the nodes; null before the first run. */
+  chosen: PlainBranch | null;
+  base: number;
+}
+
+export class PlainPath {
+  private readonly names: Names;
+
+  constructor(names: Names) {
+    this.names = names;
+  }
+
+  stateOf(path: readonly Node[], chosen: Branch | null, base: number): PathState {
+    const nodes = path.map((node) => this.plainNode(node, node.sleep, node.branches));
+    return { nodes, chosen: chosen === null ? null : this.names.plainBranch(chosen), base };
+  }
+
+  /**
+   * What follows a line of steps from the state at `depth`, in which `sleep` sleeps by the time when it is run. The
+   * states before have what is needed to tell which races with their steps are new to them.
+   */
+  partOf(path: readonly Node[], depth: number, sleep: readonly Planned[], line: readonly Branch[]): PathState {
+    const nodes = path
+      .slice(0, depth + 1)
+      .map((node, at) => this.plainNode(node, at === depth ? sleep : node.sleep, []));
+    nodes[depth].taken = null;
+    const chosen = line.reduceRight<PlainBranch[]>(
+      (children, step) => [{ step: this.names.plain(step), children }],
+      [],
+    );
+    return { nodes, chosen: chosen[0], base: depth + line.length };
+  }
+
+  restore({ nodes, chosen, base }: PathState): { nodes: Node[]; chosen: Branch | null; base: number } {
+    const { names } = this;
+    return {
+      nodes: nodes.map(({ sleep, branches, started, explored, taken }) => ({
+        sleep: sleep.map((step) => names.step(step)),
+        branches: branches.map((branch) => this.branch(branch)),
+        next: [],
+        started: started.map((task) => names.taskOf(task)),
+        explored,
+        taken: taken === null ? null : names.step(taken),
+      })),
+      chosen: chosen === null ? null : this.branch(chosen),
+      base,
+    };
+  }
+
+  private branch({ step, children }: PlainBranch): Branch {
+    return { ...branchOf(this.names.step(step)), children: children.map((child) => this.branch(child)) };
+  }
+
+  private plainNode(node: Node, sleep: readonly Planned[], branches: readonly Branch[]): PlainNode {
+    const { names } = this;
+    return {
+      sleep: sleep.map((step) => names.plain(step)),
+      branches: branches.map((branch) => names.plainBranch(branch)),
+      started: node.started.map((task) => names.taskName(task)),
+      explored: node.explored,
+      taken: node.taken === null ? null : names.plain(node.taken),
+    };
+  }
+}

@@ -1,0 +1,146 @@
+/** What every way of searching has in common: runs one execution after the other and looks at how each ends. */
+import { type LockEdge, LockOrder } from '../checks/lock-order.ts';
+import { checkEnd } from '../checks/oracles.ts';
+import { type PlainStep, TaskIds } from '../world/names.ts';
+import type { Program } from '../world/program.ts';
+import { type Finding, World } from '../world/world.ts';
+
+export interface Bug extends Finding {
+  /** Who took each step: 0 for the task that was started first in the run, and so on. */
+  schedule: number[];
+}
+
+export interface Totals {
+  executions: number;
+  /** Runs given up because all that they could still do had been seen: wasted work. */
+  blocked: number;
+  steps: number;
+}
+
+/** How far `advance` came. `waits`: what comes next was given away, and `join` must bring what came of it. */
+export type Progress = 'more' | 'done' | 'waits';
+
+/** A race that a part found with a step before it: what is to be tried in place of that step. */
+export interface OuterRace {
+  depth: number;
+  sequence: PlainStep[];
+}
+
+/** What came of a part of a search, as plain data: for another thread. */
+export interface Outcome {
+  totals: Totals;
+  lockEdges: LockEdge[];
+  bug: { invariant: string; message: string; schedule: number[] } | null;
+  /** The steps that led to the part, as they turned out. Of reductions only. */
+  walk: PlainStep[];
+  races: OuterRace[];
+  /** Where to go on: the part was stopped before its end. */
+  rest: object | null;
+}
+
+/** A part of a search that was given away, by its number. */
+export interface Part {
+  id: number;
+  /** For `load`, of a search of the same kind over the same program. */
+  state: object;
+}
+
+/** Runs that take more steps than this wait without bound (I7). */
+export const MAX_STEPS = 20_000;
+
+export abstract class Search {
+  readonly totals: Totals = { executions: 0, blocked: 0, steps: 0 };
+  readonly program: Program;
+  readonly lockOrder = new LockOrder();
+  bug: Bug | null = null;
+  /** Everything that the search covers was seen. */
+  complete = false;
+  /** `state` and `give` mean something. */
+  canBeSaved = true;
+  protected readonly ids = new TaskIds();
+  private given = 0;
+
+  constructor(program: Program) {
+    this.program = program;
+  }
+
+  /** How many states were seen, by those who tell one from another. */
+  get states(): number | null {
+    return null;
+  }
+
+  /** Goes on for about `executions` runs. */
+  abstract advance(executions: number): Progress;
+
+  /** The share of the search that is done, in 0 to 1, as far as it can be told. */
+  estimate(): number {
+    return this.complete ? 1 : 0;
+  }
+
+  /** Where the search is, as plain data: what `load` needs to go on from there. */
+  abstract state(): object;
+
+  /** Starts anew where another search was, with nothing counted. Throws StaleStateError when the program is another. */
+  abstract load(state: object): void;
+
+  /** Sets a part aside for another thread; null where there is none to be had. */
+  abstract splitPart(): Part | null;
+
+  /** The part that the search waits for, or 0. */
+  abstract get awaited(): number;
+
+  /** Takes what came of the part that the search waits for, as if it had gone there itself. */
+  join(outcome: Outcome): void {
+    const { totals } = this;
+    totals.executions += outcome.totals.executions;
+    totals.blocked += outcome.totals.blocked;
+    totals.steps += outcome.totals.steps;
+    this.lockOrder.merge(outcome.lockEdges);
+    this.bug = outcome.bug;
+  }
+
+  /** Goes through the part that it waits for itself after all. */
+  abstract reclaimPart(): void;
+
+  /** What came of a part so far, as plain data. */
+  outcome(): Outcome {
+    const { bug } = this;
+    return {
+      totals: { ...this.totals },
+      lockEdges: this.lockOrder.list(),
+      bug: bug === null ? null : { invariant: bug.invariant, message: bug.message, schedule: bug.schedule },
+      walk: [],
+      races: [],
+      rest: bug !== null || this.complete ? null : this.state(),
+    };
+  }
+
+  /** To be called by `load`. */
+  protected reset(): void {
+    Object.assign(this.totals, { executions: 0, blocked: 0, steps: 0 });
+    this.lockOrder.clear();
+    this.bug = null;
+    this.complete = false;
+  }
+
+  protected newPart(): number {
+    this.given += 1;
+    return this.given;
+  }
+
+  protected newWorld(): World {
+    return new World(this.program, this.ids);
+  }
+
+  /** Counts a run that ended by itself, and keeps what it found. Returns whether to stop. */
+  protected ended(world: World, schedule: ArrayLike<number>, length: number): boolean {
+    this.totals.executions += 1;
+    const finding = checkEnd(world);
+    if (finding === null) return false;
+    this.bug = { ...finding, schedule: Array.from({ length }, (_, i) => world.order.indexOf(schedule[i])) };
+    return true;
+  }
+}
+
+/** What was written down of a search does not fit the program: its code has changed since. */
+export class StaleStateError extends Error {}

@@ -1,0 +1,144 @@
+/**
+ * Depth first through states instead of orders: what was seen is not entered again, whatever order led there, and of
+ * steps that commute one order is taken (sleep sets with state matching: Godefroid, LNCS 1032, chapter 5). Counts
+ * states. What shows only in a whole order, and not in any state on its way, it may miss: a touch that nothing orders
+ * with another is looked for along the runs that it takes, and no others.
+ */
+import { HeldLocks } from '../checks/lock-order.ts';
+import type { Program } from '../world/program.ts';
+import { StateKey } from '../world/state-key.ts';
+import { Trace } from '../world/trace.ts';
+import type { World } from '../world/world.ts';
+import { MAX_STEPS, type Part, type Progress, Search } from './search.ts';
+import { conflict, type Planned } from './wakeup.ts';
+
+/** About 200 bytes each. With more the search stops, and is not complete. */
+const MAX_STATES = 5_000_000;
+
+interface Node {
+  /** Steps that were taken from here, or before, and that nothing since has touched. */
+  sleep: Planned[];
+  /** Tasks whose steps are still to be taken from here. */
+  left: number[];
+  taken: Planned | null;
+}
+
+export class StatefulSearch extends Search {
+  private readonly trace = new Trace();
+  private readonly histories = new Map<string, number>();
+  /** By state: the tasks that slept at each visit so far, which nobody has followed from there. */
+  private readonly sleepers = new Map<string, bigint>();
+  private readonly path: Node[] = [];
+
+  constructor(program: Program) {
+    super(program);
+    this.canBeSaved = false;
+  }
+
+  override get states(): number {
+    return this.sleepers.size;
+  }
+
+  advance(executions: number): Progress {
+    for (let n = 0; n < executions; n++) {
+      if (this.run()) return 'done';
+      if (!this.backtrack()) return 'done';
+    }
+    return 'more';
+  }
+
+  state(): object {
+    throw new Error('a stateful search is not written down');
+  }
+
+  load(): void {
+    throw new Error('a stateful search is not written down');
+  }
+
+  splitPart(): Part | null {
+    return null;
+  }
+
+  get awaited(): number {
+    return 0;
+  }
+
+  reclaimPart(): void {}
+
+  /** One run, to its end or to a state that was seen. Returns whether to stop. */
+  private run(): boolean {
+    const world = this.newWorld();
+    const key = new StateKey(world, this.histories);
+    const held = new HeldLocks();
+    for (let depth = 0; ; depth++) {
+      if (world.finding !== null) return this.over(world);
+      if (depth === this.path.length) {
+        const ready = world.order.filter((task) => world.isReady(task));
+        if (ready.length === 0) return this.over(world);
+        if (!this.arrive(key.key(), ready)) {
+          this.totals.blocked += 1;
+          return this.hasRace(world);
+        }
+      }
+      const node = this.path[depth];
+      const task = depth < this.path.length - 1 ? node.taken!.task : node.left[0];
+      const op = world.pending[task]!;
+      this.lockOrder.before(held, task, world.handles[task].label, op);
+      key.step(task);
+      this.lockOrder.after(held, task, op);
+      node.taken = this.trace.taken(world, task, op);
+      this.totals.steps += 1;
+      if (depth > MAX_STEPS) {
+        world.finding = { invariant: 'I7', message: `a run of more than ${MAX_STEPS} steps: somebody waits for ever` };
+      }
+    }
+  }
+
+  /** A state that was reached; returns whether there is anything to do in it. */
+  private arrive(key: string, ready: readonly number[]): boolean {
+    const parent = this.path.at(-1);
+    const sleep =
+      parent?.sleep.filter((step) => step.task !== parent.taken!.task && !conflict(step, parent.taken!)) ?? [];
+    const asleep = sleep.reduce((mask, { task }) => mask | (1n << BigInt(task)), 0n);
+    const before = this.sleepers.get(key);
+    let left = ready.filter((task) => !isIn(asleep, task));
+    if (before !== undefined) {
+      left = left.filter((task) => isIn(before, task));
+      this.sleepers.set(key, before & asleep);
+    } else {
+      this.sleepers.set(key, asleep);
+    }
+    if (left.length === 0) return false;
+    const kept = before === undefined ? sleep : sleep.filter(({ task }) => isIn(before, task));
+    this.path.push({ sleep: kept, left, taken: null });
+    return true;
+  }
+
+  private over(world: World): boolean {
+    const tasks = this.path.map((node) => node.taken!.task);
+    return this.ended(world, tasks, tasks.length);
+  }
+
+  /** Of a run that is not gone on with. */
+  private hasRace(world: World): boolean {
+    const race = world.dataRace();
+    if (race !== null) this.bug = { ...race, schedule: this.path.map(({ taken }) => world.order.indexOf(taken!.task)) };
+    return race !== null;
+  }
+
+  private backtrack(): boolean {
+    if (this.sleepers.size > MAX_STATES) return false;
+    for (let node = this.path.at(-1); node !== undefined; node = this.path.at(-1)) {
+      node.sleep.push(node.taken!);
+      node.left.shift();
+      if (node.left.length > 0) return true;
+      this.path.pop();
+    }
+    this.complete = true;
+    return false;
+  }
+}
+
+function isIn(mask: bigint, task: number): boolean {
+  return ((mask >> BigInt(task)) & 1n) === 1n;
+}

@@ -1,0 +1,81 @@
+/**
+ * Wakeup trees (Abdulla, Aronis, Jonsson, Sagonas: Source Sets, JACM 2017): the orders that a state still has to be
+ * left in. A branch is a step with what follows it; steps that commute with all that comes before them may be taken
+ * first.
+ */
+import { rules } from '../world/trace.ts';
+
+/** A step as it is known before it is taken. */
+export interface Planned {
+  readonly task: number;
+  readonly object: number;
+  readonly access: number;
+  /** The task that it starts or joins, or -1. */
+  readonly peer: number;
+}
+
+export interface Branch extends Planned {
+  readonly children: Branch[];
+  /** The number of the part that was given away: what follows its first line of children; 0 where it was not. */
+  part: number;
+  /** How its step turns out, where that had to be known before its time. */
+  outcome: Planned | null;
+}
+
+/** Whether two steps of different tasks must keep their order. */
+export function conflict(a: Planned, b: Planned): boolean {
+  if (a.object === b.object && rules.dependent(a.access, b.access)) return true;
+  return a.peer === b.task || b.peer === a.task;
+}
+
+/** Whether `step` can come first in some order of `sequence` (or need not be in it at all): a weak initial. */
+export function isWeakInitial(step: Planned, sequence: readonly Planned[]): boolean {
+  for (const other of sequence) {
+    if (other.task === step.task) return true;
+    if (conflict(step, other)) return false;
+  }
+  return true;
+}
+
+/** Whether `step` is in `sequence` and can come first. */
+export function isInitial(step: Planned, sequence: readonly Planned[]): boolean {
+  for (const other of sequence) {
+    if (other.task === step.task) return true;
+    if (conflict(step, other)) return false;
+  }
+  return false;
+}
+
+/** Adds `sequence` to the branches unless one of them leads to an equivalent order. Returns whether it was added. */
+export function insert(branches: Branch[], sequence: readonly Planned[]): boolean {
+  let list = branches;
+  let rest = sequence;
+  search: for (;;) {
+    for (const branch of list) {
+      if (!isWeakInitial(branch, rest)) continue;
+      const at = rest.findIndex((step) => step.task === branch.task);
+      if (at >= 0) rest = rest.filter((_, i) => i !== at);
+      if (branch.children.length === 0 || rest.length === 0) return false;
+      list = branch.children;
+      continue search;
+    }
+    break;
+  }
+  for (const step of rest) {
+    const branch = branchOf(step);
+    list.push(branch);
+    list = branch.children;
+  }
+  return true;
+}
+
+export function branchOf({ task, object, access, peer }: Planned): Branch {
+  return { task, object, access, peer, children: [], part: 0, outcome: null };
+}
+
+/** A branch and its first children, down to the last one: the order that is run first. */
+export function firstLine(branch: Branch): Branch[] {
+  const line = [branch];
+  for (let next = branch.children[0]; next !== undefined; next = next.children[0]) line.push(next);
+  return line;
+}

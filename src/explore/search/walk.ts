@@ -1,0 +1,173 @@
+/** Searches that choose at each state among all tasks that are ready, without looking at which steps commute. */
+import { HeldLocks } from '../checks/lock-order.ts';
+import type { Program } from '../world/program.ts';
+import type { World } from '../world/world.ts';
+import { MAX_STEPS, type Outcome, type Part, type Progress, Search, StaleStateError } from './search.ts';
+
+/** Runs one world to its end after the other; whoever extends it says who goes next. */
+export abstract class WalkSearch extends Search {
+  protected readonly schedule: number[] = [];
+
+  protected walk(world: World, choose: (ready: readonly number[], depth: number, world: World) => number): void {
+    const held = new HeldLocks();
+    this.schedule.length = 0;
+    for (;;) {
+      if (world.finding !== null) return;
+      const ready = world.order.filter((task) => world.isReady(task));
+      if (ready.length === 0) return;
+      const task = choose(ready, this.schedule.length, world);
+      if (task < 0) return;
+      const op = world.pending[task]!;
+      this.lockOrder.before(held, task, world.handles[task].label, op);
+      world.step(task);
+      this.lockOrder.after(held, task, op);
+      this.schedule.push(task);
+      this.totals.steps += 1;
+      if (this.schedule.length > MAX_STEPS) {
+        world.finding = { invariant: 'I7', message: `a run of more than ${MAX_STEPS} steps: somebody waits for ever` };
+      }
+    }
+  }
+}
+
+/** One of the tasks that a state can be left with. */
+interface Choice {
+  task: number;
+  /** The part that was given away, or 0. */
+  part: number;
+}
+
+/** What is left of each state on the path, the choice that is run first; tasks by their names. */
+interface ChoiceState {
+  choices: string[][];
+  base: number;
+}
+
+/** Depth first through every order, or every order with at most `bound` preemptions. */
+export class DfsSearch extends WalkSearch {
+  private readonly bound: number;
+  private readonly limitSteps: number;
+  /** The choices that are left at each depth, the one that runs first. */
+  private path: Choice[][] = [];
+  /** How many there were before. */
+  private explored: number[] = [];
+  private base = 0;
+
+  /** Runs are given up after `limitSteps` steps. */
+  constructor(program: Program, bound = Number.POSITIVE_INFINITY, limitSteps = Number.POSITIVE_INFINITY) {
+    super(program);
+    this.bound = bound;
+    this.limitSteps = limitSteps;
+  }
+
+  advance(executions: number): Progress {
+    for (let n = 0; n < executions; n++) {
+      if (this.awaited > 0) return 'waits';
+      const world = this.newWorld();
+      let preemptions = 0;
+      let last = -1;
+      let cut = false;
+      this.walk(world, (ready, depth) => {
+        if (depth >= this.limitSteps) {
+          cut = true;
+          return -1;
+        }
+        if (depth === this.path.length) {
+          this.path.push(this.options(ready, last, preemptions).map((task) => ({ task, part: 0 })));
+          this.explored.push(0);
+        }
+        const { task } = this.path[depth][0];
+        if (!ready.includes(task)) throw new StaleStateError(`${this.program.name}: a planned step cannot be taken`);
+        if (task !== last && ready.includes(last)) preemptions += 1;
+        last = task;
+        return task;
+      });
+      if (cut) this.totals.blocked += 1;
+      else if (this.ended(world, this.schedule, this.schedule.length)) return 'done';
+      if (!this.next()) return 'done';
+    }
+    return 'more';
+  }
+
+  override estimate(): number {
+    if (this.complete) return 1;
+    let share = 1;
+    let done = 0;
+    for (let depth = 0; depth < this.path.length && share > 1e-12; depth++) {
+      share /= this.path[depth].length + this.explored[depth];
+      done += share * this.explored[depth];
+    }
+    return done;
+  }
+
+  state(): ChoiceState {
+    return { choices: this.path.map((choices) => this.namesOf(choices)), base: this.base };
+  }
+
+  load(state: object): void {
+    this.reset();
+    const { choices, base } = state as ChoiceState;
+    this.path = choices.map((names) => names.map((name) => ({ task: this.ids.idOf(name), part: 0 })));
+    this.explored = choices.map(() => 0);
+    this.base = base;
+  }
+
+  /** Gives away the first choice that is still to be run, of the shallowest state that has one. */
+  splitPart(): Part | null {
+    for (let depth = this.base; depth < this.path.length - 1; depth++) {
+      const choice = this.path[depth].find(({ part }, i) => i > 0 && part === 0);
+      if (choice === undefined) continue;
+      choice.part = this.newPart();
+      const before = this.path.slice(0, depth).map((choices) => this.namesOf([choices[0]]));
+      return { id: choice.part, state: { choices: [...before, this.namesOf([choice])], base: depth + 1 } };
+    }
+    return null;
+  }
+
+  get awaited(): number {
+    return this.path.at(-1)?.[0].part ?? 0;
+  }
+
+  reclaimPart(): void {
+    this.path.at(-1)![0].part = 0;
+  }
+
+  override join(outcome: Outcome): void {
+    super.join(outcome);
+    if (this.bug !== null) return;
+    if (outcome.rest === null) {
+      this.next();
+      return;
+    }
+    const { choices, base } = outcome.rest as ChoiceState;
+    this.reclaimPart();
+    for (const names of choices.slice(base)) {
+      this.path.push(names.map((name) => ({ task: this.ids.idOf(name), part: 0 })));
+      this.explored.push(0);
+    }
+  }
+
+  private namesOf(choices: readonly Choice[]): string[] {
+    return choices.map(({ task }) => this.ids.nameOf(task));
+  }
+
+  /** The task that ran last comes first: fewest preemptions are tried first. */
+  private options(ready: readonly number[], last: number, preemptions: number): number[] {
+    if (!ready.includes(last)) return [...ready];
+    if (preemptions >= this.bound) return [last];
+    return [last, ...ready.filter((task) => task !== last)];
+  }
+
+  private next(): boolean {
+    while (this.path.length > this.base) {
+      const depth = this.path.length - 1;
+      this.path[depth].shift();
+      this.explored[depth] += 1;
+      if (this.path[depth].length > 0) return true;
+      this.path.pop();
+      this.explored.pop();
+    }
+    this.complete = true;
+    return false;
+  }
+}

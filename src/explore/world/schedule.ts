@@ -1,0 +1,265 @@
+/** One schedule, run again: for replay files, minimising, and everything that is drawn. */
+import { createHash } from 'node:crypto';
+import { Refcount } from '../../task/cell.ts';
+import { Lock } from '../../task/lock.ts';
+import { OP_KIND_NAMES, type Op, OpKind, runtime, type Shared } from '../../task/op.ts';
+import { HeldLocks, LockOrder } from '../checks/lock-order.ts';
+import { checkEnd } from '../checks/oracles.ts';
+import { TaskIds } from './names.ts';
+import type { Program } from './program.ts';
+import { callerStack, lineOf } from './stacks.ts';
+import { Trace } from './trace.ts';
+import { type Finding, type History, World } from './world.ts';
+
+/** One step as people look at it. */
+export interface ShownStep {
+  index: number;
+  task: string;
+  op: string;
+  object: string;
+  /** Tells objects of one name apart; the same in every run. */
+  objectId: number;
+  /** The object's state before and after the step, in a word or two. */
+  before: string;
+  state: string;
+  /** `file:line` of the code that took the step, where it is known. */
+  source: string;
+  /** `function file:line`, innermost first. */
+  stack: string[];
+  /** What the task was about, where its author says so. */
+  activity: string;
+  /** Earlier steps of other tasks that this one can only come after, without those that follow from others. */
+  after: number[];
+  /** -1 released, 1 acquired, 0 neither. */
+  lock: -1 | 0 | 1;
+  /** The lock is, or was, held for reading. */
+  isShared: boolean;
+  waits: boolean;
+  /** The step before was another task's, which could have gone on. */
+  preempts: boolean;
+}
+
+/** A task that can go no further at the end. */
+export interface ShownBlock {
+  task: string;
+  op: string;
+  object: string;
+  state: string;
+  source: string;
+  stack: string[];
+}
+
+/** Who made and ended, or took and dropped, a thing that the finding is about. `step` is -1 before the first one. */
+export interface ShownHistory {
+  label: string;
+  events: { step: number; task: string; what: string; stack: string[] }[];
+}
+
+export interface ShownRun {
+  program: string;
+  /** Those that took a step, or are stuck before their first; in the order in which they were started. */
+  tasks: string[];
+  /** The others. */
+  idle: string[];
+  steps: ShownStep[];
+  blocked: ShownBlock[];
+  finding: Finding | null;
+  /** The steps at which the invariant broke; empty where nothing broke, or where it is about the end. */
+  failsAt: number[];
+  histories: ShownHistory[];
+  preemptions: number;
+  hash: string;
+}
+
+/** How often a schedule leaves a task that could have gone on. */
+export function countPreemptions(program: Program, schedule: readonly number[]): number {
+  const world = new World(program, new TaskIds());
+  let preemptions = 0;
+  let last = -1;
+  for (const task of schedule) {
+    if (last >= 0 && last !== task && world.isReady(last)) preemptions += 1;
+    if (!world.isReady(task)) break;
+    world.step(task);
+    last = task;
+  }
+  return preemptions;
+}
+
+/**
+ * Runs the schedule as far as it can be followed and writes down each step. Stacks cost a millisecond each: without
+ * them the run is the same, and its hash.
+ */
+export function show(program: Program, schedule: readonly number[], { stacks = true } = {}): ShownRun {
+  const notes = new Notes();
+  runtime.tracer = stacks ? notes.tracer : null;
+  try {
+    return new Show(program, notes).run(schedule);
+  } finally {
+    runtime.tracer = null;
+  }
+}
+
+class Show {
+  private readonly program: Program;
+  private readonly notes: Notes;
+  private readonly world: World;
+  private readonly trace = new Trace();
+  private readonly held = new HeldLocks();
+  private readonly lockOrder = new LockOrder();
+  private readonly steps: ShownStep[] = [];
+
+  constructor(program: Program, notes: Notes) {
+    this.program = program;
+    this.notes = notes;
+    this.world = new World(program, new TaskIds(), notes);
+  }
+
+  run(schedule: readonly number[]): ShownRun {
+    const { world, steps } = this;
+    for (const task of schedule) {
+      if (world.finding !== null || !world.isReady(task)) break;
+      steps.push(this.take(task));
+    }
+    const blocked = world.unfinished().map((task) => this.blockOf(task));
+    const ready = world.unfinished().some((task) => world.isReady(task));
+    const broke = world.finding !== null;
+    const finding = ready ? world.finding : (checkEnd(world) ?? this.lockCycle());
+    const labels = [...new Set(world.order.map((task) => world.handles[task].label))];
+    const isStuck = finding !== null && !ready && !broke;
+    const busy = new Set([...steps.map((step) => step.task), ...(isStuck ? blocked.map((block) => block.task) : [])]);
+    const failsAt = broke ? [steps.length - 1] : [...(finding?.steps ?? [])];
+    return {
+      program: this.program.name,
+      tasks: labels.filter((label) => busy.has(label)),
+      idle: labels.filter((label) => !busy.has(label)),
+      steps,
+      blocked: isStuck ? blocked : [],
+      finding,
+      failsAt,
+      histories: this.notes.about(finding?.subjects ?? [], (id) => world.handles[id]?.label ?? ''),
+      preemptions: steps.filter((step) => step.preempts).length,
+      hash: hashOf(this.program.name, steps, finding),
+    };
+  }
+
+  private take(task: number): ShownStep {
+    const { world, trace, notes } = this;
+    const last = trace.length === 0 ? -1 : trace.task[trace.length - 1];
+    const preempts = last >= 0 && last !== task && world.isReady(last);
+    for (const known of world.order) if (known >= trace.width) trace.width = known + 1;
+    const op = world.pending[task]!;
+    const handle = world.handles[task];
+    const stack = notes.stackOf(handle);
+    const activity = handle.activity();
+    const before = op.object.describe();
+    this.lockOrder.before(this.held, task, handle.label, op);
+    notes.step = trace.length;
+    notes.task = task;
+    trace.take(world, task);
+    this.lockOrder.after(this.held, task, op);
+    if (op.object instanceof Refcount) notes.counted(op.object, `${before} to ${op.object.describe()}`, stack);
+    const index = trace.length - 1;
+    return {
+      index,
+      task: handle.label,
+      op: OP_KIND_NAMES[op.kind] + (op.changed ? '' : ' (failed)'),
+      object: op.object.label,
+      objectId: trace.object[index],
+      before,
+      state: op.object.describe(),
+      source: lineOf(stack),
+      stack,
+      activity,
+      after: directlyAfter(trace, index),
+      lock: op.object instanceof Lock && op.changed ? (isRelease(op.kind) ? -1 : 1) : 0,
+      isShared: op.kind === OpKind.READ_LOCK || op.kind === OpKind.TRY_READ_LOCK || op.kind === OpKind.READ_UNLOCK,
+      waits: op.kind === OpKind.WAIT,
+      preempts,
+    };
+  }
+
+  private blockOf(task: number): ShownBlock {
+    const op: Op = this.world.pending[task]!;
+    const handle = this.world.handles[task];
+    const stack = this.notes.stackOf(handle);
+    return {
+      task: handle.label,
+      op: OP_KIND_NAMES[op.kind],
+      object: op.object.label,
+      state: op.object.describe(),
+      source: lineOf(stack),
+      stack,
+    };
+  }
+
+  private lockCycle(): Finding | null {
+    const message = this.lockOrder.cycle();
+    return message === null ? null : { invariant: 'I4', message };
+  }
+}
+
+function isRelease(kind: number): boolean {
+  return kind === OpKind.UNLOCK || kind === OpKind.READ_UNLOCK;
+}
+
+/** The steps of other tasks that come before and have nothing between. */
+function directlyAfter(trace: Trace, index: number): number[] {
+  const direct: number[] = [];
+  for (let i = index - 1; i >= 0; i--) {
+    if (trace.task[i] === trace.task[index] || !trace.happensBefore(i, index)) continue;
+    if (direct.some((other) => trace.happensBefore(i, other))) continue;
+    const own = trace.ownPrevious(index);
+    if (own >= 0 && trace.happensBefore(i, own)) continue;
+    direct.push(i);
+  }
+  return direct;
+}
+
+/** What a replay file keeps of a run: the same steps with the same outcome have the same hash, wherever lines move. */
+function hashOf(name: string, steps: readonly ShownStep[], finding: Finding | null): string {
+  const hash = createHash('sha256').update(name);
+  for (const { task, op, object, state } of steps) hash.update(`\n${task}|${op}|${object}|${state}`);
+  hash.update(
+    `\n${finding === null ? 'ok' : `${finding.invariant}: ${finding.message.replace(/ \([\w./-]+:\d+\)/g, '')}`}`,
+  );
+  return hash.digest('hex');
+}
+
+/** Remembers for each task the stack at which it came to its pending step, and for each thing who made and ended it. */
+class Notes implements History {
+  /** The step that is being taken, and whose it is; -1 while the program is built. */
+  step = -1;
+  task = -1;
+  private readonly stacks = new Map<object, string[]>();
+  private readonly events: { subject: object; step: number; task: number; what: string; stack: string[] }[] = [];
+
+  readonly tracer = (op: object): void => {
+    this.stacks.set(runtime.current ?? op, callerStack());
+  };
+
+  stackOf(handle: object): string[] {
+    return this.stacks.get(handle) ?? [];
+  }
+
+  note(subject: object, what: string): void {
+    const stack = runtime.tracer === null ? [] : callerStack();
+    this.events.push({ subject, step: this.step, task: this.task, what, stack });
+  }
+
+  counted(count: Refcount, what: string, stack: string[]): void {
+    this.events.push({ subject: count, step: this.step, task: this.task, what, stack });
+  }
+
+  /** The histories of the subjects, and of counts that are fields of them. */
+  about(subjects: readonly object[], label: (task: number) => string): ShownHistory[] {
+    const counts = this.events
+      .map((event) => event.subject)
+      .filter((subject) => subjects.includes((subject as Shared).lifetime as object));
+    return [...new Set([...subjects, ...counts])].map((subject) => ({
+      label: (subject as { label: string }).label,
+      events: this.events
+        .filter((event) => event.subject === subject)
+        .map(({ step, task, what, stack }) => ({ step, task: label(task), what, stack })),
+    }));
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * What a state is, so that two can be compared: how far each task has come and what it has been told on its way, the
+ * objects of task/ that are not as they were made, and what the program says its tasks share beside them.
+ */
+import { Mutex, RwSemaphore } from '../../task/lock.ts';
+import { Shared } from '../../task/op.ts';
+import { TaskHandle } from '../../task/runner.ts';
+import type { World } from './world.ts';
+
+/** The program does not say that its states can be compared, or holds something that cannot. */
+export class NotComparableError extends Error {}
+
+/** The state of one object, in words that are the same whenever it is the same. */
+interface Watched {
+  readonly object: Shared;
+  readonly first: string;
+}
+
+/** Follows one run. Numbers of histories are those of all runs that share `histories`. */
+export class StateKey {
+  /** The number of what a task has done and seen so far, by what it was before and what came to it. */
+  private readonly histories: Map<string, number>;
+  private readonly world: World;
+  private readonly watched = new Map<number, Watched>();
+  private readonly sharing: () => readonly unknown[];
+  /** By task. */
+  private seen: number[] = [];
+
+  constructor(world: World, histories: Map<string, number>) {
+    if (world.comparable === null) {
+      throw new NotComparableError('the program does not say that its states can be compared');
+    }
+    this.world = world;
+    this.histories = histories;
+    this.sharing = world.comparable;
+  }
+
+  /** Takes the pending step of a task. */
+  step(task: number): void {
+    const { world } = this;
+    const { kind, object } = world.pending[task]!;
+    if (!this.watched.has(object.serial)) this.watched.set(object.serial, { object, first: this.stateOf(object) });
+    world.step(task);
+    const told = `${this.seen[task] ?? 0}|${kind}|${object.serial}|${inWords(world.result)}`;
+    let history = this.histories.get(told);
+    if (history === undefined) {
+      history = this.histories.size + 1;
+      this.histories.set(told, history);
+    }
+    this.seen[task] = history;
+  }
+
+  key(): string {
+    const { world } = this;
+    if (world.hasLifetimes) throw new NotComparableError('the program makes things that can be freed');
+    const tasks = world.pending.map((op, task) => {
+      const next = op === null ? world.handles[task].state : `${op.kind}:${op.object.serial}`;
+      return `${this.seen[task] ?? 0}>${next}`;
+    });
+    const objects: string[] = [];
+    for (const [serial, { object, first }] of this.watched) {
+      const now = this.stateOf(object);
+      if (now !== first) objects.push(`${serial}=${now}`);
+    }
+    return `${tasks.join()};${objects.sort().join()};${this.sharing().map(inWords).join()}`;
+  }
+
+  private stateOf(object: Shared): string {
+    if (object instanceof Mutex) return this.nameOf(object.owner);
+    if (object instanceof RwSemaphore) {
+      return `${this.nameOf(object.writer)}/${object.readers.map((reader) => this.nameOf(reader)).sort()}`;
+    }
+    return object instanceof TaskHandle ? object.state : inWords(object.snapshot());
+  }
+
+  private nameOf(task: TaskHandle | null): string {
+    return task === null ? '' : `${this.world.handles.indexOf(task)}`;
+  }
+}
+
+/** A value in words that are the same for equal values and no others. NotComparableError for what has no such words. */
+function inWords(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value);
+  if (value === null || typeof value !== 'object') {
+    if (typeof value === 'function' || typeof value === 'symbol') throw notComparable(value);
+    return `${value}${typeof value === 'bigint' ? 'n' : ''}`;
+  }
+  if (value instanceof Shared) return `#${value.serial}`;
+  if (Array.isArray(value) || ArrayBuffer.isView(value)) return `[${Array.from(value as number[], inWords).join()}]`;
+  if (value instanceof Set) return `{${Array.from(value, inWords).sort().join()}}`;
+  if (value instanceof Map)
+    return `{${Array.from(value, (entry) => inWords(entry))
+      .sort()
+      .join()}}`;
+  throw notComparable(value);
+}
+
+function notComparable(value: unknown): NotComparableError {
+  const what = typeof value === 'object' ? (value?.constructor?.name ?? 'an object') : typeof value;
+  return new NotComparableError(`a task is told, or shares, a value that cannot be compared: ${what}`);
+}

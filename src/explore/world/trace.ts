@@ -1,0 +1,245 @@
+/**
+ * The steps of one run as typed arrays, with a vector clock for each: which earlier steps it can only come after. A
+ * clock entry is the index of that task's latest such step, plus one.
+ */
+import type { Op } from '../../task/op.ts';
+import { OpKind } from '../../task/op.ts';
+import { TaskHandle } from '../../task/runner.ts';
+import type { Planned } from '../search/wakeup.ts';
+import type { World } from './world.ts';
+
+/** How a step touches its object. Two reads commute, two shared acquires commute; all else on one object does not. */
+export const Access = { READ: 0, SHARE: 1, WRITE: 2 } as const;
+
+const ACCESS_OF_KIND: readonly number[] = (() => {
+  const access: number[] = [];
+  for (const kind of Object.values(OpKind)) access[kind] = Access.WRITE;
+  access[OpKind.READ] = Access.READ;
+  access[OpKind.WAIT] = Access.READ;
+  access[OpKind.READ_LOCK] = Access.SHARE;
+  access[OpKind.READ_UNLOCK] = Access.SHARE;
+  access[OpKind.TRY_READ_LOCK] = Access.SHARE;
+  return access;
+})();
+
+/** The access of a step that was taken: an update or a trylock that changed nothing was a read. */
+function accessTaken(op: Op): number {
+  return op.changed ? ACCESS_OF_KIND[op.kind] : Access.READ;
+}
+
+/** The access of a step that another order may turn out differently: what it does at most. */
+export function accessAtMost(kind: number): number {
+  return ACCESS_OF_KIND[kind];
+}
+
+/** The dependency rule; a mutant of the explorer weakens it, and the counts of the classics must tell. */
+export const rules = {
+  dependent: (a: number, b: number): boolean => a !== b || a === Access.WRITE,
+};
+
+export const isAcquire = (kind: number): boolean =>
+  kind === OpKind.LOCK || kind === OpKind.READ_LOCK || kind === OpKind.TRY_LOCK || kind === OpKind.TRY_READ_LOCK;
+
+const STRIDE = 64;
+/** Objects with serial numbers below this have them for slots. */
+const DIRECT_SLOTS = 4096;
+
+export class Trace {
+  length = 0;
+  task = new Int32Array(256);
+  object = new Int32Array(256);
+  access = new Uint8Array(256);
+  kind = new Uint8Array(256);
+  /** The task that the step started or joined, or -1. */
+  peer = new Int32Array(256);
+  clock = new Int32Array(256 * STRIDE);
+  /** The object's state before the step, where guards look at it. */
+  readonly before: unknown[] = [];
+  /** For guarded waits: the earlier writes that it could have come before. Null for all others. */
+  readonly overtakes: (number[] | null)[] = [];
+  /** How many tasks there are; clocks are valid up to here. */
+  width = 0;
+  private previousOnObject = new Int32Array(256);
+  private previousOfTask = new Int32Array(256);
+  private lastOnObject = new Int32Array(256).fill(-1);
+  private readonly lastOfTask = new Int32Array(STRIDE).fill(-1);
+  private readonly spawnOf = new Int32Array(STRIDE).fill(-1);
+  private readonly slots = new Map<number, number>();
+  private readonly serials: number[] = [];
+
+  /** The number of an object: the same in every run. */
+  slotOf(serial: number): number {
+    let slot = serial;
+    if (serial >= DIRECT_SLOTS) {
+      const known = this.slots.get(serial);
+      slot = known ?? DIRECT_SLOTS + this.serials.length;
+      if (known === undefined) {
+        this.slots.set(serial, slot);
+        this.serials.push(serial);
+      }
+    }
+    if (slot >= this.lastOnObject.length) this.growObjects(slot);
+    return slot;
+  }
+
+  /** The other way round. */
+  serialOf(slot: number): number {
+    return slot < DIRECT_SLOTS ? slot : this.serials[slot - DIRECT_SLOTS];
+  }
+
+  /** The last step on an object, or -1; `before` gives the one before a step. */
+  last(object: number): number {
+    return this.lastOnObject[object];
+  }
+
+  beforeOnObject(index: number): number {
+    return this.previousOnObject[index];
+  }
+
+  /** The step of the same task before a step, or -1. */
+  ownPrevious(index: number): number {
+    return this.previousOfTask[index];
+  }
+
+  /** Takes the pending step of `task` in `world` and writes it down. */
+  take(world: World, task: number): void {
+    const index = this.length;
+    if (index >= this.task.length) this.growSteps();
+    const op = world.pending[task]!;
+    const slot = this.slotOf(op.object.serial);
+    this.overtakes[index] = op.kind === OpKind.WAIT ? this.overtaken(world, task, op, slot) : null;
+    this.before[index] = op.object.snapshot();
+    world.step(task);
+    this.task[index] = task;
+    this.object[index] = slot;
+    this.kind[index] = op.kind;
+    this.access[index] = accessTaken(op);
+    this.peer[index] = world.spawned;
+    if (op.kind === OpKind.WAIT && op.object instanceof TaskHandle) {
+      this.peer[index] = world.handles.indexOf(op.object);
+    }
+    this.link(index, task, slot);
+    if (world.spawned >= 0) {
+      this.spawnOf[world.spawned] = index;
+      if (world.spawned >= this.width) this.width = world.spawned + 1;
+    }
+  }
+
+  /** A step that was taken, as one that may be planned again. */
+  planned(index: number): Planned {
+    return { task: this.task[index], object: this.object[index], access: this.access[index], peer: this.peer[index] };
+  }
+
+  /** The same of a step that `world` has just taken and that is not written down. */
+  taken(world: World, task: number, op: Op): Planned {
+    const peer = op.object instanceof TaskHandle ? world.handles.indexOf(op.object) : world.spawned;
+    return { task, object: this.slotOf(op.object.serial), access: accessTaken(op), peer };
+  }
+
+  /** Whether step `later` can only come after step `earlier`. */
+  happensBefore(earlier: number, later: number): boolean {
+    return this.clock[later * STRIDE + this.task[earlier]] > earlier;
+  }
+
+  /** Copies into `into` what the next step of `task` can only come after by what the task itself has done. */
+  clockOfTask(task: number, until: number, into: Int32Array): void {
+    let last = until < this.length ? this.previousOfTask[until] : this.lastOfTask[task];
+    if (last < 0) last = this.spawnOf[task];
+    const base = last * STRIDE;
+    for (let t = 0; t < this.width; t++) into[t] = last < 0 ? 0 : this.clock[base + t];
+  }
+
+  /** Adds what step `index` comes after, itself included. */
+  join(into: Int32Array, index: number): void {
+    const base = index * STRIDE;
+    for (let t = 0; t < this.width; t++) {
+      const value = this.clock[base + t];
+      if (value > into[t]) into[t] = value;
+    }
+  }
+
+  /** Forgets the steps from `length` on. */
+  truncate(length: number): void {
+    for (let i = this.length - 1; i >= length; i--) {
+      this.lastOnObject[this.object[i]] = this.previousOnObject[i];
+      this.lastOfTask[this.task[i]] = this.previousOfTask[i];
+      if (this.kind[i] === OpKind.SPAWN && this.peer[i] >= 0) this.spawnOf[this.peer[i]] = -1;
+    }
+    this.length = length;
+  }
+
+  /** The writes since which a wait's guard would have held before: those that it can be put in front of. */
+  overtaken(world: World, task: number, op: Op, slot: number): number[] | null {
+    if (op.object instanceof TaskHandle) return null;
+    const found: number[] = [];
+    const now = op.object.snapshot();
+    for (let i = this.lastOnObject[slot]; i >= 0; i = this.previousOnObject[i]) {
+      if (this.access[i] !== Access.WRITE || this.task[i] === task) continue;
+      if (now !== undefined) {
+        op.object.restore(this.before[i]);
+        const held = op.ready(world.handles[task]);
+        op.object.restore(now);
+        if (!held) continue;
+      }
+      found.push(i);
+    }
+    return found.length > 0 ? found : null;
+  }
+
+  private link(index: number, task: number, slot: number): void {
+    const base = index * STRIDE;
+    const clock = this.clock;
+    let last = this.lastOfTask[task];
+    if (last < 0) last = this.spawnOf[task];
+    // Entries beyond the width are never written: they are 0.
+    for (let t = 0; t < this.width; t++) clock[base + t] = last < 0 ? 0 : clock[last * STRIDE + t];
+    const access = this.access[index];
+    for (let i = this.lastOnObject[slot]; i >= 0; i = this.previousOnObject[i]) {
+      if (!rules.dependent(this.access[i], access)) continue;
+      if (clock[base + this.task[i]] <= i) this.mergeInto(base, i);
+      // Everything before a write comes before it.
+      if (this.access[i] === Access.WRITE) break;
+    }
+    if (this.kind[index] === OpKind.WAIT && this.peer[index] >= 0) {
+      const end = this.lastOfTask[this.peer[index]];
+      if (end >= 0) this.mergeInto(base, end);
+      else if (this.spawnOf[this.peer[index]] >= 0) this.mergeInto(base, this.spawnOf[this.peer[index]]);
+    }
+    clock[base + task] = index + 1;
+    this.previousOnObject[index] = this.lastOnObject[slot];
+    this.previousOfTask[index] = this.lastOfTask[task];
+    this.lastOnObject[slot] = index;
+    this.lastOfTask[task] = index;
+    if (task >= this.width) this.width = task + 1;
+    this.length = index + 1;
+  }
+
+  private mergeInto(base: number, index: number): void {
+    const clock = this.clock;
+    const other = index * STRIDE;
+    for (let t = 0; t < this.width; t++) if (clock[other + t] > clock[base + t]) clock[base + t] = clock[other + t];
+  }
+
+  private growSteps(): void {
+    const grown = <A extends Int32Array | Uint8Array>(array: A, length: number): A => {
+      const next = new (array.constructor as new (length: number) => A)(length);
+      next.set(array);
+      return next;
+    };
+    const length = this.task.length * 2;
+    this.task = grown(this.task, length);
+    this.object = grown(this.object, length);
+    this.access = grown(this.access, length);
+    this.kind = grown(this.kind, length);
+    this.peer = grown(this.peer, length);
+    this.previousOnObject = grown(this.previousOnObject, length);
+    this.previousOfTask = grown(this.previousOfTask, length);
+    this.clock = grown(this.clock, length * STRIDE);
+  }
+
+  private growObjects(slot: number): void {
+    const next = new Int32Array(Math.max(slot + 1, this.lastOnObject.length * 2)).fill(-1);
+    next.set(this.lastOnObject);
+    this.lastOnObject = next;
+  }
+}

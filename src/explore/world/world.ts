@@ -1,0 +1,273 @@
+/** One run of a program: fresh objects, and tasks that take one visible step at a time, in an order chosen outside. */
+import type { Lock } from '../../task/lock.ts';
+import {
+  type AccessObserver,
+  InvariantError,
+  type Lifetime,
+  type Op,
+  OpKind,
+  runtime,
+  type Task,
+  type Touchable,
+} from '../../task/op.ts';
+import { TaskHandle, type TaskHost } from '../../task/runner.ts';
+import { TouchLog } from '../checks/data-races.ts';
+import { SERIALS_PER_TASK, type TaskIds } from './names.ts';
+import type { Program, Stage } from './program.ts';
+
+/** Something that must hold does not. */
+export interface Finding {
+  /** I1 to I9 of docs/architecture.md, `race` for a data race, or `error` for a task that threw. */
+  invariant: string;
+  message: string;
+  /** What the finding is about, where its history tells more (`History`). */
+  subjects?: readonly object[];
+  /** The steps at which it shows, where it is not the last one. */
+  steps?: readonly number[];
+}
+
+interface Birth {
+  lifetime: Lifetime;
+  bornAt: number;
+}
+
+/** Told where things are made and freed, by those who show a run. */
+export interface History {
+  note(subject: object, what: string): void;
+}
+
+export class World implements Stage, TaskHost, AccessObserver {
+  readonly handles: TaskHandle[] = [];
+  readonly pending: (Op | null)[] = [];
+  /** Tasks in the order in which they were started; some numbers may be missing. */
+  readonly order: number[] = [];
+  finding: Finding | null = null;
+  /** The task that the last step started, or -1. */
+  spawned = -1;
+  steps = 0;
+  /** What the last step gave its task. */
+  result: unknown = undefined;
+  /** What tasks share beside the objects of task/; null where the program does not say. */
+  comparable: (() => readonly unknown[]) | null = null;
+  history: History | null = null;
+  /** From the first touch on, be it while the program is built. */
+  private touchLog: TouchLog | null = null;
+  private isChecking = false;
+  private readonly lockSteps: Lock[] = [];
+  private readonly ids: TaskIds;
+  private readonly children: number[] = [];
+  private readonly serials: { next: number }[] = [];
+  private readonly endChecks: (() => void)[] = [];
+  private readonly stepChecks: (() => void)[] = [];
+  private readonly alive = new Map<Lifetime, Birth>();
+  private readonly joined = new Set<TaskHandle>();
+  private running = -1;
+  private roots = 0;
+
+  constructor(program: Program, ids: TaskIds, history: History | null = null) {
+    this.ids = ids;
+    this.history = history;
+    runtime.observed = true;
+    runtime.current = null;
+    runtime.observer = this;
+    runtime.serials = { next: 0 };
+    try {
+      program.build(this);
+      for (const task of [...this.order]) this.start(task);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  born(lifetime: Lifetime): void {
+    this.alive.set(lifetime, { lifetime, bornAt: this.steps });
+    this.history?.note(lifetime, 'made');
+  }
+
+  died(lifetime: Lifetime): void {
+    this.alive.delete(lifetime);
+    this.history?.note(lifetime, 'freed');
+  }
+
+  onAccess(what: Touchable, isChange: boolean): void {
+    this.touchLog ??= new TouchLog();
+    if (this.running < 0 || this.isChecking) return;
+    this.touchLog.onAccess(this.running, what, isChange);
+  }
+
+  spawn<T>(label: string, task: Task<T>): TaskHandle<T> {
+    const parent = this.running;
+    const child = parent < 0 ? this.roots++ : this.children[parent]++;
+    const id = this.ids.of(parent, child);
+    const handle = new TaskHandle<T>(this, label, task);
+    this.handles[id] = handle as TaskHandle;
+    this.pending[id] = null;
+    this.children[id] = 0;
+    this.serials[id] = { next: (id + 1) * SERIALS_PER_TASK };
+    this.order.push(id);
+    if (parent >= 0) {
+      this.spawned = id;
+      this.touchLog?.started(parent, id);
+      this.start(id);
+      this.running = parent;
+      runtime.current = this.handles[parent];
+      runtime.serials = this.serials[parent];
+    }
+    return handle;
+  }
+
+  /** Production's wake-ups mean nothing here: the scheduler asks every guard. */
+  enqueue(): void {}
+
+  atEnd(check: () => void): void {
+    this.endChecks.push(check);
+  }
+
+  afterEach(check: () => void): void {
+    this.stepChecks.push(check);
+  }
+
+  comparesBy(shared: () => readonly unknown[]): void {
+    this.comparable = shared;
+  }
+
+  /** Something that can die was made. */
+  get hasLifetimes(): boolean {
+    return this.alive.size > 0;
+  }
+
+  isReady(task: number): boolean {
+    const op = this.pending[task];
+    return op?.ready(this.handles[task]) ?? false;
+  }
+
+  /** Takes the pending step of a ready task, and runs it to its next one. */
+  step(task: number): void {
+    const op = this.pending[task]!;
+    const handle = this.handles[task];
+    this.running = task;
+    this.spawned = -1;
+    this.steps += 1;
+    runtime.current = handle;
+    runtime.serials = this.serials[task];
+    try {
+      if (op.object.lifetime !== null) op.object.lifetime.check(op.toString());
+      if (op.kind === OpKind.WAIT && op.object instanceof TaskHandle) this.joined.add(op.object);
+      const result = op.perform(handle);
+      this.result = result;
+      if (isLockStep(op.kind)) this.lockSteps.push(op.object as Lock);
+      this.touchLog?.step(task, op);
+      this.advance(task, result);
+      if (this.stepChecks.length > 0) this.check();
+    } catch (error) {
+      this.pending[task] = null;
+      handle.state = 'failed';
+      handle.error = error;
+      if (error instanceof InvariantError) this.fail(error);
+    }
+    this.running = -1;
+  }
+
+  /** Two touches that nothing orders, of a field or of something that dies. Null where there are none. */
+  dataRace(): Finding | null {
+    if (this.touchLog === null) return null;
+    return this.touchLog.race(
+      (task) => this.handles[task].label,
+      (handle) => this.handles.indexOf(handle),
+    );
+  }
+
+  /** Every lock that a task took or let go of, once each. */
+  get locks(): Lock[] {
+    if (this.lockSteps.length === 0) return [];
+    return [...new Set(this.lockSteps)];
+  }
+
+  /** Tasks that have not ended. */
+  unfinished(): number[] {
+    return this.order.filter((task) => this.pending[task] !== null);
+  }
+
+  /**
+   * After the last step: what the program and the observer say. Deadlocks are found by the caller, who knows the
+   * guards.
+   */
+  finish(): Finding | null {
+    if (this.finding !== null) return this.finding;
+    for (const task of this.order) {
+      const handle = this.handles[task];
+      if (handle.state === 'failed' && !this.joined.has(handle)) {
+        this.finding = { invariant: 'error', message: `task ${handle.label} threw: ${messageOf(handle.error)}` };
+        return this.finding;
+      }
+    }
+    runtime.observed = false;
+    try {
+      for (const check of this.endChecks) check();
+    } catch (error) {
+      this.fail(error);
+    } finally {
+      runtime.observed = true;
+    }
+    return this.finding;
+  }
+
+  /** What was made and never ended, with the step after which it was made. */
+  survivors(): readonly Birth[] {
+    return [...this.alive.values()];
+  }
+
+  private start(task: number): void {
+    const handle = this.handles[task];
+    this.running = task;
+    runtime.current = handle;
+    runtime.serials = this.serials[task];
+    try {
+      this.advance(task, undefined);
+    } catch (error) {
+      handle.state = 'failed';
+      handle.error = error;
+      if (error instanceof InvariantError) this.fail(error);
+    }
+    this.running = -1;
+  }
+
+  private advance(task: number, input: unknown): void {
+    const handle = this.handles[task];
+    const next = (handle.iterator as Iterator<Op, unknown, unknown>).next(input);
+    if (next.done === true) {
+      this.pending[task] = null;
+      handle.result = next.value;
+      handle.state = 'finished';
+    } else {
+      this.pending[task] = next.value;
+    }
+  }
+
+  private check(): void {
+    this.isChecking = true;
+    try {
+      for (const check of this.stepChecks) check();
+    } finally {
+      this.isChecking = false;
+    }
+  }
+
+  private fail(error: unknown): void {
+    if (this.finding !== null) return;
+    if (!(error instanceof InvariantError)) this.finding = { invariant: 'error', message: messageOf(error) };
+    else {
+      const { invariant, message, subject } = error;
+      this.finding = subject === null ? { invariant, message } : { invariant, message, subjects: [subject] };
+    }
+  }
+}
+
+/** A step on a lock, be it a release or a try. */
+export function isLockStep(kind: OpKind): boolean {
+  return kind >= OpKind.LOCK && kind <= OpKind.TRY_READ_LOCK;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+}

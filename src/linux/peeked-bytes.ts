@@ -1,0 +1,72 @@
+import { ERRNO, Errno } from '../abi/errno.ts';
+import { MSG_DONTWAIT, SO_PEEK_OFF, SOL_SOCKET } from '../abi/socket.ts';
+import type { OwnedFd } from './fd.ts';
+import { Pinned, pinnedBytes, sys } from './ffi.ts';
+
+/**
+ * So much may be left, as the sender is charged for it; then all of it is taken out by one more call. A sender that
+ * polls for POLLOUT gets that while a quarter of its send buffer or less is in use, and the default is 208 KiB.
+ */
+const MAX_CHARGED_BYTES = 48 * 1024;
+/** What Linux charges for a send: its bytes and their struct skb_shared_info, rounded up, and a struct sk_buff. */
+const SHARED_INFO_BYTES = 320;
+const SK_BUFF_BYTES = 256;
+
+const scratch = new Pinned(MAX_CHARGED_BYTES);
+
+/**
+ * Bytes of a stream socket that were read (MSG_PEEK, from SO_PEEK_OFF on) and still lie in it.
+ *
+ * A peer that waits for an answer sleeps on its own socket. Linux wakes whoever sleeps there as soon as what it
+ * sent is taken out of ours, because it could now send more (unix_write_space); it finds nothing, and sleeps
+ * again. So taking each message out at once costs two switches of tasks and a wake for nothing, a fifth of a round
+ * trip on one CPU; taking many out together costs that once.
+ *
+ * A peer that sends more than its buffer holds needs the room: leave whole messages of peers that wait for the
+ * reply, and call `takeOut` when nothing comes for a while and before the socket is closed. Never wait in a read
+ * while something is left: before Linux 6.18 such a read forgets the offset when it wakes, and brings what was read
+ * before (7bf3a476ce43, "af_unix: Read sk_peek_offset() again after sleeping in unix_stream_read_generic()").
+ */
+export class PeekedBytes {
+  readonly #socket: OwnedFd;
+  /** Whether a read may leave its bytes. */
+  readonly works: boolean;
+  #charged = 0;
+  #bytes = 0;
+
+  /** From now on every read of `socket` with MSG_PEEK goes on where the last one ended. */
+  constructor(socket: OwnedFd) {
+    this.#socket = socket;
+    this.works = sys.setsockopt(socket.fd, SOL_SOCKET, SO_PEEK_OFF, pinnedBytes(4), 4) === 0;
+  }
+
+  get isEmpty(): boolean {
+    return this.#bytes === 0;
+  }
+
+  /** A read with MSG_PEEK brought so many bytes. Throws as `takeOut`, which it calls when so much is enough. */
+  add(bytes: number): void {
+    this.#bytes += bytes;
+    this.#charged += powerOfTwoFrom(bytes + SHARED_INFO_BYTES) + SK_BUFF_BYTES;
+    if (this.#charged >= MAX_CHARGED_BYTES) this.takeOut();
+  }
+
+  /** Throws Errno when the socket does not give back what it showed. */
+  takeOut(): void {
+    let mayFail = true;
+    while (this.#bytes > 0) {
+      const most = Math.min(this.#bytes, MAX_CHARGED_BYTES);
+      const taken = sys.recv(this.#socket.fd, scratch.address, most, MSG_DONTWAIT);
+      if (taken > 0) this.#bytes -= taken;
+      // A peer that left with bytes unread is reported once, ahead of the bytes that it sent.
+      else if (taken === -ERRNO.ECONNRESET && mayFail) mayFail = false;
+      else if (taken !== -ERRNO.EINTR) throw Errno.fromCode(taken === 0 ? ERRNO.EPIPE : -taken, this.#socket.what);
+    }
+    this.#charged = 0;
+  }
+}
+
+/** The smallest that is not below `bytes`, which is at least 2. */
+function powerOfTwoFrom(bytes: number): number {
+  return 2 ** (32 - Math.clz32(bytes - 1));
+}

@@ -1,0 +1,246 @@
+/** Steps on a device, on a real kernel. */
+import { readFileSync } from 'node:fs';
+import { Errno } from '../../abi/errno.ts';
+import { VFIO_IRQ_SET_DATA_EVENTFD, VFIO_PCI_CONFIG_REGION_INDEX } from '../../abi/vfio.ts';
+import {
+  VFIO_DEVICE_FEATURE_DMA_BUF,
+  VFIO_DEVICE_FEATURE_MASK,
+  VFIO_DEVICE_FEATURE_PROBE,
+} from '../../abi/vfio-feature.ts';
+import { OwnedFd } from '../../linux/fd.ts';
+import { readPciDevice } from '../../linux/sysfs.ts';
+import type { VfioDevice } from '../../linux/vfio/device.ts';
+import { deviceFeatureRaw } from '../../linux/vfio/feature.ts';
+import { hotReset, hotResetInfo } from '../../linux/vfio/hot-reset.ts';
+import { openCdev } from '../../linux/vfio/iommufd.ts';
+import { done, type Task } from '../../task/op.ts';
+import { configStep } from '../config-steps.ts';
+import { type FeatureStep, featureArgument } from '../feature-argument.ts';
+import type { Step, StepOf } from '../step.ts';
+import type { LinuxWorld } from './backend.ts';
+import { OpenDevice, OpenGroup } from './files.ts';
+
+const SUSPEND_MS = 500;
+const POLL_MS = 2;
+
+/** What a step of an open device works on where it makes nothing that has a name. */
+export interface DeviceAccess {
+  device: VfioDevice;
+  /** Of every open device: proof that the caller owns what a hot reset hits. */
+  groups: { id: number; fd: number }[];
+}
+
+export function* linuxDeviceStep(world: LinuxWorld, step: Step): Task<unknown> {
+  const { device: name } = step as { device: string };
+  try {
+    return yield* takeDeviceStep(world, step, name);
+  } finally {
+    // What woke it is over: it goes back to sleep when the kernel gets to it, and only then is the step's work done.
+    if (world.asleep.has(name) && !waitForSuspend(world.address(name))) world.asleep.delete(name);
+  }
+}
+
+function* takeDeviceStep(world: LinuxWorld, step: Step, name: string): Task<unknown> {
+  if (step.op === 'open') return open(world, step);
+  const opened = openDevice(world, name);
+  const { device } = opened;
+  switch (step.op) {
+    case 'close':
+      closeDevice(world, name, opened);
+      return null;
+    case 'mmap':
+      world.maps.set(step.as, device.mapRegion(step.region, Number(step.offset), Number(step.length)));
+      return null;
+    case 'set-irqs':
+      return setIrqs(world, device, step);
+    case 'feature':
+    case 'export':
+      return featureStep(world, device, step);
+    case 'low-power-entry': {
+      const result = featureStep(world, device, step);
+      world.asleep.add(name);
+      return result;
+    }
+    case 'low-power-entry-with-wakeup': {
+      const result = featureStep(world, device, step);
+      waitForSuspend(world.address(name));
+      return result;
+    }
+    case 'low-power-exit': {
+      const result = featureStep(world, device, step);
+      world.asleep.delete(name);
+      return result;
+    }
+    default:
+      return yield* deviceStep({ device, groups: openGroups(world) }, step);
+  }
+}
+
+/** Steps that make nothing that has a name. */
+export function* deviceStep({ device, groups }: DeviceAccess, step: Step): Task<unknown> {
+  switch (step.op) {
+    case 'close':
+      device.fd.close();
+      return null;
+    case 'info':
+      return device.info();
+    case 'region-info': {
+      const { flags, sizeBytes } = device.regionInfo(step.region);
+      return { flags, sizeBytes };
+    }
+    case 'irq-info':
+      return device.irqInfo(step.index);
+    case 'reset':
+      return device.reset();
+    case 'hot-reset':
+      return hotReset(device, provedGroups(device, groups, step.groups));
+    case 'hot-reset-info':
+      return hotResetInfo(device).devices.length;
+    case 'region-read': {
+      const into = Buffer.alloc(step.length);
+      const length = device.readRegion(step.region, Number(step.offset), into);
+      return into.toString('hex', 0, length);
+    }
+    case 'region-write':
+      return device.writeRegion(step.region, Number(step.offset), Buffer.from(step.bytes, 'hex'));
+    case 'low-power-entry':
+    case 'low-power-exit':
+      return rawFeature(device, featureArgument(step, 0));
+    default:
+      return yield* configStep(configOf(device), step);
+  }
+}
+
+/** Takes a step of a device in a thread of its own. */
+export function startLinuxStep(world: LinuxWorld, { step, as }: StepOf<'start'>): 'ended' | 'blocked' {
+  const { device: name } = step;
+  const opened = openDevice(world, name);
+  const call = { step, address: world.address(name), deviceFd: opened.device.fd.fd, groups: openGroups(world) };
+  if (step.op !== 'close') return world.started.start(as, call, () => {});
+  // The thread closes the descriptor; group and container go when it has.
+  const release = opened.release();
+  if (!opened.isOpen) forget(world, name);
+  return world.started.start(as, call, release);
+}
+
+/** The kernel suspends a device some time after its user allowed it; until then nothing wakes it. Whether it did. */
+function waitForSuspend(address: string): boolean {
+  const status = () => readFileSync(`/sys/bus/pci/devices/${address}/power/runtime_status`, 'utf8').trim();
+  for (let ms = 0; ms < SUSPEND_MS && status() !== 'suspended'; ms += POLL_MS) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
+  }
+  return status() === 'suspended';
+}
+
+function openDevice(world: LinuxWorld, name: string): OpenDevice {
+  const opened = world.devices.get(name);
+  if (opened === undefined) throw new Errno('EBADF', `${name} is not open`);
+  return opened;
+}
+
+function closeDevice(world: LinuxWorld, name: string, opened: OpenDevice): void {
+  opened.close();
+  if (!opened.isOpen) forget(world, name);
+}
+
+function forget(world: LinuxWorld, name: string): void {
+  world.devices.delete(name);
+  world.attached.delete(name);
+  world.asleep.delete(name);
+}
+
+function openGroups(world: LinuxWorld): DeviceAccess['groups'] {
+  const groups = new Set([...world.devices.values()].flatMap(({ group }) => (group === null ? [] : [group.fd])));
+  return [...groups].map(({ id, fd }) => ({ id, fd: fd.fd }));
+}
+
+function provedGroups(device: VfioDevice, open: DeviceAccess['groups'], count: number | undefined): number[] {
+  if (count !== undefined) return open.slice(0, count).map(({ fd }) => fd);
+  const hit = new Set(hotResetInfo(device).devices.map(({ groupId }) => groupId));
+  return open.filter(({ id }) => hit.has(id)).map(({ fd }) => fd);
+}
+
+function configOf(device: VfioDevice) {
+  return {
+    name: device.name,
+    read: (offset: number, into: Uint8Array) => done(device.readRegion(VFIO_PCI_CONFIG_REGION_INDEX, offset, into)),
+    write: (offset: number, from: Uint8Array) => done(device.writeRegion(VFIO_PCI_CONFIG_REGION_INDEX, offset, from)),
+  };
+}
+
+function open(world: LinuxWorld, step: StepOf<'open'>): null {
+  const address = world.address(step.device);
+  const token = step.vfToken === undefined ? undefined : uuid(step.vfToken);
+  const opened = world.devices.get(step.device);
+  // A device that one way has opened is refused the other.
+  if (step.cdev === true) {
+    const device = openCdev(address, world.iommu);
+    world.devices.set(step.device, OpenDevice.throughCdev(device));
+  } else if (opened !== undefined && opened.group !== null) opened.open(address, token);
+  else openThroughGroup(world, step.device, address, token);
+  return null;
+}
+
+function openThroughGroup(world: LinuxWorld, name: string, address: string, token: string | undefined): void {
+  const group = groupOf(world, address);
+  const opened = new OpenDevice(group);
+  try {
+    opened.open(address, token);
+    world.devices.set(name, opened);
+  } finally {
+    group.closeUnused();
+  }
+}
+
+function groupOf(world: LinuxWorld, address: string): OpenGroup {
+  const groupId = readPciDevice(address).iommuGroup;
+  if (groupId === null) throw new Errno('ENODEV', `${address} is in no IOMMU group`);
+  for (const { group } of world.devices.values()) if (group?.fd.id === groupId) return group;
+  return new OpenGroup(groupId);
+}
+
+function uuid(hex: string): string {
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
+}
+
+function setIrqs(world: LinuxWorld, device: VfioDevice, step: StepOf<'set-irqs'>): null {
+  let data: Uint8Array = Uint8Array.from(step.bools ?? []);
+  if (step.events !== undefined || (step.flags & VFIO_IRQ_SET_DATA_EVENTFD) !== 0) {
+    const fds = (step.events ?? []).map((event) =>
+      typeof event === 'number' ? event : event === null ? -1 : world.event(event).fd,
+    );
+    const bytes = Buffer.alloc(4 * fds.length);
+    for (const [i, fd] of fds.entries()) bytes.writeInt32LE(fd, 4 * i);
+    data = bytes;
+  }
+  device.setIrqs(step.flags, step.index, step.start, step.count, data);
+  return null;
+}
+
+function featureStep(world: LinuxWorld, device: VfioDevice, step: FeatureStep): unknown {
+  const wakeup = step.op === 'low-power-entry-with-wakeup' ? world.event(step.as).fd : 0;
+  const result = rawFeature(device, featureArgument(step, wakeup));
+  const isExport =
+    step.op === 'export' ||
+    (step.op === 'feature' &&
+      (step.flags & VFIO_DEVICE_FEATURE_MASK) === VFIO_DEVICE_FEATURE_DMA_BUF &&
+      (step.flags & VFIO_DEVICE_FEATURE_PROBE) === 0);
+  if (!isExport) return result;
+  const buffer = new OwnedFd(result, 'dma-buf');
+  const as = step.op === 'export' || step.op === 'feature' ? step.as : undefined;
+  if (as === undefined) buffer.close();
+  else world.fds.set(as, buffer);
+  return null;
+}
+
+function rawFeature(device: VfioDevice, argument: Buffer): number {
+  const header = Buffer.alloc(8);
+  argument.copy(header, 0, 0, 8);
+  return deviceFeatureRaw(
+    device,
+    header.readUInt32LE(4),
+    header.readUInt32LE(0),
+    argument.subarray(8),
+    Math.min(8, argument.length),
+  );
+}

@@ -1,0 +1,161 @@
+/**
+ * Steps in tasks of their own, on a real kernel: threads that take a step each, and the question of whether a thread
+ * waits for somebody or is only slow, which the kernel answers by the name of the function it sleeps in.
+ */
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import type { Worker } from 'node:worker_threads';
+import { Errno } from '../../abi/errno.ts';
+import { refusal } from '../backend.ts';
+import { MAX_STARTED, type Step, type StepResult } from '../step.ts';
+
+/** What a thread is told, in JSON: the step, and the descriptors that it works on. They stay the caller's. */
+export interface StartedCall {
+  step: Step;
+  address: string;
+  deviceFd: number;
+  groups: { id: number; fd: number }[];
+}
+
+/** Words of the memory that a thread shares with its owner; the rest is the call, then the result. */
+export const STATE = 0;
+export const THREAD_ID = 1;
+export const LENGTH = 2;
+export const HEADER_BYTES = 16;
+export const SHARED_BYTES = 64 * 1024;
+export const IDLE = 0;
+export const CALLED = 1;
+export const DONE = 2;
+
+const POLL_MS = 10;
+/** How long a thread has to sleep in one place before it counts as blocked. */
+const STILL_POLLS = 6;
+/** A reset sleeps for a while by itself; nothing that does takes as long as this. */
+const MAX_POLLS = 1000;
+/** Kernel functions that sleep for a time, or for the hardware: a thread in them is slow, not blocked. */
+const SLEEPS = /sleep|delay|timeout|^pci_|^pcie|^$|^0$/;
+
+class Thread {
+  readonly worker: Worker;
+  private readonly words: Int32Array;
+  private readonly bytes: Uint8Array;
+
+  constructor(worker: Worker, shared: SharedArrayBuffer) {
+    this.worker = worker;
+    this.words = new Int32Array(shared);
+    this.bytes = new Uint8Array(shared);
+  }
+
+  get isDone(): boolean {
+    return Atomics.load(this.words, STATE) !== CALLED;
+  }
+
+  call(call: StartedCall): void {
+    const text = Buffer.from(JSON.stringify(call));
+    this.bytes.set(text, HEADER_BYTES);
+    Atomics.store(this.words, LENGTH, text.length);
+    Atomics.store(this.words, STATE, CALLED);
+    Atomics.notify(this.words, STATE);
+  }
+
+  takeResult(): StepResult {
+    const text = Buffer.from(this.bytes.slice(HEADER_BYTES, HEADER_BYTES + Atomics.load(this.words, LENGTH)));
+    Atomics.store(this.words, STATE, IDLE);
+    return JSON.parse(text.toString('utf8')) as StepResult;
+  }
+
+  /** Waits until the call is done, or sleeps where only somebody else will wake it. */
+  settle(): void {
+    let last = '';
+    let still = 0;
+    for (let polls = 0; polls < MAX_POLLS; polls++) {
+      if (Atomics.wait(this.words, STATE, CALLED, POLL_MS) !== 'timed-out') return;
+      const where = this.sleepsIn();
+      still = where === last && !SLEEPS.test(where) ? still + 1 : 0;
+      last = where;
+      if (still >= STILL_POLLS) return;
+    }
+  }
+
+  /** The kernel function that the thread sleeps in, as /proc says; '0' while it runs. */
+  private sleepsIn(): string {
+    const id = Atomics.load(this.words, THREAD_ID);
+    try {
+      return readFileSync(`/proc/self/task/${id}/wchan`, 'utf8');
+    } catch {
+      return '';
+    }
+  }
+}
+
+/** Threads that stand ready. Make them while the main thread is free: a worker loads with its help. */
+export class StartedThreads {
+  private readonly threads: Thread[];
+
+  private constructor(threads: Thread[]) {
+    this.threads = threads;
+  }
+
+  /** `startWorker` starts linux-started-worker.ts with the given workerData. */
+  static async create(startWorker: (shared: SharedArrayBuffer) => Worker): Promise<StartedThreads> {
+    const starting = Array.from({ length: MAX_STARTED }, async () => {
+      const shared = new SharedArrayBuffer(SHARED_BYTES);
+      const worker = startWorker(shared);
+      await once(worker, 'message');
+      worker.unref();
+      return new Thread(worker, shared);
+    });
+    return new StartedThreads(await Promise.all(starting));
+  }
+
+  free(): Thread | null {
+    return this.threads.find((thread) => thread.isDone) ?? null;
+  }
+}
+
+interface Started {
+  /** Null once its result is here. */
+  thread: Thread | null;
+  result: StepResult | null;
+  /** What the caller gives back when the step has ended. */
+  atEnd: () => void;
+}
+
+/** The steps that one scenario started. */
+export class LinuxStartedSteps {
+  private readonly steps = new Map<string, Started>();
+  private readonly threads: StartedThreads | null;
+
+  constructor(threads: StartedThreads | null) {
+    this.threads = threads;
+  }
+
+  start(name: string, call: StartedCall, atEnd: () => void): 'ended' | 'blocked' {
+    if (this.threads === null) throw new Error('start wants threads, and this run has none');
+    const thread = this.threads.free();
+    if (thread === null) throw new Errno('EAGAIN', `${MAX_STARTED} started steps are under way`);
+    const started: Started = { thread, result: null, atEnd };
+    this.steps.set(name, started);
+    thread.call(call);
+    this.settle();
+    return started.thread === null ? 'ended' : 'blocked';
+  }
+
+  join(name: string): StepResult {
+    const started = this.steps.get(name);
+    if (started === undefined) return refusal(new Errno('EBADF', `no step was started as ${name}`));
+    return started.result ?? { ok: 'blocked' };
+  }
+
+  /** Lets those that were started go as far as they can. */
+  settle(): void {
+    for (const started of this.steps.values()) {
+      if (started.thread === null) continue;
+      started.thread.settle();
+      if (!started.thread.isDone) continue;
+      started.result = started.thread.takeResult();
+      started.thread = null;
+      started.atEnd();
+    }
+  }
+}

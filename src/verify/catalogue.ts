@@ -1,0 +1,76 @@
+/** Every program by its name, and those that others keep in files of their own. */
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { type Catalogue, UnknownNameError } from '../explore/catalogue.ts';
+import type { Program, ProgramFamily } from '../explore/world/program.ts';
+import { CLASSICS } from './classics/index.ts';
+import { findMutant } from './mutants/index.ts';
+import { PRODUCT_PROGRAMS } from './product/index.ts';
+
+const FAMILIES: readonly ProgramFamily[] = [...PRODUCT_PROGRAMS, ...CLASSICS];
+/** Those that `loadPrograms` found, by file and name. */
+const loaded = new Map<string, Program>();
+
+export function listScenarios(): { name: string; summary: string; isClassic: boolean }[] {
+  return FAMILIES.map(({ name, summary, sizes, isClassic }) => ({
+    name: sizes === null || !isClassic ? name : `${name}:${sizes.usual}`,
+    summary: sizes === null || isClassic ? summary : `${summary} (:${sizes.min} to :${sizes.max})`,
+    isClassic,
+  }));
+}
+
+/** UnknownNameError where there is no such program, or not of that size. */
+export function findProgram(scenario: string): Program {
+  const known = loaded.get(scenario);
+  if (known !== undefined) return known;
+  const [name, size] = scenario.split(':');
+  const family = FAMILIES.find((one) => one.name === name);
+  if (family === undefined) throw new UnknownNameError(`there is no scenario ${name}; barter scenarios lists them`);
+  if (family.sizes === null) {
+    if (size !== undefined) throw new UnknownNameError(`${name} takes no size`);
+    return family.make(0);
+  }
+  const { min, max, usual } = family.sizes;
+  const count = size === undefined ? usual : Number(size);
+  if (!Number.isInteger(count) || count < min || count > max) {
+    throw new UnknownNameError(`${scenario}: the size must be ${min} to ${max}`);
+  }
+  return family.make(count);
+}
+
+const FILE = /^(.*\.[cm]?[jt]s)(?::(.*))?$/;
+
+/**
+ * Makes the program of a file known to `findProgram`: `FILE:NAME` is the program of that name among what the module
+ * exports, `FILE` the only one. Other names are left alone. UnknownNameError where there is none.
+ */
+export async function loadPrograms(scenario: string): Promise<void> {
+  const match = FILE.exec(scenario);
+  if (match === null || loaded.has(scenario)) return;
+  const [, file, name] = match;
+  if (!existsSync(file)) throw new UnknownNameError(`${file}: there is no such file`);
+  const module = (await import(pathToFileURL(resolve(file)).href)) as Record<string, unknown>;
+  const programs = Object.values(module).flat().filter(isProgram);
+  const found = name === undefined && programs.length === 1 ? programs[0] : programs.find((one) => one.name === name);
+  if (found === undefined) {
+    const names = programs.map((one) => `${file}:${one.name}`).join(', ');
+    throw new UnknownNameError(
+      names === '' ? `${file} exports no program: an object with name, summary and build` : `say which: ${names}`,
+    );
+  }
+  loaded.set(scenario, { ...found, name: scenario, build: (stage) => found.build(stage) });
+}
+
+/** What the explorer is fed: every program and mutant of this project, and the files of users. */
+export const catalogue: Catalogue = {
+  url: import.meta.url,
+  loadPrograms,
+  findProgram,
+  applyMutant: (name) => findMutant(name).apply(),
+};
+
+function isProgram(value: unknown): value is Program {
+  const { name, build } = (value ?? {}) as Partial<Program>;
+  return typeof name === 'string' && typeof build === 'function';
+}

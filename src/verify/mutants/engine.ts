@@ -1,0 +1,57 @@
+/** Bugs that a DMA engine, or its driver's trust in it, could have. */
+import { IoatChannel } from '../../device/ioat/channel.ts';
+import { PciFunction } from '../../pci/function.ts';
+import type { Cell } from '../../task/cell.ts';
+import type { Task } from '../../task/op.ts';
+import { type Mutant, replace, replacePrivate } from './overlay.ts';
+
+interface ChannelInside {
+  readonly quiesced: Cell<boolean>;
+  quiesce(): Task;
+  raise(): void;
+  takeDescriptor(goesOn: () => Task<boolean>, scratch: Uint8Array): Task<number>;
+}
+
+export const ENGINE_MUTANTS: readonly Mutant[] = [
+  {
+    name: 'engine-interrupts-early',
+    summary: 'the engine raises its interrupt when it takes up a descriptor, and not when the copy is done',
+    invariant: 'race',
+    scenario: 'revoke-vs-engine',
+    apply: () => {
+      const { takeDescriptor } = IoatChannel.prototype as unknown as ChannelInside;
+      const early: typeof takeDescriptor = function (this: ChannelInside, goesOn, scratch) {
+        this.raise();
+        return takeDescriptor.call(this, goesOn, scratch);
+      };
+      return replacePrivate<ChannelInside>(IoatChannel.prototype, 'takeDescriptor', early);
+    },
+  },
+  {
+    name: 'engine-stop-not-awaited',
+    summary: 'a device counts as stopped when its engine was told to stop, and not when its last descriptor is done',
+    invariant: 'race',
+    scenario: 'stop-vs-engine',
+    apply: () =>
+      replacePrivate<ChannelInside>(IoatChannel.prototype, 'quiesce', function* (this: ChannelInside): Task {
+        yield* this.quiesced.store(true);
+      }),
+  },
+  {
+    name: 'reset-without-quiesce',
+    summary: 'a reset does not bring the device to rest: its engine still writes after the reset has returned',
+    invariant: 'race',
+    scenario: 'reset-of-engine',
+    apply: () => replace(PciFunction.prototype, 'quiesce', function* () {}),
+  },
+  {
+    name: 'engine-not-kicked',
+    summary: 'an engine that may run again waits for the next doorbell, with descriptors left',
+    invariant: 'I10',
+    scenario: 'stop-vs-engine',
+    apply: () =>
+      replacePrivate<ChannelInside>(IoatChannel.prototype, 'resume', function* (this: ChannelInside): Task {
+        yield* this.quiesced.store(false);
+      }),
+  },
+];

@@ -1,0 +1,45 @@
+/** Every known bug by its name. docs/mutants.md says which bugs have none here, and why. */
+
+import { UnknownNameError } from '../../explore/catalogue.ts';
+import { Access, rules } from '../../explore/world/trace.ts';
+import { RevocableBuffer } from '../classics/locks.ts';
+import { ENGINE_MUTANTS } from './engine.ts';
+import { FOUND_MUTANTS } from './found.ts';
+import { IMPORTER_MUTANTS } from './importers.ts';
+import { LATER_MUTANTS } from './later.ts';
+import { type Mutant, replace } from './overlay.ts';
+import { REMOTE_MUTANTS } from './remote.ts';
+import { REVIEW_MUTANTS } from './review.ts';
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    name: 'classic-no-drain',
+    summary: 'the revoke of the classic does not wait for the mappings',
+    invariant: 'I2',
+    scenario: 'revoke:2',
+    apply: () => replace(RevocableBuffer.prototype, 'drain', function* () {}),
+  },
+  ...REVIEW_MUTANTS,
+  ...LATER_MUTANTS,
+  ...IMPORTER_MUTANTS,
+  ...REMOTE_MUTANTS,
+  ...ENGINE_MUTANTS,
+  ...FOUND_MUTANTS,
+];
+
+/** A mutation of the explorer itself, which the counts of the classics must tell: two writes are said to commute. */
+export function weakenDependence(): () => void {
+  return replace(rules, 'dependent', (a: number, b: number) => a !== b && a !== Access.SHARE);
+}
+
+/** UnknownNameError where there is none of that name; the message lists them. */
+export function findMutant(name: string): Mutant {
+  const mutant = MUTANTS.find((one) => one.name === name);
+  if (mutant === undefined)
+    throw new UnknownNameError(`there is no mutant ${name}; there are ${MUTANTS.map((m) => m.name).join(', ')}`);
+  return mutant;
+}
+
+export function applyMutant(mutant: Mutant): () => void {
+  return mutant.apply();
+}

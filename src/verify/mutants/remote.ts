@@ -1,0 +1,143 @@
+/** Bugs that importers in other processes would bring, put back into the exporter's sessions with them. */
+import type { ErrnoName } from '../../abi/errno.ts';
+import type { DmaBuf } from '../../dma-buf/dma-buf.ts';
+import type { Cell } from '../../task/cell.ts';
+import { DONE, done, type Task } from '../../task/op.ts';
+import type { Plain } from '../../task/plain.ts';
+import {
+  ExporterSession,
+  type ImporterLink,
+  type RemoteAttachment,
+  type RemoteMapping,
+} from '../../vfio-user/dma-buf/exporter-session.ts';
+import type { SharedBars } from '../../vfio-user/dma-buf/shared-bars.ts';
+import { type Mutant, replacePrivate } from './overlay.ts';
+
+interface SessionInside {
+  readonly dmabuf: DmaBuf;
+  readonly link: ImporterLink;
+  readonly bars: SharedBars;
+  readonly attachments: Plain<Map<number, RemoteAttachment>>;
+  readonly mappings: Plain<Map<number, RemoteMapping>>;
+  readonly ended: Cell<boolean>;
+  pendingFences(): Task<[number, unknown][]>;
+  signal(id: number, error: ErrnoName | null): Task<boolean>;
+  mappingsOf(remote: RemoteAttachment): RemoteMapping[];
+  drop(mapping: RemoteMapping, stillMapped: boolean): Task;
+}
+
+/** The session's own method, as it was. */
+function original<A extends unknown[], R>(name: string): (this: unknown, ...args: A) => R {
+  return (ExporterSession.prototype as unknown as Record<string, (this: unknown, ...args: A) => R>)[name];
+}
+
+export const REMOTE_MUTANTS: readonly Mutant[] = [
+  {
+    name: 'remote-told-is-enough',
+    summary: 'a mapping of another process counts as given back when the message that asks for it has been sent',
+    invariant: 'I9',
+    scenario: 'revoke-vs-remote-answer',
+    apply: () => {
+      const invalidate = original<[RemoteAttachment], Task>('invalidate');
+      return replacePrivate<SessionInside>(
+        ExporterSession.prototype,
+        'invalidate',
+        function* (remote: RemoteAttachment) {
+          const mappings = this.mappingsOf(remote);
+          yield* invalidate.call(this, remote);
+          for (const mapping of mappings) yield* this.drop(mapping, false);
+        },
+      );
+    },
+  },
+  {
+    name: 'remote-death-leaks',
+    summary: 'a process that died keeps its mappings: the revoke waits for the dead',
+    invariant: 'I7',
+    scenario: 'revoke-vs-remote-death',
+    apply: () => {
+      return replacePrivate<SessionInside>(ExporterSession.prototype, 'end', function* () {
+        yield* this.ended.store(true);
+        for (const [id] of yield* this.pendingFences()) yield* this.signal(id, 'ECANCELED');
+      });
+    },
+  },
+  {
+    name: 'remote-signal-waits',
+    summary: 'a fence is signalled under the reservation, which the revoke that waits for it holds',
+    invariant: 'I7',
+    scenario: 'revoke-vs-remote-fence',
+    apply: () => {
+      const signal = original<[number, ErrnoName | null], Task<boolean>>('signal');
+      return replacePrivate<SessionInside>(
+        ExporterSession.prototype,
+        'signal',
+        function* (id: number, error: ErrnoName | null) {
+          const { lock } = this.dmabuf.resv;
+          yield* lock.lock();
+          const found = yield* signal.call(this, id, error);
+          yield* lock.unlock();
+          return found;
+        },
+      );
+    },
+  },
+  {
+    name: 'remote-reply-overtaken',
+    summary: 'the reply to MAP leaves after the reservation was released: an INVALIDATE may come before it',
+    invariant: 'I9',
+    scenario: 'revoke-vs-remote-map',
+    apply: () => {
+      const mapLocked = original<[number, boolean, (mapping: RemoteMapping) => Task], Task>('mapLocked');
+      return replacePrivate<SessionInside>(
+        ExporterSession.prototype,
+        'mapLocked',
+        function* (id: number, writable: boolean, announce: (mapping: RemoteMapping) => Task) {
+          let made: RemoteMapping | null = null;
+          yield* mapLocked.call(this, id, writable, (mapping) => {
+            made = mapping;
+            return DONE;
+          });
+          if (made !== null) yield* announce(made);
+        },
+      );
+    },
+  },
+  {
+    name: 'remote-moved-too-late',
+    summary: 'the BAR moves away from an importer that keeps it when the revoke may have returned already',
+    invariant: 'I9',
+    scenario: 'revoke-vs-remote-timeout',
+    apply: () => {
+      const end = original<[boolean], Task>('end');
+      return replacePrivate<SessionInside>(ExporterSession.prototype, 'end', function* (stillMapped: boolean) {
+        const memories = [...this.mappings.get().values()].map(({ memory }) => memory);
+        for (const memory of memories) this.bars.hold(memory);
+        yield* end.call(this, false);
+        for (const memory of memories) yield* this.bars.drop(memory, stillMapped);
+      });
+    },
+  },
+  {
+    name: 'remote-late-fence',
+    summary: 'a fence that is added while its process dies is never signalled',
+    invariant: 'I7',
+    scenario: 'revoke-vs-remote-fence-and-death',
+    apply: () => addFenceBlindTo({ ended: { value: { load: () => done(false) } } }),
+  },
+  {
+    name: 'remote-fence-left',
+    summary: 'a fence that is added while its attachment is being detached is never signalled: found by the explorer',
+    invariant: 'I7',
+    scenario: 'revoke-vs-remote-fence-and-detach',
+    apply: () => addFenceBlindTo({ leaving: { value: { loadFor: () => done(false) } } }),
+  },
+];
+
+/** ADD_FENCE, which does not see what is in `fields`. */
+function addFenceBlindTo(fields: PropertyDescriptorMap): () => void {
+  const addFenceLocked = original<unknown[], Task>('addFenceLocked');
+  return replacePrivate<object>(ExporterSession.prototype, 'addFenceLocked', function (...args: unknown[]) {
+    return addFenceLocked.apply(Object.create(this, fields), args);
+  });
+}

@@ -1,0 +1,178 @@
+/**
+ * What must hold of the product's objects at every step, and at the end: I1, I2, I6, I8 and I9 of
+ * docs/architecture.md.
+ */
+import type { DmaBufAttachment } from '../../dma-buf/dma-buf.ts';
+import { DMA_RESV_USAGE_BOOKKEEP } from '../../dma-buf/resv.ts';
+import type { Fabric, StrayTlp } from '../../pci/fabric.ts';
+import type { Memory, MemoryProvider } from '../../pci/memory.ts';
+import { arrayMemory } from '../../pci/memory.ts';
+import type { EngineWorld } from '../../scenario/engine/backend.ts';
+import { InvariantError, runtime } from '../../task/op.ts';
+import type { VfioPciCoreDevice } from '../../vfio/core.ts';
+import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
+
+/** What was last seen of one buffer. */
+interface Seen {
+  readonly device: VfioPciCoreDevice;
+  wasRevoked: boolean;
+  wasUsable: boolean;
+}
+
+/** Bytes that a peer wrote, and was told that it did. */
+interface Written {
+  memory: Memory;
+  offset: number;
+  bytes: Uint8Array;
+  by: string;
+}
+
+export class InvariantChecker {
+  private world: EngineWorld | null = null;
+  private readonly buffers = new Map<VfioPciDmaBuf, Seen>();
+  /** How often each importer was told that its buffer is usable, and how often it should have been by now. */
+  private readonly told = new Map<DmaBufAttachment, number>();
+  private readonly owed = new Map<DmaBufAttachment, number>();
+  private readonly written: Written[] = [];
+
+  /** Makes memory that complains when it is reached while its function does not decode: no TLP may get there (I9). */
+  readonly memory: MemoryProvider = (label, sizeBytes) => {
+    const inner = arrayMemory(label, sizeBytes);
+    const check = (): void => {
+      const name = label.split('.')[0];
+      if (!runtime.observed || this.world === null || this.world.device(name).pdev.memoryDecode.value) return;
+      throw new InvariantError('I9', `an access reaches ${label}, which does not decode`);
+    };
+    return {
+      sizeBytes,
+      read(offset, into) {
+        check();
+        inner.read(offset, into);
+      },
+      write(offset, from) {
+        check();
+        inner.write(offset, from);
+      },
+      close: () => inner.close(),
+    };
+  };
+
+  begin(world: EngineWorld, fabric: Fabric): void {
+    this.world = world;
+    fabric.onStrayTlp = refuseStrayTlp;
+  }
+
+  /** An importer's callback runs; told before the buffer is usable it could only try in vain. */
+  wasTold(attachment: DmaBufAttachment): void {
+    const { revoked } = attachment.dmabuf.priv as VfioPciDmaBuf;
+    if (!revoked.value) this.told.set(attachment, (this.told.get(attachment) ?? 0) + 1);
+  }
+
+  /** The same for the world's importers. */
+  readonly onInvalidate = ({ attachment }: { attachment: DmaBufAttachment }): void => this.wasTold(attachment);
+
+  /** A peer's write was answered: its bytes must be there at the end. A later write to the same place replaces it. */
+  wrote(by: string, device: VfioPciCoreDevice, priv: VfioPciDmaBuf, at: number, bytes: Uint8Array): void {
+    const bar = device.pdev.bars[priv.regionIndexes[0]]!;
+    const memory = bar.target.memory!;
+    const offset = priv.physVec[0].address - bar.address + at;
+    const rest = this.written.filter((one) => one.memory !== memory || one.offset !== offset);
+    this.written.splice(0, this.written.length, ...rest, { memory, offset, bytes, by });
+  }
+
+  /** After each step. */
+  check(): void {
+    for (const device of this.world!.devices.values()) {
+      for (const priv of device.dmabufs.get())
+        if (!this.buffers.has(priv)) this.buffers.set(priv, this.first(device, priv));
+    }
+    for (const [priv, seen] of this.buffers) {
+      if (priv.lifetime.ended) this.buffers.delete(priv);
+      else this.checkBuffer(priv, seen);
+    }
+  }
+
+  /** After the last step, before anything is given back. */
+  checkEnd(): void {
+    for (const [priv, seen] of this.buffers) {
+      this.checkTold(priv, seen);
+      const { device } = seen;
+      if (device.dmabufs.get().has(priv) && device.isOpen && priv.revoked.value && device.mayLend()) {
+        throw new InvariantError('I6', `${nameOf(seen)} is revoked though its memory is enabled`);
+      }
+    }
+    for (const { memory, offset, bytes, by } of this.written) {
+      const now = new Uint8Array(bytes.length);
+      memory.read(offset, now);
+      if (Buffer.compare(now, bytes) !== 0) {
+        throw new InvariantError('I9', `${bytes.length} bytes that ${by} wrote at offset ${offset} are not there`);
+      }
+    }
+  }
+
+  private first(device: VfioPciCoreDevice, priv: VfioPciDmaBuf): Seen {
+    return { device, wasRevoked: priv.revoked.value, wasUsable: isUsable(device) };
+  }
+
+  private checkBuffer(priv: VfioPciDmaBuf, seen: Seen): void {
+    const { pdev, lowPower } = seen.device;
+    const usable = isUsable(seen.device);
+    // A buffer whose last reference is gone has no importers left, and nobody revokes it.
+    if (!priv.revoked.value && priv.dmabuf.count.value > 0) {
+      if (!pdev.memoryDecode.value)
+        throw new InvariantError('I1', `${nameOf(seen)} is lent though its BAR does not decode`);
+      if (pdev.powerState.value !== 0)
+        throw new InvariantError('I1', `${nameOf(seen)} is lent in D${pdev.powerState.value}`);
+      if (lowPower.engaged.value) throw new InvariantError('I1', `${nameOf(seen)} is lent in low power`);
+    }
+    if (!usable) this.checkDrained(priv, seen);
+    const isListed = seen.device.dmabufs.get().has(priv);
+    const unclaimed = priv.regionIndexes.find((index) => !pdev.bars[index]!.claimed);
+    if (isListed && priv.dmabuf.count.value > 0 && unclaimed !== undefined) {
+      throw new InvariantError('I8', `${nameOf(seen)} is exported though BAR ${unclaimed} is not claimed`);
+    }
+    if (seen.wasRevoked && !priv.revoked.value) {
+      for (const attachment of priv.dmabuf.attachments.get()) {
+        this.owed.set(attachment, (this.owed.get(attachment) ?? 0) + 1);
+      }
+    }
+    seen.wasRevoked = priv.revoked.value;
+    seen.wasUsable = usable;
+  }
+
+  /** The memory may not be used any more: the revoke before must have brought everything to an end. */
+  private checkDrained(priv: VfioPciDmaBuf, seen: Seen): void {
+    const user = priv.dmabuf.attachments.get().find((attachment) => attachment.mappings.get().size > 0);
+    if (user !== undefined) {
+      throw new InvariantError(
+        'I2',
+        `${nameOf(seen)} is still mapped by ${user.importerName} though its memory is off`,
+      );
+    }
+    if (seen.wasUsable && !priv.dmabuf.resv.testSignaled(DMA_RESV_USAGE_BOOKKEEP)) {
+      throw new InvariantError('I2', `${nameOf(seen)} has a pending fence while its memory goes off`);
+    }
+  }
+
+  private checkTold(priv: VfioPciDmaBuf, seen: Seen): void {
+    for (const attachment of priv.dmabuf.attachments.get()) {
+      if ((this.told.get(attachment) ?? 0) >= (this.owed.get(attachment) ?? 0)) continue;
+      const importer = attachment.importerName;
+      throw new InvariantError('I6', `${nameOf(seen)} is lent again, and ${importer} was never told`);
+    }
+  }
+}
+
+function nameOf({ device }: Seen): string {
+  return `a buffer of ${device.pdev.name}`;
+}
+
+function refuseStrayTlp(tlp: StrayTlp): never {
+  const where = `BAR ${tlp.bar} of ${tlp.target.name}, which does not decode`;
+  throw new InvariantError('I9', `a TLP of ${tlp.requester?.name ?? 'the CPU'} reaches ${where}`);
+}
+
+/** Whether the memory BARs answer, in a state in which they may be used. */
+function isUsable({ pdev, lowPower }: VfioPciCoreDevice): boolean {
+  return pdev.memoryDecode.value && pdev.powerState.value === 0 && !lowPower.engaged.value;
+}

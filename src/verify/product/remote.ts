@@ -1,0 +1,273 @@
+/**
+ * Importers in other processes (docs/dma-buf-socket.md): the exporter's own sessions, and processes that answer at
+ * once, late, never, or die. What travels between the two travels when the explorer says so.
+ */
+import { Errno } from '../../abi/errno.ts';
+import { DMA_RESV_USAGE_BOOKKEEP } from '../../dma-buf/resv.ts';
+import type { ProgramFamily } from '../../explore/world/program.ts';
+import type { Memory } from '../../pci/memory.ts';
+import type { Step } from '../../scenario/step.ts';
+import { Cell } from '../../task/cell.ts';
+import { DONE, InvariantError, type Task } from '../../task/op.ts';
+import { ExporterSession, type InvalidateRequest } from '../../vfio-user/dma-buf/exporter-session.ts';
+import { SharedBars } from '../../vfio-user/dma-buf/shared-bars.ts';
+import { EXPORT, OFF, ON, OPEN, scenario } from './family.ts';
+import type { ProductStage } from './stage.ts';
+
+/** A BAR that moves is a step that others see: it leaves the process with a memory that is nobody's. */
+class WatchedBars extends SharedBars {
+  private readonly mapped: Cell<number>;
+
+  constructor(mapped: Cell<number>) {
+    super(() => {});
+    this.mapped = mapped;
+  }
+
+  override *drop(memory: Memory, isKept: boolean): Task {
+    yield* super.drop(memory, isKept);
+    if (isKept) yield* this.mapped.store(0);
+  }
+}
+
+/** The process at the other end: what it was told, and what it can reach. Its requests are tasks of their own. */
+class RemoteProcess {
+  readonly session: ExporterSession;
+  private readonly decode: Cell<boolean>;
+  /** Messages to it in their order; those that are no INVALIDATE are null. */
+  private readonly inbox = new Cell<readonly (InvalidateRequest | null)[]>('messages to the importer', []);
+  /** How many mappings of the BAR it has: what is true, whatever the exporter believes. */
+  private readonly mapped = new Cell('mappings of the process', 0);
+  private attachment = 0;
+  private mapping = 0;
+  private fence = 0;
+  private ended = false;
+
+  constructor(set: ProductStage) {
+    const { pdev } = set.world.device('lender');
+    this.decode = pdev.memoryDecode;
+    pdev.bars[0]!.target.memory!.renew = () => {};
+    const dmabuf = set.prepareTask(() => set.world.getDmabuf('buf'));
+    const link = {
+      invalidate: (told: InvalidateRequest) => this.send(told),
+      restore: () => {
+        for (const attachment of dmabuf.attachments.get()) set.watch.wasTold(attachment);
+        return DONE;
+      },
+    };
+    this.session = new ExporterSession(dmabuf, link, new WatchedBars(this.mapped));
+    set.giveBack(() => this.die());
+  }
+
+  *attach(): Task {
+    let attachment = 0;
+    yield* this.session.attach((id) => {
+      attachment = id;
+      return this.send(null);
+    });
+    this.attachment = attachment;
+  }
+
+  /** It has the mapping from the moment on that the reply leaves: an INVALIDATE comes before or behind it. */
+  *map(): Task {
+    yield* this.session.map(this.attachment, true, ({ id }) => this.gotMapping(id));
+  }
+
+  private *gotMapping(id: number): Task {
+    yield* this.send(null);
+    this.mapping = id;
+    yield* this.setMapped(1);
+  }
+
+  /** A store through its mapping, which the BAR's memory must be there for. */
+  *store(): Task {
+    // In this order: who has lost its mapping since may do so, but not who still has it.
+    const decodes = yield* this.decode.load();
+    if ((yield* this.mapped.load()) <= 0 || decodes) return;
+    throw new InvariantError('I9', 'a process writes through its mapping to a BAR that does not decode');
+  }
+
+  *unmap(): Task {
+    yield* this.letGo();
+    yield* this.session.unmap(this.mapping);
+  }
+
+  *detach(): Task {
+    yield* this.letGo();
+    yield* this.session.detach(this.attachment);
+    yield* this.send(DETACHED);
+  }
+
+  *addFence(): Task {
+    let fence = 0;
+    yield* this.session.addFence(this.attachment, DMA_RESV_USAGE_BOOKKEEP, (id) => {
+      fence = id;
+      return this.send(null);
+    });
+    this.fence = fence;
+  }
+
+  *signal(): Task {
+    yield* this.store();
+    yield* this.session.signalFence(this.fence, null);
+  }
+
+  /** Takes one INVALIDATE, as it should: ends its work, lets go, then answers. */
+  *answer(): Task {
+    yield* this.inbox.waitUntil(isTold);
+    const told = (yield* this.inbox.load()).find((message) => message !== null)!;
+    if (told === DETACHED) return;
+    yield* this.letGo();
+    yield* this.session.acknowledge(told);
+  }
+
+  /** Its memory goes before its sockets do. */
+  *die(): Task {
+    yield* this.store();
+    yield* this.setMapped(DEAD);
+    yield* this.end(false);
+  }
+
+  /** It was told, and is disconnected because it took too long; it lives on. */
+  *timeOut(): Task {
+    yield* this.inbox.waitUntil(isTold);
+    yield* this.end(true);
+  }
+
+  private *letGo(): Task {
+    yield* this.store();
+    yield* this.setMapped(0);
+  }
+
+  /** The dead map nothing, whatever reply is on its way to them. */
+  private *setMapped(count: number): Task {
+    yield* this.mapped.update((before) => (before === DEAD ? DEAD : count));
+  }
+
+  private *end(isKept: boolean): Task {
+    if (this.ended) return;
+    this.ended = true;
+    yield* this.session.end(isKept);
+  }
+
+  private *send(message: InvalidateRequest | null): Task {
+    yield* this.inbox.update((messages) => [...messages, message]);
+  }
+}
+
+const DEAD = -1;
+/** What ends a listener that nothing comes to any more. */
+const DETACHED: InvalidateRequest = { attachment: 0, mappings: [], fences: [] };
+
+function isTold(messages: readonly (InvalidateRequest | null)[]): boolean {
+  return messages.some((message) => message !== null);
+}
+
+type Request = (process: RemoteProcess) => Task;
+
+/** Requests that come too late have their errno, and that is an answer. */
+function* tolerant(process: RemoteProcess, requests: readonly Request[]): Task {
+  for (const request of requests) {
+    try {
+      yield* request(process);
+    } catch (error) {
+      if (!(error instanceof Errno)) throw error;
+    }
+  }
+}
+
+const ATTACH: Request = (process) => process.attach();
+const MAP: Request = (process) => process.map();
+const UNMAP: Request = (process) => process.unmap();
+const DETACH: Request = (process) => process.detach();
+const STORE: Request = (process) => process.store();
+const ANSWER: Request = (process) => process.answer();
+const ADD_FENCE: Request = (process) => process.addFence();
+const SIGNAL: Request = (process) => process.signal();
+const DIE: Request = (process) => process.die();
+const TIME_OUT: Request = (process) => process.timeOut();
+
+function remote(
+  name: string,
+  summary: string,
+  before: readonly Request[],
+  tasks: Record<string, readonly Request[]>,
+  revoker: readonly Step[] = [OFF],
+): ProgramFamily {
+  return scenario(name, summary, (set) => {
+    set.prepare([...OPEN, EXPORT]);
+    const process = new RemoteProcess(set);
+    set.prepareTask(() => tolerant(process, before));
+    set.task('revoker', revoker);
+    for (const [label, requests] of Object.entries(tasks)) set.rawTask(label, tolerant(process, requests));
+  });
+}
+
+export const REMOTE_IMPORTERS: readonly ProgramFamily[] = [
+  remote(
+    'revoke-vs-remote-answer',
+    'memory goes off and on while an importer in another process answers, and maps again',
+    [ATTACH, MAP],
+    { importer: [ANSWER, MAP, UNMAP] },
+    [OFF, ON],
+  ),
+  remote('revoke-vs-remote-map', 'memory goes off while an importer in another process maps', [ATTACH], {
+    mapper: [MAP, STORE],
+    listener: [ANSWER],
+  }),
+  remote(
+    'revoke-vs-remote-unmap',
+    'memory goes off while an importer in another process unmaps: the two messages cross',
+    [ATTACH, MAP],
+    { unmapper: [UNMAP], listener: [ANSWER] },
+  ),
+  remote('revoke-vs-remote-detach', 'memory goes off while an importer in another process detaches', [ATTACH, MAP], {
+    detacher: [DETACH],
+    listener: [ANSWER],
+  }),
+  remote('revoke-vs-remote-attach', 'memory goes off while an importer in another process attaches, and dies', [], {
+    importer: [ATTACH],
+    death: [DIE],
+  }),
+  remote(
+    'revoke-vs-remote-fence',
+    'memory goes off while an importer in another process answers first, and signals its fence after that',
+    [ATTACH, MAP, ADD_FENCE],
+    { listener: [ANSWER], engine: [SIGNAL] },
+  ),
+  remote(
+    'revoke-vs-remote-death',
+    'memory goes off while an importer in another process dies with a mapping and a fence',
+    [ATTACH, MAP, ADD_FENCE],
+    { process: [STORE, DIE] },
+  ),
+  remote(
+    'revoke-vs-remote-map-and-death',
+    'memory goes off while an importer in another process dies in the middle of a map',
+    [ATTACH],
+    { mapper: [MAP], death: [DIE] },
+  ),
+  remote(
+    'revoke-vs-remote-fence-and-death',
+    'memory goes off while an importer in another process dies in the middle of adding a fence',
+    [ATTACH],
+    { fencer: [ADD_FENCE], death: [DIE] },
+  ),
+  remote(
+    'revoke-vs-remote-fence-and-detach',
+    'memory goes off while an importer in another process detaches in the middle of adding a fence',
+    [ATTACH],
+    { fencer: [ADD_FENCE], detacher: [DETACH] },
+  ),
+  remote(
+    'revoke-vs-remote-timeout',
+    'an importer in another process does not answer, and is disconnected; it goes on to write',
+    [ATTACH, MAP],
+    { process: [STORE, STORE], timer: [TIME_OUT] },
+  ),
+  remote(
+    'revoke-vs-remote-late-answer',
+    'an importer in another process answers while it is being disconnected',
+    [ATTACH, MAP],
+    { listener: [ANSWER], timer: [TIME_OUT] },
+  ),
+];

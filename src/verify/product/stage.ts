@@ -1,0 +1,211 @@
+/** Sets the product's own objects on the explorer's stage: a machine, devices, buffers, importers. */
+
+import { Errno } from '../../abi/errno.ts';
+import { DmaFence } from '../../dma-buf/fence.ts';
+import { FdTable, File } from '../../dma-buf/file.ts';
+import { DMA_RESV_USAGE_BOOKKEEP } from '../../dma-buf/resv.ts';
+import type { Stage } from '../../explore/world/program.ts';
+import { buildMachine } from '../../machine/build.ts';
+import type { MachineDescription } from '../../machine/schema.ts';
+import { EngineBackend, type EngineWorld } from '../../scenario/engine/backend.ts';
+import type { EngineImporter } from '../../scenario/engine/importer.ts';
+import type { Step } from '../../scenario/step.ts';
+import { InvariantError, runtime, type Task } from '../../task/op.ts';
+import { currentTask, runner } from '../../task/runner.ts';
+import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
+import { InvariantChecker } from './invariant-checker.ts';
+import { PEERS } from './machines.ts';
+
+export class ProductStage {
+  readonly backend: EngineBackend;
+  readonly watch = new InvariantChecker();
+  private readonly stage: Stage;
+  /** Where the user's descriptor of the lender is, once `taskWithFile` is asked for: number 0. */
+  private readonly files = new FdTable(1);
+  private readonly toGiveBack: (() => Task)[] = [];
+
+  constructor(stage: Stage, machine: MachineDescription = PEERS) {
+    this.stage = stage;
+    this.backend = unobserved(() => {
+      const built = buildMachine(machine, this.watch.memory);
+      const backend = new EngineBackend(built);
+      this.watch.begin(backend.world, built.fabric);
+      return backend;
+    });
+    this.world.onInvalidate = this.watch.onInvalidate;
+    stage.afterEach(() => this.watch.check());
+  }
+
+  get world(): EngineWorld {
+    return this.backend.world;
+  }
+
+  /** Takes steps before the tasks start, in one piece; they must succeed. */
+  prepare(steps: readonly Step[]): void {
+    unobserved(() => {
+      for (const step of steps) {
+        const result = runner.run(this.backend.perform(step));
+        if (!('ok' in result)) throw new Error(`preparing: ${JSON.stringify(step)}: ${result.message}`);
+      }
+    });
+  }
+
+  /** As `prepare`, for what has no name in the language of scenarios. */
+  prepareTask<T>(task: () => Task<T>): T {
+    return unobserved(() => runner.run(task()));
+  }
+
+  /** What is given back at the end of a run, before the engine's own. */
+  giveBack(task: () => Task): void {
+    this.toGiveBack.push(task);
+  }
+
+  /** A task of steps. That some fail with an errno in some orders is an answer and no bug. */
+  task(label: string, steps: readonly Step[]): void {
+    this.stage.spawn(label, this.run(steps));
+  }
+
+  /**
+   * As `task`, for scenarios in which the lender is closed: its descriptor is a file that each step holds while it
+   * runs, so that the device closes when the last of them is done, as Linux's fget has it. EBADF after that.
+   */
+  taskWithFile(label: string, steps: readonly Step[]): void {
+    if (this.files.openCount === 0) {
+      unobserved(() => runner.run(this.files.install(new DeviceFile(this.world, 'lender'))));
+    }
+    this.stage.spawn(label, this.runWithFile(steps));
+  }
+
+  /** A task of other steps, for what has no name in the language of scenarios. */
+  rawTask(label: string, task: Task): void {
+    this.stage.spawn(label, task);
+  }
+
+  /**
+   * A task of an importer that does DMA as it should: only with a live mapping, and under a fence of its own.
+   * `offset` is where in the first range of the buffer it writes.
+   */
+  dmaTask(label: string, importerName: string, device = 'lender', offset = 0): void {
+    this.stage.spawn(label, this.carefulDma(importerName, device, offset));
+  }
+
+  /** The importer maps whenever it is told that it may, and lets go when it must, all in its callback. */
+  keepMapped(importerName: string): void {
+    const importer = this.importer(importerName);
+    // Written at its place in the assignment it would outlive the run (docs/architecture.md).
+    const remap = (): Task => mapIfUsable(importer);
+    importer.afterInvalidate = remap;
+  }
+
+  /** Called after each run, before anything is given back; throws InvariantError where something does not hold. */
+  check(check: () => void): void {
+    this.stage.atEnd(check);
+  }
+
+  /** At the end: the invariants that are about the end, and everything given back. */
+  checkAtEnd(registrations = 1): void {
+    this.stage.atEnd(() => {
+      this.watch.checkEnd();
+      runner.run(this.files.closeAll());
+      for (const giveBack of this.toGiveBack) runner.run(giveBack());
+      runner.run(this.backend.dispose());
+      for (const device of this.world.devices.values()) {
+        const references = device.registration.refcount.value;
+        const wanted = device.pdev.name === 'lender' ? registrations : 1;
+        if (references === wanted) continue;
+        const message = `${device.pdev.name} ends with ${references} registrations, not ${wanted}`;
+        throw new InvariantError('I3', message, device.registration.refcount);
+      }
+    });
+  }
+
+  private importer(name: string): EngineImporter {
+    return this.world.importers.get(name)!;
+  }
+
+  private *carefulDma(importerName: string, deviceName: string, offset: number): Task {
+    const importer = this.importer(importerName);
+    const { dmabuf } = importer;
+    const bytes = Uint8Array.of(1, 2, 3, offset & 0xff);
+    yield* dmabuf.resv.lock.lock();
+    const mapping = [...importer.mappings][0];
+    const fence = new DmaFence(`fence of ${importerName}`);
+    if (mapping !== undefined) yield* dmabuf.resv.addFence(fence, DMA_RESV_USAGE_BOOKKEEP);
+    yield* dmabuf.resv.lock.unlock();
+    if (mapping === undefined) return;
+    mapping.table.lifetime.check('DMA');
+    const status = yield* importer.attachment.dev!.dmaWrite(mapping.table.segments[0].address + offset, bytes);
+    if (status !== 'ok') throw new InvariantError('I9', `a write under a fence was lost: ${status}`);
+    this.watch.wrote(importerName, this.world.device(deviceName), dmabuf.priv as VfioPciDmaBuf, offset, bytes);
+    yield* fence.signal();
+  }
+
+  private *runWithFile(steps: readonly Step[]): Task {
+    for (const step of steps) {
+      currentTask().activity = activityOf(step);
+      try {
+        if (step.op === 'close') yield* this.files.close(0);
+        else {
+          const file = yield* this.files.get(0);
+          yield* this.backend.perform(step);
+          yield* file.put();
+        }
+      } catch (error) {
+        if (!(error instanceof Errno)) throw error;
+      }
+    }
+  }
+
+  private *run(steps: readonly Step[]): Task {
+    for (const step of steps) {
+      currentTask().activity = activityOf(step);
+      yield* this.backend.perform(step);
+    }
+  }
+}
+
+function* mapIfUsable(importer: EngineImporter): Task {
+  const { revoked } = importer.dmabuf.priv as VfioPciDmaBuf;
+  if (!revoked.value) yield* importer.mapLocked();
+}
+
+/** The user's descriptor of an open device. */
+class DeviceFile extends File {
+  private readonly world: EngineWorld;
+  private readonly device: string;
+
+  constructor(world: EngineWorld, device: string) {
+    super('vfio device file');
+    this.world = world;
+    this.device = device;
+  }
+
+  protected release(): Task {
+    return this.world.deviceFiles.close(this.world.device(this.device));
+  }
+}
+
+/** Found when a timeline asks: most runs are never shown. */
+function activityOf(step: Step): () => string {
+  return () => inWords(step);
+}
+
+/** A step as timelines head it: `memory lender off`. */
+function inWords(step: Step): string {
+  const { op, ...rest } = step as { op: string } & Record<string, unknown>;
+  const words = Object.entries(rest).map(([key, value]) => {
+    if (key === 'on') return value === true ? 'on' : 'off';
+    return key === 'state' ? `D${value}` : key === 'as' || typeof value === 'object' ? '' : String(value);
+  });
+  return [op, ...words].filter((word) => word !== '').join(' ');
+}
+
+/** Runs `action` outside of the explorer's sight: what it does is the same in every run. */
+function unobserved<T>(action: () => T): T {
+  runtime.observed = false;
+  try {
+    return action();
+  } finally {
+    runtime.observed = true;
+  }
+}

@@ -1,0 +1,48 @@
+/** What makes a device take its memory back, and each of these against each other. */
+
+import type { ProgramFamily } from '../../explore/world/program.ts';
+import type { Step } from '../../scenario/step.ts';
+import { ATTACH, EXPORT, MAP, OFF, ON, OPEN, scenario } from './family.ts';
+
+/** With the way back, where there is one. */
+export const TRIGGERS: Readonly<Record<string, Step[]>> = {
+  memory: [OFF, ON],
+  d3hot: [
+    { op: 'power', device: 'lender', state: 3 },
+    { op: 'power', device: 'lender', state: 0 },
+  ],
+  flr: [{ op: 'flr', device: 'lender' }],
+  reset: [{ op: 'reset', device: 'lender' }],
+  'hot-reset': [{ op: 'hot-reset', device: 'lender' }],
+  'low-power': [
+    { op: 'low-power-entry', device: 'lender' },
+    { op: 'low-power-exit', device: 'lender' },
+  ],
+  wakeup: [
+    { op: 'low-power-entry-with-wakeup', device: 'lender', as: 'event' },
+    { op: 'region-read', device: 'lender', region: 0, offset: 0, length: 4 },
+  ],
+  close: [{ op: 'close', device: 'lender' }],
+};
+
+/** An importer holds a mapping all the while, and maps anew whenever it is told that it may. */
+function pair(a: string, b: string): ProgramFamily {
+  const summary = a === b ? `the same trigger twice at once: ${a}` : `two triggers at once: ${a} and ${b}`;
+  return scenario(`${a}-vs-${b}`, summary, (set) => {
+    set.prepare([...OPEN, EXPORT, ATTACH, MAP]);
+    set.keepMapped('importer');
+    const again = a === b ? `${b} again` : b;
+    if ([a, b].includes('close')) {
+      set.taskWithFile(a, TRIGGERS[a]);
+      if (b !== a) set.taskWithFile(b, TRIGGERS[b]);
+    } else {
+      set.task(a, TRIGGERS[a]);
+      set.task(again, TRIGGERS[b]);
+    }
+  });
+}
+
+const names = Object.keys(TRIGGERS);
+
+/** Every ordered pair: who comes first in the list of tasks is who comes first in sampled and bounded searches. */
+export const TRIGGER_PAIRS: readonly ProgramFamily[] = names.flatMap((a) => names.map((b) => pair(a, b)));

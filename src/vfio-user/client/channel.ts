@@ -1,0 +1,323 @@
+/** The sockets of a client that blocks: messages out, replies back, and the device's own commands answered meanwhile. */
+import { ERRNO, Errno } from '../../abi/errno.ts';
+import { viewOf } from '../../abi/layout.ts';
+import { POLLHUP, POLLIN } from '../../abi/poll.ts';
+import { SHUT_WR } from '../../abi/socket.ts';
+import {
+  VFIO_USER_COMMAND_NAMES,
+  VFIO_USER_DMA_READ,
+  VFIO_USER_DMA_WRITE,
+  VFIO_USER_F_NO_REPLY,
+  VFIO_USER_F_TYPE_COMMAND,
+  VFIO_USER_F_TYPE_REPLY,
+  VFIO_USER_HEADER_SIZE,
+  VFIO_USER_MINOR,
+  VFIO_USER_VERSION,
+  vfio_user_dma_region_access,
+  vfio_user_version,
+} from '../../abi/vfio-user.ts';
+import type { OwnedFd } from '../../linux/fd.ts';
+import { Pinned } from '../../linux/ffi.ts';
+import { Message } from '../../linux/message.ts';
+import { PollSet } from '../../linux/poll.ts';
+import { connectUnix, setSocketTimeout, shutdownSocket } from '../../linux/socket.ts';
+import { type Frame, LIMITS, writeHeader } from '../wire/frame.ts';
+import { FrameReader } from '../wire/frame-reader.ts';
+import { type Capabilities, CLIENT_OFFER, decodeVersion, encodeVersion } from '../wire/version.ts';
+
+/** Memory of the client that devices reach by DMA_READ and DMA_WRITE. */
+export interface ClientDmaMemory {
+  read(address: number, into: Uint8Array): void;
+  write(address: number, from: Uint8Array): void;
+}
+
+export interface Answer {
+  /** A copy: it stays good. */
+  payload: Buffer;
+  fds: OwnedFd[];
+}
+
+export interface ClientOptions {
+  /** How long a call waits for its reply. */
+  timeoutMs?: number;
+  /** Ask for a second socket for the commands of the server. */
+  twinSocket?: boolean;
+  /** Called before a call blocks until `socket` can be read: for who has others to answer meanwhile. */
+  whileWaiting?: ((socket: number) => void) | undefined;
+}
+
+/** One socket, and what was received of it. */
+class Stream {
+  readonly socket: OwnedFd;
+  private readonly path: string;
+  private readonly frames = new FrameReader();
+  private readonly outgoing = new Message(1, LIMITS.maxMsgFds);
+  private message = new Pinned(64 * 1024);
+  private readonly whileWaiting: ClientOptions['whileWaiting'];
+
+  constructor(socket: OwnedFd, path: string, whileWaiting?: ClientOptions['whileWaiting']) {
+    this.socket = socket;
+    this.path = path;
+    this.whileWaiting = whileWaiting;
+  }
+
+  send(
+    id: number,
+    command: number,
+    payload: Uint8Array,
+    flags: number,
+    fds: readonly number[] = NO_FDS,
+    error = 0,
+  ): void {
+    const length = VFIO_USER_HEADER_SIZE + payload.length;
+    if (length > this.message.bytes.length) this.message = new Pinned(length);
+    writeHeader(this.message.view, id, command, payload.length, flags, error);
+    this.message.bytes.set(payload, VFIO_USER_HEADER_SIZE);
+    for (let at = 0; at < length; ) {
+      this.outgoing.setIov(0, this.message.address + at, length - at);
+      const sent = this.outgoing.sendmsg(this.socket.fd, 0, at === 0 ? fds : NO_FDS);
+      if (sent < 0) throw lost(sent, this.path);
+      at += sent;
+    }
+  }
+
+  /** A frame that is complete already; null where there is none. */
+  ready(): Frame | null {
+    return this.frames.next();
+  }
+
+  /** Waits for the next frame. ECONNRESET when the server is gone, ETIMEDOUT when it is silent. */
+  next(): Frame {
+    for (let frame = this.frames.next(); ; frame = this.frames.next()) {
+      if (frame !== null) return frame;
+      this.receive();
+    }
+  }
+
+  receive(): void {
+    this.whileWaiting?.(this.socket.fd);
+    const received = this.frames.receive(this.socket.fd, true);
+    if (received <= 0) throw lost(received, this.path);
+  }
+
+  /** Says that nothing more comes, and waits until the server hangs up. ETIMEDOUT when it does not. */
+  finish(): void {
+    shutdownSocket(this.socket, SHUT_WR);
+    try {
+      for (;;) for (const fd of this.next().fds) fd.close();
+    } catch (error) {
+      if (!(error instanceof Errno) || error.errno !== 'ECONNRESET') throw error;
+    }
+  }
+
+  close(): void {
+    this.frames.close();
+    this.socket.close();
+  }
+}
+
+/**
+ * One connection to one device. A refusal of the server is thrown as the Errno that it sent. While a call waits for its
+ * reply, DMA_READ and DMA_WRITE of the server are answered from `memory`.
+ */
+export class ClientChannel {
+  readonly path: string;
+  readonly capabilities: Capabilities;
+  /** Answers the device's DMA to regions that were mapped without a descriptor. */
+  memory: ClientDmaMemory | null = null;
+  private readonly timeoutMs: number;
+  private readonly main: Stream;
+  private twin: Stream | null = null;
+  private readonly poll = new PollSet(3);
+  private nextId = 0;
+
+  /**
+   * Connects and agrees on a version. ENOENT or ECONNREFUSED where nobody listens, EBUSY while the device has another
+   * client, ETIMEDOUT when the server is silent for `timeoutMs`, EPROTO where its VERSION contradicts itself or ours.
+   */
+  constructor(path: string, { timeoutMs = 10_000, twinSocket = false, whileWaiting }: ClientOptions = {}) {
+    this.path = path;
+    this.timeoutMs = timeoutMs;
+    this.main = new Stream(connectUnix(path), path, whileWaiting);
+    try {
+      setSocketTimeout(this.main.socket, timeoutMs);
+      this.capabilities = this.agree(twinSocket);
+    } catch (error) {
+      this.closeStreams();
+      throw error;
+    }
+  }
+
+  /** Whether the commands of the server come on a socket of their own. */
+  get hasTwinSocket(): boolean {
+    return this.twin !== null;
+  }
+
+  /** Sends a command and waits for its reply. Throws the errno that the server sent, or why there is no reply. */
+  call(command: number, payload: Uint8Array, fds: readonly number[] = NO_FDS): Answer {
+    this.checkFds(fds);
+    const id = this.takeId();
+    this.main.send(id, command, payload, VFIO_USER_F_TYPE_COMMAND, fds);
+    for (;;) {
+      const frame = this.twin === null ? this.main.next() : this.nextOfBoth(this.twin);
+      if (!frame.isReply) {
+        this.answer(this.main, frame);
+        continue;
+      }
+      if (frame.id !== id || frame.command !== command) {
+        for (const fd of frame.fds) fd.close();
+        throw new Errno('EPROTO', `a reply to message ${frame.id} (command ${frame.command}), waiting for ${id}`);
+      }
+      if (frame.error !== 0) {
+        for (const fd of frame.fds) fd.close();
+        const name = VFIO_USER_COMMAND_NAMES.get(command) ?? `command ${command}`;
+        throw Errno.fromCode(frame.error, `${name}, ${this.path}`);
+      }
+      return { payload: Buffer.from(frame.payload), fds: frame.fds };
+    }
+  }
+
+  /** Sends a command that has no reply: nobody hears of its failure. */
+  post(command: number, payload: Uint8Array): void {
+    this.main.send(this.takeId(), command, payload, VFIO_USER_F_TYPE_COMMAND | VFIO_USER_F_NO_REPLY);
+  }
+
+  /** Answers the device's DMA until `fd` can be read; false after `timeoutMs`. */
+  waitFor(fd: number, timeoutMs: number): boolean {
+    const end = performance.now() + timeoutMs;
+    for (;;) {
+      for (const stream of this.streams()) this.answerReady(stream);
+      const leftMs = Math.max(0, Math.ceil(end - performance.now()));
+      this.poll.set(0, this.main.socket.fd, POLLIN);
+      this.poll.set(1, this.twin?.socket.fd ?? -1, POLLIN);
+      this.poll.set(2, fd, POLLIN);
+      if (this.poll.wait(leftMs) === 0) return false;
+      if (this.poll.revents(2) !== 0) return true;
+      for (const [i, stream] of this.streams().entries()) if (this.poll.revents(i) !== 0) stream.receive();
+    }
+  }
+
+  close(): void {
+    this.closeStreams();
+  }
+
+  /**
+   * As `close`, and returns when the device is closed: what it lent is taken back, and it takes another client. That is
+   * what close(2) does on a device of the kernel's. ETIMEDOUT where the server does not come to it.
+   */
+  closeAndWait(): void {
+    try {
+      this.main.finish();
+    } finally {
+      this.close();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** EMSGSIZE before more descriptors leave than the server takes; it would drop the connection. */
+  private checkFds(fds: readonly number[]): void {
+    if (fds.length === 0) return;
+    const most = this.capabilities.maxMsgFds;
+    if (fds.length > most) throw new Errno('EMSGSIZE', `${fds.length} descriptors; ${this.path} takes ${most}`);
+  }
+
+  private closeStreams(): void {
+    this.twin?.close();
+    this.main.close();
+  }
+
+  private agree(twinSocket: boolean): Capabilities {
+    const answer = this.call(VFIO_USER_VERSION, encodeVersion({ ...CLIENT_OFFER, twinSocket }));
+    try {
+      const capabilities = decodeVersion(answer.payload);
+      const minor = vfio_user_version.fields.minor.get(viewOf(answer.payload));
+      if (minor > VFIO_USER_MINOR) throw new Errno('EPROTO', `VERSION: 0.${minor} in reply to 0.${VFIO_USER_MINOR}`);
+      if (capabilities.twinSocket) this.takeTwin(twinSocket, capabilities, answer.fds);
+      return capabilities;
+    } finally {
+      for (const fd of answer.fds) fd.close();
+    }
+  }
+
+  private takeTwin(asked: boolean, { twinFdIndex }: Capabilities, fds: readonly OwnedFd[]): void {
+    const fd = twinFdIndex === null ? undefined : fds[twinFdIndex];
+    if (!asked || fd === undefined) {
+      const why = asked ? `descriptor ${twinFdIndex} of ${fds.length}` : 'nobody asked for it';
+      throw new Errno('EPROTO', `VERSION: a twin socket, and ${why}`);
+    }
+    const socket = fd.duplicate(`twin socket of ${this.path}`);
+    this.twin = new Stream(socket, this.path);
+    setSocketTimeout(socket, this.timeoutMs);
+  }
+
+  private streams(): Stream[] {
+    return this.twin === null ? [this.main] : [this.main, this.twin];
+  }
+
+  /** The next frame of the main socket; what comes on the twin meanwhile is answered. */
+  private nextOfBoth(twin: Stream): Frame {
+    for (let frame = this.main.ready(); ; frame = this.main.ready()) {
+      if (frame !== null) return frame;
+      this.answerReady(twin);
+      this.poll.set(0, this.main.socket.fd, POLLIN);
+      this.poll.set(1, twin.socket.fd, POLLIN);
+      this.poll.set(2, -1, 0);
+      if (this.poll.wait(this.timeoutMs) === 0) throw lost(-ERRNO.EAGAIN, this.path);
+      if ((this.poll.revents(1) & (POLLIN | POLLHUP)) !== 0) twin.receive();
+      else this.main.receive();
+    }
+  }
+
+  private answerReady(stream: Stream): void {
+    for (let frame = stream.ready(); frame !== null; frame = stream.ready()) {
+      if (frame.isReply) {
+        for (const fd of frame.fds) fd.close();
+        throw new Errno('EPROTO', `a reply to message ${frame.id}, and nothing was asked`);
+      }
+      this.answer(stream, frame);
+    }
+  }
+
+  private takeId(): number {
+    this.nextId = (this.nextId + 1) & 0xffff;
+    return this.nextId;
+  }
+
+  /** DMA_READ and DMA_WRITE of the server. EFAULT where nothing was mapped for messages. */
+  private answer(stream: Stream, frame: Frame): void {
+    for (const fd of frame.fds) fd.close();
+    const head = vfio_user_dma_region_access.sizeof;
+    const isRead = frame.command === VFIO_USER_DMA_READ;
+    let reply = Buffer.from(frame.payload.subarray(0, head));
+    try {
+      if (!isRead && frame.command !== VFIO_USER_DMA_WRITE) throw new Errno('ENOSYS', `command ${frame.command}`);
+      if (this.memory === null || frame.payload.length < head)
+        throw new Errno('EFAULT', 'no memory is shared by messages');
+      const { addr, count } = vfio_user_dma_region_access.read(viewOf(frame.payload));
+      if (count > LIMITS.maxDataXferBytes || (!isRead && frame.payload.length !== head + count)) {
+        throw new Errno('EINVAL', `DMA of ${count} bytes in a message of ${frame.payload.length}`);
+      }
+      if (isRead) {
+        reply = Buffer.concat([reply, Buffer.alloc(count)]);
+        this.memory.read(addr, reply.subarray(head));
+      } else this.memory.write(addr, frame.payload.subarray(head));
+    } catch (error) {
+      const code = error instanceof Errno ? error.code : ERRNO.EIO;
+      stream.send(frame.id, frame.command, NOTHING, VFIO_USER_F_TYPE_REPLY, NO_FDS, code);
+      return;
+    }
+    stream.send(frame.id, frame.command, reply, VFIO_USER_F_TYPE_REPLY);
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+const NO_FDS: readonly number[] = [];
+
+function lost(result: number, path: string): Errno {
+  if (result === 0) return new Errno('ECONNRESET', `${path}: the server closed the connection`);
+  if (result === -ERRNO.EAGAIN) return new Errno('ETIMEDOUT', `${path}: the server is silent`);
+  return Errno.fromCode(-result, path);
+}

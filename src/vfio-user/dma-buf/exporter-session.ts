@@ -1,0 +1,354 @@
+/**
+ * An importer in another process, as the exporter has it: attachments, mappings and fences of one session
+ * (docs/dma-buf-socket.md). Nothing here knows of sockets: importer-connection.ts moves the messages, and the explorer
+ * moves them in every order.
+ *
+ * Every request is a task of its own. They meet at the buffer's reservation, which guards the attachments and the
+ * mappings; fences are signalled without it, since a revoke holds it while it waits for them. What an importer owes
+ * after it was told to let go is in `InvalidateRequest`; who sees to it that it gives it is the connection.
+ */
+import { Errno, type ErrnoName } from '../../abi/errno.ts';
+import {
+  DMA_BIDIRECTIONAL,
+  DMA_TO_DEVICE,
+  type DmaBuf,
+  type DmaBufAttachment,
+  type DmaDirection,
+} from '../../dma-buf/dma-buf.ts';
+import { DmaFence } from '../../dma-buf/fence.ts';
+import type { DmaResvUsage } from '../../dma-buf/resv.ts';
+import type { SgTable } from '../../dma-buf/scatterlist.ts';
+import type { Memory } from '../../pci/memory.ts';
+import { Cell } from '../../task/cell.ts';
+import type { Task } from '../../task/op.ts';
+import { Plain } from '../../task/plain.ts';
+import { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
+import { IMPORTER_LIMITS } from './limits.ts';
+import type { SharedBars } from './shared-bars.ts';
+
+/** A slice of the memory behind a BAR. */
+export interface MemoryRange {
+  offset: number;
+  sizeBytes: number;
+}
+
+export interface RemoteMapping {
+  readonly id: number;
+  readonly attachment: RemoteAttachment;
+  readonly direction: DmaDirection;
+  readonly table: SgTable;
+  /** All ranges of a buffer lie in one BAR. */
+  readonly memory: Memory;
+  readonly ranges: readonly MemoryRange[];
+}
+
+export class RemoteAttachment {
+  readonly id: number;
+  attachment!: DmaBufAttachment;
+
+  constructor(id: number) {
+    this.id = id;
+  }
+}
+
+/** What an importer owes for one INVALIDATE: these mappings given back, by its answer; these fences signalled. */
+export interface InvalidateRequest {
+  readonly attachment: number;
+  readonly mappings: readonly RemoteMapping[];
+  readonly fences: readonly DmaFence[];
+}
+
+/** The way to the importer. Called with the reservation held: must not wait for an answer. */
+export interface ImporterLink {
+  /** INVALIDATE; `acknowledge(told)` is called when the importer answers. */
+  invalidate(told: InvalidateRequest): Task;
+  /** RESTORE. */
+  restore(attachment: number): Task;
+}
+
+interface OwnedFence {
+  readonly fence: DmaFence;
+  readonly attachment: RemoteAttachment;
+}
+
+export class ExporterSession {
+  readonly dmabuf: DmaBuf;
+  private readonly link: ImporterLink;
+  private readonly bars: SharedBars;
+  private nextId = 1;
+  /** Both guarded by the reservation. An attachment is listed from its announcement on. */
+  private readonly attachments = new Plain('importer.attachments', new Map<number, RemoteAttachment>());
+  private readonly mappings = new Plain('importer.mappings', new Map<number, RemoteMapping>());
+  /** Those that are not signalled; changed by ADD_FENCE under the reservation, by SIGNAL_FENCE without. */
+  private readonly fences = new Cell('importer.fences', new Map<number, OwnedFence>());
+  /** Set before anything is given back: requests that come, or are under way, change nothing any more. */
+  private readonly ended = new Cell('importer.ended', false);
+  /** Attachments that are being detached. */
+  private readonly leaving = new Cell('importer.leaving', new Set<number>());
+  /** Requests that `end` waits for. */
+  private readonly underWay = new Cell('importer.requests', 0);
+
+  /** Takes over a reference to `dmabuf`, which `end` drops. */
+  constructor(dmabuf: DmaBuf, link: ImporterLink, bars: SharedBars) {
+    this.dmabuf = dmabuf;
+    this.link = link;
+    this.bars = bars;
+  }
+
+  /** Whether the exporter lends nothing now. */
+  get isRevoked(): boolean {
+    return !(this.dmabuf.priv instanceof VfioPciDmaBuf) || this.dmabuf.priv.revoked.value;
+  }
+
+  /**
+   * ATTACH: `announce` tells the importer its id, and is called with the reservation held, so that nothing about the
+   * attachment can be sent before. ENOSPC beyond the limit, else what the exporter's attach says.
+   */
+  attach(announce: (id: number) => Task): Task {
+    return this.during(() => this.attachListed(announce));
+  }
+
+  private *attachListed(announce: (id: number) => Task): Task {
+    const remote = new RemoteAttachment(this.takeId());
+    remote.attachment = yield* this.dmabuf.attach(null, {
+      allowPeer2Peer: true,
+      invalidateMappings: () => this.invalidate(remote),
+    });
+    const { lock } = this.dmabuf.resv;
+    yield* lock.lock();
+    try {
+      const { size } = this.attachments.get();
+      if (size >= IMPORTER_LIMITS.maxAttachments) throw new Errno('ENOSPC', `${size} attachments are the most`);
+      this.attachments.change().set(remote.id, remote);
+      yield* announce(remote.id);
+    } catch (error) {
+      this.attachments.change().delete(remote.id);
+      yield* lock.unlock();
+      yield* this.dmabuf.detach(remote.attachment);
+      throw error;
+    }
+    yield* lock.unlock();
+  }
+
+  /** DETACH: ends the attachment's mappings too, and its fences, with an error. ENOENT. */
+  detach(id: number): Task {
+    return this.during(() => this.detachListed(id));
+  }
+
+  private *detachListed(id: number): Task {
+    const { lock } = this.dmabuf.resv;
+    // First the fences: the reservation may be held by somebody who waits for them. Those that are being added see that
+    // they come too late.
+    yield* this.leaving.changeFor((ids) => void ids.add(id));
+    for (const [fence, owned] of yield* this.pendingFences()) {
+      if (owned.attachment.id === id) yield* this.signal(fence, 'ECANCELED');
+    }
+    yield* lock.lock();
+    const remote = this.attachments.get().get(id);
+    if (remote !== undefined) {
+      for (const mapping of this.mappingsOf(remote)) yield* this.drop(mapping, false);
+      this.attachments.change().delete(id);
+    }
+    yield* this.leaving.changeFor((ids) => void ids.delete(id));
+    yield* lock.unlock();
+    if (remote === undefined) throw new Errno('ENOENT', `there is no attachment ${id}`);
+    yield* this.dmabuf.detach(remote.attachment);
+  }
+
+  /**
+   * MAP: `announce` sends the mapping, with the reservation held: an INVALIDATE can only follow it. ENOENT, ENOSPC;
+   * ENODEV while revoked; E2BIG for more ranges than a message takes; EOPNOTSUPP where no memory can be shared.
+   */
+  map(attachment: number, writable: boolean, announce: (mapping: RemoteMapping) => Task): Task {
+    return this.during(() => this.mapLocked(attachment, writable, announce));
+  }
+
+  private *mapLocked(id: number, writable: boolean, announce: (mapping: RemoteMapping) => Task): Task {
+    const { lock } = this.dmabuf.resv;
+    yield* lock.lock();
+    try {
+      const attachment = this.attachments.get().get(id);
+      if (attachment === undefined) throw new Errno('ENOENT', `there is no attachment ${id}`);
+      const { size } = this.mappings.get();
+      if (size >= IMPORTER_LIMITS.maxMappings) throw new Errno('ENOSPC', `${size} mappings are the most`);
+      const direction = writable ? DMA_BIDIRECTIONAL : DMA_TO_DEVICE;
+      const table = yield* this.dmabuf.map(attachment.attachment, direction);
+      let mapping: RemoteMapping | null = null;
+      try {
+        const { memory, ranges } = memoryOf(this.dmabuf, table);
+        mapping = { id: this.takeId(), attachment, direction, table, memory, ranges };
+        this.mappings.change().set(mapping.id, mapping);
+        this.bars.hold(memory);
+        yield* announce(mapping);
+      } catch (error) {
+        if (mapping !== null) yield* this.drop(mapping, false);
+        else yield* this.dmabuf.unmap(attachment.attachment, table, direction);
+        throw error;
+      }
+    } finally {
+      yield* lock.unlock();
+    }
+  }
+
+  /** UNMAP. ENOENT, also where an answer to INVALIDATE was faster. */
+  unmap(id: number): Task {
+    return this.during(() => this.unmapAll([id]));
+  }
+
+  /** The answer to INVALIDATE: every mapping that was there when it was sent is given back. */
+  acknowledge(told: InvalidateRequest): Task {
+    return this.during(() => this.unmapAll(null, told));
+  }
+
+  private *unmapAll(ids: readonly number[] | null, told?: InvalidateRequest): Task {
+    const { lock } = this.dmabuf.resv;
+    yield* lock.lock();
+    try {
+      for (const id of ids ?? told!.mappings.map((mapping) => mapping.id)) {
+        const mapping = this.mappings.get().get(id);
+        if (mapping !== undefined) yield* this.drop(mapping, false);
+        else if (ids !== null) throw new Errno('ENOENT', `there is no mapping ${id}`);
+      }
+    } finally {
+      yield* lock.unlock();
+    }
+  }
+
+  /**
+   * ADD_FENCE: as DMA_BUF_IOCTL_IMPORT_SYNC_FILE, a fence that later users wait for. ENOENT, ENOSPC; ENODEV while
+   * revoked: who has no mapping has no work to wait for, and a revoke that has begun has all that it waits for.
+   */
+  addFence(attachment: number, usage: DmaResvUsage, announce: (id: number) => Task): Task {
+    return this.during(() => this.addFenceLocked(attachment, usage, announce));
+  }
+
+  private *addFenceLocked(id: number, usage: DmaResvUsage, announce: (id: number) => Task): Task {
+    const { resv } = this.dmabuf;
+    const fenceId = this.takeId();
+    yield* resv.lock.lock();
+    try {
+      const attachment = this.attachments.get().get(id);
+      if (attachment === undefined) throw new Errno('ENOENT', `there is no attachment ${id}`);
+      if (this.isRevoked) throw new Errno('ENODEV', 'the buffer is revoked: its device lends nothing now');
+      const { length: size } = yield* this.pendingFences();
+      if (size >= IMPORTER_LIMITS.maxFences) throw new Errno('ENOSPC', `${size} fences are the most`);
+      const fence = new DmaFence('fence of an importer');
+      yield* this.fences.changeFor((fences) => void fences.set(fenceId, { fence, attachment }));
+      yield* resv.addFence(fence, usage);
+      yield* announce(fenceId);
+    } finally {
+      // Only now: `end` or `detach` may have signalled what there was just before. One of the two sees the other.
+      const isLate = (yield* this.ended.load()) || (yield* this.leaving.loadFor((ids) => ids.has(id)));
+      if (isLate) yield* this.signal(fenceId, 'ECANCELED');
+      yield* resv.lock.unlock();
+    }
+  }
+
+  /** SIGNAL_FENCE. Takes no lock: a revoke holds the reservation while it waits for this. ENOENT. */
+  *signalFence(id: number, error: ErrnoName | null): Task {
+    if (!(yield* this.signal(id, error))) throw new Errno('ENOENT', `there is no fence ${id}`);
+  }
+
+  /** The fences that one who waits for `usage` has to wait for; taken under the reservation. */
+  fencesFor(usage: DmaResvUsage): Task<readonly DmaFence[]> {
+    const { resv } = this.dmabuf;
+    return this.during(function* () {
+      yield* resv.lock.lock();
+      const fences = resv.fences(usage);
+      yield* resv.lock.unlock();
+      return fences;
+    });
+  }
+
+  /**
+   * The importer is gone, or is taken to be: fences signal with an error, and everything is given back. `stillMapped` says
+   * that it may live on with its mappings: the memory is moved away from it as soon as nobody else shares it, before
+   * a revoke that waits for these mappings returns. Called once; ended by requests under way, which end by themselves.
+   */
+  *end(stillMapped: boolean): Task {
+    yield* this.ended.store(true);
+    for (const [id] of yield* this.pendingFences()) yield* this.signal(id, 'ECANCELED');
+    yield* this.underWay.waitUntil((count) => count === 0);
+    const { lock } = this.dmabuf.resv;
+    yield* lock.lock();
+    for (const mapping of [...this.mappings.get().values()]) yield* this.drop(mapping, stillMapped);
+    const attachments = [...this.attachments.get().values()];
+    this.attachments.change().clear();
+    yield* lock.unlock();
+    for (const { attachment } of attachments) yield* this.dmabuf.detach(attachment);
+    yield* this.dmabuf.put();
+  }
+
+  /** Called by the exporter with the reservation held: before a revoke waits, and after a restore. */
+  private *invalidate(remote: RemoteAttachment): Task {
+    if (!this.attachments.get().has(remote.id)) return;
+    if (!this.isRevoked) {
+      yield* this.link.restore(remote.id);
+      return;
+    }
+    const pending = (yield* this.pendingFences()).filter(([, { attachment }]) => attachment === remote);
+    const fences = pending.map(([, { fence }]) => fence);
+    yield* this.link.invalidate({ attachment: remote.id, mappings: this.mappingsOf(remote), fences });
+  }
+
+  /** Ids have 32 bits and are never used twice: a session that has had them all is at its end. */
+  private takeId(): number {
+    if (this.nextId > 0xffffffff) throw new Errno('ENOSPC', 'the session has used all its ids');
+    return this.nextId++;
+  }
+
+  private pendingFences(): Task<[number, OwnedFence][]> {
+    return this.fences.loadFor((fences) => [...fences]);
+  }
+
+  private mappingsOf(remote: RemoteAttachment): RemoteMapping[] {
+    return [...this.mappings.get().values()].filter((mapping) => mapping.attachment === remote);
+  }
+
+  /** The reservation is held. */
+  private *drop(mapping: RemoteMapping, stillMapped: boolean): Task {
+    this.mappings.change().delete(mapping.id);
+    // Before the unmap, which lets a revoke return.
+    yield* this.bars.drop(mapping.memory, stillMapped);
+    yield* this.dmabuf.unmap(mapping.attachment.attachment, mapping.table, mapping.direction);
+  }
+
+  private *signal(id: number, error: ErrnoName | null): Task<boolean> {
+    const owned = yield* this.fences.changeFor((fences) => {
+      const found = fences.get(id);
+      fences.delete(id);
+      return found;
+    });
+    if (owned === undefined) return false;
+    owned.fence.error = error;
+    yield* owned.fence.signal();
+    return true;
+  }
+
+  /** A request: `end` waits for it, and it finds out in time that it comes too late. ESHUTDOWN. */
+  private *during<T>(request: () => Task<T>): Task<T> {
+    yield* this.underWay.update((count) => count + 1);
+    try {
+      if (yield* this.ended.load()) throw new Errno('ESHUTDOWN', 'the session has ended');
+      return yield* request();
+    } finally {
+      yield* this.underWay.update((count) => count - 1);
+    }
+  }
+}
+
+/** Where the bytes of a mapping are. All of it lies in one BAR of a device that is there while it is mapped. */
+function memoryOf(dmabuf: DmaBuf, table: SgTable): { memory: Memory; ranges: MemoryRange[] } {
+  const { physVec, vdev } = dmabuf.priv as VfioPciDmaBuf;
+  const { fabric } = vdev.get()!.pdev;
+  const { bar } = fabric!.decode(physVec[0].address)!;
+  const { memory } = bar.target;
+  if (memory === null) throw new Errno('EOPNOTSUPP', `BAR ${bar.index} is registers: nothing of it can be shared`);
+  if (table.segments.length > IMPORTER_LIMITS.maxRanges) {
+    throw new Errno('E2BIG', `${table.segments.length} ranges; ${IMPORTER_LIMITS.maxRanges} fit into a message`);
+  }
+  return {
+    memory,
+    ranges: table.segments.map(({ address, sizeBytes }) => ({ offset: address - bar.address, sizeBytes })),
+  };
+}

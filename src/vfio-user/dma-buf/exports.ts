@@ -1,0 +1,176 @@
+/**
+ * Buffers that clients hold: each is a socket whose other end is here. When the last copy of the client's end is
+ * closed, in whatever process, ours reads the end of it, and the buffer's descriptor is closed. Whoever has a copy may
+ * send OPEN through it with a socket of its own, and is an importer from then on (docs/dma-buf-socket.md): nothing is
+ * ever answered on the socket that all copies share.
+ */
+import { fstatSync } from 'node:fs';
+import { DMA_BUF_SOCKET_MAJOR, DMA_BUF_SOCKET_OPEN, dma_buf_socket_open } from '../../abi/dma-buf-socket.ts';
+import { ERRNO, Errno } from '../../abi/errno.ts';
+import { viewOf } from '../../abi/layout.ts';
+import { EPOLLIN, EPOLLRDHUP } from '../../abi/poll.ts';
+import { MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_SEQPACKET } from '../../abi/socket.ts';
+import { VFIO_USER_F_TYPE_REPLY, VFIO_USER_HEADER_SIZE } from '../../abi/vfio-user.ts';
+import type { DmaBuf } from '../../dma-buf/dma-buf.ts';
+import { FdTable } from '../../dma-buf/file.ts';
+import type { OwnedFd } from '../../linux/fd.ts';
+import { Pinned, sys } from '../../linux/ffi.ts';
+import { hangUp } from '../../linux/foreign-fd.ts';
+import { Message } from '../../linux/message.ts';
+import { isUnixPacketSocket, socketPair } from '../../linux/socket.ts';
+import { runner } from '../../task/runner.ts';
+import type { LentBuffers } from '../server/dma-regions.ts';
+import { type EventLoop, hungUp } from '../wire/event-loop.ts';
+import { frameBytes, LIMITS, ReceivedFrame, writeHeader } from '../wire/frame.ts';
+import { takeFds } from '../wire/frame-reader.ts';
+import { BorrowedBuffer } from './borrowed-buffer.ts';
+import { ExporterConnection, type ImporterHost } from './exporter-connection.ts';
+import { IMPORTER_LIMITS, IMPORTER_TIMEOUT_MS } from './limits.ts';
+import { SharedBars } from './shared-bars.ts';
+
+/** The descriptors of one client. They outlive its connection: whoever got a copy of one keeps the buffer. */
+export class ClientFiles extends FdTable {
+  constructor() {
+    super(LIMITS.maxExports);
+  }
+}
+
+interface Export {
+  readonly ours: OwnedFd;
+  readonly files: FdTable;
+  readonly fd: number;
+  readonly dmabuf: DmaBuf;
+  key: number;
+}
+
+/** OPEN, and one byte more, so that a longer packet shows. */
+const OPEN_BYTES = VFIO_USER_HEADER_SIZE + dma_buf_socket_open.sizeof;
+
+export class Exports implements ImporterHost, LentBuffers {
+  readonly loop: EventLoop;
+  readonly timeoutMs: number;
+  readonly log: (line: string) => void;
+  readonly bars: SharedBars;
+  /** By the inode of the client's end, which is that of every copy of it, and of nothing else while one is open. */
+  private readonly byInode = new Map<number, Export>();
+  private readonly importers = new Set<ExporterConnection>();
+  private readonly incoming = new Message(1, 1);
+  private readonly packet = new Pinned(OPEN_BYTES + 1);
+  private readonly refusal = new Pinned(VFIO_USER_HEADER_SIZE);
+
+  constructor(loop: EventLoop, log: (line: string) => void, timeoutMs = IMPORTER_TIMEOUT_MS) {
+    this.loop = loop;
+    this.log = log;
+    this.timeoutMs = timeoutMs;
+    this.bars = new SharedBars(log);
+    this.incoming.setIov(0, this.packet.address, this.packet.bytes.length);
+  }
+
+  get count(): number {
+    return this.byInode.size;
+  }
+
+  /** The descriptor for the client that stands for descriptor `fd` of its table; the caller sends and closes it. */
+  publish(files: FdTable, fd: number): OwnedFd {
+    const dmabuf = files.lookup(fd) as DmaBuf;
+    const [ours, theirs] = socketPair('dma-buf of a client', SOCK_SEQPACKET);
+    try {
+      const entry: Export = { ours, files, fd, dmabuf, key: 0 };
+      const inode = fstatSync(theirs.fd).ino;
+      entry.key = this.loop.add(ours.fd, EPOLLIN | EPOLLRDHUP, (events) => this.onReady(inode, entry, events));
+      this.byInode.set(inode, entry);
+      return theirs;
+    } catch (error) {
+      ours.close();
+      theirs.close();
+      throw error;
+    }
+  }
+
+  /** The buffer that a descriptor stands for; null for every other kind of descriptor. */
+  find(fd: OwnedFd): DmaBuf | null {
+    if (!isUnixPacketSocket(fd.fd)) return null;
+    return this.byInode.get(fstatSync(fd.fd).ino)?.dmabuf ?? null;
+  }
+
+  /** A buffer that another process lends, for a client here; `onLost` as in BorrowedBuffer. */
+  borrow(fd: OwnedFd, onLost: () => void): BorrowedBuffer {
+    return new BorrowedBuffer(this.loop, fd, onLost);
+  }
+
+  /** The server ends: every buffer loses its importers and its last descriptor. */
+  closeAll(): void {
+    for (const importer of this.importers) importer.endWithServer();
+    for (const [inode, entry] of this.byInode) this.drop(inode, entry);
+  }
+
+  onEnd(importer: ExporterConnection): void {
+    this.importers.delete(importer);
+  }
+
+  private onReady(inode: number, entry: Export, events: number): void {
+    const received = this.incoming.recvmsg(entry.ours.fd, MSG_DONTWAIT);
+    if (received > 0) this.onPacket(entry, received);
+    else if (hungUp(events)) this.drop(inode, entry);
+    // A holder shut the way to us down, for every copy: nothing comes any more but the end.
+    else if ((events & EPOLLRDHUP) !== 0) this.loop.modify(entry.key, 0);
+  }
+
+  /** A packet that is no OPEN is nobody's loss: it is dropped, and its descriptors with it. */
+  private onPacket({ dmabuf }: Export, received: number): void {
+    let fds: OwnedFd[] = [];
+    try {
+      if (this.incoming.hasFds) fds = takeFds(this.incoming);
+      if (received !== OPEN_BYTES || frameBytes(this.packet.view, 0) !== received || fds.length !== 1) return;
+      const frame = new ReceivedFrame(this.packet, 0, received, fds);
+      if (frame.command !== DMA_BUF_SOCKET_OPEN || frame.isReply) return;
+      // A buffer that held its own descriptor would never be released.
+      if (!isUnixPacketSocket(fds[0].fd) || this.find(fds[0]) !== null) return;
+      this.open(dmabuf, frame);
+    } catch (error) {
+      if (!(error instanceof Errno)) throw error;
+    } finally {
+      for (const fd of fds) fd.close();
+    }
+  }
+
+  private open(dmabuf: DmaBuf, { id, payload, fds }: ReceivedFrame): void {
+    const { major, flags } = dma_buf_socket_open.read(viewOf(payload));
+    const sessions = [...this.importers].filter((importer) => importer.dmabuf === dmabuf).length;
+    const isFull = sessions >= IMPORTER_LIMITS.maxSessions || this.importers.size >= IMPORTER_LIMITS.maxSessionsOfAll;
+    const error = major !== DMA_BUF_SOCKET_MAJOR || flags !== 0 ? 'EINVAL' : isFull ? 'EMFILE' : null;
+    if (error !== null) {
+      this.refuse(fds[0], id, ERRNO[error]);
+      return;
+    }
+    let importer: ExporterConnection;
+    let socket: OwnedFd | null = null;
+    try {
+      socket = fds[0].duplicate();
+      importer = new ExporterConnection(this, dmabuf, socket);
+    } catch (failure) {
+      // No descriptor, or no place in the loop, is left.
+      socket?.close();
+      if (failure instanceof Errno) this.refuse(fds[0], id, failure.code);
+      else throw failure;
+      return;
+    }
+    // A session is as good as a descriptor: it holds the buffer.
+    runner.run(dmabuf.get());
+    this.importers.add(importer);
+    importer.answerOpen(id);
+  }
+
+  private refuse(socket: OwnedFd, id: number, error: number): void {
+    writeHeader(this.refusal.view, id, DMA_BUF_SOCKET_OPEN, 0, VFIO_USER_F_TYPE_REPLY, error);
+    sys.send(socket.fd, this.refusal.address, VFIO_USER_HEADER_SIZE, MSG_DONTWAIT | MSG_NOSIGNAL);
+    hangUp(socket);
+  }
+
+  private drop(inode: number, entry: Export): void {
+    this.byInode.delete(inode);
+    this.loop.remove(entry.key);
+    hangUp(entry.ours);
+    runner.start('close dma-buf', entry.files.close(entry.fd));
+  }
+}

@@ -1,0 +1,125 @@
+/** MIG_DATA_READ and MIG_DATA_WRITE, and DMA logging with its ranges and bitmaps in line. */
+import { Errno } from '../../abi/errno.ts';
+import { viewOf } from '../../abi/layout.ts';
+import {
+  VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT,
+  VFIO_DEVICE_FEATURE_DMA_LOGGING_START,
+  VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP,
+  VFIO_DEVICE_FEATURE_GET,
+  VFIO_DEVICE_FEATURE_MASK,
+  VFIO_DEVICE_FEATURE_SET,
+  vfio_device_feature,
+  vfio_device_feature_dma_logging_range,
+} from '../../abi/vfio-feature.ts';
+import {
+  vfio_user_device_feature_dma_logging_control,
+  vfio_user_device_feature_dma_logging_report,
+  vfio_user_mig_data,
+} from '../../abi/vfio-user.ts';
+import type { Task } from '../../task/op.ts';
+import { checkFeature } from '../../vfio/check-feature.ts';
+import { DmaLog } from '../../vfio/dma-logging.ts';
+import type { Migration } from '../../vfio/migration.ts';
+import type { Frame } from '../wire/frame.ts';
+import { checkArgsz, decode, type Reply } from './reply.ts';
+import type { ReadySession } from './session.ts';
+
+const HEAD = vfio_device_feature.sizeof;
+
+function migrationOf({ vdev }: ReadySession): Migration {
+  if (vdev.migration === null) throw new Errno('ENOTTY', `${vdev.pdev.name} does not migrate`);
+  return vdev.migration;
+}
+
+/** Fewer bytes than were asked for say that there are no more, or, in PRE_COPY, none yet. */
+export function* migDataRead(session: ReadySession, frame: Frame, reply: Reply): Task {
+  const { argsz, size } = vfio_user_mig_data.read(decode(vfio_user_mig_data, frame));
+  checkArgsz(argsz, vfio_user_mig_data);
+  const most = Math.min(session.capabilities.maxDataXferBytes, argsz - vfio_user_mig_data.sizeof);
+  if (size > most) throw new Errno('EINVAL', `MIG_DATA_READ of ${size} bytes; ${most} is the most`);
+  const bytes = yield* migrationOf(session).read(size);
+  reply.append(vfio_user_mig_data.encode({ argsz: vfio_user_mig_data.sizeof + bytes.length, size: bytes.length }));
+  reply.append(bytes);
+}
+
+export function* migDataWrite(session: ReadySession, frame: Frame): Task {
+  const { size } = vfio_user_mig_data.read(decode(vfio_user_mig_data, frame));
+  const bytes = frame.payload.slice(vfio_user_mig_data.sizeof);
+  if (bytes.length !== size) throw new Errno('EINVAL', `MIG_DATA_WRITE of ${size} bytes brings ${bytes.length}`);
+  yield* migrationOf(session).write(bytes);
+}
+
+/** Serves a DEVICE_FEATURE of DMA logging; false for all others. */
+export function dmaLogging(session: ReadySession, frame: Frame, reply: Reply): boolean {
+  const view = decode(vfio_device_feature, frame);
+  const { argsz, flags } = vfio_device_feature.read(view);
+  switch (flags & VFIO_DEVICE_FEATURE_MASK) {
+    case VFIO_DEVICE_FEATURE_DMA_LOGGING_START:
+      start(session, flags, frame, reply);
+      return true;
+    case VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP:
+      if (checkFeature(VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, flags, argsz - HEAD, VFIO_DEVICE_FEATURE_SET, 0)) {
+        logOf(session);
+        session.vdev.pdev.dmaLog = null;
+      }
+      reply.append(frame.payload);
+      return true;
+    case VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT:
+      report(session, argsz, flags, frame, reply);
+      return true;
+    default:
+      return false;
+  }
+}
+
+function logOf({ vdev }: ReadySession): DmaLog {
+  const log = vdev.pdev.dmaLog;
+  if (!(log instanceof DmaLog)) throw new Errno('EINVAL', `DMA of ${vdev.pdev.name} is not logged`);
+  return log;
+}
+
+/** The reply is the request, with the page size that was taken. */
+function start({ vdev }: ReadySession, flags: number, frame: Frame, reply: Reply): void {
+  const { sizeof, fields } = vfio_user_device_feature_dma_logging_control;
+  const feature = VFIO_DEVICE_FEATURE_DMA_LOGGING_START;
+  const isWork = checkFeature(feature, flags, frame.payload.length - HEAD, VFIO_DEVICE_FEATURE_SET, sizeof);
+  const bytes = Buffer.from(frame.payload);
+  if (isWork) {
+    if (vdev.pdev.dmaLog !== null) throw new Errno('EINVAL', `DMA of ${vdev.pdev.name} is logged already`);
+    const view = viewOf(bytes);
+    const count = fields.num_ranges.get(view, HEAD);
+    const range = vfio_device_feature_dma_logging_range;
+    if (bytes.length !== HEAD + sizeof + count * range.sizeof) {
+      throw new Errno('EINVAL', `DMA_LOGGING_START: ${count} ranges in ${bytes.length} bytes`);
+    }
+    const ranges = Array.from({ length: count }, (_, i) => {
+      const at = HEAD + sizeof + i * range.sizeof;
+      return { iova: range.fields.iova.getBig(view, at), length: range.fields.length.getBig(view, at) };
+    });
+    const log = new DmaLog(fields.page_size.getBig(view, HEAD), ranges);
+    vdev.pdev.dmaLog = log;
+    fields.page_size.set(view, HEAD, log.pageBytes);
+  }
+  reply.append(bytes);
+}
+
+/** Where argsz has too little room, the reply says how much it takes, and the log stays as it is. */
+function report(session: ReadySession, argsz: number, flags: number, frame: Frame, reply: Reply): void {
+  const { sizeof, fields } = vfio_user_device_feature_dma_logging_report;
+  const feature = VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT;
+  if (!checkFeature(feature, flags, frame.payload.length - HEAD, VFIO_DEVICE_FEATURE_GET, sizeof)) {
+    reply.append(frame.payload);
+    return;
+  }
+  const view = viewOf(frame.payload);
+  const [iova, length, page] = [fields.iova, fields.length, fields.page_size].map((field) => field.getBig(view, HEAD));
+  const log = logOf(session);
+  const bitmapBytes = DmaLog.bitmapBytes(iova, length, page);
+  const most = session.capabilities.migration?.maxBitmapBytes ?? session.capabilities.maxDataXferBytes;
+  if (bitmapBytes > most) throw new Errno('E2BIG', `a bitmap of ${bitmapBytes} bytes; ${most} is the most`);
+  const head = Buffer.from(frame.payload.subarray(0, HEAD + sizeof));
+  const wanted = head.length + bitmapBytes;
+  vfio_device_feature.fields.argsz.set(viewOf(head), 0, wanted);
+  reply.append(head);
+  if (wanted <= argsz) reply.append(log.report(iova, length, page));
+}

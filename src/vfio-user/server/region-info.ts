@@ -1,0 +1,97 @@
+/** GET_REGION_INFO: what of a region there is, what a client may map of it, and the descriptor to map. */
+import { PAGE_SIZE } from '../../abi/mman.ts';
+import {
+  VFIO_PCI_VGA_REGION_INDEX,
+  VFIO_REGION_INFO_CAP_MSIX_MAPPABLE,
+  VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+  VFIO_REGION_INFO_FLAG_CAPS,
+  VFIO_REGION_INFO_FLAG_MMAP,
+  vfio_info_cap_header,
+  vfio_region_info,
+  vfio_region_info_cap_sparse_mmap,
+  vfio_region_sparse_mmap_area,
+} from '../../abi/vfio.ts';
+import type { Task } from '../../task/op.ts';
+import type { VfioPciCoreDevice } from '../../vfio/core.ts';
+import { msixTablePages, type RegionInfo, regionInfo } from '../../vfio/regions.ts';
+import type { Frame } from '../wire/frame.ts';
+import { checkArgsz, decode, type Reply } from './reply.ts';
+import type { ReadySession } from './session.ts';
+
+/**
+ * The descriptor comes with the full reply: a client that gave too little room for the capabilities asks again. Its
+ * mmap offset is the region's plus that of the area.
+ */
+export function* getRegionInfo(session: ReadySession, frame: Frame, reply: Reply): Task {
+  const { vdev, capabilities } = session;
+  const fields = vfio_region_info.fields;
+  const view = decode(vfio_region_info, frame);
+  const room = fields.argsz.get(view);
+  checkArgsz(room, vfio_region_info);
+  const index = fields.index.get(view);
+  const info = infoOf(vdev, index);
+  const memory = vdev.pdev.bars[index]?.target.memory ?? null;
+  const canSend = memory?.fd !== undefined && capabilities.maxMsgFds > 0 && info.sizeBytes >= PAGE_SIZE;
+  const areas =
+    canSend && (info.flags & VFIO_REGION_INFO_FLAG_MMAP) !== 0 ? mappableAreas(vdev, index, info.sizeBytes) : [];
+  const mappable = areas.length > 0;
+  const chain = mappable && info.msixMappable ? capabilityChain(areas) : NOTHING;
+  const sizeof = vfio_region_info.sizeof;
+  const argsz = sizeof + chain.length;
+  reply.append(
+    vfio_region_info.encode({
+      argsz,
+      flags:
+        (info.flags & ~VFIO_REGION_INFO_FLAG_MMAP) |
+        (mappable ? VFIO_REGION_INFO_FLAG_MMAP : 0) |
+        (chain.length > 0 ? VFIO_REGION_INFO_FLAG_CAPS : 0),
+      index,
+      cap_offset: chain.length > 0 ? sizeof : 0,
+      size: info.sizeBytes,
+      offset: mappable ? (memory!.fdOffset ?? 0) : 0,
+    }),
+  );
+  if (argsz > room) return;
+  reply.append(chain);
+  if (!mappable) return;
+  session.share(memory!);
+  reply.fds.push(memory!.fd!);
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/**
+ * Linux refuses the index of a region that is not there; rust-vmm's client asks for all and waits for more than an
+ * errno.
+ */
+function infoOf(vdev: VfioPciCoreDevice, index: number): RegionInfo {
+  if (index !== VFIO_PCI_VGA_REGION_INDEX) return regionInfo(vdev, index);
+  return { index, flags: 0, sizeBytes: 0, offset: 0, msixMappable: false };
+}
+
+/** All of the BAR, or what lies around the pages of the MSI-X table, which is reached by SET_IRQS. */
+function mappableAreas(vdev: VfioPciCoreDevice, index: number, sizeBytes: number): { offset: number; size: number }[] {
+  const table = msixTablePages(vdev);
+  if (table === null || table.barIndex !== index) return [{ offset: 0, size: sizeBytes }];
+  const end = table.offset + table.sizeBytes;
+  return [
+    { offset: 0, size: table.offset },
+    { offset: end, size: Math.max(0, sizeBytes - end) },
+  ].filter((area) => area.size > 0);
+}
+
+/**
+ * For a BAR with the MSI-X table: the areas around it, and MSIX_MAPPABLE behind them, so that a client takes the areas
+ * as they are and cuts no more out of them.
+ */
+function capabilityChain(areas: readonly { offset: number; size: number }[]): Buffer {
+  const sparseBytes = vfio_region_info_cap_sparse_mmap.sizeof + areas.length * vfio_region_sparse_mmap_area.sizeof;
+  const sparse = vfio_region_info_cap_sparse_mmap.encode({
+    header_id: VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+    header_version: 1,
+    header_next: vfio_region_info.sizeof + sparseBytes,
+    nr_areas: areas.length,
+  });
+  const mappable = vfio_info_cap_header.encode({ id: VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, version: 1, next: 0 });
+  return Buffer.concat([sparse, ...areas.map((area) => vfio_region_sparse_mmap_area.encode(area)), mappable]);
+}

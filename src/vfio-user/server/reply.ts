@@ -1,0 +1,74 @@
+/** What request handlers share: reading a request's struct, and making its reply. */
+import { Errno } from '../../abi/errno.ts';
+import { viewOf } from '../../abi/layout.ts';
+import { VFIO_USER_HEADER_SIZE } from '../../abi/vfio-user.ts';
+import type { OwnedFd } from '../../linux/fd.ts';
+import { Pinned } from '../../linux/ffi.ts';
+import type { Frame } from '../wire/frame.ts';
+
+const FIRST_REPLY_BYTES = 8192;
+
+/** The reply that is being made: bytes behind the header's place, and descriptors that go with it. */
+export class Reply {
+  message = new Pinned(FIRST_REPLY_BYTES);
+  payloadBytes = 0;
+  fds: number[] = [];
+  /** Those of `fds` that are the reply's to close. */
+  private owned: OwnedFd[] = [];
+
+  begin(): void {
+    this.payloadBytes = 0;
+    if (this.fds.length > 0) this.fds = [];
+  }
+
+  /** Room for `length` more bytes; they are whatever was there before. */
+  reserve(length: number): Uint8Array {
+    const at = VFIO_USER_HEADER_SIZE + this.payloadBytes;
+    this.makeRoom(length);
+    this.payloadBytes += length;
+    return this.message.bytes.subarray(at, at + length);
+  }
+
+  private makeRoom(length: number): void {
+    const end = VFIO_USER_HEADER_SIZE + this.payloadBytes + length;
+    if (end <= this.message.bytes.length) return;
+    const larger = new Pinned(end);
+    larger.bytes.set(this.message.bytes.subarray(0, end - length));
+    this.message = larger;
+  }
+
+  /** Begins a reply of `offset` bytes and `length` more, and returns the place of those; they are whatever was there. */
+  window(offset: number, length: number): Uint8Array {
+    this.begin();
+    this.makeRoom(offset + length);
+    this.payloadBytes = offset + length;
+    return this.message.window.at(VFIO_USER_HEADER_SIZE + offset, length);
+  }
+
+  append(bytes: Uint8Array): void {
+    this.reserve(bytes.length).set(bytes);
+  }
+
+  /** Sends a descriptor along, which is closed here when the reply is out. */
+  attach(fd: OwnedFd): void {
+    this.fds.push(fd.fd);
+    this.owned.push(fd);
+  }
+
+  takeFds(): OwnedFd[] {
+    this.fds = [];
+    return this.owned.splice(0);
+  }
+}
+
+/** A view of a request's payload. EINVAL where it is shorter than `struct`. */
+export function decode(struct: { name: string; sizeof: number }, frame: Frame): DataView {
+  if (frame.payload.length < struct.sizeof) {
+    throw new Errno('EINVAL', `command ${frame.command}: ${frame.payload.length} bytes, wants ${struct.name}`);
+  }
+  return viewOf(frame.payload);
+}
+
+export function checkArgsz(argsz: number, struct: { name: string; sizeof: number }): void {
+  if (argsz < struct.sizeof) throw new Errno('EINVAL', `argsz ${argsz} is shorter than ${struct.name}`);
+}

@@ -1,0 +1,168 @@
+/** Devices on sockets: each listens at a path, and has one client at a time. */
+import { lstatSync, readdirSync, rmSync } from 'node:fs';
+import { ERRNO, Errno } from '../../abi/errno.ts';
+import { EPOLLIN } from '../../abi/poll.ts';
+import { closingCount } from '../../linux/closing-thread.ts';
+import { OwnedFd } from '../../linux/fd.ts';
+import { connectUnix, listenUnix, tryAccept } from '../../linux/socket.ts';
+import { runner } from '../../task/runner.ts';
+import type { VfioPciCoreDevice } from '../../vfio/core.ts';
+import { Exports } from '../dma-buf/exports.ts';
+import { IMPORTER_TIMEOUT_MS } from '../dma-buf/limits.ts';
+import { EventLoop } from '../wire/event-loop.ts';
+import { LIMITS } from '../wire/frame.ts';
+import { Session, type SessionHost } from './session.ts';
+import type { Trace } from './trace.ts';
+
+const ACCEPT_PAUSE_MS = 100;
+
+export type Log = (line: string) => void;
+
+/** One device at one path. */
+class ServedDevice implements SessionHost {
+  readonly loop: EventLoop;
+  readonly exports: Exports;
+  readonly path: string;
+  private readonly server: VfioUserServer;
+  private readonly listener: OwnedFd;
+  private readonly key: number;
+  private readonly sessions = new Set<Session>();
+  readonly vdev: VfioPciCoreDevice;
+  owner: Session | null = null;
+  private closed = false;
+
+  constructor(server: VfioUserServer, vdev: VfioPciCoreDevice, path: string) {
+    const { loop } = server;
+    this.server = server;
+    this.loop = loop;
+    this.exports = server.exports;
+    this.vdev = vdev;
+    this.path = path;
+    this.listener = listenWhereNobodyDoes(path);
+    this.key = loop.add(this.listener.fd, EPOLLIN, () => this.accept());
+  }
+
+  claim(session: Session): void {
+    if (this.owner !== null) throw new Errno('EBUSY', `${this.vdev.pdev.name} has a client already`);
+    this.owner = session;
+  }
+
+  onEnd(session: Session): void {
+    if (this.owner === session) this.owner = null;
+    this.sessions.delete(session);
+    this.listen(true);
+  }
+
+  ownerOf(vdev: VfioPciCoreDevice): Session | null {
+    return this.server.ownerOf(vdev);
+  }
+
+  log(line: string): void {
+    this.server.log(line);
+  }
+
+  get trace(): Trace | null {
+    return this.server.trace;
+  }
+
+  close(): void {
+    this.closed = true;
+    this.loop.remove(this.key);
+    this.listener.close();
+    rmSync(this.path, { force: true });
+    for (const session of [...this.sessions]) session.close(null);
+  }
+
+  private accept(): void {
+    // A connection may bring descriptors of which closing does not end.
+    const fd = closingCount() < LIMITS.maxClosing ? tryAccept(this.listener) : -ERRNO.EMFILE;
+    if (fd === -ERRNO.EMFILE || fd === -ERRNO.ENFILE || fd === -ERRNO.ENOMEM) {
+      this.log(`${this.path}: no descriptor is left for a new client; trying again`);
+      this.listen(false);
+      this.loop.after(ACCEPT_PAUSE_MS, () => this.listen(true));
+      return;
+    }
+    // Whoever left before it was accepted is nobody's loss.
+    if (fd < 0) return;
+    const socket = new OwnedFd(fd, `client of ${this.vdev.pdev.name}`);
+    try {
+      this.sessions.add(new Session(this, this.vdev, socket));
+    } catch (error) {
+      // The kernel has no room for one more: who asked for it does without.
+      socket.close();
+      if (!(error instanceof Errno)) throw error;
+      this.log(`${this.path}: a client was turned away: ${error.message}`);
+    }
+    if (this.sessions.size > LIMITS.maxWaitingClients) this.listen(false);
+  }
+
+  private listen(on: boolean): void {
+    if (!this.closed) this.loop.modify(this.key, on ? EPOLLIN : 0);
+  }
+}
+
+/** Every device of a process, on one thread. */
+export class VfioUserServer {
+  readonly loop = new EventLoop();
+  readonly exports: Exports;
+  readonly log: Log;
+  readonly trace: Trace | null;
+  private readonly served: ServedDevice[] = [];
+
+  /** `importerTimeoutMs`: how long an importer in another process may keep what it was told to give back. */
+  constructor(log: Log, importerTimeoutMs = IMPORTER_TIMEOUT_MS, trace: Trace | null = null) {
+    this.log = log;
+    this.trace = trace;
+    this.exports = new Exports(this.loop, log, importerTimeoutMs);
+    // A defect in one device's task must not take the others down with it; it is reported all the same.
+    runner.onFailure = (task) => log(`defect: task ${task.label}: ${(task.error as Error).stack}`);
+  }
+
+  /**
+   * Serves a device at `path`. EADDRINUSE when another server listens there; a socket that a dead one left is
+   * replaced.
+   */
+  serve(vdev: VfioPciCoreDevice, path: string): void {
+    this.served.push(new ServedDevice(this, vdev, path));
+  }
+
+  ownerOf(vdev: VfioPciCoreDevice): Session | null {
+    return this.served.find((device) => device.vdev === vdev)?.owner ?? null;
+  }
+
+  /** Blocks until `stop`; then nothing is left: no socket, client, mapping or buffer. */
+  run(): void {
+    this.loop.run();
+  }
+
+  stop(): void {
+    for (const device of this.served.splice(0)) device.close();
+    this.exports.closeAll();
+    this.loop.stop();
+  }
+
+  /** Open descriptors and live buffers of this process, for reports of leaks. */
+  census(): { openFds: number; buffers: number } {
+    return { openFds: readdirSync('/proc/self/fd').length, buffers: this.exports.count };
+  }
+}
+
+function listenWhereNobodyDoes(path: string): OwnedFd {
+  try {
+    return listenUnix(path);
+  } catch (error) {
+    if (!(error instanceof Errno) || error.errno !== 'EADDRINUSE' || isAlive(path)) throw error;
+  }
+  rmSync(path);
+  return listenUnix(path);
+}
+
+function isAlive(path: string): boolean {
+  if (!lstatSync(path).isSocket()) return true;
+  try {
+    connectUnix(path).close();
+    return true;
+  } catch (error) {
+    return !(error instanceof Errno && error.errno === 'ECONNREFUSED');
+  }
+}

@@ -1,0 +1,173 @@
+/** Bytes of a stream socket, cut into frames with the descriptors that belong to each. */
+import { Errno } from '../../abi/errno.ts';
+import { MSG_DONTWAIT, MSG_PEEK } from '../../abi/socket.ts';
+import {
+  VFIO_USER_HEADER_SIZE,
+  VFIO_USER_REGION_READ,
+  VFIO_USER_REGION_WRITE,
+  vfio_user_header,
+} from '../../abi/vfio-user.ts';
+import { closingCount } from '../../linux/closing-thread.ts';
+import { closeAll, type OwnedFd } from '../../linux/fd.ts';
+import { Pinned, sys } from '../../linux/ffi.ts';
+import { mayLinger } from '../../linux/foreign-fd.ts';
+import { Message } from '../../linux/message.ts';
+import type { PeekedBytes } from '../../linux/peeked-bytes.ts';
+import { frameBytes, LIMITS, ReceivedFrame } from './frame.ts';
+
+const FIRST_BUFFER_BYTES = 64 * 1024;
+
+const header = vfio_user_header.fields;
+
+/** Shared by all frames without descriptors: it stays empty. */
+const NO_FDS: OwnedFd[] = [];
+Object.freeze(NO_FDS);
+
+/**
+ * The descriptors of the last recvmsg. EMFILE, and none, where so many wait for the end of their close that nobody may
+ * bring one more that might.
+ */
+export function takeFds(message: Message): OwnedFd[] {
+  const fds = message.takeFds('descriptor of a peer');
+  if (closingCount() < LIMITS.maxClosing || !fds.some(({ fd }) => mayLinger(fd))) return fds;
+  closeAll(fds);
+  throw new Errno('EMFILE', `${LIMITS.maxClosing} descriptors of peers are being closed, and are not yet`);
+}
+
+export class FrameReader {
+  private readonly message = new Message(1, LIMITS.maxMsgFds);
+  private buffer = new Pinned(FIRST_BUFFER_BYTES);
+  /** What was received and not yet cut into frames lies from `start` to `filled`. */
+  private start = 0;
+  private filled = 0;
+  /** How many bytes of the stream lie before the buffer. */
+  private consumed = 0;
+  /**
+   * Descriptors that came, and where in the stream the read ended that brought them. They belong to the message with
+   * the last of those bytes: the kernel ends a read behind the send that carried descriptors.
+   */
+  private arrived: { end: number; fds: OwnedFd[] }[] = [];
+  private more = false;
+  /** The last read brought one access alone: a peer that waits for its reply before it goes on. */
+  private isSingleAccess = false;
+
+  /** The socket may hold more than the last read brought: it ended for want of room, or behind descriptors. */
+  get mayHaveMore(): boolean {
+    return this.more;
+  }
+
+  /** A message has begun, and is not complete. */
+  get isMidMessage(): boolean {
+    return this.filled > this.start;
+  }
+
+  /**
+   * One recvmsg(2); returns what it returns: bytes, 0 at the end of the stream, or the negative errno. Throws
+   * EMSGSIZE for too many descriptors, and what `frameBytes` throws for a message that is too large. With `left`, whole
+   * messages that come alone stay in the socket, until it takes them out; then it must not `wait`.
+   */
+  receive(socket: number, wait: boolean, left: PeekedBytes | null = null): number {
+    this.makeRoom();
+    const room = this.buffer.bytes.length - this.filled;
+    if (left !== null) {
+      const looked = this.isSingleAccess && !this.isMidMessage && left.works ? this.look(socket, room, left) : null;
+      if (looked !== null) return looked;
+      left.takeOut();
+    }
+    this.message.setIov(0, this.buffer.address + this.filled, room);
+    const received = this.message.recvmsg(socket, wait ? 0 : MSG_DONTWAIT);
+    if (received <= 0) return received;
+    this.filled += received;
+    this.more = received === room || this.message.hasFds;
+    this.isSingleAccess = this.isLoneAccess(received);
+    if (this.message.hasFds) {
+      this.arrived.push({ end: this.consumed + this.filled, fds: takeFds(this.message) });
+      this.checkArrived();
+    }
+    return received;
+  }
+
+  /**
+   * Reads an access that comes alone, and leaves it in the socket; null for all else, which is to be read for good. It
+   * needs no descriptors, so recv(2) does: it costs much less than recvmsg(2).
+   */
+  private look(socket: number, room: number, left: PeekedBytes): number | null {
+    const received = sys.recv(socket, this.buffer.address + this.filled, room, MSG_DONTWAIT | MSG_PEEK);
+    if (received <= 0) return received;
+    this.filled += received;
+    if (this.isLoneAccess(received)) {
+      left.add(received);
+      this.more = false;
+      return received;
+    }
+    this.filled -= received;
+    return null;
+  }
+
+  /** The last `received` bytes are all that there is, and are one REGION_READ or REGION_WRITE. */
+  private isLoneAccess(received: number): boolean {
+    if (this.start + received !== this.filled || received < VFIO_USER_HEADER_SIZE) return false;
+    const { view } = this.buffer;
+    if (header.msg_size.get(view, this.start) !== received) return false;
+    const command = header.cmd.get(view, this.start);
+    return command === VFIO_USER_REGION_READ || command === VFIO_USER_REGION_WRITE;
+  }
+
+  /** A message may come in many reads, and each with descriptors. Those of complete frames were handed on before. */
+  private checkArrived(): void {
+    let count = 0;
+    for (const { fds } of this.arrived) count += fds.length;
+    if (count > LIMITS.maxMsgFds) throw new Errno('EMSGSIZE', `${count} descriptors; ${LIMITS.maxMsgFds} are the most`);
+  }
+
+  /** The next complete frame, or null. Its payload is good until `receive`, its descriptors are the caller's. */
+  next(): ReceivedFrame | null {
+    if (this.filled - this.start < VFIO_USER_HEADER_SIZE) return null;
+    const size = frameBytes(this.buffer.view, this.start);
+    if (this.filled - this.start < size) return null;
+    const at = this.start;
+    this.start += size;
+    const fds = this.arrived.length === 0 ? NO_FDS : this.fdsUpTo(this.consumed + this.start);
+    return new ReceivedFrame(this.buffer, at, this.start, fds);
+  }
+
+  /** The last frame's payload stays good for whoever has it: what follows goes into a new buffer. */
+  keepLast(): void {
+    const fresh = new Pinned(Math.max(FIRST_BUFFER_BYTES, this.filled - this.start));
+    fresh.bytes.set(this.buffer.bytes.subarray(this.start, this.filled));
+    this.replace(fresh);
+  }
+
+  /** Closes descriptors that nobody got. */
+  close(): void {
+    this.message.close();
+    for (const { fds } of this.arrived.splice(0)) for (const fd of fds) fd.close();
+  }
+
+  private fdsUpTo(end: number): OwnedFd[] {
+    const fds: OwnedFd[] = [];
+    while (this.arrived.length > 0 && this.arrived[0].end <= end) fds.push(...this.arrived.shift()!.fds);
+    return fds;
+  }
+
+  /** Moves what is left to the start, and grows the buffer for a large message that has begun. */
+  private makeRoom(): void {
+    const left = this.filled - this.start;
+    const size = left < VFIO_USER_HEADER_SIZE ? 0 : frameBytes(this.buffer.view, this.start);
+    if (size > this.buffer.bytes.length) {
+      const larger = new Pinned(size + FIRST_BUFFER_BYTES);
+      larger.bytes.set(this.buffer.bytes.subarray(this.start, this.filled));
+      this.replace(larger);
+    } else if (this.start > 0) {
+      if (left > 0) this.buffer.bytes.copyWithin(0, this.start, this.filled);
+      this.replace(this.buffer);
+    }
+  }
+
+  private replace(buffer: Pinned): void {
+    this.buffer = buffer;
+    this.consumed += this.start;
+    this.filled -= this.start;
+    this.start = 0;
+  }
+}

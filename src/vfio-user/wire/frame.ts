@@ -1,0 +1,134 @@
+/** Frames of the vfio-user protocol, and how large the things in them may get. */
+import { ERRNO, Errno } from '../../abi/errno.ts';
+import {
+  VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE,
+  VFIO_USER_F_ERROR,
+  VFIO_USER_F_NO_REPLY,
+  VFIO_USER_F_TYPE_MASK,
+  VFIO_USER_F_TYPE_REPLY,
+  VFIO_USER_HEADER_SIZE,
+  vfio_user_header,
+} from '../../abi/vfio-user.ts';
+import type { OwnedFd } from '../../linux/fd.ts';
+import type { Pinned } from '../../linux/ffi.ts';
+
+/**
+ * What one peer may make the other hold. docs/limits.md has the table, and names a test for each.
+ */
+export const LIMITS = {
+  /** Bytes of data in one REGION_READ, REGION_WRITE, DMA_READ or DMA_WRITE. */
+  maxDataXferBytes: VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE,
+  /** Bytes of a whole message: data, the struct in front, the header. */
+  maxMessageBytes: VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE + 64,
+  /** Descriptors with one message; QEMU refuses servers that say more than 16. */
+  maxMsgFds: 16,
+  maxDmaMaps: 65535,
+  /** Of those, the ones that came with a descriptor and are mapped: a process has 65530 mappings (vm.max_map_count). */
+  maxMappedRegions: 16384,
+  /** All clients of the process together. */
+  maxMappedRegionsOfAll: 49152,
+  /** DMA regions of files that might shrink, or of more than 1 GiB: each keeps its descriptor. */
+  maxFileRegions: 256,
+  /** DMA regions of dma-bufs that another process lends: each is a session with it. */
+  maxBorrowed: 256,
+  /** dma-bufs that one client holds open. */
+  maxExports: 1024,
+  /** Connections to a device beyond the one that has it: each is refused in its VERSION. */
+  maxWaitingClients: 8,
+  /** Descriptors that are being closed and are not yet, by a file that makes its closers wait. */
+  maxClosing: 512,
+  /** Commands that wait while one is being served; reading stops there. */
+  maxPendingRequests: 64,
+  /** Bytes that wait with them, and descriptors. */
+  maxPendingBytes: 4 << 20,
+  maxPendingFds: 256,
+  /** Milliseconds until a client that does not answer a DMA_READ or DMA_WRITE counts as gone. */
+  dmaReplyTimeoutMs: 5000,
+  /** Milliseconds that a connection may take until its VERSION is complete. */
+  handshakeTimeoutMs: 5000,
+} as const;
+
+/** The fields of a header, in plain words. */
+export interface Frame {
+  id: number;
+  command: number;
+  isReply: boolean;
+  noReply: boolean;
+  /** Positive errno of an error reply, else 0. */
+  error: number;
+  /** What follows the header. Good until the next frame of the connection is looked at. */
+  payload: Uint8Array;
+  /** Whoever gets the frame closes what it does not keep. */
+  fds: OwnedFd[];
+}
+
+const header = vfio_user_header.fields;
+
+/** Bytes of the whole message whose header is at `at`. EMSGSIZE or EPROTO for a size or a type that cannot be. */
+export function frameBytes(view: DataView, at: number): number {
+  const size = header.msg_size.get(view, at);
+  const type = header.flags.get(view, at) & VFIO_USER_F_TYPE_MASK;
+  if (type > VFIO_USER_F_TYPE_REPLY) throw new Errno('EPROTO', `a message of type ${type}`);
+  if (size < VFIO_USER_HEADER_SIZE) throw new Errno('EPROTO', `a message of ${size} bytes is shorter than its header`);
+  if (size > LIMITS.maxMessageBytes) {
+    throw new Errno('EMSGSIZE', `a message of ${size} bytes; ${LIMITS.maxMessageBytes} is the most`);
+  }
+  return size;
+}
+
+/** A frame where it was received: nothing is copied, and nothing made that nobody asks for. */
+export class ReceivedFrame implements Frame {
+  readonly id: number;
+  readonly command: number;
+  readonly isReply: boolean;
+  readonly noReply: boolean;
+  readonly error: number;
+  readonly fds: OwnedFd[];
+  /** The buffer that holds the frame, and where in it the payload is. */
+  readonly view: DataView;
+  readonly start: number;
+  readonly end: number;
+  private readonly buffer: Pinned;
+
+  constructor(buffer: Pinned, at: number, end: number, fds: OwnedFd[]) {
+    const { view } = buffer;
+    const flags = header.flags.get(view, at);
+    this.id = header.msg_id.get(view, at);
+    this.command = header.cmd.get(view, at);
+    this.isReply = (flags & VFIO_USER_F_TYPE_MASK) === VFIO_USER_F_TYPE_REPLY;
+    this.noReply = (flags & VFIO_USER_F_NO_REPLY) !== 0;
+    this.error = (flags & VFIO_USER_F_ERROR) === 0 ? 0 : header.error_no.get(view, at) || ERRNO.EIO;
+    this.fds = fds;
+    this.view = view;
+    this.start = at + VFIO_USER_HEADER_SIZE;
+    this.end = end;
+    this.buffer = buffer;
+  }
+
+  /** No Buffer, whose `slice` copies nothing: whoever keeps the payload of a request takes a slice of it. */
+  get payload(): Uint8Array {
+    const { buffer, byteOffset } = this.buffer.bytes;
+    return new Uint8Array(buffer, byteOffset + this.start, this.end - this.start);
+  }
+
+  /** `length` bytes of the payload from `offset`; the caller knows that they are there. */
+  slice(offset: number, length: number): Uint8Array {
+    return this.buffer.window.at(this.start + offset, length);
+  }
+}
+
+/** Writes a header in front of `payloadBytes` bytes. */
+export function writeHeader(
+  view: DataView,
+  id: number,
+  command: number,
+  payloadBytes: number,
+  flags: number,
+  error = 0,
+): void {
+  header.msg_id.set(view, 0, id);
+  header.cmd.set(view, 0, command);
+  header.msg_size.set(view, 0, VFIO_USER_HEADER_SIZE + payloadBytes);
+  header.flags.set(view, 0, flags | (error === 0 ? 0 : VFIO_USER_F_ERROR));
+  header.error_no.set(view, 0, error);
+}

@@ -1,0 +1,167 @@
+/** VERSION: what both sides can do, as JSON, and what the two agree on. */
+import { Errno } from '../../abi/errno.ts';
+import { viewOf } from '../../abi/layout.ts';
+import { PAGE_SIZE } from '../../abi/mman.ts';
+import {
+  VFIO_USER_CAP_MAX_BITMAP_SIZE,
+  VFIO_USER_CAP_MAX_DATA_XFER_SIZE,
+  VFIO_USER_CAP_MAX_DMA_MAPS,
+  VFIO_USER_CAP_MAX_MSG_FDS,
+  VFIO_USER_CAP_MIGRATION,
+  VFIO_USER_CAP_PGSIZE,
+  VFIO_USER_CAP_PGSIZES,
+  VFIO_USER_CAP_TWIN_SOCKET,
+  VFIO_USER_CAP_TWIN_SOCKET_FD_INDEX,
+  VFIO_USER_CAP_TWIN_SOCKET_SUPPORTED,
+  VFIO_USER_CAP_WRITE_MULTIPLE,
+  VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE,
+  VFIO_USER_DEFAULT_MAX_DMA_MAPS,
+  VFIO_USER_DEFAULT_MAX_MSG_FDS,
+  VFIO_USER_DEFAULT_PGSIZES,
+  VFIO_USER_MAJOR,
+  VFIO_USER_MINOR,
+  vfio_user_version,
+} from '../../abi/vfio-user.ts';
+import { LIMITS } from './frame.ts';
+
+/** What one side says of itself, held against what this one can do: of two limits the lower. */
+export interface Capabilities {
+  /** Descriptors that the peer takes with one message. */
+  maxMsgFds: number;
+  maxDataXferBytes: number;
+  maxDmaMaps: number;
+  /** The smallest page that both can map, in bytes: DMA_MAP takes multiples of it. */
+  pageBytes: number;
+  writeMultiple: boolean;
+  /** The peer wants or gives a second socket for the commands of the server. */
+  twinSocket: boolean;
+  /** In a reply: which descriptor of the message that socket is. */
+  twinFdIndex: number | null;
+  /** The bytes of a dirty bitmap that it takes in one message; null where it does not migrate. */
+  migration: { maxBitmapBytes: number } | null;
+}
+
+/** What is up to whoever sends a VERSION; limits are always said. */
+export interface VersionOffer {
+  writeMultiple: boolean;
+  migration: boolean;
+  /** True in a request; in a reply the index of the descriptor. */
+  twinSocket: boolean | number;
+}
+
+/** What a client of ours proposes. */
+export const CLIENT_OFFER: VersionOffer = { writeMultiple: true, migration: true, twinSocket: false };
+
+/** A dirty bitmap travels in one DEVICE_FEATURE reply. */
+const MAX_BITMAP_BYTES = LIMITS.maxDataXferBytes / 2;
+
+/** The payload of a VERSION message. QEMU refuses a reply that is larger than its own request: 198 bytes. */
+export function encodeVersion({ writeMultiple, migration, twinSocket }: VersionOffer = CLIENT_OFFER): Buffer {
+  const twin =
+    typeof twinSocket === 'number'
+      ? { [VFIO_USER_CAP_TWIN_SOCKET_SUPPORTED]: true, [VFIO_USER_CAP_TWIN_SOCKET_FD_INDEX]: twinSocket }
+      : { [VFIO_USER_CAP_TWIN_SOCKET_SUPPORTED]: true };
+  const json = JSON.stringify({
+    capabilities: {
+      [VFIO_USER_CAP_MAX_MSG_FDS]: LIMITS.maxMsgFds,
+      [VFIO_USER_CAP_MAX_DATA_XFER_SIZE]: LIMITS.maxDataXferBytes,
+      [VFIO_USER_CAP_MAX_DMA_MAPS]: LIMITS.maxDmaMaps,
+      [VFIO_USER_CAP_PGSIZES]: VFIO_USER_DEFAULT_PGSIZES,
+      ...(writeMultiple ? { [VFIO_USER_CAP_WRITE_MULTIPLE]: true } : {}),
+      ...(migration
+        ? {
+            [VFIO_USER_CAP_MIGRATION]: {
+              [VFIO_USER_CAP_PGSIZE]: PAGE_SIZE,
+              [VFIO_USER_CAP_MAX_BITMAP_SIZE]: MAX_BITMAP_BYTES,
+            },
+          }
+        : {}),
+      ...(twinSocket === false ? {} : { [VFIO_USER_CAP_TWIN_SOCKET]: twin }),
+    },
+  });
+  const payload = vfio_user_version.encode({ major: VFIO_USER_MAJOR, minor: VFIO_USER_MINOR }, json.length + 1);
+  payload.write(json, vfio_user_version.sizeof);
+  return payload;
+}
+
+/**
+ * What the peer's VERSION says; capabilities that it does not name have the protocol's defaults. Any minor version is
+ * taken: the lower of the two counts. EINVAL for another major version, JSON that is none or of the wrong types, and
+ * page sizes of which this side can map none.
+ */
+export function decodeVersion(payload: Uint8Array): Capabilities {
+  if (payload.length < vfio_user_version.sizeof) {
+    throw new Errno('EINVAL', `VERSION of ${payload.length} bytes; its struct alone has ${vfio_user_version.sizeof}`);
+  }
+  const { major } = vfio_user_version.read(viewOf(payload));
+  if (major !== VFIO_USER_MAJOR) {
+    throw new Errno('EINVAL', `VERSION: major ${major}; this side speaks ${VFIO_USER_MAJOR}`);
+  }
+  const said = capabilitiesOf(payload.subarray(vfio_user_version.sizeof));
+  const twin = objectOf(said, VFIO_USER_CAP_TWIN_SOCKET) ?? {};
+  const migration = objectOf(said, VFIO_USER_CAP_MIGRATION);
+  const fdIndex = twin[VFIO_USER_CAP_TWIN_SOCKET_FD_INDEX] ?? null;
+  const transfer = numberOf(said, VFIO_USER_CAP_MAX_DATA_XFER_SIZE, VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE);
+  return {
+    maxMsgFds: Math.min(numberOf(said, VFIO_USER_CAP_MAX_MSG_FDS, VFIO_USER_DEFAULT_MAX_MSG_FDS), LIMITS.maxMsgFds),
+    maxDataXferBytes: Math.min(transfer, LIMITS.maxDataXferBytes),
+    maxDmaMaps: Math.min(numberOf(said, VFIO_USER_CAP_MAX_DMA_MAPS, VFIO_USER_DEFAULT_MAX_DMA_MAPS), LIMITS.maxDmaMaps),
+    pageBytes: smallestPage(numberOf(said, VFIO_USER_CAP_PGSIZES, VFIO_USER_DEFAULT_PGSIZES)),
+    writeMultiple: booleanOf(said, VFIO_USER_CAP_WRITE_MULTIPLE),
+    twinSocket: booleanOf(twin, VFIO_USER_CAP_TWIN_SOCKET_SUPPORTED),
+    twinFdIndex: fdIndex === null ? null : numberOf(twin, VFIO_USER_CAP_TWIN_SOCKET_FD_INDEX, 0),
+    migration: migration === null ? null : migrationOf(migration),
+  };
+}
+
+function migrationOf(said: Record<string, unknown>): { maxBitmapBytes: number } {
+  smallestPage(numberOf(said, VFIO_USER_CAP_PGSIZE, PAGE_SIZE));
+  const bytes = numberOf(said, VFIO_USER_CAP_MAX_BITMAP_SIZE, MAX_BITMAP_BYTES);
+  return { maxBitmapBytes: Math.min(bytes, MAX_BITMAP_BYTES) };
+}
+
+/** Page sizes come or'ed together; this side maps every power of two from 4096 on. */
+function smallestPage(sizes: number): number {
+  const mappable = BigInt(sizes) & ~BigInt(PAGE_SIZE - 1);
+  if (mappable === 0n) throw new Errno('EINVAL', `VERSION: pages of ${sizes} bytes; ${PAGE_SIZE} is the smallest here`);
+  return Number(mappable & -mappable);
+}
+
+function numberOf(said: Record<string, unknown>, key: string, otherwise: number): number {
+  const value = said[key] ?? otherwise;
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) {
+    throw new Errno('EINVAL', `VERSION: ${key} is ${JSON.stringify(value)}, wants a number`);
+  }
+  return value;
+}
+
+function booleanOf(said: Record<string, unknown>, key: string): boolean {
+  const value = said[key] ?? false;
+  if (typeof value !== 'boolean') throw new Errno('EINVAL', `VERSION: ${key} is no boolean`);
+  return value;
+}
+
+function objectOf(said: Record<string, unknown>, key: string): Record<string, unknown> | null {
+  const value = said[key] ?? null;
+  if (value !== null && !isRecord(value)) throw new Errno('EINVAL', `VERSION: ${key} is no object`);
+  return value;
+}
+
+function capabilitiesOf(bytes: Uint8Array): Record<string, unknown> {
+  const end = bytes.indexOf(0);
+  const text = Buffer.from(bytes.subarray(0, end < 0 ? bytes.length : end)).toString('utf8');
+  if (text === '') return {};
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw new Errno('EINVAL', `VERSION: no JSON: ${(error as Error).message}`);
+  }
+  const capabilities = isRecord(json) ? (json.capabilities ?? {}) : null;
+  if (!isRecord(capabilities)) throw new Errno('EINVAL', 'VERSION: "capabilities" is no object');
+  return capabilities;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
