@@ -25,7 +25,7 @@ export function callerStack(limit = 6): string[] {
 }
 
 /** What steps tasks, and not what the tasks do. */
-const MACHINERY = /^src\/(task\/|cli\/|explore\/[\w-]+\.ts$)/;
+const MACHINERY = /^src\/(task|cli|explore)\//;
 
 /** `file:line` of the innermost frame, or nothing. */
 export function callerLine(): string {
