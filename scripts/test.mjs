@@ -1,8 +1,9 @@
-// Runs everything that `npm test` stands for: format and lint, types, then the tests. Nothing is skipped silently.
+// Runs everything that `npm test` stands for: the checks of `npm run check`, then the tests. Nothing is skipped silently.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { check } from './check.mjs';
 import { ensure } from './ensure-packages.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -26,11 +27,7 @@ function testFiles(folder) {
     .sort();
 }
 
-const bin = (name) => join(root, 'node_modules', '.bin', name);
-if (only.length === 0) {
-  run('format and lint', bin('biome'), ['check', '--error-on-warnings', '.']);
-  run('types', bin('tsc'), ['--noEmit']);
-}
+if (only.length === 0 && !(await check())) process.exit(1);
 // The ABI is compared with a C compiler, the explorer's pages are opened in a browser. Where these cannot be had, the
 // tests that need them say so themselves, and fail in CI.
 if (only.length === 0) {

@@ -92,7 +92,7 @@ function unpackModule(stage: string, module: string, order: number): string {
 let moduleFiles: string[] | null = null;
 
 /** A module's file in the prepared kernel. */
-export function findModule(module: string): string {
+function findModule(module: string): string {
   const folder = labPath('kernel', 'usr/lib/modules', distributionRelease());
   moduleFiles ??= readdirSync(folder, { recursive: true }).map(String);
   const file = moduleFiles.find((path) => /^(.*)\.ko(\.xz)?$/.exec(basename(path))?.[1] === module);

@@ -47,7 +47,7 @@ export interface GuestOptions {
 }
 
 /** Where the console of the guest that ended last can be read. */
-export function lastConsole(): string {
+function lastConsole(): string {
   return labPath('console.log');
 }
 

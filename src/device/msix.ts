@@ -1,7 +1,7 @@
 /** MSI-X table and pending bits behind a BAR (PCI 3.0, 6.8.2), as far as a device has to act on them. */
 import type { Memory } from '../pci/memory.ts';
 
-export const MSIX_ENTRY_BYTES = 16;
+const MSIX_ENTRY_BYTES = 16;
 
 /** Memory of a BAR with the table and the pending bits in it; all vectors start masked, as after reset. */
 export function msixMemory(memory: Memory, vectors: number, tableOffset: number): Memory {

@@ -6,7 +6,7 @@ import type { Task } from '../task/op.ts';
 let nextContext = 1;
 
 /** A timeline of fences that signal in order. */
-export function allocateFenceContext(): number {
+function allocateFenceContext(): number {
   return nextContext++;
 }
 

@@ -6,12 +6,12 @@ import { DmaFence } from './fence.ts';
 import { DMA_RESV_USAGE_READ, DMA_RESV_USAGE_WRITE, resvUsageRw } from './resv.ts';
 import { SyncFile } from './sync-file.ts';
 
-export const DMA_BUF_SYNC_READ = 1 << 0;
-export const DMA_BUF_SYNC_WRITE = 1 << 1;
-export const DMA_BUF_SYNC_RW = DMA_BUF_SYNC_READ | DMA_BUF_SYNC_WRITE;
-export const DMA_BUF_SYNC_END = 1 << 2;
+const DMA_BUF_SYNC_READ = 1 << 0;
+const DMA_BUF_SYNC_WRITE = 1 << 1;
+const DMA_BUF_SYNC_RW = DMA_BUF_SYNC_READ | DMA_BUF_SYNC_WRITE;
+const DMA_BUF_SYNC_END = 1 << 2;
 /** Bytes with the terminating NUL. */
-export const DMA_BUF_NAME_LEN = 32;
+const DMA_BUF_NAME_LEN = 32;
 
 const SEEK_SET = 0;
 const SEEK_END = 2;

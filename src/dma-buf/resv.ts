@@ -15,7 +15,7 @@ export function resvUsageRw(write: boolean): DmaResvUsage {
   return write ? DMA_RESV_USAGE_READ : DMA_RESV_USAGE_WRITE;
 }
 
-export const RESV_LOCK_CLASS: LockClass = { name: 'dma_resv' };
+const RESV_LOCK_CLASS: LockClass = { name: 'dma_resv' };
 
 interface ResvEntry {
   fence: DmaFence;

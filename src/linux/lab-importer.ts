@@ -3,7 +3,7 @@ import { getSystemErrorName } from 'node:util';
 import { ERRNO, Errno, type ErrnoName } from '../abi/errno.ts';
 
 /** Where lab/importer/barter_importer.c puts its file. */
-export const LAB_IMPORTER = '/sys/kernel/debug/barter/importer';
+const LAB_IMPORTER = '/sys/kernel/debug/barter/importer';
 
 /** What the callback does with live mappings. */
 type OnInvalidate = 'unmap' | 'keep' | 'remap';

@@ -53,7 +53,7 @@ export class ArrayMemory implements Memory {
 }
 
 /** Pages that exist once they are written: a BAR of a terabyte costs what is used of it. */
-export class SparseMemory implements Memory {
+class SparseMemory implements Memory {
   readonly sizeBytes: number;
   private readonly pages = new Map<number, Uint8Array>();
 

@@ -16,7 +16,7 @@ const FEWEST_TRACKS = 4;
 /** What fits into a window of 1280 pixels. */
 const PAGE_WIDTH = 1232;
 /** Between a lane's edge and its box: where the bars of held locks are. */
-export const LOCK_ROOM = 34;
+const LOCK_ROOM = 34;
 
 /** An object whose state is drawn over time. */
 export interface Track {

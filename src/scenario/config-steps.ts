@@ -53,7 +53,7 @@ export function* configStep(config: ConfigAccess, step: Step): Task<unknown> {
 }
 
 /** Where a capability starts, by the list that the user sees. ENOENT where it is not in it. */
-export function* capability(config: ConfigAccess, id: number, ext = false): Task<number> {
+function* capability(config: ConfigAccess, id: number, ext = false): Task<number> {
   const first = ext ? PCI_CFG_SPACE_SIZE : yield* configRead(config, PCI_CAPABILITY_LIST, 1);
   const seen = new Set<number>();
   for (let at = first; at !== 0 && !seen.has(at); ) {
@@ -71,7 +71,7 @@ export function* memoryCommand(config: ConfigAccess, on: boolean): Task<number> 
   return on ? command | PCI_COMMAND_MEMORY : command & ~PCI_COMMAND_MEMORY;
 }
 
-export function* configRead(config: ConfigAccess, offset: number, size: number): Task<number> {
+function* configRead(config: ConfigAccess, offset: number, size: number): Task<number> {
   const into = Buffer.alloc(size);
   yield* config.read(offset, into);
   return into.readUIntLE(0, size);

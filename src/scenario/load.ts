@@ -42,6 +42,6 @@ export function loadScenario(nameOrPath: string): LoadedScenario {
 }
 
 /** Parses and checks a scenario; `path` is for the errors. */
-export function parseScenario(text: string, path: string): Scenario {
+function parseScenario(text: string, path: string): Scenario {
   return parseYaml(text, path, scenarioSchema);
 }

@@ -63,7 +63,7 @@ export interface VisibleCapability {
   start: number;
   length: number;
 }
-export const EXT_ID = 0x10000;
+const EXT_ID = 0x10000;
 
 /**
  * Capabilities a user must not see, by their standard ids: NULL, SLOTID, CHSWP, DBG, CCRC, SHPC, SSVID, AGP3, SECDEV,

@@ -28,7 +28,7 @@ import { functionLevelReset, hotReset, resetDevice, withVirtfnsRevoked } from '.
 import { VfToken, validateVfToken } from './token.ts';
 import type { Caller, EventSignal, UserMemory } from './user.ts';
 
-export const MEMORY_LOCK_CLASS: LockClass = { name: 'vfio_pci_core_device.memory_lock', nestable: true };
+const MEMORY_LOCK_CLASS: LockClass = { name: 'vfio_pci_core_device.memory_lock', nestable: true };
 
 export interface VfioPciCoreOptions {
   profile?: Profile;

@@ -2,7 +2,7 @@
 import { type LockClass, Mutex } from '../task/lock.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 
-export const DEVICE_SET_LOCK_CLASS: LockClass = { name: 'vfio_device_set.lock' };
+const DEVICE_SET_LOCK_CLASS: LockClass = { name: 'vfio_device_set.lock' };
 
 export class DeviceSet {
   /** Guards who is open in the set, and is held through open, close and hot reset. Outside every memory_lock. */

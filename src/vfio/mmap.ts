@@ -8,7 +8,7 @@ import type { Task } from '../task/op.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 
 /** The signal that the kernel would send: the page exists, and its memory does not answer. */
-export class BusError extends Error {
+class BusError extends Error {
   constructor(message: string) {
     super(`SIGBUS: ${message}`);
     this.name = 'BusError';

@@ -110,7 +110,7 @@ export function* featureLowPowerExit(
   return 0;
 }
 
-export function* lowPowerExit(vdev: VfioPciCoreDevice): Task {
+function* lowPowerExit(vdev: VfioPciCoreDevice): Task {
   yield* vdev.memoryLock.write();
   try {
     yield* leaveLowPower(vdev);
@@ -133,7 +133,7 @@ export function* resume(vdev: VfioPciCoreDevice): Task {
  * Something woke the sleeping device: a user's access or ioctl, or a PME. With a wakeup eventfd that ends low power, and the
  * eventfd says so; without one the device goes back to sleep and the user hears nothing.
  */
-export function* wake(vdev: VfioPciCoreDevice): Task {
+function* wake(vdev: VfioPciCoreDevice): Task {
   yield* vdev.memoryLock.write();
   try {
     // Whatever state was written since it went to sleep, it wakes to D0.

@@ -15,7 +15,7 @@ import {
 import type { VfioPciCoreDevice } from './core.ts';
 
 /** Regions are 2^40 bytes apart in the device's file: index << 40. */
-export const VFIO_PCI_OFFSET_SHIFT = 40;
+const VFIO_PCI_OFFSET_SHIFT = 40;
 
 export interface DeviceInfo {
   flags: number;

@@ -8,7 +8,7 @@ import { checkFeature } from './check-feature.ts';
 import type { VfioPciCoreDevice } from './core.ts';
 import type { UserMemory } from './user.ts';
 
-export const VF_TOKEN_BYTES = 16;
+const VF_TOKEN_BYTES = 16;
 const VF_TOKEN_LOCK_CLASS: LockClass = { name: 'vfio_pci_vf_token.lock' };
 
 /** The token of a PF. `users` counts the open VFs: while there are any the token cannot change under them. */

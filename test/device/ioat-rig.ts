@@ -45,7 +45,7 @@ export interface TestDescriptor {
 }
 
 /** Answers only while it is let. */
-export class SlowMemory implements RemoteMemory {
+class SlowMemory implements RemoteMemory {
   readonly permits = new Cell('permits', 0);
   writes = 0;
 

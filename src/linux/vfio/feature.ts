@@ -5,9 +5,7 @@ import {
   VFIO_DEVICE_FEATURE,
   VFIO_DEVICE_FEATURE_DMA_BUF,
   VFIO_DEVICE_FEATURE_GET,
-  VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
   VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
-  VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
   VFIO_DEVICE_FEATURE_PCI_VF_TOKEN,
   VFIO_DEVICE_FEATURE_PROBE,
   VFIO_DEVICE_FEATURE_SET,
@@ -105,20 +103,13 @@ export function exportDmaBuf(device: VfioDevice, request: DmaBufRequest): OwnedF
 const set = (device: VfioDevice, feature: number, payload: Uint8Array) =>
   deviceFeature(device, VFIO_DEVICE_FEATURE_SET | feature, payload);
 
-/** Lets the device sleep until any access; its BARs stop answering and its buffers are revoked. */
-export function lowPowerEntry(device: VfioDevice): void {
-  set(device, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, new Uint8Array(0));
-}
-
-/** As lowPowerEntry; the eventfd is signalled when the device wakes by itself. The descriptor stays the caller's. */
+/**
+ * Lets the device sleep until any access: its BARs stop answering and its buffers are revoked. The eventfd is signalled
+ * when the device wakes by itself. The caller keeps the descriptor.
+ */
 export function lowPowerEntryWithWakeup(device: VfioDevice, eventfd: number): void {
   const payload = vfio_device_low_power_entry_with_wakeup.encode({ wakeup_eventfd: eventfd });
   set(device, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, payload);
-}
-
-/** Wakes it; again does nothing. */
-export function lowPowerExit(device: VfioDevice): void {
-  set(device, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, new Uint8Array(0));
 }
 
 /** The secret that openers of this PF's VFs must know: 16 bytes. ENOTTY when the device is no PF with SR-IOV. */

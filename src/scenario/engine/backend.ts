@@ -236,7 +236,7 @@ function mapOf(world: EngineWorld, key: string): BarMapping {
 }
 
 /** Puts a file under a name; the reference goes to the table, or is dropped when the table is full. */
-export function* install(world: EngineWorld, file: File, as: string): Task<null> {
+function* install(world: EngineWorld, file: File, as: string): Task<null> {
   try {
     world.fds.set(as, yield* world.files.install(file));
   } catch (error) {

@@ -22,8 +22,8 @@ export const STATE = 0;
 export const THREAD_ID = 1;
 export const LENGTH = 2;
 export const HEADER_BYTES = 16;
-export const SHARED_BYTES = 64 * 1024;
-export const IDLE = 0;
+const SHARED_BYTES = 64 * 1024;
+const IDLE = 0;
 export const CALLED = 1;
 export const DONE = 2;
 

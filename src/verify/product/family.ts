@@ -5,7 +5,7 @@ import type { MachineDescription } from '../../machine/schema.ts';
 import type { Step } from '../../scenario/step.ts';
 import { ProductStage } from './stage.ts';
 
-export const MAX_IMPORTERS = 5;
+const MAX_IMPORTERS = 5;
 const BAR = 0;
 const PAGE = 4096;
 const BUS_MASTER_AND_MEMORY = 6;
