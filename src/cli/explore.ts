@@ -1,7 +1,7 @@
 /** barter explore. */
 import { renameSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import type { ExploreResult, Progress } from '../explore/explore.ts';
+import type { ExploreProgress, ExploreResult } from '../explore/explore.ts';
 import type { ResumeFile } from '../explore/parallel/resume.ts';
 import { ALGORITHMS, type Algorithm } from '../explore/spec.ts';
 import { htmlTimeline } from '../report/html.ts';
@@ -170,7 +170,7 @@ function print(result: ExploreResult): void {
   else console.log(`${bug.message}\n${bug.preemptions} preemptions, ${bug.schedule.length} steps`);
 }
 
-function showProgress({ executions, total, seconds, done }: Progress): void {
+function showProgress({ executions, total, seconds, done }: ExploreProgress): void {
   const left = (): string => `${(done * 100).toFixed(1)} %, about ${inWords((seconds / done) * (1 - done))} left`;
   const share = done > 0 ? ` of perhaps ${total}, ${left()}` : '';
   process.stderr.write(`\r${executions} executions${share} (Ctrl-C stops)\x1b[K`);

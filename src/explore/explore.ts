@@ -29,12 +29,12 @@ export interface ExploreOptions {
   /** Stops the search; the result has what it takes to go on. */
   signal?: AbortSignal;
   /** Called about every half second. */
-  onProgress?: (progress: Progress) => void;
+  onProgress?: (progress: ExploreProgress) => void;
   /** Called about every half minute with what it takes to go on from there. */
   onSave?: (file: ResumeFile) => void;
 }
 
-export interface Progress {
+export interface ExploreProgress {
   executions: number;
   /** How many it may be in the end. */
   total: number;

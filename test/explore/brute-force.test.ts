@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DporSearch } from '../../src/explore/search/dpor.ts';
 import { DfsSearch } from '../../src/explore/search/walk.ts';
-import type { World } from '../../src/explore/world/world.ts';
+import type { Execution } from '../../src/explore/world/execution.ts';
 import type { RandomProgram } from './random-program.ts';
 import { randomProgram } from './random-program.ts';
 
@@ -13,10 +13,10 @@ const MAX_ORDERS = 1500;
 /** Collects outcomes where a search would look for bugs. */
 function collect<S extends DfsSearch | DporSearch>(search: S, program: RandomProgram): Set<string> | null {
   const outcomes = new Set<string>();
-  const open = search as unknown as { ended(world: World): boolean };
-  open.ended = (world) => {
+  const open = search as unknown as { ended(execution: Execution): boolean };
+  open.ended = (execution) => {
     search.totals.executions += 1;
-    outcomes.add(program.outcome(world));
+    outcomes.add(program.outcome(execution));
     return false;
   };
   search.advance(MAX_ORDERS);

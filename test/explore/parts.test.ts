@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { followedBy } from '../../src/explore/parallel/worker-pool.ts';
 import { Random } from '../../src/explore/search/sampling.ts';
-import type { Outcome, Part, Search } from '../../src/explore/search/search.ts';
+import type { Part, PartOutcome, Search } from '../../src/explore/search/search.ts';
 import { ALGORITHMS, makeSearch, type SearchSpec } from '../../src/explore/spec.ts';
 import type { Program } from '../../src/explore/world/program.ts';
 import { findProgram } from '../../src/verify/catalogue.ts';
@@ -33,7 +33,7 @@ class ByParts {
   private readonly search: Search;
   private readonly other: Search;
   private readonly parts: Part[] = [];
-  private readonly outcomes = new Map<number, Outcome>();
+  private readonly outcomes = new Map<number, PartOutcome>();
 
   constructor(program: Program, spec: SearchSpec, seed: number) {
     this.random = new Random(seed);

@@ -1,8 +1,8 @@
 /** Small random programs, to compare the reductions with brute force: every outcome must be found by both. */
 
 import { Random } from '../../src/explore/search/sampling.ts';
+import type { Execution } from '../../src/explore/world/execution.ts';
 import type { Program, Stage } from '../../src/explore/world/program.ts';
-import type { World } from '../../src/explore/world/world.ts';
 import { Cell, Completion } from '../../src/task/cell.ts';
 import { Mutex, RwSemaphore } from '../../src/task/lock.ts';
 import type { Task } from '../../src/task/op.ts';
@@ -39,7 +39,7 @@ function shapeOf(seed: number): Shape {
 /** What a run came to: what each task saw, the final values, and who was left waiting. */
 export interface RandomProgram extends Program {
   /** Called by the comparison at the end of each run. */
-  outcome(world: World): string;
+  outcome(execution: Execution): string;
 }
 
 export function randomProgram(seed: number): RandomProgram {
@@ -56,7 +56,7 @@ export function randomProgram(seed: number): RandomProgram {
       for (let i = first; i < shape.tasks.length; i++) stage.spawn(`task${i}`, bench.run(i));
       if (first === 1) stage.spawn('task0', bench.runAndSpawn(0, shape.spawnAt));
     },
-    outcome: (world) => bench.outcome(world),
+    outcome: (execution) => bench.outcome(execution),
   };
 }
 
@@ -80,9 +80,9 @@ class Bench {
     return [this.guarded, this.seen];
   }
 
-  outcome(world: World): string {
-    const stuck = world.unfinished().map((task) => world.handles[task].label);
-    const finding = world.finding?.message ?? '';
+  outcome(execution: Execution): string {
+    const stuck = execution.unfinished().map((task) => execution.handles[task].label);
+    const finding = execution.finding?.message ?? '';
     return [...this.seen, this.cells[0].value, this.cells[1].value, stuck.sort().join('+'), finding].join('|');
   }
 

@@ -6,9 +6,9 @@ import { DporSearch } from '../../src/explore/search/dpor.ts';
 import type { Search } from '../../src/explore/search/search.ts';
 import { StatefulSearch } from '../../src/explore/search/stateful.ts';
 import { DfsSearch } from '../../src/explore/search/walk.ts';
+import { Execution } from '../../src/explore/world/execution.ts';
 import type { Program } from '../../src/explore/world/program.ts';
 import { NotComparableError, StateKey } from '../../src/explore/world/state-key.ts';
-import { World } from '../../src/explore/world/world.ts';
 import { Cell } from '../../src/task/cell.ts';
 import { findProgram } from '../../src/verify/catalogue.ts';
 import { explore } from '../../src/verify/explore.ts';
@@ -30,36 +30,36 @@ function statesOf(
   const all = new Set<string>();
   const last = new Set<string>();
   const keyOf = keyed(histories, all);
-  const open = search as unknown as { newWorld(): World; ended(world: World): boolean };
-  const ids = (search as unknown as { ids: ConstructorParameters<typeof World>[1] }).ids;
-  const keys = new WeakMap<World, StateKey>();
-  open.newWorld = () => {
-    const world = new World(search.program, ids);
-    keys.set(world, keyOf(world));
-    return world;
+  const open = search as unknown as { newExecution(): Execution; ended(execution: Execution): boolean };
+  const ids = (search as unknown as { ids: ConstructorParameters<typeof Execution>[1] }).ids;
+  const keys = new WeakMap<Execution, StateKey>();
+  open.newExecution = () => {
+    const execution = new Execution(search.program, ids);
+    keys.set(execution, keyOf(execution));
+    return execution;
   };
-  open.ended = (world) => {
+  open.ended = (execution) => {
     search.totals.executions += 1;
-    last.add(keys.get(world)!.key());
+    last.add(keys.get(execution)!.key());
     return false;
   };
   return search.advance(most) === 'more' ? null : { all, last };
 }
 
-/** Looks at the state of a world after each of its steps, whoever takes them. */
-function keyed(histories: Map<string, number>, all: Set<string>): (world: World) => StateKey {
-  return (world) => {
-    const key = new StateKey(world, histories);
-    const take = world.step.bind(world);
+/** Looks at the state of a execution after each of its steps, whoever takes them. */
+function keyed(histories: Map<string, number>, all: Set<string>): (execution: Execution) => StateKey {
+  return (execution) => {
+    const key = new StateKey(execution, histories);
+    const take = execution.step.bind(execution);
     let isInside = false;
-    world.step = (task) => {
+    execution.step = (task) => {
       if (isInside) return take(task);
       isInside = true;
       key.step(task);
       isInside = false;
-      if (world.finding === null) all.add(key.key());
+      if (execution.finding === null) all.add(key.key());
     };
-    if (world.finding === null) all.add(key.key());
+    if (execution.finding === null) all.add(key.key());
     return key;
   };
 }

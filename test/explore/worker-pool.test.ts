@@ -1,7 +1,7 @@
 /** Searches by several threads, and those that are stopped and go on: the same totals and the same bug. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { ExploreOptions, ExploreResult, Progress } from '../../src/explore/explore.ts';
+import type { ExploreOptions, ExploreProgress, ExploreResult } from '../../src/explore/explore.ts';
 import type { ResumeFile } from '../../src/explore/parallel/resume.ts';
 import { StaleStateError } from '../../src/explore/search/search.ts';
 import { makeSearch } from '../../src/explore/spec.ts';
@@ -52,7 +52,7 @@ test('a search that is stopped again and again comes to the same, whoever goes o
 test('a signal stops a search, which says how to go on', async () => {
   const stop = new AbortController();
   const scenario = 'revoke-vs-detach:3';
-  const onProgress = ({ executions, total, seconds, done }: Progress): void => {
+  const onProgress = ({ executions, total, seconds, done }: ExploreProgress): void => {
     assert.ok(done > 0 && done < 1 && total > executions && seconds > 0, `${done} of ${total}`);
     stop.abort();
   };

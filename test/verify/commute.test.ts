@@ -3,15 +3,16 @@
  * same in either order. State that tasks share outside of cells breaks it, and then orders are missed. So on random
  * runs, each two such neighbours are swapped, and every task must go on as it did.
  */
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkEnd } from '../../src/explore/checks/oracles.ts';
 import { Random } from '../../src/explore/search/sampling.ts';
-import { conflict, type Planned } from '../../src/explore/search/wakeup.ts';
-import { TaskIds } from '../../src/explore/world/names.ts';
+import { conflict, type PlannedStep } from '../../src/explore/world/access.ts';
+import { Execution } from '../../src/explore/world/execution.ts';
 import type { Program } from '../../src/explore/world/program.ts';
-import { Trace } from '../../src/explore/world/trace.ts';
-import { World } from '../../src/explore/world/world.ts';
+import { StepLog } from '../../src/explore/world/step-log.ts';
+import { TaskIds } from '../../src/explore/world/task-ids.ts';
 import { Cell } from '../../src/task/cell.ts';
 import type { Task } from '../../src/task/op.ts';
 import { findProgram, listScenarios } from '../../src/verify/catalogue.ts';
@@ -19,7 +20,7 @@ import { findProgram, listScenarios } from '../../src/verify/catalogue.ts';
 const WALKS = 6;
 
 interface Run {
-  steps: Planned[];
+  steps: PlannedStep[];
   /** Who could have taken each step. */
   ready: number[][];
   /** What each task did, and what came of the run. */
@@ -30,7 +31,7 @@ class Audit {
   pairs = 0;
   readonly broken: string[] = [];
   private readonly ids = new TaskIds();
-  private readonly trace = new Trace();
+  private readonly log = new StepLog();
   private readonly program: Program;
 
   constructor(program: Program) {
@@ -53,23 +54,23 @@ class Audit {
   }
 
   private run(choose: (ready: readonly number[], depth: number) => number): Run {
-    const world = new World(this.program, this.ids);
+    const execution = new Execution(this.program, this.ids);
     const run: Run = { steps: [], ready: [], told: {} };
     const done = new Map<string, string[]>();
-    while (world.finding === null) {
-      const ready = world.order.filter((task) => world.isReady(task));
+    while (execution.finding === null) {
+      const ready = execution.order.filter((task) => execution.isReady(task));
       const task = choose(ready, run.steps.length);
       if (!ready.includes(task)) break;
-      const op = world.pending[task]!;
-      world.step(task);
-      const step = this.trace.taken(world, task, op);
+      const op = execution.pending[task]!;
+      execution.step(task);
+      const step = this.log.taken(execution, task, op);
       run.ready.push(ready);
       run.steps.push(step);
-      const { label } = world.handles[task];
+      const { label } = execution.handles[task];
       done.set(label, [...(done.get(label) ?? []), `${op} ${step.access}`]);
     }
     run.told = Object.fromEntries([...done].sort(([a], [b]) => (a < b ? -1 : 1)));
-    run.told.end = checkEnd(world)?.message;
+    run.told.end = checkEnd(execution)?.message;
     return run;
   }
 }

@@ -5,17 +5,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DporSearch } from '../../src/explore/search/dpor.ts';
+import type { Execution } from '../../src/explore/world/execution.ts';
 import type { Program } from '../../src/explore/world/program.ts';
 import { show } from '../../src/explore/world/schedule.ts';
-import type { World } from '../../src/explore/world/world.ts';
 import { findProgram, listScenarios } from '../../src/verify/catalogue.ts';
 
 class Recording extends DporSearch {
   readonly schedules: number[][] = [];
 
-  protected override ended(world: World, schedule: ArrayLike<number>, length: number): boolean {
+  protected override ended(execution: Execution, schedule: ArrayLike<number>, length: number): boolean {
     this.schedules.push(Array.from({ length }, (_, i) => schedule[i]));
-    return super.ended(world, schedule, length);
+    return super.ended(execution, schedule, length);
   }
 }
 

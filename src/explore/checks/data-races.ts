@@ -6,12 +6,13 @@
  * What orders touches is what orders steps under the explorer: steps on one object of which one is a write, starts and
  * joins. Clocks are computed when a run has ended, and only where something was touched.
  */
+
 import type { Op, Shared, Touchable } from '../../task/op.ts';
 import { Lifetime, runtime } from '../../task/op.ts';
 import { TaskHandle } from '../../task/runner.ts';
+import { Access, accessAtMost } from '../world/access.ts';
+import type { Finding } from '../world/finding.ts';
 import { callerLine } from '../world/stacks.ts';
-import { Access, accessAtMost } from '../world/trace.ts';
-import type { Finding } from '../world/world.ts';
 
 interface Touch {
   task: number;

@@ -4,22 +4,22 @@
 
 import type { Bug } from '../search/search.ts';
 import { DfsSearch } from '../search/walk.ts';
+import type { Execution } from '../world/execution.ts';
 import type { Program } from '../world/program.ts';
-import type { World } from '../world/world.ts';
 import type { LockOrder } from './lock-order.ts';
 
 /** Runs to look through: with few preemptions the tasks come one after the other, and one run tends to have all. */
 const MAX_RUNS = 2000;
 
 class WitnessSearch extends DfsSearch {
-  protected override newWorld(): World {
+  protected override newExecution(): Execution {
     this.lockOrder.clear();
-    return super.newWorld();
+    return super.newExecution();
   }
 
-  protected override ended(world: World, schedule: ArrayLike<number>, length: number): boolean {
+  protected override ended(execution: Execution, schedule: ArrayLike<number>, length: number): boolean {
     this.totals.executions += 1;
-    const message = world.finding === null ? this.lockOrder.cycle() : null;
+    const message = execution.finding === null ? this.lockOrder.cycle() : null;
     if (message === null) return false;
     this.bug = { invariant: 'I4', message, schedule: Array.from({ length }, (_, i) => schedule[i]) };
     return true;

@@ -2,22 +2,24 @@
  * What is looked at when a run ends. What can be seen within a step, the objects themselves look at (InvariantError),
  * or the program's `afterEach`.
  */
+
 import { Lock, Mutex, RwSemaphore } from '../../task/lock.ts';
 import { TaskHandle } from '../../task/runner.ts';
-import type { Finding, World } from '../world/world.ts';
+import type { Execution } from '../world/execution.ts';
+import type { Finding } from '../world/finding.ts';
 
 /** The finding of a run in which no task can take a step any more; null where all is well. */
-export function checkEnd(world: World): Finding | null {
-  if (world.finding !== null) return world.finding;
-  const stuck = world.unfinished();
-  if (stuck.length > 0) return explainStuck(world, stuck);
-  const race = world.dataRace();
+export function checkEnd(execution: Execution): Finding | null {
+  if (execution.finding !== null) return execution.finding;
+  const stuck = execution.unfinished();
+  if (stuck.length > 0) return explainStuck(execution, stuck);
+  const race = execution.dataRace();
   if (race !== null) return race;
-  const kept = world.locks.find((lock) => holdersOf(lock).length > 0);
+  const kept = execution.locks.find((lock) => holdersOf(lock).length > 0);
   if (kept !== undefined) return { invariant: 'I4', message: `never let go: ${kept.label}, ${kept.describe()}` };
-  const finding = world.finish();
+  const finding = execution.finish();
   if (finding !== null) return finding;
-  const survivors = world.survivors();
+  const survivors = execution.survivors();
   if (survivors.length === 0) return null;
   const list = survivors.map(
     ({ lifetime, bornAt }) => `${lifetime.label} (made ${bornAt === 0 ? 'before the run' : `at step ${bornAt - 1}`})`,
@@ -31,23 +33,23 @@ export function checkEnd(world: World): Finding | null {
  * Tasks that cannot go on. Where somebody holds a lock and waits for what is no lock, that nobody is left to bring
  * about, he holds it without bound (I7), and the others wait behind him. All else is a deadlock (I4).
  */
-function explainStuck(world: World, stuck: readonly number[]): Finding {
-  const waits = stuck.map((task) => `${world.handles[task].label} waits at ${waitOf(world, task)}`);
+function explainStuck(execution: Execution, stuck: readonly number[]): Finding {
+  const waits = stuck.map((task) => `${execution.handles[task].label} waits at ${waitOf(execution, task)}`);
   for (const task of stuck) {
-    const op = world.pending[task]!;
+    const op = execution.pending[task]!;
     if (op.object instanceof Lock || op.object instanceof TaskHandle) continue;
-    const held = locksOf(world, world.handles[task]);
+    const held = locksOf(execution, execution.handles[task]);
     if (held.length === 0) continue;
     const names = held.map((lock) => lock.label).join(' and ');
-    const message = `held without bound: ${world.handles[task].label} holds ${names}; ${waits.join('; ')}`;
+    const message = `held without bound: ${execution.handles[task].label} holds ${names}; ${waits.join('; ')}`;
     return { invariant: 'I7', message };
   }
   return { invariant: 'I4', message: `deadlock: ${waits.join('; ')}` };
 }
 
 /** What a task waits for, and who has it. */
-function waitOf(world: World, task: number): string {
-  const op = world.pending[task]!;
+function waitOf(execution: Execution, task: number): string {
+  const op = execution.pending[task]!;
   if (op.object instanceof TaskHandle) return `join ${op.object.label}`;
   const state = op.object.describe();
   const holders = holdersOf(op.object);
@@ -64,6 +66,6 @@ function holdersOf(object: object): readonly TaskHandle[] {
 }
 
 /** The locks that a task holds, in the order in which it took them. */
-function locksOf(world: World, task: TaskHandle): Lock[] {
-  return world.locks.filter((lock) => holdersOf(lock).includes(task));
+function locksOf(execution: Execution, task: TaskHandle): Lock[] {
+  return execution.locks.filter((lock) => holdersOf(lock).includes(task));
 }

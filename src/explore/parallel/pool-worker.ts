@@ -1,14 +1,14 @@
 /** A thread of a pool: goes through the parts of a search that it is sent, and says what came of them. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { applyMutantOf, type Catalogue } from '../catalogue.ts';
-import type { Outcome, Part, Search } from '../search/search.ts';
+import type { Part, PartOutcome, Search } from '../search/search.ts';
 import { makeSearch, type SearchSpec } from '../spec.ts';
 import type { Program } from '../world/program.ts';
 
 /** What came of the part of that number. */
 export interface Done {
   id: number;
-  outcome: Outcome;
+  outcome: PartOutcome;
   ms: number;
 }
 

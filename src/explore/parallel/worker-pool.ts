@@ -8,7 +8,7 @@ import { availableParallelism } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import type { Worker } from 'node:worker_threads';
 import { startWorker } from '../../linux/worker.ts';
-import type { Outcome, Part, Search } from '../search/search.ts';
+import type { Part, PartOutcome, Search } from '../search/search.ts';
 import { makeSearch, type SearchSpec } from '../spec.ts';
 import type { Program } from '../world/program.ts';
 import { type Done, type PoolWorkerData, searchPart } from './pool-worker.ts';
@@ -36,7 +36,7 @@ export class WorkerPool {
   /** For parts that this thread goes through while it waits for others. */
   private readonly own: Search;
   private readonly members: Member[];
-  private readonly outcomes = new Map<number, Outcome>();
+  private readonly outcomes = new Map<number, PartOutcome>();
   private readonly outstanding = new Set<number>();
   private readonly awaited = new Int32Array(new SharedArrayBuffer(4));
   private failure: Error | null = null;
@@ -71,7 +71,7 @@ export class WorkerPool {
   }
 
   /** What came of the part that the search waits for; goes through others, or sleeps, until it is there. */
-  async awaitPart(): Promise<Outcome> {
+  async awaitPart(): Promise<PartOutcome> {
     const { awaited } = this.search;
     Atomics.store(this.awaited, 0, awaited);
     for (;;) {
@@ -149,7 +149,7 @@ function collectAlone(): void {
 }
 
 /** What came of a part, and then of the rest of it. */
-export function followedBy(first: Outcome, rest: Outcome): Outcome {
+export function followedBy(first: PartOutcome, rest: PartOutcome): PartOutcome {
   return {
     totals: {
       executions: first.totals.executions + rest.totals.executions,

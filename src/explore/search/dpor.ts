@@ -3,43 +3,36 @@
  * keeps wakeup trees and never starts a run in vain; `source` keeps single steps to start with and gives up runs that
  * turn out to be known (Abdulla, Aronis, Jonsson, Sagonas: Source Sets, JACM 2017).
  */
+
 import { HeldLocks } from '../checks/lock-order.ts';
-import { Names, type PlainStep } from '../world/names.ts';
+import { conflict, type PlannedStep } from '../world/access.ts';
+import { type Execution, isLockStep } from '../world/execution.ts';
 import type { Program } from '../world/program.ts';
-import { Trace } from '../world/trace.ts';
-import { isLockStep, type World } from '../world/world.ts';
-import { type Node, type PathState, PlainPath } from './path.ts';
+import { StepLog } from '../world/step-log.ts';
+import { type PathNode, type PathState, PlainPath } from './path.ts';
+import { type PlainStep, StepNames } from './plain-steps.ts';
 import { Races } from './races.ts';
 import {
   MAX_STEPS,
-  type Outcome,
   type OuterRace,
   type Part,
-  type Progress,
+  type PartOutcome,
   Search,
+  type SearchProgress,
   StaleStateError,
 } from './search.ts';
-import {
-  type Branch,
-  branchOf,
-  conflict,
-  firstLine,
-  insert,
-  isInitial,
-  isWeakInitial,
-  type Planned,
-} from './wakeup.ts';
+import { type Branch, branchOf, firstLine, insert, isInitial, isWeakInitial } from './wakeup.ts';
 
 /** Most states have nothing planned and nobody asleep: they share this, which nobody may change. */
 const NOTHING: never[] = [];
 
 export class DporSearch extends Search {
-  private readonly trace = new Trace();
-  private readonly races = new Races(this.trace);
-  private readonly names = new Names(this.ids, this.trace);
+  private readonly log = new StepLog();
+  private readonly races = new Races(this.log);
+  private readonly names = new StepNames(this.ids, this.log);
   private readonly plain = new PlainPath(this.names);
   private readonly optimal: boolean;
-  private path: Node[] = [];
+  private path: PathNode[] = [];
   private held = new HeldLocks();
   /** The state to go on from, and with what; null before the first run. */
   private from = 0;
@@ -48,23 +41,23 @@ export class DporSearch extends Search {
   private base = 0;
   private walk: PlainStep[] = [];
   private readonly outerRaces = new Map<string, OuterRace>();
-  private readonly sequence: Planned[] = [];
+  private readonly sequence: PlannedStep[] = [];
 
   constructor(program: Program, optimal: boolean) {
     super(program);
     this.optimal = optimal;
   }
 
-  advance(executions: number): Progress {
+  advance(executions: number): SearchProgress {
     for (let n = 0; n < executions; n++) {
       if (this.awaited > 0) return 'waits';
-      const world = this.replay();
-      const wasBlocked = this.extend(world);
+      const execution = this.replay();
+      const wasBlocked = this.extend(execution);
       this.rememberWalk();
       if (wasBlocked) this.totals.blocked += 1;
-      else if (this.ended(world, this.trace.task, this.trace.length)) return 'done';
-      this.races.find(world, this.from, this.onRace);
-      if (!this.backtrack(this.trace.length - 1)) return 'done';
+      else if (this.ended(execution, this.log.task, this.log.length)) return 'done';
+      this.races.find(execution, this.from, this.onRace);
+      if (!this.backtrack(this.log.length - 1)) return 'done';
     }
     return 'more';
   }
@@ -95,7 +88,7 @@ export class DporSearch extends Search {
     this.base = base;
     this.walk = [];
     this.outerRaces.clear();
-    this.trace.truncate(0);
+    this.log.truncate(0);
   }
 
   get awaited(): number {
@@ -123,7 +116,7 @@ export class DporSearch extends Search {
     this.chosen!.part = 0;
   }
 
-  override join(outcome: Outcome): void {
+  override join(outcome: PartOutcome): void {
     super.join(outcome);
     if (this.bug !== null) return;
     const end = this.arriveBy(outcome.walk.map((step) => this.names.step(step)));
@@ -143,12 +136,12 @@ export class DporSearch extends Search {
     this.chosen = chosen;
   }
 
-  override outcome(): Outcome {
+  override outcome(): PartOutcome {
     return { ...super.outcome(), walk: this.walk, races: [...this.outerRaces.values()] };
   }
 
   /** The states along the first line of the branch that was given away; returns the depth of its last step. */
-  private arriveBy(walk: readonly Planned[]): number {
+  private arriveBy(walk: readonly PlannedStep[]): number {
     let branch = this.chosen!;
     let depth = this.from;
     for (const taken of walk) {
@@ -163,43 +156,43 @@ export class DporSearch extends Search {
   }
 
   /** How a step turns out that is still to be taken. */
-  private probe(depth: number, branch: Branch): Planned {
-    const world = this.newWorld();
-    for (let at = 0; at < depth; at++) world.step(this.path[at].taken!.task);
-    const op = world.pending[branch.task]!;
-    world.step(branch.task);
-    return this.trace.taken(world, branch.task, op);
+  private probe(depth: number, branch: Branch): PlannedStep {
+    const execution = this.newExecution();
+    for (let at = 0; at < depth; at++) execution.step(this.path[at].taken!.task);
+    const op = execution.pending[branch.task]!;
+    execution.step(branch.task);
+    return this.log.taken(execution, branch.task, op);
   }
 
   /** Takes the steps that lead to the state to go on from, and writes those down that are not yet. */
-  private replay(): World {
-    const { trace, path } = this;
-    const world = this.newWorld();
+  private replay(): Execution {
+    const { log, path } = this;
+    const execution = this.newExecution();
     this.held = new HeldLocks();
     for (let depth = 0; depth < this.from; depth++) {
       const { task } = path[depth].taken!;
-      const op = world.pending[task];
-      if (depth < trace.length) world.step(task);
+      const op = execution.pending[task];
+      if (depth < log.length) execution.step(task);
       else {
-        if (op == null || !world.isReady(task)) throw stale(this.program);
-        trace.take(world, task);
+        if (op == null || !execution.isReady(task)) throw stale(this.program);
+        log.take(execution, task);
         const { object, access } = path[depth].taken!;
-        if (trace.object[depth] !== object || trace.access[depth] !== access) throw stale(this.program);
+        if (log.object[depth] !== object || log.access[depth] !== access) throw stale(this.program);
       }
       if (isLockStep(op!.kind)) this.lockOrder.after(this.held, task, op!);
     }
     this.totals.steps += this.from;
-    return world;
+    return execution;
   }
 
   /** Runs on from the last choice to the end. Returns whether it was given up. */
-  private extend(world: World): boolean {
-    const { trace, path } = this;
-    for (const task of world.order) if (task >= trace.width) trace.width = task + 1;
+  private extend(execution: Execution): boolean {
+    const { log, path } = this;
+    for (const task of execution.order) if (task >= log.width) log.width = task + 1;
     let branch = this.chosen;
     for (;;) {
-      const depth = trace.length;
-      if (world.finding !== null) return false;
+      const depth = log.length;
+      if (execution.finding !== null) return false;
       let task: number;
       if (branch !== null) {
         task = branch.task;
@@ -210,31 +203,34 @@ export class DporSearch extends Search {
           branch = planned;
           task = planned.task;
         } else {
-          task = this.firstAwake(world, node.sleep);
+          task = this.firstAwake(execution, node.sleep);
           if (task < 0) {
             path.length = depth;
             return task === -2;
           }
         }
       }
-      if (!world.isReady(task)) throw stale(this.program);
+      if (!execution.isReady(task)) throw stale(this.program);
       const node = path[depth];
       node.next = branch === null ? NOTHING : branch.children;
       if (!this.optimal) node.started.push(task);
       branch = null;
-      this.take(world, task, node);
-      if (trace.length > MAX_STEPS) {
-        world.finding = { invariant: 'I7', message: `a run of more than ${MAX_STEPS} steps: somebody waits for ever` };
+      this.take(execution, task, node);
+      if (log.length > MAX_STEPS) {
+        execution.finding = {
+          invariant: 'I7',
+          message: `a run of more than ${MAX_STEPS} steps: somebody waits for ever`,
+        };
       }
     }
   }
 
-  private take(world: World, task: number, node: Node): void {
-    const op = world.pending[task]!;
+  private take(execution: Execution, task: number, node: PathNode): void {
+    const op = execution.pending[task]!;
     const isLock = isLockStep(op.kind);
-    if (isLock) this.lockOrder.before(this.held, task, world.handles[task].label, op);
-    this.trace.take(world, task);
-    node.taken = this.trace.planned(this.trace.length - 1);
+    if (isLock) this.lockOrder.before(this.held, task, execution.handles[task].label, op);
+    this.log.take(execution, task);
+    node.taken = this.log.planned(this.log.length - 1);
     if (isLock) this.lockOrder.after(this.held, task, op);
     this.totals.steps += 1;
   }
@@ -247,9 +243,9 @@ export class DporSearch extends Search {
   }
 
   /** The state that the path has just reached: what still sleeps, and what is planned. */
-  private arrive(depth: number): Node {
+  private arrive(depth: number): PathNode {
     const started = this.optimal ? NOTHING : [];
-    const node: Node = { sleep: NOTHING, branches: NOTHING, next: NOTHING, started, explored: 0, taken: null };
+    const node: PathNode = { sleep: NOTHING, branches: NOTHING, next: NOTHING, started, explored: 0, taken: null };
     if (depth > 0) {
       const parent = this.path[depth - 1];
       const last = parent.taken!;
@@ -264,10 +260,10 @@ export class DporSearch extends Search {
   }
 
   /** -1 where no task can take a step, -2 where all that can are asleep. */
-  private firstAwake(world: World, sleep: readonly Planned[]): number {
+  private firstAwake(execution: Execution, sleep: readonly PlannedStep[]): number {
     let anyReady = false;
-    search: for (const task of world.order) {
-      if (!world.isReady(task)) continue;
+    search: for (const task of execution.order) {
+      if (!execution.isReady(task)) continue;
       anyReady = true;
       for (const step of sleep) if (step.task === task) continue search;
       return task;
@@ -275,19 +271,19 @@ export class DporSearch extends Search {
     return anyReady ? -2 : -1;
   }
 
-  private readonly onRace = (earlier: number, later: number, step: Planned): void => {
-    const { trace, sequence, path } = this;
+  private readonly onRace = (earlier: number, later: number, step: PlannedStep): void => {
+    const { log, sequence, path } = this;
     sequence.length = 0;
-    const end = this.optimal || later < 0 ? trace.length : later;
+    const end = this.optimal || later < 0 ? log.length : later;
     for (let k = earlier + 1; k < end; k++) {
-      if (k !== later && !trace.happensBefore(earlier, k)) sequence.push(path[k].taken!);
+      if (k !== later && !log.happensBefore(earlier, k)) sequence.push(path[k].taken!);
     }
     sequence.push(step);
     this.plan(earlier, sequence);
   };
 
   /** Plans an order that reverses a race with the step at `depth`, unless it has been run or will be. */
-  private plan(depth: number, sequence: readonly Planned[]): void {
+  private plan(depth: number, sequence: readonly PlannedStep[]): void {
     const node = this.path[depth];
     if (this.optimal) {
       for (const sleeping of node.sleep) if (isWeakInitial(sleeping, sequence)) return;
@@ -307,10 +303,10 @@ export class DporSearch extends Search {
 
   /** Goes back to the last state, from `depth` on, with something left to run; false at the end of the search. */
   private backtrack(depth: number): boolean {
-    const { trace, path } = this;
+    const { log, path } = this;
     for (let at = depth; at >= this.base; at--) {
       const node = path[at];
-      if (at < trace.length) trace.truncate(at);
+      if (at < log.length) log.truncate(at);
       if (node.sleep === NOTHING) node.sleep = [node.taken!];
       else node.sleep.push(node.taken!);
       node.explored += 1;
@@ -326,7 +322,7 @@ export class DporSearch extends Search {
     return false;
   }
 
-  private nextBranch(node: Node): Branch | undefined {
+  private nextBranch(node: PathNode): Branch | undefined {
     for (;;) {
       const next = node.branches.shift();
       if (next === undefined || this.optimal) return next;

@@ -1,11 +1,13 @@
 /** The states on the path of a reduction, and the same as plain data: for another thread, or for another day. */
-import type { Names, PlainBranch, PlainStep } from '../world/names.ts';
-import { type Branch, branchOf, type Planned } from './wakeup.ts';
+
+import type { PlannedStep } from '../world/access.ts';
+import type { PlainBranch, PlainStep, StepNames } from './plain-steps.ts';
+import { type Branch, branchOf } from './wakeup.ts';
 
 /** A state on the current path, before the step at its depth. */
-export interface Node {
+export interface PathNode {
   /** Steps that were explored from here, or before, and that nothing since has touched. */
-  sleep: Planned[];
+  sleep: PlannedStep[];
   /** Orders that are still to be run from here; the one that runs now is not among them. */
   branches: Branch[];
   /** What is planned after the step that runs now. */
@@ -14,7 +16,7 @@ export interface Node {
   started: number[];
   explored: number;
   /** The step that runs now, as it turned out. */
-  taken: Planned | null;
+  taken: PlannedStep | null;
 }
 
 interface PlainNode {
@@ -34,13 +36,13 @@ export interface PathState {
 }
 
 export class PlainPath {
-  private readonly names: Names;
+  private readonly names: StepNames;
 
-  constructor(names: Names) {
+  constructor(names: StepNames) {
     this.names = names;
   }
 
-  stateOf(path: readonly Node[], chosen: Branch | null, base: number): PathState {
+  stateOf(path: readonly PathNode[], chosen: Branch | null, base: number): PathState {
     const nodes = path.map((node) => this.plainNode(node, node.sleep, node.branches));
     return { nodes, chosen: chosen === null ? null : this.names.plainBranch(chosen), base };
   }
@@ -49,7 +51,7 @@ export class PlainPath {
    * What follows a line of steps from the state at `depth`, in which `sleep` sleeps by the time when it is run. The
    * states before have what is needed to tell which races with their steps are new to them.
    */
-  partOf(path: readonly Node[], depth: number, sleep: readonly Planned[], line: readonly Branch[]): PathState {
+  partOf(path: readonly PathNode[], depth: number, sleep: readonly PlannedStep[], line: readonly Branch[]): PathState {
     const nodes = path
       .slice(0, depth + 1)
       .map((node, at) => this.plainNode(node, at === depth ? sleep : node.sleep, []));
@@ -61,7 +63,7 @@ export class PlainPath {
     return { nodes, chosen: chosen[0], base: depth + line.length };
   }
 
-  restore({ nodes, chosen, base }: PathState): { nodes: Node[]; chosen: Branch | null; base: number } {
+  restore({ nodes, chosen, base }: PathState): { nodes: PathNode[]; chosen: Branch | null; base: number } {
     const { names } = this;
     return {
       nodes: nodes.map(({ sleep, branches, started, explored, taken }) => ({
@@ -81,7 +83,7 @@ export class PlainPath {
     return { ...branchOf(this.names.step(step)), children: children.map((child) => this.branch(child)) };
   }
 
-  private plainNode(node: Node, sleep: readonly Planned[], branches: readonly Branch[]): PlainNode {
+  private plainNode(node: PathNode, sleep: readonly PlannedStep[], branches: readonly Branch[]): PlainNode {
     const { names } = this;
     return {
       sleep: sleep.map((step) => names.plain(step)),

@@ -1,7 +1,8 @@
 /** Searches that draw orders at random. Each run has numbers of its own, so that it does not matter who takes which. */
+
+import type { Execution } from '../world/execution.ts';
 import type { Program } from '../world/program.ts';
-import type { World } from '../world/world.ts';
-import type { Outcome, Part, Progress } from './search.ts';
+import type { Part, PartOutcome, SearchProgress } from './search.ts';
 import { WalkSearch } from './walk.ts';
 
 /** A small generator of random numbers with a seed (Marsaglia's xorshift32): the same runs on every machine. */
@@ -59,16 +60,16 @@ export class SamplingSearch extends WalkSearch {
     this.runs = { next: 0, end: executions };
   }
 
-  advance(executions: number): Progress {
+  advance(executions: number): SearchProgress {
     for (let n = 0; n < executions; n++) {
       if (this.awaited > 0) return 'waits';
       if (this.runs.next >= this.runs.end) return 'done';
       this.draw(this.runs.next);
       const choose = this.how === 'random' ? this.anyone() : this.how === 'pct' ? this.pct() : this.pos();
-      const world = this.newWorld();
-      this.walk(world, choose);
+      const execution = this.newExecution();
+      this.walk(execution, choose);
       this.runs.next += 1;
-      if (this.ended(world, this.schedule, this.schedule.length)) return 'done';
+      if (this.ended(execution, this.schedule, this.schedule.length)) return 'done';
     }
     return this.runs.next >= this.runs.end && this.parts.length === 0 ? 'done' : 'more';
   }
@@ -108,13 +109,13 @@ export class SamplingSearch extends WalkSearch {
     this.runs.end = this.parts.pop()!.end;
   }
 
-  override join(outcome: Outcome): void {
+  override join(outcome: PartOutcome): void {
     super.join(outcome);
     const { end } = this.parts.pop()!;
     this.runs = outcome.rest === null ? { next: end, end } : { ...(outcome.rest as Numbers) };
   }
 
-  override outcome(): Outcome {
+  override outcome(): PartOutcome {
     return { ...super.outcome(), rest: this.bug !== null || this.runs.next >= this.runs.end ? null : this.state() };
   }
 
@@ -146,21 +147,21 @@ export class SamplingSearch extends WalkSearch {
 
   /** Of the one in which the first task that can goes on: the same whoever looks. */
   private lengthOfARun(): number {
-    const world = this.newWorld();
+    const execution = this.newExecution();
     for (let steps = 0; ; steps++) {
-      const task = world.order.find((one) => world.isReady(one));
-      if (task === undefined || world.finding !== null || steps > 10_000) return Math.max(1, steps);
-      world.step(task);
+      const task = execution.order.find((one) => execution.isReady(one));
+      if (task === undefined || execution.finding !== null || steps > 10_000) return Math.max(1, steps);
+      execution.step(task);
     }
   }
 
-  private pos(): (ready: readonly number[], depth: number, world: World) => number {
+  private pos(): (ready: readonly number[], depth: number, execution: Execution) => number {
     const priority: (number | undefined)[] = [];
-    return (ready, _depth, world) => {
+    return (ready, _depth, execution) => {
       for (const task of ready) priority[task] ??= this.random.below(1 << 30);
       const best = highest(ready, priority as number[]);
-      const object = world.pending[best]!.object;
-      for (const task of ready) if (world.pending[task]!.object === object) priority[task] = undefined;
+      const object = execution.pending[best]!.object;
+      for (const task of ready) if (execution.pending[task]!.object === object) priority[task] = undefined;
       return best;
     };
   }

@@ -1,9 +1,12 @@
 /** What every way of searching has in common: runs one execution after the other and looks at how each ends. */
+
 import { type LockEdge, LockOrder } from '../checks/lock-order.ts';
 import { checkEnd } from '../checks/oracles.ts';
-import { type PlainStep, TaskIds } from '../world/names.ts';
+import { Execution } from '../world/execution.ts';
+import type { Finding } from '../world/finding.ts';
 import type { Program } from '../world/program.ts';
-import { type Finding, World } from '../world/world.ts';
+import { TaskIds } from '../world/task-ids.ts';
+import type { PlainStep } from './plain-steps.ts';
 
 export interface Bug extends Finding {
   /** Who took each step: 0 for the task that was started first in the run, and so on. */
@@ -18,7 +21,7 @@ export interface Totals {
 }
 
 /** How far `advance` came. `waits`: what comes next was given away, and `join` must bring what came of it. */
-export type Progress = 'more' | 'done' | 'waits';
+export type SearchProgress = 'more' | 'done' | 'waits';
 
 /** A race that a part found with a step before it: what is to be tried in place of that step. */
 export interface OuterRace {
@@ -27,7 +30,7 @@ export interface OuterRace {
 }
 
 /** What came of a part of a search, as plain data: for another thread. */
-export interface Outcome {
+export interface PartOutcome {
   totals: Totals;
   lockEdges: LockEdge[];
   bug: { invariant: string; message: string; schedule: number[] } | null;
@@ -70,7 +73,7 @@ export abstract class Search {
   }
 
   /** Goes on for about `executions` runs. */
-  abstract advance(executions: number): Progress;
+  abstract advance(executions: number): SearchProgress;
 
   /** The share of the search that is done, in 0 to 1, as far as it can be told. */
   estimate(): number {
@@ -90,7 +93,7 @@ export abstract class Search {
   abstract get awaited(): number;
 
   /** Takes what came of the part that the search waits for, as if it had gone there itself. */
-  join(outcome: Outcome): void {
+  join(outcome: PartOutcome): void {
     const { totals } = this;
     totals.executions += outcome.totals.executions;
     totals.blocked += outcome.totals.blocked;
@@ -103,7 +106,7 @@ export abstract class Search {
   abstract reclaimPart(): void;
 
   /** What came of a part so far, as plain data. */
-  outcome(): Outcome {
+  outcome(): PartOutcome {
     const { bug } = this;
     return {
       totals: { ...this.totals },
@@ -128,16 +131,16 @@ export abstract class Search {
     return this.given;
   }
 
-  protected newWorld(): World {
-    return new World(this.program, this.ids);
+  protected newExecution(): Execution {
+    return new Execution(this.program, this.ids);
   }
 
   /** Counts a run that ended by itself, and keeps what it found. Returns whether to stop. */
-  protected ended(world: World, schedule: ArrayLike<number>, length: number): boolean {
+  protected ended(execution: Execution, schedule: ArrayLike<number>, length: number): boolean {
     this.totals.executions += 1;
-    const finding = checkEnd(world);
+    const finding = checkEnd(execution);
     if (finding === null) return false;
-    this.bug = { ...finding, schedule: Array.from({ length }, (_, i) => world.order.indexOf(schedule[i])) };
+    this.bug = { ...finding, schedule: Array.from({ length }, (_, i) => execution.order.indexOf(schedule[i])) };
     return true;
   }
 }

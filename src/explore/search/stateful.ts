@@ -4,31 +4,32 @@
  * states. What shows only in a whole order, and not in any state on its way, it may miss: a touch that nothing orders
  * with another is looked for along the runs that it takes, and no others.
  */
+
 import { HeldLocks } from '../checks/lock-order.ts';
+import { conflict, type PlannedStep } from '../world/access.ts';
+import type { Execution } from '../world/execution.ts';
 import type { Program } from '../world/program.ts';
 import { StateKey } from '../world/state-key.ts';
-import { Trace } from '../world/trace.ts';
-import type { World } from '../world/world.ts';
-import { MAX_STEPS, type Part, type Progress, Search } from './search.ts';
-import { conflict, type Planned } from './wakeup.ts';
+import { StepLog } from '../world/step-log.ts';
+import { MAX_STEPS, type Part, Search, type SearchProgress } from './search.ts';
 
 /** About 200 bytes each. With more the search stops, and is not complete. */
 const MAX_STATES = 5_000_000;
 
-interface Node {
+interface PathNode {
   /** Steps that were taken from here, or before, and that nothing since has touched. */
-  sleep: Planned[];
+  sleep: PlannedStep[];
   /** Tasks whose steps are still to be taken from here. */
   left: number[];
-  taken: Planned | null;
+  taken: PlannedStep | null;
 }
 
 export class StatefulSearch extends Search {
-  private readonly trace = new Trace();
+  private readonly log = new StepLog();
   private readonly histories = new Map<string, number>();
   /** By state: the tasks that slept at each visit so far, which nobody has followed from there. */
   private readonly sleepers = new Map<string, bigint>();
-  private readonly path: Node[] = [];
+  private readonly path: PathNode[] = [];
 
   constructor(program: Program) {
     super(program);
@@ -39,7 +40,7 @@ export class StatefulSearch extends Search {
     return this.sleepers.size;
   }
 
-  advance(executions: number): Progress {
+  advance(executions: number): SearchProgress {
     for (let n = 0; n < executions; n++) {
       if (this.run()) return 'done';
       if (!this.backtrack()) return 'done';
@@ -67,29 +68,32 @@ export class StatefulSearch extends Search {
 
   /** One run, to its end or to a state that was seen. Returns whether to stop. */
   private run(): boolean {
-    const world = this.newWorld();
-    const key = new StateKey(world, this.histories);
+    const execution = this.newExecution();
+    const key = new StateKey(execution, this.histories);
     const held = new HeldLocks();
     for (let depth = 0; ; depth++) {
-      if (world.finding !== null) return this.over(world);
+      if (execution.finding !== null) return this.over(execution);
       if (depth === this.path.length) {
-        const ready = world.order.filter((task) => world.isReady(task));
-        if (ready.length === 0) return this.over(world);
+        const ready = execution.order.filter((task) => execution.isReady(task));
+        if (ready.length === 0) return this.over(execution);
         if (!this.arrive(key.key(), ready)) {
           this.totals.blocked += 1;
-          return this.hasRace(world);
+          return this.hasRace(execution);
         }
       }
       const node = this.path[depth];
       const task = depth < this.path.length - 1 ? node.taken!.task : node.left[0];
-      const op = world.pending[task]!;
-      this.lockOrder.before(held, task, world.handles[task].label, op);
+      const op = execution.pending[task]!;
+      this.lockOrder.before(held, task, execution.handles[task].label, op);
       key.step(task);
       this.lockOrder.after(held, task, op);
-      node.taken = this.trace.taken(world, task, op);
+      node.taken = this.log.taken(execution, task, op);
       this.totals.steps += 1;
       if (depth > MAX_STEPS) {
-        world.finding = { invariant: 'I7', message: `a run of more than ${MAX_STEPS} steps: somebody waits for ever` };
+        execution.finding = {
+          invariant: 'I7',
+          message: `a run of more than ${MAX_STEPS} steps: somebody waits for ever`,
+        };
       }
     }
   }
@@ -114,15 +118,16 @@ export class StatefulSearch extends Search {
     return true;
   }
 
-  private over(world: World): boolean {
+  private over(execution: Execution): boolean {
     const tasks = this.path.map((node) => node.taken!.task);
-    return this.ended(world, tasks, tasks.length);
+    return this.ended(execution, tasks, tasks.length);
   }
 
   /** Of a run that is not gone on with. */
-  private hasRace(world: World): boolean {
-    const race = world.dataRace();
-    if (race !== null) this.bug = { ...race, schedule: this.path.map(({ taken }) => world.order.indexOf(taken!.task)) };
+  private hasRace(execution: Execution): boolean {
+    const race = execution.dataRace();
+    if (race !== null)
+      this.bug = { ...race, schedule: this.path.map(({ taken }) => execution.order.indexOf(taken!.task)) };
     return race !== null;
   }
 

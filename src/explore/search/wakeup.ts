@@ -3,33 +3,18 @@
  * left in. A branch is a step with what follows it; steps that commute with all that comes before them may be taken
  * first.
  */
-import { rules } from '../world/trace.ts';
+import { conflict, type PlannedStep } from '../world/access.ts';
 
-/** A step as it is known before it is taken. */
-export interface Planned {
-  readonly task: number;
-  readonly object: number;
-  readonly access: number;
-  /** The task that it starts or joins, or -1. */
-  readonly peer: number;
-}
-
-export interface Branch extends Planned {
+export interface Branch extends PlannedStep {
   readonly children: Branch[];
   /** The number of the part that was given away: what follows its first line of children; 0 where it was not. */
   part: number;
   /** How its step turns out, where that had to be known before its time. */
-  outcome: Planned | null;
-}
-
-/** Whether two steps of different tasks must keep their order. */
-export function conflict(a: Planned, b: Planned): boolean {
-  if (a.object === b.object && rules.dependent(a.access, b.access)) return true;
-  return a.peer === b.task || b.peer === a.task;
+  outcome: PlannedStep | null;
 }
 
 /** Whether `step` can come first in some order of `sequence` (or need not be in it at all): a weak initial. */
-export function isWeakInitial(step: Planned, sequence: readonly Planned[]): boolean {
+export function isWeakInitial(step: PlannedStep, sequence: readonly PlannedStep[]): boolean {
   for (const other of sequence) {
     if (other.task === step.task) return true;
     if (conflict(step, other)) return false;
@@ -38,7 +23,7 @@ export function isWeakInitial(step: Planned, sequence: readonly Planned[]): bool
 }
 
 /** Whether `step` is in `sequence` and can come first. */
-export function isInitial(step: Planned, sequence: readonly Planned[]): boolean {
+export function isInitial(step: PlannedStep, sequence: readonly PlannedStep[]): boolean {
   for (const other of sequence) {
     if (other.task === step.task) return true;
     if (conflict(step, other)) return false;
@@ -47,7 +32,7 @@ export function isInitial(step: Planned, sequence: readonly Planned[]): boolean 
 }
 
 /** Adds `sequence` to the branches unless one of them leads to an equivalent order. Returns whether it was added. */
-export function insert(branches: Branch[], sequence: readonly Planned[]): boolean {
+export function insert(branches: Branch[], sequence: readonly PlannedStep[]): boolean {
   let list = branches;
   let rest = sequence;
   search: for (;;) {
@@ -69,7 +54,7 @@ export function insert(branches: Branch[], sequence: readonly Planned[]): boolea
   return true;
 }
 
-export function branchOf({ task, object, access, peer }: Planned): Branch {
+export function branchOf({ task, object, access, peer }: PlannedStep): Branch {
   return { task, object, access, peer, children: [], part: 0, outcome: null };
 }
 

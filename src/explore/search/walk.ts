@@ -1,30 +1,36 @@
 /** Searches that choose at each state among all tasks that are ready, without looking at which steps commute. */
 import { HeldLocks } from '../checks/lock-order.ts';
+import type { Execution } from '../world/execution.ts';
 import type { Program } from '../world/program.ts';
-import type { World } from '../world/world.ts';
-import { MAX_STEPS, type Outcome, type Part, type Progress, Search, StaleStateError } from './search.ts';
+import { MAX_STEPS, type Part, type PartOutcome, Search, type SearchProgress, StaleStateError } from './search.ts';
 
-/** Runs one world to its end after the other; whoever extends it says who goes next. */
+/** Runs one execution to its end after the other; whoever extends it says who goes next. */
 export abstract class WalkSearch extends Search {
   protected readonly schedule: number[] = [];
 
-  protected walk(world: World, choose: (ready: readonly number[], depth: number, world: World) => number): void {
+  protected walk(
+    execution: Execution,
+    choose: (ready: readonly number[], depth: number, execution: Execution) => number,
+  ): void {
     const held = new HeldLocks();
     this.schedule.length = 0;
     for (;;) {
-      if (world.finding !== null) return;
-      const ready = world.order.filter((task) => world.isReady(task));
+      if (execution.finding !== null) return;
+      const ready = execution.order.filter((task) => execution.isReady(task));
       if (ready.length === 0) return;
-      const task = choose(ready, this.schedule.length, world);
+      const task = choose(ready, this.schedule.length, execution);
       if (task < 0) return;
-      const op = world.pending[task]!;
-      this.lockOrder.before(held, task, world.handles[task].label, op);
-      world.step(task);
+      const op = execution.pending[task]!;
+      this.lockOrder.before(held, task, execution.handles[task].label, op);
+      execution.step(task);
       this.lockOrder.after(held, task, op);
       this.schedule.push(task);
       this.totals.steps += 1;
       if (this.schedule.length > MAX_STEPS) {
-        world.finding = { invariant: 'I7', message: `a run of more than ${MAX_STEPS} steps: somebody waits for ever` };
+        execution.finding = {
+          invariant: 'I7',
+          message: `a run of more than ${MAX_STEPS} steps: somebody waits for ever`,
+        };
       }
     }
   }
@@ -60,14 +66,14 @@ export class DfsSearch extends WalkSearch {
     this.limitSteps = limitSteps;
   }
 
-  advance(executions: number): Progress {
+  advance(executions: number): SearchProgress {
     for (let n = 0; n < executions; n++) {
       if (this.awaited > 0) return 'waits';
-      const world = this.newWorld();
+      const execution = this.newExecution();
       let preemptions = 0;
       let last = -1;
       let cut = false;
-      this.walk(world, (ready, depth) => {
+      this.walk(execution, (ready, depth) => {
         if (depth >= this.limitSteps) {
           cut = true;
           return -1;
@@ -83,7 +89,7 @@ export class DfsSearch extends WalkSearch {
         return task;
       });
       if (cut) this.totals.blocked += 1;
-      else if (this.ended(world, this.schedule, this.schedule.length)) return 'done';
+      else if (this.ended(execution, this.schedule, this.schedule.length)) return 'done';
       if (!this.next()) return 'done';
     }
     return 'more';
@@ -132,7 +138,7 @@ export class DfsSearch extends WalkSearch {
     this.path.at(-1)![0].part = 0;
   }
 
-  override join(outcome: Outcome): void {
+  override join(outcome: PartOutcome): void {
     super.join(outcome);
     if (this.bug !== null) return;
     if (outcome.rest === null) {

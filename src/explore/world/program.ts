@@ -2,7 +2,7 @@
 import type { Task } from '../../task/op.ts';
 import type { TaskHandle } from '../../task/runner.ts';
 
-/** Given to a program's `build`; the explorer's world implements it. */
+/** Given to a program's `build`; the explorer's execution implements it. */
 export interface Stage {
   /** Starts a task with the others, before any of them has taken a step. */
   spawn<T>(label: string, task: Task<T>): TaskHandle<T>;

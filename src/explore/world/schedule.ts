@@ -1,15 +1,17 @@
 /** One schedule, run again: for replay files, minimising, and everything that is drawn. */
+
 import { createHash } from 'node:crypto';
 import { Refcount } from '../../task/cell.ts';
 import { Lock } from '../../task/lock.ts';
 import { OP_KIND_NAMES, type Op, OpKind, runtime, type Shared } from '../../task/op.ts';
 import { HeldLocks, LockOrder } from '../checks/lock-order.ts';
 import { checkEnd } from '../checks/oracles.ts';
-import { TaskIds } from './names.ts';
+import { Execution } from './execution.ts';
+import type { Finding, History } from './finding.ts';
 import type { Program } from './program.ts';
 import { callerStack, lineOf } from './stacks.ts';
-import { Trace } from './trace.ts';
-import { type Finding, type History, World } from './world.ts';
+import { StepLog } from './step-log.ts';
+import { TaskIds } from './task-ids.ts';
 
 /** One step as people look at it. */
 export interface ShownStep {
@@ -73,13 +75,13 @@ export interface ShownRun {
 
 /** How often a schedule leaves a task that could have gone on. */
 export function countPreemptions(program: Program, schedule: readonly number[]): number {
-  const world = new World(program, new TaskIds());
+  const execution = new Execution(program, new TaskIds());
   let preemptions = 0;
   let last = -1;
   for (const task of schedule) {
-    if (last >= 0 && last !== task && world.isReady(last)) preemptions += 1;
-    if (!world.isReady(task)) break;
-    world.step(task);
+    if (last >= 0 && last !== task && execution.isReady(last)) preemptions += 1;
+    if (!execution.isReady(task)) break;
+    execution.step(task);
     last = task;
   }
   return preemptions;
@@ -102,8 +104,8 @@ export function show(program: Program, schedule: readonly number[], { stacks = t
 class Show {
   private readonly program: Program;
   private readonly notes: Notes;
-  private readonly world: World;
-  private readonly trace = new Trace();
+  private readonly execution: Execution;
+  private readonly log = new StepLog();
   private readonly held = new HeldLocks();
   private readonly lockOrder = new LockOrder();
   private readonly steps: ShownStep[] = [];
@@ -111,20 +113,20 @@ class Show {
   constructor(program: Program, notes: Notes) {
     this.program = program;
     this.notes = notes;
-    this.world = new World(program, new TaskIds(), notes);
+    this.execution = new Execution(program, new TaskIds(), notes);
   }
 
   run(schedule: readonly number[]): ShownRun {
-    const { world, steps } = this;
+    const { execution, steps } = this;
     for (const task of schedule) {
-      if (world.finding !== null || !world.isReady(task)) break;
+      if (execution.finding !== null || !execution.isReady(task)) break;
       steps.push(this.take(task));
     }
-    const blocked = world.unfinished().map((task) => this.blockOf(task));
-    const ready = world.unfinished().some((task) => world.isReady(task));
-    const broke = world.finding !== null;
-    const finding = ready ? world.finding : (checkEnd(world) ?? this.lockCycle());
-    const labels = [...new Set(world.order.map((task) => world.handles[task].label))];
+    const blocked = execution.unfinished().map((task) => this.blockOf(task));
+    const ready = execution.unfinished().some((task) => execution.isReady(task));
+    const broke = execution.finding !== null;
+    const finding = ready ? execution.finding : (checkEnd(execution) ?? this.lockCycle());
+    const labels = [...new Set(execution.order.map((task) => execution.handles[task].label))];
     const isStuck = finding !== null && !ready && !broke;
     const busy = new Set([...steps.map((step) => step.task), ...(isStuck ? blocked.map((block) => block.task) : [])]);
     const failsAt = broke ? [steps.length - 1] : [...(finding?.steps ?? [])];
@@ -136,41 +138,41 @@ class Show {
       blocked: isStuck ? blocked : [],
       finding,
       failsAt,
-      histories: this.notes.about(finding?.subjects ?? [], (id) => world.handles[id]?.label ?? ''),
+      histories: this.notes.about(finding?.subjects ?? [], (id) => execution.handles[id]?.label ?? ''),
       preemptions: steps.filter((step) => step.preempts).length,
       hash: hashOf(this.program.name, steps, finding),
     };
   }
 
   private take(task: number): ShownStep {
-    const { world, trace, notes } = this;
-    const last = trace.length === 0 ? -1 : trace.task[trace.length - 1];
-    const preempts = last >= 0 && last !== task && world.isReady(last);
-    for (const known of world.order) if (known >= trace.width) trace.width = known + 1;
-    const op = world.pending[task]!;
-    const handle = world.handles[task];
+    const { execution, log, notes } = this;
+    const last = log.length === 0 ? -1 : log.task[log.length - 1];
+    const preempts = last >= 0 && last !== task && execution.isReady(last);
+    for (const known of execution.order) if (known >= log.width) log.width = known + 1;
+    const op = execution.pending[task]!;
+    const handle = execution.handles[task];
     const stack = notes.stackOf(handle);
     const activity = handle.activity();
     const before = op.object.describe();
     this.lockOrder.before(this.held, task, handle.label, op);
-    notes.step = trace.length;
+    notes.step = log.length;
     notes.task = task;
-    trace.take(world, task);
+    log.take(execution, task);
     this.lockOrder.after(this.held, task, op);
     if (op.object instanceof Refcount) notes.counted(op.object, `${before} to ${op.object.describe()}`, stack);
-    const index = trace.length - 1;
+    const index = log.length - 1;
     return {
       index,
       task: handle.label,
       op: OP_KIND_NAMES[op.kind] + (op.changed ? '' : ' (failed)'),
       object: op.object.label,
-      objectId: trace.object[index],
+      objectId: log.object[index],
       before,
       state: op.object.describe(),
       source: lineOf(stack),
       stack,
       activity,
-      after: directlyAfter(trace, index),
+      after: directlyAfter(log, index),
       lock: op.object instanceof Lock && op.changed ? (isRelease(op.kind) ? -1 : 1) : 0,
       isShared: op.kind === OpKind.READ_LOCK || op.kind === OpKind.TRY_READ_LOCK || op.kind === OpKind.READ_UNLOCK,
       waits: op.kind === OpKind.WAIT,
@@ -179,8 +181,8 @@ class Show {
   }
 
   private blockOf(task: number): ShownBlock {
-    const op: Op = this.world.pending[task]!;
-    const handle = this.world.handles[task];
+    const op: Op = this.execution.pending[task]!;
+    const handle = this.execution.handles[task];
     const stack = this.notes.stackOf(handle);
     return {
       task: handle.label,
@@ -203,13 +205,13 @@ function isRelease(kind: number): boolean {
 }
 
 /** The steps of other tasks that come before and have nothing between. */
-function directlyAfter(trace: Trace, index: number): number[] {
+function directlyAfter(log: StepLog, index: number): number[] {
   const direct: number[] = [];
   for (let i = index - 1; i >= 0; i--) {
-    if (trace.task[i] === trace.task[index] || !trace.happensBefore(i, index)) continue;
-    if (direct.some((other) => trace.happensBefore(i, other))) continue;
-    const own = trace.ownPrevious(index);
-    if (own >= 0 && trace.happensBefore(i, own)) continue;
+    if (log.task[i] === log.task[index] || !log.happensBefore(i, index)) continue;
+    if (direct.some((other) => log.happensBefore(i, other))) continue;
+    const own = log.ownPrevious(index);
+    if (own >= 0 && log.happensBefore(i, own)) continue;
     direct.push(i);
   }
   return direct;

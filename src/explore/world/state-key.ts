@@ -5,7 +5,7 @@
 import { Mutex, RwSemaphore } from '../../task/lock.ts';
 import { Shared } from '../../task/op.ts';
 import { TaskHandle } from '../../task/runner.ts';
-import type { World } from './world.ts';
+import type { Execution } from './execution.ts';
 
 /** The program does not say that its states can be compared, or holds something that cannot. */
 export class NotComparableError extends Error {}
@@ -20,28 +20,28 @@ interface Watched {
 export class StateKey {
   /** The number of what a task has done and seen so far, by what it was before and what came to it. */
   private readonly histories: Map<string, number>;
-  private readonly world: World;
+  private readonly execution: Execution;
   private readonly watched = new Map<number, Watched>();
   private readonly sharing: () => readonly unknown[];
   /** By task. */
   private seen: number[] = [];
 
-  constructor(world: World, histories: Map<string, number>) {
-    if (world.comparable === null) {
+  constructor(execution: Execution, histories: Map<string, number>) {
+    if (execution.comparable === null) {
       throw new NotComparableError('the program does not say that its states can be compared');
     }
-    this.world = world;
+    this.execution = execution;
     this.histories = histories;
-    this.sharing = world.comparable;
+    this.sharing = execution.comparable;
   }
 
   /** Takes the pending step of a task. */
   step(task: number): void {
-    const { world } = this;
-    const { kind, object } = world.pending[task]!;
+    const { execution } = this;
+    const { kind, object } = execution.pending[task]!;
     if (!this.watched.has(object.serial)) this.watched.set(object.serial, { object, first: this.stateOf(object) });
-    world.step(task);
-    const told = `${this.seen[task] ?? 0}|${kind}|${object.serial}|${inWords(world.result)}`;
+    execution.step(task);
+    const told = `${this.seen[task] ?? 0}|${kind}|${object.serial}|${inWords(execution.result)}`;
     let history = this.histories.get(told);
     if (history === undefined) {
       history = this.histories.size + 1;
@@ -51,10 +51,10 @@ export class StateKey {
   }
 
   key(): string {
-    const { world } = this;
-    if (world.hasLifetimes) throw new NotComparableError('the program makes things that can be freed');
-    const tasks = world.pending.map((op, task) => {
-      const next = op === null ? world.handles[task].state : `${op.kind}:${op.object.serial}`;
+    const { execution } = this;
+    if (execution.hasLifetimes) throw new NotComparableError('the program makes things that can be freed');
+    const tasks = execution.pending.map((op, task) => {
+      const next = op === null ? execution.handles[task].state : `${op.kind}:${op.object.serial}`;
       return `${this.seen[task] ?? 0}>${next}`;
     });
     const objects: string[] = [];
@@ -74,7 +74,7 @@ export class StateKey {
   }
 
   private nameOf(task: TaskHandle | null): string {
-    return task === null ? '' : `${this.world.handles.indexOf(task)}`;
+    return task === null ? '' : `${this.execution.handles.indexOf(task)}`;
   }
 }
 

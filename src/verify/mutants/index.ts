@@ -1,15 +1,17 @@
-/** Every known bug by its name. docs/mutants.md says which bugs have none here, and why. */
+/** Every known bug by its name. docs/mutants.md lists the bugs without a mutant, and the reasons. */
 
 import { UnknownNameError } from '../../explore/catalogue.ts';
-import { Access, rules } from '../../explore/world/trace.ts';
+import { Access, rules } from '../../explore/world/access.ts';
 import { RevocableBuffer } from '../classics/locks.ts';
 import { ENGINE_MUTANTS } from './engine.ts';
 import { FOUND_MUTANTS } from './found.ts';
 import { IMPORTER_MUTANTS } from './importers.ts';
-import { LATER_MUTANTS } from './later.ts';
+import { LIFETIME_MUTANTS } from './lifetimes.ts';
 import { type Mutant, replace } from './overlay.ts';
 import { REMOTE_MUTANTS } from './remote.ts';
-import { REVIEW_MUTANTS } from './review.ts';
+import { REVOKE_MUTANTS } from './revokes.ts';
+import { TRIGGER_MUTANTS } from './triggers.ts';
+import { USER_MAPPING_MUTANTS } from './user-mappings.ts';
 
 export const MUTANTS: readonly Mutant[] = [
   {
@@ -19,8 +21,10 @@ export const MUTANTS: readonly Mutant[] = [
     scenario: 'revoke:2',
     apply: () => replace(RevocableBuffer.prototype, 'drain', function* () {}),
   },
-  ...REVIEW_MUTANTS,
-  ...LATER_MUTANTS,
+  ...TRIGGER_MUTANTS,
+  ...REVOKE_MUTANTS,
+  ...USER_MAPPING_MUTANTS,
+  ...LIFETIME_MUTANTS,
   ...IMPORTER_MUTANTS,
   ...REMOTE_MUTANTS,
   ...ENGINE_MUTANTS,

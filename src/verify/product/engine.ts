@@ -94,7 +94,7 @@ class EngineDriver {
     const { dmabuf } = this.set.world.importers.get('importer')!;
     const lender = this.set.world.device('lender');
     for (let i = 0; i < COPIES; i++) {
-      this.set.watch.wrote('the engine', lender, dmabuf.priv as VfioPciDmaBuf, BYTES * i, this.bytesOf(i));
+      this.set.checker.wrote('the engine', lender, dmabuf.priv as VfioPciDmaBuf, BYTES * i, this.bytesOf(i));
     }
     yield* this.fence.signal();
   }

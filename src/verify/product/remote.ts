@@ -50,7 +50,7 @@ class RemoteProcess {
     const link = {
       invalidate: (told: InvalidateRequest) => this.send(told),
       restore: () => {
-        for (const attachment of dmabuf.attachments.get()) set.watch.wasTold(attachment);
+        for (const attachment of dmabuf.attachments.get()) set.checker.wasTold(attachment);
         return DONE;
       },
     };

@@ -18,7 +18,7 @@ import { PEERS } from './machines.ts';
 
 export class ProductStage {
   readonly backend: EngineBackend;
-  readonly watch = new InvariantChecker();
+  readonly checker = new InvariantChecker();
   private readonly stage: Stage;
   /** Where the user's descriptor of the lender is, once `taskWithFile` is asked for: number 0. */
   private readonly files = new FdTable(1);
@@ -27,13 +27,13 @@ export class ProductStage {
   constructor(stage: Stage, machine: MachineDescription = PEERS) {
     this.stage = stage;
     this.backend = unobserved(() => {
-      const built = buildMachine(machine, this.watch.memory);
+      const built = buildMachine(machine, this.checker.memory);
       const backend = new EngineBackend(built);
-      this.watch.begin(backend.world, built.fabric);
+      this.checker.begin(backend.world, built.fabric);
       return backend;
     });
-    this.world.onInvalidate = this.watch.onInvalidate;
-    stage.afterEach(() => this.watch.check());
+    this.world.onInvalidate = this.checker.onInvalidate;
+    stage.afterEach(() => this.checker.check());
   }
 
   get world(): EngineWorld {
@@ -105,7 +105,7 @@ export class ProductStage {
   /** At the end: the invariants that are about the end, and everything given back. */
   checkAtEnd(registrations = 1): void {
     this.stage.atEnd(() => {
-      this.watch.checkEnd();
+      this.checker.checkEnd();
       runner.run(this.files.closeAll());
       for (const giveBack of this.toGiveBack) runner.run(giveBack());
       runner.run(this.backend.dispose());
@@ -136,7 +136,7 @@ export class ProductStage {
     mapping.table.lifetime.check('DMA');
     const status = yield* importer.attachment.dev!.dmaWrite(mapping.table.segments[0].address + offset, bytes);
     if (status !== 'ok') throw new InvariantError('I9', `a write under a fence was lost: ${status}`);
-    this.watch.wrote(importerName, this.world.device(deviceName), dmabuf.priv as VfioPciDmaBuf, offset, bytes);
+    this.checker.wrote(importerName, this.world.device(deviceName), dmabuf.priv as VfioPciDmaBuf, offset, bytes);
     yield* fence.signal();
   }
 

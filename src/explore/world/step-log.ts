@@ -5,46 +5,14 @@
 import type { Op } from '../../task/op.ts';
 import { OpKind } from '../../task/op.ts';
 import { TaskHandle } from '../../task/runner.ts';
-import type { Planned } from '../search/wakeup.ts';
-import type { World } from './world.ts';
-
-/** How a step touches its object. Two reads commute, two shared acquires commute; all else on one object does not. */
-export const Access = { READ: 0, SHARE: 1, WRITE: 2 } as const;
-
-const ACCESS_OF_KIND: readonly number[] = (() => {
-  const access: number[] = [];
-  for (const kind of Object.values(OpKind)) access[kind] = Access.WRITE;
-  access[OpKind.READ] = Access.READ;
-  access[OpKind.WAIT] = Access.READ;
-  access[OpKind.READ_LOCK] = Access.SHARE;
-  access[OpKind.READ_UNLOCK] = Access.SHARE;
-  access[OpKind.TRY_READ_LOCK] = Access.SHARE;
-  return access;
-})();
-
-/** The access of a step that was taken: an update or a trylock that changed nothing was a read. */
-function accessTaken(op: Op): number {
-  return op.changed ? ACCESS_OF_KIND[op.kind] : Access.READ;
-}
-
-/** The access of a step that another order may turn out differently: what it does at most. */
-export function accessAtMost(kind: number): number {
-  return ACCESS_OF_KIND[kind];
-}
-
-/** The dependency rule; a mutant of the explorer weakens it, and the counts of the classics must tell. */
-export const rules = {
-  dependent: (a: number, b: number): boolean => a !== b || a === Access.WRITE,
-};
-
-export const isAcquire = (kind: number): boolean =>
-  kind === OpKind.LOCK || kind === OpKind.READ_LOCK || kind === OpKind.TRY_LOCK || kind === OpKind.TRY_READ_LOCK;
+import { Access, accessTaken, type PlannedStep, rules } from './access.ts';
+import type { Execution } from './execution.ts';
 
 const STRIDE = 64;
 /** Objects with serial numbers below this have them for slots. */
 const DIRECT_SLOTS = 4096;
 
-export class Trace {
+export class StepLog {
   length = 0;
   task = new Int32Array(256);
   object = new Int32Array(256);
@@ -101,38 +69,38 @@ export class Trace {
     return this.previousOfTask[index];
   }
 
-  /** Takes the pending step of `task` in `world` and writes it down. */
-  take(world: World, task: number): void {
+  /** Takes the pending step of `task` in `execution` and writes it down. */
+  take(execution: Execution, task: number): void {
     const index = this.length;
     if (index >= this.task.length) this.growSteps();
-    const op = world.pending[task]!;
+    const op = execution.pending[task]!;
     const slot = this.slotOf(op.object.serial);
-    this.overtakes[index] = op.kind === OpKind.WAIT ? this.overtaken(world, task, op, slot) : null;
+    this.overtakes[index] = op.kind === OpKind.WAIT ? this.overtaken(execution, task, op, slot) : null;
     this.before[index] = op.object.snapshot();
-    world.step(task);
+    execution.step(task);
     this.task[index] = task;
     this.object[index] = slot;
     this.kind[index] = op.kind;
     this.access[index] = accessTaken(op);
-    this.peer[index] = world.spawned;
+    this.peer[index] = execution.spawned;
     if (op.kind === OpKind.WAIT && op.object instanceof TaskHandle) {
-      this.peer[index] = world.handles.indexOf(op.object);
+      this.peer[index] = execution.handles.indexOf(op.object);
     }
     this.link(index, task, slot);
-    if (world.spawned >= 0) {
-      this.spawnOf[world.spawned] = index;
-      if (world.spawned >= this.width) this.width = world.spawned + 1;
+    if (execution.spawned >= 0) {
+      this.spawnOf[execution.spawned] = index;
+      if (execution.spawned >= this.width) this.width = execution.spawned + 1;
     }
   }
 
   /** A step that was taken, as one that may be planned again. */
-  planned(index: number): Planned {
+  planned(index: number): PlannedStep {
     return { task: this.task[index], object: this.object[index], access: this.access[index], peer: this.peer[index] };
   }
 
-  /** The same of a step that `world` has just taken and that is not written down. */
-  taken(world: World, task: number, op: Op): Planned {
-    const peer = op.object instanceof TaskHandle ? world.handles.indexOf(op.object) : world.spawned;
+  /** The same of a step that `execution` has just taken and that is not written down. */
+  taken(execution: Execution, task: number, op: Op): PlannedStep {
+    const peer = op.object instanceof TaskHandle ? execution.handles.indexOf(op.object) : execution.spawned;
     return { task, object: this.slotOf(op.object.serial), access: accessTaken(op), peer };
   }
 
@@ -169,7 +137,7 @@ export class Trace {
   }
 
   /** The writes since which a wait's guard would have held before: those that it can be put in front of. */
-  overtaken(world: World, task: number, op: Op, slot: number): number[] | null {
+  overtaken(execution: Execution, task: number, op: Op, slot: number): number[] | null {
     if (op.object instanceof TaskHandle) return null;
     const found: number[] = [];
     const now = op.object.snapshot();
@@ -177,7 +145,7 @@ export class Trace {
       if (this.access[i] !== Access.WRITE || this.task[i] === task) continue;
       if (now !== undefined) {
         op.object.restore(this.before[i]);
-        const held = op.ready(world.handles[task]);
+        const held = op.ready(execution.handles[task]);
         op.object.restore(now);
         if (!held) continue;
       }

@@ -12,31 +12,16 @@ import {
 } from '../../task/op.ts';
 import { TaskHandle, type TaskHost } from '../../task/runner.ts';
 import { TouchLog } from '../checks/data-races.ts';
-import { SERIALS_PER_TASK, type TaskIds } from './names.ts';
+import type { Finding, History } from './finding.ts';
 import type { Program, Stage } from './program.ts';
-
-/** Something that must hold does not. */
-export interface Finding {
-  /** I1 to I9 of docs/architecture.md, `race` for a data race, or `error` for a task that threw. */
-  invariant: string;
-  message: string;
-  /** What the finding is about, where its history tells more (`History`). */
-  subjects?: readonly object[];
-  /** The steps at which it shows, where it is not the last one. */
-  steps?: readonly number[];
-}
+import { SERIALS_PER_TASK, type TaskIds } from './task-ids.ts';
 
 interface Birth {
   lifetime: Lifetime;
   bornAt: number;
 }
 
-/** Told where things are made and freed, by those who show a run. */
-export interface History {
-  note(subject: object, what: string): void;
-}
-
-export class World implements Stage, TaskHost, AccessObserver {
+export class Execution implements Stage, TaskHost, AccessObserver {
   readonly handles: TaskHandle[] = [];
   readonly pending: (Op | null)[] = [];
   /** Tasks in the order in which they were started; some numbers may be missing. */

@@ -1,0 +1,161 @@
+/** Triggers that forget to revoke, or to restore: config writes, power states, resets and closes. */
+import { PCI_COMMAND, PCI_COMMAND_MEMORY } from '../../abi/pci_regs.ts';
+import type { PciPowerState } from '../../pci/function.ts';
+import type { Task } from '../../task/op.ts';
+import { VfioConfig } from '../../vfio/config.ts';
+import { VfioPciCoreDevice } from '../../vfio/core.ts';
+import { dmaBufCleanup, dmaBufMove } from '../../vfio/dmabuf.ts';
+import { type Mutant, replace, replacePrivate } from './overlay.ts';
+
+const withoutRevoke: Mutant[] = [
+  {
+    name: 'R5-flr-without-revoke',
+    summary: 'a function-level reset through config space revokes nothing',
+    invariant: 'I1',
+    scenario: 'flr-vs-memory',
+    apply: () =>
+      replace(VfioPciCoreDevice.prototype, 'functionLevelReset', function* (this: VfioPciCoreDevice): Task {
+        yield* this.memoryLock.write();
+        yield* this.pdev.setPowerState(0);
+        yield* this.pdev.resetFunction();
+        yield* this.memoryLock.releaseWrite();
+      }),
+  },
+  {
+    name: 'R6-d3hot-without-revoke',
+    summary: 'a write to PMCSR puts the device to D3hot with its buffers lent',
+    invariant: 'I1',
+    scenario: 'd3hot-vs-reset',
+    apply: () =>
+      replace(
+        VfioPciCoreDevice.prototype,
+        'setPowerState',
+        function* (this: VfioPciCoreDevice, state: PciPowerState, others: () => Task): Task {
+          yield* this.memoryLock.write();
+          yield* others();
+          yield* this.pdev.setPowerState(state);
+          yield* this.memoryLock.releaseWrite();
+        },
+      ),
+  },
+  {
+    name: 'R6-low-power-without-revoke',
+    summary: 'the device is allowed to sleep with its buffers lent',
+    invariant: 'I1',
+    scenario: 'low-power-vs-dma',
+    apply: () =>
+      replace(VfioPciCoreDevice.prototype, 'enterLowPower', function* (this: VfioPciCoreDevice): Task {
+        yield* this.memoryLock.write();
+        yield* this.lowPower.engaged.store(true);
+        yield* this.memoryLock.releaseWrite();
+      }),
+  },
+  {
+    name: 'R7-memory-off-without-revoke',
+    summary: 'clearing the memory bit revokes nothing',
+    invariant: 'I1',
+    scenario: 'revoke-vs-dma',
+    apply: () => replacePrivate<ConfigInside>(VfioConfig.prototype, 'writeCommand', writeCommandOnly),
+  },
+  {
+    name: 'R7-memory-bit-ignored',
+    summary: 'the memory bit is not looked at when memory is lent again',
+    invariant: 'I1',
+    scenario: 'revoke-vs-attach',
+    apply: () => replace(VfioPciCoreDevice.prototype, 'memoryEnabled', () => true),
+  },
+];
+
+interface ConfigInside {
+  vdev: VfioPciCoreDevice;
+  virtualWord(offset: number): number;
+  setCopy(offset: number, size: number, value: number): void;
+  writeDefault(offset: number, size: number, value: number): Task;
+}
+
+function* writeCommandOnly(this: ConfigInside, size: number, value: number): Task {
+  yield* this.vdev.memoryLock.write();
+  yield* this.writeDefault(PCI_COMMAND, size, value);
+  const others = this.virtualWord(PCI_COMMAND) & ~PCI_COMMAND_MEMORY;
+  this.setCopy(PCI_COMMAND, 2, others | (value & PCI_COMMAND_MEMORY));
+  yield* this.vdev.memoryLock.releaseWrite();
+}
+
+interface DeviceInside {
+  deviceSet: VfioPciCoreDevice['deviceSet'];
+  openCount: number;
+  registration: VfioPciCoreDevice['registration'];
+  disable(): Task;
+}
+
+const resets: Mutant[] = [
+  {
+    name: 'L1-flr-revokes-twice',
+    summary: 'a function-level reset revokes before and after, and lends nothing again',
+    invariant: 'I6',
+    scenario: 'flr-vs-memory',
+    apply: () =>
+      replace(VfioPciCoreDevice.prototype, 'functionLevelReset', function* (this: VfioPciCoreDevice): Task {
+        yield* this.memoryLock.write();
+        yield* dmaBufMove(this, true);
+        yield* this.pdev.setPowerState(0);
+        yield* this.pdev.resetFunction();
+        yield* dmaBufMove(this, true);
+        yield* this.memoryLock.releaseWrite();
+      }),
+  },
+  {
+    name: 'L2-untaken-lock-walked',
+    summary: 'a hot reset that finds a member busy gives back memory whose lock it never took',
+    invariant: 'I4',
+    scenario: 'hot-reset-vs-member-revoke',
+    apply: () => replace(VfioPciCoreDevice.prototype, 'hotReset', hotResetThat({ walksUntaken: true })),
+  },
+  {
+    name: 'L9-unopened-restored',
+    summary: 'a hot reset gives back the memory of a device that nobody has opened',
+    invariant: 'I4',
+    scenario: 'hot-reset-of-unopened',
+    apply: () => replace(VfioPciCoreDevice.prototype, 'hotReset', hotResetThat({ walksUntaken: false })),
+  },
+  {
+    name: 'L7-cleanup-after-disable',
+    summary: 'a close disables the device before it takes the buffers back',
+    invariant: 'I1',
+    scenario: 'close-vs-dma',
+    apply: () =>
+      replacePrivate<DeviceInside>(VfioPciCoreDevice.prototype, 'close', function* () {
+        yield* this.deviceSet.lock.lock();
+        this.openCount -= 1;
+        if (this.openCount === 0) {
+          yield* this.disable();
+          yield* dmaBufCleanup(this as unknown as VfioPciCoreDevice);
+        }
+        yield* this.deviceSet.lock.unlock();
+        yield* this.registration.put();
+      }),
+  },
+];
+
+/** A hot reset whose way back does not ask who is open, or even whose lock it has. */
+function hotResetThat({ walksUntaken }: { walksUntaken: boolean }) {
+  return function* (this: VfioPciCoreDevice): Task {
+    const { devices, lock } = this.deviceSet;
+    yield* lock.lock();
+    const taken: VfioPciCoreDevice[] = [];
+    for (const device of devices) {
+      if (!(yield* device.memoryLock.tryWrite())) break;
+      taken.push(device);
+      yield* device.zapMappings();
+      yield* dmaBufMove(device, true);
+    }
+    if (taken.length === devices.length) yield* this.pdev.resetScope();
+    for (const device of walksUntaken ? devices : taken) {
+      if ((!walksUntaken || device.isOpen) && device.mayLend()) yield* dmaBufMove(device, false);
+      yield* device.memoryLock.releaseWrite();
+    }
+    yield* lock.unlock();
+  };
+}
+
+export const TRIGGER_MUTANTS: readonly Mutant[] = [...withoutRevoke, ...resets];
