@@ -6,15 +6,15 @@ import { randomFillSync } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { ImporterProcess } from '../src/demo/importer-process.ts';
 import { BorrowingClient, LendingClient } from '../src/demo/lend.ts';
+import { packageFile } from '../src/linux/package-file.ts';
 import { loadMachine } from '../src/machine/load.ts';
 import { type ServedMachine, serveMachine } from '../src/machine/served.ts';
 import { latency, quietestLatency } from './latency.ts';
 import type { BenchResult } from './result.ts';
 
-const MACHINE = loadMachine(fileURLToPath(new URL('../examples/two-peers.yaml', import.meta.url)));
+const MACHINE = loadMachine(packageFile('examples/two-peers.yaml'));
 const BYTES = 64 << 20;
 const REVOKES = 100;
 const WRITTEN_REVOKES = 30;

@@ -2,7 +2,6 @@
  * How fast the engine is, in process: exports and closes, mappings, revokes over many live buffers, and what a live
  * buffer takes. Times are the best of several rounds: what else runs on the machine only makes them worse.
  */
-import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { PCI_COMMAND, PCI_COMMAND_MEMORY } from '../src/abi/pci_regs.ts';
@@ -10,6 +9,7 @@ import { VFIO_PCI_CONFIG_REGION_INDEX } from '../src/abi/vfio.ts';
 import { DMA_BIDIRECTIONAL, DmaBuf, type DmaBufAttachOps } from '../src/dma-buf/dma-buf.ts';
 import { FdTable } from '../src/dma-buf/file.ts';
 import { createMemfd } from '../src/linux/memfd.ts';
+import { packageFile } from '../src/linux/package-file.ts';
 import { buildMachine } from '../src/machine/build.ts';
 import { loadMachine } from '../src/machine/load.ts';
 import type { PciFunction } from '../src/pci/function.ts';
@@ -22,7 +22,7 @@ import { PROFILES } from '../src/vfio/profile.ts';
 import { BufferMemory, type Caller } from '../src/vfio/user.ts';
 import type { BenchResult } from './result.ts';
 
-const MACHINE = fileURLToPath(new URL('../examples/two-peers.yaml', import.meta.url));
+const MACHINE = packageFile('examples/two-peers.yaml');
 const MEMORY_ON = Uint8Array.of(PCI_COMMAND_MEMORY, 0);
 const MEMORY_OFF = Uint8Array.of(0, 0);
 const ROUNDS = 9;

@@ -1,11 +1,11 @@
 /** DMA through mapped guest memory against memcpy, and an address space of ten thousand regions. */
 
-import { fileURLToPath } from 'node:url';
 import { PCI_COMMAND, PCI_COMMAND_MASTER } from '../src/abi/pci_regs.ts';
 import { median } from '../src/demo/median.ts';
 import { Pinned, sys } from '../src/linux/ffi.ts';
 import { Mapping } from '../src/linux/mapping.ts';
 import { createMemfd } from '../src/linux/memfd.ts';
+import { packageFile } from '../src/linux/package-file.ts';
 import { buildMachine } from '../src/machine/build.ts';
 import { loadMachine } from '../src/machine/load.ts';
 import type { DmaStatus, RemoteMemory } from '../src/pci/dma.ts';
@@ -14,7 +14,7 @@ import { runner } from '../src/task/runner.ts';
 import { DmaRegions, type LentBuffers } from '../src/vfio-user/server/dma-regions.ts';
 import type { BenchResult } from './result.ts';
 
-const MACHINE = fileURLToPath(new URL('../examples/two-peers.yaml', import.meta.url));
+const MACHINE = packageFile('examples/two-peers.yaml');
 const COPY_BYTES = 1 << 20;
 const RUNS = 600;
 const COPIES = 10;

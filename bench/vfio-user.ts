@@ -8,13 +8,12 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { median } from '../src/demo/median.ts';
+import { packageFile } from '../src/linux/package-file.ts';
 import { quietestLatency } from './latency.ts';
 import type { BenchResult } from './result.ts';
 import { benchMemory } from './vfio-user-memory.ts';
 
-const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 /** Alternating, so that whatever else the machine does hits both sides alike; the median counts. */
 const RUNS = 5;
 const CPU = '0';
@@ -55,9 +54,9 @@ const BARTER: Server = {
   name: 'barter',
   command: (folder) => [
     process.execPath,
-    file('../bin/barter.cjs'),
+    packageFile('bin/barter.cjs'),
     'serve',
-    file('../examples/two-peers.yaml'),
+    packageFile('examples/two-peers.yaml'),
     '--socket-dir',
     folder,
   ],
@@ -88,9 +87,13 @@ export async function benchVfioUser(): Promise<BenchResult[]> {
 function compile(folder: string, source: string, options: readonly string[]): string {
   const out = join(folder, source.replace(/\.c$/, ''));
   const compiler = process.env.CC ?? 'cc';
-  const { status, stderr, error } = spawnSync(compiler, ['-O2', '-o', out, file(source), ...options], {
-    encoding: 'utf8',
-  });
+  const { status, stderr, error } = spawnSync(
+    compiler,
+    ['-O2', '-o', out, packageFile(`bench/${source}`), ...options],
+    {
+      encoding: 'utf8',
+    },
+  );
   if (status !== 0) throw new Error(`${compiler} ${source}: ${error?.message ?? stderr}; the bench needs a C compiler`);
   return out;
 }

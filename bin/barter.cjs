@@ -1,19 +1,34 @@
 #!/usr/bin/env node
-// The command runs its TypeScript as it is; tsx takes the types away when a file is loaded. A server starts from a
-// bundle, and its serving thread starts before all else. CommonJS, because Node runs that sooner.
+// The command: runs what is built in dist/. A clone builds it first where its sources changed; a package has it. A server
+// runs from a bundle, and its serving thread starts before all else. CommonJS, because Node runs that sooner.
 'use strict';
+const { existsSync } = require('node:fs');
 const { join } = require('node:path');
+
+const root = join(__dirname, '..');
+const dist = (path) => join(root, 'dist', path);
+
+/** Only a clone has the means to build. False where it failed: the reason is told. */
+function isBuilt() {
+  if (!existsSync(join(root, 'scripts', 'build.cjs'))) return true;
+  try {
+    require('../scripts/build.cjs').ensureBuilt();
+    return true;
+  } catch (error) {
+    console.error(`barter: ${error.message}`);
+    process.exitCode = 1;
+    return false;
+  }
+}
 
 async function serve() {
   const { Worker } = require('node:worker_threads');
-  const thread = new Worker(join(__dirname, '../scripts/bundled-thread.cjs'));
+  const thread = new Worker(join(__dirname, 'serve-thread.cjs'));
   try {
-    const { bundled } = require('../scripts/bundle.cjs');
-    const bundle = await bundled();
-    if (bundle === null) return await run();
-    thread.postMessage(bundle.thread);
-    const { runCached } = require('../scripts/code-cache.cjs');
-    await runCached(bundle.main).main(process.argv, thread);
+    if (!isBuilt()) return;
+    thread.postMessage(dist('bundle/serve-worker.cjs'));
+    const { runCached } = require('./code-cache.cjs');
+    await runCached(dist('bundle/main.cjs')).main(process.argv, thread);
   } finally {
     // Where there was nothing to serve it ends by itself: stopping a thread while it loads koffi aborts the process.
     thread.postMessage(null);
@@ -21,9 +36,8 @@ async function serve() {
 }
 
 async function run() {
-  const { register } = await import('tsx/esm/api');
-  register();
-  const { main } = await import('../src/cli/main.ts');
+  if (!isBuilt()) return;
+  const { main } = await import('../dist/src/cli/main.js');
   await main(process.argv);
 }
 

@@ -1,6 +1,6 @@
 /** A PCI device that reads guest memory and tells its CRC-32. docs/writing-a-device.md walks through it. */
 import { crc32 } from 'node:zlib';
-import * as barter from '../src/index.ts';
+import * as barter from 'barter';
 
 const ADDRESS = 0x00; // 64 bits
 const LENGTH = 0x08; // 32 bits: a write starts the work

@@ -1,5 +1,5 @@
 /** A request that its client gives up after a while: docs/exploring-your-own-code.md walks through it. */
-import { Cell, Lifetime, type Program, type Stage, spawn, type Task } from '../../src/index.ts';
+import { Cell, Lifetime, type Program, type Stage, spawn, type Task } from 'barter';
 
 class Request {
   readonly state = new Cell<'queued' | 'running' | 'done' | 'timed out'>('state', 'queued');

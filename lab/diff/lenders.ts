@@ -1,5 +1,6 @@
 /** The devices that lend in a comparison: Barter's own through vfio-user, and two of QEMU's. */
-import { fileURLToPath } from 'node:url';
+
+import { packageFile } from '../../src/linux/package-file.ts';
 import { guestAddress } from '../host/guest.ts';
 import type { KernelName } from '../kernel/kernels.ts';
 
@@ -35,8 +36,8 @@ export interface Lender {
   ioas?: boolean;
 }
 
-export const LAB_MACHINE = fileURLToPath(new URL('./machine.yaml', import.meta.url));
-const SRIOV_MACHINE = fileURLToPath(new URL('./sriov.yaml', import.meta.url));
+export const LAB_MACHINE = packageFile('lab/diff/machine.yaml');
+const SRIOV_MACHINE = packageFile('lab/diff/sriov.yaml');
 
 const MIB = 1 << 20;
 const own: DeviceTraits = {

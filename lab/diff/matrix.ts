@@ -177,7 +177,7 @@ export interface Violation {
   message: string;
 }
 
-/** The finding (test/lab/findings/) that says why Linux breaks this after these triggers; null where none does. */
+/** The finding (lab/findings/) that says why Linux breaks this after these triggers; null where none does. */
 export function findingOf({ invariant, message }: Violation, triggers: readonly string[]): string | null {
   const [first] = triggers;
   if (invariant === 'I6') return first === 'sleep-with-wakeup' ? '05-wake-restores-nothing.yaml' : null;

@@ -1,13 +1,14 @@
 /** One boot of the guest: QEMU, its console in a file, and an agent inside that answers calls. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, createWriteStream, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, createWriteStream, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { packageFile } from '../../src/linux/package-file.ts';
 import type { AgentCalls, AgentReply } from '../agent/calls.ts';
 import { findKernel, type KernelName, type LabKernel } from '../kernel/kernels.ts';
 import { type KernelReport, kernelReports } from '../kernel/reports.ts';
@@ -88,7 +89,7 @@ export class Guest {
     const takeBack = onExit(() => rmSync(folder, { recursive: true, force: true }));
     try {
       const agent = join(folder, 'agent.mjs');
-      await bundleAgent(agent);
+      copyAgent(agent);
       const kernel = findKernel(options.kernel ?? 'distribution')!;
       writeGuestImage(join(folder, 'initrd.gz'), agent, kernel.modular, options.modules ?? []);
       const [command, ...args] = [...qemuProgram(), ...machineArguments(folder, kernel, options)];
@@ -265,24 +266,12 @@ function withBus(device: string, bus: string): string {
   return JSON.stringify({ ...JSON.parse(device), bus });
 }
 
-/** One file of plain JavaScript, so that the guest reads little over 9p; native modules stay where they are. */
-async function bundleAgent(target: string): Promise<void> {
-  const { build } = await import('esbuild');
+/**
+ * One file of plain JavaScript, so that the guest reads little over 9p. koffi stays where it is: the guest sees the
+ * machine's own files.
+ */
+function copyAgent(target: string): void {
+  const agent = readFileSync(packageFile('dist/bundle/agent.mjs'), 'utf8');
   const koffi = fileURLToPath(import.meta.resolve('koffi'));
-  await build({
-    entryPoints: [fileURLToPath(new URL('../agent/agent.ts', import.meta.url))],
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    outfile: target,
-    logLevel: 'error',
-    // Packages that still call require() find it.
-    banner: { js: "import { createRequire as __cr } from 'node:module'; const require = __cr(import.meta.url);" },
-    plugins: [
-      {
-        name: 'koffi',
-        setup: (config) => config.onResolve({ filter: /^koffi$/ }, () => ({ path: koffi, external: true })),
-      },
-    ],
-  });
+  writeFileSync(target, agent.replaceAll(/from\s*"koffi"/g, `from ${JSON.stringify(koffi)}`));
 }

@@ -17,7 +17,7 @@ import {
 } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { packageFile } from '../../src/linux/package-file.ts';
 import { BUILD_PACKAGES, buildKernel, kernelKey, unpackKernelSource } from '../kernel/build.ts';
 import type { KernelName } from '../kernel/kernels.ts';
 import { isStamped, labPath, lockCache, NEWEST_SUITE, SUITE, stamp, unstamp } from './cache.ts';
@@ -26,7 +26,7 @@ import { buildInRoot, inRoot, installInRoot, runMounting } from './root.ts';
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 const PACKAGES = ['qemu-system-x86', 'seabios', 'busybox-static', 'xz-utils', 'kmod', 'cpio', 'gcc', 'make'];
-const IMPORTER = fileURLToPath(new URL('../importer/', import.meta.url));
+const IMPORTER = packageFile('lab/importer');
 
 /** Hears how far the preparation is. */
 export interface Progress {

@@ -7,14 +7,14 @@ import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { packageFile } from '../../src/linux/package-file.ts';
 import { labPath } from '../host/cache.ts';
 import { CommandError } from '../host/command.ts';
 import { buildInRoot, inRoot, installInRoot } from '../host/root.ts';
 import { builtImagePath, distributionRelease, type KernelName } from './kernels.ts';
 
-const CONFIGS = fileURLToPath(new URL('./', import.meta.url));
-const IMPORTER = fileURLToPath(new URL('../importer/', import.meta.url));
+const CONFIGS = packageFile('lab/kernel');
+const IMPORTER = packageFile('lab/importer');
 /** As seen in the root. */
 const SOURCE = '/usr/src/barter-linux';
 const IMPORTER_IN_SOURCE = 'drivers/barter';

@@ -29,12 +29,12 @@ const DOCUMENTED: readonly { kind: KernelReport['kind']; text: RegExp; where: st
   {
     kind: 'kmemleak',
     text: /\bsg_alloc_table\+.*\n *dma_buf_phys_vec_to_sgt\+/,
-    where: 'test/lab/findings/08-a-mapping-leaks.yaml',
+    where: 'lab/findings/08-a-mapping-leaks.yaml',
   },
   {
     kind: 'warning',
     text: /^WARNING: .* at iova_magazine_free_pfns[\s\S]*\bdma_buf_phys_vec_to_sgt\+/,
-    where: 'test/lab/findings/09-a-failed-map-frees-iova-0.yaml',
+    where: 'lab/findings/09-a-failed-map-frees-iova-0.yaml',
   },
 ];
 

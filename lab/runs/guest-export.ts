@@ -3,13 +3,13 @@
  * bytes, is refused what must be refused, and loses and regains the memory with the memory bit.
  */
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { packageFile } from '../../src/linux/package-file.ts';
 import type { StepResult } from '../../src/scenario/step.ts';
 import { type Step, scenarioSchema } from '../../src/scenario/step.ts';
 import { Guest, guestAddress } from '../host/guest.ts';
 import { type LabOptions, type LabResult, labRun, Served } from './run.ts';
 
-const MACHINE = fileURLToPath(new URL('../../examples/two-peers.yaml', import.meta.url));
+const MACHINE = packageFile('examples/two-peers.yaml');
 const FROM_GUEST = '6c656e742062792061206775657374';
 const FROM_SERVER = '7365656e206279207468652067756573';
 const GUEST_OFFSET = 0x10000;

@@ -1,11 +1,12 @@
 /** Linux's own driver of the I/OAT engine on a served one: it binds, tests it, and copies. */
-import { fileURLToPath } from 'node:url';
+
+import { packageFile } from '../../src/linux/package-file.ts';
 import type { MemoryCopy } from '../agent/calls.ts';
 import { CommandError } from '../host/command.ts';
 import { Guest, guestAddress } from '../host/guest.ts';
 import { type LabOptions, type LabResult, labRun, Served } from './run.ts';
 
-const MACHINE = fileURLToPath(new URL('../../examples/two-peers.yaml', import.meta.url));
+const MACHINE = packageFile('examples/two-peers.yaml');
 /** What the distribution's kernel has the driver in, and what it needs. */
 const IOAT_MODULES = ['dca', 'ioatdma'];
 const COPIES = 100;

@@ -1,9 +1,10 @@
 /** The device that docs/writing-a-device.md writes, in a guest. */
-import { fileURLToPath } from 'node:url';
+
+import { packageFile } from '../../src/linux/package-file.ts';
 import { Guest, guestAddress } from '../host/guest.ts';
 import { type LabOptions, type LabResult, labRun, Served } from './run.ts';
 
-const PROGRAM = fileURLToPath(new URL('../../examples/checksum.ts', import.meta.url));
+const PROGRAM = packageFile('dist/examples/checksum.js');
 const DONE = 2;
 
 export function ownDevice(options: LabOptions): Promise<LabResult> {

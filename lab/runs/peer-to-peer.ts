@@ -5,8 +5,8 @@
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { crc32 } from 'node:zlib';
+import { packageFile } from '../../src/linux/package-file.ts';
 import type { PeerAnswer, PeerRequest, PeerTrigger } from '../agent/calls.ts';
 import { Guest, guestAddress } from '../host/guest.ts';
 import { pattern } from '../importer/pattern.ts';
@@ -15,7 +15,7 @@ import { lastRevoke } from './peer-trace.ts';
 import { type LabOptions, type LabResult, labRun, Served, type Started, type Steps } from './run.ts';
 
 /** A root port each, and an engine with a channel for each of the ranges. */
-const MACHINE = fileURLToPath(new URL('../../examples/apart.yaml', import.meta.url));
+const MACHINE = packageFile('examples/apart.yaml');
 const MIB = 2 ** 20;
 /** What is lent at once, a dma-buf each. */
 const RANGES: [number, number][] = [

@@ -5,7 +5,7 @@ import { mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
+import { packageFile } from '../../src/linux/package-file.ts';
 import type { TraceEvent } from '../../src/vfio-user/server/trace.ts';
 import { CommandError } from '../host/command.ts';
 import { onExit } from '../host/on-exit.ts';
@@ -167,7 +167,7 @@ export class Served {
   }
 
   static start(machine: string, { trace = false } = {}): Promise<Served> {
-    const bin = fileURLToPath(new URL('../../bin/barter.cjs', import.meta.url));
+    const bin = packageFile('bin/barter.cjs');
     const more = trace ? ['--trace'] : [];
     return Served.launch(
       `barter serve ${machine}`,
@@ -176,11 +176,11 @@ export class Served {
     );
   }
 
-  /** A program of TypeScript that serves one device, by the name of its socket, in the folder that it is given. */
+  /** A program that serves one device, by the name of its socket, in the folder that it is given. */
   static program(path: string): Promise<Served> {
     return Served.launch(
       path,
-      (folder) => ['--import', import.meta.resolve('tsx'), path, folder],
+      (folder) => [path, folder],
       (line) => {
         const socket = line.replace(/^ready: /, '');
         return [{ name: basename(socket, '.sock'), socket }];

@@ -1,11 +1,12 @@
 /** Commands in a guest that has the served devices, one after the other, as long as somebody asks. */
-import { fileURLToPath } from 'node:url';
+
+import { packageFile } from '../../src/linux/package-file.ts';
 import { Guest, guestAddress } from '../host/guest.ts';
 import type { KernelName } from '../kernel/kernels.ts';
 import type { KernelReport } from '../kernel/reports.ts';
 import { Served, Started } from './run.ts';
 
-const MACHINE = fileURLToPath(new URL('../../examples/two-peers.yaml', import.meta.url));
+const MACHINE = packageFile('examples/two-peers.yaml');
 /** A command may be somebody's whole day. */
 const COMMAND_TIMEOUT_MS = 24 * 3600 * 1000;
 

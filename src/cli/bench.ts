@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { type BenchResult, isBelowBar } from '../../bench/result.ts';
 import { textTable } from '../report/table.ts';
+import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
 type Bench = () => BenchResult[] | Promise<BenchResult[]>;
@@ -31,10 +32,8 @@ const BENCHES: Record<string, { describe: string; load: () => Promise<Bench> }> 
 };
 
 export function addBenchCommand(program: Command): void {
-  program
-    .command('bench')
+  declareCommand(program, 'bench')
     .argument('[name]', Object.keys(BENCHES).join(', '))
-    .description('run a benchmark, or all of them; exits with 1 when one is below its bar')
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',

@@ -1,14 +1,13 @@
 /** barter demo: the whole path on this machine, in seconds. */
-import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { runDemo } from '../demo/demo.ts';
+import { packageFile } from '../linux/package-file.ts';
+import { declareCommand } from './summaries.ts';
 
-const MACHINE = fileURLToPath(new URL('../../examples/two-peers.yaml', import.meta.url));
+const MACHINE = packageFile('examples/two-peers.yaml');
 
 export function addDemoCommand(program: Command): void {
-  program
-    .command('demo')
-    .description('two devices served by one process, a client here: export, map, peer-to-peer DMA, every revoke')
+  declareCommand(program, 'demo')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExamples:\n  barter demo\n  barter demo --json')
     .action((options: { json?: true }) => demo(options.json === true));

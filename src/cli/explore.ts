@@ -9,6 +9,7 @@ import { textTimeline } from '../report/timeline.ts';
 import { explore, replayFileOf, runOf } from '../verify/explore.ts';
 import { listMutants, type MutantResult, runMutants } from '../verify/mutants/run.ts';
 import { asUsage, readJson } from './files.ts';
+import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
 interface ExploreFlags {
@@ -27,11 +28,8 @@ interface ExploreFlags {
 }
 
 export function addExploreCommand(program: Command): void {
-  program
-    .command('explore [scenario]')
-    .description(
-      'runs a scenario through every interleaving that matters; shows the shortest one that breaks an invariant',
-    )
+  declareCommand(program, 'explore')
+    .argument('[scenario]')
     .option('--algorithm <name>', ALGORITHMS.join(', '), 'optimal')
     .option('--mutant <name>', 'with a known bug put back')
     .option('--mutants', 'every mutant on its scenario: each must be caught')

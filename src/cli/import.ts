@@ -1,6 +1,7 @@
 /** barter import: a BAR of a served device, borrowed by a second process or a second server. */
 import type { Command } from 'commander';
 import { runImport } from '../demo/import.ts';
+import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
 interface ImportCommandOptions {
@@ -11,10 +12,8 @@ interface ImportCommandOptions {
 }
 
 export function addImportCommand(program: Command): void {
-  program
-    .command('import')
+  declareCommand(program, 'import')
     .argument('[lender]', 'the socket of a device with memory in BAR 0 (barter serve prints it)')
-    .description('lend a BAR to a second process, or to a DMA engine of a second server, and take it back')
     .option('--borrower <socket>', 'the socket of a DMA engine that borrows: of another server, or the same')
     .option('--revokes <n>', 'how often the memory is taken back', '100')
     .option('--fd <n>', 'be the second process: import the dma-buf that is open as this descriptor')

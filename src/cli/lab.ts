@@ -19,6 +19,7 @@ import { type DiffCommandOptions, diff } from './lab-diff.ts';
 import { prepare, prepareMissing } from './lab-prepare.ts';
 import { printReports } from './lab-reports.ts';
 import { shell } from './lab-shell.ts';
+import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
 type LabRun = (options: LabOptions) => Promise<LabResult>;
@@ -60,7 +61,7 @@ const RUNS: Record<string, { describe: string; run: LabRun }> = {
 };
 
 export function addLabCommands(program: Command): void {
-  const lab = program.command('lab').description("a real QEMU and a real Linux, from the distribution's packages");
+  const lab = declareCommand(program, 'lab');
   lab
     .command('prepare')
     .description('fetch QEMU and a kernel into the cache, outside the clone; what is there already is kept')
@@ -157,7 +158,7 @@ function addDiffCommand(lab: Command): void {
     .addHelpText(
       'after',
       `
-First come the scenarios that are kept (test/scenario/facts, test/lab/findings), then random programs. Each difference
+First come the scenarios that are kept (lab/facts, lab/findings), then random programs. Each difference
 is shrunk to a short program. Exits with 1 when there is one that is no finding of docs/kernel-findings.md.
 
 --matrix takes every trigger after every other with a buffer that is in one of the stages of its life, going round:

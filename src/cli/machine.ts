@@ -9,20 +9,17 @@ import { loadMachine, parseMachine } from '../machine/load.ts';
 import { sizeText } from '../machine/size-text.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { textTable } from '../report/table.ts';
+import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
 export function addMachineCommands(program: Command): void {
-  program
-    .command('inspect')
+  declareCommand(program, 'inspect')
     .argument('<machine>', 'a machine file')
-    .description('show a machine: BARs, capabilities, and who reaches whom')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExamples:\n  barter inspect examples/two-peers.yaml\n  barter inspect mine.yaml --json')
     .action((path: string, options: { json?: true }) => usage(() => inspect(path, options.json === true)));
-  program
-    .command('capture')
+  declareCommand(program, 'capture')
     .argument('<bdf>', 'a PCI address of this machine, such as 0000:00:02.0 (lspci -D lists them)')
-    .description("write a machine file from a real device's sysfs, to stdout")
     .option('--json', 'print the description as one JSON document')
     .addHelpText(
       'after',

@@ -3,25 +3,31 @@ import { readFileSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import { Command, CommanderError } from 'commander';
 import { Errno } from '../abi/errno.ts';
+import { packageFile } from '../linux/package-file.ts';
+import { declareCommand, type SUMMARIES } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
 type Adder = (program: Command, servingThread?: Worker) => void;
 
-/** Modules are loaded when one of their commands is asked for: a server should listen before an explorer is parsed. */
-const MODULES: { commands: readonly string[]; load: () => Promise<Adder> }[] = [
-  { commands: ['demo'], load: async () => (await import('./demo.ts')).addDemoCommand },
-  { commands: ['serve'], load: async () => (await import('./serve.ts')).addServeCommand },
-  { commands: ['import'], load: async () => (await import('./import.ts')).addImportCommand },
-  { commands: ['inspect', 'capture'], load: async () => (await import('./machine.ts')).addMachineCommands },
-  { commands: ['run'], load: async () => (await import('./run.ts')).addRunCommand },
-  { commands: ['explore'], load: async () => (await import('./explore.ts')).addExploreCommand },
-  { commands: ['replay', 'scenarios'], load: async () => (await import('./replay.ts')).addReplayCommands },
-  { commands: ['lab'], load: async () => (await import('./lab.ts')).addLabCommands },
-  { commands: ['bench'], load: async () => (await import('./bench.ts')).addBenchCommand },
-];
+/** The module of each command; it is loaded when the command is asked for. */
+const MODULES: Record<keyof typeof SUMMARIES, () => Promise<Adder>> = {
+  demo: async () => (await import('./demo.ts')).addDemoCommand,
+  serve: async () => (await import('./serve.ts')).addServeCommand,
+  import: async () => (await import('./import.ts')).addImportCommand,
+  inspect: async () => (await import('./machine.ts')).addMachineCommands,
+  capture: async () => (await import('./machine.ts')).addMachineCommands,
+  run: async () => (await import('./run.ts')).addRunCommand,
+  explore: async () => (await import('./explore.ts')).addExploreCommand,
+  replay: async () => (await import('./replay.ts')).addReplayCommands,
+  scenarios: async () => (await import('./replay.ts')).addReplayCommands,
+  lab: async () => (await import('./lab.ts')).addLabCommands,
+  bench: async () => (await import('./bench.ts')).addBenchCommand,
+};
+
+type CommandName = keyof typeof MODULES;
 
 function version(): string {
-  return JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version;
+  return JSON.parse(readFileSync(packageFile('package.json'), 'utf8')).version;
 }
 
 /**
@@ -52,15 +58,22 @@ Examples:
 
 Exit status: 0 good, 1 a check failed, 2 wrong usage.`,
   );
-  const wanted = argv.slice(2).find((word) => !word.startsWith('-'));
-  const modules = MODULES.filter((module) => wanted === undefined || module.commands.includes(wanted));
-  for (const module of modules.length > 0 ? modules : MODULES) (await module.load())(program, servingThread);
+  const wanted = commandName(argv);
+  if (wanted === null) for (const name of Object.keys(MODULES)) declareCommand(program, name as CommandName);
+  else (await MODULES[wanted]())(program, servingThread);
   for (const command of program.commands) command.exitOverride();
   try {
     await program.parseAsync(argv as string[]);
   } catch (error) {
     report(error);
   }
+}
+
+/** The command that `argv` asks for, also as `barter help COMMAND`; null for none, or one that does not exist. */
+function commandName(argv: readonly string[]): CommandName | null {
+  const [first, second] = argv.slice(2).filter((word) => !word.startsWith('-'));
+  const name = first === 'help' ? second : first;
+  return name !== undefined && Object.hasOwn(MODULES, name) ? (name as CommandName) : null;
 }
 
 function report(error: unknown): void {

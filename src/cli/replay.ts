@@ -8,20 +8,18 @@ import { builtInScenarios, loadScenario } from '../scenario/load.ts';
 import { listScenarios, loadPrograms } from '../verify/catalogue.ts';
 import { replay } from '../verify/explore.ts';
 import { asUsage, readJson } from './files.ts';
+import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
 export function addReplayCommands(program: Command): void {
-  program
-    .command('replay <file>')
-    .description('runs the schedule of a replay file again, step by step, and checks that it is the same run')
+  declareCommand(program, 'replay')
+    .argument('<file>')
     .option('--html <file>', 'write the run as a page')
     .option('--stacks', 'under each step the stack that took it')
     .option('--json', 'one JSON document')
     .addHelpText('after', '\nExample:\n  barter replay revoke-2.replay.json')
     .action(replayCommand);
-  program
-    .command('scenarios')
-    .description('lists what explore and run know by name')
+  declareCommand(program, 'scenarios')
     .option('--json', 'one JSON document')
     .addHelpText('after', '\nExample:\n  barter scenarios')
     .action(scenariosCommand);

@@ -18,6 +18,7 @@ import { VfioUserBackend } from '../scenario/served/backend.ts';
 import { checkForVfioUser, UnsupportedStepError } from '../scenario/served/check.ts';
 import type { Scenario } from '../scenario/step.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
+import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
 interface RunOptions {
@@ -27,10 +28,8 @@ interface RunOptions {
 }
 
 export function addRunCommand(program: Command): void {
-  program
-    .command('run')
+  declareCommand(program, 'run')
     .argument('<scenario>', 'a scenario file, or the name of a built-in one (barter scenarios)')
-    .description('run a scenario once and print each step with its outcome')
     .option('--on <backend>', 'engine, vfio-user, or linux:BDF[,BDF] for real devices', 'engine')
     .option(
       '--profile <name>',

@@ -11,6 +11,7 @@ import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { IMPORTER_TIMEOUT_MS } from '../vfio-user/dma-buf/limits.ts';
 import type { Trace } from '../vfio-user/server/trace.ts';
 import { npxAndItsShell } from './launcher.ts';
+import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
 interface ServeCommandOptions {
@@ -23,10 +24,8 @@ interface ServeCommandOptions {
 
 /** `thread`: see ServeOptions. */
 export function addServeCommand(program: Command, thread?: Worker): void {
-  program
-    .command('serve')
+  declareCommand(program, 'serve')
     .argument('<machine>', 'a machine file (barter inspect shows what is in it)')
-    .description('serve each device of a machine at DIR/NAME.sock, for QEMU and other vfio-user clients')
     .option(
       '--socket-dir <dir>',
       'where the sockets go (default: a folder for the machine under $XDG_RUNTIME_DIR or /tmp)',

@@ -8,13 +8,13 @@ import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { Errno } from '../abi/errno.ts';
 import { VFIO_USER_F_DMA_REGION_READ, VFIO_USER_F_DMA_REGION_WRITE } from '../abi/vfio-user.ts';
 import { IoatDriver } from '../drivers/ioat.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { Mapping } from '../linux/mapping.ts';
 import { createMemfd } from '../linux/memfd.ts';
+import { packageFile } from '../linux/package-file.ts';
 import { configStep } from '../scenario/config-steps.ts';
 import { featureArgument } from '../scenario/feature-argument.ts';
 import { configOf } from '../scenario/served/backend.ts';
@@ -92,7 +92,7 @@ function openFds(): number {
 
 async function startServer(machinePath: string): Promise<Server> {
   const socketDir = mkdtempSync(join(tmpdir(), 'barter-demo-'));
-  const bin = fileURLToPath(new URL('../../bin/barter.cjs', import.meta.url));
+  const bin = packageFile('bin/barter.cjs');
   const child = spawn(process.execPath, [bin, 'serve', machinePath, '--socket-dir', socketDir, '--json'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });

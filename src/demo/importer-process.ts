@@ -2,12 +2,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { Errno } from '../abi/errno.ts';
 import type { OwnedFd } from '../linux/fd.ts';
+import { packageFile } from '../linux/package-file.ts';
 import type { ImporterReport } from './importer-main.ts';
 
-const BIN = fileURLToPath(new URL('../../bin/barter.cjs', import.meta.url));
+const BIN = packageFile('bin/barter.cjs');
 /** Where the child finds the buffer. */
 const CHILD_FD = 3;
 

@@ -45,7 +45,7 @@ export function serveMachine(description: MachineDescription, options: ServeOpti
     trace: trace !== undefined,
     stopFds: [stopEvent, ...(options.until ?? [])].map(({ fd }) => fd),
   };
-  const worker = options.thread ?? startWorker(new URL('./serve-worker.ts', import.meta.url));
+  const worker = options.thread ?? startWorker('./serve-worker', import.meta.url);
   worker.postMessage(request);
   return new Promise((resolve, reject) => {
     let failure: Error | null = null;

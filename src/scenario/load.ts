@@ -1,11 +1,11 @@
 /** Scenario files: YAML, checked, with errors that name file, line and field. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { packageFile } from '../linux/package-file.ts';
 import { DocumentError, parseYaml } from '../machine/yaml.ts';
 import { type Scenario, scenarioSchema } from './step.ts';
 
-const EXAMPLES = fileURLToPath(new URL('../../examples/', import.meta.url));
+const EXAMPLES = packageFile('examples');
 const BUILT_IN = join(EXAMPLES, 'scenarios');
 
 export interface LoadedScenario {

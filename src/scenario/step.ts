@@ -180,9 +180,9 @@ export const scenarioSchema = z.strictObject({
   /** Done in order before the tasks start, by one task. */
   setup: z.array(stepSchema).optional(),
   tasks: z.record(name, z.array(stepSchema)),
-  /** The numbered facts of Linux's behaviour that it shows (test/scenario/facts/). */
+  /** The numbered facts of Linux's behaviour that it shows (lab/facts/). */
   facts: z.array(z.number().int().positive()).optional(),
-  /** The invariant of docs/architecture.md that Linux breaks here (test/lab/findings/). */
+  /** The invariant of docs/architecture.md that Linux breaks here (lab/findings/). */
   breaks: z
     .string()
     .regex(/^(I[1-9]|ABI)$/)

@@ -1,9 +1,8 @@
 /** Every program by its name, and those that others keep in files of their own. */
 import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { type Catalogue, UnknownNameError } from '../explore/catalogue.ts';
 import type { Program, ProgramFamily } from '../explore/world/program.ts';
+import { importUserModule } from '../linux/user-module.ts';
 import { CLASSICS } from './classics/index.ts';
 import { findMutant } from './mutants/index.ts';
 import { PRODUCT_PROGRAMS } from './product/index.ts';
@@ -50,7 +49,7 @@ export async function loadPrograms(scenario: string): Promise<void> {
   if (match === null || loaded.has(scenario)) return;
   const [, file, name] = match;
   if (!existsSync(file)) throw new UnknownNameError(`${file}: there is no such file`);
-  const module = (await import(pathToFileURL(resolve(file)).href)) as Record<string, unknown>;
+  const module = await importUserModule(file);
   const programs = Object.values(module).flat().filter(isProgram);
   const found = name === undefined && programs.length === 1 ? programs[0] : programs.find((one) => one.name === name);
   if (found === undefined) {

@@ -80,7 +80,7 @@ test('a leak that is a finding names its file; others of that call do not', () =
   const other = leakOf('__kmalloc_cache_noprof+0x1fe/0x240', ...inMap);
   assert.deepEqual(
     kernelReports(asConsole(`${known}\n${other}`)).map(({ documented }) => documented),
-    ['test/lab/findings/08-a-mapping-leaks.yaml', null],
+    ['lab/findings/08-a-mapping-leaks.yaml', null],
   );
 });
 
@@ -94,7 +94,7 @@ test('a warning that is a finding names its file, where it comes of a map', () =
   const console = asConsole(`${warning('dma_buf_phys_vec_to_sgt')}\n${warning('somebody_else')}`);
   assert.deepEqual(
     kernelReports(console).map(({ documented }) => documented),
-    ['test/lab/findings/09-a-failed-map-frees-iova-0.yaml', null],
+    ['lab/findings/09-a-failed-map-frees-iova-0.yaml', null],
   );
 });
 

@@ -24,8 +24,8 @@ interface DiffDocument {
   reports: { documented: string | null }[];
 }
 
-const findings = readdirSync(new URL('./findings/', import.meta.url))
-  .map((file) => `test/lab/findings/${file}`)
+const findings = readdirSync(new URL('../../lab/findings/', import.meta.url))
+  .map((file) => `lab/findings/${file}`)
   .sort();
 
 before(() => {

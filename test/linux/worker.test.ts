@@ -8,10 +8,10 @@ import { leavesNoFdsAsync } from './open-fds.ts';
 
 test('a worker that blocks in recvmsg serves while the main thread stays free', async () => {
   // What a first worker opens for good (event loop, loader) is no leak of ours.
-  await new Promise((resolve) => startWorker(new URL('data:text/javascript,')).on('exit', resolve));
+  await new Promise((resolve) => startWorker('./empty-worker', import.meta.url).on('exit', resolve));
   await leavesNoFdsAsync(async () => {
     const [ours, theirs] = socketPair();
-    const worker = startWorker(new URL('./echo-worker.ts', import.meta.url), { workerData: { fd: theirs.fd } });
+    const worker = startWorker('./echo-worker', import.meta.url, { workerData: { fd: theirs.fd } });
     const exit = new Promise((resolve, reject) => worker.on('exit', resolve).on('error', reject));
     // A worker loads its modules with the main thread's help: do not block before it says that it is ready.
     await new Promise((resolve) => worker.once('message', resolve));

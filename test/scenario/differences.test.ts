@@ -69,7 +69,7 @@ test('each field is what makes the difference in its scenarios', () => {
 });
 
 test('no step of any scenario differs that does not say so', () => {
-  const folders = ['examples/scenarios', 'test/scenario/facts', 'test/lab/findings'];
+  const folders = ['examples/scenarios', 'lab/facts', 'lab/findings'];
   const files = folders.flatMap((folder) =>
     readdirSync(`${repository}${folder}`)
       .filter((file) => file.endsWith('.yaml'))

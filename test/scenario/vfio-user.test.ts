@@ -22,7 +22,7 @@ const OTHERWISE: Record<string, { ops: string[]; why: string }> = {
   '27-segments.yaml': { ops: ['map'], why: 'a session gets the ranges as they are, and no scatterlist to cut' },
   '28-map-types.yaml': { ops: ['map'], why: 'a session gets the ranges as they are, whatever lies between' },
 };
-const facts = fileURLToPath(new URL('./facts/', import.meta.url));
+const facts = fileURLToPath(new URL('../../lab/facts/', import.meta.url));
 
 test('facts hold over vfio-user, or are refused before their first step', async (t) => {
   const count = { held: 0, refused: 0 };

@@ -53,5 +53,5 @@ test('the page quotes the example as it is', () => {
   )!;
   const example = readFileSync(FILE, 'utf8');
   assert.ok(example.includes(code[2]), 'the class');
-  assert.ok(example.includes(code[1].replace("'barter'", "'../../src/index.ts'")), 'the import');
+  assert.ok(example.includes(code[1]), 'the import');
 });

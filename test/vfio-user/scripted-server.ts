@@ -19,7 +19,7 @@ export async function withScript(
 ): Promise<{ command: number; payload: string; fds: number }[]> {
   const folder = mkdtempSync(join(tmpdir(), 'barter-script-'));
   const path = join(folder, 'device.sock');
-  const worker = startWorker(new URL('./scripted-worker.ts', import.meta.url), { workerData: { path, replies } });
+  const worker = startWorker('./scripted-worker', import.meta.url, { workerData: { path, replies } });
   const exit = new Promise<void>((resolve, reject) => {
     worker.on('error', reject);
     worker.on('exit', () => resolve());

@@ -109,7 +109,7 @@ export class WorkerPool {
 
   private member(spec: SearchSpec, catalogue: string): Member {
     const workerData: PoolWorkerData = { pool: true, spec, catalogue, awaited: this.awaited };
-    const worker = startWorker(new URL('./pool-worker.ts', import.meta.url), { workerData });
+    const worker = startWorker('./pool-worker', import.meta.url, { workerData });
     const member: Member = { worker, isReady: false, outstanding: 0, partMs: AHEAD_MS, restsUntil: 0 };
     worker.on('message', (done: Done[]) => {
       member.isReady = true;

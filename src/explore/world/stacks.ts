@@ -1,8 +1,8 @@
 /** Where in our own code something happens: the frames of a stack that are not the machinery of tasks. */
 import { relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { PACKAGE_ROOT } from '../../linux/package-file.ts';
 
-const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+const ROOT = `${PACKAGE_ROOT}/`;
 
 /** `function file:line`, innermost first, at most `limit` of them. Empty where the stack names no file of ours. */
 export function callerStack(limit = 6): string[] {

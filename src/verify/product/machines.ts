@@ -1,9 +1,10 @@
 /** The machines of the product's scenarios: the lender and the borrower of examples/two-peers.yaml, and kin. */
-import { fileURLToPath } from 'node:url';
+
+import { packageFile } from '../../linux/package-file.ts';
 import { loadMachine } from '../../machine/load.ts';
 import type { MachineDescription } from '../../machine/schema.ts';
 
-export const PEERS = loadMachine(fileURLToPath(new URL('../../../examples/two-peers.yaml', import.meta.url)));
+export const PEERS = loadMachine(packageFile('examples/two-peers.yaml'));
 
 /** The lender is one of two functions of a card: they can only be hot reset together. */
 export const SIBLINGS: MachineDescription = {

@@ -1,0 +1,58 @@
+// Runs a file without compiling it anew: what V8 made of it is kept in the user's cache folder when a process ends in good
+// order. Node has this built in from 22 on (module.enableCompileCache).
+'use strict';
+const { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } = require('node:fs');
+const { createRequire } = require('node:module');
+const { homedir } = require('node:os');
+const { basename, dirname, join } = require('node:path');
+const { Script } = require('node:vm');
+const { crc32 } = require('node:zlib');
+
+const MONTH_MS = 30 * 86_400_000;
+
+function read(path) {
+  try {
+    return readFileSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Where the compiled code of a source is kept: V8 trusts what it is given, so the name tells path, time and version. */
+function cachePath(path) {
+  const { mtimeMs, size } = statSync(path);
+  const name = crc32(`${path} ${mtimeMs} ${size} ${process.version} ${process.arch}`).toString(16).padStart(8, '0');
+  const caches = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
+  return join(caches, 'barter', 'code', `${basename(path, '.cjs')}-${name}`);
+}
+
+/** The exports of the CommonJS file at `path`, all of which is ASCII. V8 refuses code of another version. */
+exports.runCached = (path) => {
+  const cache = cachePath(path);
+  const source = `(function (exports, require, module, __filename, __dirname) {${readFileSync(path, 'latin1')}\n})`;
+  const cachedData = read(cache);
+  const script = new Script(source, { filename: path, cachedData });
+  const known = script.cachedDataRejected === false ? cachedData.length : 0;
+  process.once('exit', () => keep(script, cache, known));
+  const module = { exports: {} };
+  script.runInThisContext()(module.exports, createRequire(path), module, path, dirname(path));
+  return module.exports;
+};
+
+/** `known` bytes are of what was compiled before: a server compiles more than one that only prints its help. */
+function keep(script, cache, known) {
+  const data = script.createCachedData();
+  if (data.length < 1.1 * known) return;
+  const making = `${cache}.${process.pid}`;
+  const folder = dirname(cache);
+  try {
+    mkdirSync(folder, { recursive: true });
+    const isOld = (path) => Date.now() - statSync(path).mtimeMs > MONTH_MS;
+    for (const name of readdirSync(folder)) if (isOld(join(folder, name))) rmSync(join(folder, name), { force: true });
+    // V8 does not check what is in it: half a file, left by a crash of the machine, would crash every server.
+    writeFileSync(making, data, { flush: true });
+    renameSync(making, cache);
+  } catch {
+    // The folder is not ours to write: the next server compiles, too.
+  }
+}

@@ -1,0 +1,188 @@
+// Builds dist/ of a clone: JavaScript of every module, declarations where a package is made, and bundles of what must
+// start fast (the server) or run elsewhere (the lab's agent). A clone builds again when its sources changed.
+//   node scripts/build.cjs             what `barter` needs to run, without a check of types
+//   node scripts/build.cjs --release   with declarations, types checked: what npm users get
+'use strict';
+const { spawnSync } = require('node:child_process');
+const {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} = require('node:fs');
+const { join } = require('node:path');
+const { crc32 } = require('node:zlib');
+
+const root = join(__dirname, '..');
+const dist = join(root, 'dist');
+const lock = join(root, 'node_modules', '.barter-build-lock');
+const STAMP = '.stamp';
+const SOURCE_FOLDERS = ['src', 'lab', 'bench', 'examples'];
+const CONFIGURATION = [
+  'package.json',
+  'package-lock.json',
+  'tsconfig.json',
+  'tsconfig.build.json',
+  'scripts/build.cjs',
+];
+const WAIT_MS = 50;
+
+/** Names, sizes and times of all sources, so that no edit is missed. */
+function fingerprint() {
+  let sources = '';
+  const add = (path) => {
+    const stat = statSync(`${root}/${path}`, { throwIfNoEntry: false });
+    if (stat !== undefined) sources += `${path} ${stat.mtimeMs} ${stat.size}\n`;
+  };
+  const walk = (folder) => {
+    for (const entry of readdirSync(`${root}/${folder}`, { withFileTypes: true })) {
+      const path = `${folder}/${entry.name}`;
+      if (entry.isDirectory()) walk(path);
+      else if (path.endsWith('.ts')) add(path);
+    }
+  };
+  CONFIGURATION.forEach(add);
+  SOURCE_FOLDERS.forEach(walk);
+  return crc32(sources).toString(16).padStart(8, '0');
+}
+
+function read(path) {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+const isFresh = (wanted) => read(join(dist, STAMP)).startsWith(wanted);
+
+/** Runs TypeScript's compiler into `target`. */
+function compile(target, isRelease) {
+  const tsc = join(root, 'node_modules', '.bin', 'tsc');
+  const fast = ['--noCheck', '--declaration', 'false', '--declarationMap', 'false'];
+  const args = ['-p', join(root, 'tsconfig.build.json'), '--outDir', target, ...(isRelease ? [] : fast)];
+  const { status, stdout, stderr, error } = spawnSync(tsc, args, { cwd: root, encoding: 'utf8' });
+  if (error !== undefined) throw new Error(`the compiler cannot be run (${error.message}); run npm ci`);
+  if (status !== 0) throw new Error(`the sources do not compile:\n${stdout}${stderr}`);
+}
+
+/** Declarations name the files that are there: the compiler leaves `.ts` in them. */
+function nameDeclarations(folder) {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) nameDeclarations(path);
+    else if (path.endsWith('.d.ts')) {
+      const text = readFileSync(path, 'utf8');
+      writeFileSync(path, text.replace(/((?:from|import\()\s*['"]\.[^'"]*)\.ts(['"])/g, '$1.js$2'));
+    }
+  }
+}
+
+/** koffi's own JavaScript is bundled where its native module can be found from here as well; npm puts it so. */
+function koffiOutside() {
+  try {
+    require.resolve(`@koromix/koffi-${process.platform}-${process.arch}`);
+    return '@koromix/*';
+  } catch {
+    return 'koffi';
+  }
+}
+
+/** The server's two threads as one file each, and the lab's agent. */
+function bundle(target) {
+  const { buildSync } = require('esbuild');
+  const common = { bundle: true, platform: 'node', target: 'node20', logLevel: 'silent' };
+  // A server needs no other command.
+  const commands = read(join(root, 'src/cli/main.ts')).matchAll(/import\('(\.\/[\w-]+\.ts)'\)/g);
+  const others = [...commands].map((match) => match[1]).filter((path) => path !== './serve.ts');
+  buildSync({
+    ...common,
+    entryPoints: [join(root, 'src/cli/main.ts'), join(root, 'src/machine/serve-worker.ts')],
+    outdir: join(target, 'bundle'),
+    entryNames: '[name]',
+    outExtension: { '.js': '.cjs' },
+    format: 'cjs',
+    external: [koffiOutside(), ...others],
+    define: { 'import.meta.url': 'moduleUrl' },
+    banner: { js: "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
+    minify: true,
+  });
+  buildSync({
+    ...common,
+    entryPoints: [join(root, 'lab/agent/agent.ts')],
+    outfile: join(target, 'bundle', 'agent.mjs'),
+    format: 'esm',
+    external: ['koffi'],
+    // Packages that still call require() find it.
+    banner: { js: "import { createRequire as __cr } from 'node:module'; const require = __cr(import.meta.url);" },
+  });
+}
+
+/** Builds beside and renames, so that no process ever sees half of it. */
+function build(stamp, isRelease) {
+  const making = join(root, `dist.making-${process.pid}`);
+  const old = join(root, `dist.old-${process.pid}`);
+  try {
+    compile(making, isRelease);
+    if (isRelease) nameDeclarations(making);
+    bundle(making);
+    writeFileSync(join(making, STAMP), stamp);
+    if (existsSync(dist)) renameSync(dist, old);
+    renameSync(making, dist);
+  } finally {
+    rmSync(making, { recursive: true, force: true });
+    rmSync(old, { recursive: true, force: true });
+  }
+}
+
+function isAlive(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error.code === 'EPERM';
+  }
+}
+
+/** One process builds at a time; a lock of a process that is gone is taken over. */
+function withLock(action) {
+  const sleeper = new Int32Array(new SharedArrayBuffer(4));
+  for (;;) {
+    try {
+      mkdirSync(lock);
+      break;
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error;
+      const owner = Number(read(join(lock, 'pid')));
+      const age = Date.now() - (statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+      if (owner > 0 ? !isAlive(owner) : age > 1000) rmSync(lock, { recursive: true, force: true });
+      else Atomics.wait(sleeper, 0, 0, WAIT_MS);
+    }
+  }
+  try {
+    writeFileSync(join(lock, 'pid'), String(process.pid));
+    action();
+  } finally {
+    rmSync(lock, { recursive: true, force: true });
+  }
+}
+
+/** Builds dist/ where the sources are newer. Throws an Error with one sentence, and the compiler's output. */
+exports.ensureBuilt = ({ isRelease = false } = {}) => {
+  const wanted = () => `${fingerprint()}${isRelease ? ' release' : ''}`;
+  if (isFresh(wanted())) return;
+  withLock(() => {
+    const stamp = wanted();
+    if (!isFresh(stamp)) build(stamp, isRelease);
+  });
+};
+
+if (require.main === module) {
+  const started = Date.now();
+  exports.ensureBuilt({ isRelease: process.argv.includes('--release') });
+  console.error(`dist/ is up to date (${((Date.now() - started) / 1000).toFixed(1)} s)`);
+}

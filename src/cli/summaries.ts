@@ -1,0 +1,21 @@
+/** What each command is for, in a line: `barter --help` prints these without loading the commands. */
+import type { Command } from 'commander';
+
+export const SUMMARIES = {
+  demo: 'two devices served by one process, a client here: export, map, peer-to-peer DMA, every revoke',
+  serve: 'serve each device of a machine at DIR/NAME.sock, for QEMU and other vfio-user clients',
+  import: 'lend a BAR to a second process, or to a DMA engine of a second server, and take it back',
+  inspect: 'show a machine: BARs, capabilities, and who reaches whom',
+  capture: "write a machine file from a real device's sysfs, to stdout",
+  run: 'run a scenario once and print each step with its outcome',
+  explore: 'runs a scenario through every interleaving that matters; shows the shortest one that breaks an invariant',
+  replay: 'runs the schedule of a replay file again, step by step, and checks that it is the same run',
+  scenarios: 'lists what explore and run know by name',
+  lab: "a real QEMU and a real Linux, from the distribution's packages",
+  bench: 'run a benchmark, or all of them; exits with 1 when one is below its bar',
+} as const;
+
+/** Adds the command to `program`, with its summary. */
+export function declareCommand(program: Command, name: keyof typeof SUMMARIES): Command {
+  return program.command(name).description(SUMMARIES[name]);
+}
