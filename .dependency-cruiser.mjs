@@ -29,6 +29,9 @@ const KNOWN_CIRCLES = ['src/explore/', 'src/scenario/', 'src/vfio/', 'src/vfio-u
 /** Files that import a development package; the package's users cannot run them yet. */
 const KNOWN_DEVELOPMENT_IMPORTS = ['lab/diff/'];
 
+/** Files that import an optional peer of the package, and say so where it is missing. */
+const OPTIONAL_PEERS = ['src/linux/user-module.ts'];
+
 /** Two classes of these folders define each other: a function and its port, a task and its runner. */
 const MAY_CIRCLE = ['src/pci/', 'src/task/'];
 
@@ -96,25 +99,26 @@ export default {
       name: 'packages-are-declared',
       comment: 'A package that the sources import is one that package.json names.',
       severity: 'error',
-      from: { path: '^(src|lab|bench)/' },
+      from: { path: '^(src|lab|bench)/', pathNot: oneOf(OPTIONAL_PEERS) },
       to: { dependencyTypes: ['npm-no-pkg', 'npm-unknown'] },
     },
     {
       name: 'no-development-packages',
       comment: 'What users install imports no package that is there for development only.',
       severity: 'error',
-      from: { path: '^(src|lab|bench)/', pathNot: oneOf(KNOWN_DEVELOPMENT_IMPORTS) },
+      from: { path: '^(src|lab|bench)/', pathNot: oneOf([...KNOWN_DEVELOPMENT_IMPORTS, ...OPTIONAL_PEERS]) },
       to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['type-only'], pathNot: '^node_modules/@types/' },
     },
   ],
   options: {
     // Imports of types count. TypeScript 6 parses the files, since the native compiler has no API for it yet.
     tsPreCompilationDeps: true,
-    doNotFollow: { path: '^node_modules/' },
+    doNotFollow: { path: '^(node_modules|dist)/' },
+    exclude: { path: '^dist/' },
     enhancedResolveOptions: {
       extensions: ['.ts', '.mjs', '.cjs', '.js', '.json'],
       exportsFields: ['exports'],
-      conditionNames: ['import', 'node', 'default', 'types'],
+      conditionNames: ['barter-source', 'import', 'node', 'default', 'types'],
     },
   },
 };
