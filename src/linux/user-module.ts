@@ -7,8 +7,8 @@ const takesTypes =
   import.meta.url.endsWith('.ts') || Boolean((process.features as { typescript?: unknown }).typescript);
 
 /**
- * Imports a file of JavaScript or TypeScript. Node takes TypeScript by itself from 22.18 on; before, the package tsx has
- * to be installed. Error with one sentence where it is missing; whatever the file throws otherwise.
+ * Imports a file of JavaScript or TypeScript. Node takes TypeScript by itself from 22.18 on; before, the package tsx
+ * has to be installed. Error with one sentence where it is missing; whatever the file throws otherwise.
  */
 export async function importUserModule(file: string): Promise<Record<string, unknown>> {
   if (/\.[cm]?ts$/.test(file) && !takesTypes) await registerTsx(file);
