@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { packageFile } from '../../src/linux/package-file.ts';
-import type { TraceEvent } from '../../src/vfio-user/server/trace.ts';
+import type { TraceEvent } from '../../src/vfio-user/server/message-trace.ts';
 import { CommandError } from '../host/command.ts';
 import { onExit } from '../host/on-exit.ts';
 import { qemuVersion } from '../host/qemu.ts';

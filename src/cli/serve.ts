@@ -9,7 +9,7 @@ import { serveMachine } from '../machine/served.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { IMPORTER_TIMEOUT_MS } from '../vfio-user/dma-buf/limits.ts';
-import type { Trace } from '../vfio-user/server/trace.ts';
+import type { TraceSink } from '../vfio-user/server/message-trace.ts';
 import { npxAndItsShell } from './launcher.ts';
 import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
@@ -89,7 +89,7 @@ function milliseconds(text: string | undefined): number | undefined {
 }
 
 /** Prints events: times are milliseconds since the first one where people read them. */
-function tracer(json: boolean): Trace {
+function tracer(json: boolean): TraceSink {
   let first: number | null = null;
   return (event) => {
     if (json) {

@@ -8,8 +8,8 @@ import { setCloser } from '../linux/foreign-fd.ts';
 import type { Memory } from '../pci/memory.ts';
 import { buildVfioDevices } from '../vfio/driver.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
+import type { TraceEvent } from '../vfio-user/server/message-trace.ts';
 import { VfioUserServer } from '../vfio-user/server/server.ts';
-import type { TraceEvent } from '../vfio-user/server/trace.ts';
 import { buildMachine } from './build.ts';
 import type { MachineDescription } from './schema.ts';
 

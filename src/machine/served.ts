@@ -5,7 +5,7 @@ import { createEventfd, signalEventfd } from '../linux/eventfd.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { startWorker } from '../linux/worker.ts';
 import type { ProfileName } from '../vfio/profile.ts';
-import type { Trace } from '../vfio-user/server/trace.ts';
+import type { TraceSink } from '../vfio-user/server/message-trace.ts';
 import type { MachineDescription } from './schema.ts';
 import type { ServeReport, ServeRequest } from './serve-worker.ts';
 
@@ -19,7 +19,7 @@ export interface ServeOptions {
   /** A line for people: why a client was dropped, and defects. */
   log?: (line: string) => void;
   /** Hears of everything that passes between clients and devices. */
-  trace?: Trace | undefined;
+  trace?: TraceSink | undefined;
   /** Runs serve-worker.ts, and has not been told to serve yet: started early, it is loaded by now. */
   thread?: Worker | undefined;
 }

@@ -3,11 +3,20 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { IOAT_CHAINADDR_OFFSET, IOAT_CHANNEL_MMIO_SIZE } from '../../src/abi/ioat.ts';
+import { viewOf } from '../../src/abi/layout.ts';
+import {
+  VFIO_USER_REGION_WRITE_MULTI,
+  VFIO_USER_VERSION,
+  vfio_user_region_write_multi,
+  vfio_user_write_one,
+} from '../../src/abi/vfio-user.ts';
 import { IoatDriver } from '../../src/drivers/ioat.ts';
 import { createEventfd, readEventfd } from '../../src/linux/eventfd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
-import { RawClient } from './raw-client.ts';
+import { encodeVersion } from '../../src/vfio-user/wire/version.ts';
+import { InProcessServer } from './in-process.ts';
+import { message, RawClient } from './raw-client.ts';
 import { connectWhenFree, withServer } from './served.ts';
 
 const server = await withServer();
@@ -93,4 +102,26 @@ test('a second client is refused, by name, as long as the first is there, and di
   assert.equal(bytesOf(second, 0, 0, 4).toString(), 'mine');
   second.close();
   await server.assertNothingLeft();
+});
+
+test('a client that closes in the middle of a long request and connects again at once is served, never EBUSY', () => {
+  const server = new InProcessServer();
+  const count = 4000;
+  const { sizeof } = vfio_user_region_write_multi;
+  const writes = vfio_user_region_write_multi.encode({ wr_cnt: count }, count * vfio_user_write_one.sizeof);
+  for (let i = 0; i < count; i++) {
+    const write = { region: CONFIG, offset: 0x3c, count: 1, data: i & 0xff };
+    vfio_user_write_one.write(viewOf(writes), sizeof + i * vfio_user_write_one.sizeof, write);
+  }
+  let client = server.ready('lender');
+  for (let i = 0; i < 5; i++) {
+    client.send(message({ command: VFIO_USER_REGION_WRITE_MULTI }, writes));
+    client.close();
+    client = new RawClient(server.path('lender'));
+    client.send(message({ command: VFIO_USER_VERSION }, encodeVersion()));
+    server.pump();
+    assert.equal(client.tryReceive()?.error, 0);
+  }
+  client.close();
+  server.close();
 });

@@ -5,10 +5,10 @@ import type { Task } from '../../task/op.ts';
 import { hotResetInfo } from '../../vfio/reset.ts';
 import type { Frame } from '../wire/frame.ts';
 import { checkArgsz, decode, type Reply } from './reply.ts';
-import type { ReadySession } from './session.ts';
+import type { RequestContext } from './request-context.ts';
 
 /** VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: all of the list, however little room argsz says. */
-export function* getHotResetInfo({ vdev }: ReadySession, frame: Frame, reply: Reply): Task {
+export function* getHotResetInfo({ vdev }: RequestContext, frame: Frame, reply: Reply): Task {
   const { argsz } = vfio_pci_hot_reset_info.read(decode(vfio_pci_hot_reset_info, frame));
   checkArgsz(argsz, vfio_pci_hot_reset_info);
   const devices = hotResetInfo(vdev);
@@ -20,21 +20,18 @@ export function* getHotResetInfo({ vdev }: ReadySession, frame: Frame, reply: Re
 }
 
 /**
- * VFIO_DEVICE_PCI_HOT_RESET. A device of the set is the caller's when nobody has it, or a client of the same process;
- * all processes of other pid namespaces have number 0 here, so that each of those has its own connection alone. A
- * group is the caller's when all of its devices are: here others may have some, as they cannot in the kernel.
+ * VFIO_DEVICE_PCI_HOT_RESET. A group counts as the caller's when all of its devices do (`mayReset`): here others may have
+ * some of them, as they cannot in the kernel.
  */
-export function* pciHotReset(session: ReadySession, frame: Frame): Task {
-  const { vdev, peerPid, host } = session;
+export function* pciHotReset(context: RequestContext, frame: Frame): Task {
+  const { vdev } = context;
   const { argsz, flags, count } = vfio_pci_hot_reset.read(decode(vfio_pci_hot_reset, frame));
   checkArgsz(argsz, vfio_pci_hot_reset);
   if (flags !== 0 || count !== 0) throw new Errno('EINVAL', `PCI_HOT_RESET: flags ${flags}, ${count} descriptors`);
   const owned = new Set<number>();
   const others = new Set<number>();
   for (const device of vdev.deviceSet.devices) {
-    const owner = host.ownerOf(device);
-    const isCallers = owner === null || owner === session || (peerPid > 0 && owner.peerPid === peerPid);
-    (isCallers ? owned : others).add(device.pdev.iommuGroup);
+    (context.mayReset(device) ? owned : others).add(device.pdev.iommuGroup);
   }
   for (const group of others) owned.delete(group);
   yield* vdev.hotReset([...owned]);

@@ -22,64 +22,64 @@ import { DmaLog } from '../../vfio/dma-logging.ts';
 import type { Migration } from '../../vfio/migration.ts';
 import type { Frame } from '../wire/frame.ts';
 import { checkArgsz, decode, type Reply } from './reply.ts';
-import type { ReadySession } from './session.ts';
+import type { RequestContext } from './request-context.ts';
 
 const HEAD = vfio_device_feature.sizeof;
 
-function migrationOf({ vdev }: ReadySession): Migration {
+function migrationOf({ vdev }: RequestContext): Migration {
   if (vdev.migration === null) throw new Errno('ENOTTY', `${vdev.pdev.name} does not migrate`);
   return vdev.migration;
 }
 
 /** Fewer bytes than were asked for say that there are no more, or, in PRE_COPY, none yet. */
-export function* migDataRead(session: ReadySession, frame: Frame, reply: Reply): Task {
+export function* migDataRead(context: RequestContext, frame: Frame, reply: Reply): Task {
   const { argsz, size } = vfio_user_mig_data.read(decode(vfio_user_mig_data, frame));
   checkArgsz(argsz, vfio_user_mig_data);
-  const most = Math.min(session.capabilities.maxDataXferBytes, argsz - vfio_user_mig_data.sizeof);
+  const most = Math.min(context.capabilities.maxDataXferBytes, argsz - vfio_user_mig_data.sizeof);
   if (size > most) throw new Errno('EINVAL', `MIG_DATA_READ of ${size} bytes; ${most} is the most`);
-  const bytes = yield* migrationOf(session).read(size);
+  const bytes = yield* migrationOf(context).read(size);
   reply.append(vfio_user_mig_data.encode({ argsz: vfio_user_mig_data.sizeof + bytes.length, size: bytes.length }));
   reply.append(bytes);
 }
 
-export function* migDataWrite(session: ReadySession, frame: Frame): Task {
+export function* migDataWrite(context: RequestContext, frame: Frame): Task {
   const { size } = vfio_user_mig_data.read(decode(vfio_user_mig_data, frame));
   const bytes = frame.payload.slice(vfio_user_mig_data.sizeof);
   if (bytes.length !== size) throw new Errno('EINVAL', `MIG_DATA_WRITE of ${size} bytes brings ${bytes.length}`);
-  yield* migrationOf(session).write(bytes);
+  yield* migrationOf(context).write(bytes);
 }
 
 /** Serves a DEVICE_FEATURE of DMA logging; false for all others. */
-export function dmaLogging(session: ReadySession, frame: Frame, reply: Reply): boolean {
+export function dmaLogging(context: RequestContext, frame: Frame, reply: Reply): boolean {
   const view = decode(vfio_device_feature, frame);
   const { argsz, flags } = vfio_device_feature.read(view);
   switch (flags & VFIO_DEVICE_FEATURE_MASK) {
     case VFIO_DEVICE_FEATURE_DMA_LOGGING_START:
-      start(session, flags, frame, reply);
+      start(context, flags, frame, reply);
       return true;
     case VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP:
       if (checkFeature(VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, flags, argsz - HEAD, VFIO_DEVICE_FEATURE_SET, 0)) {
-        logOf(session);
-        session.vdev.pdev.dmaLog = null;
+        logOf(context);
+        context.vdev.pdev.dmaLog = null;
       }
       reply.append(frame.payload);
       return true;
     case VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT:
-      report(session, argsz, flags, frame, reply);
+      report(context, argsz, flags, frame, reply);
       return true;
     default:
       return false;
   }
 }
 
-function logOf({ vdev }: ReadySession): DmaLog {
+function logOf({ vdev }: RequestContext): DmaLog {
   const log = vdev.pdev.dmaLog;
   if (!(log instanceof DmaLog)) throw new Errno('EINVAL', `DMA of ${vdev.pdev.name} is not logged`);
   return log;
 }
 
 /** The reply is the request, with the page size that was taken. */
-function start({ vdev }: ReadySession, flags: number, frame: Frame, reply: Reply): void {
+function start({ vdev }: RequestContext, flags: number, frame: Frame, reply: Reply): void {
   const { sizeof, fields } = vfio_user_device_feature_dma_logging_control;
   const feature = VFIO_DEVICE_FEATURE_DMA_LOGGING_START;
   const isWork = checkFeature(feature, flags, frame.payload.length - HEAD, VFIO_DEVICE_FEATURE_SET, sizeof);
@@ -104,7 +104,7 @@ function start({ vdev }: ReadySession, flags: number, frame: Frame, reply: Reply
 }
 
 /** Where argsz has too little room, the reply says how much it takes, and the log stays as it is. */
-function report(session: ReadySession, argsz: number, flags: number, frame: Frame, reply: Reply): void {
+function report(context: RequestContext, argsz: number, flags: number, frame: Frame, reply: Reply): void {
   const { sizeof, fields } = vfio_user_device_feature_dma_logging_report;
   const feature = VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT;
   if (!checkFeature(feature, flags, frame.payload.length - HEAD, VFIO_DEVICE_FEATURE_GET, sizeof)) {
@@ -113,9 +113,9 @@ function report(session: ReadySession, argsz: number, flags: number, frame: Fram
   }
   const view = viewOf(frame.payload);
   const [iova, length, page] = [fields.iova, fields.length, fields.page_size].map((field) => field.getBig(view, HEAD));
-  const log = logOf(session);
+  const log = logOf(context);
   const bitmapBytes = DmaLog.bitmapBytes(iova, length, page);
-  const most = session.capabilities.migration?.maxBitmapBytes ?? session.capabilities.maxDataXferBytes;
+  const most = context.capabilities.migration?.maxBitmapBytes ?? context.capabilities.maxDataXferBytes;
   if (bitmapBytes > most) throw new Errno('E2BIG', `a bitmap of ${bitmapBytes} bytes; ${most} is the most`);
   const head = Buffer.from(frame.payload.subarray(0, HEAD + sizeof));
   const wanted = head.length + bitmapBytes;

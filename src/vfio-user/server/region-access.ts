@@ -10,7 +10,7 @@ import {
 } from '../../abi/vfio-user.ts';
 import type { ReceivedFrame } from '../wire/frame.ts';
 import type { Reply } from './reply.ts';
-import type { ReadySession } from './session.ts';
+import type { RequestContext } from './request-context.ts';
 
 const { sizeof, fields } = vfio_user_region_access;
 const OFFSET_HIGH = fields.offset.offset + 4;
@@ -19,18 +19,18 @@ const OFFSET_HIGH = fields.offset.offset + 4;
  * Serves the request if it is one of the two, well-formed, and can be done at once; then the reply is in `reply`.
  * False, and nothing done, for all others: requests.ts does or refuses them.
  */
-export function regionAccessNow(session: ReadySession, frame: ReceivedFrame, reply: Reply): boolean {
+export function regionAccessNow(context: RequestContext, frame: ReceivedFrame, reply: Reply): boolean {
   const isWrite = frame.command === VFIO_USER_REGION_WRITE;
   if ((!isWrite && frame.command !== VFIO_USER_REGION_READ) || frame.fds.length > 0) return false;
   const { view, start } = frame;
   const length = frame.end - start;
   if (length < sizeof || view.getUint32(start + OFFSET_HIGH, true) !== 0) return false;
   const count = fields.count.get(view, start);
-  if (isWrite ? length !== sizeof + count : count > session.capabilities.maxDataXferBytes) return false;
+  if (isWrite ? length !== sizeof + count : count > context.capabilities.maxDataXferBytes) return false;
   const offset = view.getUint32(start, true);
   const region = fields.region.get(view, start);
   const bytes = isWrite ? frame.slice(sizeof, count) : reply.window(sizeof, count);
-  if (!session.vdev.accessNow(region, offset, bytes, isWrite)) return false;
+  if (!context.vdev.accessNow(region, offset, bytes, isWrite)) return false;
   const out = reply.message.view;
   fields.offset.set(out, VFIO_USER_HEADER_SIZE, offset);
   fields.region.set(out, VFIO_USER_HEADER_SIZE, region);

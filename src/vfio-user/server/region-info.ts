@@ -16,14 +16,14 @@ import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import { msixTablePages, type RegionInfo, regionInfo } from '../../vfio/regions.ts';
 import type { Frame } from '../wire/frame.ts';
 import { checkArgsz, decode, type Reply } from './reply.ts';
-import type { ReadySession } from './session.ts';
+import type { RequestContext } from './request-context.ts';
 
 /**
  * The descriptor comes with the full reply: a client that gave too little room for the capabilities asks again. Its
  * mmap offset is the region's plus that of the area.
  */
-export function* getRegionInfo(session: ReadySession, frame: Frame, reply: Reply): Task {
-  const { vdev, capabilities } = session;
+export function* getRegionInfo(context: RequestContext, frame: Frame, reply: Reply): Task {
+  const { vdev, capabilities } = context;
   const fields = vfio_region_info.fields;
   const view = decode(vfio_region_info, frame);
   const room = fields.argsz.get(view);
@@ -54,7 +54,7 @@ export function* getRegionInfo(session: ReadySession, frame: Frame, reply: Reply
   if (argsz > room) return;
   reply.append(chain);
   if (!mappable) return;
-  session.share(memory!);
+  context.share(memory!);
   reply.fds.push(memory!.fd!);
 }
 

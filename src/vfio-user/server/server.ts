@@ -5,14 +5,17 @@ import { EPOLLIN } from '../../abi/poll.ts';
 import { closingCount } from '../../linux/closing-thread.ts';
 import { OwnedFd } from '../../linux/fd.ts';
 import { connectUnix, listenUnix, tryAccept } from '../../linux/socket.ts';
+import { WaitQueue } from '../../task/cell.ts';
+import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import { Exports } from '../dma-buf/exports.ts';
 import { IMPORTER_TIMEOUT_MS } from '../dma-buf/limits.ts';
 import { EventLoop } from '../wire/event-loop.ts';
 import { LIMITS } from '../wire/frame.ts';
-import { Session, type SessionHost } from './session.ts';
-import type { Trace } from './trace.ts';
+import { ClientConnection } from './client-connection.ts';
+import type { TraceSink } from './message-trace.ts';
+import type { Client, SessionHost } from './session-host.ts';
 
 const ACCEPT_PAUSE_MS = 100;
 
@@ -26,9 +29,11 @@ class ServedDevice implements SessionHost {
   private readonly server: VfioUserServer;
   private readonly listener: OwnedFd;
   private readonly key: number;
-  private readonly sessions = new Set<Session>();
+  private readonly clients = new Set<ClientConnection>();
+  /** Wakes a client that waits for the end of the one before it. */
+  private readonly released = new WaitQueue('the device is free');
   readonly vdev: VfioPciCoreDevice;
-  owner: Session | null = null;
+  owner: Client | null = null;
   private closed = false;
 
   constructor(server: VfioUserServer, vdev: VfioPciCoreDevice, path: string) {
@@ -42,18 +47,22 @@ class ServedDevice implements SessionHost {
     this.key = loop.add(this.listener.fd, EPOLLIN, () => this.accept());
   }
 
-  claim(session: Session): void {
+  /** A client that closes its socket and connects again at once finds the device free, however long the end takes. */
+  *claim(client: Client): Task {
+    // Ended by the predecessor's end: the requests that it has sent, and its close.
+    if (this.owner?.isLeaving === true) yield* this.released.waitUntil(() => this.owner?.isLeaving !== true);
     if (this.owner !== null) throw new Errno('EBUSY', `${this.vdev.pdev.name} has a client already`);
-    this.owner = session;
+    this.owner = client;
   }
 
-  onEnd(session: Session): void {
-    if (this.owner === session) this.owner = null;
-    this.sessions.delete(session);
+  onEnd(client: Client): void {
+    if (this.owner === client) this.owner = null;
+    this.clients.delete(client as ClientConnection);
     this.listen(true);
+    runner.start('next client', this.released.wake());
   }
 
-  ownerOf(vdev: VfioPciCoreDevice): Session | null {
+  ownerOf(vdev: VfioPciCoreDevice): Client | null {
     return this.server.ownerOf(vdev);
   }
 
@@ -61,7 +70,7 @@ class ServedDevice implements SessionHost {
     this.server.log(line);
   }
 
-  get trace(): Trace | null {
+  get trace(): TraceSink | null {
     return this.server.trace;
   }
 
@@ -70,7 +79,7 @@ class ServedDevice implements SessionHost {
     this.loop.remove(this.key);
     this.listener.close();
     rmSync(this.path, { force: true });
-    for (const session of [...this.sessions]) session.close(null);
+    for (const client of [...this.clients]) client.close(null);
   }
 
   private accept(): void {
@@ -86,14 +95,14 @@ class ServedDevice implements SessionHost {
     if (fd < 0) return;
     const socket = new OwnedFd(fd, `client of ${this.vdev.pdev.name}`);
     try {
-      this.sessions.add(new Session(this, this.vdev, socket));
+      this.clients.add(new ClientConnection(this, this.vdev, socket));
     } catch (error) {
       // The kernel has no room for one more: who asked for it does without.
       socket.close();
       if (!(error instanceof Errno)) throw error;
       this.log(`${this.path}: a client was turned away: ${error.message}`);
     }
-    if (this.sessions.size > LIMITS.maxWaitingClients) this.listen(false);
+    if (this.clients.size > LIMITS.maxWaitingClients) this.listen(false);
   }
 
   private listen(on: boolean): void {
@@ -106,11 +115,11 @@ export class VfioUserServer {
   readonly loop = new EventLoop();
   readonly exports: Exports;
   readonly log: Log;
-  readonly trace: Trace | null;
+  readonly trace: TraceSink | null;
   private readonly served: ServedDevice[] = [];
 
   /** `importerTimeoutMs`: how long an importer in another process may keep what it was told to give back. */
-  constructor(log: Log, importerTimeoutMs = IMPORTER_TIMEOUT_MS, trace: Trace | null = null) {
+  constructor(log: Log, importerTimeoutMs = IMPORTER_TIMEOUT_MS, trace: TraceSink | null = null) {
     this.log = log;
     this.trace = trace;
     this.exports = new Exports(this.loop, log, importerTimeoutMs);
@@ -126,7 +135,7 @@ export class VfioUserServer {
     this.served.push(new ServedDevice(this, vdev, path));
   }
 
-  ownerOf(vdev: VfioPciCoreDevice): Session | null {
+  ownerOf(vdev: VfioPciCoreDevice): Client | null {
     return this.served.find((device) => device.vdev === vdev)?.owner ?? null;
   }
 

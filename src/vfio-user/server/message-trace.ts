@@ -1,4 +1,4 @@
-/** What passes between clients and devices, for who wants to see it: `barter serve --trace`. */
+/** The messages between clients and devices, as `barter serve --trace` shows them. */
 import { viewOf } from '../../abi/layout.ts';
 import * as abi from '../../abi/vfio-user.ts';
 import type { Frame } from '../wire/frame.ts';
@@ -20,7 +20,8 @@ export interface TraceEvent {
   ok?: boolean;
 }
 
-export type Trace = (event: TraceEvent) => void;
+/** Hears of each message. */
+export type TraceSink = (event: TraceEvent) => void;
 
 const NAMES = new Map(
   Object.entries(abi)
@@ -28,12 +29,12 @@ const NAMES = new Map(
     .map(([name, value]) => [value as number, name.slice('VFIO_USER_'.length)]),
 );
 
-export function traceRequest(trace: Trace, device: string, frame: Frame): void {
+export function traceRequest(trace: TraceSink, device: string, frame: Frame): void {
   trace({ ...base(device, frame.command), ...fieldsOf(frame) });
 }
 
 export function traceDma(
-  trace: Trace,
+  trace: TraceSink,
   device: string,
   dma: { command: number; address: number; sizeBytes: number; ok: boolean },
 ): void {

@@ -1,0 +1,26 @@
+/** The client as the engine's calls see their caller. */
+import { Errno } from '../../abi/errno.ts';
+import { checkedEventfd, EventfdSignal } from '../../linux/event-signal.ts';
+import type { OwnedFd } from '../../linux/fd.ts';
+import { runner } from '../../task/runner.ts';
+import type { Caller } from '../../vfio/user.ts';
+import { EventWatch } from '../wire/event-watch.ts';
+import type { Frame } from '../wire/frame.ts';
+import type { RequestContext } from './request-context.ts';
+
+/** Descriptors in the request's argument are numbers of those that came with the message. */
+export function callerOf({ files, loop }: RequestContext, frame: Frame): Caller {
+  const descriptor = (i: number): OwnedFd => {
+    const fd = frame.fds[i];
+    if (fd === undefined) throw new Errno('EBADF', `descriptor ${i} did not come with the message`);
+    return fd.duplicate();
+  };
+  return {
+    files,
+    eventSignal: (i) => new EventfdSignal(descriptor(i)),
+    eventSource: (i, onSignal) => {
+      const fd = checkedEventfd(descriptor(i));
+      return new EventWatch(loop, fd, () => runner.start('eventfd of a client', onSignal()));
+    },
+  };
+}

@@ -1,0 +1,158 @@
+/** One client of one device: its messages in, its requests served in order, its replies out. */
+import { ERRNO, Errno } from '../../abi/errno.ts';
+import { VFIO_USER_F_TYPE_REPLY, VFIO_USER_HEADER_SIZE, VFIO_USER_VERSION } from '../../abi/vfio-user.ts';
+import type { OwnedFd } from '../../linux/fd.ts';
+import { peerCredentials } from '../../linux/socket.ts';
+import { WaitQueue } from '../../task/cell.ts';
+import type { Task } from '../../task/op.ts';
+import { runner } from '../../task/runner.ts';
+import type { VfioPciCoreDevice } from '../../vfio/core.ts';
+import { Connection } from '../wire/connection.ts';
+import type { Deadline } from '../wire/event-loop.ts';
+import { type Frame, LIMITS, type ReceivedFrame, writeHeader } from '../wire/frame.ts';
+import { agree } from './handshake.ts';
+import { traceRequest } from './message-trace.ts';
+import { regionAccessNow } from './region-access.ts';
+import { Reply } from './reply.ts';
+import { RequestQueue } from './request-queue.ts';
+import { serveRequest } from './requests.ts';
+import type { Session } from './session.ts';
+import type { Client, SessionHost } from './session-host.ts';
+
+export class ClientConnection implements Client {
+  readonly peerPid: number;
+  private readonly host: SessionHost;
+  private readonly vdev: VfioPciCoreDevice;
+  private readonly connection: Connection;
+  private readonly reply = new Reply();
+  private readonly queue = new RequestQueue();
+  /** Wakes a request that waits until the client has taken the replies before it. */
+  private readonly drained = new WaitQueue('replies that a client takes');
+  private readonly handshake: Deadline;
+  private session: Session | null = null;
+  private busy = false;
+
+  constructor(host: SessionHost, vdev: VfioPciCoreDevice, socket: OwnedFd) {
+    this.host = host;
+    this.vdev = vdev;
+    this.peerPid = peerCredentials(socket).pid;
+    this.connection = new Connection(host.loop, socket, {
+      onFrame: (frame) => this.onFrame(frame),
+      onClose: (why) => this.onClose(why),
+      onDrained: () => runner.run(this.drained.wake()),
+    });
+    this.handshake = host.loop.after(LIMITS.handshakeTimeoutMs, () => {
+      this.close(new Errno('ETIMEDOUT', `no VERSION within ${LIMITS.handshakeTimeoutMs} ms`));
+    });
+  }
+
+  get isLeaving(): boolean {
+    return this.connection.isLeaving;
+  }
+
+  close(why: Error | null): void {
+    this.connection.close(why);
+  }
+
+  private onFrame(frame: ReceivedFrame): boolean {
+    if (frame.isReply) {
+      for (const fd of frame.fds) fd.close();
+      if (this.session === null) throw new Errno('EPROTO', 'a reply before the first command');
+      this.session.onReply(frame);
+      return false;
+    }
+    if (this.host.trace !== null) traceRequest(this.host.trace, this.vdev.pdev.name, frame);
+    if (this.busy) {
+      this.queue.push(frame);
+      if (this.queue.isFull) this.connection.setPaused(true);
+      return false;
+    }
+    if (this.session !== null && this.accessNow(this.session, frame)) return false;
+    this.busy = true;
+    const task = runner.start(`request ${frame.command} of ${this.vdev.pdev.name}`, this.serve(frame));
+    return !task.ended;
+  }
+
+  /** The short way of a read or write of plain bytes, without a task; false where it takes the long one. */
+  private accessNow(session: Session, frame: ReceivedFrame): boolean {
+    let error = 0;
+    try {
+      if (!regionAccessNow(session, frame, this.reply)) return false;
+    } catch (thrown) {
+      error = this.errorOf(thrown);
+    }
+    if (!frame.noReply) this.sendReply(frame, error);
+    return true;
+  }
+
+  private errorOf(thrown: unknown): number {
+    this.reply.begin();
+    if (thrown instanceof Errno) return thrown.code;
+    this.host.log(`${this.vdev.pdev.name}: ${(thrown as Error).stack}`);
+    return ERRNO.EIO;
+  }
+
+  /** Serves a request and those that came meanwhile, one after the other, as the protocol wants. */
+  private *serve(first: Frame): Task {
+    for (let frame: Frame | undefined = first; frame !== undefined; frame = this.nextQueued()) {
+      if (this.connection.isOpen) yield* this.serveOne(frame);
+      for (const fd of frame.fds) fd.close();
+      // Ended by the client, which takes its replies or leaves.
+      yield* this.drained.waitUntil(() => !this.connection.isClogged || !this.connection.isOpen);
+    }
+    this.busy = false;
+    if (!this.connection.isOpen) yield* this.end();
+  }
+
+  private nextQueued(): Frame | undefined {
+    // The end of a pause hands on frames that waited behind it: look before taking.
+    if (this.queue.hasRoom) this.connection.setPaused(false);
+    return this.queue.shift();
+  }
+
+  private *serveOne(frame: Frame): Task {
+    const { reply } = this;
+    let error = 0;
+    reply.begin();
+    try {
+      yield* this.serveCommand(frame);
+    } catch (thrown) {
+      error = this.errorOf(thrown);
+    }
+    if (!frame.noReply) this.sendReply(frame, error);
+    for (const fd of reply.takeFds()) fd.close();
+    if (this.session === null) this.close(new Errno('EPROTO', 'the handshake failed'));
+  }
+
+  private *serveCommand(frame: Frame): Task {
+    if (this.session === null) {
+      this.session = yield* agree(this.host, this, this.vdev, this.connection, frame, this.reply);
+      this.host.loop.cancel(this.handshake);
+      if (!this.connection.isOpen) this.session.close();
+    } else if (frame.command === VFIO_USER_VERSION) throw new Errno('EINVAL', 'a second VERSION');
+    else yield* serveRequest(this.session, frame, this.reply);
+  }
+
+  private sendReply(frame: Frame, error: number): void {
+    const { message, payloadBytes, fds } = this.reply;
+    writeHeader(message.view, frame.id, frame.command, payloadBytes, VFIO_USER_F_TYPE_REPLY, error);
+    this.connection.send(message, VFIO_USER_HEADER_SIZE + payloadBytes, fds);
+  }
+
+  private onClose(why: Error | null): void {
+    if (why !== null) this.host.log(`${this.vdev.pdev.name}: client dropped: ${why.message}`);
+    this.host.loop.cancel(this.handshake);
+    this.session?.close();
+    this.queue.close();
+    // A request that is being served ends first, and then the session.
+    if (this.busy) runner.run(this.drained.wake());
+    else runner.start(`end of a client of ${this.vdev.pdev.name}`, this.end());
+  }
+
+  private *end(): Task {
+    if (this.session !== null) yield* this.session.end();
+    this.host.onEnd(this);
+    this.session?.hangUp();
+    this.connection.hangUp();
+  }
+}

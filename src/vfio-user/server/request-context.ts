@@ -1,0 +1,31 @@
+/** What request handlers may use of the session that they serve. */
+import type { Memory } from '../../pci/memory.ts';
+import type { Task } from '../../task/op.ts';
+import type { VfioPciCoreDevice } from '../../vfio/core.ts';
+import type { ClientFiles, Exports } from '../dma-buf/exports.ts';
+import type { EventLoop } from '../wire/event-loop.ts';
+import type { Frame } from '../wire/frame.ts';
+import type { Capabilities } from '../wire/version.ts';
+import type { DmaRegions } from './dma-regions.ts';
+import type { IoFds } from './io-fds.ts';
+import type { Reply } from './reply.ts';
+
+export interface RequestContext {
+  readonly vdev: VfioPciCoreDevice;
+  readonly loop: EventLoop;
+  readonly files: ClientFiles;
+  readonly exports: Exports;
+  readonly regions: DmaRegions;
+  /** What VERSION agreed on. */
+  readonly capabilities: Capabilities;
+  readonly ioFds: IoFds;
+  /** Whether nobody else has the device: it is free, or its client is this session's process. */
+  mayReset(device: VfioPciCoreDevice): boolean;
+  /** The client gets the descriptor of a BAR's memory, and may map it until its session ends. */
+  share(memory: Memory): void;
+  /** The device is about to be reset: its DMA that waits for the client fails at once. */
+  abortDma(): void;
+}
+
+/** A command: throws the Errno that the error reply carries. */
+export type Handler = (context: RequestContext, frame: Frame, reply: Reply) => Task;

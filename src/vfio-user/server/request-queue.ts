@@ -1,0 +1,50 @@
+/** Requests of one client that wait behind the one that is being served. */
+import { type Frame, LIMITS } from '../wire/frame.ts';
+
+/** Reading resumes when the queue is down to this part of its limits. */
+const LOW_WATER = 1 / 4;
+
+export class RequestQueue {
+  private readonly frames: Frame[] = [];
+  private bytes = 0;
+  private fds = 0;
+
+  /** Reading should stop. */
+  get isFull(): boolean {
+    return this.isAbove(1);
+  }
+
+  /** Reading may go on. */
+  get hasRoom(): boolean {
+    return !this.isAbove(LOW_WATER);
+  }
+
+  push({ id, command, isReply, noReply, error, fds, payload }: Frame): void {
+    // Buffer.from copies. The payload's memory is received into again.
+    this.frames.push({ id, command, isReply, noReply, error, fds, payload: Buffer.from(payload) });
+    this.bytes += payload.length;
+    this.fds += fds.length;
+  }
+
+  shift(): Frame | undefined {
+    const next = this.frames.shift();
+    if (next !== undefined) {
+      this.bytes -= next.payload.length;
+      this.fds -= next.fds.length;
+    }
+    return next;
+  }
+
+  /** Drops all of them. */
+  close(): void {
+    for (let frame = this.shift(); frame !== undefined; frame = this.shift()) for (const fd of frame.fds) fd.close();
+  }
+
+  private isAbove(part: number): boolean {
+    return (
+      this.frames.length >= LIMITS.maxPendingRequests * part ||
+      this.bytes >= LIMITS.maxPendingBytes * part ||
+      this.fds >= LIMITS.maxPendingFds * part
+    );
+  }
+}

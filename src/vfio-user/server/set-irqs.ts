@@ -1,0 +1,29 @@
+/** SET_IRQS: interrupts by eventfds of the client. */
+import { Errno } from '../../abi/errno.ts';
+import { VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_TYPE_MASK, vfio_irq_set } from '../../abi/vfio.ts';
+import type { Task } from '../../task/op.ts';
+import type { Frame } from '../wire/frame.ts';
+import { callerOf } from './caller.ts';
+import { checkArgsz, decode } from './reply.ts';
+import type { RequestContext } from './request-context.ts';
+
+/** Eventfds come as descriptors of the message: one for each interrupt, or none at all to disconnect them. */
+export function* setIrqs(context: RequestContext, frame: Frame): Task {
+  const { vdev } = context;
+  const view = decode(vfio_irq_set, frame);
+  const { argsz, flags, index, start, count } = vfio_irq_set.read(view);
+  checkArgsz(argsz, vfio_irq_set);
+  let data = frame.payload.subarray(vfio_irq_set.sizeof);
+  if ((flags & VFIO_IRQ_SET_DATA_TYPE_MASK) === VFIO_IRQ_SET_DATA_EVENTFD) {
+    if (frame.fds.length !== 0 && frame.fds.length !== count) {
+      throw new Errno('EINVAL', `SET_IRQS: ${frame.fds.length} descriptors for ${count} interrupts`);
+    }
+    if (count > vdev.interrupts.irqInfo(index).count) {
+      throw new Errno('EINVAL', `SET_IRQS: ${count} interrupts at index ${index}`);
+    }
+    const indexes = Buffer.alloc(4 * count);
+    for (let i = 0; i < count; i++) indexes.writeInt32LE(frame.fds.length === 0 ? -1 : i, 4 * i);
+    data = indexes;
+  }
+  yield* vdev.setIrqs(flags, index, start, count, data, callerOf(context, frame));
+}

@@ -1,0 +1,93 @@
+/** What leaves through a socket, in order, without ever blocking the loop: stream and packet sockets alike. */
+import { ERRNO, Errno } from '../../abi/errno.ts';
+import { MSG_DONTWAIT, MSG_NOSIGNAL } from '../../abi/socket.ts';
+import { closeAll, duplicateAll, type OwnedFd } from '../../linux/fd.ts';
+import { Pinned, sys } from '../../linux/ffi.ts';
+import { Message } from '../../linux/message.ts';
+
+const NO_FDS: readonly number[] = [];
+/** Messages that wait for a peer that does not read. */
+const MAX_UNSENT = 256;
+
+interface Unsent {
+  readonly bytes: Buffer;
+  readonly fds: readonly OwnedFd[];
+}
+
+/**
+ * Sends messages at once where the socket takes them. The rest is copied, with duplicates of its descriptors, and
+ * leaves by `flush` once the socket is writable again.
+ */
+export class SendQueue {
+  private readonly socket: OwnedFd;
+  private readonly outgoing: Message;
+  private readonly onLost: (why: Error | null) => void;
+  private readonly unsent: Unsent[] = [];
+
+  /** `onLost` hears that the peer cannot be reached; its argument is null when the peer closed in good order. */
+  constructor(socket: OwnedFd, maxFds: number, onLost: (why: Error | null) => void) {
+    this.socket = socket;
+    this.outgoing = new Message(1, maxFds);
+    this.onLost = onLost;
+  }
+
+  get isEmpty(): boolean {
+    return this.unsent.length === 0;
+  }
+
+  /**
+   * Sends the first `length` bytes of `message`, with descriptors that stay the caller's. Throws EMFILE where
+   * descriptors must wait and no number is left for their duplicates, ENOBUFS when too many messages wait.
+   */
+  send(message: Pinned, length: number, fds: readonly number[] = NO_FDS): void {
+    if (this.unsent.length > 0) {
+      this.keep(message.bytes.subarray(0, length), fds);
+      return;
+    }
+    const sent = this.sendNow(message.address, length, fds);
+    if (sent === length) return;
+    if (sent >= 0) this.keep(message.bytes.subarray(sent, length), NO_FDS);
+    else if (sent === -ERRNO.EAGAIN) this.keep(message.bytes.subarray(0, length), fds);
+    else this.onLost(reasonOf(sent, 'send to the peer'));
+  }
+
+  /** Sends what waits, as far as the socket takes it. */
+  flush(): void {
+    for (let next = this.unsent[0]; next !== undefined; next = this.unsent[0]) {
+      const { length } = next.bytes;
+      const copy = new Pinned(length);
+      copy.bytes.set(next.bytes);
+      const numbers = next.fds.map(({ fd }) => fd);
+      const sent = this.sendNow(copy.address, length, numbers);
+      if (sent === -ERRNO.EAGAIN) return;
+      if (sent < 0) {
+        this.onLost(reasonOf(sent, 'send to the peer'));
+        return;
+      }
+      closeAll(next.fds);
+      if (sent === length) this.unsent.shift();
+      else this.unsent[0] = { bytes: next.bytes.subarray(sent), fds: [] };
+    }
+  }
+
+  /** Drops what waits. */
+  close(): void {
+    for (const { fds } of this.unsent.splice(0)) closeAll(fds);
+  }
+
+  private keep(bytes: Uint8Array, fds: readonly number[]): void {
+    if (this.unsent.length >= MAX_UNSENT) throw new Errno('ENOBUFS', `${MAX_UNSENT} messages are not read`);
+    this.unsent.push({ bytes: Buffer.from(bytes), fds: duplicateAll(fds, 'descriptor to send') });
+  }
+
+  private sendNow(address: number, length: number, fds: readonly number[]): number {
+    if (fds.length === 0) return sys.send(this.socket.fd, address, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    this.outgoing.setIov(0, address, length);
+    return this.outgoing.sendmsg(this.socket.fd, MSG_DONTWAIT, fds);
+  }
+}
+
+/** Why a connection ends after `result` of a system call on its socket; null when the peer closed in good order. */
+export function reasonOf(result: number, what: string): Error | null {
+  return result === -ERRNO.EPIPE || result === -ERRNO.ECONNRESET ? null : Errno.fromCode(-result, what);
+}
