@@ -24,7 +24,7 @@ export const FOLDERS = [
 ];
 
 /** Circles that are being removed. An entry goes when the folder has no circle left. */
-const KNOWN_CIRCLES = ['src/explore/', 'src/scenario/', 'src/vfio/', 'src/vfio-user/', 'lab/agent/', 'lab/diff/'];
+const KNOWN_CIRCLES = ['src/explore/', 'src/vfio/', 'src/vfio-user/'];
 
 /** Files that import a development package; the package's users cannot run them yet. */
 const KNOWN_DEVELOPMENT_IMPORTS = ['lab/diff/'];

@@ -2,7 +2,7 @@
 import { DMA_BIDIRECTIONAL } from '../../dma-buf/dma-buf.ts';
 import { FdTable, type File } from '../../dma-buf/file.ts';
 import type { PciPowerState } from '../../pci/function.ts';
-import { EngineImporter } from '../../scenario/engine/importer.ts';
+import { EngineImporter } from '../../scenario/engine/importer-driver.ts';
 import type { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
 import { VfioPciCoreDevice } from '../../vfio/core.ts';
