@@ -1,6 +1,6 @@
 /**
- * Steps of an importer, over vfio-user. An importer whose device is open borrows by DMA_MAP on its connection. Any other
- * is a process of its own in a session with the exporter.
+ * Steps of an importer, over vfio-user. An importer whose device is open borrows by DMA_MAP on its connection. Any
+ * other is a process of its own in a session with the exporter.
  */
 import { named } from '../backend.ts';
 import type { StepIn, StepOf } from '../step.ts';
