@@ -29,6 +29,13 @@ const capabilities = z.strictObject({
   pm: z
     .strictObject({ noSoftReset: z.boolean().optional(), d1: z.boolean().optional(), d2: z.boolean().optional() })
     .optional(),
+  /** Vital product data: a name, and how many bytes the system may write. */
+  vpd: z
+    .strictObject({
+      name: z.string().regex(/^[ -~]{1,255}$/, 'a name of vital product data has 1 to 255 ASCII characters'),
+      writableBytes: z.number().int().min(0).max(255).optional(),
+    })
+    .optional(),
   express: z.strictObject({ flr: z.boolean().optional() }).optional(),
   af: z.boolean().optional(),
   msi: z.strictObject({ vectors: z.union([1, 2, 4, 8, 16, 32].map((count) => z.literal(count))) }).optional(),
