@@ -5,7 +5,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseConfigText } from '../../src/machine/captured.ts';
+import { parseConfigText } from '../../src/machine/config-text.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { Guest } from '../host/guest.ts';

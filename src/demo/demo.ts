@@ -15,9 +15,10 @@ import type { OwnedFd } from '../linux/fd.ts';
 import { Mapping } from '../linux/mapping.ts';
 import { createMemfd } from '../linux/memfd.ts';
 import { packageFile } from '../linux/package-file.ts';
-import { type ConfigStep, configStep } from '../scenario/config-steps.ts';
+import { configStep } from '../scenario/config-steps.ts';
 import { featureArgument } from '../scenario/feature-argument.ts';
-import { configOf } from '../scenario/served/device.ts';
+import { configOf } from '../scenario/served/backend.ts';
+import type { Step } from '../scenario/step.ts';
 import { runner } from '../task/runner.ts';
 import { VfioUserClient } from '../vfio-user/client/client.ts';
 
@@ -281,7 +282,7 @@ class Demo {
     this.config({ op: 'memory', device: 'lender', on });
   }
 
-  private config(step: ConfigStep): void {
+  private config(step: Step): void {
     runner.run(configStep(configOf(this.lender), step));
   }
 }

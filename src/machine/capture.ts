@@ -2,9 +2,8 @@
 import { stringify } from 'yaml';
 import { PCI_CFG_SPACE_SIZE } from '../abi/pci_regs.ts';
 import type { SysfsPciDevice } from '../linux/sysfs.ts';
+import { formatConfigText } from './config-text.ts';
 import { sizeText } from './size-text.ts';
-
-const LINE_BYTES = 16;
 
 /**
  * The text of a machine with this one device below a root port. What is behind its BARs is not captured: served, they
@@ -13,8 +12,6 @@ const LINE_BYTES = 16;
 export function captureMachine(device: SysfsPciDevice): string {
   const { bdf, config, bars, romSizeBytes, driver } = device;
   const name = `pci-${bdf.replaceAll(':', '-')}`;
-  const hex = Buffer.from(config).toString('hex').toUpperCase();
-  const lines = hex.match(new RegExp(`.{1,${2 * LINE_BYTES}}`, 'g')) ?? [];
   const description = {
     machine: name,
     description: `captured from ${bdf}${driver === null ? '' : `, a device of ${driver}`}`,
@@ -24,7 +21,7 @@ export function captureMachine(device: SysfsPciDevice): string {
         name,
         model: 'captured',
         port: 'root',
-        config: `${lines.map(spaced).join('\n')}\n`,
+        config: formatConfigText(config),
         bars: bars.map(({ index, kind, prefetchable, sizeBytes }) => ({
           index,
           kind,
@@ -37,10 +34,6 @@ export function captureMachine(device: SysfsPciDevice): string {
   };
   const text = stringify(description, { lineWidth: 0, defaultStringType: 'PLAIN' });
   return `${notes(device)}${text}`;
-}
-
-function spaced(line: string): string {
-  return line.replace(/../g, '$& ').trimEnd();
 }
 
 function notes({ config }: SysfsPciDevice): string {

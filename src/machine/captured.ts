@@ -1,38 +1,74 @@
-/** A function that was captured from a real device: its config space as it was, and BARs of plain bytes. */
-import { PCI_BASE_ADDRESS_0, PCI_COMMAND, PCI_INTERRUPT_LINE, PCI_ROM_ADDRESS } from '../abi/pci_regs.ts';
+/** A function that was captured from a real device: its config space as after a reset, and BARs of plain bytes. */
+import {
+  PCI_BASE_ADDRESS_0,
+  PCI_BIST,
+  PCI_CACHE_LINE_SIZE,
+  PCI_COMMAND,
+  PCI_DEVICE_ID,
+  PCI_INTERRUPT_LINE,
+  PCI_LATENCY_TIMER,
+  PCI_ROM_ADDRESS,
+  PCI_STATUS,
+  PCI_VENDOR_ID,
+} from '../abi/pci_regs.ts';
 import { Bar, MemoryTarget } from '../pci/bar.ts';
 import { ConfigSpace } from '../pci/config-space.ts';
 import { PciFunction } from '../pci/function.ts';
 import type { MemoryProvider } from '../pci/memory.ts';
-import { allowCapabilities } from './captured-masks.ts';
+import { CapturedConfig } from './captured-config.ts';
+import { parseConfigText } from './config-text.ts';
+import { EXTENDED_REGISTERS } from './registers/extended.ts';
+import type { Register } from './registers/register.ts';
+import { STANDARD_REGISTERS } from './registers/standard.ts';
 import type { DeviceDescription } from './schema.ts';
 
-/** Bytes of `config` in the description: hexadecimal, blanks and newlines between. */
-export function parseConfigText(text: string): Uint8Array {
-  const digits = text.replace(/\s+/g, '');
-  if (digits.length % 2 !== 0 || /[^0-9a-fA-F]/.test(digits))
-    throw new Error('config wants pairs of hexadecimal digits');
-  return Buffer.from(digits, 'hex');
-}
+/** STATUS without the errors and the interrupt that were pending. */
+const STATUS_AT_RESET = 0x06f7;
+const BIST_CAPABLE = 0x80;
 
 export function capturedFunction(
   device: Extract<DeviceDescription, { model: 'captured' }>,
   memory: MemoryProvider,
   physfn: PciFunction | null = null,
 ): PciFunction {
-  const bytes = parseConfigText(device.config);
-  const config = new ConfigSpace(bytes.length > 256 ? 4096 : 256);
-  for (const [i, byte] of bytes.entries()) config.set(i, 1, byte);
-  // The device is captured in use; served, it starts as after reset.
-  config.set(PCI_COMMAND, 2, 0);
-  config.set(PCI_INTERRUPT_LINE, 1, 0);
-  for (let i = 0; i < 6; i++) config.set(PCI_BASE_ADDRESS_0 + 4 * i, 4, 0);
-  config.set(PCI_ROM_ADDRESS, 4, 0);
-  allowCapabilities(config);
+  const captured = new CapturedConfig(parseConfigText(device.config));
+  const config = new ConfigSpace(captured.bytes.length === 256 ? 256 : 4096);
+  for (let at = 0; at < captured.bytes.length; at += 4) config.set(at, 4, captured.read(at, 4));
+  if (device.vendor !== undefined) config.set(PCI_VENDOR_ID, 2, device.vendor);
+  if (device.device !== undefined) config.set(PCI_DEVICE_ID, 2, device.device);
+  resetHeader(config);
+  for (const { id, extended, offset, end } of captured.capabilities()) {
+    const registers = (extended ? EXTENDED_REGISTERS : STANDARD_REGISTERS).get(id)?.(offset, captured.read) ?? [];
+    for (const register of registers) {
+      // A register that would lie in the next capability is one that this device left out.
+      if (offset + register.offset + register.size <= end) resetRegister(config, offset, register);
+    }
+  }
   const bars: (Bar | null)[] = [null, null, null, null, null, null];
   for (const { index, kind, prefetchable, size } of device.bars) {
     const target = new MemoryTarget(memory(`${device.name}.bar${index}`, size));
     bars[index] = new Bar(index, kind, prefetchable, size, target);
   }
   return new PciFunction({ name: device.name, config, bars, romSizeBytes: device.romSize ?? 0, physfn });
+}
+
+/** The device is captured in use; served, it starts as after a reset. */
+function resetHeader(config: ConfigSpace): void {
+  config.set(PCI_COMMAND, 2, 0);
+  config.set(PCI_STATUS, 2, config.read(PCI_STATUS, 2) & STATUS_AT_RESET);
+  for (const register of [PCI_CACHE_LINE_SIZE, PCI_LATENCY_TIMER, PCI_INTERRUPT_LINE]) config.set(register, 1, 0);
+  config.set(PCI_BIST, 1, config.read(PCI_BIST, 1) & BIST_CAPABLE);
+  for (let i = 0; i < 6; i++) config.set(PCI_BASE_ADDRESS_0 + 4 * i, 4, 0);
+  config.set(PCI_ROM_ADDRESS, 4, 0);
+}
+
+/** Opens the writable bits of a register, and turns off what a reset turns off. */
+function resetRegister(config: ConfigSpace, capability: number, register: Register): void {
+  const { offset, size, writable = 0, clearable = 0, status = 0, reset = 0 } = register;
+  const at = capability + offset;
+  config.allow(at, size, writable, clearable);
+  const captured = config.read(at, size);
+  const kept = captured & ~(writable | clearable | status);
+  const initial = (reset === 'kept' ? captured : reset) & writable;
+  config.set(at, size, (kept | initial) >>> 0);
 }

@@ -1,127 +1,185 @@
-/** Machine files: what may stand in them. Sizes are numbers of bytes or text such as `64M`. */
+/** Machine files: the fields that they have, with their units, defaults and meanings (docs/machine-files.md). */
 import * as z from 'zod';
 import { PCI_DEVICE_ID_INTEL_IOAT_SKX, PCI_VENDOR_ID_INTEL } from '../abi/ioat.ts';
 import { MAX_CHANNELS } from '../device/ioat/ioat.ts';
+import { integer, missingOr, name, size, u8, u16, u24 } from './fields.ts';
 
-const name = z.string().regex(/^[A-Za-z][\w.-]*$/, 'a name starts with a letter and has letters, digits, . _ -');
-const u16 = z.number().int().min(0).max(0xffff);
-const UNITS: Record<string, number> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
-
-const size = z
-  .union([z.number().int().positive(), z.string().regex(/^\d+[KMGT]?$/, 'a size is a number of bytes, or such as 64M')])
-  .transform((value) => {
-    if (typeof value === 'number') return value;
-    const unit = value.at(-1)!;
-    return unit in UNITS ? Number(value.slice(0, -1)) * UNITS[unit] : Number(value);
-  })
-  .refine((value) => Number.isInteger(Math.log2(value)), 'the size of a BAR is a power of two')
-  .refine((value) => value <= 2 ** 46, 'a BAR has at most 64 TiB');
+const flag = (description: string) => z.boolean().describe(description);
+const barIndex = integer(0, 5);
+/** A table of MSI-X lies below 4 GiB in its BAR, and its offset shares a register with the BAR's number. */
+const tableOffset = integer(0, 0xffff_fff8).multipleOf(8, 'an offset is a multiple of 8');
+const msiVectors = z.union(
+  [1, 2, 4, 8, 16, 32].map((count) => z.literal(count)),
+  { error: missingOr('MSI has 1, 2, 4, 8, 16 or 32 vectors') },
+);
 
 const bar = z.strictObject({
-  index: z.number().int().min(0).max(5),
-  kind: z.enum(['mem32', 'mem64', 'io']).default('mem64'),
-  prefetchable: z.boolean().default(false),
-  size,
+  index: barIndex.describe('Which base address register, 0 to 5. A mem64 BAR takes the next one too.'),
+  kind: z
+    .enum(['mem32', 'mem64', 'io'])
+    .default('mem64')
+    .describe('Memory with a 32-bit or 64-bit address, or I/O ports.'),
+  prefetchable: flag('Reads have no side effects. Memory BARs only.').default(false),
+  size: size.describe('Bytes, a power of two: at least 16 of memory. I/O BARs have 64K at most.'),
+});
+
+const msix = z.strictObject({
+  vectors: integer(1, 2048).describe('Entries of the table, 16 bytes each.'),
+  bar: barIndex.describe('The memory BAR that holds the table and the pending bits.'),
+  tableOffset: tableOffset.default(0).describe('Where the table starts in the BAR, in bytes; a multiple of 8.'),
+  pbaOffset: tableOffset
+    .default(0x800)
+    .describe('Where the pending bits start, in bytes; a multiple of 8. 8 bytes for each 64 vectors.'),
 });
 
 const capabilities = z.strictObject({
-  intx: z.boolean().optional(),
+  intx: flag('A level interrupt at INTA#.').optional(),
   pm: z
-    .strictObject({ noSoftReset: z.boolean().optional(), d1: z.boolean().optional(), d2: z.boolean().optional() })
-    .optional(),
-  /** Vital product data: a name, and how many bytes the system may write. */
-  vpd: z
     .strictObject({
-      name: z.string().regex(/^[ -~]{1,255}$/, 'a name of vital product data has 1 to 255 ASCII characters'),
-      writableBytes: z.number().int().min(0).max(255).optional(),
+      noSoftReset: flag('Registers survive D3hot.').optional(),
+      d1: flag('The device has the power state D1.').optional(),
+      d2: flag('The device has the power state D2.').optional(),
     })
-    .optional(),
-  express: z.strictObject({ flr: z.boolean().optional() }).optional(),
-  af: z.boolean().optional(),
-  msi: z.strictObject({ vectors: z.union([1, 2, 4, 8, 16, 32].map((count) => z.literal(count))) }).optional(),
-  msix: z
-    .strictObject({
-      vectors: z.number().int().min(1).max(2048),
-      bar: z.number().int().min(0).max(5),
-      tableOffset: z.number().int().multipleOf(8).default(0),
-      pbaOffset: z.number().int().multipleOf(8).default(0x800),
-    })
-    .optional(),
-  /** A physical function: devices that name it as their `physfn` are its virtual functions. */
-  sriov: z.strictObject({ vfDevice: u16 }).optional(),
+    .optional()
+    .describe('Power management.'),
+  express: z
+    .strictObject({ flr: flag('The device has a function level reset.').optional() })
+    .optional()
+    .describe('A PCI Express endpoint.'),
+  af: flag('Advanced Features of conventional PCI, with FLR and the bit for pending transactions.').optional(),
+  msi: z
+    .strictObject({ vectors: msiVectors.describe('A power of two up to 32.') })
+    .optional()
+    .describe('Message signalled interrupts.'),
+  msix: msix.optional().describe('MSI-X.'),
+  sriov: z
+    .strictObject({ vfDevice: u16.describe('The device id of its virtual functions.') })
+    .optional()
+    .describe('The device is a physical function. Devices that name it as `physfn` are its virtual functions.'),
 });
+
+const place = {
+  name: name.describe('Names the socket NAME.sock, and the device in scenarios.'),
+  port: name.describe('The port that the device is plugged into. Devices of one port are functions of one card.'),
+};
+const physfn = name
+  .optional()
+  .describe('Makes the device a virtual function of that device, which comes before it and shares its port.');
 
 const identity = {
-  vendor: u16.default(0x1b36),
-  device: u16.default(0x0b01),
-  class: z.number().int().min(0).max(0xffffff).default(0x058000),
-  revision: z.number().int().min(0).max(255).default(1),
-  subsystemVendor: u16.default(0),
-  subsystem: u16.default(0),
+  vendor: u16.default(0x1b36).describe('Vendor id. 0xffff is what an empty slot reads.'),
+  device: u16.default(0x0b01).describe('Device id.'),
+  class: u24.default(0x058000).describe('Class, subclass and programming interface.'),
+  revision: u8.default(1).describe('Revision id.'),
+  subsystemVendor: u16.default(0).describe('Subsystem vendor id.'),
+  subsystem: u16.default(0).describe('Subsystem id.'),
 };
 
+const memoryDevice = z
+  .strictObject({
+    ...place,
+    model: z.literal('memory'),
+    ...identity,
+    bars: z.array(bar).min(1, 'a memory device has a BAR at least').describe('What the device answers for.'),
+    capabilities: capabilities.default({}).describe('The capabilities in config space.'),
+    physfn,
+  })
+  .describe('BARs of plain bytes: what a device lends.');
+
+const ioatDevice = z
+  .strictObject({
+    ...place,
+    model: z.literal('ioat'),
+    ...identity,
+    vendor: u16.default(PCI_VENDOR_ID_INTEL).describe('Vendor id.'),
+    device: u16.default(PCI_DEVICE_ID_INTEL_IOAT_SKX).describe('Device id.'),
+    class: u24.default(0x088000).describe('Class, subclass and programming interface.'),
+    channels: integer(1, MAX_CHANNELS).default(1).describe('DMA channels, with an MSI-X vector each.'),
+    capabilities: capabilities
+      .omit({ msix: true, msi: true, sriov: true })
+      .default({ pm: {}, express: { flr: true } })
+      .describe('The capabilities in config space, beside MSI-X.'),
+  })
+  .describe("Intel's I/OAT DMA engine: it copies between bus addresses, and so borrows.");
+
+const capturedDevice = z
+  .strictObject({
+    ...place,
+    model: z.literal('captured'),
+    config: z
+      .string()
+      .describe('Config space in hexadecimal, or as `lspci -xxx` and `-xxxx` print it. What is left out is 0.'),
+    vendor: u16.optional().describe('Vendor id, where config space does not tell: a virtual function reads ffff.'),
+    device: u16.optional().describe('Device id, where config space does not tell.'),
+    bars: z.array(bar).describe('The BARs, whose sizes config space does not tell.'),
+    romSize: size.optional().describe('Bytes of the expansion ROM, from 2K to 16M. It reads as ones.'),
+    physfn,
+  })
+  .describe('A real device, as `barter capture` found it. Its BARs are plain memory.');
+
 const acs = z.strictObject({
-  requestRedirect: z.boolean().default(false),
-  completionRedirect: z.boolean().default(false),
-  egressControl: z.boolean().default(false),
+  requestRedirect: flag('Requests between peers go up to the root complex.').default(false),
+  completionRedirect: flag('Completions between peers go up.').default(false),
+  egressControl: flag('The port decides which peers it lets through.').default(false),
 });
 
-const memoryDevice = z.strictObject({
-  name,
-  model: z.literal('memory'),
-  port: name,
-  ...identity,
-  bars: z.array(bar).min(1),
-  capabilities: capabilities.default({}),
-  physfn: name.optional(),
+const port = z.strictObject({
+  name: name.describe('Names the port in `parent` and in the `port` of devices.'),
+  kind: z
+    .enum(['root', 'upstream', 'downstream'])
+    .describe('A root port, or the upper port or a lower port of a switch.'),
+  parent: name.optional().describe('The port above, which comes before it. Root ports have none.'),
+  acs: acs.prefault({}).describe('Access control services: which requests the port sends up to the root complex.'),
 });
-const ioatDevice = z.strictObject({
-  name,
-  model: z.literal('ioat'),
-  port: name,
-  ...identity,
-  vendor: u16.default(PCI_VENDOR_ID_INTEL),
-  device: u16.default(PCI_DEVICE_ID_INTEL_IOAT_SKX),
-  class: identity.class.default(0x088000),
-  channels: z.number().int().min(1).max(MAX_CHANNELS).default(1),
-  capabilities: capabilities.omit({ msix: true, msi: true, sriov: true }).default({ pm: {}, express: { flr: true } }),
+
+const bridge = z.strictObject({
+  vendor: u16.describe('Vendor id.'),
+  device: u16.describe('Device id.'),
 });
-/** A device as `barter capture` found it: all of its config space, and the size of each BAR. */
-const capturedDevice = z.strictObject({
-  name,
-  model: z.literal('captured'),
-  port: name,
-  /** Config space in hexadecimal, 16 bytes a line. */
-  config: z.string(),
-  bars: z.array(bar),
-  romSize: size.optional(),
-  physfn: name.optional(),
+const PAGES = 'a multiple of 0x1000 from -0x80000000 to 0x8000000000000 is needed';
+const host = z.strictObject({
+  cpu: z
+    .enum(['amd', 'intel', 'other'])
+    .default('amd')
+    .describe('Whose CPU; AMD from family 0x17 on routes between root ports.'),
+  cpuFamily: u8.default(0x17).describe('The family of the CPU.'),
+  bridge: bridge
+    .default({ vendor: 0x8086, device: 0x29c0 })
+    .describe('The host bridge. Linux knows some that route between peers.'),
+  busOffset: z
+    .number({ error: PAGES })
+    .int(PAGES)
+    .min(-0x8000_0000, PAGES)
+    .max(2 ** 51, PAGES)
+    .multipleOf(4096, PAGES)
+    .default(0)
+    .describe('Bus addresses are host addresses plus this.'),
+  iommu: z
+    .enum(['translated', 'passthrough', 'none'])
+    .default('translated')
+    .describe('What happens to the addresses that devices use.'),
+});
+
+const MODELS = [memoryDevice, ioatDevice, capturedDevice] as const;
+const device = z.discriminatedUnion('model', MODELS, {
+  error: ({ input }) =>
+    Object(input).model === undefined ? undefined : 'the models are memory, ioat and captured; see barter devices',
 });
 
 export const machineSchema = z.strictObject({
-  machine: name,
-  description: z.string().default(''),
-  host: z
-    .strictObject({
-      cpu: z.enum(['amd', 'intel', 'other']).default('amd'),
-      cpuFamily: z.number().int().min(0).max(0xff).default(0x17),
-      bridge: z.strictObject({ vendor: u16, device: u16 }).default({ vendor: 0x8086, device: 0x29c0 }),
-      busOffset: z.number().int().default(0),
-      iommu: z.enum(['translated', 'passthrough', 'none']).default('translated'),
-    })
-    .prefault({}),
+  machine: name.describe("The machine's name, from which the folder of its sockets has its name."),
+  description: z.string().default('').describe('A sentence for readers.'),
+  host: host.prefault({}).describe('The host bridge, the CPU and the IOMMU.'),
   ports: z
-    .array(
-      z.strictObject({
-        name,
-        kind: z.enum(['root', 'upstream', 'downstream']),
-        parent: name.optional(),
-        acs: acs.prefault({}),
-      }),
-    )
-    .min(1),
-  devices: z.array(z.discriminatedUnion('model', [memoryDevice, ioatDevice, capturedDevice])).min(1),
+    .array(port)
+    .min(1, 'a machine has a port at least')
+    .describe('Root ports and switches, each after its parent.'),
+  devices: z
+    .array(device)
+    .min(1, 'a machine has a device at least')
+    .describe('The devices, a virtual function after its physical one.'),
 });
 
 export type MachineDescription = z.infer<typeof machineSchema>;
 export type DeviceDescription = MachineDescription['devices'][number];
+export type BarDescription = z.infer<typeof bar>;

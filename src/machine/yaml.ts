@@ -1,12 +1,40 @@
 /** YAML documents checked by a schema, with errors that name file, line and field. */
-import { isMap, isSeq, LineCounter, parseDocument } from 'yaml';
+import { readFileSync } from 'node:fs';
+import { isMap, isScalar, isSeq, LineCounter, parseDocument, Scalar } from 'yaml';
 import type { z } from 'zod';
 
-/** A document that cannot be used: what is wrong, and where. */
+/** A document that cannot be used. The message names the file, the line, the field and the reason. */
 export class DocumentError extends Error {
   constructor(message: string) {
     super(message);
     this.name = 'DocumentError';
+  }
+}
+
+/** A rule that a document breaks. */
+export interface Problem {
+  /** Keys and indices from the root of the document. */
+  path: readonly PropertyKey[];
+  message: string;
+  /** For a text of several lines: the line in it, from 0 on. */
+  textLine?: number;
+}
+
+const REASONS: Record<string, string> = {
+  EISDIR: 'this is a folder; name a file in it',
+  ENOENT: 'there is no such file',
+  ENOTDIR: 'there is no such file: a part of the path is not a folder',
+  EACCES: 'this user may not read it',
+  EPERM: 'this user may not read it',
+};
+
+/** The text of a file. DocumentError says why it cannot be read. */
+export function readDocument(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    const { code = '', message } = error as NodeJS.ErrnoException;
+    throw new DocumentError(`${path}: ${REASONS[code] ?? message}`);
   }
 }
 
@@ -21,31 +49,42 @@ export function parseYaml<Schema extends z.ZodType>(
   const document = parseDocument(text, { lineCounter: lines, logLevel: 'error' });
   const syntax = document.errors[0];
   if (syntax !== undefined) {
-    throw new DocumentError(`${path}:${lines.linePos(syntax.pos[0]).line}: ${syntax.message.split('\n')[0]}`);
+    const { line } = lines.linePos(syntax.pos[0]);
+    throw new DocumentError(`${path}:${line}: the document: ${syntax.message.split('\n')[0]}`);
   }
   const result = schema.safeParse(plain(document, path));
-  const problem: Problem | null = result.success ? check(result.data) : result.error.issues[0];
+  const problem = result.success ? check(result.data) : problemOf(result.error.issues[0]);
   if (problem === null && result.success) return result.data;
-  const line = lineOf(document.contents, problem!.path, lines);
-  throw new DocumentError(`${path}:${line}: ${problem!.path.join('.') || 'the document'}: ${problem!.message}`);
+  const line = lineOf(document.contents, problem!, lines);
+  const field = problem!.path.map(String).join('.') || 'the document';
+  throw new DocumentError(`${path}:${line}: ${field}: ${problem!.message}`);
 }
 
-/** Aliases are followed only here: one without its anchor, or too many of them, is no document either. */
+/** Aliases are followed only here: one without its anchor, or too many of them, cannot be used either. */
 function plain(document: ReturnType<typeof parseDocument>, path: string): unknown {
   try {
     return document.toJS();
   } catch (error) {
-    throw new DocumentError(`${path}: ${(error as Error).message.split('\n')[0]}`);
+    throw new DocumentError(`${path}:1: the document: ${(error as Error).message.split('\n')[0]}`);
   }
 }
 
-export interface Problem {
-  path: readonly PropertyKey[];
-  message: string;
+/** The schema's complaint, at the field that it is about. */
+function problemOf(issue: z.core.$ZodIssue): Problem {
+  const { path } = issue;
+  if (issue.code === 'unrecognized_keys') {
+    const [key] = issue.keys;
+    return { path: [...path, key], message: 'there is no such field here' };
+  }
+  if (issue.code === 'invalid_key') return { path, message: issue.issues[0]?.message ?? issue.message };
+  if (issue.code === 'invalid_type' && issue.input === undefined && issue.message.endsWith('undefined')) {
+    return { path, message: `it is missing, and has no default (${issue.expected})` };
+  }
+  return { path, message: issue.message };
 }
 
 /** The line of the deepest node on a path that is there. */
-function lineOf(root: unknown, path: readonly PropertyKey[], lines: LineCounter): number {
+function lineOf(root: unknown, { path, textLine }: Problem, lines: LineCounter): number {
   let node = root;
   let start = 0;
   for (const key of path) {
@@ -55,5 +94,8 @@ function lineOf(root: unknown, path: readonly PropertyKey[], lines: LineCounter)
     node = next;
     start = (node as { range?: [number, number, number] }).range?.[0] ?? start;
   }
-  return lines.linePos(start).line;
+  const { line } = lines.linePos(start);
+  // The text of a block begins on the line below its "|".
+  const isBlock = isScalar(node) && (node.type === Scalar.BLOCK_LITERAL || node.type === Scalar.BLOCK_FOLDED);
+  return isBlock && textLine !== undefined ? line + 1 + textLine : line;
 }

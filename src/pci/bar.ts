@@ -53,7 +53,10 @@ export class Bar {
   readonly index: number;
   readonly kind: BarKind;
   readonly prefetchable: boolean;
-  /** A power of two: at least 16 for memory, 4 for I/O. */
+  /**
+   * A power of two: at least 16 for memory. An I/O BAR may have 1 or 2 ports (legacy IDE), though its register decodes
+   * no fewer than 4.
+   */
   readonly sizeBytes: number;
   readonly target: BarTarget;
   /** Host address; the fabric assigns it. */
@@ -62,7 +65,7 @@ export class Bar {
   claimed = false;
 
   constructor(index: number, kind: BarKind, prefetchable: boolean, sizeBytes: number, target: BarTarget) {
-    const smallest = kind === 'io' ? 4 : 16;
+    const smallest = kind === 'io' ? 1 : 16;
     if (sizeBytes < smallest || !Number.isInteger(Math.log2(sizeBytes))) {
       throw new Errno('EINVAL', `BAR ${index} of ${sizeBytes} bytes: a power of two from ${smallest} on is needed`);
     }

@@ -5,6 +5,7 @@
 import { Errno } from '../abi/errno.ts';
 import type { Task } from '../task/op.ts';
 import type { Bar } from './bar.ts';
+import { placeBars } from './bar-windows.ts';
 import type { DmaStatus, DmaTarget } from './dma.ts';
 import { IOMMU_READ, IOMMU_WRITE } from './dma.ts';
 import type { PciFunction } from './function.ts';
@@ -31,10 +32,6 @@ export interface StrayTlp {
   offset: number;
   isWrite: boolean;
 }
-
-const MEM32_BASE = 0x8000_0000;
-const MEM64_BASE = 2 ** 42;
-const IO_BASE = 0x1000;
 
 interface Window {
   start: number;
@@ -174,18 +171,18 @@ export class Fabric {
     this.functions.push(fn);
   }
 
-  /** Largest first, so that every BAR lies at a multiple of its size without holes. */
+  /** ENOSPC where the BARs of the machine find no room. */
   private assignAddresses(): void {
-    const next = { mem32: MEM32_BASE, mem64: MEM64_BASE, io: IO_BASE };
-    const all = this.functions.flatMap((fn) =>
-      fn.bars.filter((bar): bar is Bar => bar !== null).map((bar) => ({ fn, bar })),
+    const bars = this.functions.flatMap((fn) =>
+      fn.bars
+        .filter((bar): bar is Bar => bar !== null)
+        .map((bar) => ({ fn, bar, kind: bar.kind, sizeBytes: bar.sizeBytes })),
     );
-    all.sort((a, b) => b.bar.sizeBytes - a.bar.sizeBytes);
-    for (const { fn, bar } of all) {
-      const step = Math.max(bar.sizeBytes, bar.kind === 'io' ? 4 : 4096);
-      bar.address = Math.ceil(next[bar.kind] / step) * step;
-      next[bar.kind] = bar.address + step;
-      if (bar.kind !== 'io') this.windows.push({ start: bar.address, end: bar.address + bar.sizeBytes, fn, bar });
+    for (const { bar: placed, address } of placeBars(bars)) {
+      const { fn, bar } = placed;
+      if (address === null) throw new Errno('ENOSPC', `BAR ${bar.index} of ${fn.name} finds no address`);
+      bar.address = address;
+      if (bar.kind !== 'io') this.windows.push({ start: address, end: address + bar.sizeBytes, fn, bar });
     }
     this.windows.sort((a, b) => a.start - b.start);
     for (const fn of this.functions) fn.writeBarAddresses();

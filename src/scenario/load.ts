@@ -1,8 +1,8 @@
 /** Scenario files: YAML, checked, with errors that name file, line and field. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { packageFile } from '../linux/package-file.ts';
-import { DocumentError, parseYaml } from '../machine/yaml.ts';
+import { DocumentError, parseYaml, readDocument } from '../machine/yaml.ts';
 import { type Scenario, scenarioSchema } from './step.ts';
 
 const EXAMPLES = packageFile('examples');
@@ -32,7 +32,7 @@ export function loadScenario(nameOrPath: string): LoadedScenario {
       `there is no scenario ${nameOrPath}, neither as a file nor built in; barter scenarios lists the built-in ones`,
     );
   }
-  const scenario = parseScenario(readFileSync(path, 'utf8'), path);
+  const scenario = parseScenario(readDocument(path), path);
   const beside = join(dirname(path), scenario.machine);
   const machinePath = [beside, `${beside}.yaml`, join(EXAMPLES, `${scenario.machine}.yaml`)].find((candidate) =>
     existsSync(candidate),

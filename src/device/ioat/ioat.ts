@@ -33,7 +33,7 @@ import { msixMemory } from '../msix.ts';
 import { type ChannelHost, IoatChannel, SAVED_CHANNEL_BYTES } from './channel.ts';
 import { XFERCAP } from './descriptor.ts';
 
-const BAR_BYTES = 0x4000;
+export const IOAT_BAR_BYTES = 0x4000;
 /** The MSI-X table and its pending bits, a vector for each channel. */
 const MSIX_OFFSET = 0x2000;
 const PBA_OFFSET = 0x3000;
@@ -56,7 +56,7 @@ export class IoatDevice implements DeviceModel, ChannelHost {
     this.identity = identity;
     const msix = { vectors: channels, bar: IOAT_MMIO_BAR, tableOffset: MSIX_OFFSET, pbaOffset: PBA_OFFSET };
     this.capabilities = { ...capabilities, msix };
-    this.msix = msixMemory(new ArrayMemory(BAR_BYTES - MSIX_OFFSET), channels, 0);
+    this.msix = msixMemory(new ArrayMemory(IOAT_BAR_BYTES - MSIX_OFFSET), channels, 0);
     this.channels = Array.from({ length: channels }, (_, index) => new IoatChannel(index, this));
     this.bytes[IOAT_CHANCNT_OFFSET] = channels;
     this.bytes[IOAT_XFERCAP_OFFSET] = XFERCAP;
@@ -75,7 +75,7 @@ export class IoatDevice implements DeviceModel, ChannelHost {
       read: (offset, into) => this.each(offset, into, (block, at, part) => this.read(block, at, part)),
       write: (offset, from) => this.each(offset, from, (block, at, part) => this.write(block, at, part)),
     };
-    return [new Bar(IOAT_MMIO_BAR, 'mem64', false, BAR_BYTES, target), null, null, null, null, null];
+    return [new Bar(IOAT_MMIO_BAR, 'mem64', false, IOAT_BAR_BYTES, target), null, null, null, null, null];
   }
 
   bind(fn: PciFunction): void {

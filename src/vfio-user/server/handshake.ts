@@ -3,6 +3,7 @@ import { Errno } from '../../abi/errno.ts';
 import { VFIO_USER_VERSION } from '../../abi/vfio-user.ts';
 import type { Task } from '../../task/op.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
+import { tokenToOpen } from '../../vfio/token.ts';
 import type { Connection } from '../wire/connection.ts';
 import type { Frame } from '../wire/frame.ts';
 import { decodeVersion, encodeVersion, type VersionOffer } from '../wire/version.ts';
@@ -28,7 +29,7 @@ export function* agree(
   if (frame.command !== VFIO_USER_VERSION) throw new Errno('EPROTO', `command ${frame.command} before VERSION`);
   const capabilities = decodeVersion(frame.payload);
   yield* host.claim(client);
-  yield* vdev.open();
+  yield* vdev.open(tokenToOpen(vdev));
   const session = new Session(host, client, vdev, main, capabilities);
   try {
     yield* session.start();

@@ -1,0 +1,204 @@
+/**
+ * In the guest: a lender under vfio-pci and a borrower under ioatdma. Ranges of the lender's BAR are lent as dma-bufs,
+ * the lab's importer has the borrower's engine copy into them, and the lender takes them back while it does.
+ */
+import { closeSync, openSync, readSync } from 'node:fs';
+import { Errno } from '../../src/abi/errno.ts';
+import type { LabImporter } from '../../src/linux/lab-importer.ts';
+import { LinuxBackend } from '../../src/scenario/kernel/backend.ts';
+import type { Step } from '../../src/scenario/step.ts';
+import { runner } from '../../src/task/runner.ts';
+import type { PeerAnswer, PeerRequest, PeerTrigger } from './calls.ts';
+import { PeerLoad } from './peer-load.ts';
+
+const device = 'lender';
+const memory = (on: boolean): Step => ({ op: 'memory', device, on });
+const TRIGGERS: Record<PeerTrigger, { pull: Step; undo?: Step }> = {
+  'memory bit': { pull: memory(false), undo: memory(true) },
+  D3hot: { pull: { op: 'power', device, state: 3 }, undo: { op: 'power', device, state: 0 } },
+  FLR: { pull: { op: 'flr', device } },
+  DEVICE_RESET: { pull: { op: 'reset', device } },
+  'hot reset': { pull: { op: 'hot-reset', device } },
+  'low power': { pull: { op: 'low-power-entry', device }, undo: { op: 'low-power-exit', device } },
+  close: { pull: { op: 'close', device } },
+};
+/**
+ * Reads of the borrower's last bytes of config space: its server sees them in order with everything else, so that its
+ * trace tells what came before a trigger returned and what after.
+ */
+const MARKERS = { before: 0xffe, returned: 0xfff, restored: 0xffd, submitting: 0xffc };
+const RAW_BYTES = 4096;
+/** So far from the seeds of other copies. */
+const RAW_SEED = 1000;
+const MAX_TRIALS = 3;
+
+/** One range that is lent: its importer, and its mapping while it has one. */
+export interface Lent {
+  readonly length: number;
+  readonly offset: number;
+  importer: LabImporter;
+  map: number;
+  address: number;
+}
+
+export class PeerTrial {
+  readonly lent: Lent[] = [];
+  private readonly release: string;
+  private backend: LinuxBackend | null = null;
+  private config = -1;
+  private ranges: [number, number][] = [];
+
+  constructor(release: string) {
+    this.release = release;
+  }
+
+  perform(request: PeerRequest): PeerAnswer {
+    switch (request.do) {
+      case 'lend':
+        this.begin(request.addresses);
+        this.ranges = request.ranges;
+        this.lend();
+        return this.addresses();
+      case 'map-together':
+        return { together: this.mapTogether(request.ranges) };
+      case 'copy':
+        return { crc32: this.lent.map((each, i) => this.copy(each, request.seed + i)) };
+      case 'revoke':
+        return this.revoke(request.trigger, request.seed);
+      case 'restore':
+        this.restore(request.trigger);
+        return this.addresses();
+      case 'load':
+        return { load: new PeerLoad(this, request.seed).run(request.seconds) };
+      case 'end':
+        this.end();
+        return {};
+    }
+  }
+
+  step(step: Step): unknown {
+    const result = this.attempt(step);
+    if ('ok' in result) return result.ok;
+    throw new Error(`${JSON.stringify(step)}: ${result.errno} ${result.message}`);
+  }
+
+  get world() {
+    return this.backend!.world;
+  }
+
+  mark(what: keyof typeof MARKERS): void {
+    readSync(this.config, Buffer.alloc(1), 0, 1, MARKERS[what]);
+  }
+
+  mapAll(): void {
+    for (const [i, each] of this.lent.entries()) {
+      this.step({ op: 'map', importer: `importer${i}`, as: `map${i}` });
+      each.map = this.world.mappings.get(`map${i}`)!.id;
+      each.address = each.importer.segments[0].address;
+    }
+  }
+
+  private addresses(): PeerAnswer {
+    return { addresses: this.lent.map(({ address }) => address) };
+  }
+
+  private attempt(step: Step) {
+    return runner.run(this.backend!.perform(step));
+  }
+
+  private begin(addresses: { lender: string; borrower: string }): void {
+    this.backend = new LinuxBackend(this.release, new Map(Object.entries(addresses)));
+    this.config = openSync(`/sys/bus/pci/devices/${addresses.borrower}/config`, 'r');
+  }
+
+  private lend(): void {
+    this.step({ op: 'open', device });
+    this.step(memory(true));
+    this.lent.length = 0;
+    for (const [i, [offset, length]] of this.ranges.entries()) {
+      this.step({ op: 'export', device, region: 0, ranges: [[offset, length]], as: `buffer${i}` });
+      this.step({ op: 'attach', fd: `buffer${i}`, device: 'borrower', as: `importer${i}` });
+      const importer = this.world.importers.get(`importer${i}`)!;
+      this.lent.push({ offset, length, importer, map: -1, address: -1 });
+    }
+    this.mapAll();
+  }
+
+  /** A dma-buf that is of several ranges. */
+  private mapTogether(ranges: [number, number][]): string {
+    this.step({ op: 'export', device, region: 0, ranges, as: 'together' });
+    this.step({ op: 'attach', fd: 'together', device: 'borrower', as: 'of all' });
+    const result = this.attempt({ op: 'map', importer: 'of all', as: 'all' });
+    this.step({ op: 'detach', importer: 'of all' });
+    this.step({ op: 'close-fd', fd: 'together' });
+    return 'ok' in result ? 'ok' : result.errno;
+  }
+
+  /**
+   * A while after an error ioatdma restarts a channel that it believes to hang, and aborts what is under way then: a
+   * copy that meets that is made again. One that the engine or the mapping fails would fail again.
+   */
+  private copy({ importer, map, length }: Lent, seed: number): number {
+    for (let trial = 1; ; trial++) {
+      try {
+        importer.fill(map, 0, length, seed);
+        return importer.checksum(map, 0, length);
+      } catch (error) {
+        if (!(error instanceof Errno) || error.errno !== 'EIO' || trial === MAX_TRIALS) throw error;
+      }
+    }
+  }
+
+  private revoke(trigger: PeerTrigger, seed: number): PeerAnswer {
+    for (const [i, { importer, map, length }] of this.lent.entries()) importer.submit(map, 0, length, seed + i);
+    this.mark('before');
+    const began = performance.now();
+    this.step(TRIGGERS[trigger].pull);
+    const triggerMs = Math.round((performance.now() - began) * 1000) / 1000;
+    this.mark('returned');
+    const copies = this.lent.map(({ importer }) => importer.collect());
+    const raw = this.lent.map(({ importer, address }) =>
+      outcomeOf(() => importer.raw(address, RAW_BYTES, seed + RAW_SEED)),
+    );
+    return { copies, triggerMs, tried: raw.map((copy, i) => ({ copy, map: this.mapAndUnmap(i) })) };
+  }
+
+  private mapAndUnmap(i: number): string {
+    const result = this.attempt({ op: 'map', importer: `importer${i}`, as: 'tried' });
+    if ('errno' in result) return result.errno;
+    this.step({ op: 'unmap', map: 'tried' });
+    return 'ok';
+  }
+
+  private restore(trigger: PeerTrigger): void {
+    const { undo } = TRIGGERS[trigger];
+    this.mark('restored');
+    if (trigger !== 'close') {
+      if (undo !== undefined) this.step(undo);
+      this.mapAll();
+      return;
+    }
+    for (const i of this.lent.keys()) {
+      this.step({ op: 'detach', importer: `importer${i}` });
+      this.step({ op: 'close-fd', fd: `buffer${i}` });
+    }
+    this.lend();
+  }
+
+  private end(): void {
+    if (this.config >= 0) closeSync(this.config);
+    this.config = -1;
+    if (this.backend !== null) runner.run(this.backend.dispose());
+    this.backend = null;
+  }
+}
+
+function outcomeOf(action: () => void): string {
+  try {
+    action();
+    return 'ok';
+  } catch (error) {
+    if (error instanceof Errno) return error.errno;
+    throw error;
+  }
+}

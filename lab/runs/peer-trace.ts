@@ -1,0 +1,79 @@
+/** What the borrower's server saw of a revoke, from the trace of `barter serve`. */
+import type { TraceEvent } from '../../src/vfio-user/server/message-trace.ts';
+
+/** A range of the borrower's addresses that is lent. */
+export interface LentRange {
+  address: number;
+  length: number;
+}
+
+export interface RevokeTrace {
+  /** Bytes of each range that DMA_UNMAP took away between the trigger and its return. */
+  unmappedBytes: number[];
+  /** From the trigger to the last of them. */
+  lastUnmapMs: number | null;
+  /** Writes to the ranges that were done, before and after the trigger had returned. */
+  writesBefore: number;
+  writesAfter: number;
+}
+
+/** Where lab/agent/peer.ts reads a byte of config space. */
+const MARKERS = new Map([
+  [0xffe, 'before'],
+  [0xfff, 'returned'],
+  [0xffd, 'restored'],
+  [0xffc, 'submitting'],
+]);
+
+/** The marker that an event is, or null. */
+function markerOf({ message, region, offset, sizeBytes }: TraceEvent): string | null {
+  if (message !== 'REGION_READ' || region !== 7 || sizeBytes !== 1) return null;
+  return MARKERS.get(offset!) ?? null;
+}
+
+/** The last revoke in the events of one device. */
+export function lastRevoke(events: readonly TraceEvent[], ranges: readonly LentRange[]): RevokeTrace {
+  const began = events.findLastIndex((event) => markerOf(event) === 'before');
+  const returned = events.findLastIndex((event) => markerOf(event) === 'returned');
+  const result: RevokeTrace = {
+    unmappedBytes: ranges.map(() => 0),
+    lastUnmapMs: null,
+    writesBefore: 0,
+    writesAfter: 0,
+  };
+  for (const [i, event] of events.entries()) {
+    const range = i < began ? -1 : ranges.findIndex((each) => isIn(event, each));
+    if (range < 0) continue;
+    if (event.message === 'DMA_UNMAP' && i < returned) {
+      result.unmappedBytes[range] += event.sizeBytes!;
+      result.lastUnmapMs = Math.round(1000 * (event.atMs - events[began].atMs)) / 1000;
+    }
+    if (event.message !== 'DMA_WRITE' || event.ok !== true) continue;
+    if (i < returned) result.writesBefore += 1;
+    else result.writesAfter += 1;
+  }
+  return result;
+}
+
+/**
+ * Writes that were done between a revoke and the next copy, while the lender's memory was off and after it was back:
+ * there must be none, since whatever else the borrower writes goes to memory that its server has mapped, and is no
+ * message.
+ */
+export function lateWrites(events: readonly TraceEvent[]): { whileOff: number; afterRestore: number } {
+  let marker: string | null = null;
+  const writes = { whileOff: 0, afterRestore: 0 };
+  for (const event of events) {
+    marker = markerOf(event) ?? marker;
+    if (event.message !== 'DMA_WRITE' || event.ok !== true) continue;
+    if (marker === 'returned') writes.whileOff += 1;
+    if (marker === 'restored') writes.afterRestore += 1;
+  }
+  return writes;
+}
+
+function isIn({ iova }: TraceEvent, { address, length }: LentRange): boolean {
+  if (iova === undefined) return false;
+  const at = Number(iova);
+  return at >= address && at < address + length;
+}

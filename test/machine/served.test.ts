@@ -1,0 +1,83 @@
+/** Machines over the whole schema on real sockets: a client learns of each device all that there is to learn. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { buildMachine } from '../../src/machine/build.ts';
+import { parseMachine } from '../../src/machine/load.ts';
+import type { MachineDescription } from '../../src/machine/schema.ts';
+import { serveMachine } from '../../src/machine/served.ts';
+import { DocumentError } from '../../src/machine/yaml.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
+import { machine } from './arbitrary-machine.ts';
+
+const SAMPLE = 40;
+
+interface File {
+  ports: { name: string; parent?: string | undefined }[];
+  devices: { name: string; port: string; physfn?: string | undefined }[];
+}
+
+/** Many files as one, so that one server serves them all; files that do not fit beside the others are left out. */
+function merged(files: readonly File[]): MachineDescription {
+  let whole: File & { machine: string } = { machine: 'merged', ports: [], devices: [] };
+  let description: MachineDescription | null = null;
+  for (const [i, { ports, devices }] of files.entries()) {
+    const own = <T extends string | undefined>(name: T): T => (name === undefined ? name : (`m${i}-${name}` as T));
+    const next = {
+      ...whole,
+      ports: [...whole.ports, ...ports.map((port) => ({ ...port, name: own(port.name), parent: own(port.parent) }))],
+      devices: [
+        ...whole.devices,
+        ...devices.map((one) => ({ ...one, name: own(one.name), port: own(one.port), physfn: own(one.physfn) })),
+      ],
+    };
+    try {
+      description = parseMachine(JSON.stringify(next), 'merged.yaml');
+      whole = next;
+    } catch (error) {
+      if (!(error instanceof DocumentError)) throw error;
+    }
+  }
+  return description!;
+}
+
+test(`the devices of ${SAMPLE} machine files serve, and tell a client what they are`, async (t) => {
+  const seed = Date.now() % 2 ** 31;
+  t.diagnostic(`seed ${seed}`);
+  const description = merged(fc.sample(machine, { numRuns: SAMPLE, seed }) as unknown as File[]);
+  const { functions } = buildMachine(description);
+  assert.ok(functions.size >= 10, `${functions.size} devices`);
+  const socketDir = mkdtempSync(join(tmpdir(), 'barter-served-'));
+  const served = await serveMachine(description, { socketDir });
+  try {
+    for (const { name, socket } of served.devices) {
+      const client = new VfioUserClient(socket);
+      try {
+        examine(client, functions.get(name)!);
+      } finally {
+        client.close();
+      }
+    }
+  } finally {
+    await served.stop();
+    rmSync(socketDir, { recursive: true });
+  }
+});
+
+function examine(client: VfioUserClient, fn: Fn): void {
+  const { numRegions, numIrqs } = client.info();
+  for (let index = 0; index < numRegions; index++) {
+    const info = client.regionInfo(index);
+    info.map?.fd.close();
+    if (index < 6) assert.equal(info.sizeBytes, fn.bars[index]?.sizeBytes ?? 0);
+  }
+  for (let index = 0; index < numIrqs; index++) client.irqInfo(index);
+  const config = Buffer.alloc(fn.config.sizeBytes);
+  client.readRegion(7, 0, config);
+  assert.deepEqual([config.readUInt16LE(0), config.readUInt16LE(2)], [fn.vendorId, fn.deviceId]);
+}
+
+type Fn = ReturnType<typeof buildMachine>['functions'] extends ReadonlyMap<string, infer F> ? F : never;
