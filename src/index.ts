@@ -4,7 +4,6 @@ export type { DeviceModel } from './device/model.ts';
 export { msixMemory } from './device/msix.ts';
 export {
   DMA_BIDIRECTIONAL,
-  DMA_FROM_DEVICE,
   DMA_TO_DEVICE,
   DmaBuf,
   type DmaBufAttachment,

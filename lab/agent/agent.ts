@@ -17,7 +17,8 @@ import type { Step, StepResult } from '../../src/scenario/step.ts';
 import type { Task } from '../../src/task/op.ts';
 import type { AgentCalls } from './calls.ts';
 import { useOwnDevice } from './own-device.ts';
-import { PeerTrial } from './peer.ts';
+import { answerPeer } from './peer/answer.ts';
+import { PeerTrial } from './peer/trial.ts';
 
 type Handlers = { [Name in keyof AgentCalls]: (p: AgentCalls[Name]['parameters']) => AgentCalls[Name]['result'] };
 
@@ -64,7 +65,7 @@ const handlers: Handlers = {
     Object.fromEntries(addresses.map((address) => [address, captureMachine(readPciDevice(address))])),
   peer: (request) => {
     peer ??= new PeerTrial(release());
-    const answer = peer.perform(request);
+    const answer = answerPeer(peer, request);
     if (request.do === 'end') peer = null;
     return answer;
   },

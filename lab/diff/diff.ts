@@ -5,8 +5,8 @@
 
 import { resolve } from 'node:path';
 import fc from 'fast-check';
-import { isIoasStep } from '../../src/scenario/ioas-steps.ts';
-import type { Step } from '../../src/scenario/step.ts';
+
+import { groupOf, type Step } from '../../src/scenario/step.ts';
 import { type KernelReport, undocumented } from '../kernel/reports.ts';
 import { Bench, type Compared, type GuestChoice } from './bench.ts';
 import { type Difference, differences, runOnEngine } from './compare.ts';
@@ -105,7 +105,7 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
 
 /** A scenario runs on the lender whose machine it has, and with address spaces where devices are opened for them. */
 function belongsTo({ machine, ioas = false }: Lender, { machinePath, scenario }: KeptScenario): boolean {
-  return resolve(machinePath) === machine && scenario.tasks.user.some(isIoasStep) === ioas;
+  return resolve(machinePath) === machine && scenario.tasks.user.some((step) => groupOf(step) === 'ioas') === ioas;
 }
 
 async function compareMatrix(

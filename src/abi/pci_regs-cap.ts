@@ -61,6 +61,7 @@ export const PCI_MSIX_TABLE_OFFSET = 0xfffffff8;
 export const PCI_MSIX_PBA = 8;
 export const PCI_MSIX_PBA_BIR = 0x00000007;
 export const PCI_MSIX_PBA_OFFSET = 0xfffffff8;
+export const PCI_CAP_MSIX_SIZEOF = 12;
 export const PCI_MSIX_ENTRY_SIZE = 16;
 export const PCI_MSIX_ENTRY_LOWER_ADDR = 0x0;
 export const PCI_MSIX_ENTRY_UPPER_ADDR = 0x4;
@@ -89,3 +90,27 @@ export const PCI_VPD_ADDR_MASK = 0x7fff;
 export const PCI_VPD_ADDR_F = 0x8000;
 export const PCI_VPD_DATA = 4;
 export const PCI_CAP_VPD_SIZEOF = 8;
+
+// AGP
+export const PCI_AGP_SIZEOF = 12;
+
+// PCI-X
+export const PCI_X_CMD = 2;
+export const PCI_X_STATUS = 4;
+export const PCI_X_STATUS_266MHZ = 0x40000000;
+export const PCI_X_STATUS_533MHZ = 0x80000000;
+export const PCI_X_ECC_CSR = 8;
+export const PCI_CAP_PCIX_SIZEOF_V0 = 8;
+export const PCI_CAP_PCIX_SIZEOF_V2 = 24;
+
+// HyperTransport
+export const HT_3BIT_CAP_MASK = 0xe0;
+export const HT_CAP_SIZEOF_LONG = 28;
+export const HT_CAP_SIZEOF_SHORT = 24;
+
+// SATA
+export const PCI_SATA_REGS = 4;
+export const PCI_SATA_REGS_MASK = 0xf;
+export const PCI_SATA_REGS_INLINE = 0xf;
+export const PCI_SATA_SIZEOF_SHORT = 8;
+export const PCI_SATA_SIZEOF_LONG = 16;

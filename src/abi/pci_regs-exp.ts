@@ -65,6 +65,7 @@ export const PCI_EXP_DEVSTA_FED = 0x0004;
 export const PCI_EXP_DEVSTA_URD = 0x0008;
 export const PCI_EXP_DEVSTA_AUXPD = 0x0010;
 export const PCI_EXP_DEVSTA_TRPND = 0x0020;
+export const PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V1 = 12;
 export const PCI_CAP_EXP_ENDPOINT_SIZEOF_V1 = 20;
 
 // Link
@@ -227,6 +228,7 @@ export const PCI_EXP_LNKCTL2_ENTER_COMP = 0x0010;
 export const PCI_EXP_LNKCTL2_TX_MARGIN = 0x0380;
 export const PCI_EXP_LNKCTL2_HASD = 0x0020;
 export const PCI_EXP_LNKSTA2 = 0x32;
+export const PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V2 = 0x2c;
 export const PCI_CAP_EXP_ENDPOINT_SIZEOF_V2 = 0x34; // 0x32 in older headers
 export const PCI_EXP_SLTCAP2 = 0x34;
 export const PCI_EXP_SLTCAP2_IBPD = 0x00000001;

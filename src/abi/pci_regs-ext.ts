@@ -101,6 +101,10 @@ export const PCI_ERR_COR_INTERNAL = 0x00004000;
 export const PCI_ERR_COR_LOG_OVER = 0x00008000;
 export const PCI_ERR_COR_MASK = 0x14;
 export const PCI_ERR_CAP = 0x18;
+export const PCI_ERR_CAP_ECRC_GENC = 0x00000020;
+export const PCI_ERR_CAP_ECRC_GENE = 0x00000040;
+export const PCI_ERR_CAP_ECRC_CHKC = 0x00000080;
+export const PCI_ERR_CAP_ECRC_CHKE = 0x00000100;
 export const PCI_ERR_HEADER_LOG = 0x1c;
 export const PCI_ERR_ROOT_COMMAND = 0x2c;
 export const PCI_ERR_ROOT_CMD_COR_EN = 0x00000001;
@@ -119,6 +123,7 @@ export const PCI_ERR_ROOT_ERR_SRC = 0x34;
 
 // Device serial number, designated vendor-specific
 export const PCI_EXT_CAP_DSN_SIZEOF = 12;
+export const PCI_VNDR_HEADER = 0x4;
 export const PCI_DVSEC_HEADER1 = 0x4;
 export const PCI_DVSEC_HEADER2 = 0x8;
 
@@ -133,6 +138,7 @@ export const PCI_PRI_STATUS_STOPPED = 0x0100;
 export const PCI_PRI_STATUS_PASID = 0x8000;
 export const PCI_PRI_MAX_REQ = 0x08;
 export const PCI_PRI_ALLOC_REQ = 0x0c;
+export const PCI_EXT_CAP_PRI_SIZEOF = 16;
 export const PCI_PASID_CAP = 0x04;
 export const PCI_PASID_CAP_EXEC = 0x02;
 export const PCI_PASID_CAP_PRIV = 0x04;
@@ -142,8 +148,40 @@ export const PCI_PASID_CTRL_EXEC = 0x02;
 export const PCI_PASID_CTRL_PRIV = 0x04;
 
 // Latency tolerance
+export const PCI_EXT_CAP_LTR_SIZEOF = 8;
 export const PCI_LTR_MAX_SNOOP_LAT = 0x4;
 export const PCI_LTR_MAX_NOSNOOP_LAT = 0x6;
 export const PCI_LTR_VALUE_MASK = 0x000003ff;
 export const PCI_LTR_SCALE_MASK = 0x00001c00;
 export const PCI_LTR_SCALE_SHIFT = 10;
+
+// Virtual channels
+export const PCI_VC_PORT_CAP1 = 0x04;
+export const PCI_VC_CAP1_EVCC = 0x00000007;
+export const PCI_VC_PORT_CAP2 = 0x08;
+export const PCI_VC_CAP2_32_PHASE = 0x00000002;
+export const PCI_VC_CAP2_64_PHASE = 0x00000004;
+export const PCI_VC_CAP2_128_PHASE = 0x00000008;
+export const PCI_CAP_VC_BASE_SIZEOF = 0x10;
+export const PCI_CAP_VC_PER_VC_SIZEOF = 0x0c;
+
+// Power budgeting
+export const PCI_PWR_DSR = 0x04;
+export const PCI_PWR_DATA = 0x08;
+export const PCI_EXT_CAP_PWR_SIZEOF = 0x10;
+
+// Multicast
+export const PCI_EXT_CAP_MCAST_ENDPOINT_SIZEOF = 40;
+
+// Dynamic power allocation
+export const PCI_DPA_CAP = 4;
+export const PCI_DPA_CAP_SUBSTATE_MASK = 0x1f;
+export const PCI_DPA_BASE_SIZEOF = 16;
+
+// TLP processing hints
+export const PCI_TPH_CAP = 4;
+export const PCI_TPH_CAP_LOC_MASK = 0x600;
+export const PCI_TPH_LOC_CAP = 0x200;
+export const PCI_TPH_CAP_ST_MASK = 0x07ff0000;
+export const PCI_TPH_CAP_ST_SHIFT = 16;
+export const PCI_TPH_BASE_SIZEOF = 0xc;

@@ -15,10 +15,9 @@ import type { OwnedFd } from '../linux/fd.ts';
 import { Mapping } from '../linux/mapping.ts';
 import { createMemfd } from '../linux/memfd.ts';
 import { packageFile } from '../linux/package-file.ts';
-import { configStep } from '../scenario/config-steps.ts';
+import { type ConfigStep, configStep } from '../scenario/config-steps.ts';
 import { featureArgument } from '../scenario/feature-argument.ts';
-import { configOf } from '../scenario/served/backend.ts';
-import type { Step } from '../scenario/step.ts';
+import { configOf } from '../scenario/served/device.ts';
 import { runner } from '../task/runner.ts';
 import { VfioUserClient } from '../vfio-user/client/client.ts';
 
@@ -282,7 +281,7 @@ class Demo {
     this.config({ op: 'memory', device: 'lender', on });
   }
 
-  private config(step: Step): void {
+  private config(step: ConfigStep): void {
     runner.run(configStep(configOf(this.lender), step));
   }
 }

@@ -9,7 +9,7 @@ import { Mapping } from '../linux/mapping.ts';
 import { createMemfd } from '../linux/memfd.ts';
 import { configWrite, memoryCommand } from '../scenario/config-steps.ts';
 import { featureArgument } from '../scenario/feature-argument.ts';
-import { configOf } from '../scenario/served/backend.ts';
+import { configOf } from '../scenario/served/device.ts';
 import { runner } from '../task/runner.ts';
 import { VfioUserClient } from '../vfio-user/client/client.ts';
 

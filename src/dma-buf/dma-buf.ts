@@ -16,7 +16,6 @@ import type { SgTable } from './scatterlist.ts';
 /** enum dma_data_direction. */
 export const DMA_BIDIRECTIONAL = 0;
 export const DMA_TO_DEVICE = 1;
-export const DMA_FROM_DEVICE = 2;
 export type DmaDirection = 0 | 1 | 2;
 
 /** What an exporter does (struct dma_buf_ops). All may throw Errno but `detach`, `unmap` and `release`. */

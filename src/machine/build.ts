@@ -10,6 +10,7 @@ import { Fabric } from '../pci/fabric.ts';
 import { PciFunction } from '../pci/function.ts';
 import { arrayMemory, type MemoryProvider } from '../pci/memory.ts';
 import { Port } from '../pci/port.ts';
+import { Vpd } from '../pci/vpd.ts';
 import { capturedFunction } from './captured.ts';
 import type { DeviceDescription, MachineDescription } from './schema.ts';
 
@@ -81,7 +82,9 @@ export function functionOf(
   const { subsystemVendorId = 0, subsystemId = 0 } = identity;
   config.set(PCI_SUBSYSTEM_VENDOR_ID, 4, ((subsystemId << 16) | subsystemVendorId) >>> 0);
   addCapabilities(config, model.capabilities);
-  const fn = new PciFunction({ name, config, bars: model.bars(memory), physfn });
+  const { vpd } = model.capabilities;
+  const data = vpd === undefined ? {} : { vpd: Vpd.named(vpd.name, vpd.writableBytes) };
+  const fn = new PciFunction({ name, config, bars: model.bars(memory), physfn, ...data });
   model.bind?.(fn);
   return fn;
 }

@@ -42,6 +42,16 @@ const capabilities = z.strictObject({
     })
     .optional()
     .describe('Power management.'),
+  vpd: z
+    .strictObject({
+      name: z
+        .string()
+        .regex(/^[ -~]{1,255}$/, 'a name of vital product data has 1 to 255 ASCII characters')
+        .describe('The name that the product has.'),
+      writableBytes: u8.optional().describe('Bytes that the system may write.'),
+    })
+    .optional()
+    .describe('Vital product data.'),
   express: z
     .strictObject({ flr: flag('The device has a function level reset.').optional() })
     .optional()

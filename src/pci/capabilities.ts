@@ -9,6 +9,8 @@ import {
   PCI_CAP_ID_MSI,
   PCI_CAP_ID_MSIX,
   PCI_CAP_ID_PM,
+  PCI_CAP_ID_VPD,
+  PCI_CAP_VPD_SIZEOF,
   PCI_CFG_SPACE_SIZE,
   PCI_EXP_DEVCAP,
   PCI_EXP_DEVCAP_FLR,
@@ -30,6 +32,8 @@ import {
   PCI_PM_CTRL_NO_SOFT_RESET,
   PCI_PM_CTRL_STATE_MASK,
   PCI_PM_PMC,
+  PCI_VPD_ADDR,
+  PCI_VPD_DATA,
 } from '../abi/pci_regs.ts';
 import { PCI_PM_CAP_D1, PCI_PM_CAP_D2 } from '../abi/pci_regs-cap.ts';
 import { PCI_SRIOV_VF_DID } from '../abi/pci_regs-ext.ts';
@@ -41,6 +45,8 @@ export interface CapabilitySpec {
   intx?: boolean;
   /** Power management; `noSoftReset`: the state survives D3hot; `d1`, `d2`: it has these states too. */
   pm?: { noSoftReset?: boolean; d1?: boolean; d2?: boolean };
+  /** Vital product data: a name, and bytes that the system may write, for its own tags. */
+  vpd?: { name: string; writableBytes?: number };
   /** PCI Express endpoint; `flr`: it has a function level reset. */
   express?: { flr?: boolean };
   /** Conventional PCI Advanced Features, with FLR and transactions pending. */
@@ -69,6 +75,11 @@ export function addCapabilities(config: ConfigSpace, spec: CapabilitySpec): void
     config.set(pm + PCI_PM_PMC, 2, 3 | states);
     config.set(pm + PCI_PM_CTRL, 2, spec.pm.noSoftReset === true ? PCI_PM_CTRL_NO_SOFT_RESET : 0);
     config.allow(pm + PCI_PM_CTRL, 2, PCI_PM_CTRL_STATE_MASK);
+  }
+  if (spec.vpd !== undefined) {
+    const vpd = place(PCI_CAP_ID_VPD, PCI_CAP_VPD_SIZEOF);
+    config.allow(vpd + PCI_VPD_ADDR, 2, 0xffff);
+    config.allow(vpd + PCI_VPD_DATA, 4, 0xffffffff);
   }
   if (spec.msi !== undefined) {
     const msi = place(PCI_CAP_ID_MSI, 14);

@@ -41,6 +41,8 @@ import type { ConfigSpace } from './config-space.ts';
 import type { DmaAddressSpace, DmaStatus } from './dma.ts';
 import type { Fabric } from './fabric.ts';
 import type { Port } from './port.ts';
+import { covers, type RegisterWrite, setsBits } from './register-write.ts';
+import type { Vpd } from './vpd.ts';
 
 /** D0, D1, D2, D3hot. */
 export type PciPowerState = 0 | 1 | 2 | 3;
@@ -81,6 +83,7 @@ export interface FunctionSpec {
   /** Six slots; the upper half of a 64-bit BAR is null. */
   bars: readonly (Bar | null)[];
   romSizeBytes?: number;
+  vpd?: Vpd;
   physfn?: PciFunction | null;
 }
 
@@ -89,6 +92,8 @@ export class PciFunction {
   readonly config: ConfigSpace;
   readonly bars: readonly (Bar | null)[];
   readonly romSizeBytes: number;
+  /** Null where the function has no vital product data, or its VPD capability does not answer. */
+  readonly vpd: Vpd | null;
   /** For a VF its PF. */
   readonly physfn: PciFunction | null;
   /** For a PF its VFs. */
@@ -123,6 +128,7 @@ export class PciFunction {
     this.config = spec.config;
     this.bars = spec.bars;
     this.romSizeBytes = spec.romSizeBytes ?? 0;
+    this.vpd = spec.vpd ?? null;
     this.physfn = spec.physfn ?? null;
     this.physfn?.virtfns.push(this);
     this.memoryDecode = new Cell(`${spec.name}.memory`, false);
@@ -163,30 +169,31 @@ export class PciFunction {
   }
 
   /** A config write with what the hardware does about it: decoding, power states, FLR. */
-  *configWrite(offset: number, size: number, value: number): Task {
+  *configWrite(offset: number, size: 1 | 2 | 4, value: number): Task {
     yield* this.registersChange();
-    yield* this.writeRegisters(offset, size, value);
+    yield* this.writeRegisters({ offset, size, value });
   }
 
   /** Clears the bits of `clear`, then sets those of `set`, in one step: nobody's write comes between. */
-  *configModify(offset: number, size: number, clear: number, set: number): Task {
+  *configModify(offset: number, size: 1 | 2 | 4, clear: number, set: number): Task {
     yield* this.registersChange();
-    yield* this.writeRegisters(offset, size, ((this.config.read(offset, size) & ~clear) | set) >>> 0);
+    yield* this.writeRegisters({ offset, size, value: ((this.config.read(offset, size) & ~clear) | set) >>> 0 });
   }
 
-  private *writeRegisters(offset: number, size: number, value: number): Task {
+  private *writeRegisters(write: RegisterWrite): Task {
     const before = this.config.read(PCI_COMMAND, 2);
-    this.config.write(offset, size, value);
+    this.config.write(write.offset, write.size, write.value);
+    this.vpd?.afterWrite(this.config, write);
     if (this.config.read(PCI_COMMAND, 2) !== before) yield* this.updateDecode();
     const pm = this.config.find(PCI_CAP_ID_PM);
-    if (pm !== 0 && touches(offset, size, pm + PCI_PM_CTRL)) yield* this.afterPowerWrite(pm);
+    if (pm !== 0 && covers(write, pm + PCI_PM_CTRL)) yield* this.afterPowerWrite(pm);
     const express = this.config.find(PCI_CAP_ID_EXP);
-    // "Initiate FLR" is no stored bit: it is seen in the value, and reads back as 0.
-    if (express !== 0 && written(offset, size, value, express + PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR)) {
+    // "Initiate FLR" is not stored: it is seen in the value, and reads back as 0.
+    if (express !== 0 && setsBits(write, express + PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR)) {
       if ((this.config.read(express + PCI_EXP_DEVCAP, 4) & PCI_EXP_DEVCAP_FLR) !== 0) yield* this.hardwareReset();
     }
     const af = this.config.find(PCI_CAP_ID_AF);
-    if (af !== 0 && written(offset, size, value, af + PCI_AF_CTRL, PCI_AF_CTRL_FLR)) yield* this.hardwareReset();
+    if (af !== 0 && setsBits(write, af + PCI_AF_CTRL, PCI_AF_CTRL_FLR)) yield* this.hardwareReset();
   }
 
   /** Ways to reset this function alone, best first (pci_reset_fn_methods). */
@@ -311,8 +318,8 @@ export class PciFunction {
     yield* this.configWrite(PCI_COMMAND, 2, this.config.read(PCI_COMMAND, 2) & ~PCI_COMMAND_MASTER);
   }
 
-  /** Switches MSI or MSI-X on in the hardware, for `vectors` vectors. */
-  *enableMsi(kind: 'msi' | 'msix', _vectors: number): Task {
+  /** Switches MSI or MSI-X on in the hardware. */
+  *enableMsi(kind: 'msi' | 'msix'): Task {
     yield* this.setMsiEnable(kind, true);
   }
 
@@ -430,18 +437,4 @@ export class PciFunction {
 
 function highMask(sizeBytes: number): number {
   return sizeBytes <= 2 ** 32 ? 0xffffffff : ~(sizeBytes / 2 ** 32 - 1) >>> 0;
-}
-
-function touches(offset: number, size: number, register: number): boolean {
-  return offset <= register && offset + size > register;
-}
-
-/** Whether a write sets `bits` of the 16-bit register at `register`. */
-function written(offset: number, size: number, value: number, register: number, bits: number): boolean {
-  for (let i = 0; i < 2; i++) {
-    const byte = register + i - offset;
-    if (byte < 0 || byte >= size) continue;
-    if (((value >>> (8 * byte)) & (bits >>> (8 * i)) & 0xff) !== 0) return true;
-  }
-  return false;
 }

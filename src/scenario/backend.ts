@@ -1,7 +1,7 @@
 /** Where a scenario runs: Barter's own engine, a served device, or a real kernel. */
 import { Errno } from '../abi/errno.ts';
 import type { Task } from '../task/op.ts';
-import type { Step, StepResult } from './step.ts';
+import { groupOf, type Step, type StepGroup, type StepIn, type StepOf, type StepResult } from './step.ts';
 
 export interface Backend {
   /** What it is, with versions where the other side tells them. */
@@ -14,6 +14,36 @@ export interface Backend {
   dispose(): Task;
 }
 
+/** Groups whose steps give a value. `join` gives another step's whole result, so `perform` handles it. */
+type ValueGroup = Exclude<StepGroup, 'join'>;
+
+/** What a backend does with the steps of each group. `world` is everything that its steps have made. */
+export type StepTakers<World, Value> = { readonly [Group in ValueGroup]: (world: World, step: StepIn<Group>) => Value };
+
+/** Takes a step by the function for its group. */
+export function takeStep<World, Value>(
+  world: World,
+  step: Exclude<Step, StepOf<'join'>>,
+  takers: StepTakers<World, Value>,
+): Value {
+  const taker = takers[groupOf(step) as ValueGroup] as (world: World, step: Step) => Value;
+  return taker(world, step);
+}
+
+/** Makes a task of a function whose calls block the thread: the task itself never waits. */
+export function asTask<World, S>(take: (world: World, step: S) => unknown): (world: World, step: S) => Task<unknown> {
+  return function* (world, step) {
+    return take(world, step);
+  };
+}
+
+/** Returns what a step made under a name. EBADF where none did. */
+export function named<T>(made: ReadonlyMap<string, T>, name: string, kind: string): T {
+  const value = made.get(name);
+  if (value === undefined) throw new Errno('EBADF', `there is no ${kind} ${name}`);
+  return value;
+}
+
 /** The result of a step from the task that takes it. */
 export function* outcome(task: Task<unknown>): Task<StepResult> {
   try {
@@ -24,7 +54,7 @@ export function* outcome(task: Task<unknown>): Task<StepResult> {
   }
 }
 
-/** The refusal that an error stands for; rethrows what is none. */
+/** The refusal that an error stands for. Rethrows any other error. */
 export function refusal(error: unknown): StepResult {
   if (error instanceof Errno) return { errno: error.errno, message: error.message };
   if (error instanceof Error && error.name === 'BusError') return { errno: 'SIGBUS', message: error.message };

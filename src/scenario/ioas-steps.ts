@@ -1,21 +1,4 @@
 /** What the steps on I/O address spaces have in common on every backend. */
-import type { Step, StepOf } from './step.ts';
-
-export type IoasStep = StepOf<
-  | 'ioas-alloc'
-  | 'ioas-destroy'
-  | 'ioas-map-file'
-  | 'ioas-unmap'
-  | 'ioas-copy'
-  | 'ioas-attach'
-  | 'ioas-detach'
-  | 'ioas-translations'
->;
-
-export function isIoasStep(step: Step): step is IoasStep {
-  return step.op.startsWith('ioas-');
-}
-
 /** What an IOMMU does with a run of addresses. */
 export interface Translation {
   iova: number;

@@ -20,10 +20,8 @@ function step<Op extends string, Shape extends z.ZodRawShape>(op: Op, shape: Sha
   return z.strictObject({ op: z.literal(op), expect: z.json().optional(), linux: z.json().optional(), ...shape });
 }
 
-/** On a device by its name in the machine. */
-const deviceSteps = [
-  /** By its group; with `cdev` by its own node, for the iommufd, which address spaces want. */
-  step('open', { device: name, vfToken: hex.optional(), cdev: z.boolean().optional() }),
+/** On an open device by its name in the machine. They make nothing that has a name. */
+const openDeviceSteps = [
   step('close', { device: name }),
   step('info', { device: name }),
   step('region-info', { device: name, region: u32 }),
@@ -42,10 +40,17 @@ const deviceSteps = [
   step('hot-reset', { device: name, groups: u32.optional() }),
   step('hot-reset-info', { device: name }),
   step('low-power-entry', { device: name }),
-  step('low-power-entry-with-wakeup', { device: name, as: name }),
   step('low-power-exit', { device: name }),
   step('region-read', { device: name, region: u32, offset: u64, length: u32 }),
   step('region-write', { device: name, region: u32, offset: u64, bytes: hex }),
+] as const;
+
+/** On a device by its name in the machine. */
+const deviceSteps = [
+  ...openDeviceSteps,
+  /** By its group; with `cdev` by its own node, for the iommufd, which address spaces want. */
+  step('open', { device: name, vfToken: hex.optional(), cdev: z.boolean().optional() }),
+  step('low-power-entry-with-wakeup', { device: name, as: name }),
   step('mmap', { device: name, region: u32, offset: u64, length: u64, as: name }),
   step('set-irqs', {
     device: name,
@@ -147,30 +152,58 @@ const ioasSteps = [
   step('ioas-translations', { device: name }),
 ] as const;
 
-/** A step of a device in a task of its own: for what has to wait until a later step lets it go on. */
-const taskSteps = [
+/**
+ * Takes a step of an open device in a task of its own: for a step that waits until a later one lets it go on. It can be
+ * none that makes something with a name, since a thread of a real kernel has the device's descriptor alone.
+ */
+const startSteps = [
   /**
    * Gives 'ended', or 'blocked' where it waits for somebody. EAGAIN while as many are under way as MAX_STARTED. Later
    * steps of the same task come when it has gone as far as it can.
    */
-  step('start', { step: z.discriminatedUnion('op', deviceSteps), as: name }),
-  /** What a started step gave; 'blocked' while it still waits. */
-  step('join', { of: name }),
+  step('start', { step: z.discriminatedUnion('op', openDeviceSteps), as: name }),
 ] as const;
+
+/** Gives the result of a started step; 'blocked' while it still waits. */
+const joinSteps = [step('join', { of: name })] as const;
 
 export const MAX_STARTED = 3;
 
-const allSteps = [
-  ...deviceSteps,
-  ...mappingSteps,
-  ...descriptorSteps,
-  ...importerSteps,
-  ...ioasSteps,
-  ...taskSteps,
-] as const;
-export const stepSchema = z.discriminatedUnion('op', allSteps);
+/** Which step belongs to which group. Each backend has one function for each group, in the file of that name. */
+const GROUPS = {
+  device: deviceSteps,
+  mapping: mappingSteps,
+  descriptor: descriptorSteps,
+  importer: importerSteps,
+  ioas: ioasSteps,
+  start: startSteps,
+  join: joinSteps,
+} as const;
+
+export const stepSchema = z.discriminatedUnion('op', [
+  ...GROUPS.device,
+  ...GROUPS.mapping,
+  ...GROUPS.descriptor,
+  ...GROUPS.importer,
+  ...GROUPS.ioas,
+  ...GROUPS.start,
+  ...GROUPS.join,
+]);
 export type Step = z.infer<typeof stepSchema>;
 export type StepOf<Op extends Step['op']> = Extract<Step, { op: Op }>;
+export type StepGroup = keyof typeof GROUPS;
+export type StepIn<Group extends StepGroup> = z.infer<(typeof GROUPS)[Group][number]>;
+
+const GROUP_OF: ReadonlyMap<string, StepGroup> = new Map(
+  Object.entries(GROUPS).flatMap(([group, schemas]) =>
+    schemas.map((schema) => [schema.shape.op.value, group as StepGroup] as const),
+  ),
+);
+
+/** Which group a step belongs to. */
+export function groupOf(step: Step): StepGroup {
+  return GROUP_OF.get(step.op)!;
+}
 
 export const scenarioSchema = z.strictObject({
   scenario: name,

@@ -1,68 +1,60 @@
 /**
  * Config space as the user of a device sees it (vfio_pci_config.c): some bits are a copy, some the hardware's, and some
- * writes are orders to vfio: the memory bit, the power state, FLR.
+ * writes are orders to vfio: the memory bit, the power state, FLR. perms/ says for each capability which.
  */
 import { Errno } from '../abi/errno.ts';
 import {
-  PCI_AF_CAP,
-  PCI_AF_CAP_FLR,
-  PCI_AF_CAP_TP,
-  PCI_AF_CTRL,
-  PCI_AF_CTRL_FLR,
   PCI_BASE_ADDRESS_0,
   PCI_BASE_ADDRESS_5,
-  PCI_CAP_ID_AF,
-  PCI_CAP_ID_EXP,
   PCI_CAP_ID_MSI,
-  PCI_CAP_ID_PM,
   PCI_COMMAND,
   PCI_COMMAND_INTX_DISABLE,
   PCI_COMMAND_IO,
   PCI_COMMAND_MEMORY,
-  PCI_EXP_DEVCAP,
-  PCI_EXP_DEVCAP_FLR,
-  PCI_EXP_DEVCTL,
-  PCI_EXP_DEVCTL_BCR_FLR,
+  PCI_INTERRUPT_PIN,
   PCI_MSI_FLAGS,
   PCI_MSI_FLAGS_ENABLE,
-  PCI_MSI_FLAGS_QSIZE,
-  PCI_PM_CTRL,
-  PCI_PM_CTRL_STATE_MASK,
   PCI_ROM_ADDRESS,
   PCI_ROM_ADDRESS_ENABLE,
+  PCI_STD_NUM_BARS,
 } from '../abi/pci_regs.ts';
-import { VFIO_PCI_MSI_IRQ_INDEX } from '../abi/vfio.ts';
-import type { PciPowerState } from '../pci/function.ts';
+import type { RegisterWrite } from '../pci/register-write.ts';
 import type { Task } from '../task/op.ts';
-import { type ConfigMap, configMapOf, OWNER_HEADER, OWNER_NONE, OWNER_VIRTUAL } from './config-map.ts';
-import type { VfioPciCoreDevice } from './core.ts';
-import { dmaBufMove } from './dmabuf.ts';
+import { type ConfigMap, configMapOf, OWNER_HEADER, OWNER_NONE } from './config-map.ts';
+import { type MemoryOwner, restoreMemory, revokeMemory } from './lending.ts';
+import type { ConfigDevice, UserConfig } from './perms/perm-bits.ts';
 
-export class VfioConfig {
+/** What config space needs of the device behind it. */
+export interface ConfiguredDevice extends ConfigDevice, MemoryOwner {
+  readonly interrupts: ConfigDevice['interrupts'] & {
+    readonly intxPin: number;
+    setIntxDisable(disabled: boolean): Task;
+  };
+}
+
+export class VfioConfig implements UserConfig {
   readonly map: ConfigMap;
-  private readonly vdev: VfioPciCoreDevice;
+  readonly vdev: ConfiguredDevice;
   private readonly copy: Uint8Array;
   private readonly copyView: DataView;
   private barsDirty = true;
 
   /** The device is in D0 and enabled: the copy starts as what the hardware shows now. */
-  constructor(vdev: VfioPciCoreDevice) {
+  constructor(vdev: ConfiguredDevice) {
     this.vdev = vdev;
-    const config = vdev.pdev.config;
+    const { config } = vdev.pdev;
     this.copy = config.snapshot();
     this.map = configMapOf(config, this.copy);
     this.copyView = new DataView(this.copy.buffer);
-    for (const patch of this.map.patches) this.setCopy(patch.offset, patch.size, patch.value);
-    const command = vdev.pdev.configRead(PCI_COMMAND, 2) & ~PCI_COMMAND_INTX_DISABLE;
-    this.setCopy(PCI_COMMAND, 2, command);
+    for (const [offset, value] of this.map.patches) this.copy[offset] = value;
     if (vdev.pdev.isVirtfn) {
       // A VF's own ids read as ones (SR-IOV 1.1, 3.4.1.1): users see those of the PF's description.
       this.setCopy(0, 2, vdev.pdev.vendorId);
       this.setCopy(2, 2, vdev.pdev.deviceId);
       // It has no memory bit (3.4.1.3): users see one that is set when they open it, as of any function.
-      this.setCopy(PCI_COMMAND, 2, command | PCI_COMMAND_MEMORY);
+      this.setCopy(PCI_COMMAND, 2, this.virtualWord(PCI_COMMAND) | PCI_COMMAND_MEMORY);
     }
-    if (vdev.interrupts.intxPin === 0) this.setCopy(0x3d, 1, 0);
+    if (vdev.interrupts.intxPin === 0) this.setCopy(PCI_INTERRUPT_PIN, 1, 0);
   }
 
   /** A 16-bit word of the user's copy. */
@@ -92,7 +84,7 @@ export class VfioConfig {
       const size = this.chunk(offset + at, from.length - at);
       let value = 0;
       for (let i = size - 1; i >= 0; i--) value = ((value << 8) | from[at + i]) >>> 0;
-      yield* this.writeChunk(offset + at, size, value);
+      yield* this.writeChunk({ offset: offset + at, size, value });
       at += size;
     }
     return from.length;
@@ -151,71 +143,56 @@ export class VfioConfig {
     return value;
   }
 
-  private *writeChunk(offset: number, size: 1 | 2 | 4, value: number): Task {
-    const owner = this.map.owner[offset];
-    if (owner === OWNER_NONE) return yield* this.vdev.pdev.configWrite(offset, size, value);
-    if (owner === OWNER_VIRTUAL) return;
-    if (owner === OWNER_HEADER) return yield* this.writeHeader(offset, size, value);
-    const start = this.map.find(owner)!.start;
-    if (owner === PCI_CAP_ID_PM && offset === start + PCI_PM_CTRL) {
-      // The other bits share the register: written without memory_lock they could bring an old power state back.
-      const others = (): Task => this.writeDefault(offset, size, value);
-      return yield* this.vdev.setPowerState((value & PCI_PM_CTRL_STATE_MASK) as PciPowerState, others);
-    }
-    yield* this.writeDefault(offset, size, value);
-    if (owner === PCI_CAP_ID_EXP) {
-      const at = start + PCI_EXP_DEVCTL - offset;
-      if (hasBits(value, size, at, PCI_EXP_DEVCTL_BCR_FLR)) yield* this.resetByExpress(start);
-    } else if (owner === PCI_CAP_ID_AF) {
-      if (hasBits(value, size, start + PCI_AF_CTRL - offset, PCI_AF_CTRL_FLR))
-        yield* this.resetByAdvancedFeatures(start);
-    } else if (owner === PCI_CAP_ID_MSI) {
-      yield* this.afterMsiWrite(start, offset, size);
-    }
+  private *writeChunk(write: RegisterWrite): Task {
+    const owner = this.map.owner[write.offset];
+    if (owner === OWNER_NONE) return yield* this.vdev.pdev.configWrite(write.offset, write.size, write.value);
+    if (owner === OWNER_HEADER) return yield* this.writeHeader(write);
+    const { rule, start } = this.map.capabilities[owner];
+    yield* rule.write === undefined ? this.writeDefault(write) : rule.write(this, write, start);
   }
 
-  /** Bits of the copy go to the copy, the user's other writable bits to the hardware. */
-  private *writeDefault(offset: number, size: 1 | 2 | 4, value: number): Task {
-    const writable = gather(this.map.writable, offset, size);
-    if (writable === 0) return;
-    const virt = gather(this.map.virt, offset, size);
-    const toCopy = virt & writable;
+  hardwareBits({ offset, size, value }: RegisterWrite): { mask: number; value: number } {
+    const bits = (gather(this.map.writable, offset, size) & ~gather(this.map.virt, offset, size)) >>> 0;
+    return { mask: bits, value: (value & bits) >>> 0 };
+  }
+
+  *writeDefault(write: RegisterWrite): Task {
+    const { offset, size, value } = write;
+    const toCopy = gather(this.map.virt, offset, size) & gather(this.map.writable, offset, size);
     if (toCopy !== 0) {
       this.setCopy(offset, size, ((this.getCopy(offset, size) & ~toCopy) | (value & toCopy)) >>> 0);
     }
-    const toHardware = writable & ~virt;
-    if (toHardware !== 0) {
-      yield* this.vdev.pdev.configModify(offset, size, toHardware, value & toHardware);
+    const toHardware = this.hardwareBits(write);
+    if (toHardware.mask !== 0) {
+      yield* this.vdev.pdev.configModify(offset, size, toHardware.mask, toHardware.value);
     }
   }
 
-  private *writeHeader(offset: number, size: 1 | 2 | 4, value: number): Task {
+  private *writeHeader(write: RegisterWrite): Task {
+    const { offset } = write;
     if (isBar(offset)) this.barsDirty = true;
-    if (offset === PCI_COMMAND) yield* this.writeCommand(size, value);
-    else yield* this.writeDefault(offset, size, value);
-    if (offset === PCI_COMMAND || offset === PCI_COMMAND + 1) {
-      yield* this.applyIntxDisable();
-    }
+    if (offset === PCI_COMMAND) yield* this.writeCommand(write);
+    else yield* this.writeDefault(write);
+    if (offset === PCI_COMMAND || offset === PCI_COMMAND + 1) yield* this.applyIntxDisable();
   }
 
   /**
    * A write that starts at COMMAND decides over memory: peers lose it before the bit is cleared, or get it back
    * after.
    */
-  private *writeCommand(size: 1 | 2 | 4, value: number): Task {
-    const vdev = this.vdev;
+  private *writeCommand(write: RegisterWrite): Task {
+    const { vdev } = this;
     yield* vdev.memoryLock.write();
     try {
-      if ((value & PCI_COMMAND_MEMORY) === 0) {
-        yield* vdev.zapMappings();
-        yield* dmaBufMove(vdev, true);
+      if ((write.value & PCI_COMMAND_MEMORY) === 0) {
+        yield* revokeMemory(vdev);
       } else if (this.lostBars()) {
         yield* vdev.pdev.restoreBars();
       }
-      yield* this.writeDefault(PCI_COMMAND, size, value);
+      yield* this.writeDefault(write);
       const shadowed = PCI_COMMAND_MEMORY | PCI_COMMAND_IO;
-      this.setCopy(PCI_COMMAND, 2, (this.virtualWord(PCI_COMMAND) & ~shadowed) | (value & shadowed));
-      if (vdev.mayLend()) yield* dmaBufMove(vdev, false);
+      this.setCopy(PCI_COMMAND, 2, (this.virtualWord(PCI_COMMAND) & ~shadowed) | (write.value & shadowed));
+      yield* restoreMemory(vdev);
     } finally {
       yield* vdev.memoryLock.releaseWrite();
     }
@@ -228,34 +205,12 @@ export class VfioConfig {
     return believed && !pdev.isVirtfn && (pdev.configRead(PCI_COMMAND, 2) & PCI_COMMAND_MEMORY) === 0;
   }
 
-  private *resetByExpress(start: number): Task {
-    const devcap = this.vdev.pdev.configRead(start + PCI_EXP_DEVCAP, 4);
-    if ((devcap & PCI_EXP_DEVCAP_FLR) !== 0) yield* this.vdev.functionLevelReset();
-  }
-
-  private *resetByAdvancedFeatures(start: number): Task {
-    const needed = PCI_AF_CAP_FLR | PCI_AF_CAP_TP;
-    if ((this.vdev.pdev.configRead(start + PCI_AF_CAP, 1) & needed) === needed) yield* this.vdev.functionLevelReset();
-  }
-
-  /** MSI is switched on by SET_IRQS alone, and never for more vectors than that asked for last. */
-  private *afterMsiWrite(start: number, offset: number, size: number): Task {
-    const at = start + PCI_MSI_FLAGS;
-    if (offset > at || offset + size <= at) return;
-    let flags = this.virtualWord(at);
-    if (this.vdev.interrupts.activeIndex !== VFIO_PCI_MSI_IRQ_INDEX) flags &= ~PCI_MSI_FLAGS_ENABLE;
-    const most = this.vdev.interrupts.msiQmax;
-    if ((flags & PCI_MSI_FLAGS_QSIZE) >> 4 > most) flags = (flags & ~PCI_MSI_FLAGS_QSIZE) | (most << 4);
-    this.setCopy(at, 2, flags);
-    yield* this.vdev.pdev.configWrite(at, 2, flags);
-  }
-
   /** What the user wrote to size a BAR reads back as hardware would answer: the size mask and the type bits. */
   private fixBars(): void {
     if (!this.barsDirty) return;
     this.barsDirty = false;
     const pdev = this.vdev.pdev;
-    for (let i = 0; i < 6; i++) {
+    for (let i = 0; i < PCI_STD_NUM_BARS; i++) {
       const bar = pdev.bars[i];
       const at = PCI_BASE_ADDRESS_0 + 4 * i;
       if (bar === null || bar === undefined) {
@@ -272,11 +227,11 @@ export class VfioConfig {
     this.setCopy(PCI_ROM_ADDRESS, 4, (this.getCopy(PCI_ROM_ADDRESS, 4) & romMask) >>> 0);
   }
 
-  private getCopy(offset: number, size: 1 | 2 | 4): number {
+  getCopy(offset: number, size: 1 | 2 | 4): number {
     return gather(this.copy, offset, size);
   }
 
-  private setCopy(offset: number, size: 1 | 2 | 4, value: number): void {
+  setCopy(offset: number, size: 1 | 2 | 4, value: number): void {
     for (let i = 0; i < size; i++) this.copy[offset + i] = (value >>> (8 * i)) & 0xff;
   }
 }
@@ -290,14 +245,6 @@ function gather(bytes: Uint8Array, offset: number, size: number): number {
   let value = 0;
   for (let i = size - 1; i >= 0; i--) value = ((value << 8) | bytes[offset + i]) >>> 0;
   return value;
-}
-
-/** Whether `value`, of `size` bytes, has one of the bits of a register of a word that begins `at` bytes after it. */
-function hasBits(value: number, size: number, at: number, bits: number): boolean {
-  for (let i = Math.max(0, at); i < Math.min(size, at + 2); i++) {
-    if (((value >>> (8 * i)) & (bits >>> (8 * (i - at))) & 0xff) !== 0) return true;
-  }
-  return false;
 }
 
 function mask(size: 1 | 2 | 4): number {

@@ -20,7 +20,7 @@ import { Interrupts } from './intrs.ts';
 import { Migration } from './migration.ts';
 import { isMigratable } from './migration-stream.ts';
 import { BarMapping } from './mmap.ts';
-import { LowPower, leaveLowPower, lowPowerEntry, PCI_D0, PCI_D3HOT, setPowerState } from './pm.ts';
+import { LowPower, leaveLowPower, lowPowerEntry, PCI_D0, PCI_D3HOT, type PowerWrite, setPowerState } from './pm.ts';
 import { PROFILES, type Profile } from './profile.ts';
 import { accessNow, readRegion, writeRegion } from './rdwr.ts';
 import { Registration } from './registration.ts';
@@ -33,7 +33,7 @@ const MEMORY_LOCK_CLASS: LockClass = { name: 'vfio_pci_core_device.memory_lock',
 export interface VfioPciCoreOptions {
   profile?: Profile;
   /** Devices that share a reset share a set; by default the device is alone. */
-  deviceSet?: DeviceSet;
+  deviceSet?: DeviceSet<VfioPciCoreDevice>;
   /** For a VF: the PF, when vfio-pci drives that too. */
   physfn?: VfioPciCoreDevice;
 }
@@ -41,11 +41,11 @@ export interface VfioPciCoreOptions {
 export class VfioPciCoreDevice {
   readonly pdev: PciFunction;
   readonly profile: Profile;
-  readonly deviceSet: DeviceSet;
+  readonly deviceSet: DeviceSet<VfioPciCoreDevice>;
   readonly registration = new Registration();
   /**
-   * Held for write by whoever changes whether the memory BARs answer, from before the revoke until after the restore;
-   * for read by whoever relies on it. Guards `dmabufs`, `mappings`, `lowPower` and each buffer's `vdev`.
+   * Held for write by everybody who changes whether the memory BARs answer, from before the revoke until after the
+   * restore; for read by those who rely on it. Guards `dmabufs`, `mappings`, `lowPower` and each buffer's `vdev`.
    */
   readonly memoryLock = new RwSemaphore(MEMORY_LOCK_CLASS);
   /** Every buffer that was exported and neither released nor cleaned up. */
@@ -69,12 +69,12 @@ export class VfioPciCoreDevice {
   constructor(pdev: PciFunction, options: VfioPciCoreOptions = {}) {
     this.pdev = pdev;
     this.profile = options.profile ?? PROFILES.default;
-    this.deviceSet = options.deviceSet ?? new DeviceSet();
+    this.deviceSet = options.deviceSet ?? new DeviceSet<VfioPciCoreDevice>();
     this.deviceSet.devices.push(this);
     this.physfn = options.physfn ?? null;
     this.physfn?.virtfns.push(this);
     this.vfToken = pdev.config.findExt(PCI_EXT_CAP_ID_SRIOV) === 0 || pdev.isVirtfn ? null : new VfToken();
-    this.interrupts = new Interrupts(this);
+    this.interrupts = new Interrupts(pdev, this.profile);
     this.migration = this.profile.migrates && isMigratable(pdev) ? new Migration(this) : null;
   }
 
@@ -123,11 +123,11 @@ export class VfioPciCoreDevice {
   }
 
   /**
-   * The driver lets go of the device; waits until every user closed it and every buffer dropped its registration.
-   * Ended by those closes, which close alone brings about: revoked buffers hold none.
+   * The driver lets go of the device: asks its user by the REQ interrupt to close it, and waits until every user did
+   * and every buffer dropped its registration. Ended by those closes alone, since revoked buffers hold none.
    */
   *unregister(): Task {
-    yield* this.registration.unregister();
+    yield* this.registration.unregister(() => this.interrupts.requestDevice());
   }
 
   /** Whether the memory BARs may be used: a power state that decodes, and the memory bit as the user sees it. */
@@ -207,9 +207,9 @@ export class VfioPciCoreDevice {
     return hotReset(this, owned);
   }
 
-  /** A PMCSR write of the user's; `others` writes the register's other bits. */
-  setPowerState(state: PciPowerState, others: () => Task): Task {
-    return setPowerState(this, state, others);
+  /** A PMCSR write of the user's. */
+  setPowerState(write: PowerWrite): Task {
+    return setPowerState(this, write);
   }
 
   /** LOW_POWER_ENTRY; an event makes it the one with wakeup. EINVAL when the device sleeps already. */

@@ -1,11 +1,10 @@
 /** Devices that can only be reset together (vfio_device_set): one slot, or one bus. */
 import { type LockClass, Mutex } from '../task/lock.ts';
-import type { VfioPciCoreDevice } from './core.ts';
 
 const DEVICE_SET_LOCK_CLASS: LockClass = { name: 'vfio_device_set.lock' };
 
-export class DeviceSet {
+export class DeviceSet<Member> {
   /** Guards who is open in the set, and is held through open, close and hot reset. Outside every memory_lock. */
   readonly lock = new Mutex(DEVICE_SET_LOCK_CLASS);
-  readonly devices: VfioPciCoreDevice[] = [];
+  readonly devices: Member[] = [];
 }

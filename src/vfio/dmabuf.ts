@@ -14,13 +14,15 @@ import { VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_GET } from '../abi/vfi
 import { DmaBuf, type DmaBufAttachment, type DmaBufOps, type DmaDirection } from '../dma-buf/dma-buf.ts';
 import { DMA_RESV_USAGE_BOOKKEEP } from '../dma-buf/resv.ts';
 import { cutSegments, mapPhysVec, type PhysVec, SgTable, unmapPhysVec } from '../dma-buf/scatterlist.ts';
+import type { Bar } from '../pci/bar.ts';
 import type { PciFunction } from '../pci/function.ts';
 import { Cell, Refcount } from '../task/cell.ts';
+import type { RwSemaphore } from '../task/lock.ts';
 import { DONE, Lifetime, type Task } from '../task/op.ts';
 import { Plain } from '../task/plain.ts';
 import { checkFeature } from './check-feature.ts';
-import type { VfioPciCoreDevice } from './core.ts';
 import type { Profile } from './profile.ts';
+import type { Registration } from './registration.ts';
 import type { Caller, UserMemory } from './user.ts';
 
 const O_ACCMODE = 0o3;
@@ -41,6 +43,25 @@ export interface DmaArea extends DmaRange {
   regionIndex: number;
 }
 
+/** A device with buffers that may be taken back. */
+export interface LendingDevice {
+  readonly pdev: PciFunction;
+  readonly profile: Profile;
+  /** Guards `dmabufs` and each buffer's `vdev`; held for write by everybody who revokes or restores. */
+  readonly memoryLock: RwSemaphore;
+  /** Every buffer that was exported and neither released nor cleaned up. */
+  readonly dmabufs: Plain<Set<VfioPciDmaBuf>>;
+  /** Whether peers may use the memory as things are. */
+  mayLend(): boolean;
+}
+
+/** A device that new buffers are made of. */
+export interface ExportingDevice extends LendingDevice {
+  readonly registration: Registration;
+  /** The BAR of a region that buffers may be made of, I/O BARs included; null for all else. */
+  exportableBar(regionIndex: number): Bar | null;
+}
+
 /** What the exporter knows of one buffer (struct vfio_pci_dma_buf). */
 export class VfioPciDmaBuf {
   readonly physVec: readonly PhysVec[];
@@ -48,7 +69,7 @@ export class VfioPciDmaBuf {
   /** The regions that it is made of, a bit each; the ABI knows buffers of one region alone. */
   readonly regions: number;
   /** Null once the device was cleaned up: then nothing of it may be touched. Guarded by memory_lock. */
-  readonly vdev: Plain<VfioPciCoreDevice | null>;
+  readonly vdev: Plain<ExportingDevice | null>;
   readonly lifetime = new Lifetime('vfio_pci_dma_buf');
   /** Written under memory_lock and reservation; attach reads it without either. */
   readonly revoked: Cell<boolean>;
@@ -56,8 +77,8 @@ export class VfioPciDmaBuf {
   readonly kref: Refcount;
   dmabuf!: DmaBuf<VfioPciDmaBuf>;
 
-  constructor(vdev: VfioPciCoreDevice, regions: number, physVec: readonly PhysVec[], sizeBytes: number) {
-    this.vdev = new Plain<VfioPciCoreDevice | null>('vfio_pci_dma_buf.vdev', vdev);
+  constructor(vdev: ExportingDevice, regions: number, physVec: readonly PhysVec[], sizeBytes: number) {
+    this.vdev = new Plain<ExportingDevice | null>('vfio_pci_dma_buf.vdev', vdev);
     this.regions = regions;
     this.physVec = physVec;
     this.sizeBytes = sizeBytes;
@@ -169,7 +190,7 @@ function mapFor(importer: PciFunction | null, { vdev, physVec, sizeBytes }: Vfio
  * order.
  */
 export function* featureDmaBuf(
-  vdev: VfioPciCoreDevice,
+  vdev: ExportingDevice,
   flags: number,
   arg: UserMemory,
   argsz: number,
@@ -197,7 +218,7 @@ export function* featureDmaBuf(
  * had. Areas of several regions are more than the merged ABI can ask for. Errors as the feature's.
  */
 export function* exportAreas(
-  vdev: VfioPciCoreDevice,
+  vdev: ExportingDevice,
   areas: readonly DmaArea[],
   openFlags: number,
   caller: Caller,
@@ -214,7 +235,7 @@ export function* exportAreas(
 
 /** A slice of a region, the whole of it where offset and length are 0: the other shape of the first patches. */
 export function* exportSlice(
-  vdev: VfioPciCoreDevice,
+  vdev: ExportingDevice,
   { regionIndex, offset, length }: DmaArea,
   openFlags: number,
   caller: Caller,
@@ -227,7 +248,7 @@ export function* exportSlice(
 
 /** The rest of the feature, from the ranges on. */
 function* exportChecked(
-  vdev: VfioPciCoreDevice,
+  vdev: ExportingDevice,
   openFlags: number,
   areas: readonly DmaArea[],
   caller: Caller,
@@ -286,7 +307,7 @@ function view(bytes: Uint8Array): DataView {
 }
 
 /** Checks the areas against each other and their BARs, in Linux's order, and gives host addresses and the size. */
-function physicalAreas(vdev: VfioPciCoreDevice, areas: readonly DmaArea[]): [PhysVec[], number] {
+function physicalAreas(vdev: ExportingDevice, areas: readonly DmaArea[]): [PhysVec[], number] {
   let total = 0n;
   for (const [i, { offset, length }] of areas.entries()) {
     if (length === 0n || offset % BigInt(PAGE_SIZE) !== 0n || length % BigInt(PAGE_SIZE) !== 0n) {
@@ -299,7 +320,7 @@ function physicalAreas(vdev: VfioPciCoreDevice, areas: readonly DmaArea[]): [Phy
   return [areas.map((area, i) => physicalArea(vdev, area, i)), Number(total)];
 }
 
-function physicalArea(vdev: VfioPciCoreDevice, { regionIndex, offset, length }: DmaArea, i: number): PhysVec {
+function physicalArea(vdev: ExportingDevice, { regionIndex, offset, length }: DmaArea, i: number): PhysVec {
   const bar = vdev.exportableBar(regionIndex);
   if (bar === null || bar.kind === 'io') {
     throw new Errno('EINVAL', `region ${regionIndex} is I/O ports: peers reach memory only`);
@@ -318,7 +339,7 @@ function physicalArea(vdev: VfioPciCoreDevice, { regionIndex, offset, length }: 
  * revoke returns when no importer has a mapping and no fence is pending; importers end that wait by unmapping (within
  * bounded time, as they promised), and those who added fences by signalling them.
  */
-export function* dmaBufMove(vdev: VfioPciCoreDevice, revoked: boolean): Task {
+export function* dmaBufMove(vdev: LendingDevice, revoked: boolean): Task {
   vdev.memoryLock.assertHeldWrite();
   for (const priv of vdev.dmabufs.get()) {
     // A buffer whose last reference is gone has no importers; its release waits for memory_lock to unlist it.
@@ -333,7 +354,7 @@ export function* dmaBufMove(vdev: VfioPciCoreDevice, revoked: boolean): Task {
  * vfio_pci_dma_buf_cleanup: the device closes. Buffers that live on stay revoked for good and forget the device, so
  * that a later open never revives them. Must come before the device is disabled: peers may write until it returns.
  */
-export function* dmaBufCleanup(vdev: VfioPciCoreDevice): Task {
+export function* dmaBufCleanup(vdev: ExportingDevice): Task {
   yield* vdev.memoryLock.write();
   yield* dmaBufMove(vdev, true);
   for (const priv of [...vdev.dmabufs.get()]) {

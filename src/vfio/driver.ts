@@ -12,12 +12,12 @@ export function buildVfioDevices(
   functions: ReadonlyMap<string, PciFunction>,
   profile: Profile,
 ): Map<string, VfioPciCoreDevice> {
-  const sets = new Map<PciFunction, DeviceSet>();
+  const sets = new Map<PciFunction, DeviceSet<VfioPciCoreDevice>>();
   const devices = new Map<string, VfioPciCoreDevice>();
   const byFunction = new Map<PciFunction, VfioPciCoreDevice>();
   for (const [name, pdev] of functions) {
     if (!sets.has(pdev)) {
-      const set = new DeviceSet();
+      const set = new DeviceSet<VfioPciCoreDevice>();
       const members = pdev.isVirtfn ? [] : pdev.hotResetScope().filter((member) => !member.isVirtfn);
       for (const member of [pdev, ...members]) sets.set(member, set);
     }

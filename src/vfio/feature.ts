@@ -15,24 +15,25 @@ import {
   VFIO_DEVICE_FEATURE_SET,
 } from '../abi/vfio-feature.ts';
 import type { Task } from '../task/op.ts';
-import type { VfioPciCoreDevice } from './core.ts';
-import { featureDmaBuf } from './dmabuf.ts';
-import { featureMigDataSize, featureMigration, featureMigState } from './migration-feature.ts';
-import { featureLowPowerEntry, featureLowPowerEntryWithWakeup, featureLowPowerExit } from './pm.ts';
-import { featureVfToken } from './token.ts';
+import { type ExportingDevice, featureDmaBuf } from './dmabuf.ts';
+import { featureMigDataSize, featureMigration, featureMigState, type MigratableDevice } from './migration-feature.ts';
+import {
+  featureLowPowerEntry,
+  featureLowPowerEntryWithWakeup,
+  featureLowPowerExit,
+  type SleepingDevice,
+} from './pm.ts';
+import { featureVfToken, type TokenDevice } from './token.ts';
 import type { Caller, UserMemory } from './user.ts';
 
 /** struct vfio_device_feature: u32 argsz, u32 flags, then the feature's own bytes. */
 const HEADER_BYTES = 8;
 
+/** What all features together need of a device. */
+export type FeatureDevice = ExportingDevice & MigratableDevice & SleepingDevice & TokenDevice;
+
 /** A feature; `payload` starts behind the header and `argsz` counts from its start. Returns the ioctl's value. */
-type Feature = (
-  vdev: VfioPciCoreDevice,
-  flags: number,
-  payload: UserMemory,
-  argsz: number,
-  caller: Caller,
-) => Task<number>;
+type Feature = (vdev: FeatureDevice, flags: number, payload: UserMemory, argsz: number, caller: Caller) => Task<number>;
 
 const FEATURES = new Map<number, Feature>([
   [VFIO_DEVICE_FEATURE_PCI_VF_TOKEN, featureVfToken],
@@ -49,7 +50,7 @@ const FEATURES = new Map<number, Feature>([
  * The ioctl on `arg`, which starts with its header. Returns what the ioctl returns: 0, or a descriptor. EFAULT where
  * the header cannot be read, EINVAL for a bad envelope, ENOTTY for an unknown feature, else what the feature throws.
  */
-export function deviceFeature(vdev: VfioPciCoreDevice, arg: UserMemory, caller: Caller): Task<number> {
+export function deviceFeature(vdev: FeatureDevice, arg: UserMemory, caller: Caller): Task<number> {
   const header = arg.read(0, HEADER_BYTES);
   const view = new DataView(header.buffer, header.byteOffset, HEADER_BYTES);
   const argsz = view.getUint32(0, true);

@@ -14,20 +14,27 @@ import {
   vfio_device_feature_mig_state,
   vfio_device_feature_migration,
 } from '../abi/vfio-feature.ts';
+import type { PciFunction } from '../pci/function.ts';
 import type { Task } from '../task/op.ts';
 import { checkFeature } from './check-feature.ts';
-import type { VfioPciCoreDevice } from './core.ts';
 import type { Migration } from './migration.ts';
 import type { UserMemory } from './user.ts';
 
-function migrationOf(vdev: VfioPciCoreDevice): Migration {
+/** A device that may have a migration. */
+export interface MigratableDevice {
+  readonly pdev: PciFunction;
+  /** Null where the device does not migrate. */
+  readonly migration: Migration | null;
+}
+
+function migrationOf(vdev: MigratableDevice): Migration {
   if (vdev.migration === null) throw new Errno('ENOTTY', `${vdev.pdev.name} does not migrate`);
   return vdev.migration;
 }
 
 /** GET: {u64 flags}. */
 export function* featureMigration(
-  vdev: VfioPciCoreDevice,
+  vdev: MigratableDevice,
   flags: number,
   payload: UserMemory,
   argsz: number,
@@ -45,7 +52,7 @@ export function* featureMigration(
  * their own (`Migration.read`, MIG_DATA_READ of vfio-user).
  */
 export function* featureMigState(
-  vdev: VfioPciCoreDevice,
+  vdev: MigratableDevice,
   flags: number,
   payload: UserMemory,
   argsz: number,
@@ -64,7 +71,7 @@ export function* featureMigState(
 
 /** GET: {u64 stop_copy_length}. */
 export function* featureMigDataSize(
-  vdev: VfioPciCoreDevice,
+  vdev: MigratableDevice,
   flags: number,
   payload: UserMemory,
   argsz: number,

@@ -19,8 +19,7 @@ import type { PciFunction } from '../pci/function.ts';
 import type { Memory } from '../pci/memory.ts';
 import type { Task } from '../task/op.ts';
 import { condResched } from '../task/runner.ts';
-import type { VfioPciCoreDevice } from './core.ts';
-import { dmaBufMove } from './dmabuf.ts';
+import { type MemoryOwner, restoreMemory, revokeMemory } from './lending.ts';
 
 const MAGIC = 0x5452_4142; // "BART"
 const VERSION = 1;
@@ -50,6 +49,12 @@ const header = struct('migration_header', 64, {
 });
 const memoryHead = struct('memory_head', 16, { bar: u32(0), reserved: u32(4), offset: u64(8) });
 
+/** A device whose state is read out and put back. */
+export interface MigratingDevice extends MemoryOwner {
+  /** The user's view of config space. */
+  readonly config: { save(): Uint8Array; load(saved: Uint8Array): void; applyIntxDisable(): Task };
+}
+
 /** Whether everything behind the function's BARs can be read out: bytes, or a model that saves its registers. */
 export function isMigratable(pdev: PciFunction): boolean {
   const saves = pdev.hooks.some((hooks) => hooks.saveState !== undefined && hooks.loadState !== undefined);
@@ -57,7 +62,7 @@ export function isMigratable(pdev: PciFunction): boolean {
 }
 
 /** The most bytes that the stream of a stopped device has. */
-export function stateBytes({ pdev }: VfioPciCoreDevice): number {
+export function stateBytes({ pdev }: MigratingDevice): number {
   let bytes = 4 * MAX_SECTION_BYTES;
   for (const { memory } of memoryBars(pdev)) {
     for (const _ of chunks(memory)) bytes += sectionHead.sizeof + memoryHead.sizeof + CHUNK_BYTES;
@@ -104,7 +109,7 @@ function isZero(bytes: Uint8Array): boolean {
 
 /** The stream to read. It tells the memory once before `stop`, and all that is left after it. */
 export class StateReader {
-  private readonly vdev: VfioPciCoreDevice;
+  private readonly vdev: MigratingDevice;
   private readonly hash = createHash('sha256');
   private readonly sections: Generator<Uint8Array | null>;
   /** Of chunks that were sent, by "BAR:offset". */
@@ -112,7 +117,7 @@ export class StateReader {
   private rest: Uint8Array = NOTHING;
   private stopped = false;
 
-  constructor(vdev: VfioPciCoreDevice) {
+  constructor(vdev: MigratingDevice) {
     this.vdev = vdev;
     this.sections = this.produce();
   }
@@ -193,7 +198,7 @@ export class StateReader {
 
 /** The stream to write, in pieces of any size. Memory arrives as it comes, the rest when it is complete. */
 export class StateWriter {
-  private readonly vdev: VfioPciCoreDevice;
+  private readonly vdev: MigratingDevice;
   private readonly hash = createHash('sha256');
   private pending: Uint8Array = NOTHING;
   private hasHeader = false;
@@ -201,7 +206,7 @@ export class StateWriter {
   private config: Uint8Array | null = null;
   private readonly states = new Map<number, Uint8Array>();
 
-  constructor(vdev: VfioPciCoreDevice) {
+  constructor(vdev: MigratingDevice) {
     this.vdev = vdev;
   }
 
@@ -231,13 +236,12 @@ export class StateWriter {
     const view = this.config.subarray(vdev.pdev.config.sizeBytes);
     yield* vdev.memoryLock.write();
     try {
-      yield* vdev.zapMappings();
-      yield* dmaBufMove(vdev, true);
+      yield* revokeMemory(vdev);
       yield* vdev.pdev.loadRegisters(registers);
       vdev.config.load(view);
       for (const [i, hooks] of vdev.pdev.hooks.entries()) this.loadModel(i, hooks.loadState);
     } finally {
-      if (vdev.memoryEnabled()) yield* dmaBufMove(vdev, false);
+      yield* restoreMemory(vdev);
       yield* vdev.memoryLock.releaseWrite();
     }
     yield* vdev.config.applyIntxDisable();

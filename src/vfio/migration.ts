@@ -17,8 +17,7 @@ import {
 import { Cell } from '../task/cell.ts';
 import { type LockClass, Mutex } from '../task/lock.ts';
 import type { Task } from '../task/op.ts';
-import type { VfioPciCoreDevice } from './core.ts';
-import { StateReader, StateWriter, stateBytes } from './migration-stream.ts';
+import { type MigratingDevice, StateReader, StateWriter, stateBytes } from './migration-stream.ts';
 
 /** Inside the device-set lock, outside memory_lock. */
 const STATE_LOCK_CLASS: LockClass = { name: 'vfio_device.state_mutex' };
@@ -77,7 +76,7 @@ export function migrationPath(from: number, to: number): number[] | null {
 }
 
 export class Migration {
-  private readonly vdev: VfioPciCoreDevice;
+  private readonly vdev: MigratingDevice;
   /** Guards everything below. Its user alone is kept waiting by what the user asks of the stream. */
   private readonly lock = new Mutex(STATE_LOCK_CLASS);
   /** Resets look at it without the lock. */
@@ -85,7 +84,7 @@ export class Migration {
   private reader: StateReader | null = null;
   private writer: StateWriter | null = null;
 
-  constructor(vdev: VfioPciCoreDevice) {
+  constructor(vdev: MigratingDevice) {
     this.vdev = vdev;
   }
 

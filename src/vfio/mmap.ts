@@ -3,9 +3,21 @@ import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 import { VFIO_PCI_ROM_REGION_INDEX } from '../abi/vfio.ts';
 import type { Bar } from '../pci/bar.ts';
+import type { PciFunction } from '../pci/function.ts';
 import { Cell } from '../task/cell.ts';
+import type { RwSemaphore } from '../task/lock.ts';
 import type { Task } from '../task/op.ts';
-import type { VfioPciCoreDevice } from './core.ts';
+
+/** A device whose BARs its user maps. */
+export interface MappableDevice {
+  readonly pdev: PciFunction;
+  readonly memoryLock: RwSemaphore;
+  readonly mappings: Set<BarMapping>;
+  readonly lowPower: { readonly engaged: Cell<boolean> };
+  readonly isOpen: boolean;
+  isMappable(bar: Bar): boolean;
+  memoryEnabled(): boolean;
+}
 
 /** The signal that the kernel would send: the page exists, and its memory does not answer. */
 class BusError extends Error {
@@ -21,15 +33,15 @@ class BusError extends Error {
  */
 export class BarMapping {
   readonly sizeBytes: number;
-  private readonly vdev: VfioPciCoreDevice;
+  private readonly vdev: MappableDevice;
   private readonly bar: Bar;
   private readonly offset: number;
   /** The page tables have entries: the next access needs no fault. */
   private readonly present = new Cell('vma.present', false);
   private unmapped = false;
 
-  /** vfio_pci_core_mmap. EINVAL for a region that is no mappable BAR, or a slice that leaves it. */
-  constructor(vdev: VfioPciCoreDevice, regionIndex: number, offset: number, sizeBytes: number) {
+  /** vfio_pci_core_mmap. EINVAL for a region that is not a mappable BAR, or a slice that leaves it. */
+  constructor(vdev: MappableDevice, regionIndex: number, offset: number, sizeBytes: number) {
     const bar = regionIndex < VFIO_PCI_ROM_REGION_INDEX ? (vdev.pdev.bars[regionIndex] ?? null) : null;
     if (bar === null || !vdev.isMappable(bar)) {
       throw new Errno('EINVAL', `region ${regionIndex} of ${vdev.pdev.name} cannot be mapped`);

@@ -7,11 +7,11 @@ import {
   VFIO_DEVICE_FEATURE_SET,
 } from '../abi/vfio-feature.ts';
 import type { PciPowerState } from '../pci/function.ts';
+import type { RegisterWrite } from '../pci/register-write.ts';
 import { Cell } from '../task/cell.ts';
 import type { Task } from '../task/op.ts';
 import { checkFeature } from './check-feature.ts';
-import type { VfioPciCoreDevice } from './core.ts';
-import { dmaBufMove } from './dmabuf.ts';
+import { type MemoryOwner, restoreMemory, revokeMemory } from './lending.ts';
 import type { Caller, EventSignal, UserMemory } from './user.ts';
 
 export const PCI_D0 = 0;
@@ -24,21 +24,33 @@ export class LowPower {
   wakeEvent: EventSignal | null = null;
 }
 
+/** A device that its user may put to sleep. */
+export interface SleepingDevice extends MemoryOwner {
+  readonly lowPower: LowPower;
+  /** Whether the memory answers in a power state. */
+  decodesIn(state: PciPowerState): boolean;
+  enterLowPower(wakeEvent: EventSignal | null): Task;
+}
+
+/** A write of PMCSR: the power state that it asks for, and what it does to the other bits of the register. */
+export interface PowerWrite {
+  readonly state: PciPowerState;
+  /** Those of the bits in `mask` change to `value`. */
+  readonly otherBits: RegisterWrite & { readonly mask: number };
+}
+
 /**
- * A PMCSR write: revokes before the memory stops to answer, restores after it answers again. `others` writes the bits
- * that are not the power state, with memory_lock held for write.
+ * A PMCSR write: revokes before the memory stops to answer, restores after it answers again. The other bits share the
+ * register: written without memory_lock they could bring an old power state back.
  */
-export function* setPowerState(vdev: VfioPciCoreDevice, state: PciPowerState, others: () => Task): Task {
+export function* setPowerState(vdev: SleepingDevice, { state, otherBits }: PowerWrite): Task {
   yield* vdev.memoryLock.write();
   try {
-    yield* others();
-    if (!vdev.decodesIn(state)) {
-      yield* vdev.zapMappings();
-      yield* dmaBufMove(vdev, true);
-    }
+    yield* vdev.pdev.configModify(otherBits.offset, otherBits.size, otherBits.mask, otherBits.value);
+    if (!vdev.decodesIn(state)) yield* revokeMemory(vdev);
     // A PF stays in D0 while its VFs are enabled, without a word to its user.
     if (vdev.pdev.virtfns.length === 0 || state === PCI_D0) yield* vdev.pdev.setPowerState(state);
-    if (vdev.mayLend()) yield* dmaBufMove(vdev, false);
+    yield* restoreMemory(vdev);
   } finally {
     yield* vdev.memoryLock.releaseWrite();
   }
@@ -48,12 +60,11 @@ export function* setPowerState(vdev: VfioPciCoreDevice, state: PciPowerState, ot
  * Revokes, and lets the device sleep: from D0, whatever state the user had put it in, so that it wakes to D0. EINVAL
  * when it already may; `wakeEvent` is released where that fails.
  */
-export function* lowPowerEntry(vdev: VfioPciCoreDevice, wakeEvent: EventSignal | null): Task {
+export function* lowPowerEntry(vdev: SleepingDevice, wakeEvent: EventSignal | null): Task {
   yield* vdev.memoryLock.write();
   try {
     const { engaged } = vdev.lowPower;
-    yield* vdev.zapMappings();
-    yield* dmaBufMove(vdev, true);
+    yield* revokeMemory(vdev);
     if (engaged.value) throw new Errno('EINVAL', `${vdev.pdev.name} is in low power already`);
     yield* vdev.pdev.setPowerState(PCI_D0);
     yield* vdev.lowPower.engaged.store(true);
@@ -68,7 +79,7 @@ export function* lowPowerEntry(vdev: VfioPciCoreDevice, wakeEvent: EventSignal |
 
 /** VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY: SET, no payload. EINVAL when already there. */
 export function* featureLowPowerEntry(
-  vdev: VfioPciCoreDevice,
+  vdev: SleepingDevice,
   flags: number,
   _payload: UserMemory,
   argsz: number,
@@ -80,7 +91,7 @@ export function* featureLowPowerEntry(
 
 /** VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP: SET, {s32 wakeup_eventfd, u32 reserved}. */
 export function* featureLowPowerEntryWithWakeup(
-  vdev: VfioPciCoreDevice,
+  vdev: SleepingDevice,
   flags: number,
   payload: UserMemory,
   argsz: number,
@@ -100,7 +111,7 @@ export function* featureLowPowerEntryWithWakeup(
 
 /** VFIO_DEVICE_FEATURE_LOW_POWER_EXIT: SET, no payload; does no harm when the device is awake. */
 export function* featureLowPowerExit(
-  vdev: VfioPciCoreDevice,
+  vdev: SleepingDevice,
   flags: number,
   _payload: UserMemory,
   argsz: number,
@@ -110,11 +121,11 @@ export function* featureLowPowerExit(
   return 0;
 }
 
-function* lowPowerExit(vdev: VfioPciCoreDevice): Task {
+function* lowPowerExit(vdev: SleepingDevice): Task {
   yield* vdev.memoryLock.write();
   try {
     yield* leaveLowPower(vdev);
-    if (vdev.mayLend()) yield* dmaBufMove(vdev, false);
+    yield* restoreMemory(vdev);
   } finally {
     yield* vdev.memoryLock.releaseWrite();
   }
@@ -124,16 +135,16 @@ function* lowPowerExit(vdev: VfioPciCoreDevice): Task {
  * vfio_device_pm_runtime_get: every ioctl on the device wakes it, as every access to a region does. A PF whose VFs are
  * enabled never goes to sleep, and so is not woken.
  */
-export function* resume(vdev: VfioPciCoreDevice): Task {
+export function* resume(vdev: SleepingDevice): Task {
   if (vdev.pdev.virtfns.length > 0) return;
   if (yield* vdev.lowPower.engaged.load()) yield* wake(vdev);
 }
 
 /**
- * Something woke the sleeping device: a user's access or ioctl, or a PME. With a wakeup eventfd that ends low power, and the
- * eventfd says so; without one the device goes back to sleep and the user hears nothing.
+ * Something woke the sleeping device: a user's access or ioctl, or a PME. With a wakeup eventfd that ends low power, and
+ * the eventfd says so; without one the device goes back to sleep and the user hears nothing.
  */
-function* wake(vdev: VfioPciCoreDevice): Task {
+function* wake(vdev: SleepingDevice): Task {
   yield* vdev.memoryLock.write();
   try {
     // Whatever state was written since it went to sleep, it wakes to D0.
@@ -142,14 +153,14 @@ function* wake(vdev: VfioPciCoreDevice): Task {
     if (event === null) return;
     event.signal();
     yield* leaveLowPower(vdev);
-    if (vdev.profile.wakeRestores && vdev.mayLend()) yield* dmaBufMove(vdev, false);
+    if (vdev.profile.wakeRestores) yield* restoreMemory(vdev);
   } finally {
     yield* vdev.memoryLock.releaseWrite();
   }
 }
 
 /** memory_lock is held for write. */
-export function* leaveLowPower(vdev: VfioPciCoreDevice): Task {
+export function* leaveLowPower(vdev: SleepingDevice): Task {
   vdev.memoryLock.assertHeldWrite();
   if (vdev.lowPower.engaged.value) yield* vdev.lowPower.engaged.store(false);
   vdev.lowPower.wakeEvent?.release?.();

@@ -3,16 +3,27 @@ import { Errno } from '../abi/errno.ts';
 import { VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ROM_REGION_INDEX } from '../abi/vfio.ts';
 import type { Bar, Doorbell } from '../pci/bar.ts';
 import { done, runtime, type Task } from '../task/op.ts';
-import type { VfioPciCoreDevice } from './core.ts';
-import { resume } from './pm.ts';
+import type { MsixTable } from './irqs/msix-table.ts';
+import { resume, type SleepingDevice } from './pm.ts';
+
+/** A device whose regions its user reads and writes. */
+export interface AccessedDevice extends SleepingDevice {
+  readonly isOpen: boolean;
+  readonly config: {
+    read(offset: number, into: Uint8Array): Task<number>;
+    write(offset: number, from: Uint8Array): Task<number>;
+  };
+  readonly interrupts: { readonly msixTable: MsixTable | null };
+  memoryEnabled(): boolean;
+}
 
 /** An access resumes a sleeping device for its duration (pm_runtime_resume_and_get), here and in `writeRegion`. */
-export function* readRegion(vdev: VfioPciCoreDevice, index: number, offset: number, into: Uint8Array): Task<number> {
+export function* readRegion(vdev: AccessedDevice, index: number, offset: number, into: Uint8Array): Task<number> {
   yield* resume(vdev);
   return yield* readAwake(vdev, index, offset, into);
 }
 
-export function* writeRegion(vdev: VfioPciCoreDevice, index: number, offset: number, from: Uint8Array): Task<number> {
+export function* writeRegion(vdev: AccessedDevice, index: number, offset: number, from: Uint8Array): Task<number> {
   yield* resume(vdev);
   return yield* writeAwake(vdev, index, offset, from);
 }
@@ -23,7 +34,7 @@ export function* writeRegion(vdev: VfioPciCoreDevice, index: number, offset: num
  * `readRegion` or `writeRegion` to do or to refuse it. Servers ask here first: most of what they are asked is this.
  */
 export function accessNow(
-  vdev: VfioPciCoreDevice,
+  vdev: AccessedDevice,
   index: number,
   offset: number,
   bytes: Uint8Array,
@@ -44,14 +55,14 @@ export function accessNow(
  * Writes to a doorbell that an eventfd stands for (vfio_pci_ioeventfd): posted, so that they are lost without a word
  * where memory is off.
  */
-export function* ringDoorbell(vdev: VfioPciCoreDevice, doorbell: Doorbell): Task {
+export function* ringDoorbell(vdev: AccessedDevice, doorbell: Doorbell): Task {
   yield* resume(vdev);
   yield* vdev.memoryLock.read();
   if (vdev.isOpen && vdev.memoryEnabled()) doorbell.ring();
   yield* vdev.memoryLock.releaseRead();
 }
 
-function readAwake(vdev: VfioPciCoreDevice, index: number, offset: number, into: Uint8Array): Task<number> {
+function readAwake(vdev: AccessedDevice, index: number, offset: number, into: Uint8Array): Task<number> {
   if (index === VFIO_PCI_CONFIG_REGION_INDEX) return vdev.config.read(offset, into);
   if (index === VFIO_PCI_ROM_REGION_INDEX) return done(readRom(vdev, offset, into));
   const bar = barOf(vdev, index, offset);
@@ -62,7 +73,7 @@ function readAwake(vdev: VfioPciCoreDevice, index: number, offset: number, into:
   });
 }
 
-function writeAwake(vdev: VfioPciCoreDevice, index: number, offset: number, from: Uint8Array): Task<number> {
+function writeAwake(vdev: AccessedDevice, index: number, offset: number, from: Uint8Array): Task<number> {
   if (index === VFIO_PCI_CONFIG_REGION_INDEX) return vdev.config.write(offset, from);
   if (index === VFIO_PCI_ROM_REGION_INDEX) throw new Errno('EINVAL', `the ROM of ${vdev.pdev.name} is read-only`);
   const bar = barOf(vdev, index, offset);
@@ -71,7 +82,7 @@ function writeAwake(vdev: VfioPciCoreDevice, index: number, offset: number, from
   });
 }
 
-function barOf(vdev: VfioPciCoreDevice, index: number, offset: number): Bar {
+function barOf(vdev: AccessedDevice, index: number, offset: number): Bar {
   const bar = index >= 0 && index < VFIO_PCI_ROM_REGION_INDEX ? (vdev.pdev.bars[index] ?? null) : null;
   if (bar === null) throw new Errno('EINVAL', `${vdev.pdev.name} has no region ${index}`);
   if (offset < 0 || offset >= bar.sizeBytes) {
@@ -82,7 +93,7 @@ function barOf(vdev: VfioPciCoreDevice, index: number, offset: number): Bar {
 
 /** Memory that does not answer gives EIO, and cannot be switched off while an access is under way. */
 function* accessBar(
-  vdev: VfioPciCoreDevice,
+  vdev: AccessedDevice,
   bar: Bar,
   offset: number,
   length: number,
@@ -103,7 +114,7 @@ function* accessBar(
 
 /** Runs `access` on the parts before, in and behind the MSI-X table, which users reach by SET_IRQS alone. */
 function splitAtTable(
-  table: { offset: number; sizeBytes: number },
+  table: MsixTable,
   offset: number,
   length: number,
   access: (at: number, length: number) => void,
@@ -113,7 +124,7 @@ function splitAtTable(
   for (let i = 0; i + 1 < cuts.length; i++) if (cuts[i + 1] > cuts[i]) access(cuts[i], cuts[i + 1] - cuts[i]);
 }
 
-function isMsixTable(vdev: VfioPciCoreDevice, index: number, at: number): boolean {
+function isMsixTable(vdev: AccessedDevice, index: number, at: number): boolean {
   const table = vdev.interrupts.msixTable;
   return table !== null && table.barIndex === index && at >= table.offset && at < table.offset + table.sizeBytes;
 }
@@ -122,7 +133,7 @@ function clamp(value: number, low: number, high: number): number {
   return Math.min(Math.max(value, low), high);
 }
 
-function readRom(vdev: VfioPciCoreDevice, offset: number, into: Uint8Array): number {
+function readRom(vdev: AccessedDevice, offset: number, into: Uint8Array): number {
   const size = vdev.pdev.romSizeBytes;
   if (offset < 0 || offset >= size)
     throw new Errno('EINVAL', `offset ${offset} is outside of the ${size} bytes of ROM`);

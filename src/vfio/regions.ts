@@ -12,7 +12,16 @@ import {
   VFIO_REGION_INFO_FLAG_READ,
   VFIO_REGION_INFO_FLAG_WRITE,
 } from '../abi/vfio.ts';
-import type { VfioPciCoreDevice } from './core.ts';
+import type { Bar } from '../pci/bar.ts';
+import type { PciFunction } from '../pci/function.ts';
+import type { MsixTable } from './irqs/msix-table.ts';
+
+/** A device that tells what it has. */
+export interface DescribedDevice {
+  readonly pdev: PciFunction;
+  readonly interrupts: { readonly msixTable: MsixTable | null };
+  isMappable(bar: Bar): boolean;
+}
 
 /** Regions are 2^40 bytes apart in the device's file: index << 40. */
 const VFIO_PCI_OFFSET_SHIFT = 40;
@@ -33,13 +42,13 @@ export interface RegionInfo {
   msixMappable: boolean;
 }
 
-export function deviceInfo(vdev: VfioPciCoreDevice): DeviceInfo {
+export function deviceInfo(vdev: DescribedDevice): DeviceInfo {
   const reset = vdev.pdev.canReset().length > 0 ? VFIO_DEVICE_FLAGS_RESET : 0;
   return { flags: VFIO_DEVICE_FLAGS_PCI | reset, numRegions: VFIO_PCI_NUM_REGIONS, numIrqs: VFIO_PCI_NUM_IRQS };
 }
 
 /** VFIO_DEVICE_GET_REGION_INFO. EINVAL for an index that a PCI device does not have; an absent region has no bytes. */
-export function regionInfo(vdev: VfioPciCoreDevice, index: number): RegionInfo {
+export function regionInfo(vdev: DescribedDevice, index: number): RegionInfo {
   if (index < 0 || index > VFIO_PCI_CONFIG_REGION_INDEX) {
     throw new Errno('EINVAL', `${vdev.pdev.name} has no region ${index}`);
   }
@@ -65,9 +74,7 @@ export function regionInfo(vdev: VfioPciCoreDevice, index: number): RegionInfo {
 }
 
 /** The part of a BAR that holds its MSI-X table, in whole pages: clients that emulate the table leave it unmapped. */
-export function msixTablePages(
-  vdev: VfioPciCoreDevice,
-): { barIndex: number; offset: number; sizeBytes: number } | null {
+export function msixTablePages(vdev: DescribedDevice): { barIndex: number; offset: number; sizeBytes: number } | null {
   const table = vdev.interrupts.msixTable;
   if (table === null) return null;
   const offset = table.offset - (table.offset % PAGE_SIZE);

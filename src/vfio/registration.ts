@@ -19,9 +19,11 @@ export class Registration {
   /**
    * vfio_unregister_group_dev: drops the driver's own registration and waits for those of open descriptors and of
    * exported buffers. Ended by their put: a device's close, or the release of a buffer that the close did not find.
+   * Where some are left, `request` first asks the user for the device.
    */
-  *unregister(): Task {
+  *unregister(request: () => void): Task {
     yield* this.put();
+    if (this.refcount.value > 0) request();
     yield* this.unregistered.wait();
   }
 }

@@ -2,12 +2,22 @@
 import { Errno } from '../abi/errno.ts';
 import type { PciFunction } from '../pci/function.ts';
 import type { Task } from '../task/op.ts';
-import type { VfioPciCoreDevice } from './core.ts';
-import { dmaBufMove } from './dmabuf.ts';
+import type { DeviceSet } from './device-set.ts';
+import { type MemoryOwner, restoreMemory, revokeMemory } from './lending.ts';
 import { PCI_D0 } from './pm.ts';
 
+/** A device that can be reset, alone or with others. */
+export interface ResettableDevice extends MemoryOwner {
+  readonly isOpen: boolean;
+  readonly deviceSet: DeviceSet<ResettableDevice>;
+  /** A PF's VFs that vfio-pci drives too. */
+  readonly virtfns: readonly ResettableDevice[];
+  /** Null where the device does not migrate; a reset brings it back to RUNNING. */
+  readonly migration: { reset(): Task } | null;
+}
+
 /** Resets a device: its memory, and that of what is reset along with it, is taken away from everybody meanwhile. */
-export function withMemoryRevoked(vdev: VfioPciCoreDevice, action: () => Task): Task {
+export function withMemoryRevoked(vdev: ResettableDevice, action: () => Task): Task {
   return withOwnMemoryRevoked(vdev, () => withVirtfnsRevoked(vdev, action));
 }
 
@@ -15,7 +25,7 @@ export function withMemoryRevoked(vdev: VfioPciCoreDevice, action: () => Task): 
  * A reset of a PF switches its VFs off until their enable bit is restored: what they lend is taken away meanwhile. A
  * VF's memory_lock comes inside its PF's.
  */
-export function withVirtfnsRevoked(vdev: VfioPciCoreDevice, action: () => Task): Task {
+export function withVirtfnsRevoked(vdev: ResettableDevice, action: () => Task): Task {
   const virtfns = vdev.profile.resetTakesVirtfns ? vdev.virtfns : [];
   return virtfns.reduce((inner, virtfn) => () => withOwnMemoryRevoked(virtfn, inner), action)();
 }
@@ -23,16 +33,15 @@ export function withVirtfnsRevoked(vdev: VfioPciCoreDevice, action: () => Task):
 /**
  * Takes the device's memory away from everybody, lets `action` happen, and gives it back where it may be used again.
  */
-function* withOwnMemoryRevoked(vdev: VfioPciCoreDevice, action: () => Task): Task {
+function* withOwnMemoryRevoked(vdev: ResettableDevice, action: () => Task): Task {
   yield* vdev.memoryLock.write();
   try {
-    yield* vdev.zapMappings();
-    yield* dmaBufMove(vdev, true);
+    yield* revokeMemory(vdev);
     try {
       yield* action();
     } finally {
       // A reset that failed leaves the memory as it was: who may use it gets it back all the same.
-      if (vdev.isOpen && vdev.mayLend()) yield* dmaBufMove(vdev, false);
+      if (vdev.isOpen) yield* restoreMemory(vdev);
     }
   } finally {
     yield* vdev.memoryLock.releaseWrite();
@@ -40,7 +49,7 @@ function* withOwnMemoryRevoked(vdev: VfioPciCoreDevice, action: () => Task): Tas
 }
 
 /** VFIO_DEVICE_RESET. EINVAL where the function cannot be reset by itself. */
-export function* resetDevice(vdev: VfioPciCoreDevice): Task {
+export function* resetDevice(vdev: ResettableDevice): Task {
   const pdev = vdev.pdev;
   if (pdev.canReset().length === 0) throw new Errno('EINVAL', `${pdev.name} has no function-level reset`);
   // What the device has begun ends before the reset does, and not after the user heard of it.
@@ -53,7 +62,7 @@ export function* resetDevice(vdev: VfioPciCoreDevice): Task {
   if (vdev.migration !== null) yield* vdev.migration.reset();
 }
 
-function* resetAtRest(vdev: VfioPciCoreDevice): Task {
+function* resetAtRest(vdev: ResettableDevice): Task {
   yield* withMemoryRevoked(vdev, () => resetInD0(vdev.pdev));
 }
 
@@ -67,7 +76,7 @@ function* resetInD0(pdev: PciFunction): Task {
 }
 
 /** FLR through config space, of a function whose DEVCAP or AF capability says that it has one. */
-export function* functionLevelReset(vdev: VfioPciCoreDevice): Task {
+export function* functionLevelReset(vdev: ResettableDevice): Task {
   yield* withMemoryRevoked(vdev, () => resetInD0(vdev.pdev));
   if (vdev.migration !== null) yield* vdev.migration.reset();
 }
@@ -83,7 +92,7 @@ export interface DependentDevice {
 /**
  * VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: who is reset along with the device. ENODEV where slot and bus cannot be reset.
  */
-export function hotResetInfo(vdev: VfioPciCoreDevice): DependentDevice[] {
+export function hotResetInfo(vdev: ResettableDevice): DependentDevice[] {
   return vdev.pdev.hotResetScope().map((pdev) => ({
     groupId: pdev.iommuGroup,
     segment: pdev.address.segment,
@@ -98,10 +107,10 @@ export function hotResetInfo(vdev: VfioPciCoreDevice): DependentDevice[] {
  * where a device of the set is in use by a holder of its memory_lock: the lock of a second device is only ever tried,
  * so that two resets cannot wait for each other.
  */
-export function* hotReset(vdev: VfioPciCoreDevice, owned: readonly number[]): Task {
+export function* hotReset(vdev: ResettableDevice, owned: readonly number[]): Task {
   const set = vdev.deviceSet;
   yield* set.lock.lock();
-  const locked: VfioPciCoreDevice[] = [];
+  const locked: ResettableDevice[] = [];
   let isReset = false;
   try {
     const hit = hotResetInfo(vdev);
@@ -122,8 +131,7 @@ export function* hotReset(vdev: VfioPciCoreDevice, owned: readonly number[]): Ta
         throw new Errno('EBUSY', `the memory of ${device.pdev.name} is in use; try again`);
       }
       locked.push(device);
-      yield* device.zapMappings();
-      yield* dmaBufMove(device, true);
+      yield* revokeMemory(device);
     }
     for (const device of set.devices) yield* device.pdev.setPowerState(PCI_D0);
     yield* vdev.pdev.resetScope();
@@ -131,7 +139,7 @@ export function* hotReset(vdev: VfioPciCoreDevice, owned: readonly number[]): Ta
   } finally {
     // Only those whose lock was taken: the others' state is not ours to read.
     for (const device of locked.reverse()) {
-      if (device.isOpen && device.mayLend()) yield* dmaBufMove(device, false);
+      if (device.isOpen) yield* restoreMemory(device);
       yield* device.memoryLock.releaseWrite();
       if (isReset && device.migration !== null) yield* device.migration.reset();
     }

@@ -2,10 +2,10 @@
 import { randomBytes } from 'node:crypto';
 import { Errno } from '../abi/errno.ts';
 import { VFIO_DEVICE_FEATURE_PCI_VF_TOKEN, VFIO_DEVICE_FEATURE_SET } from '../abi/vfio-feature.ts';
+import type { PciFunction } from '../pci/function.ts';
 import { type LockClass, Mutex } from '../task/lock.ts';
 import type { Task } from '../task/op.ts';
 import { checkFeature } from './check-feature.ts';
-import type { VfioPciCoreDevice } from './core.ts';
 import type { UserMemory } from './user.ts';
 
 const VF_TOKEN_BYTES = 16;
@@ -19,15 +19,17 @@ export class VfToken {
   users = 0;
 }
 
-/** SET, 16 bytes. ENOTTY where the device is no PF with SR-IOV. */
-export function* featureVfToken(
-  vdev: VfioPciCoreDevice,
-  flags: number,
-  payload: UserMemory,
-  argsz: number,
-): Task<number> {
+/** A function whose openings a token may guard. */
+export interface TokenDevice {
+  readonly pdev: PciFunction;
+  /** A PF's token; null for all others. */
+  readonly vfToken: VfToken | null;
+}
+
+/** SET, 16 bytes. ENOTTY where the device is not a PF with SR-IOV. */
+export function* featureVfToken(vdev: TokenDevice, flags: number, payload: UserMemory, argsz: number): Task<number> {
   const token = vdev.vfToken;
-  if (token === null) throw new Errno('ENOTTY', `${vdev.pdev.name} is no physical function with SR-IOV`);
+  if (token === null) throw new Errno('ENOTTY', `${vdev.pdev.name} is not a physical function with SR-IOV`);
   const feature = VFIO_DEVICE_FEATURE_PCI_VF_TOKEN;
   if (!checkFeature(feature, flags, argsz, VFIO_DEVICE_FEATURE_SET, VF_TOKEN_BYTES)) return 0;
   const uuid = Uint8Array.from(payload.read(0, VF_TOKEN_BYTES));
@@ -41,7 +43,7 @@ export function* featureVfToken(
  * vfio_pci_validate_vf_token: whether a user who gives `given` may open the device. EACCES where a VF's token is
  * missing or wrong; EINVAL where a token is given that nobody asked for.
  */
-export function validateVfToken(vdev: VfioPciCoreDevice, pf: VfioPciCoreDevice | null, given: Uint8Array | null): void {
+export function validateVfToken(vdev: TokenDevice, pf: TokenDevice | null, given: Uint8Array | null): void {
   const token = pf?.vfToken ?? null;
   if (vdev.pdev.isVirtfn && token !== null) {
     if (given === null) throw new Errno('EACCES', `${vdev.pdev.name} is a VF: its PF's user shares a VF token`);
@@ -66,7 +68,7 @@ export function validateVfToken(vdev: VfioPciCoreDevice, pf: VfioPciCoreDevice |
  * The token that opens the device now; null where it takes none. A server uses it, since its protocol brings none: the
  * mode of its sockets says who may open its devices.
  */
-export function tokenToOpen(vdev: VfioPciCoreDevice): Uint8Array | null {
+export function tokenToOpen(vdev: TokenDevice & { physfn: TokenDevice | null }): Uint8Array | null {
   const token = vdev.pdev.isVirtfn ? (vdev.physfn?.vfToken ?? null) : vdev.vfToken;
   return token === null || (!vdev.pdev.isVirtfn && token.users === 0) ? null : token.uuid;
 }

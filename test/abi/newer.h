@@ -36,6 +36,12 @@ struct vfio_region_dma_range { __u64 offset, length; };
 struct vfio_device_feature_dma_buf { __u32 region_index, open_flags, flags, nr_ranges; struct vfio_region_dma_range r[]; };
 #define PCI_HEADER_TYPE_MFD 0x80
 #define PCI_CAP_EXP_ENDPOINT_SIZEOF_V2 0x34
+#define PCI_EXT_CAP_ID_VF_REBAR 0x24
+#define PCI_EXT_CAP_ID_NPEM 0x29
+#define PCI_EXT_CAP_ID_PL_32GT 0x2A
+#define PCI_EXT_CAP_ID_DEV3 0x2F
+#define PCI_EXT_CAP_ID_IDE 0x30
+#define PCI_EXT_CAP_ID_PL_64GT 0x31
 #define PCI_REBAR_CAP_SIZES 0xfffffff0
 #define MFD_NOEXEC_SEAL 8
 

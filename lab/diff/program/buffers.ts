@@ -1,7 +1,7 @@
 /** Random steps on lent buffers and their importers. */
 import type { Step } from '../../../src/scenario/step.ts';
+import type { Command } from './command.ts';
 import { type Names, pick } from './names.ts';
-import type { Command } from './program.ts';
 
 export function bufferStep({ verb, a, b, c }: Command, i: number, names: Names): Step | null {
   if (verb === 'export-sync-file' || verb === 'import-sync-file') return syncFileStep(verb, a, b, c, i, names);

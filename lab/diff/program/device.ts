@@ -1,7 +1,7 @@
 /** Random steps on a device itself: its life, power, resets, config space and interrupts. */
 import type { Step } from '../../../src/scenario/step.ts';
 import type { DeviceTraits } from '../lenders.ts';
-import type { Command } from './program.ts';
+import type { Command } from './command.ts';
 
 const PM = 0x01;
 const MSI = 0x05;

@@ -1,8 +1,8 @@
 /** Random steps on a device's regions: access by the CPU, and lending them. */
 import type { Step } from '../../../src/scenario/step.ts';
 import type { DeviceTraits } from '../lenders.ts';
+import { type Command, PAGE } from './command.ts';
 import { type Names, pick } from './names.ts';
-import { type Command, PAGE } from './program.ts';
 
 const GET = 1 << 16;
 const SET = 1 << 17;

@@ -10,12 +10,14 @@ import { hotResetInfo } from '../../vfio/reset.ts';
 import { BufferMemory } from '../../vfio/user.ts';
 import { configStep } from '../config-steps.ts';
 import { type FeatureStep, featureArgument } from '../feature-argument.ts';
-import type { Step, StepOf } from '../step.ts';
-import { CountingEvent, type EngineWorld } from './backend.ts';
+import type { StepIn, StepOf } from '../step.ts';
+import type { EngineWorld } from './world.ts';
+
+type DeviceStep = StepIn<'device'>;
 
 const CONFIG = VFIO_PCI_CONFIG_REGION_INDEX;
-/** The others open, close, read, write or map. */
-const IOCTLS: ReadonlySet<Step['op']> = new Set<Step['op']>([
+/** Steps that are an ioctl. The others open, close, read, write or map. */
+const IOCTLS: ReadonlySet<DeviceStep['op']> = new Set<DeviceStep['op']>([
   'info',
   'region-info',
   'irq-info',
@@ -30,9 +32,9 @@ const IOCTLS: ReadonlySet<Step['op']> = new Set<Step['op']>([
   'low-power-exit',
 ]);
 
-export function* deviceStep(world: EngineWorld, step: Step): Task<unknown> {
+export function* deviceStep(world: EngineWorld, step: DeviceStep): Task<unknown> {
   const { deviceFiles } = world;
-  const device = world.device((step as { device: string }).device);
+  const device = world.device(step.device);
   if (step.op === 'open') {
     deviceFiles.checkOpen(device, step.cdev === true);
     yield* device.open(step.vfToken === undefined ? null : Buffer.from(step.vfToken, 'hex'));
@@ -46,7 +48,11 @@ export function* deviceStep(world: EngineWorld, step: Step): Task<unknown> {
 }
 
 /** A system call on the descriptor of a device. */
-function* fileStep(world: EngineWorld, device: VfioPciCoreDevice, step: Step): Task<unknown> {
+function* fileStep(
+  world: EngineWorld,
+  device: VfioPciCoreDevice,
+  step: Exclude<DeviceStep, StepOf<'open' | 'close'>>,
+): Task<unknown> {
   if (IOCTLS.has(step.op)) yield* resume(device);
   switch (step.op) {
     case 'info':
@@ -112,21 +118,14 @@ function* setIrqs(world: EngineWorld, device: VfioPciCoreDevice, step: StepOf<'s
   let data: Uint8Array = Uint8Array.from(step.bools ?? []);
   if (step.events !== undefined) {
     const fds = Buffer.alloc(4 * step.events.length);
-    for (const [i, event] of step.events.entries()) fds.writeInt32LE(eventNumber(world, event), 4 * i);
+    for (const [i, event] of step.events.entries()) fds.writeInt32LE(world.eventNumber(event), 4 * i);
     data = fds;
   }
   return yield* device.setIrqs(step.flags, step.index, step.start, step.count, data, world);
 }
 
-function eventNumber(world: EngineWorld, name: string | number | null): number {
-  if (name === null) return -1;
-  if (typeof name === 'number') return name;
-  if (!world.events.has(name)) world.events.set(name, new CountingEvent());
-  return [...world.events.keys()].indexOf(name);
-}
-
 function* featureStep(world: EngineWorld, device: VfioPciCoreDevice, step: FeatureStep): Task<unknown> {
-  const wakeup = step.op === 'low-power-entry-with-wakeup' ? eventNumber(world, step.as) : 0;
+  const wakeup = step.op === 'low-power-entry-with-wakeup' ? world.eventNumber(step.as) : 0;
   const argument = featureArgument(step, wakeup);
   const value = yield* device.feature(new BufferMemory(argument), world);
   const isExport = step.op === 'export' || (step.op === 'feature' && step.as !== undefined);

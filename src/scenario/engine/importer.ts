@@ -1,6 +1,5 @@
-/** What the driver of an importing device does, on the engine: the counterpart of lab/importer/. */
+/** Steps of an importer, on the engine. */
 import { Errno } from '../../abi/errno.ts';
-import { DMA_BIDIRECTIONAL, type DmaBuf, type DmaBufAttachment, type DmaBufAttachOps } from '../../dma-buf/dma-buf.ts';
 import { DmaFence } from '../../dma-buf/fence.ts';
 import {
   DMA_RESV_USAGE_BOOKKEEP,
@@ -8,11 +7,11 @@ import {
   DMA_RESV_USAGE_READ,
   DMA_RESV_USAGE_WRITE,
 } from '../../dma-buf/resv.ts';
-import type { SgTable } from '../../dma-buf/scatterlist.ts';
-import { Lifetime, type Task } from '../../task/op.ts';
-import { outcome } from '../backend.ts';
-import type { Step, StepOf } from '../step.ts';
-import { type EngineWorld, named } from './backend.ts';
+import type { Task } from '../../task/op.ts';
+import { named, outcome } from '../backend.ts';
+import type { StepIn, StepOf } from '../step.ts';
+import { EngineImporter } from './importer-driver.ts';
+import type { EngineWorld } from './world.ts';
 
 const USAGES = {
   kernel: DMA_RESV_USAGE_KERNEL,
@@ -21,99 +20,7 @@ const USAGES = {
   bookkeep: DMA_RESV_USAGE_BOOKKEEP,
 } as const;
 
-export interface ImporterMapping {
-  importer: EngineImporter;
-  table: SgTable;
-}
-
-/** One attachment and its mappings. */
-export class EngineImporter {
-  readonly dmabuf: DmaBuf;
-  readonly mappings = new Set<ImporterMapping>();
-  readonly callbacks: { live: number }[] = [];
-  attachment!: DmaBufAttachment;
-  /** What the driver does at the end of its callback, the reservation held: nothing by default. */
-  afterInvalidate: (() => Task<unknown>) | null = null;
-  /** The driver's own state, its locks included: whoever touches it after `detach` touches freed memory. */
-  readonly lifetime = new Lifetime('importer');
-  private readonly unmapsOnInvalidate: boolean;
-  private readonly onInvalidate: (importer: EngineImporter) => void;
-
-  /** `onInvalidate` is called by each invalidate callback, with the reservation held; it must not wait. */
-  constructor(dmabuf: DmaBuf, unmapsOnInvalidate: boolean, onInvalidate: (importer: EngineImporter) => void) {
-    this.dmabuf = dmabuf;
-    this.unmapsOnInvalidate = unmapsOnInvalidate;
-    this.onInvalidate = onInvalidate;
-  }
-
-  ops(kind: NonNullable<StepOf<'attach'>['kind']>): DmaBufAttachOps | null {
-    if (kind === 'static') return null;
-    const allowPeer2Peer = kind !== 'no-p2p';
-    if (kind === 'no-callback') return { allowPeer2Peer };
-    return { allowPeer2Peer, invalidateMappings: () => this.invalidate() };
-  }
-
-  /** Called with the reservation held. */
-  private *invalidate(): Task {
-    this.lifetime.check('the invalidate callback');
-    this.onInvalidate(this);
-    this.callbacks.push({ live: this.mappings.size });
-    if (this.unmapsOnInvalidate) {
-      // Its own work that is under way may use the mapping until its fences signal.
-      yield* this.dmabuf.resv.wait(DMA_RESV_USAGE_BOOKKEEP);
-      for (const mapping of [...this.mappings]) yield* this.unmapLocked(mapping);
-    }
-    if (this.afterInvalidate !== null) yield* this.afterInvalidate();
-  }
-
-  *map(): Task<ImporterMapping> {
-    yield* this.dmabuf.resv.lock.lock();
-    try {
-      return yield* this.mapLocked();
-    } finally {
-      yield* this.dmabuf.resv.lock.unlock();
-    }
-  }
-
-  *mapLocked(): Task<ImporterMapping> {
-    const table = yield* this.dmabuf.map(this.attachment, DMA_BIDIRECTIONAL);
-    const mapping = { importer: this, table };
-    this.mappings.add(mapping);
-    return mapping;
-  }
-
-  *unmap(mapping: ImporterMapping): Task {
-    yield* this.dmabuf.resv.lock.lock();
-    try {
-      yield* this.unmapLocked(mapping);
-    } finally {
-      yield* this.dmabuf.resv.lock.unlock();
-    }
-  }
-
-  /** EINVAL where an invalidate callback was faster. */
-  *unmapLocked(mapping: ImporterMapping): Task {
-    if (!this.mappings.delete(mapping)) throw new Errno('EINVAL', 'the mapping is gone already');
-    yield* this.dmabuf.unmap(this.attachment, mapping.table, DMA_BIDIRECTIONAL);
-  }
-
-  *detach(): Task {
-    // Looked at under the reservation: an invalidate callback may be faster.
-    yield* this.dmabuf.resv.lock.lock();
-    for (const mapping of [...this.mappings]) yield* this.unmapLocked(mapping);
-    yield* this.dmabuf.resv.lock.unlock();
-    yield* this.dmabuf.detach(this.attachment);
-    // Only now: until it is detached, the callback may run.
-    this.lifetime.end();
-    yield* this.dmabuf.put();
-  }
-
-  *dispose(): Task {
-    yield* this.detach();
-  }
-}
-
-export function* importerStep(world: EngineWorld, step: Step): Task<unknown> {
+export function* importerStep(world: EngineWorld, step: StepIn<'importer'>): Task<unknown> {
   switch (step.op) {
     case 'attach':
       return yield* attach(world, step);
@@ -139,6 +46,11 @@ export function* importerStep(world: EngineWorld, step: Step): Task<unknown> {
       const importer = named(world.importers, step.importer, 'importer');
       return importer.callbacks.splice(0).map((callback) => callback.live);
     }
+    case 'signal-fence': {
+      const fence = named(world.fences, step.fence, 'fence');
+      world.fences.delete(step.fence);
+      return yield* fence.signal();
+    }
     case 'pin':
     case 'unpin':
     case 'add-fence':
@@ -146,8 +58,6 @@ export function* importerStep(world: EngineWorld, step: Step): Task<unknown> {
     case 'dma-write':
     case 'dma-read':
       return yield* dmaStep(world, step);
-    default:
-      throw new Error(`no step ${step.op} of an importer`);
   }
 }
 

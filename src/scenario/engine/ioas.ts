@@ -3,11 +3,12 @@ import { Errno } from '../../abi/errno.ts';
 import { HOST_RESERVED, IommuDomain } from '../../iommu/domain.ts';
 import type { Task } from '../../task/op.ts';
 import { Ioas } from '../../vfio/ioas.ts';
-import { describeBar, type IoasStep, type Translation, translations } from '../ioas-steps.ts';
-import type { StepOf } from '../step.ts';
-import { type EngineWorld, named } from './backend.ts';
+import { named } from '../backend.ts';
+import { describeBar, type Translation, translations } from '../ioas-steps.ts';
+import type { StepIn, StepOf } from '../step.ts';
+import type { EngineWorld } from './world.ts';
 
-export function* engineIoasStep(world: EngineWorld, step: IoasStep): Task<unknown> {
+export function* ioasStep(world: EngineWorld, step: StepIn<'ioas'>): Task<unknown> {
   switch (step.op) {
     case 'ioas-alloc':
       world.ioases.set(step.as, new Ioas({ unmapStopsHalfway: !world.profile.ioasUnmapAllOrNone }));
@@ -33,7 +34,7 @@ export function* engineIoasStep(world: EngineWorld, step: IoasStep): Task<unknow
       return yield* attach(world, step);
     case 'ioas-detach':
       demandOpen(world, step.device);
-      return yield* detachFromIoas(world, step.device);
+      return yield* world.detachFromIoas(step.device);
     case 'ioas-translations':
       return translations(mappingsOf(world, step.device), (address) => describeAddress(world, address));
   }
@@ -52,20 +53,10 @@ function* attach(world: EngineWorld, step: StepOf<'ioas-attach'>): Task<null> {
   if (world.attached.get(step.device)?.ioas === ioas) return null;
   const domain = new IommuDomain(`${step.device} in ${step.ioas}`, { reserved: HOST_RESERVED });
   yield* ioas.attachDomain(domain);
-  yield* detachFromIoas(world, step.device);
+  yield* world.detachFromIoas(step.device);
   const pdev = world.pciFunction(step.device);
   world.attached.set(step.device, { ioas, domain, before: pdev.iommuDomain });
   pdev.iommuDomain = domain;
-  return null;
-}
-
-/** What the last close of a device does too. */
-export function* detachFromIoas(world: EngineWorld, device: string): Task<null> {
-  const attached = world.attached.get(device);
-  if (attached === undefined) return null;
-  world.attached.delete(device);
-  world.pciFunction(device).iommuDomain = attached.before;
-  yield* attached.ioas.detachDomain(attached.domain);
   return null;
 }
 

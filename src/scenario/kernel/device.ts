@@ -16,33 +16,37 @@ import { openCdev } from '../../linux/vfio/iommufd.ts';
 import { done, type Task } from '../../task/op.ts';
 import { configStep } from '../config-steps.ts';
 import { type FeatureStep, featureArgument } from '../feature-argument.ts';
-import type { Step, StepOf } from '../step.ts';
-import type { LinuxWorld } from './backend.ts';
+import type { StepIn, StepOf } from '../step.ts';
 import { OpenDevice, OpenGroup } from './files.ts';
+import type { LinuxWorld } from './world.ts';
+
+type DeviceStep = StepIn<'device'>;
+/** Steps of an open device that make nothing with a name. */
+type NamelessStep = StepOf<'start'>['step'];
 
 const SUSPEND_MS = 500;
 const POLL_MS = 2;
 
-/** What a step of an open device works on where it makes nothing that has a name. */
+/** An open device, and what proves that the caller owns the others that a hot reset hits. */
 export interface DeviceAccess {
   device: VfioDevice;
-  /** Of every open device: proof that the caller owns what a hot reset hits. */
+  /** Of every open device. */
   groups: { id: number; fd: number }[];
 }
 
-export function* linuxDeviceStep(world: LinuxWorld, step: Step): Task<unknown> {
-  const { device: name } = step as { device: string };
+export function* deviceStep(world: LinuxWorld, step: DeviceStep): Task<unknown> {
+  const name = step.device;
   try {
     return yield* takeDeviceStep(world, step, name);
   } finally {
-    // What woke it is over: it goes back to sleep when the kernel gets to it, and only then is the step's work done.
+    // The access that woke it is over. The step ends when the kernel has put the device to sleep again.
     if (world.asleep.has(name) && !waitForSuspend(world.address(name))) world.asleep.delete(name);
   }
 }
 
-function* takeDeviceStep(world: LinuxWorld, step: Step, name: string): Task<unknown> {
+function* takeDeviceStep(world: LinuxWorld, step: DeviceStep, name: string): Task<unknown> {
   if (step.op === 'open') return open(world, step);
-  const opened = openDevice(world, name);
+  const opened = world.device(name);
   const { device } = opened;
   switch (step.op) {
     case 'close':
@@ -72,12 +76,11 @@ function* takeDeviceStep(world: LinuxWorld, step: Step, name: string): Task<unkn
       return result;
     }
     default:
-      return yield* deviceStep({ device, groups: openGroups(world) }, step);
+      return yield* namelessStep({ device, groups: openGroups(world) }, step);
   }
 }
 
-/** Steps that make nothing that has a name. */
-export function* deviceStep({ device, groups }: DeviceAccess, step: Step): Task<unknown> {
+export function* namelessStep({ device, groups }: DeviceAccess, step: NamelessStep): Task<unknown> {
   switch (step.op) {
     case 'close':
       device.fd.close();
@@ -112,9 +115,9 @@ export function* deviceStep({ device, groups }: DeviceAccess, step: Step): Task<
 }
 
 /** Takes a step of a device in a thread of its own. */
-export function startLinuxStep(world: LinuxWorld, { step, as }: StepOf<'start'>): 'ended' | 'blocked' {
+export function startStep(world: LinuxWorld, { step, as }: StepOf<'start'>): 'ended' | 'blocked' {
   const { device: name } = step;
-  const opened = openDevice(world, name);
+  const opened = world.device(name);
   const call = { step, address: world.address(name), deviceFd: opened.device.fd.fd, groups: openGroups(world) };
   if (step.op !== 'close') return world.started.start(as, call, () => {});
   // The thread closes the descriptor; group and container go when it has.
@@ -130,12 +133,6 @@ function waitForSuspend(address: string): boolean {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
   }
   return status() === 'suspended';
-}
-
-function openDevice(world: LinuxWorld, name: string): OpenDevice {
-  const opened = world.devices.get(name);
-  if (opened === undefined) throw new Errno('EBADF', `${name} is not open`);
-  return opened;
 }
 
 function closeDevice(world: LinuxWorld, name: string, opened: OpenDevice): void {

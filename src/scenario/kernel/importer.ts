@@ -1,12 +1,13 @@
 /** Steps of an importer, on a real kernel: what the lab's module is told. */
 import { Errno } from '../../abi/errno.ts';
 import { LabImporter } from '../../linux/lab-importer.ts';
-import type { Step, StepOf } from '../step.ts';
-import { type LinuxWorld, named } from './backend.ts';
+import { named } from '../backend.ts';
+import type { StepIn, StepOf } from '../step.ts';
+import type { LinuxWorld } from './world.ts';
 
 const DETACHED = ' (detached)';
 
-export function linuxImporterStep(world: LinuxWorld, step: Step): unknown {
+export function importerStep(world: LinuxWorld, step: StepIn<'importer'>): unknown {
   switch (step.op) {
     case 'attach':
       return attach(world, step);
@@ -50,17 +51,14 @@ export function linuxImporterStep(world: LinuxWorld, step: Step): unknown {
       const { importer, id } = named(world.mappings, step.map, 'mapping');
       return importer.read(id, Number(step.offset), step.length).toString('hex');
     }
-    default:
-      throw new Error(`no step ${step.op} on a real kernel`);
   }
 }
 
 function attach(world: LinuxWorld, step: StepOf<'attach'>): null {
   const importer = new LabImporter();
   try {
-    const fd = world.fds.get(step.fd)?.fd ?? -1;
     const { device, kind = 'dynamic', onInvalidate = 'unmap', dmaBits } = step;
-    importer.attach(fd, world.address(device), kind, onInvalidate, dmaBits);
+    importer.attach(world.fdNumber(step.fd), world.address(device), kind, onInvalidate, dmaBits);
   } catch (error) {
     importer.close();
     throw error;

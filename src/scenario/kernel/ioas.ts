@@ -1,12 +1,13 @@
 /** Steps on I/O address spaces, on a real kernel: /dev/iommu, and devices that are bound to it by their own nodes. */
-import { Errno } from '../../abi/errno.ts';
 import { readIommuPages } from '../../linux/intel-iommu.ts';
 import { findBar } from '../../linux/sysfs.ts';
 import { attachIoas, detachIoas } from '../../linux/vfio/iommufd.ts';
-import { describeBar, type IoasStep, translations } from '../ioas-steps.ts';
-import { type LinuxWorld, named } from './backend.ts';
+import { named } from '../backend.ts';
+import { describeBar, translations } from '../ioas-steps.ts';
+import type { StepIn } from '../step.ts';
+import type { LinuxWorld } from './world.ts';
 
-export function linuxIoasStep(world: LinuxWorld, step: IoasStep): unknown {
+export function ioasStep(world: LinuxWorld, step: StepIn<'ioas'>): unknown {
   switch (step.op) {
     case 'ioas-alloc':
       world.ioases.set(step.as, world.iommu.allocIoas());
@@ -16,7 +17,7 @@ export function linuxIoasStep(world: LinuxWorld, step: IoasStep): unknown {
       world.ioases.delete(step.ioas);
       return null;
     case 'ioas-map-file': {
-      const fd = world.fds.get(step.fd)?.fd ?? -1;
+      const fd = world.fdNumber(step.fd);
       world.iommu.mapFile(ioas(world, step.ioas), fd, BigInt(step.start), BigInt(step.length), BigInt(step.iova));
       return null;
     }
@@ -29,11 +30,11 @@ export function linuxIoasStep(world: LinuxWorld, step: IoasStep): unknown {
       return null;
     }
     case 'ioas-attach':
-      attachIoas(cdevDevice(world, step.device), ioas(world, step.ioas));
+      attachIoas(world.device(step.device).device, ioas(world, step.ioas));
       world.attached.add(step.device);
       return null;
     case 'ioas-detach':
-      detachIoas(cdevDevice(world, step.device));
+      detachIoas(world.device(step.device).device);
       world.attached.delete(step.device);
       return null;
     case 'ioas-translations': {
@@ -46,12 +47,6 @@ export function linuxIoasStep(world: LinuxWorld, step: IoasStep): unknown {
 
 function ioas(world: LinuxWorld, name: string): number {
   return named(world.ioases, name, 'IOAS');
-}
-
-function cdevDevice(world: LinuxWorld, name: string) {
-  const opened = world.devices.get(name);
-  if (opened === undefined) throw new Errno('EBADF', `${name} is not open`);
-  return opened.device;
 }
 
 function describeAddress(world: LinuxWorld, address: number): string {

@@ -6,7 +6,7 @@ import { VfioDevice } from '../../linux/vfio/device.ts';
 import { Runner } from '../../task/runner.ts';
 import { outcome } from '../backend.ts';
 import type { StepResult } from '../step.ts';
-import { deviceStep } from './device.ts';
+import { namelessStep } from './device.ts';
 import { CALLED, DONE, HEADER_BYTES, LENGTH, STATE, type StartedCall, THREAD_ID } from './started.ts';
 
 export function serveStartedSteps(): never {
@@ -30,7 +30,7 @@ function take({ step, address, deviceFd, groups }: StartedCall): StepResult {
   const fd = new OwnedFd(deviceFd, address);
   try {
     const device = new VfioDevice(fd, address);
-    return new Runner().run(outcome(deviceStep({ device, groups }, step)));
+    return new Runner().run(outcome(namelessStep({ device, groups }, step)));
   } finally {
     if (fd.isOpen) fd.release();
   }

@@ -7,11 +7,11 @@ import { readFileSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import { Errno } from '../../abi/errno.ts';
 import { refusal } from '../backend.ts';
-import { MAX_STARTED, type Step, type StepResult } from '../step.ts';
+import { MAX_STARTED, type StepOf, type StepResult } from '../step.ts';
 
 /** What a thread is told, in JSON: the step, and the descriptors that it works on. They stay the caller's. */
 export interface StartedCall {
-  step: Step;
+  step: StepOf<'start'>['step'];
   address: string;
   deviceFd: number;
   groups: { id: number; fd: number }[];
@@ -96,7 +96,7 @@ export class StartedThreads {
     this.threads = threads;
   }
 
-  /** `startWorker` starts linux-started-worker.ts with the given workerData. */
+  /** `startWorker` starts a thread that calls serveStartedSteps (started-worker.ts) with the given workerData. */
   static async create(startWorker: (shared: SharedArrayBuffer) => Worker): Promise<StartedThreads> {
     const starting = Array.from({ length: MAX_STARTED }, async () => {
       const shared = new SharedArrayBuffer(SHARED_BYTES);

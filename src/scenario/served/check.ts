@@ -1,6 +1,6 @@
-/** What of a scenario vfio-user has no message for, before its first step. */
+/** Finds the steps of a scenario that vfio-user has no message for, before its first step. */
 import { describeStep } from '../run.ts';
-import type { Scenario, Step } from '../step.ts';
+import { groupOf, type Scenario, type Step } from '../step.ts';
 
 /** A step that cannot run on served devices. */
 export class UnsupportedStepError extends Error {
@@ -11,6 +11,7 @@ export class UnsupportedStepError extends Error {
 }
 
 const BESIDE = 'the client of a device does one thing after the other';
+const ONE_ADDRESS_SPACE = 'a server has one address space for each client';
 const ELSEWHERE = 'the exporter is another process, and its socket has nothing for it';
 
 /** Ops that no served device has, and why. */
@@ -28,6 +29,11 @@ const NEVER: Partial<Record<Step['op'], string>> = {
   'export-sync-file': ELSEWHERE,
   'import-sync-file': ELSEWHERE,
 };
+
+/** For a step that `checkForVfioUser` refuses. A caller that did not ask it gets the error here. */
+export function unsupported(step: Step): never {
+  throw new UnsupportedStepError(step, NEVER[step.op] ?? ONE_ADDRESS_SPACE);
+}
 
 /** Throws for the first step, in the order of the file, that served devices cannot take. */
 export function checkForVfioUser(scenario: Scenario): void {
@@ -47,7 +53,7 @@ class Check {
   private readonly maps = new Map<string, string>();
 
   whyNot(step: Step): string | null {
-    if (step.op.startsWith('ioas-')) return 'a server has one address space for each client';
+    if (groupOf(step) === 'ioas') return ONE_ADDRESS_SPACE;
     switch (step.op) {
       case 'open':
         if (step.vfToken !== undefined) return 'the protocol has no VF token at open';
@@ -66,7 +72,9 @@ class Check {
         this.borrowers.set(step.as, this.open.has(step.device));
         if ((step.kind ?? 'dynamic') !== 'dynamic') return 'importers of other processes are dynamic';
         if (step.dmaBits === 32) return 'an exporter asks nobody for a DMA mask';
-        return (step.onInvalidate ?? 'unmap') === 'unmap' ? null : 'who does not let go is disconnected';
+        return (step.onInvalidate ?? 'unmap') === 'unmap'
+          ? null
+          : 'an importer that keeps its mappings is disconnected';
       case 'map':
         this.maps.set(step.as, step.importer);
         return null;

@@ -1,63 +1,90 @@
-/** An importer of a scenario that is another process to the exporter: a session with it (docs/dma-buf-socket.md). */
-import { Errno } from '../../abi/errno.ts';
-import type { OwnedFd } from '../../linux/fd.ts';
-import { BlockingImporter } from '../../vfio-user/dma-buf/blocking-importer.ts';
-import type { EventLoop } from '../../vfio-user/wire/event-loop.ts';
+/**
+ * Steps of an importer, over vfio-user. An importer whose device is open borrows by DMA_MAP on its connection. Any
+ * other is a process of its own in a session with the exporter.
+ */
+import { named } from '../backend.ts';
+import type { StepIn, StepOf } from '../step.ts';
+import { UnsupportedStepError, unsupported } from './check.ts';
+import { CopyEngine, READ_WRITE } from './copy-engine.ts';
+import { SessionImporter } from './session-importer.ts';
+import type { DeviceImporter, VfioUserWorld } from './world.ts';
 
-export class SessionImporter {
-  private readonly client: BlockingImporter;
-  private readonly attachment: number;
-  /** The exporter's ids of what is mapped, by the scenario's names. */
-  private readonly mappings = new Map<string, number>();
-  private callbacks: number[] = [];
-
-  /** Opens the session and attaches. The exporter is answered while `loop` turns. */
-  constructor(loop: EventLoop, buffer: OwnedFd) {
-    const events = { onInvalidate: () => this.told(), onRestore: () => this.told() };
-    this.client = new BlockingImporter(buffer, events, loop);
-    try {
-      this.attachment = this.client.attach();
-    } catch (error) {
-      this.client.close();
-      throw error;
+export function importerStep(world: VfioUserWorld, step: StepIn<'importer'>): unknown {
+  switch (step.op) {
+    case 'attach':
+      world.importers.set(step.as, attach(world, step));
+      return null;
+    case 'map': {
+      const importer = named(world.importers, step.importer, 'importer');
+      return importer instanceof SessionImporter
+        ? mapSession(world, importer, step.as)
+        : mapDevice(world, importer, step.as);
     }
+    case 'unmap':
+      return unmap(world, step.map);
+    case 'detach': {
+      const importer = named(world.importers, step.importer, 'importer');
+      world.importers.delete(step.importer);
+      if (importer instanceof SessionImporter) importer.detach();
+      else for (const map of importer.mappings) unmap(world, map);
+      return null;
+    }
+    case 'callbacks': {
+      const importer = named(world.importers, step.importer, 'importer');
+      if (!(importer instanceof SessionImporter)) throw new UnsupportedStepError(step, 'the device is its own');
+      // The exporter may have sent something unasked, as RESTORE, that was not read yet.
+      while (world.loop.turn(0)) {}
+      return importer.takeCallbacks();
+    }
+    case 'dma-write':
+    case 'dma-read':
+      return dma(world, step);
+    default:
+      return unsupported(step);
   }
+}
 
-  /** Returns the lengths of the ranges. */
-  map(name: string): number[] {
-    const { id, fds, ranges } = this.client.map(this.attachment);
-    // Nobody looks at the bytes.
-    for (const fd of fds) fd.close();
-    this.mappings.set(name, id);
-    return ranges.map(({ sizeBytes }) => sizeBytes);
-  }
+function attach(world: VfioUserWorld, step: StepOf<'attach'>): DeviceImporter | SessionImporter {
+  const buffer = world.buffer(step.fd);
+  if (!world.clients.has(step.device)) return new SessionImporter(world.loop, buffer.fd);
+  return { device: step.device, buffer, mappings: new Set<string>() };
+}
 
-  unmap(name: string): void {
-    const id = this.mappings.get(name);
-    if (id === undefined) throw new Errno('EBADF', `there is no mapping ${name} any more`);
-    this.mappings.delete(name);
-    this.client.unmap(id);
-  }
+function mapSession(world: VfioUserWorld, importer: SessionImporter, name: string): number[] {
+  const lengths = importer.map(name);
+  world.mappings.set(name, { importer, iova: null });
+  return lengths;
+}
 
-  detach(): void {
-    this.client.detach(this.attachment);
-    this.close();
-  }
+function mapDevice(world: VfioUserWorld, importer: DeviceImporter, name: string): number[] {
+  const { fd, sizeBytes } = importer.buffer;
+  const iova = world.allocateIova(sizeBytes);
+  world.client(importer.device).dmaMap(iova, sizeBytes, READ_WRITE, fd.fd);
+  world.mappings.set(name, { importer, iova });
+  importer.mappings.add(name);
+  return [sizeBytes];
+}
 
-  close(): void {
-    this.client.close();
+function unmap(world: VfioUserWorld, name: string): null {
+  const { importer, iova } = named(world.mappings, name, 'mapping');
+  world.mappings.delete(name);
+  if (iova === null) importer.unmap(name);
+  else {
+    importer.mappings.delete(name);
+    world.client(importer.device).dmaUnmap(iova, importer.buffer.sizeBytes);
   }
+  return null;
+}
 
-  /** Since the last call: for each time that the exporter took the buffer or gave it back, how much was mapped. */
-  takeCallbacks(): number[] {
-    const taken = this.callbacks;
-    this.callbacks = [];
-    return taken;
+function dma(world: VfioUserWorld, step: StepOf<'dma-write' | 'dma-read'>): unknown {
+  const { importer, iova } = named(world.mappings, step.map, 'mapping');
+  if (iova === null) throw new UnsupportedStepError(step, 'the device of the importer is not open');
+  let engine = world.engines.get(importer.device);
+  if (engine === undefined) {
+    engine = new CopyEngine(world.client(importer.device));
+    world.engines.set(importer.device, engine);
   }
-
-  private told(): void {
-    this.callbacks.push(this.mappings.size);
-    // The answer to INVALIDATE gives them back.
-    this.mappings.clear();
-  }
+  const at = iova + Number(step.offset);
+  if (step.op === 'dma-write') return engine.write(at, Buffer.from(step.bytes, 'hex'));
+  return engine.read(at, step.length).toString('hex');
 }

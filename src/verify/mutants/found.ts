@@ -1,12 +1,11 @@
 /** Bugs of ours that the explorer found, put back so that it finds them for ever. */
 import { DMA_BIDIRECTIONAL } from '../../dma-buf/dma-buf.ts';
 import { FdTable, type File } from '../../dma-buf/file.ts';
-import type { PciPowerState } from '../../pci/function.ts';
-import { EngineImporter } from '../../scenario/engine/importer.ts';
+import { EngineImporter } from '../../scenario/engine/importer-driver.ts';
 import type { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
 import { VfioPciCoreDevice } from '../../vfio/core.ts';
-import { setPowerState } from '../../vfio/pm.ts';
+import { type PowerWrite, setPowerState } from '../../vfio/pm.ts';
 import { withMemoryRevoked } from '../../vfio/reset.ts';
 import { type Mutant, replace, replacePrivate } from './overlay.ts';
 
@@ -30,9 +29,10 @@ export const FOUND_MUTANTS: readonly Mutant[] = [
       replace(
         VfioPciCoreDevice.prototype,
         'setPowerState',
-        function* (this: VfioPciCoreDevice, state: PciPowerState, others: () => Task): Task {
-          yield* others();
-          yield* setPowerState(this, state, function* () {});
+        function* (this: VfioPciCoreDevice, { state, otherBits }: PowerWrite): Task {
+          const { offset, size, mask, value } = otherBits;
+          yield* this.pdev.configModify(offset, size, mask, value);
+          yield* setPowerState(this, { state, otherBits: { ...otherBits, mask: 0, value: 0 } });
         },
       ),
   },

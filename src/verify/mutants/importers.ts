@@ -2,7 +2,7 @@
 
 import type { DmaAddressSpace, DmaStatus } from '../../pci/dma.ts';
 import { Fabric } from '../../pci/fabric.ts';
-import { EngineImporter, type ImporterMapping } from '../../scenario/engine/importer.ts';
+import { EngineImporter, type ImporterMapping } from '../../scenario/engine/importer-driver.ts';
 import type { Cell } from '../../task/cell.ts';
 import type { Mutex } from '../../task/lock.ts';
 import type { Task } from '../../task/op.ts';

@@ -1,10 +1,11 @@
 /** Triggers that forget to revoke, or to restore: config writes, power states, resets and closes. */
 import { PCI_COMMAND, PCI_COMMAND_MEMORY } from '../../abi/pci_regs.ts';
-import type { PciPowerState } from '../../pci/function.ts';
+import type { RegisterWrite } from '../../pci/register-write.ts';
 import type { Task } from '../../task/op.ts';
 import { VfioConfig } from '../../vfio/config.ts';
 import { VfioPciCoreDevice } from '../../vfio/core.ts';
 import { dmaBufCleanup, dmaBufMove } from '../../vfio/dmabuf.ts';
+import type { PowerWrite } from '../../vfio/pm.ts';
 import { type Mutant, replace, replacePrivate } from './overlay.ts';
 
 const withoutRevoke: Mutant[] = [
@@ -30,9 +31,10 @@ const withoutRevoke: Mutant[] = [
       replace(
         VfioPciCoreDevice.prototype,
         'setPowerState',
-        function* (this: VfioPciCoreDevice, state: PciPowerState, others: () => Task): Task {
+        function* (this: VfioPciCoreDevice, { state, otherBits }: PowerWrite): Task {
+          const { offset, size, mask, value } = otherBits;
           yield* this.memoryLock.write();
-          yield* others();
+          yield* this.pdev.configModify(offset, size, mask, value);
           yield* this.pdev.setPowerState(state);
           yield* this.memoryLock.releaseWrite();
         },
@@ -70,14 +72,14 @@ interface ConfigInside {
   vdev: VfioPciCoreDevice;
   virtualWord(offset: number): number;
   setCopy(offset: number, size: number, value: number): void;
-  writeDefault(offset: number, size: number, value: number): Task;
+  writeDefault(write: RegisterWrite): Task;
 }
 
-function* writeCommandOnly(this: ConfigInside, size: number, value: number): Task {
+function* writeCommandOnly(this: ConfigInside, write: RegisterWrite): Task {
   yield* this.vdev.memoryLock.write();
-  yield* this.writeDefault(PCI_COMMAND, size, value);
+  yield* this.writeDefault(write);
   const others = this.virtualWord(PCI_COMMAND) & ~PCI_COMMAND_MEMORY;
-  this.setCopy(PCI_COMMAND, 2, others | (value & PCI_COMMAND_MEMORY));
+  this.setCopy(PCI_COMMAND, 2, others | (write.value & PCI_COMMAND_MEMORY));
   yield* this.vdev.memoryLock.releaseWrite();
 }
 

@@ -7,7 +7,7 @@ import { DMA_RESV_USAGE_BOOKKEEP } from '../../dma-buf/resv.ts';
 import type { Fabric, StrayTlp } from '../../pci/fabric.ts';
 import type { Memory, MemoryProvider } from '../../pci/memory.ts';
 import { arrayMemory } from '../../pci/memory.ts';
-import type { EngineWorld } from '../../scenario/engine/backend.ts';
+import type { EngineWorld } from '../../scenario/engine/world.ts';
 import { InvariantError, runtime } from '../../task/op.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';

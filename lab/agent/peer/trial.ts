@@ -3,13 +3,12 @@
  * the lab's importer has the borrower's engine copy into them, and the lender takes them back while it does.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
-import { Errno } from '../../src/abi/errno.ts';
-import type { LabImporter } from '../../src/linux/lab-importer.ts';
-import { LinuxBackend } from '../../src/scenario/kernel/backend.ts';
-import type { Step } from '../../src/scenario/step.ts';
-import { runner } from '../../src/task/runner.ts';
-import type { PeerAnswer, PeerRequest, PeerTrigger } from './calls.ts';
-import { PeerLoad } from './peer-load.ts';
+import { Errno } from '../../../src/abi/errno.ts';
+import type { LabImporter } from '../../../src/linux/lab-importer.ts';
+import { LinuxBackend } from '../../../src/scenario/kernel/backend.ts';
+import type { Step } from '../../../src/scenario/step.ts';
+import { runner } from '../../../src/task/runner.ts';
+import type { PeerAnswer, PeerTrigger } from '../calls.ts';
 
 const device = 'lender';
 const memory = (on: boolean): Step => ({ op: 'memory', device, on });
@@ -52,30 +51,6 @@ export class PeerTrial {
     this.release = release;
   }
 
-  perform(request: PeerRequest): PeerAnswer {
-    switch (request.do) {
-      case 'lend':
-        this.begin(request.addresses);
-        this.ranges = request.ranges;
-        this.lend();
-        return this.addresses();
-      case 'map-together':
-        return { together: this.mapTogether(request.ranges) };
-      case 'copy':
-        return { crc32: this.lent.map((each, i) => this.copy(each, request.seed + i)) };
-      case 'revoke':
-        return this.revoke(request.trigger, request.seed);
-      case 'restore':
-        this.restore(request.trigger);
-        return this.addresses();
-      case 'load':
-        return { load: new PeerLoad(this, request.seed).run(request.seconds) };
-      case 'end':
-        this.end();
-        return {};
-    }
-  }
-
   step(step: Step): unknown {
     const result = this.attempt(step);
     if ('ok' in result) return result.ok;
@@ -98,7 +73,7 @@ export class PeerTrial {
     }
   }
 
-  private addresses(): PeerAnswer {
+  addresses(): PeerAnswer {
     return { addresses: this.lent.map(({ address }) => address) };
   }
 
@@ -106,9 +81,12 @@ export class PeerTrial {
     return runner.run(this.backend!.perform(step));
   }
 
-  private begin(addresses: { lender: string; borrower: string }): void {
+  /** Opens both devices and lends the ranges. */
+  begin(addresses: { lender: string; borrower: string }, ranges: [number, number][]): void {
+    this.ranges = ranges;
     this.backend = new LinuxBackend(this.release, new Map(Object.entries(addresses)));
     this.config = openSync(`/sys/bus/pci/devices/${addresses.borrower}/config`, 'r');
+    this.lend();
   }
 
   private lend(): void {
@@ -125,13 +103,18 @@ export class PeerTrial {
   }
 
   /** A dma-buf that is of several ranges. */
-  private mapTogether(ranges: [number, number][]): string {
+  mapTogether(ranges: [number, number][]): string {
     this.step({ op: 'export', device, region: 0, ranges, as: 'together' });
     this.step({ op: 'attach', fd: 'together', device: 'borrower', as: 'of all' });
     const result = this.attempt({ op: 'map', importer: 'of all', as: 'all' });
     this.step({ op: 'detach', importer: 'of all' });
     this.step({ op: 'close-fd', fd: 'together' });
     return 'ok' in result ? 'ok' : result.errno;
+  }
+
+  /** Copies into each lent range, and returns the checksums of what is there then. */
+  copyAll(seed: number): number[] {
+    return this.lent.map((each, i) => this.copy(each, seed + i));
   }
 
   /**
@@ -149,7 +132,7 @@ export class PeerTrial {
     }
   }
 
-  private revoke(trigger: PeerTrigger, seed: number): PeerAnswer {
+  revoke(trigger: PeerTrigger, seed: number): PeerAnswer {
     for (const [i, { importer, map, length }] of this.lent.entries()) importer.submit(map, 0, length, seed + i);
     this.mark('before');
     const began = performance.now();
@@ -170,7 +153,7 @@ export class PeerTrial {
     return 'ok';
   }
 
-  private restore(trigger: PeerTrigger): void {
+  restore(trigger: PeerTrigger): void {
     const { undo } = TRIGGERS[trigger];
     this.mark('restored');
     if (trigger !== 'close') {
@@ -185,7 +168,7 @@ export class PeerTrial {
     this.lend();
   }
 
-  private end(): void {
+  end(): void {
     if (this.config >= 0) closeSync(this.config);
     this.config = -1;
     if (this.backend !== null) runner.run(this.backend.dispose());

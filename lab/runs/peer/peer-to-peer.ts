@@ -6,13 +6,13 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
-import { packageFile } from '../../src/linux/package-file.ts';
-import type { PeerAnswer, PeerRequest, PeerTrigger } from '../agent/calls.ts';
-import { Guest, guestAddress } from '../host/guest.ts';
-import { pattern } from '../importer/pattern.ts';
-import { driverOf, ioatModules } from './ioat-selftest.ts';
-import { lastRevoke } from './peer-trace.ts';
-import { type LabOptions, type LabResult, labRun, Served, type Started, type Steps } from './run.ts';
+import { packageFile } from '../../../src/linux/package-file.ts';
+import type { PeerAnswer, PeerRequest, PeerTrigger } from '../../agent/calls.ts';
+import { Guest, guestAddress } from '../../host/guest.ts';
+import { pattern } from '../../importer/pattern.ts';
+import { driverOf, ioatModules } from '../ioat-selftest.ts';
+import { type LabOptions, type LabResult, labRun, Served, type Started, type Steps } from '../run.ts';
+import { lastRevoke } from './trace.ts';
 
 /** A root port each, and an engine with a channel for each of the ranges. */
 const MACHINE = packageFile('examples/apart.yaml');

@@ -2,10 +2,10 @@
  * Load on peer-to-peer in a guest: ioatdma copies pieces of random sizes into a lent BAR, and the lender takes it back
  * at random moments. No byte may be wrong, and none arrive after a revoke has returned.
  */
-import type { PeerAnswer } from '../agent/calls.ts';
+import type { PeerAnswer } from '../../agent/calls.ts';
+import { type LabOptions, type LabResult, labRun } from '../run.ts';
 import { Peers } from './peer-to-peer.ts';
-import { lateWrites } from './peer-trace.ts';
-import { type LabOptions, type LabResult, labRun } from './run.ts';
+import { lateWrites } from './trace.ts';
 
 const MIB = 2 ** 20;
 const RANGES: [number, number][] = [

@@ -1,8 +1,8 @@
 /** Load on a lender and a borrower in the guest: copies of random sizes, and revokes at random moments. */
-import type { Mapping } from '../../src/linux/mapping.ts';
-import { pattern } from '../importer/pattern.ts';
-import type { PeerAnswer } from './calls.ts';
-import type { Lent, PeerTrial } from './peer.ts';
+import type { Mapping } from '../../../src/linux/mapping.ts';
+import { pattern } from '../../importer/pattern.ts';
+import type { PeerAnswer } from '../calls.ts';
+import type { Lent, PeerTrial } from './trial.ts';
 
 const MIN_BYTES = 4096;
 const MAX_BYTES = 2 ** 20;

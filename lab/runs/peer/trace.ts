@@ -1,5 +1,5 @@
 /** What the borrower's server saw of a revoke, from the trace of `barter serve`. */
-import type { TraceEvent } from '../../src/vfio-user/server/message-trace.ts';
+import type { TraceEvent } from '../../../src/vfio-user/server/message-trace.ts';
 
 /** A range of the borrower's addresses that is lent. */
 export interface LentRange {

@@ -1,0 +1,22 @@
+/** One write to config space, and the questions that its receivers ask of it. */
+
+export interface RegisterWrite {
+  /** From the start of config space; the write stays within one dword. */
+  readonly offset: number;
+  readonly size: 1 | 2 | 4;
+  readonly value: number;
+}
+
+/** Whether the write reaches the byte at `register`. */
+export function covers({ offset, size }: RegisterWrite, register: number): boolean {
+  return offset <= register && offset + size > register;
+}
+
+/** Whether the write sets one of `bits` of the 16-bit register at `register`. A write of either byte counts. */
+export function setsBits({ offset, size, value }: RegisterWrite, register: number, bits: number): boolean {
+  for (let i = 0; i < 2; i++) {
+    const byte = register + i - offset;
+    if (byte >= 0 && byte < size && ((value >>> (8 * byte)) & (bits >>> (8 * i)) & 0xff) !== 0) return true;
+  }
+  return false;
+}

@@ -1,0 +1,53 @@
+/** Steps on the descriptor of a dma-buf or a sync file, on the engine. */
+import {
+  dmaBufExportSyncFile,
+  dmaBufFdinfo,
+  dmaBufFileCall,
+  dmaBufImportSyncFile,
+  dmaBufLseek,
+  dmaBufMmap,
+  dmaBufPoll,
+  dmaBufSetName,
+  dmaBufSync,
+} from '../../dma-buf/ioctl.ts';
+import type { Task } from '../../task/op.ts';
+import type { StepIn } from '../step.ts';
+import type { EngineWorld } from './world.ts';
+
+export function* descriptorStep(world: EngineWorld, step: StepIn<'descriptor'>): Task<unknown> {
+  switch (step.op) {
+    case 'close-fd': {
+      const fd = world.fd(step.fd);
+      world.fds.delete(step.fd);
+      return yield* world.files.close(fd);
+    }
+    case 'dup-fd': {
+      const file = yield* world.files.get(world.fd(step.fd));
+      return yield* world.install(file, step.as);
+    }
+    case 'lseek':
+      return dmaBufLseek(world.dmabuf(step.fd), step.offset, step.whence);
+    case 'mmap-fd':
+      return dmaBufMmap(world.dmabuf(step.fd));
+    case 'fd-call':
+      return dmaBufFileCall(world.dmabuf(step.fd), step.call);
+    case 'set-name':
+      return dmaBufSetName(world.dmabuf(step.fd), step.name);
+    case 'sync':
+      return yield* dmaBufSync(world.dmabuf(step.fd), step.flags);
+    case 'poll':
+      return dmaBufPoll(world.dmabuf(step.fd));
+    case 'fdinfo': {
+      const { size, exp_name, name } = dmaBufFdinfo(world.dmabuf(step.fd));
+      return { size, exp_name, ...(name === undefined ? {} : { name }) };
+    }
+    case 'export-sync-file': {
+      const sync = yield* dmaBufExportSyncFile(world.dmabuf(step.fd), step.flags);
+      return yield* world.install(sync, step.as);
+    }
+    case 'import-sync-file': {
+      const sync = world.fds.has(step.sync) ? world.files.lookup(world.fd(step.sync)) : null;
+      return yield* dmaBufImportSyncFile(world.dmabuf(step.fd), step.flags, sync);
+    }
+  }
+}

@@ -1,0 +1,48 @@
+/** Steps on the descriptor of a dma-buf or a sync file, on a real kernel. */
+import {
+  dmaBufExportSyncFile,
+  dmaBufFdinfo,
+  dmaBufFileCall,
+  dmaBufImportSyncFile,
+  dmaBufMap,
+  dmaBufPoll,
+  dmaBufSeek,
+  dmaBufSetName,
+  dmaBufSync,
+} from '../../linux/dma-buf.ts';
+import type { StepIn } from '../step.ts';
+import type { LinuxWorld } from './world.ts';
+
+export function descriptorStep(world: LinuxWorld, step: StepIn<'descriptor'>): unknown {
+  switch (step.op) {
+    case 'close-fd': {
+      const fd = world.fd(step.fd);
+      world.fds.delete(step.fd);
+      return fd.close();
+    }
+    case 'dup-fd':
+      world.fds.set(step.as, world.fd(step.fd).duplicate());
+      return null;
+    case 'lseek':
+      return dmaBufSeek(world.fd(step.fd), step.offset, step.whence);
+    case 'mmap-fd':
+      return dmaBufMap(world.fd(step.fd), 4096).close();
+    case 'fd-call':
+      return dmaBufFileCall(world.fd(step.fd), step.call);
+    case 'set-name':
+      return dmaBufSetName(world.fd(step.fd), step.name);
+    case 'sync':
+      return dmaBufSync(world.fd(step.fd), step.flags);
+    case 'poll':
+      return dmaBufPoll(world.fd(step.fd));
+    case 'fdinfo': {
+      const { size, exp_name, name } = dmaBufFdinfo(world.fd(step.fd));
+      return { size, exp_name, ...(name === undefined ? {} : { name }) };
+    }
+    case 'export-sync-file':
+      world.fds.set(step.as, dmaBufExportSyncFile(world.fd(step.fd), step.flags));
+      return null;
+    case 'import-sync-file':
+      return dmaBufImportSyncFile(world.fd(step.fd), step.flags, world.fdNumber(step.sync));
+  }
+}
