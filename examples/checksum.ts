@@ -29,7 +29,7 @@ class Checksum implements barter.DeviceModel {
 
   bind(fn: barter.PciFunction) {
     this.fn = fn;
-    fn.hooks.push({ onReset: () => this.reset() });
+    fn.lifecycle.add({ onReset: () => this.reset() });
   }
 
   private reset() {

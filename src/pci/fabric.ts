@@ -166,6 +166,7 @@ export class Fabric {
   }
 
   private plug(fn: PciFunction, port: Port): void {
+    fn.lifecycle.plug();
     fn.fabric = this;
     fn.parent = port;
     this.functions.push(fn);

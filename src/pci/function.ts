@@ -40,6 +40,7 @@ import type { Bar } from './bar.ts';
 import type { ConfigSpace } from './config-space.ts';
 import type { DmaAddressSpace, DmaStatus } from './dma.ts';
 import type { Fabric } from './fabric.ts';
+import { Lifecycle } from './lifecycle.ts';
 import type { Port } from './port.ts';
 import { covers, type RegisterWrite, setsBits } from './register-write.ts';
 import type { Vpd } from './vpd.ts';
@@ -59,22 +60,6 @@ export interface PciAddress {
 export interface InterruptSink {
   msi(vector: number): void;
   intx(level: boolean): void;
-}
-
-/** What a device model hears of its function; called synchronously, while the function changes state. */
-export interface FunctionHooks {
-  /**
-   * Every reset: engines stop, registers go back to what they were at power on. Memory behind BARs may keep its
-   * bytes.
-   */
-  onReset?(): void;
-  /** Comes to rest: when it returns, the device starts no DMA of its own until `resume`. */
-  quiesce?(): Task;
-  resume?(): Task;
-  /** What the registers behind the BARs hold, memory BARs aside, for another device of the kind to go on from. */
-  saveState?(): Uint8Array;
-  /** Called while the device is at rest. EINVAL for bytes that are no such state. */
-  loadState?(bytes: Uint8Array): void;
 }
 
 export interface FunctionSpec {
@@ -103,7 +88,7 @@ export class PciFunction {
   readonly powerState: Cell<PciPowerState>;
   /** Counts changes of the registers: what makes them visible where users write some of them without a lock. */
   private readonly changes: Cell<number>;
-  readonly hooks: FunctionHooks[] = [];
+  readonly lifecycle: Lifecycle;
   /** Set by vfio; a function that nobody drives interrupts nobody. */
   interrupts: InterruptSink | null = null;
   /**
@@ -120,11 +105,10 @@ export class PciFunction {
   parent: Port | null = null;
   address: PciAddress = { segment: 0, bus: 0, devfn: 0 };
   private readonly atPowerOn: Uint8Array;
-  /** How many want the device at rest. */
-  private holds = 0;
 
   constructor(spec: FunctionSpec) {
     this.name = spec.name;
+    this.lifecycle = new Lifecycle(spec.name);
     this.config = spec.config;
     this.bars = spec.bars;
     this.romSizeBytes = spec.romSizeBytes ?? 0;
@@ -240,7 +224,7 @@ export class PciFunction {
     yield* this.powerState.store(0);
     yield* this.registersChange();
     this.config.restore(this.atPowerOn);
-    for (const hooks of this.hooks) hooks.onReset?.();
+    this.lifecycle.reset();
     for (const virtfn of this.virtfns) yield* virtfn.hardwareReset();
   }
 
@@ -260,19 +244,13 @@ export class PciFunction {
     yield* this.updateDecode();
   }
 
-  /**
-   * Brings the device's own DMA to rest, and keeps it so until as many `resume`. Waits for what is under way: the
-   * device ends that, and whoever owns the memory that it reaches.
-   */
-  *quiesce(): Task {
-    this.holds += 1;
-    for (const hooks of this.hooks) if (hooks.quiesce !== undefined) yield* hooks.quiesce();
+  /** Keeps the device's own DMA from starting until as many `resume`; waits for what is under way. */
+  quiesce(): Task {
+    return this.lifecycle.quiesce();
   }
 
-  *resume(): Task {
-    this.holds -= 1;
-    if (this.holds > 0) return;
-    for (const hooks of this.hooks) if (hooks.resume !== undefined) yield* hooks.resume();
+  resume(): Task {
+    return this.lifecycle.resume();
   }
 
   /**

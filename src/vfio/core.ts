@@ -246,7 +246,7 @@ export class VfioPciCoreDevice {
     yield* this.zapMappings();
     this.configOfOpen = null;
     yield* this.memoryLock.releaseWrite();
-    // Only now: a device that is at rest goes on where nothing is left to go on with.
+    // Only now: a quiesced device resumes where nothing is left to go on with.
     if (this.migration !== null) yield* this.migration.reset();
     const token = this.physfn?.vfToken;
     if (token !== null && token !== undefined && pdev.isVirtfn) token.users -= 1;

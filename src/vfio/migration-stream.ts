@@ -57,8 +57,7 @@ export interface MigratingDevice extends MemoryOwner {
 
 /** Whether everything behind the function's BARs can be read out: bytes, or a model that saves its registers. */
 export function isMigratable(pdev: PciFunction): boolean {
-  const saves = pdev.hooks.some((hooks) => hooks.saveState !== undefined && hooks.loadState !== undefined);
-  return pdev.bars.every((bar) => bar === null || bar.target.memory !== null || saves);
+  return pdev.bars.every((bar) => bar === null || bar.target.memory !== null || pdev.lifecycle.saves);
 }
 
 /** The most bytes that the stream of a stopped device has. */
@@ -122,7 +121,7 @@ export class StateReader {
     this.sections = this.produce();
   }
 
-  /** The device is at rest: what the stream tells from here on is the last word. */
+  /** The device is quiesced: what the stream tells from here on is the last word. */
   stop(): void {
     this.stopped = true;
   }
@@ -152,9 +151,8 @@ export class StateReader {
     if (!this.stopped) yield* this.memory();
     while (!this.stopped) yield null;
     yield* this.memory();
-    for (const [i, hooks] of pdev.hooks.entries()) {
-      if (hooks.saveState === undefined) continue;
-      yield this.section(DEVICE, Buffer.concat([Uint8Array.of(i, 0, 0, 0), hooks.saveState()]));
+    for (const [i, state] of pdev.lifecycle.save()) {
+      yield this.section(DEVICE, Buffer.concat([Uint8Array.of(i, 0, 0, 0), state]));
     }
     yield this.section(CONFIG, Buffer.concat([pdev.config.snapshot(), this.vdev.config.save()]));
     const digest = this.hash.copy().digest();
@@ -239,19 +237,12 @@ export class StateWriter {
       yield* revokeMemory(vdev);
       yield* vdev.pdev.loadRegisters(registers);
       vdev.config.load(view);
-      for (const [i, hooks] of vdev.pdev.hooks.entries()) this.loadModel(i, hooks.loadState);
+      vdev.pdev.lifecycle.load(this.states);
     } finally {
       yield* restoreMemory(vdev);
       yield* vdev.memoryLock.releaseWrite();
     }
     yield* vdev.config.applyIntxDisable();
-  }
-
-  private loadModel(index: number, load: ((bytes: Uint8Array) => void) | undefined): void {
-    if (load === undefined) return;
-    const state = this.states.get(index);
-    if (state === undefined) throw new Errno('EINVAL', `the migration data lack the state of model ${index}`);
-    load(state);
   }
 
   private *section(type: number, payload: Uint8Array): Task {
@@ -261,7 +252,7 @@ export class StateWriter {
       this.states.set(viewOf(payload).getUint32(0, true), payload.slice(4));
     else if (type === CONFIG && payload.length === 2 * this.vdev.pdev.config.sizeBytes) this.config = payload;
     else throw new Errno('EINVAL', `migration data with a section of type ${type} and ${payload.length} bytes`);
-    if (this.states.size > this.vdev.pdev.hooks.length) throw new Errno('EINVAL', 'more models than the device has');
+    if (this.states.size > this.vdev.pdev.lifecycle.size) throw new Errno('EINVAL', 'more models than the device has');
   }
 
   /** The device that comes must be of this one's kind; what its stream does not name is zero. */

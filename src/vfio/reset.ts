@@ -55,14 +55,14 @@ export function* resetDevice(vdev: ResettableDevice): Task {
   // What the device has begun ends before the reset does, and not after the user heard of it.
   yield* pdev.quiesce();
   try {
-    yield* resetAtRest(vdev);
+    yield* resetQuiesced(vdev);
   } finally {
     yield* pdev.resume();
   }
   if (vdev.migration !== null) yield* vdev.migration.reset();
 }
 
-function* resetAtRest(vdev: ResettableDevice): Task {
+function* resetQuiesced(vdev: ResettableDevice): Task {
   yield* withMemoryRevoked(vdev, () => resetInD0(vdev.pdev));
 }
 

@@ -10,45 +10,36 @@
  */
 import { Errno } from '../../abi/errno.ts';
 import {
-  IOAT_CDAR_OFFSET,
-  IOAT_CHAINADDR_OFFSET,
-  IOAT_CHAN_DMACOUNT_OFFSET,
-  IOAT_CHANCMD_OFFSET,
   IOAT_CHANCMD_RESET,
   IOAT_CHANCMD_RESUME,
   IOAT_CHANCMD_SUSPEND,
-  IOAT_CHANCMP_OFFSET,
   IOAT_CHANCTRL_ERR_COMPLETION_EN,
   IOAT_CHANCTRL_ERR_INT_EN,
   IOAT_CHANCTRL_INT_REARM,
-  IOAT_CHANCTRL_OFFSET,
   IOAT_CHANERR_CHAIN_ADDR_VALUE_ERR,
   IOAT_CHANERR_CHANCMD_ERR,
   IOAT_CHANERR_COMPLETION_ADDR_ERR,
-  IOAT_CHANERR_MASK_OFFSET,
   IOAT_CHANERR_NEXT_ADDR_ERR,
   IOAT_CHANERR_NEXT_DESC_ALIGN_ERR,
-  IOAT_CHANERR_OFFSET,
   IOAT_CHANNEL_MMIO_SIZE,
   IOAT_CHANSTS_ACTIVE,
   IOAT_CHANSTS_DONE,
   IOAT_CHANSTS_HALTED,
-  IOAT_CHANSTS_OFFSET,
   IOAT_CHANSTS_SUSPENDED,
-  IOAT_DCACTRL_OFFSET,
   IOAT_DESC_CTL_COMPL_WRITE,
   IOAT_DESC_CTL_INT_EN,
   IOAT_DESCRIPTOR_ALIGN,
-  IOAT_DMA_COMP_OFFSET,
   IOAT_DMA_COMP_V2,
   ioat_dma_descriptor,
 } from '../../abi/ioat.ts';
-import { bytes, packedStruct, u8, u16, u64, viewOf } from '../../abi/layout.ts';
+import { viewOf } from '../../abi/layout.ts';
 import type { PciFunction } from '../../pci/function.ts';
 import { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
 import { condResched, spawnBeside } from '../../task/runner.ts';
+import { CHANNEL_REGISTERS, type ChannelRegister, savedChannel } from './channel-registers.ts';
 import { CHUNK_BYTES, copyDescriptor, type Descriptor, decodeDescriptor } from './descriptor.ts';
+import { RegisterFile, type RegisterPart } from './registers.ts';
 
 const COUNT_MASK = 0xffff;
 
@@ -61,36 +52,12 @@ export interface ChannelHost {
   error(bits: number): void;
 }
 
-/** A channel at rest, as a migration takes it along: its registers, and what they do not show. */
-const savedChannel = packedStruct('saved_ioat_channel', IOAT_CHANNEL_MMIO_SIZE + 29, {
-  registers: bytes(0, IOAT_CHANNEL_MMIO_SIZE),
-  completed: u64(IOAT_CHANNEL_MMIO_SIZE),
-  current: u64(IOAT_CHANNEL_MMIO_SIZE + 8),
-  next: u64(IOAT_CHANNEL_MMIO_SIZE + 16),
-  done: u16(IOAT_CHANNEL_MMIO_SIZE + 24),
-  state: u8(IOAT_CHANNEL_MMIO_SIZE + 26),
-  suspended: u8(IOAT_CHANNEL_MMIO_SIZE + 27),
-  interruptIsDue: u8(IOAT_CHANNEL_MMIO_SIZE + 28),
-});
-export const SAVED_CHANNEL_BYTES = savedChannel.sizeof;
-
-/** Registers that software writes, with their sizes in bytes. */
-const WRITABLE: readonly [offset: number, bytes: number][] = [
-  [IOAT_CHANCTRL_OFFSET, 2],
-  [IOAT_CHANCMD_OFFSET, 1],
-  [IOAT_CHAN_DMACOUNT_OFFSET, 2],
-  [IOAT_CHAINADDR_OFFSET, 8],
-  [IOAT_CHANCMP_OFFSET, 8],
-  [IOAT_CHANERR_OFFSET, 4],
-  [IOAT_CHANERR_MASK_OFFSET, 4],
-  [IOAT_DCACTRL_OFFSET, 4],
-];
-
 export class IoatChannel {
   private readonly index: number;
   private readonly host: ChannelHost;
-  private readonly bytes = new Uint8Array(IOAT_CHANNEL_MMIO_SIZE);
-  private readonly registers = new DataView(this.bytes.buffer);
+  private readonly registers = new RegisterFile(CHANNEL_REGISTERS, IOAT_CHANNEL_MMIO_SIZE);
+  /** CHANCTRL.INT_REARM: an interrupt was raised, and none comes until software has cleared the bit. */
+  private isMasked = false;
   private readonly fetched = new Uint8Array(ioat_dma_descriptor.sizeof);
   private readonly status = new Uint8Array(8);
   /** Where bytes pass; null while a task of `work` has it, which may be one that a reset overtook. */
@@ -108,7 +75,7 @@ export class IoatChannel {
   private resetting = false;
   private interruptIsDue = false;
   /** No descriptor is taken up while it is set; nothing that software sees changes by it. */
-  private readonly quiesced = new Cell('ioat_channel.held', false);
+  private readonly quiesced = new Cell('ioat_channel.quiesced', false);
   /** Tasks of `work` that have not ended, those that a reset overtook included. */
   private readonly working = new Cell('ioat_channel.working', 0);
   /** Counts tasks of `work`, and what ends one without a trace: only the task of this number goes on. */
@@ -124,7 +91,7 @@ export class IoatChannel {
   powerOn(): void {
     this.run += 1;
     this.busy = false;
-    this.bytes.fill(0);
+    this.registers.bytes.fill(0);
     this.clear();
   }
 
@@ -141,7 +108,7 @@ export class IoatChannel {
 
   save(): Uint8Array {
     return savedChannel.encode({
-      registers: this.bytes,
+      registers: this.shown(),
       completed: this.completed,
       current: this.current,
       next: this.next,
@@ -158,7 +125,8 @@ export class IoatChannel {
     const { fields } = savedChannel;
     const state = fields.state.get(view);
     if (state > IOAT_CHANSTS_HALTED) throw new Errno('EINVAL', `an I/OAT channel in state ${state}`);
-    this.bytes.set(fields.registers.get(view));
+    this.registers.bytes.set(fields.registers.get(view));
+    this.isMasked = (this.registers.get('CHANCTRL') & IOAT_CHANCTRL_INT_REARM) !== 0;
     this.completed = fields.completed.getBig(view);
     this.current = fields.current.getBig(view);
     this.next = fields.next.getBig(view);
@@ -174,36 +142,32 @@ export class IoatChannel {
   }
 
   read(offset: number, into: Uint8Array): void {
-    this.bytes[IOAT_CHANCMD_OFFSET] = this.resetting ? IOAT_CHANCMD_RESET : 0;
-    this.registers.setBigUint64(IOAT_CHANSTS_OFFSET, this.completed | BigInt(this.state), true);
-    this.registers.setBigUint64(IOAT_CDAR_OFFSET, this.current, true);
-    into.set(this.bytes.subarray(offset, offset + into.length));
+    this.shown();
+    this.registers.read(offset, into);
+  }
+
+  /** The registers with what follows from the channel's state. */
+  private shown(): Uint8Array {
+    const { registers } = this;
+    const control = registers.get('CHANCTRL') & ~IOAT_CHANCTRL_INT_REARM;
+    registers.set('CHANCTRL', control | (this.isMasked ? IOAT_CHANCTRL_INT_REARM : 0));
+    registers.set('CHANCMD', this.resetting ? IOAT_CHANCMD_RESET : 0);
+    registers.set64('CHANSTS', this.completed | BigInt(this.state));
+    registers.set64('CDAR', this.current);
+    return registers.bytes;
   }
 
   write(offset: number, from: Uint8Array): void {
-    for (const [register, bytes] of WRITABLE) {
-      const start = Math.max(offset, register);
-      const end = Math.min(offset + from.length, register + bytes);
-      if (start < end) this.writeRegister(register, start, from.subarray(start - offset, end - offset));
-    }
+    this.registers.write(offset, from, (part) => this.onWrite(part));
   }
 
-  /** `part` is written at `at`, all of it inside of one register. */
-  private writeRegister(register: number, at: number, part: Uint8Array): void {
-    if (register === IOAT_CHANCMD_OFFSET) {
-      this.command(part[0]);
-    } else if (register === IOAT_CHANERR_OFFSET) {
-      for (const [i, byte] of part.entries()) this.bytes[at + i] &= ~byte;
-    } else if (register === IOAT_CHANCTRL_OFFSET) {
-      const isMasked = this.bytes[register] & IOAT_CHANCTRL_INT_REARM;
-      this.bytes.set(part, at);
-      const rearms = at === register && (part[0] & IOAT_CHANCTRL_INT_REARM) !== 0;
-      this.bytes[register] = (this.bytes[register] & ~IOAT_CHANCTRL_INT_REARM) | (rearms ? 0 : isMasked);
-      if (rearms && this.interruptIsDue) this.raise();
-    } else {
-      this.bytes.set(part, at);
-      if (register === IOAT_CHAINADDR_OFFSET && !this.busy) this.beginChain();
-      if (register === IOAT_CHAN_DMACOUNT_OFFSET) this.kick();
+  private onWrite({ name, at, bytes }: RegisterPart<ChannelRegister>): void {
+    if (name === 'CHANCMD') this.command(bytes[0]);
+    else if (name === 'CHAINADDR' && !this.busy) this.beginChain();
+    else if (name === 'DMACOUNT') this.kick();
+    else if (name === 'CHANCTRL' && at === 0 && (bytes[0] & IOAT_CHANCTRL_INT_REARM) !== 0) {
+      this.isMasked = false;
+      if (this.interruptIsDue) this.raise();
     }
   }
 
@@ -227,10 +191,11 @@ export class IoatChannel {
 
   /** After a reset of the channel: halted, and nothing known of any chain. What interrupts and aborts stays enabled. */
   private clear(): void {
-    const control = this.registers.getUint16(IOAT_CHANCTRL_OFFSET, true);
-    this.bytes.fill(0);
-    this.registers.setUint16(IOAT_CHANCTRL_OFFSET, control & ~IOAT_CHANCTRL_INT_REARM, true);
-    this.registers.setUint16(IOAT_DMA_COMP_OFFSET, IOAT_DMA_COMP_V2, true);
+    const control = this.registers.get('CHANCTRL');
+    this.registers.bytes.fill(0);
+    this.registers.set('CHANCTRL', control);
+    this.registers.set('DMA_COMP', IOAT_DMA_COMP_V2);
+    this.isMasked = false;
     this.current = 0n;
     this.beginChain();
     this.resetting = false;
@@ -239,8 +204,8 @@ export class IoatChannel {
   }
 
   private beginChain(): void {
-    this.registers.setUint16(IOAT_CHAN_DMACOUNT_OFFSET, 0, true);
-    this.next = this.registers.getBigUint64(IOAT_CHAINADDR_OFFSET, true);
+    this.registers.set('DMACOUNT', 0);
+    this.next = this.registers.get64('CHAINADDR');
     this.done = 0;
     this.completed = 0n;
     this.suspended = false;
@@ -248,7 +213,7 @@ export class IoatChannel {
 
   /** A doorbell: the work is a task of its own, which the serving loop runs when the write is answered. */
   private kick(): void {
-    if (this.busy || this.suspended || this.isDone || this.registers.getUint32(IOAT_CHANERR_OFFSET, true) !== 0) return;
+    if (this.busy || this.suspended || this.isDone || this.registers.get('CHANERR') !== 0) return;
     this.busy = true;
     this.state = IOAT_CHANSTS_ACTIVE;
     this.run += 1;
@@ -256,7 +221,7 @@ export class IoatChannel {
   }
 
   private get isDone(): boolean {
-    return this.registers.getUint16(IOAT_CHAN_DMACOUNT_OFFSET, true) === this.done;
+    return this.registers.get('DMACOUNT') === this.done;
   }
 
   /** Takes descriptors until all are done or one fails; looks at commands in between. Ends by itself. */
@@ -309,8 +274,8 @@ export class IoatChannel {
   }
 
   /**
-   * The channel is at rest before anybody is told, so that who is told may start the next chain. More may have been
-   * added while the completion was written.
+   * The channel is done before anybody is told, so that software that is told may start the next chain. More may have
+   * been added while the completion was written.
    */
   private *complete(descriptor: Descriptor, goesOn: () => Task<boolean>): Task<number> {
     this.completed = this.current;
@@ -334,8 +299,7 @@ export class IoatChannel {
   private *fail(error: number, goesOn: () => Task<boolean>): Task {
     this.state = IOAT_CHANSTS_HALTED;
     this.report(error);
-    const control = this.registers.getUint16(IOAT_CHANCTRL_OFFSET, true);
-    if ((control & IOAT_CHANCTRL_ERR_COMPLETION_EN) === 0) return this.halt(error);
+    if ((this.registers.get('CHANCTRL') & IOAT_CHANCTRL_ERR_COMPLETION_EN) === 0) return this.halt(error);
     const written = yield* this.writeStatus(IOAT_CHANSTS_HALTED);
     if (yield* goesOn()) this.halt(written ? error : error | IOAT_CHANERR_COMPLETION_ADDR_ERR);
   }
@@ -344,29 +308,26 @@ export class IoatChannel {
     this.busy = false;
     this.state = IOAT_CHANSTS_HALTED;
     this.report(bits);
-    const control = this.registers.getUint16(IOAT_CHANCTRL_OFFSET, true);
-    const masked = this.registers.getUint32(IOAT_CHANERR_MASK_OFFSET, true);
-    if ((control & IOAT_CHANCTRL_ERR_INT_EN) !== 0 && (bits & ~masked) !== 0) this.raise();
+    const raises = (this.registers.get('CHANCTRL') & IOAT_CHANCTRL_ERR_INT_EN) !== 0;
+    if (raises && (bits & ~this.registers.get('CHANERR_MASK')) !== 0) this.raise();
   }
 
   private report(bits: number): void {
-    const errors = this.registers.getUint32(IOAT_CHANERR_OFFSET, true) | bits;
-    this.registers.setUint32(IOAT_CHANERR_OFFSET, errors >>> 0, true);
+    this.registers.set('CHANERR', this.registers.get('CHANERR') | bits);
     this.host.error(bits);
   }
 
   /** Writes CHANSTS where CHANCMP says; false where nobody takes it. */
   private *writeStatus(state: number): Task<boolean> {
     new DataView(this.status.buffer).setBigUint64(0, this.completed | BigInt(state), true);
-    const address = Number(this.registers.getBigUint64(IOAT_CHANCMP_OFFSET, true));
+    const address = Number(this.registers.get64('CHANCMP'));
     return (yield* this.host.fn.dmaWrite(address, this.status)) === 'ok';
   }
 
   private raise(): void {
-    const isMasked = (this.bytes[IOAT_CHANCTRL_OFFSET] & IOAT_CHANCTRL_INT_REARM) !== 0;
-    this.interruptIsDue = isMasked;
-    if (isMasked) return;
-    this.bytes[IOAT_CHANCTRL_OFFSET] |= IOAT_CHANCTRL_INT_REARM;
+    this.interruptIsDue = this.isMasked;
+    if (this.isMasked) return;
+    this.isMasked = true;
     this.host.interrupt(this.index);
   }
 }

@@ -30,7 +30,8 @@ import { ArrayMemory } from '../../pci/memory.ts';
 import type { Task } from '../../task/op.ts';
 import type { DeviceIdentity, DeviceModel } from '../model.ts';
 import { msixMemory } from '../msix.ts';
-import { type ChannelHost, IoatChannel, SAVED_CHANNEL_BYTES } from './channel.ts';
+import { type ChannelHost, IoatChannel } from './channel.ts';
+import { SAVED_CHANNEL_BYTES } from './channel-registers.ts';
 import { XFERCAP } from './descriptor.ts';
 
 export const IOAT_BAR_BYTES = 0x4000;
@@ -82,7 +83,7 @@ export class IoatDevice implements DeviceModel, ChannelHost {
     this.fn = fn;
     fn.config.allow(IOAT_PCI_CHANERR_INT_OFFSET, 4, 0, 0xffffffff);
     fn.config.allow(IOAT_PCI_CHANERRMASK_INT_OFFSET, 4, 0xffffffff);
-    fn.hooks.push({
+    fn.lifecycle.add({
       onReset: () => this.reset(),
       quiesce: () => this.quiesce(),
       resume: () => this.resume(),
