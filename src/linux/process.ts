@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { __NR_pidfd_open } from '../abi/pidfd.ts';
 import { OwnedFd } from './fd.ts';
 import { check, Pinned, pinnedBytes, sys } from './ffi.ts';
@@ -34,4 +35,20 @@ export function setAffinity(cpus: readonly number[]): void {
   const mask = pinnedBytes(128);
   for (const cpu of cpus) mask[cpu >> 3] |= 1 << (cpu & 7);
   check(sys.sched_setaffinity(0, mask.length, mask), () => `sched_setaffinity(${cpus.join(',')})`);
+}
+
+/** /proc/PID/stat: the process gives its memory back, and then closes its descriptors. */
+const PF_EXITING = 0x4;
+
+/** Whether a process ends, or has ended. One of another pid namespace has number 0, and counts as alive. */
+export function isExiting(pid: number): boolean {
+  let stat: string;
+  try {
+    stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  } catch {
+    return pid > 0;
+  }
+  // The name in parentheses may hold anything.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return fields[0] === 'Z' || fields[0] === 'X' || (Number(fields[6]) & PF_EXITING) !== 0;
 }

@@ -75,14 +75,25 @@ export function tryAccept(listener: OwnedFd, nonBlocking = false): number {
   return retry(() => sys.accept4(listener.fd, 0, 0, flags));
 }
 
-/** Connects; blocks while the listener's backlog is full. ENOENT or ECONNREFUSED when nobody listens at `path`. */
-export function connectUnix(path: string): OwnedFd {
+/**
+ * Connects. Blocks while the listener's backlog is full, at most `timeoutMs` (0: without end), then ETIMEDOUT. ENOENT or
+ * ECONNREFUSED when nobody listens at `path`.
+ */
+export function connectUnix(path: string, timeoutMs = 0): OwnedFd {
   const { bytes, length } = unixAddress(path);
   const socket = newSocket(0, `connection to ${path}`);
-  const result = retry(() => sys.connect(socket.fd, bytes, length));
-  if (result < 0) socket.close();
-  check(result, () => `connect(${path})`);
-  return socket;
+  try {
+    if (timeoutMs > 0) setSocketTimeout(socket, timeoutMs);
+    const result = retry(() => sys.connect(socket.fd, bytes, length));
+    if (result === -ERRNO.EAGAIN) {
+      throw new Errno('ETIMEDOUT', `connect(${path}): the server does not accept within ${timeoutMs} ms`);
+    }
+    check(result, () => `connect(${path})`);
+    return socket;
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
 }
 
 /** Two connected sockets, of a stream or (SOCK_SEQPACKET) of packets. */

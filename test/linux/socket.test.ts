@@ -238,3 +238,16 @@ test('a listener that does not block says so', () => {
     closeAll([client, listener]);
   });
 });
+
+test('a connect keeps its time limit while the backlog is full', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'barter-backlog-'));
+  const path = join(folder, 'full.sock');
+  const listener = listenUnix(path, 0);
+  const waiting = connectUnix(path);
+  const start = performance.now();
+  assert.throws(() => connectUnix(path, 50), refused('ETIMEDOUT', /does not accept within 50 ms/));
+  assert.ok(performance.now() - start >= 45);
+  waiting.close();
+  listener.close();
+  rmSync(folder, { recursive: true });
+});

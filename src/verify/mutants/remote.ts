@@ -4,12 +4,8 @@ import type { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import type { Cell } from '../../task/cell.ts';
 import { DONE, done, type Task } from '../../task/op.ts';
 import type { Plain } from '../../task/plain.ts';
-import {
-  ExporterSession,
-  type ImporterLink,
-  type RemoteAttachment,
-  type RemoteMapping,
-} from '../../vfio-user/dma-buf/exporter-session.ts';
+import { ExporterSession } from '../../vfio-user/dma-buf/exporter-session.ts';
+import type { ImporterLink, RemoteAttachment, RemoteMapping } from '../../vfio-user/dma-buf/remote-mapping.ts';
 import type { SharedBars } from '../../vfio-user/dma-buf/shared-bars.ts';
 import { type Mutant, replacePrivate } from './overlay.ts';
 

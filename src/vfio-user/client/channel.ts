@@ -2,34 +2,21 @@
 import { ERRNO, Errno } from '../../abi/errno.ts';
 import { viewOf } from '../../abi/layout.ts';
 import { POLLHUP, POLLIN } from '../../abi/poll.ts';
-import { SHUT_WR } from '../../abi/socket.ts';
 import {
   VFIO_USER_COMMAND_NAMES,
-  VFIO_USER_DMA_READ,
-  VFIO_USER_DMA_WRITE,
   VFIO_USER_F_NO_REPLY,
   VFIO_USER_F_TYPE_COMMAND,
-  VFIO_USER_F_TYPE_REPLY,
-  VFIO_USER_HEADER_SIZE,
   VFIO_USER_MINOR,
   VFIO_USER_VERSION,
-  vfio_user_dma_region_access,
   vfio_user_version,
 } from '../../abi/vfio-user.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
-import { Pinned } from '../../linux/ffi.ts';
-import { Message } from '../../linux/message.ts';
 import { PollSet } from '../../linux/poll.ts';
-import { connectUnix, setSocketTimeout, shutdownSocket } from '../../linux/socket.ts';
-import { type Frame, LIMITS, writeHeader } from '../wire/frame.ts';
-import { FrameReader } from '../wire/frame-reader.ts';
+import { connectUnix, setSocketTimeout } from '../../linux/socket.ts';
+import type { Frame } from '../wire/frame.ts';
 import { type Capabilities, CLIENT_OFFER, decodeVersion, encodeVersion } from '../wire/version.ts';
-
-/** Memory of the client that devices reach by DMA_READ and DMA_WRITE. */
-export interface ClientDmaMemory {
-  read(address: number, into: Uint8Array): void;
-  write(address: number, from: Uint8Array): void;
-}
+import { answerDma, type ClientDmaMemory } from './dma-answer.ts';
+import { lost, Stream, type WhileWaiting } from './stream.ts';
 
 export interface Answer {
   /** A copy: it stays good. */
@@ -42,78 +29,8 @@ export interface ClientOptions {
   timeoutMs?: number;
   /** Ask for a second socket for the commands of the server. */
   twinSocket?: boolean;
-  /** Called before a call blocks until `socket` can be read: for who has others to answer meanwhile. */
-  whileWaiting?: ((socket: number) => void) | undefined;
-}
-
-/** One socket, and what was received of it. */
-class Stream {
-  readonly socket: OwnedFd;
-  private readonly path: string;
-  private readonly frames = new FrameReader();
-  private readonly outgoing = new Message(1, LIMITS.maxMsgFds);
-  private message = new Pinned(64 * 1024);
-  private readonly whileWaiting: ClientOptions['whileWaiting'];
-
-  constructor(socket: OwnedFd, path: string, whileWaiting?: ClientOptions['whileWaiting']) {
-    this.socket = socket;
-    this.path = path;
-    this.whileWaiting = whileWaiting;
-  }
-
-  send(
-    id: number,
-    command: number,
-    payload: Uint8Array,
-    flags: number,
-    fds: readonly number[] = NO_FDS,
-    error = 0,
-  ): void {
-    const length = VFIO_USER_HEADER_SIZE + payload.length;
-    if (length > this.message.bytes.length) this.message = new Pinned(length);
-    writeHeader(this.message.view, id, command, payload.length, flags, error);
-    this.message.bytes.set(payload, VFIO_USER_HEADER_SIZE);
-    for (let at = 0; at < length; ) {
-      this.outgoing.setIov(0, this.message.address + at, length - at);
-      const sent = this.outgoing.sendmsg(this.socket.fd, 0, at === 0 ? fds : NO_FDS);
-      if (sent < 0) throw lost(sent, this.path);
-      at += sent;
-    }
-  }
-
-  /** A frame that is complete already; null where there is none. */
-  ready(): Frame | null {
-    return this.frames.next();
-  }
-
-  /** Waits for the next frame. ECONNRESET when the server is gone, ETIMEDOUT when it is silent. */
-  next(): Frame {
-    for (let frame = this.frames.next(); ; frame = this.frames.next()) {
-      if (frame !== null) return frame;
-      this.receive();
-    }
-  }
-
-  receive(): void {
-    this.whileWaiting?.(this.socket.fd);
-    const received = this.frames.receive(this.socket.fd, true);
-    if (received <= 0) throw lost(received, this.path);
-  }
-
-  /** Says that nothing more comes, and waits until the server hangs up. ETIMEDOUT when it does not. */
-  finish(): void {
-    shutdownSocket(this.socket, SHUT_WR);
-    try {
-      for (;;) for (const fd of this.next().fds) fd.close();
-    } catch (error) {
-      if (!(error instanceof Errno) || error.errno !== 'ECONNRESET') throw error;
-    }
-  }
-
-  close(): void {
-    this.frames.close();
-    this.socket.close();
-  }
+  /** Lets a client answer others while a call waits. */
+  whileWaiting?: WhileWaiting;
 }
 
 /**
@@ -133,12 +50,13 @@ export class ClientChannel {
 
   /**
    * Connects and agrees on a version. ENOENT or ECONNREFUSED where nobody listens, EBUSY while the device has another
-   * client, ETIMEDOUT when the server is silent for `timeoutMs`, EPROTO where its VERSION contradicts itself or ours.
+   * client. ETIMEDOUT when the server does not accept, or is silent, for `timeoutMs`. EPROTO where its VERSION
+   * contradicts itself or the client's.
    */
   constructor(path: string, { timeoutMs = 10_000, twinSocket = false, whileWaiting }: ClientOptions = {}) {
     this.path = path;
     this.timeoutMs = timeoutMs;
-    this.main = new Stream(connectUnix(path), path, whileWaiting);
+    this.main = new Stream(connectUnix(path, timeoutMs), path, whileWaiting);
     try {
       setSocketTimeout(this.main.socket, timeoutMs);
       this.capabilities = this.agree(twinSocket);
@@ -161,7 +79,7 @@ export class ClientChannel {
     for (;;) {
       const frame = this.twin === null ? this.main.next() : this.nextOfBoth(this.twin);
       if (!frame.isReply) {
-        this.answer(this.main, frame);
+        answerDma(this.main, frame, this.memory);
         continue;
       }
       if (frame.id !== id || frame.command !== command) {
@@ -277,7 +195,7 @@ export class ClientChannel {
         for (const fd of frame.fds) fd.close();
         throw new Errno('EPROTO', `a reply to message ${frame.id}, and nothing was asked`);
       }
-      this.answer(stream, frame);
+      answerDma(stream, frame, this.memory);
     }
   }
 
@@ -285,39 +203,14 @@ export class ClientChannel {
     this.nextId = (this.nextId + 1) & 0xffff;
     return this.nextId;
   }
-
-  /** DMA_READ and DMA_WRITE of the server. EFAULT where nothing was mapped for messages. */
-  private answer(stream: Stream, frame: Frame): void {
-    for (const fd of frame.fds) fd.close();
-    const head = vfio_user_dma_region_access.sizeof;
-    const isRead = frame.command === VFIO_USER_DMA_READ;
-    let reply = Buffer.from(frame.payload.subarray(0, head));
-    try {
-      if (!isRead && frame.command !== VFIO_USER_DMA_WRITE) throw new Errno('ENOSYS', `command ${frame.command}`);
-      if (this.memory === null || frame.payload.length < head)
-        throw new Errno('EFAULT', 'no memory is shared by messages');
-      const { addr, count } = vfio_user_dma_region_access.read(viewOf(frame.payload));
-      if (count > LIMITS.maxDataXferBytes || (!isRead && frame.payload.length !== head + count)) {
-        throw new Errno('EINVAL', `DMA of ${count} bytes in a message of ${frame.payload.length}`);
-      }
-      if (isRead) {
-        reply = Buffer.concat([reply, Buffer.alloc(count)]);
-        this.memory.read(addr, reply.subarray(head));
-      } else this.memory.write(addr, frame.payload.subarray(head));
-    } catch (error) {
-      const code = error instanceof Errno ? error.code : ERRNO.EIO;
-      stream.send(frame.id, frame.command, NOTHING, VFIO_USER_F_TYPE_REPLY, NO_FDS, code);
-      return;
-    }
-    stream.send(frame.id, frame.command, reply, VFIO_USER_F_TYPE_REPLY);
-  }
 }
 
-const NOTHING = new Uint8Array(0);
 const NO_FDS: readonly number[] = [];
 
-function lost(result: number, path: string): Errno {
-  if (result === 0) return new Errno('ECONNRESET', `${path}: the server closed the connection`);
-  if (result === -ERRNO.EAGAIN) return new Errno('ETIMEDOUT', `${path}: the server is silent`);
-  return Errno.fromCode(-result, path);
+/** A view of a reply's payload. EPROTO where it is shorter than `struct`. */
+export function replyOf(payload: Buffer, struct: { name: string; sizeof: number }): DataView {
+  if (payload.length < struct.sizeof) {
+    throw new Errno('EPROTO', `a reply of ${payload.length} bytes is shorter than ${struct.name}`);
+  }
+  return viewOf(payload);
 }

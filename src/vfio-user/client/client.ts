@@ -2,23 +2,12 @@
  * A client that blocks: for command lines, tests and tools. Servers and their clients may be threads of one process.
  */
 import { Errno } from '../../abi/errno.ts';
-import { viewOf } from '../../abi/layout.ts';
-import {
-  VFIO_REGION_INFO_CAP_SPARSE_MMAP,
-  VFIO_REGION_INFO_FLAG_CAPS,
-  vfio_irq_info,
-  vfio_irq_set,
-  vfio_pci_dependent_device,
-  vfio_pci_hot_reset,
-  vfio_pci_hot_reset_info,
-  vfio_region_info,
-} from '../../abi/vfio.ts';
+import { vfio_irq_info, vfio_irq_set, vfio_pci_hot_reset } from '../../abi/vfio.ts';
 import { VFIO_DMA_UNMAP_FLAG_ALL } from '../../abi/vfio-type1.ts';
 import {
   VFIO_USER_DEVICE_FEATURE,
   VFIO_USER_DEVICE_GET_INFO,
   VFIO_USER_DEVICE_GET_IRQ_INFO,
-  VFIO_USER_DEVICE_GET_REGION_INFO,
   VFIO_USER_DEVICE_GET_REGION_IO_FDS,
   VFIO_USER_DEVICE_RESET,
   VFIO_USER_DEVICE_SET_IRQS,
@@ -28,40 +17,22 @@ import {
   VFIO_USER_MULTI_MAX,
   VFIO_USER_REGION_READ,
   VFIO_USER_REGION_WRITE,
-  VFIO_USER_REGION_WRITE_MULTI,
-  VFIO_USER_X_GET_PCI_HOT_RESET_INFO,
   VFIO_USER_X_PCI_HOT_RESET,
   vfio_user_device_info,
   vfio_user_dma_map,
   vfio_user_dma_unmap,
   vfio_user_region_access,
   vfio_user_region_io_fds,
-  vfio_user_region_write_multi,
-  vfio_user_write_one,
 } from '../../abi/vfio-user.ts';
-import type { OwnedFd } from '../../linux/fd.ts';
 import { Mapping } from '../../linux/mapping.ts';
-import { infoCapabilities } from '../../linux/vfio/caps.ts';
 import { LIMITS } from '../wire/frame.ts';
-import { type Answer, ClientChannel } from './channel.ts';
+import { type Answer, ClientChannel, replyOf } from './channel.ts';
+import { type DependentDevice, hotResetInfoOf } from './hot-reset.ts';
 import { RegionIoFds, type SubRegion } from './io-fds.ts';
+import { type ClientRegionInfo, regionInfoOf } from './region-info.ts';
+import { type RegionWrite, writeBatch } from './write-multi.ts';
 
-export interface ClientRegionInfo {
-  index: number;
-  flags: number;
-  sizeBytes: number;
-  /** What can be mapped, and by which descriptor; null where messages are the only way. */
-  map: { fd: OwnedFd; fdOffset: number; areas: { offset: number; sizeBytes: number }[] } | null;
-}
-
-/** One write of `writeRegions`. */
-export interface RegionWrite {
-  region: number;
-  offset: number;
-  bytes: Uint8Array;
-}
-
-/** One connection to one device, with a method for each command (client-channel.ts has what a call does). */
+/** One connection to one device, with a method for each command (channel.ts has what a call does). */
 export class VfioUserClient extends ClientChannel {
   /** What is mapped now, by IOVA: no more than the server takes. */
   private readonly maps = new Map<number, number>();
@@ -70,30 +41,13 @@ export class VfioUserClient extends ClientChannel {
   info(): { flags: number; numRegions: number; numIrqs: number } {
     const argsz = vfio_user_device_info.sizeof;
     const { payload } = this.call(VFIO_USER_DEVICE_GET_INFO, vfio_user_device_info.encode({ argsz }));
-    const { flags, num_regions, num_irqs } = vfio_user_device_info.read(this.reply(payload, vfio_user_device_info));
+    const { flags, num_regions, num_irqs } = vfio_user_device_info.read(replyOf(payload, vfio_user_device_info));
     return { flags, numRegions: num_regions, numIrqs: num_irqs };
   }
 
   /** The caller closes `map.fd`. */
   regionInfo(index: number): ClientRegionInfo {
-    let answer = this.askRegion(index, vfio_region_info.sizeof);
-    const wanted = vfio_region_info.fields.argsz.get(viewOf(answer.payload));
-    if (wanted > vfio_region_info.sizeof && wanted <= LIMITS.maxMessageBytes) {
-      for (const fd of answer.fds) fd.close();
-      answer = this.askRegion(index, wanted);
-    }
-    const view = viewOf(answer.payload);
-    const { flags, size, offset, cap_offset } = vfio_region_info.read(view);
-    const [fd, ...others] = answer.fds;
-    for (const other of others) other.close();
-    if (fd === undefined) return { index, flags, sizeBytes: size, map: null };
-    const areas = (flags & VFIO_REGION_INFO_FLAG_CAPS) === 0 ? null : sparseAreas(view, cap_offset);
-    return {
-      index,
-      flags,
-      sizeBytes: size,
-      map: { fd, fdOffset: offset, areas: areas ?? [{ offset: 0, sizeBytes: size }] },
-    };
+    return regionInfoOf(this, index);
   }
 
   /** Maps a slice of a BAR. EINVAL where the server shares no memory for it. */
@@ -115,7 +69,7 @@ export class VfioUserClient extends ClientChannel {
   irqInfo(index: number): { flags: number; count: number } {
     const argsz = vfio_irq_info.sizeof;
     const { payload } = this.call(VFIO_USER_DEVICE_GET_IRQ_INFO, vfio_irq_info.encode({ argsz, index }));
-    const { flags, count } = vfio_irq_info.read(this.reply(payload, vfio_irq_info));
+    const { flags, count } = vfio_irq_info.read(replyOf(payload, vfio_irq_info));
     return { flags, count };
   }
 
@@ -153,7 +107,7 @@ export class VfioUserClient extends ClientChannel {
       const count = Math.min(into.length - at, this.capabilities.maxDataXferBytes);
       const request = vfio_user_region_access.encode({ offset: offset + at, region, count });
       const { payload } = this.call(VFIO_USER_REGION_READ, request);
-      const length = vfio_user_region_access.fields.count.get(this.reply(payload, vfio_user_region_access));
+      const length = vfio_user_region_access.fields.count.get(replyOf(payload, vfio_user_region_access));
       if (length === 0 || length > count || payload.length !== head + length) {
         throw new Errno('EPROTO', `REGION_READ of ${count} bytes answered with ${length}`);
       }
@@ -189,7 +143,7 @@ export class VfioUserClient extends ClientChannel {
     let done = 0;
     while (done < writes.length) {
       const batch = writes.slice(done, done + most);
-      const count = most === 1 ? this.writeOne(batch[0]) : this.writeBatch(batch);
+      const count = most === 1 ? this.writeOne(batch[0]) : writeBatch(this, batch);
       done += count;
       if (count < batch.length) break;
     }
@@ -206,7 +160,7 @@ export class VfioUserClient extends ClientChannel {
     const ask = (argsz: number) =>
       this.call(VFIO_USER_DEVICE_GET_REGION_IO_FDS, vfio_user_region_io_fds.encode({ argsz, index }));
     let answer = ask(vfio_user_region_io_fds.sizeof);
-    const wanted = vfio_user_region_io_fds.fields.argsz.get(this.reply(answer.payload, vfio_user_region_io_fds));
+    const wanted = vfio_user_region_io_fds.fields.argsz.get(replyOf(answer.payload, vfio_user_region_io_fds));
     if (wanted > vfio_user_region_io_fds.sizeof && wanted <= LIMITS.maxMessageBytes) {
       for (const fd of answer.fds) fd.close();
       answer = ask(wanted);
@@ -244,7 +198,7 @@ export class VfioUserClient extends ClientChannel {
     const answer = this.call(VFIO_USER_DMA_UNMAP, payload);
     const end = (flags & VFIO_DMA_UNMAP_FLAG_ALL) !== 0 ? Number.POSITIVE_INFINITY : iova + sizeBytes;
     for (const start of this.maps.keys()) if (start >= iova && start < end) this.maps.delete(start);
-    return vfio_user_dma_unmap.fields.size.get(this.reply(answer.payload, vfio_user_dma_unmap));
+    return vfio_user_dma_unmap.fields.size.get(replyOf(answer.payload, vfio_user_dma_unmap));
   }
 
   /** DEVICE_FEATURE on an argument that starts with its header (struct vfio_device_feature). */
@@ -257,19 +211,8 @@ export class VfioUserClient extends ClientChannel {
   }
 
   /** VFIO_DEVICE_GET_PCI_HOT_RESET_INFO (an extension): what a hot reset would hit. */
-  hotResetInfo(): { groupId: number; segment: number; bus: number; devfn: number }[] {
-    const request = vfio_pci_hot_reset_info.encode({ argsz: vfio_pci_hot_reset_info.sizeof });
-    const { payload } = this.call(VFIO_USER_X_GET_PCI_HOT_RESET_INFO, request);
-    const view = this.reply(payload, vfio_pci_hot_reset_info);
-    const { count } = vfio_pci_hot_reset_info.read(view);
-    if (payload.length !== vfio_pci_hot_reset_info.sizeof + count * vfio_pci_dependent_device.sizeof) {
-      throw new Errno('EPROTO', `hot-reset info: ${count} devices in ${payload.length} bytes`);
-    }
-    return Array.from({ length: count }, (_, i) => {
-      const at = vfio_pci_hot_reset_info.sizeof + i * vfio_pci_dependent_device.sizeof;
-      const { group_id, segment, bus, devfn } = vfio_pci_dependent_device.read(view, at);
-      return { groupId: group_id, segment, bus, devfn };
-    });
+  hotResetInfo(): DependentDevice[] {
+    return hotResetInfoOf(this);
   }
 
   /** VFIO_DEVICE_PCI_HOT_RESET (an extension): this process must have every other device of the set that is in use. */
@@ -292,46 +235,6 @@ export class VfioUserClient extends ClientChannel {
       return 0;
     }
   }
-
-  private writeBatch(writes: readonly RegionWrite[]): number {
-    const { sizeof } = vfio_user_region_write_multi;
-    const payload = vfio_user_region_write_multi.encode(
-      { wr_cnt: writes.length },
-      writes.length * vfio_user_write_one.sizeof,
-    );
-    for (const [i, { region, offset, bytes }] of writes.entries()) {
-      const at = sizeof + i * vfio_user_write_one.sizeof;
-      vfio_user_write_one.write(viewOf(payload), at, { offset, region, count: bytes.length });
-      payload.set(bytes, at + vfio_user_write_one.fields.data.offset);
-    }
-    const answer = this.call(VFIO_USER_REGION_WRITE_MULTI, payload);
-    return vfio_user_region_write_multi.fields.wr_cnt.get(this.reply(answer.payload, vfio_user_region_write_multi));
-  }
-
-  private askRegion(index: number, argsz: number): Answer {
-    const answer = this.call(VFIO_USER_DEVICE_GET_REGION_INFO, vfio_region_info.encode({ argsz, index }));
-    this.reply(answer.payload, vfio_region_info);
-    return answer;
-  }
-
-  private reply(payload: Buffer, struct: { name: string; sizeof: number }): DataView {
-    if (payload.length < struct.sizeof) {
-      throw new Errno('EPROTO', `a reply of ${payload.length} bytes is shorter than ${struct.name}`);
-    }
-    return viewOf(payload);
-  }
 }
 
 const NOTHING = new Uint8Array(0);
-
-function sparseAreas(view: DataView, capOffset: number): { offset: number; sizeBytes: number }[] | null {
-  for (const capability of infoCapabilities(view, capOffset, view.byteLength)) {
-    if (capability.id !== VFIO_REGION_INFO_CAP_SPARSE_MMAP) continue;
-    const count = view.getUint32(capability.offset + 8, true);
-    return Array.from({ length: count }, (_, i) => ({
-      offset: Number(view.getBigUint64(capability.offset + 16 + 16 * i, true)),
-      sizeBytes: Number(view.getBigUint64(capability.offset + 24 + 16 * i, true)),
-    }));
-  }
-  return null;
-}

@@ -1,70 +1,29 @@
 /**
  * An importer in another process, as the exporter has it: attachments, mappings and fences of one session
- * (docs/dma-buf-socket.md). Nothing here knows of sockets: importer-connection.ts moves the messages, and the explorer
+ * (docs/dma-buf-socket.md). Nothing here knows of sockets: exporter-connection.ts moves the messages, and the explorer
  * moves them in every order.
  *
  * Every request is a task of its own. They meet at the buffer's reservation, which guards the attachments and the
- * mappings; fences are signalled without it, since a revoke holds it while it waits for them. What an importer owes
- * after it was told to let go is in `InvalidateRequest`; who sees to it that it gives it is the connection.
+ * mappings; fences are signalled without it, since a revoke holds it while it waits for them. `InvalidateRequest`
+ * says what an importer owes after it was told to let go; the connection makes it pay.
  */
 import { Errno, type ErrnoName } from '../../abi/errno.ts';
-import {
-  DMA_BIDIRECTIONAL,
-  DMA_TO_DEVICE,
-  type DmaBuf,
-  type DmaBufAttachment,
-  type DmaDirection,
-} from '../../dma-buf/dma-buf.ts';
+import { DMA_BIDIRECTIONAL, DMA_TO_DEVICE, type DmaBuf } from '../../dma-buf/dma-buf.ts';
 import { DmaFence } from '../../dma-buf/fence.ts';
 import type { DmaResvUsage } from '../../dma-buf/resv.ts';
-import type { SgTable } from '../../dma-buf/scatterlist.ts';
-import type { Memory } from '../../pci/memory.ts';
 import { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
 import { Plain } from '../../task/plain.ts';
 import { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
 import { IMPORTER_LIMITS } from './limits.ts';
+import {
+  type ImporterLink,
+  type InvalidateRequest,
+  memoryOf,
+  RemoteAttachment,
+  type RemoteMapping,
+} from './remote-mapping.ts';
 import type { SharedBars } from './shared-bars.ts';
-
-/** A slice of the memory behind a BAR. */
-export interface MemoryRange {
-  offset: number;
-  sizeBytes: number;
-}
-
-export interface RemoteMapping {
-  readonly id: number;
-  readonly attachment: RemoteAttachment;
-  readonly direction: DmaDirection;
-  readonly table: SgTable;
-  /** All ranges of a buffer lie in one BAR. */
-  readonly memory: Memory;
-  readonly ranges: readonly MemoryRange[];
-}
-
-export class RemoteAttachment {
-  readonly id: number;
-  attachment!: DmaBufAttachment;
-
-  constructor(id: number) {
-    this.id = id;
-  }
-}
-
-/** What an importer owes for one INVALIDATE: these mappings given back, by its answer; these fences signalled. */
-export interface InvalidateRequest {
-  readonly attachment: number;
-  readonly mappings: readonly RemoteMapping[];
-  readonly fences: readonly DmaFence[];
-}
-
-/** The way to the importer. Called with the reservation held: must not wait for an answer. */
-export interface ImporterLink {
-  /** INVALIDATE; `acknowledge(told)` is called when the importer answers. */
-  invalidate(told: InvalidateRequest): Task;
-  /** RESTORE. */
-  restore(attachment: number): Task;
-}
 
 interface OwnedFence {
   readonly fence: DmaFence;
@@ -230,7 +189,7 @@ export class ExporterSession {
       const attachment = this.attachments.get().get(id);
       if (attachment === undefined) throw new Errno('ENOENT', `there is no attachment ${id}`);
       if (this.isRevoked) throw new Errno('ENODEV', 'the buffer is revoked: its device lends nothing now');
-      const { length: size } = yield* this.pendingFences();
+      const size = yield* this.fences.loadFor((fences) => fences.size);
       if (size >= IMPORTER_LIMITS.maxFences) throw new Errno('ENOSPC', `${size} fences are the most`);
       const fence = new DmaFence('fence of an importer');
       yield* this.fences.changeFor((fences) => void fences.set(fenceId, { fence, attachment }));
@@ -247,17 +206,6 @@ export class ExporterSession {
   /** SIGNAL_FENCE. Takes no lock: a revoke holds the reservation while it waits for this. ENOENT. */
   *signalFence(id: number, error: ErrnoName | null): Task {
     if (!(yield* this.signal(id, error))) throw new Errno('ENOENT', `there is no fence ${id}`);
-  }
-
-  /** The fences that one who waits for `usage` has to wait for; taken under the reservation. */
-  fencesFor(usage: DmaResvUsage): Task<readonly DmaFence[]> {
-    const { resv } = this.dmabuf;
-    return this.during(function* () {
-      yield* resv.lock.lock();
-      const fences = resv.fences(usage);
-      yield* resv.lock.unlock();
-      return fences;
-    });
   }
 
   /**
@@ -335,20 +283,4 @@ export class ExporterSession {
       yield* this.underWay.update((count) => count - 1);
     }
   }
-}
-
-/** Where the bytes of a mapping are. All of it lies in one BAR of a device that is there while it is mapped. */
-function memoryOf(dmabuf: DmaBuf, table: SgTable): { memory: Memory; ranges: MemoryRange[] } {
-  const { physVec, vdev } = dmabuf.priv as VfioPciDmaBuf;
-  const { fabric } = vdev.get()!.pdev;
-  const { bar } = fabric!.decode(physVec[0].address)!;
-  const { memory } = bar.target;
-  if (memory === null) throw new Errno('EOPNOTSUPP', `BAR ${bar.index} is registers: nothing of it can be shared`);
-  if (table.segments.length > IMPORTER_LIMITS.maxRanges) {
-    throw new Errno('E2BIG', `${table.segments.length} ranges; ${IMPORTER_LIMITS.maxRanges} fit into a message`);
-  }
-  return {
-    memory,
-    ranges: table.segments.map(({ address, sizeBytes }) => ({ offset: address - bar.address, sizeBytes })),
-  };
 }

@@ -5,9 +5,8 @@
  * ever answered on the socket that all copies share.
  */
 import { fstatSync } from 'node:fs';
-import { DMA_BUF_SOCKET_MAJOR, DMA_BUF_SOCKET_OPEN, dma_buf_socket_open } from '../../abi/dma-buf-socket.ts';
+import { DMA_BUF_SOCKET_MAJOR } from '../../abi/dma-buf-socket.ts';
 import { ERRNO, Errno } from '../../abi/errno.ts';
-import { viewOf } from '../../abi/layout.ts';
 import { EPOLLIN, EPOLLRDHUP } from '../../abi/poll.ts';
 import { MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_SEQPACKET } from '../../abi/socket.ts';
 import { VFIO_USER_F_TYPE_REPLY, VFIO_USER_HEADER_SIZE } from '../../abi/vfio-user.ts';
@@ -25,7 +24,9 @@ import { frameBytes, LIMITS, ReceivedFrame, writeHeader } from '../wire/frame.ts
 import { takeFds } from '../wire/frame-reader.ts';
 import { BorrowedBuffer } from './borrowed-buffer.ts';
 import { ExporterConnection, type ImporterHost } from './exporter-connection.ts';
+import { FenceWaits } from './fence-waits.ts';
 import { IMPORTER_LIMITS, IMPORTER_TIMEOUT_MS } from './limits.ts';
+import { decode, OPEN } from './messages.ts';
 import { SharedBars } from './shared-bars.ts';
 
 /** The descriptors of one client. They outlive its connection: whoever got a copy of one keeps the buffer. */
@@ -44,7 +45,7 @@ interface Export {
 }
 
 /** OPEN, and one byte more, so that a longer packet shows. */
-const OPEN_BYTES = VFIO_USER_HEADER_SIZE + dma_buf_socket_open.sizeof;
+const OPEN_BYTES = VFIO_USER_HEADER_SIZE + OPEN.request.sizeof;
 
 export class Exports implements ImporterHost, LentBuffers {
   readonly loop: EventLoop;
@@ -54,6 +55,7 @@ export class Exports implements ImporterHost, LentBuffers {
   /** By the inode of the client's end, which is that of every copy of it, and of nothing else while one is open. */
   private readonly byInode = new Map<number, Export>();
   private readonly importers = new Set<ExporterConnection>();
+  private readonly waits = new WeakMap<DmaBuf, FenceWaits>();
   private readonly incoming = new Message(1, 1);
   private readonly packet = new Pinned(OPEN_BYTES + 1);
   private readonly refusal = new Pinned(VFIO_USER_HEADER_SIZE);
@@ -104,6 +106,15 @@ export class Exports implements ImporterHost, LentBuffers {
     for (const [inode, entry] of this.byInode) this.drop(inode, entry);
   }
 
+  waitsOf(dmabuf: DmaBuf): FenceWaits {
+    let waits = this.waits.get(dmabuf);
+    if (waits === undefined) {
+      waits = new FenceWaits(this.loop, dmabuf);
+      this.waits.set(dmabuf, waits);
+    }
+    return waits;
+  }
+
   onEnd(importer: ExporterConnection): void {
     this.importers.delete(importer);
   }
@@ -123,7 +134,7 @@ export class Exports implements ImporterHost, LentBuffers {
       if (this.incoming.hasFds) fds = takeFds(this.incoming);
       if (received !== OPEN_BYTES || frameBytes(this.packet.view, 0) !== received || fds.length !== 1) return;
       const frame = new ReceivedFrame(this.packet, 0, received, fds);
-      if (frame.command !== DMA_BUF_SOCKET_OPEN || frame.isReply) return;
+      if (frame.command !== OPEN.command || frame.isReply) return;
       // A buffer that held its own descriptor would never be released.
       if (!isUnixPacketSocket(fds[0].fd) || this.find(fds[0]) !== null) return;
       this.open(dmabuf, frame);
@@ -135,7 +146,7 @@ export class Exports implements ImporterHost, LentBuffers {
   }
 
   private open(dmabuf: DmaBuf, { id, payload, fds }: ReceivedFrame): void {
-    const { major, flags } = dma_buf_socket_open.read(viewOf(payload));
+    const { major, flags } = decode(OPEN.request, payload, 'EINVAL');
     const sessions = [...this.importers].filter((importer) => importer.dmabuf === dmabuf).length;
     const isFull = sessions >= IMPORTER_LIMITS.maxSessions || this.importers.size >= IMPORTER_LIMITS.maxSessionsOfAll;
     const error = major !== DMA_BUF_SOCKET_MAJOR || flags !== 0 ? 'EINVAL' : isFull ? 'EMFILE' : null;
@@ -162,7 +173,7 @@ export class Exports implements ImporterHost, LentBuffers {
   }
 
   private refuse(socket: OwnedFd, id: number, error: number): void {
-    writeHeader(this.refusal.view, id, DMA_BUF_SOCKET_OPEN, 0, VFIO_USER_F_TYPE_REPLY, error);
+    writeHeader(this.refusal.view, id, OPEN.command, 0, VFIO_USER_F_TYPE_REPLY, error);
     sys.send(socket.fd, this.refusal.address, VFIO_USER_HEADER_SIZE, MSG_DONTWAIT | MSG_NOSIGNAL);
     hangUp(socket);
   }

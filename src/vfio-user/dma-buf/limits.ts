@@ -6,6 +6,8 @@ export const IMPORTER_LIMITS = {
   maxAttachments: 64,
   maxMappings: 256,
   maxFences: 256,
+  /** Bytes of a request with its header. */
+  maxRequestBytes: 128,
   /** Requests that are not answered yet. */
   maxRequests: 64,
   /** INVALIDATEs that are not answered yet. */

@@ -8,7 +8,7 @@ import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import { Connection } from '../wire/connection.ts';
-import type { Deadline } from '../wire/event-loop.ts';
+import type { Deadline } from '../wire/deadlines.ts';
 import { type Frame, LIMITS, type ReceivedFrame, writeHeader } from '../wire/frame.ts';
 import { agree } from './handshake.ts';
 import { traceRequest } from './message-trace.ts';

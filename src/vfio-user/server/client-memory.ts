@@ -6,7 +6,8 @@ import type { RemoteMemory } from '../../pci/dma.ts';
 import { Completion } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
-import type { Deadline, EventLoop } from '../wire/event-loop.ts';
+import type { Deadline } from '../wire/deadlines.ts';
+import type { EventLoop } from '../wire/event-loop.ts';
 import { type Frame, LIMITS, writeHeader } from '../wire/frame.ts';
 
 const HEAD = 16 + vfio_user_dma_region_access.sizeof;

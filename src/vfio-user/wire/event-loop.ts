@@ -2,9 +2,10 @@
 import { EPOLLERR, EPOLLHUP } from '../../abi/poll.ts';
 import { Epoll } from '../../linux/poll.ts';
 import { runner } from '../../task/runner.ts';
+import { type Deadline, Deadlines } from './deadlines.ts';
 import { Spin } from './spin.ts';
 
-/** When nothing came for so long, or after so many rounds, whoever waits for quiet is called. */
+/** It is quiet when nothing came for this time; after this many rounds it counts as quiet all the same. */
 const QUIET_MS = 5;
 const MAX_ROUNDS_TO_QUIET = 256;
 
@@ -16,11 +17,6 @@ interface Registered {
   readonly run: Handler;
 }
 
-export interface Deadline {
-  readonly atMs: number;
-  readonly run: () => void;
-}
-
 /**
  * Blocks in epoll_wait; everything that it calls runs on its thread, one at a time, so that there is nothing to lock
  * between connections. Ends when `stop` is called from a handler.
@@ -28,7 +24,7 @@ export interface Deadline {
 export class EventLoop {
   private readonly epoll = new Epoll(64);
   private readonly handlers = new Map<number, Registered>();
-  private readonly deadlines = new Set<Deadline>();
+  private readonly deadlines = new Deadlines();
   private readonly spin = new Spin();
   private readonly look = () => this.epoll.wait(0);
   private nextKey = 1;
@@ -59,13 +55,11 @@ export class EventLoop {
 
   /** Calls `run` once, `afterMs` from now, unless it is cancelled before. */
   after(afterMs: number, run: () => void): Deadline {
-    const deadline = { atMs: performance.now() + afterMs, run };
-    this.deadlines.add(deadline);
-    return deadline;
+    return this.deadlines.add(performance.now() + afterMs, run);
   }
 
   cancel(deadline: Deadline): void {
-    this.deadlines.delete(deadline);
+    this.deadlines.remove(deadline);
   }
 
   /** Calls `run` once, as soon as nothing came for a moment, and soon even where something always comes. */
@@ -80,7 +74,7 @@ export class EventLoop {
     this.close();
   }
 
-  /** For those who take turns themselves, and are done. */
+  /** Frees the loop after the last `turn`; `run` does so itself. */
   close(): void {
     this.epoll.close();
   }
@@ -118,18 +112,16 @@ export class EventLoop {
   }
 
   private nextDeadlineMs(): number {
-    if (this.deadlines.size === 0) return -1;
-    let next = Number.POSITIVE_INFINITY;
-    for (const deadline of this.deadlines) next = Math.min(next, deadline.atMs);
-    return Math.max(0, Math.ceil(next - performance.now()));
+    const { first } = this.deadlines;
+    return first === undefined ? -1 : Math.max(0, Math.ceil(first.atMs - performance.now()));
   }
 
   private runDeadlines(): void {
-    if (this.deadlines.size === 0) return;
+    if (this.deadlines.first === undefined) return;
     const now = performance.now();
-    for (const deadline of [...this.deadlines]) {
-      if (deadline.atMs > now || !this.deadlines.delete(deadline)) continue;
-      deadline.run();
+    for (let next = this.deadlines.first; next !== undefined && next.atMs <= now; next = this.deadlines.first) {
+      this.deadlines.remove(next);
+      next.run();
     }
   }
 }
@@ -140,7 +132,7 @@ function earlier(a: number, b: number): number {
   return Math.min(a, b);
 }
 
-/** The peer is gone: nothing that we send arrives. */
+/** The peer is gone: nothing that is sent arrives. */
 export function hungUp(events: number): boolean {
   return (events & (EPOLLHUP | EPOLLERR)) !== 0;
 }

@@ -1,0 +1,28 @@
+/** GET_PCI_HOT_RESET_INFO (an extension) as a client asks. */
+import { Errno } from '../../abi/errno.ts';
+import { vfio_pci_dependent_device, vfio_pci_hot_reset_info } from '../../abi/vfio.ts';
+import { VFIO_USER_X_GET_PCI_HOT_RESET_INFO } from '../../abi/vfio-user.ts';
+import { type ClientChannel, replyOf } from './channel.ts';
+
+export interface DependentDevice {
+  groupId: number;
+  segment: number;
+  bus: number;
+  devfn: number;
+}
+
+/** What a hot reset would hit. */
+export function hotResetInfoOf(channel: ClientChannel): DependentDevice[] {
+  const request = vfio_pci_hot_reset_info.encode({ argsz: vfio_pci_hot_reset_info.sizeof });
+  const { payload } = channel.call(VFIO_USER_X_GET_PCI_HOT_RESET_INFO, request);
+  const view = replyOf(payload, vfio_pci_hot_reset_info);
+  const { count } = vfio_pci_hot_reset_info.read(view);
+  if (payload.length !== vfio_pci_hot_reset_info.sizeof + count * vfio_pci_dependent_device.sizeof) {
+    throw new Errno('EPROTO', `hot-reset info: ${count} devices in ${payload.length} bytes`);
+  }
+  return Array.from({ length: count }, (_, i) => {
+    const at = vfio_pci_hot_reset_info.sizeof + i * vfio_pci_dependent_device.sizeof;
+    const { group_id, segment, bus, devfn } = vfio_pci_dependent_device.read(view, at);
+    return { groupId: group_id, segment, bus, devfn };
+  });
+}

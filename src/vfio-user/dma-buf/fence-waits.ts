@@ -1,0 +1,108 @@
+/** WAITs of importers: many of them wait for the same fences, and cost no more than one. */
+import { DMA_BUF_SOCKET_POLLIN, DMA_BUF_SOCKET_POLLOUT } from '../../abi/dma-buf-socket.ts';
+import type { DmaBuf } from '../../dma-buf/dma-buf.ts';
+import type { DmaFence } from '../../dma-buf/fence.ts';
+import { DMA_RESV_USAGE_READ, DMA_RESV_USAGE_WRITE, type DmaResvUsage } from '../../dma-buf/resv.ts';
+import { Completion } from '../../task/cell.ts';
+import type { Task } from '../../task/op.ts';
+import { runner } from '../../task/runner.ts';
+import type { EventLoop } from '../wire/event-loop.ts';
+
+/** One WAIT: `giveUp` ends it before its time. */
+export interface FenceWait {
+  readonly over: Completion;
+  /** It is over because all its events are there. */
+  isReady: boolean;
+  giveUp(): void;
+}
+
+/** Those who wait for the fences of one usage of one buffer. */
+class Watch {
+  private readonly waits = new Set<FenceWait>();
+  private readonly dmabuf: DmaBuf;
+  private readonly usage: DmaResvUsage;
+  private isWatching = false;
+  /** A fence of the usage; while it is pending, no look at the others is needed. */
+  private pending: DmaFence | null = null;
+
+  constructor(dmabuf: DmaBuf, usage: DmaResvUsage) {
+    this.dmabuf = dmabuf;
+    this.usage = usage;
+  }
+
+  get isReady(): boolean {
+    if (this.pending !== null && !this.pending.isSignaled) return false;
+    this.pending = this.dmabuf.resv.fences(this.usage).find((fence) => !fence.isSignaled) ?? null;
+    return this.pending === null;
+  }
+
+  add(wait: FenceWait): void {
+    this.waits.add(wait);
+    if (this.isWatching) return;
+    this.isWatching = true;
+    runner.start('WAITs of importers', this.watch());
+  }
+
+  delete(wait: FenceWait): void {
+    this.waits.delete(wait);
+  }
+
+  /** Every fence is waited for once, however many wait here. Ended by those who signal the fences. */
+  private *watch(): Task {
+    const { resv } = this.dmabuf;
+    while (this.waits.size > 0) {
+      yield* resv.lock.lock();
+      const fences = resv.fences(this.usage);
+      yield* resv.lock.unlock();
+      for (const fence of fences) yield* fence.wait();
+      if (!this.isReady) continue;
+      for (const wait of this.waits) {
+        wait.isReady = true;
+        yield* wait.over.complete();
+      }
+      this.waits.clear();
+    }
+    this.isWatching = false;
+  }
+}
+
+export class FenceWaits {
+  private readonly loop: EventLoop;
+  private readonly pollin: Watch;
+  private readonly pollout: Watch;
+
+  constructor(loop: EventLoop, dmabuf: DmaBuf) {
+    this.loop = loop;
+    this.pollin = new Watch(dmabuf, DMA_RESV_USAGE_WRITE);
+    this.pollout = new Watch(dmabuf, DMA_RESV_USAGE_READ);
+  }
+
+  /** Those of `events` that are there now. */
+  private ready(events: number): number {
+    const pollin = (events & DMA_BUF_SOCKET_POLLIN) !== 0 && this.pollin.isReady ? DMA_BUF_SOCKET_POLLIN : 0;
+    const pollout = (events & DMA_BUF_SOCKET_POLLOUT) !== 0 && this.pollout.isReady ? DMA_BUF_SOCKET_POLLOUT : 0;
+    return pollin | pollout;
+  }
+
+  /**
+   * Waits until all of `events` are there, at most `timeoutMs` (null: without end); returns those that are. `waits`
+   * lists the WAIT meanwhile, for its owner to give it up.
+   */
+  *wait(events: number, timeoutMs: number | null, waits: Set<FenceWait>): Task<number> {
+    const ready = this.ready(events);
+    if (ready === events || timeoutMs === 0) return ready;
+    // The fences of POLLOUT include those of POLLIN.
+    const watch = (events & DMA_BUF_SOCKET_POLLOUT) !== 0 ? this.pollout : this.pollin;
+    const over = new Completion('WAIT of an importer');
+    const wait = { over, isReady: false, giveUp: () => runner.run(over.complete()) };
+    const deadline = timeoutMs === null ? null : this.loop.after(timeoutMs, wait.giveUp);
+    waits.add(wait);
+    watch.add(wait);
+    // Ended by the fences, by the deadline, or by the end of the session.
+    yield* over.wait();
+    watch.delete(wait);
+    waits.delete(wait);
+    if (deadline !== null) this.loop.cancel(deadline);
+    return wait.isReady ? events : this.ready(events);
+  }
+}
