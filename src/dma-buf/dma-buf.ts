@@ -7,7 +7,8 @@
  */
 import { Errno } from '../abi/errno.ts';
 import type { PciFunction } from '../pci/function.ts';
-import { DONE, InvariantError, Lifetime, type Task } from '../task/op.ts';
+import { InvariantError, Lifetime } from '../task/lifetime.ts';
+import { DONE, type Task } from '../task/op.ts';
 import { Plain } from '../task/plain.ts';
 import { File } from './file.ts';
 import { DMA_RESV_USAGE_KERNEL, DmaResv } from './resv.ts';

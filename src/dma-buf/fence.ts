@@ -1,6 +1,6 @@
 /** dma_fence: a promise of the hardware that it will be done with a buffer (drivers/dma-buf/dma-fence.c). */
 import type { ErrnoName } from '../abi/errno.ts';
-import { Completion } from '../task/cell.ts';
+import { Completion } from '../task/completion.ts';
 import type { Task } from '../task/op.ts';
 
 let nextContext = 1;
@@ -56,7 +56,7 @@ export class DmaFence {
   }
 
   /** Lets those in `waitUnless` look whether their time is over. */
-  recheck(): void {
-    this.completion.notify();
+  recheck(): Task<void> {
+    return this.completion.recheck();
   }
 }

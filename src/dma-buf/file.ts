@@ -1,7 +1,9 @@
 /** struct file and the descriptors that name it, as far as dma-bufs and sync files need them. */
 import { Errno } from '../abi/errno.ts';
-import { Cell, Refcount } from '../task/cell.ts';
-import { DONE, DONE_FALSE, Lifetime, type Task } from '../task/op.ts';
+import { Cell } from '../task/cell.ts';
+import { Lifetime } from '../task/lifetime.ts';
+import type { Task } from '../task/op.ts';
+import { Refcount } from '../task/refcount.ts';
 import { spawn } from '../task/runner.ts';
 
 /**
@@ -30,16 +32,14 @@ export abstract class File {
 
   /** fput: drops a reference; the last one releases. */
   put(): Task {
-    const isLast = this.count.put();
-    return isLast === DONE_FALSE ? DONE : this.releaseIf(isLast);
+    return this.releaseIf(this.count.put());
   }
 
   /**
    * fput as the kernel means it: the release runs later, as a task of its own. For those who hold a lock that it takes.
    */
   putDeferred(): Task {
-    const isLast = this.count.put();
-    return isLast === DONE_FALSE ? DONE : this.releaseLaterIf(isLast);
+    return this.releaseLaterIf(this.count.put());
   }
 
   protected abstract release(): Task<void>;

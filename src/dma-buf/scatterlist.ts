@@ -6,7 +6,7 @@ import { Errno } from '../abi/errno.ts';
 import { type DmaAddressSpace, type DmaTarget, IOMMU_READ, IOMMU_WRITE } from '../pci/dma.ts';
 import type { PciFunction } from '../pci/function.ts';
 import { mapType } from '../pci/p2pdma.ts';
-import { Lifetime } from '../task/op.ts';
+import { Lifetime } from '../task/lifetime.ts';
 
 /** A piece of an exporter's memory by host address (struct phys_vec). */
 export interface PhysVec {

@@ -14,7 +14,8 @@
  * Models are called in the order in which they were added. A call out of order is a bug of Barter: it throws.
  */
 import { Errno } from '../abi/errno.ts';
-import { InvariantError, type Task } from '../task/op.ts';
+import { InvariantError } from '../task/lifetime.ts';
+import type { Task } from '../task/op.ts';
 
 /** What a device model hears of its function. A reset may come at any time, in the middle of a quiesce too. */
 export interface FunctionHooks {

@@ -1,13 +1,15 @@
 /**
- * Operations: the steps of a task that another task could notice. A task is a generator that yields them; whoever runs
- * the task (the production runner here, the explorer above) performs each one and hands its result back.
+ * Operations: the steps of a task that another task could notice. A task is a generator that yields them. Its runner
+ * (the production runner here, the explorer above) takes each one and hands its result back.
  */
-import type { TaskHandle } from './runner.ts';
+import { runtime } from './runtime.ts';
+import type { Shared } from './shared.ts';
+import type { TaskHandle } from './task-handle.ts';
 
 /**
- * What an operation does to its object. Two operations on different objects never depend on each other; on one object
- * the kinds decide (explore/ holds that table). A compare-and-swap that fails and a trylock that fails count as reads:
- * `Op.changed` says after the step which it was.
+ * What an operation does to its object. Two operations on different objects never depend on each other, but for
+ * EVALUATE; on one object the kinds decide (explore/ holds that table). A compare-and-swap that fails and a trylock
+ * that fails count as reads: `Op.changed` says after the step which it was.
  */
 export const OpKind = {
   READ: 0,
@@ -24,6 +26,10 @@ export const OpKind = {
   /** Waits until a guard over its object holds; reads. */
   WAIT: 9,
   SPAWN: 10,
+  /** Evaluates a condition over anything: depends on every step of every other task. */
+  EVALUATE: 11,
+  /** Lets others run first. Production only: the explorer tries every order anyway. */
+  GIVE_WAY: 12,
 } as const;
 export type OpKind = (typeof OpKind)[keyof typeof OpKind];
 
@@ -31,194 +37,98 @@ export const OP_KIND_NAMES: readonly string[] = Object.keys(OpKind).map((name) =
   name.toLowerCase().replaceAll('_', '-'),
 );
 
-/** Anything that two tasks can meet at: a lock, a cell, a completion, a task's own end. */
-export class Shared {
-  // Declared, and assigned below: V8 defines the fields of a class with many subclasses slowly.
-  /** Shown in timelines and errors; the kernel's name where there is one. */
-  declare readonly label: string;
-  /** The thing that this is a field of, when it can die before its users do: touching a field of the dead is I5. */
-  declare readonly lifetime: Lifetime | null;
-  /**
-   * Counts what its creator made: the same object has the same number in every run of a program, whatever the order of
-   * the tasks, because each task counts for itself under the explorer.
-   */
-  declare readonly serial: number;
-  /** Tasks parked on this object by the production runner, first come first served. */
-  declare waiters: TaskHandle[] | null;
-
-  constructor(label: string, lifetime: Lifetime | null = null) {
-    this.label = label;
-    this.lifetime = lifetime;
-    this.serial = runtime.serials.next++;
-    this.waiters = null;
-  }
-
-  /** Called after each change of state: parked tasks look at their guards again. */
-  notify(): void {
-    const waiters = this.waiters;
-    if (waiters === null) return;
-    this.waiters = null;
-    for (const task of waiters) task.wake();
-  }
-
-  /** The state in a word or two, for timelines. */
-  describe(): string {
-    return '';
-  }
-
-  /** The state that guards look at; undefined where guards look elsewhere. */
-  snapshot(): unknown {
-    return undefined;
-  }
-
-  /** Puts back what `snapshot` returned, to ask a guard what it would have said. Only the explorer calls it. */
-  restore(_snapshot: unknown): void {}
+/**
+ * A computation that may block: a generator function, called with `yield*`. Nothing of it happens before it is
+ * iterated. Some functions choose between tasks and return one; they must not do anything else (docs/tasks.md).
+ */
+export interface Task<T = void> extends Iterable<Op, T, unknown> {
+  /** Never there. Declared so that `await task` does not compile: write `yield* task`. */
+  then?(writeYieldStarInsteadOfAwait: never): never;
+  /** Never there. `barter check-tasks` knows tasks by it. */
+  readonly isTask?: never;
 }
 
-/** One step. Instances may be reused by their object: they carry nothing of the task that runs them. */
-export abstract class Op<T = unknown> {
+/** What operations of one sort have in common. `A` is the argument that each of them carries. */
+export interface Action<S extends Shared = Shared, A = unknown, T = unknown> {
   readonly kind: OpKind;
+  /** Takes the step. `op.changed` may be set to false where nothing changed. */
+  readonly act: (object: S, argument: A, task: TaskHandle, op: { changed: boolean }) => T;
+  /**
+   * Whether a task could take the step now: a pure function of the object's state. Null: always. `isNew` is true for a
+   * task that has just come in production: locks let it queue behind those that wait, so that nobody starves.
+   */
+  readonly guard: ((object: S, argument: A, isNew: boolean) => boolean) | null;
+}
+
+export function action<S extends Shared, A, T>(
+  kind: OpKind,
+  act: Action<S, A, T>['act'],
+  guard: Action<S, A, T>['guard'] = null,
+): Action<S, A, T> {
+  return { kind, act, guard };
+}
+
+/** One step, and the task of exactly that step. */
+export class Op<T = unknown> implements Task<T> {
   readonly object: Shared;
-  /** After `perform`: whether the object's state changed. Kinds that always change leave it true. */
+  readonly argument: unknown;
+  /** After `take`: whether the object's state changed. Kinds that always change leave it true. */
   changed = true;
+  private readonly action: Action<Shared, unknown, T>;
 
-  constructor(kind: OpKind, object: Shared) {
-    this.kind = kind;
+  constructor(action: Action<never, never, unknown>, object: Shared, argument: unknown = undefined) {
+    this.action = action as Action<Shared, unknown, T>;
     this.object = object;
+    this.argument = argument;
   }
 
-  /** Whether `task` could take this step now. Must be a pure function of the object's state. */
-  ready(_task: TaskHandle): boolean {
-    return true;
+  get kind(): OpKind {
+    return this.action.kind;
   }
 
-  /** Takes the step. Called only when `ready`; what it returns becomes the value of the task's `yield`. */
-  abstract perform(task: TaskHandle): T;
+  /**
+   * The one execution path. Production takes the step on the spot where it can, and yields it only to wait. The
+   * explorer sees every step.
+   */
+  [Symbol.iterator](): Iterator<Op, T, unknown> {
+    if (!runtime.observed) {
+      const { guard } = this.action;
+      if (guard === null || guard(this.object, this.argument, true) || this.isRefused) {
+        return finished(this.take(runtime.current ?? runtime.outside!));
+      }
+    } else if (this.action.kind === OpKind.GIVE_WAY) return finished(undefined as T);
+    return new OpIterator(this);
+  }
+
+  /** Whether a task could take this step now. */
+  ready(isNew = false): boolean {
+    const { guard } = this.action;
+    return guard === null || guard(this.object, this.argument, isNew);
+  }
+
+  /** The object is dead: `take` throws, and nobody waits for it. */
+  get isRefused(): boolean {
+    return this.object.lifetime?.ended ?? false;
+  }
+
+  /** Takes the step. Called when `ready` or `isRefused`; the result becomes the value of the task's `yield*`. */
+  take(task: TaskHandle): T {
+    const { object, action } = this;
+    if (object.lifetime !== null) object.lifetime.check(this);
+    return action.act(object, this.argument, task, this);
+  }
 
   toString(): string {
     return `${OP_KIND_NAMES[this.kind]} ${this.object.label}`;
   }
 }
 
-/**
- * A computation that may block: written as a generator function, called with `yield*`. Functions that finish without a
- * visible step return `done(value)` instead and cost no generator. Those take effect when they are called, generators
- * when they are iterated: write `yield* lock.lock()` in one breath, inside a task, and there is no difference.
- */
-export type Task<T = void> = Iterable<Op, T, unknown>;
-
-/**
- * How long something may be touched. The owner calls `end` once; every operation on a `Shared` of this lifetime, and
- * every `check`, fails from then on, as a read of freed memory should and in C does not.
- */
-export class Lifetime {
-  readonly label: string;
-  ended = false;
-
-  constructor(label: string) {
-    this.label = label;
-    runtime.observer?.born(this);
-  }
-
-  /** Ends the lifetime; ending it twice is the double free of invariant I3. */
-  end(): void {
-    runtime.observer?.onAccess(this, true);
-    if (this.ended) throw new InvariantError('I3', `${this.label} is freed twice`, this);
-    this.ended = true;
-    runtime.observer?.died(this);
-  }
-
-  /** Fails with I5 when the lifetime has ended. `what` names the access. */
-  check(what: string): void {
-    runtime.observer?.onAccess(this, false);
-    if (this.ended) throw new InvariantError('I5', `${what} after ${this.label} was freed`, this);
-  }
-}
-
-/** What can be touched without a step: a `Plain`, a `Cell` by its value, a `Lifetime`. */
-export interface Touchable {
-  readonly label: string;
-}
-
-/** An invariant of docs/architecture.md does not hold; a defect of the program, never an answer to a caller. */
-export class InvariantError extends Error {
-  readonly invariant: string;
-  /** What the message is about, where its history tells more: who made it, who ended it. */
-  readonly subject: object | null;
-
-  constructor(invariant: string, message: string, subject: object | null = null) {
-    super(`${invariant}: ${message}`);
-    this.name = 'InvariantError';
-    this.invariant = invariant;
-    this.subject = subject;
-  }
-}
-
-/**
- * Told of births and deaths while an explorer looks for leaks, and of touches that are no steps: of fields that a lock
- * should guard, and of things that can die, whose death counts as a change.
- */
-export interface AccessObserver {
-  born(lifetime: Lifetime): void;
-  died(lifetime: Lifetime): void;
-  onAccess(what: Touchable, isChange: boolean): void;
-}
-
-/**
- * Who is running, and whether somebody watches. While `observed` is set every visible operation is yielded; otherwise
- * those that need not wait are performed on the spot. One for each thread.
- */
-export const runtime: {
-  observed: boolean;
-  current: TaskHandle | null;
-  observer: AccessObserver | null;
-  /** The next `Shared.serial` of whoever creates objects now. */
-  serials: { next: number };
-  /** Called when a task comes to a visible step, deep in its own stack, by those who want to know the line. */
-  tracer: ((op: Op) => void) | null;
-} = {
-  observed: false,
-  current: null,
-  observer: null,
-  serials: { next: 0 },
-  tracer: null,
-};
-
-class Done<T> {
-  private readonly result: IteratorReturnResult<T>;
-
-  constructor(value: T) {
-    this.result = { done: true, value };
-  }
-
-  [Symbol.iterator](): this {
-    return this;
-  }
-
-  next(): IteratorResult<Op, T> {
-    return this.result;
-  }
-}
-
-/** A task that has already finished without a visible step, and returns nothing. */
-export const DONE: Task<void> = new Done<void>(undefined);
-export const DONE_TRUE: Task<boolean> = new Done(true);
-export const DONE_FALSE: Task<boolean> = new Done(false);
-
-/** A task that has already finished with `value`. */
-export function done<T>(value: T): Task<T> {
-  return new Done(value);
-}
-
-class Step<T> {
+/** Yields the step to the task's runner, and returns what the runner hands back. */
+class OpIterator<T> implements Iterator<Op, T, unknown> {
   private op: Op<T> | null;
 
   constructor(op: Op<T>) {
     this.op = op;
-  }
-
-  [Symbol.iterator](): this {
-    return this;
   }
 
   next(value: unknown): IteratorResult<Op, T> {
@@ -228,9 +138,46 @@ class Step<T> {
     runtime.tracer?.(op);
     return { done: false, value: op };
   }
+
+  /** The step failed. */
+  throw(error: unknown): never {
+    throw error;
+  }
 }
 
-/** A task of exactly one visible operation, whose result it returns. */
-export function step<T>(op: Op<T>): Task<T> {
-  return new Step(op);
+/** A task that has finished: its own iterator, and its own result. */
+class Finished<T> implements Task<T>, Iterator<Op, T, unknown> {
+  readonly done = true;
+  readonly value: T;
+
+  constructor(value: T) {
+    this.value = value;
+  }
+
+  [Symbol.iterator](): this {
+    return this;
+  }
+
+  next(): IteratorReturnResult<T> {
+    return this;
+  }
+}
+
+const FINISHED = new Finished<unknown>(undefined);
+const FINISHED_TRUE = new Finished<unknown>(true);
+const FINISHED_FALSE = new Finished<unknown>(false);
+
+function finished<T>(value: T): Finished<T> {
+  if (value === undefined) return FINISHED as Finished<T>;
+  if (value === true) return FINISHED_TRUE as Finished<T>;
+  if (value === false) return FINISHED_FALSE as Finished<T>;
+  return new Finished(value);
+}
+
+/** A task that has nothing to do, and returns nothing. */
+export const DONE = FINISHED as Task<void>;
+
+/** A task that has nothing to do, and returns `value`. */
+export function done<T>(value: T): Task<T> {
+  return finished(value);
 }

@@ -1,5 +1,5 @@
-/** Fields that a lock guards: reading or writing one is no step of its own, but who forgot the lock is found out. */
-import { runtime } from './op.ts';
+/** Fields that a lock guards: an access is not a step, but the explorer finds those that forgot the lock. */
+import { runtime } from './runtime.ts';
 
 /**
  * A field, or a collection, that tasks may touch only under a lock (or where only one of them can see it). Costs one

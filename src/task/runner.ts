@@ -2,70 +2,10 @@
  * Runs tasks in production: steps a task until it finishes or really has to wait, parks it on the object that it waits
  * for, and goes on when that object changes. Cooperative and single-threaded: between two yields nothing else runs.
  */
-import { DONE, Op, OpKind, runtime, Shared, step, type Task } from './op.ts';
-
-export type TaskState = 'runnable' | 'blocked' | 'finished' | 'failed';
-
-/** Who steps a task: a Runner in production, the explorer's world under it. */
-export interface TaskHost {
-  spawn<T>(label: string, task: Task<T>): TaskHandle<T>;
-  enqueue(handle: TaskHandle): void;
-}
-
-const nothing = (): string => '';
-
-/** A started task. As a `Shared` it is what others join on. */
-export class TaskHandle<T = unknown> extends Shared {
-  readonly runner: TaskHost | null;
-  readonly iterator: Iterator<Op, T, unknown>;
-  state: TaskState = 'runnable';
-  result: T | undefined;
-  error: unknown;
-  /** What the task is about, in the words of whoever wrote it; for timelines. */
-  activity: () => string = nothing;
-  /** The operation that the task waits to take, while blocked. */
-  pending: Op | null = null;
-
-  constructor(runner: TaskHost | null, label: string, task: Task<T>) {
-    super(label);
-    this.runner = runner;
-    this.iterator = task[Symbol.iterator]();
-  }
-
-  get ended(): boolean {
-    return this.state === 'finished' || this.state === 'failed';
-  }
-
-  /** The object that the task was parked on has changed. */
-  wake(): void {
-    this.runner?.enqueue(this);
-  }
-
-  /** Waits for the task's end and returns its result, or throws what it threw. Ended by the task itself. */
-  join(): Task<T> {
-    return step(new JoinOp(this) as Op<T>);
-  }
-
-  override describe(): string {
-    return this.state;
-  }
-}
-
-class JoinOp extends Op {
-  constructor(handle: TaskHandle) {
-    super(OpKind.WAIT, handle);
-  }
-
-  override ready(): boolean {
-    return (this.object as TaskHandle).ended;
-  }
-
-  perform(): unknown {
-    const handle = this.object as TaskHandle;
-    if (handle.state === 'failed') throw handle.error;
-    return handle.result;
-  }
-}
+import { action, Op, OpKind, type Task } from './op.ts';
+import { runtime } from './runtime.ts';
+import { Shared } from './shared.ts';
+import { TaskHandle, type TaskHost } from './task-handle.ts';
 
 /** A task was asked to finish now, and waits for something that only others could bring. */
 export class BlockedError extends Error {
@@ -80,7 +20,7 @@ export class BlockedError extends Error {
 
 /** A queue of runnable tasks. Each thread has one, `runner`; tests may make their own. */
 export class Runner implements TaskHost {
-  private readonly queue: TaskHandle[] = [];
+  protected readonly queue: TaskHandle[] = [];
   /** Tasks that gave way: they go on when everything else that can run has run. */
   private later: TaskHandle[] = [];
   private draining = false;
@@ -120,8 +60,7 @@ export class Runner implements TaskHost {
       while (!handle.ended) {
         this.drainUntil(handle);
         if (this.later.length === 0) break;
-        this.queue.push(...this.later);
-        this.later = [];
+        this.takeBackLater();
       }
     } finally {
       runtime.current = outer;
@@ -149,8 +88,7 @@ export class Runner implements TaskHost {
     if (this.draining || this.isIdle) return false;
     this.drainUntil(null);
     if (this.later.length === 0) return false;
-    this.queue.push(...this.later);
-    this.later = [];
+    this.takeBackLater();
     return true;
   }
 
@@ -158,12 +96,22 @@ export class Runner implements TaskHost {
     this.queue.push(handle);
   }
 
+  /** The next task to run: first come, first served. Tests that want another order override it. */
+  protected next(): TaskHandle | undefined {
+    return this.queue.shift();
+  }
+
+  private takeBackLater(): void {
+    this.queue.push(...this.later);
+    this.later = [];
+  }
+
   private drainUntil(target: TaskHandle | null): void {
     const outer = runtime.current;
     const wasDraining = this.draining;
     this.draining = true;
     try {
-      for (let task = this.queue.shift(); task !== undefined; task = this.queue.shift()) {
+      for (let task = this.next(); task !== undefined; task = this.next()) {
         this.advance(task, false);
         if (target?.ended === true) break;
       }
@@ -176,36 +124,29 @@ export class Runner implements TaskHost {
   /** Steps one task as far as it goes. `awaited` says that the caller looks at a failure itself. */
   private advance(handle: TaskHandle, awaited: boolean): void {
     runtime.current = handle;
-    const iterator = handle.iterator;
-    let pending = handle.pending;
+    const woken = handle.pending;
     handle.pending = null;
     handle.state = 'runnable';
-    let input: unknown;
-    let woken = pending !== null;
     try {
-      for (;;) {
-        if (pending === RESCHED) {
+      if (woken !== null && !woken.ready() && !woken.isRefused) {
+        park(handle, woken);
+        return;
+      }
+      let next = woken === null ? handle.resume(undefined) : step(handle, woken);
+      while (next.done !== true) {
+        const op = next.value;
+        if (op.kind === OpKind.GIVE_WAY) {
           this.later.push(handle);
           return;
         }
-        if (pending !== null) {
-          // Whoever waits for a lock stops those who come later, so that readers cannot starve a writer.
-          const overtakes = !woken && pending.object.waiters !== null && isAcquire(pending);
-          if (overtakes || !pending.ready(handle)) {
-            park(handle, pending);
-            return;
-          }
-          input = perform(pending, handle);
-          woken = false;
+        if (!op.ready(true) && !op.isRefused) {
+          park(handle, op);
+          return;
         }
-        const next = iterator.next(input);
-        if (next.done === true) {
-          handle.result = next.value;
-          handle.state = 'finished';
-          break;
-        }
-        pending = next.value;
+        next = step(handle, op);
       }
+      handle.result = next.value;
+      handle.state = 'finished';
     } catch (error) {
       handle.error = error;
       handle.state = 'failed';
@@ -218,8 +159,15 @@ export class Runner implements TaskHost {
   }
 }
 
-function isAcquire(op: Op): boolean {
-  return op.kind === OpKind.LOCK || op.kind === OpKind.READ_LOCK;
+/** Takes a step of a task, and goes on to the next one. */
+function step(handle: TaskHandle, op: Op): IteratorResult<Op, unknown> {
+  let result: unknown;
+  try {
+    result = op.take(handle);
+  } catch (error) {
+    return handle.raise(error);
+  }
+  return handle.resume(result);
 }
 
 function park(handle: TaskHandle, op: Op): void {
@@ -228,60 +176,39 @@ function park(handle: TaskHandle, op: Op): void {
   const object = op.object;
   if (object.waiters === null) object.waiters = [handle];
   else object.waiters.push(handle);
+  object.lifetime?.parks(object);
 }
 
-function perform(op: Op, handle: TaskHandle): unknown {
-  op.object.lifetime?.check(op.toString());
-  return op.perform(handle);
-}
-
-class ReschedOp extends Op {
-  perform(): unknown {
-    return undefined;
-  }
-}
-
-const RESCHED = new ReschedOp(OpKind.SPAWN, new Shared('cond_resched'));
+const GIVE_WAY = new Op<void>(
+  action<Shared, unknown, void>(
+    OpKind.GIVE_WAY,
+    () => {},
+    () => false,
+  ),
+  new Shared('cond_resched'),
+);
 
 /**
  * cond_resched: lets everybody else run first. For work whose length a user decides; call it without a lock held. It
  * changes nothing that others see, so that the explorer, which tries every order anyway, does not have it.
  */
 export function condResched(): Task<void> {
-  return runtime.observed ? DONE : step(RESCHED as Op<void>);
+  return GIVE_WAY;
 }
 
 /** The production runner of this thread. */
 export const runner = new Runner();
 
-class SpawnOp<T> extends Op<TaskHandle<T>> {
-  private readonly label: string;
-  private readonly task: Task<T>;
+const SPAWN = action<Shared, Task<unknown>, TaskHandle>(OpKind.SPAWN, (started, task, parent) =>
+  (parent.runner ?? runner).spawn(started.label, task),
+);
 
-  constructor(label: string, task: Task<T>) {
-    super(OpKind.SPAWN, new Shared(label));
-    this.label = label;
-    this.task = task;
-  }
-
-  perform(parent: TaskHandle): TaskHandle<T> {
-    return (parent.runner ?? runner).spawn(this.label, this.task);
-  }
-}
-
-/** Starts a task beside the one that calls; the explorer's scheduler overrides how. */
+/** Starts a task beside the one that calls. */
 export function spawn<T>(label: string, task: Task<T>): Task<TaskHandle<T>> {
-  return step(new SpawnOp(label, task));
+  return new Op<TaskHandle<T>>(SPAWN, new Shared(label), task);
 }
 
-/** As `spawn`, for code that is no task itself: a doorbell, whose write returns before the work begins. */
+/** As `spawn`, for code outside of any task: a doorbell, whose write returns before the work begins. */
 export function spawnBeside<T>(label: string, task: Task<T>): TaskHandle<T> {
   return (runtime.current?.runner ?? runner).spawn(label, task);
 }
-
-/** The task that runs now; locks use it as their owner. Outside of any task it is an anonymous one. */
-export function currentTask(): TaskHandle {
-  return runtime.current ?? OUTSIDE;
-}
-
-const OUTSIDE = new TaskHandle(null, 'outside any task', DONE as Task<unknown>);

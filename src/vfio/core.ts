@@ -9,8 +9,9 @@ import { PCI_COMMAND, PCI_COMMAND_MEMORY, PCI_EXT_CAP_ID_SRIOV } from '../abi/pc
 import { VFIO_PCI_ROM_REGION_INDEX } from '../abi/vfio.ts';
 import type { Bar } from '../pci/bar.ts';
 import type { PciFunction, PciPowerState } from '../pci/function.ts';
+import { InvariantError } from '../task/lifetime.ts';
 import { type LockClass, RwSemaphore } from '../task/lock.ts';
-import { InvariantError, type Task } from '../task/op.ts';
+import type { Task } from '../task/op.ts';
 import { Plain } from '../task/plain.ts';
 import { VfioConfig } from './config.ts';
 import { DeviceSet } from './device-set.ts';

@@ -7,8 +7,9 @@ import { PAGE_SIZE } from '../abi/mman.ts';
 import type { DmaBuf, DmaBufAttachment } from '../dma-buf/dma-buf.ts';
 import { cutRanges, type PhysVec } from '../dma-buf/scatterlist.ts';
 import type { DmaAddressSpace } from '../pci/dma.ts';
-import { type Cell, Refcount } from '../task/cell.ts';
+import type { Cell } from '../task/cell.ts';
 import type { Task } from '../task/op.ts';
+import { Refcount } from '../task/refcount.ts';
 import { VfioPciDmaBuf } from './dmabuf.ts';
 
 const U64_END = 1n << 64n;

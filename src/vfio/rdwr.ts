@@ -2,7 +2,7 @@
 import { Errno } from '../abi/errno.ts';
 import { VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ROM_REGION_INDEX } from '../abi/vfio.ts';
 import type { Bar, Doorbell } from '../pci/bar.ts';
-import { done, runtime, type Task } from '../task/op.ts';
+import { done, type Task } from '../task/op.ts';
 import type { MsixTable } from './irqs/msix-table.ts';
 import { resume, type SleepingDevice } from './pm.ts';
 
@@ -43,7 +43,7 @@ export function accessNow(
   const bar = index < VFIO_PCI_ROM_REGION_INDEX ? vdev.pdev.bars[index] : null;
   if (bar === null || bar === undefined || bar.kind === 'io' || offset + bytes.length > bar.sizeBytes) return false;
   const { memoryLock } = vdev;
-  if (runtime.observed || memoryLock.writer !== null || memoryLock.waiters !== null) return false;
+  if (!memoryLock.readsUnnoticed) return false;
   if (vdev.lowPower.engaged.value || !vdev.memoryEnabled()) return false;
   if (vdev.interrupts.msixTable?.barIndex === index) return false;
   if (isWrite) bar.target.write(offset, bytes);

@@ -1,6 +1,7 @@
 /** The registration of a device with vfio: while one is held, its driver cannot be unbound. */
-import { Completion, Refcount } from '../task/cell.ts';
+import { Completion } from '../task/completion.ts';
 import type { Task } from '../task/op.ts';
+import { Refcount } from '../task/refcount.ts';
 
 export class Registration {
   readonly refcount = new Refcount('vfio_device.refcount');

@@ -4,10 +4,13 @@ import { test } from 'node:test';
 import { exploreProgram, type FoundBug } from '../../src/explore/explore.ts';
 import type { Program, Stage } from '../../src/explore/world/program.ts';
 import { show } from '../../src/explore/world/schedule.ts';
-import { Cell, Completion, Refcount } from '../../src/task/cell.ts';
+import { Cell } from '../../src/task/cell.ts';
+import { Completion } from '../../src/task/completion.ts';
+import { InvariantError, Lifetime } from '../../src/task/lifetime.ts';
 import { Mutex, RwSemaphore } from '../../src/task/lock.ts';
-import { InvariantError, Lifetime, type Task } from '../../src/task/op.ts';
+import type { Task } from '../../src/task/op.ts';
 import { Plain } from '../../src/task/plain.ts';
+import { Refcount } from '../../src/task/refcount.ts';
 import { spawn } from '../../src/task/runner.ts';
 
 function program(build: (stage: Stage) => void): Program {

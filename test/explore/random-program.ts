@@ -3,7 +3,8 @@
 import { Random } from '../../src/explore/search/sampling.ts';
 import type { Execution } from '../../src/explore/world/execution.ts';
 import type { Program, Stage } from '../../src/explore/world/program.ts';
-import { Cell, Completion } from '../../src/task/cell.ts';
+import { Cell } from '../../src/task/cell.ts';
+import { Completion } from '../../src/task/completion.ts';
 import { Mutex, RwSemaphore } from '../../src/task/lock.ts';
 import type { Task } from '../../src/task/op.ts';
 import { spawn } from '../../src/task/runner.ts';

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Cell, Completion, Refcount } from '../../src/task/cell.ts';
+import { Cell } from '../../src/task/cell.ts';
+import { Completion } from '../../src/task/completion.ts';
+import { InvariantError, Lifetime } from '../../src/task/lifetime.ts';
 import { Mutex, RwSemaphore } from '../../src/task/lock.ts';
-import { InvariantError, Lifetime, type Task } from '../../src/task/op.ts';
+import type { Task } from '../../src/task/op.ts';
+import { Refcount } from '../../src/task/refcount.ts';
 import { BlockedError, condResched, Runner, spawn } from '../../src/task/runner.ts';
 
 test('a mutex serves its waiters in order of arrival and one at a time', () => {
@@ -28,7 +31,8 @@ test('a mutex serves its waiters in order of arrival and one at a time', () => {
 test('an uncontended acquire yields nothing', () => {
   const mutex = new Mutex({ name: 'm' });
   const iterator = mutex.lock()[Symbol.iterator]();
-  assert.deepEqual(iterator.next(), { done: true, value: undefined });
+  assert.equal(iterator.next().done, true);
+  assert.equal(mutex.describe(), 'held by outside any task');
 });
 
 test('a waiting writer keeps new readers out and comes next', () => {

@@ -7,7 +7,8 @@ import { DmaFence } from '../../src/dma-buf/fence.ts';
 import { DMA_RESV_USAGE_READ, DMA_RESV_USAGE_WRITE, type DmaResvUsage } from '../../src/dma-buf/resv.ts';
 import { SgTable } from '../../src/dma-buf/scatterlist.ts';
 import type { Task } from '../../src/task/op.ts';
-import { runner, type TaskHandle } from '../../src/task/runner.ts';
+import { runner } from '../../src/task/runner.ts';
+import type { TaskHandle } from '../../src/task/task-handle.ts';
 import { type FenceWait, FenceWaits } from '../../src/vfio-user/dma-buf/fence-waits.ts';
 import { EventLoop } from '../../src/vfio-user/wire/event-loop.ts';
 

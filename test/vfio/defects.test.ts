@@ -11,8 +11,10 @@ import { parseMachine } from '../../src/machine/load.ts';
 import { EngineBackend } from '../../src/scenario/engine/backend.ts';
 import { given, runScenario } from '../../src/scenario/run.ts';
 import { type Step, scenarioSchema } from '../../src/scenario/step.ts';
-import { DONE_FALSE, Lifetime, runtime } from '../../src/task/op.ts';
+import { Lifetime } from '../../src/task/lifetime.ts';
+import { done } from '../../src/task/op.ts';
 import { runner } from '../../src/task/runner.ts';
+import { runtime } from '../../src/task/runtime.ts';
 import { applyMutant, findMutant } from '../../src/verify/mutants/index.ts';
 import { replace } from '../../src/verify/mutants/overlay.ts';
 import { PROFILES, type Profile } from '../../src/vfio/profile.ts';
@@ -154,7 +156,7 @@ const DEFECTS: readonly Defect[] = [
           const { registration } = world.device(device);
           let calls = 0;
           // The open gets one; then the driver lets go, and the export finds none.
-          registration.tryGet = () => (calls++ === 0 ? Registration.prototype.tryGet.call(registration) : DONE_FALSE);
+          registration.tryGet = () => (calls++ === 0 ? Registration.prototype.tryGet.call(registration) : done(false));
         });
         assert.equal(refused, 'ENODEV');
       });

@@ -7,9 +7,12 @@
  * joins. Clocks are computed when a run has ended, and only where something was touched.
  */
 
-import type { Op, Shared, Touchable } from '../../task/op.ts';
-import { Lifetime, runtime } from '../../task/op.ts';
-import { TaskHandle } from '../../task/runner.ts';
+import { Lifetime } from '../../task/lifetime.ts';
+import type { Op } from '../../task/op.ts';
+import type { Touchable } from '../../task/runtime.ts';
+import { runtime } from '../../task/runtime.ts';
+import type { Shared } from '../../task/shared.ts';
+import { TaskHandle } from '../../task/task-handle.ts';
 import { Access, accessAtMost } from '../world/access.ts';
 import type { Finding } from '../world/finding.ts';
 import { callerLine } from '../world/stacks.ts';

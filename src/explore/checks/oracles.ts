@@ -3,8 +3,9 @@
  * or the program's `afterEach`.
  */
 
+import { isLostWakeUp } from '../../task/condition.ts';
 import { Lock, Mutex, RwSemaphore } from '../../task/lock.ts';
-import { TaskHandle } from '../../task/runner.ts';
+import { TaskHandle } from '../../task/task-handle.ts';
 import type { Execution } from '../world/execution.ts';
 import type { Finding } from '../world/finding.ts';
 
@@ -30,11 +31,24 @@ export function checkEnd(execution: Execution): Finding | null {
 }
 
 /**
- * Tasks that cannot go on. Where somebody holds a lock and waits for what is no lock, that nobody is left to bring
- * about, he holds it without bound (I7), and the others wait behind him. All else is a deadlock (I4).
+ * Tasks that cannot go on. A wait for something that was freed is a use of it (I5). A condition that came true without
+ * a wake is a lost wake-up (I4). Where a task holds a lock and waits for something other than a lock, it holds the lock
+ * without bound (I7), and the others wait behind it. All else is a deadlock (I4).
  */
 function explainStuck(execution: Execution, stuck: readonly number[]): Finding {
   const waits = stuck.map((task) => `${execution.handles[task].label} waits at ${waitOf(execution, task)}`);
+  const orphan = stuck.find((task) => execution.pending[task]!.isRefused);
+  if (orphan !== undefined) {
+    const { lifetime } = execution.pending[orphan]!.object;
+    const message = `${waits.join('; ')}, after ${lifetime!.label} was freed`;
+    return { invariant: 'I5', message, subjects: [lifetime!] };
+  }
+  const missed = stuck.find((task) => isLostWakeUp(execution.pending[task]!));
+  if (missed !== undefined) {
+    const { label } = execution.handles[missed];
+    const what = `${execution.pending[missed]!.object.label} holds, and nobody woke ${label} since`;
+    return { invariant: 'I4', message: `lost wake-up: what ${label} waits for at ${what}; ${waits.join('; ')}` };
+  }
   for (const task of stuck) {
     const op = execution.pending[task]!;
     if (op.object instanceof Lock || op.object instanceof TaskHandle) continue;

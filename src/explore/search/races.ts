@@ -1,7 +1,7 @@
 /** Finds the pairs of steps of a run that could have come in the other order. */
 
 import { type Op, OpKind } from '../../task/op.ts';
-import { TaskHandle } from '../../task/runner.ts';
+import { TaskHandle } from '../../task/task-handle.ts';
 import { Access, accessAtMost, isAcquire, type PlannedStep, rules } from '../world/access.ts';
 import type { Execution } from '../world/execution.ts';
 import type { StepLog } from '../world/step-log.ts';
@@ -37,17 +37,17 @@ export class Races {
         this.ofLock(kind, log.beforeOnObject(j), j, step, onRace);
       } else this.ofAccess(log.beforeOnObject(j), log.access[j], j, step, onRace);
     }
-    for (const task of execution.unfinished()) this.ofPending(execution, task, execution.pending[task]!, onRace);
+    for (const task of execution.unfinished()) this.ofPending(task, execution.pending[task]!, onRace);
   }
 
   /** A task that waits for ever may have had its chance earlier. */
-  private ofPending(execution: Execution, task: number, op: Op, onRace: OnRace): void {
+  private ofPending(task: number, op: Op, onRace: OnRace): void {
     const log = this.log;
-    if (op.object instanceof TaskHandle || op.ready(execution.handles[task])) return;
+    if (op.object instanceof TaskHandle || op.ready()) return;
     const object = log.slotOf(op.object.serial);
     const step: PlannedStep = { task, object, access: accessAtMost(op.kind), peer: -1 };
     log.clockOfTask(task, log.length, this.clock);
-    if (op.kind === OpKind.WAIT) this.ofWait(log.overtaken(execution, task, op, object), -1, step, onRace);
+    if (op.kind === OpKind.WAIT) this.ofWait(log.overtaken(task, op, object), -1, step, onRace);
     else this.ofLock(op.kind, log.last(object), -1, step, onRace);
   }
 

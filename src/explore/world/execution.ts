@@ -1,16 +1,10 @@
 /** One run of a program: fresh objects, and tasks that take one visible step at a time, in an order chosen outside. */
+
+import { InvariantError, type Lifetime } from '../../task/lifetime.ts';
 import type { Lock } from '../../task/lock.ts';
-import {
-  type AccessObserver,
-  InvariantError,
-  type Lifetime,
-  type Op,
-  OpKind,
-  runtime,
-  type Task,
-  type Touchable,
-} from '../../task/op.ts';
-import { TaskHandle, type TaskHost } from '../../task/runner.ts';
+import { type Op, OpKind, type Task } from '../../task/op.ts';
+import { type AccessObserver, runtime, type Touchable, unobserved } from '../../task/runtime.ts';
+import { TaskHandle, type TaskHost } from '../../task/task-handle.ts';
 import { TouchLog } from '../checks/data-races.ts';
 import type { Finding, History } from './finding.ts';
 import type { Program, Stage } from './program.ts';
@@ -123,7 +117,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
 
   isReady(task: number): boolean {
     const op = this.pending[task];
-    return op?.ready(this.handles[task]) ?? false;
+    return op?.ready() ?? false;
   }
 
   /** Takes the pending step of a ready task, and runs it to its next one. */
@@ -136,13 +130,11 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     runtime.current = handle;
     runtime.serials = this.serials[task];
     try {
-      if (op.object.lifetime !== null) op.object.lifetime.check(op.toString());
       if (op.kind === OpKind.WAIT && op.object instanceof TaskHandle) this.joined.add(op.object);
-      const result = op.perform(handle);
-      this.result = result;
+      const next = this.takeStep(op, handle);
       if (isLockStep(op.kind)) this.lockSteps.push(op.object as Lock);
       this.touchLog?.step(task, op);
-      this.advance(task, result);
+      this.went(task, next());
       if (this.stepChecks.length > 0) this.check();
     } catch (error) {
       this.pending[task] = null;
@@ -186,14 +178,13 @@ export class Execution implements Stage, TaskHost, AccessObserver {
         return this.finding;
       }
     }
-    runtime.observed = false;
-    try {
-      for (const check of this.endChecks) check();
-    } catch (error) {
-      this.fail(error);
-    } finally {
-      runtime.observed = true;
-    }
+    unobserved(() => {
+      try {
+        for (const check of this.endChecks) check();
+      } catch (error) {
+        this.fail(error);
+      }
+    });
     return this.finding;
   }
 
@@ -208,7 +199,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     runtime.current = handle;
     runtime.serials = this.serials[task];
     try {
-      this.advance(task, undefined);
+      this.went(task, handle.resume(undefined));
     } catch (error) {
       handle.state = 'failed';
       handle.error = error;
@@ -217,9 +208,22 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     this.running = -1;
   }
 
-  private advance(task: number, input: unknown): void {
+  /** Takes a step, and returns how its task goes on: with the result, or with the error, which the task may handle. */
+  private takeStep(op: Op, handle: TaskHandle): () => IteratorResult<Op, unknown> {
+    try {
+      const result = op.take(handle);
+      this.result = result;
+      return () => handle.resume(result);
+    } catch (error) {
+      if (error instanceof InvariantError) throw error;
+      this.result = String(error);
+      return () => handle.raise(error);
+    }
+  }
+
+  /** A task has come to its next step, or to its end. */
+  private went(task: number, next: IteratorResult<Op, unknown>): void {
     const handle = this.handles[task];
-    const next = (handle.iterator as Iterator<Op, unknown, unknown>).next(input);
     if (next.done === true) {
       this.pending[task] = null;
       handle.result = next.value;

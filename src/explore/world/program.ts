@@ -1,6 +1,6 @@
 /** What the explorer explores: a function that makes fresh objects and tasks, the same each time. */
 import type { Task } from '../../task/op.ts';
-import type { TaskHandle } from '../../task/runner.ts';
+import type { TaskHandle } from '../../task/task-handle.ts';
 
 /** Given to a program's `build`; the explorer's execution implements it. */
 export interface Stage {

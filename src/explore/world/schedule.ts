@@ -1,9 +1,11 @@
 /** One schedule, run again: for replay files, minimising, and everything that is drawn. */
 
 import { createHash } from 'node:crypto';
-import { Refcount } from '../../task/cell.ts';
 import { Lock } from '../../task/lock.ts';
-import { OP_KIND_NAMES, type Op, OpKind, runtime, type Shared } from '../../task/op.ts';
+import { OP_KIND_NAMES, type Op, OpKind } from '../../task/op.ts';
+import { Refcount } from '../../task/refcount.ts';
+import { runtime } from '../../task/runtime.ts';
+import type { Shared } from '../../task/shared.ts';
 import { HeldLocks, LockOrder } from '../checks/lock-order.ts';
 import { checkEnd } from '../checks/oracles.ts';
 import { Execution } from './execution.ts';

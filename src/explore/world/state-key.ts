@@ -3,8 +3,8 @@
  * objects of task/ that are not as they were made, and what the program says its tasks share beside them.
  */
 import { Mutex, RwSemaphore } from '../../task/lock.ts';
-import { Shared } from '../../task/op.ts';
-import { TaskHandle } from '../../task/runner.ts';
+import { Shared } from '../../task/shared.ts';
+import { TaskHandle } from '../../task/task-handle.ts';
 import type { Execution } from './execution.ts';
 
 /** The program does not say that its states can be compared, or holds something that cannot. */

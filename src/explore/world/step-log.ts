@@ -4,7 +4,7 @@
  */
 import type { Op } from '../../task/op.ts';
 import { OpKind } from '../../task/op.ts';
-import { TaskHandle } from '../../task/runner.ts';
+import { TaskHandle } from '../../task/task-handle.ts';
 import { Access, accessTaken, type PlannedStep, rules } from './access.ts';
 import type { Execution } from './execution.ts';
 
@@ -75,7 +75,7 @@ export class StepLog {
     if (index >= this.task.length) this.growSteps();
     const op = execution.pending[task]!;
     const slot = this.slotOf(op.object.serial);
-    this.overtakes[index] = op.kind === OpKind.WAIT ? this.overtaken(execution, task, op, slot) : null;
+    this.overtakes[index] = op.kind === OpKind.WAIT ? this.overtaken(task, op, slot) : null;
     this.before[index] = op.object.snapshot();
     execution.step(task);
     this.task[index] = task;
@@ -137,7 +137,7 @@ export class StepLog {
   }
 
   /** The writes since which a wait's guard would have held before: those that it can be put in front of. */
-  overtaken(execution: Execution, task: number, op: Op, slot: number): number[] | null {
+  overtaken(task: number, op: Op, slot: number): number[] | null {
     if (op.object instanceof TaskHandle) return null;
     const found: number[] = [];
     const now = op.object.snapshot();
@@ -145,7 +145,7 @@ export class StepLog {
       if (this.access[i] !== Access.WRITE || this.task[i] === task) continue;
       if (now !== undefined) {
         op.object.restore(this.before[i]);
-        const held = op.ready(execution.handles[task]);
+        const held = op.ready();
         op.object.restore(now);
         if (!held) continue;
       }

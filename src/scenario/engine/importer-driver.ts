@@ -3,7 +3,8 @@ import { Errno } from '../../abi/errno.ts';
 import { DMA_BIDIRECTIONAL, type DmaBuf, type DmaBufAttachment, type DmaBufAttachOps } from '../../dma-buf/dma-buf.ts';
 import { DMA_RESV_USAGE_BOOKKEEP } from '../../dma-buf/resv.ts';
 import type { SgTable } from '../../dma-buf/scatterlist.ts';
-import { Lifetime, type Task } from '../../task/op.ts';
+import { Lifetime } from '../../task/lifetime.ts';
+import type { Task } from '../../task/op.ts';
 import type { StepOf } from '../step.ts';
 
 export interface ImporterMapping {

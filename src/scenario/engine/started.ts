@@ -1,7 +1,8 @@
 /** Steps in tasks of their own, on the engine: what `start` and `join` do. */
 import { Errno } from '../../abi/errno.ts';
 import type { Task } from '../../task/op.ts';
-import { condResched, spawn, type TaskHandle } from '../../task/runner.ts';
+import { condResched, spawn } from '../../task/runner.ts';
+import type { TaskHandle } from '../../task/task-handle.ts';
 import { refusal } from '../backend.ts';
 import { MAX_STARTED, type StepResult } from '../step.ts';
 

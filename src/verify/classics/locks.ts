@@ -1,8 +1,9 @@
 /** The classic programs with locks, compare-and-swap and waits. */
 
 import type { ProgramFamily } from '../../explore/world/program.ts';
+import { InvariantError } from '../../task/lifetime.ts';
 import { type LockClass, Mutex } from '../../task/lock.ts';
-import { InvariantError, type Op, type Task } from '../../task/op.ts';
+import type { Op, Task } from '../../task/op.ts';
 import { type Flat, Var } from './var.ts';
 
 const TABLE_SIZE = 128;

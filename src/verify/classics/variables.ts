@@ -1,7 +1,8 @@
 /** The classic programs over plain variables, with the numbers of executions that an optimal reduction runs. */
 
 import type { ProgramFamily, Stage } from '../../explore/world/program.ts';
-import { InvariantError, type Op, type Task } from '../../task/op.ts';
+import { InvariantError } from '../../task/lifetime.ts';
+import type { Op, Task } from '../../task/op.ts';
 import { spawn } from '../../task/runner.ts';
 import { type Flat, Var } from './var.ts';
 

@@ -1,7 +1,7 @@
 /** References, files and descriptors that are taken too late, dropped twice, or used after their end. */
 import { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import { FdTable, File } from '../../dma-buf/file.ts';
-import { DONE_TRUE, type Task } from '../../task/op.ts';
+import { done, type Task } from '../../task/op.ts';
 import { VfioPciCoreDevice } from '../../vfio/core.ts';
 import { type VfioPciDmaBuf, vfioPciDmaBufOps } from '../../vfio/dmabuf.ts';
 import { Registration } from '../../vfio/registration.ts';
@@ -14,14 +14,14 @@ const references: Mutant[] = [
       'a failed try_get of the registration is ignored: an export races the unregistering, and its put underflows',
     invariant: 'I3',
     scenario: 'export-vs-unregister',
-    apply: () => replace(Registration.prototype, 'tryGet', () => DONE_TRUE),
+    apply: () => replace(Registration.prototype, 'tryGet', () => done(true)),
   },
   {
     name: 'R8-dead-file-walked',
     summary: 'the walk over the buffers does not ask whether a file is still alive',
     invariant: 'I3',
     scenario: 'revoke-vs-release',
-    apply: () => replace(File.prototype, 'tryGet', () => DONE_TRUE),
+    apply: () => replace(File.prototype, 'tryGet', () => done(true)),
   },
   {
     name: 'R8-release-under-the-lock',

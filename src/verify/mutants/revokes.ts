@@ -1,8 +1,8 @@
 /** Revokes and restores that leave a step out, or take it too early. */
 import { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import { DMA_RESV_USAGE_BOOKKEEP, DmaResv } from '../../dma-buf/resv.ts';
-import type { Refcount } from '../../task/cell.ts';
 import { DONE, type Task } from '../../task/op.ts';
+import type { Refcount } from '../../task/refcount.ts';
 import { VfioPciDmaBuf, vfioPciDmaBufOps } from '../../vfio/dmabuf.ts';
 import { type Mutant, replace, replacePrivate } from './overlay.ts';
 

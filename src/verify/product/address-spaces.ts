@@ -2,7 +2,7 @@
 
 import type { ProgramFamily } from '../../explore/world/program.ts';
 import type { Step } from '../../scenario/step.ts';
-import { InvariantError } from '../../task/op.ts';
+import { InvariantError } from '../../task/lifetime.ts';
 import { EXPORT, OFF, OPEN, scenario, steps } from './family.ts';
 
 const PAGE = 4096;

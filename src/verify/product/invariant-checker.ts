@@ -8,7 +8,8 @@ import type { Fabric, StrayTlp } from '../../pci/fabric.ts';
 import type { Memory, MemoryProvider } from '../../pci/memory.ts';
 import { arrayMemory } from '../../pci/memory.ts';
 import type { EngineWorld } from '../../scenario/engine/world.ts';
-import { InvariantError, runtime } from '../../task/op.ts';
+import { InvariantError } from '../../task/lifetime.ts';
+import { runtime } from '../../task/runtime.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
 

@@ -17,7 +17,8 @@ import {
 } from '../../abi/vfio-feature.ts';
 import type { ProgramFamily } from '../../explore/world/program.ts';
 import type { Step } from '../../scenario/step.ts';
-import { InvariantError, type Task } from '../../task/op.ts';
+import { InvariantError } from '../../task/lifetime.ts';
+import type { Task } from '../../task/op.ts';
 import { ON, OPEN, scenario } from './family.ts';
 import type { ProductStage } from './stage.ts';
 

@@ -11,8 +11,11 @@ import { EngineBackend } from '../../scenario/engine/backend.ts';
 import type { EngineImporter } from '../../scenario/engine/importer-driver.ts';
 import type { EngineWorld } from '../../scenario/engine/world.ts';
 import type { Step } from '../../scenario/step.ts';
-import { InvariantError, runtime, type Task } from '../../task/op.ts';
-import { currentTask, runner } from '../../task/runner.ts';
+import { InvariantError } from '../../task/lifetime.ts';
+import type { Task } from '../../task/op.ts';
+import { runner } from '../../task/runner.ts';
+import { unobserved } from '../../task/runtime.ts';
+import { currentTask } from '../../task/task-handle.ts';
 import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
 import { InvariantChecker } from './invariant-checker.ts';
 import { PEERS } from './machines.ts';
@@ -199,14 +202,4 @@ function inWords(step: Step): string {
     return key === 'state' ? `D${value}` : key === 'as' || typeof value === 'object' ? '' : String(value);
   });
   return [op, ...words].filter((word) => word !== '').join(' ');
-}
-
-/** Runs `action` outside of the explorer's sight: what it does is the same in every run. */
-function unobserved<T>(action: () => T): T {
-  runtime.observed = false;
-  try {
-    return action();
-  } finally {
-    runtime.observed = true;
-  }
 }

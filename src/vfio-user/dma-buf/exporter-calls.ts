@@ -18,7 +18,7 @@ import type { OwnedFd } from '../../linux/fd.ts';
 import { Pinned } from '../../linux/ffi.ts';
 import { Message } from '../../linux/message.ts';
 import { isUnixPacketSocket, socketPair } from '../../linux/socket.ts';
-import { Completion } from '../../task/cell.ts';
+import { Completion } from '../../task/completion.ts';
 import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
 import type { Deadline } from '../wire/deadlines.ts';

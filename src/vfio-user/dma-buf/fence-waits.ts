@@ -3,7 +3,7 @@ import { DMA_BUF_SOCKET_POLLIN, DMA_BUF_SOCKET_POLLOUT } from '../../abi/dma-buf
 import type { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import type { DmaFence } from '../../dma-buf/fence.ts';
 import { DMA_RESV_USAGE_READ, DMA_RESV_USAGE_WRITE, type DmaResvUsage } from '../../dma-buf/resv.ts';
-import { Completion } from '../../task/cell.ts';
+import { Completion } from '../../task/completion.ts';
 import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
 import type { EventLoop } from '../wire/event-loop.ts';

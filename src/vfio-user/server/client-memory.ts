@@ -3,7 +3,7 @@ import { Errno } from '../../abi/errno.ts';
 import { VFIO_USER_DMA_READ, VFIO_USER_DMA_WRITE, vfio_user_dma_region_access } from '../../abi/vfio-user.ts';
 import { Pinned } from '../../linux/ffi.ts';
 import type { RemoteMemory } from '../../pci/dma.ts';
-import { Completion } from '../../task/cell.ts';
+import { Completion } from '../../task/completion.ts';
 import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
 import type { Deadline } from '../wire/deadlines.ts';

@@ -1,0 +1,82 @@
+/** struct completion. */
+import { type Look, until, wakeSleepers } from './condition.ts';
+import type { Lifetime } from './lifetime.ts';
+import { action, Op, OpKind, type Task } from './op.ts';
+import { runtime } from './runtime.ts';
+import { Shared } from './shared.ts';
+
+/** struct completion, with complete_all: once done, everybody passes until it is made anew. */
+export class Completion extends Shared {
+  /** @internal */
+  done: boolean;
+  /** Those in `waitUnless`. @internal */
+  sleepers: Look[] | null = null;
+
+  constructor(label: string, isDone = false, lifetime: Lifetime | null = null) {
+    super(label, lifetime);
+    this.done = isDone;
+  }
+
+  /** Use only where no other task can complete it at the same time; `test` is for everywhere else. */
+  get isDone(): boolean {
+    runtime.observer?.onAccess(this, false);
+    this.touch();
+    return this.done;
+  }
+
+  /** try_wait_for_completion, without taking anything: whether it is done. */
+  test(): Task<boolean> {
+    return new Op<boolean>(TEST, this);
+  }
+
+  /** Waits for `complete`. */
+  wait(): Task<void> {
+    return new Op<void>(WAIT, this);
+  }
+
+  /** Waits for `complete`, or for a `recheck` after `isOver` turned true: for those whose time may run out. */
+  waitUnless(isOver: () => boolean): Task<void> {
+    return until(this, () => this.done || isOver());
+  }
+
+  /** Lets those in `waitUnless` look whether their time is over. */
+  recheck(): Task<void> {
+    return new Op<void>(RECHECK, this);
+  }
+
+  complete(): Task<void> {
+    return new Op<void>(SET, this, true);
+  }
+
+  /** reinit_completion: only while nobody waits. */
+  reinit(): Task<void> {
+    return new Op<void>(SET, this, false);
+  }
+
+  override snapshot(): unknown {
+    return this.done;
+  }
+
+  override restore(snapshot: unknown): void {
+    this.done = snapshot as boolean;
+  }
+
+  override describe(): string {
+    return this.done ? 'done' : 'not done';
+  }
+}
+
+const TEST = action<Completion, unknown, boolean>(OpKind.READ, (completion) => completion.done);
+
+const WAIT = action<Completion, unknown, void>(
+  OpKind.WAIT,
+  () => {},
+  (completion) => completion.done,
+);
+
+const SET = action<Completion, boolean, void>(OpKind.WRITE, (completion, done) => {
+  completion.done = done;
+  wakeSleepers(completion);
+});
+
+const RECHECK = action<Completion, unknown, void>(OpKind.WRITE, wakeSleepers);

@@ -1,0 +1,56 @@
+/** How long something may be touched, and the error for invariants that do not hold. */
+import { runtime } from './runtime.ts';
+import type { Shared } from './shared.ts';
+
+/** An invariant of docs/architecture.md does not hold; a defect of the program, never an answer to a caller. */
+export class InvariantError extends Error {
+  readonly invariant: string;
+  /** What the message is about, where its history tells more: its maker, and who ended it. */
+  readonly subject: object | null;
+
+  constructor(invariant: string, message: string, subject: object | null = null) {
+    super(`${invariant}: ${message}`);
+    this.name = 'InvariantError';
+    this.invariant = invariant;
+    this.subject = subject;
+  }
+}
+
+/**
+ * How long something may be touched. The owner calls `end` once. From then on every operation on a `Shared` of this
+ * lifetime, and every `check`, fails, as a read of freed memory should and in C does not. Tasks that still wait at such
+ * an object are woken, and fail in the same way.
+ */
+export class Lifetime {
+  readonly label: string;
+  ended = false;
+  /** Objects of this lifetime at which tasks of the production runner are parked. */
+  private parkedAt: Set<Shared> | null = null;
+
+  constructor(label: string) {
+    this.label = label;
+    runtime.observer?.born(this);
+  }
+
+  /** Ends the lifetime; ending it twice is the double free of invariant I3. */
+  end(): void {
+    runtime.observer?.onAccess(this, true);
+    if (this.ended) throw new InvariantError('I3', `${this.label} is freed twice`, this);
+    this.ended = true;
+    runtime.observer?.died(this);
+    for (const object of this.parkedAt ?? []) object.notify();
+    this.parkedAt = null;
+  }
+
+  /** Fails with I5 when the lifetime has ended. `what` names the access; it is put into words only then. */
+  check(what: string | { toString(): string }): void {
+    runtime.observer?.onAccess(this, false);
+    if (this.ended) throw new InvariantError('I5', `${what} after ${this.label} was freed`, this);
+  }
+
+  /** @internal */
+  parks(object: Shared): void {
+    this.parkedAt ??= new Set();
+    this.parkedAt.add(object);
+  }
+}

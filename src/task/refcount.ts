@@ -1,0 +1,81 @@
+/** refcount_t. */
+import { InvariantError, type Lifetime } from './lifetime.ts';
+import { action, Op, OpKind, type Task } from './op.ts';
+import { Shared } from './shared.ts';
+
+/** refcount_t: saturates at neither end, but fails loudly where the kernel would warn. */
+export class Refcount extends Shared {
+  /** To look at; only the operations change it. */
+  value: number;
+
+  constructor(label: string, value = 1, lifetime: Lifetime | null = null) {
+    super(label, lifetime);
+    this.value = value;
+  }
+
+  /** refcount_inc: the caller already holds a reference. */
+  get(): Task<void> {
+    return new Op<void>(GET, this);
+  }
+
+  /** refcount_inc_not_zero: false when the last reference is already gone. */
+  tryGet(): Task<boolean> {
+    return new Op<boolean>(TRY_GET, this);
+  }
+
+  /** refcount_dec_and_test: true for the task that dropped the last reference. */
+  put(): Task<boolean> {
+    return new Op<boolean>(PUT, this);
+  }
+
+  /** Waits until the last reference is gone; ended by the `put` of it. */
+  waitForZero(): Task<void> {
+    return new Op<void>(WAIT_FOR_ZERO, this);
+  }
+
+  /** refcount_set: only where nobody else can hold a reference. */
+  set(value: number): Task<void> {
+    return new Op<void>(SET, this, value);
+  }
+
+  override snapshot(): unknown {
+    return this.value;
+  }
+
+  override restore(snapshot: unknown): void {
+    this.value = snapshot as number;
+  }
+
+  override describe(): string {
+    return String(this.value);
+  }
+}
+
+const GET = action<Refcount, unknown, void>(OpKind.UPDATE, (count) => {
+  if (count.value === 0) throw new InvariantError('I3', `${count.label} is taken after it reached zero`, count);
+  count.value += 1;
+});
+
+const TRY_GET = action<Refcount, unknown, boolean>(OpKind.UPDATE, (count, _, __, op) => {
+  op.changed = count.value > 0;
+  if (op.changed) count.value += 1;
+  return op.changed;
+});
+
+const PUT = action<Refcount, unknown, boolean>(OpKind.UPDATE, (count) => {
+  if (count.value === 0) throw new InvariantError('I3', `${count.label} is put more often than it was taken`, count);
+  count.value -= 1;
+  count.notify();
+  return count.value === 0;
+});
+
+const SET = action<Refcount, number, void>(OpKind.UPDATE, (count, value) => {
+  count.value = value;
+  count.notify();
+});
+
+const WAIT_FOR_ZERO = action<Refcount, unknown, void>(
+  OpKind.WAIT,
+  () => {},
+  (count) => count.value === 0,
+);

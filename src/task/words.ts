@@ -1,0 +1,43 @@
+/** Values in a few words, for timelines and errors. */
+
+/** What a value may take in a line of a timeline. */
+const MAX_LENGTH = 60;
+const MAX_DEPTH = 3;
+
+/** The value as people write it: containers by what is in them, instances by their label or class. */
+export function inWords(value: unknown): string {
+  const words = wordsOf(value, MAX_DEPTH);
+  return words.length <= MAX_LENGTH ? words : `${words.slice(0, MAX_LENGTH - 3)}...`;
+}
+
+function wordsOf(value: unknown, depth: number): string {
+  // A text alone is shown as it is.
+  if (typeof value === 'string') return depth === MAX_DEPTH ? value : JSON.stringify(value);
+  if (typeof value === 'function') return value.name === '' ? 'a function' : `${value.name}()`;
+  if (typeof value !== 'object' || value === null) return String(value);
+  if (value instanceof Error) return `${value.name}: ${value.message}`;
+  if (value instanceof Date) return value.toISOString();
+  const { label } = value as { label?: unknown };
+  if (typeof label === 'string' && !isPlainObject(value)) return label;
+  if (ArrayBuffer.isView(value)) return `${value.constructor.name} of ${value.byteLength} bytes`;
+  if (depth === 0) return '...';
+  const list = (values: Iterable<unknown>): string => [...values].map((one) => wordsOf(one, depth - 1)).join(', ');
+  const pairs = (entries: Iterable<readonly [unknown, unknown]>): string =>
+    [...entries].map(([key, one]) => `${keyOf(key)}: ${wordsOf(one, depth - 1)}`).join(', ');
+  if (Array.isArray(value)) return `[${list(value)}]`;
+  if (value instanceof Set) return `{${list(value)}}`;
+  if (value instanceof Map) return `{${pairs(value)}}`;
+  if (isPlainObject(value)) return `{${pairs(Object.entries(value))}}`;
+  // A class that says how it is written is written so.
+  if (value.toString !== Object.prototype.toString) return String(value);
+  return `${value.constructor.name} {${pairs(Object.entries(value))}}`;
+}
+
+function keyOf(key: unknown): string {
+  return typeof key === 'string' ? key : wordsOf(key, 1);
+}
+
+function isPlainObject(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
