@@ -1,15 +1,20 @@
 /** Bugs that a DMA engine, or its driver's trust in it, could have. */
 import { IoatChannel } from '../../device/ioat/channel.ts';
-import { PciFunction } from '../../pci/function.ts';
+import { Lifecycle } from '../../pci/lifecycle.ts';
 import type { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
-import { type Mutant, replace, replacePrivate } from './overlay.ts';
+import { type Mutant, replacePrivate } from './overlay.ts';
 
 interface ChannelInside {
   readonly quiesced: Cell<boolean>;
   quiesce(): Task;
   raise(): void;
   takeDescriptor(goesOn: () => Task<boolean>, scratch: Uint8Array): Task<number>;
+}
+
+interface LifecycleInside {
+  wanted: number;
+  quiesced: number;
 }
 
 export const ENGINE_MUTANTS: readonly Mutant[] = [
@@ -39,10 +44,14 @@ export const ENGINE_MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'reset-without-quiesce',
-    summary: 'a reset does not bring the device to rest: its engine still writes after the reset has returned',
+    summary: 'a reset does not quiesce the device: its engine still writes after the reset has returned',
     invariant: 'race',
     scenario: 'reset-of-engine',
-    apply: () => replace(PciFunction.prototype, 'quiesce', function* () {}),
+    apply: () =>
+      replacePrivate<LifecycleInside>(Lifecycle.prototype, 'quiesce', function* (this: LifecycleInside): Task {
+        this.wanted += 1;
+        this.quiesced += 1;
+      }),
   },
   {
     name: 'engine-not-kicked',
