@@ -32,7 +32,7 @@ const KILL_MS = 50;
 const KILL_AFTER_MS = 50;
 
 /** A served machine, and where its sockets are. */
-class Served {
+class ServedPeers {
   readonly folder = mkdtempSync(join(tmpdir(), 'barter-bench-'));
   private served: ServedMachine | null = null;
 
@@ -52,7 +52,7 @@ class Served {
 }
 
 export async function benchDmaBuf(): Promise<BenchResult[]> {
-  const [lending, borrowing] = [await new Served().start(), await new Served().start()];
+  const [lending, borrowing] = [await new ServedPeers().start(), await new ServedPeers().start()];
   const lender = new LendingClient(lending.path('lender'), BYTES);
   try {
     const results = await benchProcess(lender);
@@ -139,7 +139,7 @@ async function kills(lender: LendingClient): Promise<number[]> {
 }
 
 /** The engine of one server into a BAR of another, against an engine and a BAR of one server. */
-function benchServers(lender: LendingClient, lending: Served, borrowing: Served): BenchResult {
+function benchServers(lender: LendingClient, lending: ServedPeers, borrowing: ServedPeers): BenchResult {
   const buffer = lender.export();
   const borrowers = [borrowing, lending].map((server) => {
     const borrower = new BorrowingClient(server.path('borrower'), BYTES);

@@ -44,7 +44,7 @@ function noEvents(): never {
 }
 
 /** A lender that is open and decodes, and a user with descriptors. */
-class Bench {
+class LendingRig {
   readonly lender: VfioPciCoreDevice;
   readonly borrower: PciFunction;
   private readonly runner = new Runner();
@@ -108,12 +108,12 @@ function* attachMapUnmap(dmabuf: DmaBuf, importer: PciFunction): Task {
 
 /** Against what the kernel takes to make a file of a page with an inode of its own, and to close it. */
 function benchCalls(): BenchResult[] {
-  const bench = new Bench();
+  const rig = new LendingRig();
   const memfd = best(CALLS, () => createMemfd('bench', 4096).close());
-  const dmabuf = bench.buffer(bench.export());
+  const dmabuf = rig.buffer(rig.export());
   const calls: [string, () => void][] = [
-    ['export-close', () => bench.close(bench.export())],
-    ['attach-map-unmap', () => bench.run(attachMapUnmap(dmabuf, bench.borrower))],
+    ['export-close', () => rig.close(rig.export())],
+    ['attach-map-unmap', () => rig.run(attachMapUnmap(dmabuf, rig.borrower))],
   ];
   return calls.map(([name, body]) => {
     const seconds = best(CALLS, body);
@@ -146,22 +146,22 @@ function benchRevokes(): BenchResult[] {
 
 /** Seconds of one write that clears the bit. */
 function bestRevoke(live: number): number {
-  const bench = new Bench();
-  for (let i = 0; i < live; i++) bench.export();
+  const rig = new LendingRig();
+  for (let i = 0; i < live; i++) rig.export();
   // So often that a round is long enough to be measured.
   const calls = Math.max(1, Math.ceil(2000 / Math.max(1, live)));
   let least = Number.POSITIVE_INFINITY;
-  for (let round = 0; round < ROUNDS; round++) least = Math.min(least, timeRevokes(bench, calls));
+  for (let round = 0; round < ROUNDS; round++) least = Math.min(least, timeRevokes(rig, calls));
   return least;
 }
 
-function timeRevokes(bench: Bench, calls: number): number {
+function timeRevokes(rig: LendingRig, calls: number): number {
   let seconds = 0;
   for (let call = 0; call < calls; call++) {
     const watch = stopwatch();
-    bench.setMemory(false);
+    rig.setMemory(false);
     seconds += watch();
-    bench.setMemory(true);
+    rig.setMemory(true);
   }
   return seconds / calls;
 }
@@ -182,13 +182,13 @@ function stopwatch(): () => number {
 function benchMemory(): BenchResult {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
-  const bench = new Bench();
-  bench.close(bench.export());
+  const rig = new LendingRig();
+  rig.close(rig.export());
   collect();
   const before = process.memoryUsage().heapUsed;
-  for (let i = 0; i < MAX_LIVE; i++) bench.export();
+  for (let i = 0; i < MAX_LIVE; i++) rig.export();
   collect();
   const value = (process.memoryUsage().heapUsed - before) / MAX_LIVE;
-  bench.setMemory(false);
+  rig.setMemory(false);
   return { name: 'memory-each', value, unit: 'bytes', reference: BYTES_EACH, ratio: BYTES_EACH / value };
 }

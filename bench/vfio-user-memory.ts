@@ -2,6 +2,7 @@
 
 import { PCI_COMMAND, PCI_COMMAND_MASTER } from '../src/abi/pci_regs.ts';
 import { median } from '../src/demo/median.ts';
+import { Random } from '../src/explore/search/random.ts';
 import { Pinned, sys } from '../src/linux/ffi.ts';
 import { Mapping } from '../src/linux/mapping.ts';
 import { createMemfd } from '../src/linux/memfd.ts';
@@ -172,7 +173,7 @@ class Space {
   readonly mapsPerSecond: number;
   private readonly regions: DmaRegions;
   private readonly count: number;
-  private next = 0;
+  private readonly random = new Random(1);
 
   constructor(count: number) {
     this.count = count;
@@ -189,9 +190,9 @@ class Space {
   }
 
   lookUp(): void {
-    // A linear congruential generator (Numerical Recipes): a sequence that repeats would be learnt by the processor.
-    this.next = (Math.imul(this.next, 1664525) + 1013904223) >>> 0;
-    if (this.regions.domain.find((this.next % this.count) * 8192 + 8) === null) throw new Error('a region is missing');
+    // The processor would learn a sequence that repeats.
+    const iova = this.random.below(this.count) * 8192 + 8;
+    if (this.regions.domain.find(iova) === null) throw new Error('a region is missing');
   }
 
   close(): void {

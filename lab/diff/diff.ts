@@ -8,12 +8,12 @@ import fc from 'fast-check';
 
 import { groupOf, type Step } from '../../src/scenario/step.ts';
 import { type KernelReport, undocumented } from '../kernel/reports.ts';
-import { Bench, type Compared, type GuestChoice } from './bench.ts';
 import { type Difference, differences, runOnEngine } from './compare.ts';
-import type { Lender } from './lenders.ts';
+import type { LenderSetup } from './lenders.ts';
 import { findingOf, matrix, Shortest, violations } from './matrix.ts';
 import { ioasPrograms } from './program/ioas.ts';
 import { programs } from './program/program.ts';
+import { type Compared, type GuestChoice, GuestRig } from './rig.ts';
 import { FINDINGS, facts, findings, type KeptScenario } from './suites.ts';
 
 const MAX_STEPS = 40;
@@ -24,7 +24,7 @@ export interface DiffOptions extends GuestChoice {
   seed: number;
   /** Of random programs, over all lenders together. */
   steps: number;
-  lenders: readonly Lender[];
+  lenders: readonly LenderSetup[];
   /**
    * Every trigger after every other, too: in the stages of a buffer's life that are named (`STAGES`), or each pair in
    * one of them where none is named. Null for no matrix.
@@ -86,16 +86,16 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
   const none = { steps: 0, agree: 0, programs: 0, differences: [], matrix: [], violations: [], reports: [] };
   const result: DiffResult = { ok: false, seed, kernel: '', ...none };
   for (const [i, lender] of lenders.entries()) {
-    const bench = await Bench.start(lender, { kernel: options.kernel, leakCheck: options.leakCheck });
+    const rig = await GuestRig.start(lender, { kernel: options.kernel, leakCheck: options.leakCheck });
     try {
-      result.kernel = bench.kernel;
+      result.kernel = rig.kernel;
       const isOwn = (kept: KeptScenario) => belongsTo(lender, kept);
-      for (const kept of facts().filter(isOwn)) await compareOne(bench, options, kept.scenario.tasks.user, result);
-      for (const kept of findings().filter(isOwn)) await compareFinding(bench, options, kept, result);
-      if (options.matrix !== null) await compareMatrix(bench, options, options.matrix, result);
-      await compareRandom(bench, options, Math.ceil(options.steps / lenders.length), options.seed + i, result);
+      for (const kept of facts().filter(isOwn)) await compareOne(rig, options, kept.scenario.tasks.user, result);
+      for (const kept of findings().filter(isOwn)) await compareFinding(rig, options, kept, result);
+      if (options.matrix !== null) await compareMatrix(rig, options, options.matrix, result);
+      await compareRandom(rig, options, Math.ceil(options.steps / lenders.length), options.seed + i, result);
     } finally {
-      result.reports.push(...(await bench.stop()));
+      result.reports.push(...(await rig.stop()));
     }
   }
   const found = [...result.differences, ...result.violations].filter(({ finding }) => finding === null);
@@ -104,23 +104,23 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
 }
 
 /** A scenario runs on the lender whose machine it has, and with address spaces where devices are opened for them. */
-function belongsTo({ machine, ioas = false }: Lender, { machinePath, scenario }: KeptScenario): boolean {
+function belongsTo({ machine, ioas = false }: LenderSetup, { machinePath, scenario }: KeptScenario): boolean {
   return resolve(machinePath) === machine && scenario.tasks.user.some((step) => groupOf(step) === 'ioas') === ioas;
 }
 
 async function compareMatrix(
-  bench: Bench,
+  rig: GuestRig,
   options: DiffOptions,
   stages: readonly string[],
   result: DiffResult,
 ): Promise<void> {
-  const lender = bench.lender.name;
+  const lender = rig.lender.name;
   const shortest = new Shortest();
-  const cells = matrix(bench.lender.devices[0], stages);
-  for (const [done, { stage, sequence, program: asked }] of cells.entries()) {
-    const progress = { stage, done, of: cells.length };
+  const entries = matrix(rig.lender.devices[0], stages);
+  for (const [done, { stage, sequence, program: asked }] of entries.entries()) {
+    const progress = { stage, done, of: entries.length };
     const { steps, agree } = result;
-    const { program, kernel } = await compareOne(bench, options, asked, result, progress);
+    const { program, kernel } = await compareOne(rig, options, asked, result, progress);
     const broken = kernel === null ? [] : violations(program, kernel);
     for (const violation of broken) shortest.add(violation, sequence);
     const row = rowOf(result, lender, stage);
@@ -146,18 +146,18 @@ function rowOf({ matrix }: DiffResult, lender: string, stage: string): MatrixSta
 
 /** One value after the other of the same seed: a run can be repeated, and a longer one begins with it. */
 async function compareRandom(
-  bench: Bench,
+  rig: GuestRig,
   options: DiffOptions,
   wanted: number,
   seed: number,
   result: DiffResult,
 ): Promise<void> {
   const before = { steps: result.steps, unknown: unknown(result) };
-  const { devices, ioas } = bench.lender;
+  const { devices, ioas } = rig.lender;
   const arbitrary = ioas === true ? ioasPrograms(MAX_STEPS) : programs(devices, MAX_STEPS);
   for (const raw of fc.sample(arbitrary, { seed, numRuns: Math.ceil(wanted / 4) })) {
     if (result.steps - before.steps >= wanted || unknown(result) - before.unknown >= MAX_DIFFERENCES) break;
-    await compareOne(bench, options, raw, result);
+    await compareOne(rig, options, raw, result);
   }
 }
 
@@ -167,42 +167,42 @@ function unknown({ differences }: DiffResult): number {
 
 /** A program on the kernel and on the engine as it should behave like the kernel. */
 async function compareOne(
-  bench: Bench,
+  rig: GuestRig,
   { onProgress }: DiffOptions,
   raw: readonly Step[],
   result: DiffResult,
   matrix: DiffProgress['matrix'] = null,
 ): Promise<Compared> {
-  const compared = await bench.compare(raw);
+  const compared = await rig.compare(raw);
   const { program, difference } = compared;
   result.steps += program.length;
   result.programs += 1;
   if (difference === null) result.agree += program.length;
   else {
     result.agree += difference.index;
-    const shortest = await bench.shrink(program, difference);
-    result.differences.push({ lender: bench.lender.name, finding: null, ...shortest });
+    const shortest = await rig.shrink(program, difference);
+    result.differences.push({ lender: rig.lender.name, finding: null, ...shortest });
   }
-  onProgress({ lender: bench.lender.name, steps: result.steps, differences: unknown(result), matrix });
+  onProgress({ lender: rig.lender.name, steps: result.steps, differences: unknown(result), matrix });
   return compared;
 }
 
 /** As `compareOne`; and the kernel against the default profile, which does what is right. */
 async function compareFinding(
-  bench: Bench,
+  rig: GuestRig,
   options: DiffOptions,
   { file, scenario }: KeptScenario,
   result: DiffResult,
 ): Promise<void> {
   const program = scenario.tasks.user;
-  await compareOne(bench, options, program, result);
-  const right = runOnEngine(bench.description, program, 'default');
-  const found = differences(program, right, await bench.runOnKernel(program));
+  await compareOne(rig, options, program, result);
+  const right = runOnEngine(rig.description, program, 'default');
+  const found = differences(program, right, await rig.runOnKernel(program));
   result.steps += program.length;
   result.agree += program.length - found.length;
   for (const difference of found) {
     result.differences.push({
-      lender: bench.lender.name,
+      lender: rig.lender.name,
       finding: file,
       ...difference,
       program: program.slice(0, difference.index + 1),
@@ -217,5 +217,5 @@ async function compareFinding(
     engine: 'differs from the kernel',
     kernel: 'does as the default profile',
   };
-  result.differences.push({ lender: bench.lender.name, finding: null, ...gone, program });
+  result.differences.push({ lender: rig.lender.name, finding: null, ...gone, program });
 }

@@ -17,7 +17,7 @@ export interface DeviceTraits {
   vf?: { physfn: string; token: string };
 }
 
-export interface Lender {
+export interface LenderSetup {
   name: string;
   /** QEMU's devices, each below a root port of its own; null for the served device of that name. */
   qemu: Readonly<Record<string, string | null>>;
@@ -56,7 +56,7 @@ const conventional: DeviceTraits = {
 };
 const sharedMemory = (id: string) => ['-object', `memory-backend-memfd,id=${id},size=64M,share=on`];
 
-const LENDERS: readonly Lender[] = [
+const LENDERS: readonly LenderSetup[] = [
   {
     name: 'barter',
     qemu: { lender: null, second: null, borrower: null },
@@ -125,6 +125,6 @@ const LENDERS: readonly Lender[] = [
 ];
 
 /** The distribution's kernel has no iommufd. */
-export function lendersOf(kernel: KernelName): Lender[] {
+export function lendersOf(kernel: KernelName): LenderSetup[] {
   return LENDERS.filter(({ ioas }) => ioas !== true || kernel !== 'distribution');
 }

@@ -63,7 +63,7 @@ function sequences(all: readonly Trigger[], most: number): Trigger[][] {
 }
 
 /** Where a buffer, its descriptor and its importer are in their lives when the triggers come. */
-interface Stage {
+interface MatrixState {
   name: string;
   /** Before the triggers, and after them, when the importer `peer` is there at last. */
   before: Step[];
@@ -73,7 +73,7 @@ interface Stage {
 /** Their names, in order. */
 export const STAGES = ['mapped', 'exported', 'attached', 'descriptor-closed', 'fence-signalled', 'several-ranges'];
 
-function stages({ name: device, region }: DeviceTraits): Stage[] {
+function stages({ name: device, region }: DeviceTraits): MatrixState[] {
   const ranges: [number, number][] = [[0, 4096]];
   const made: Step = { op: 'export', device, region, ranges, as: 'buffer' };
   const attach: Step = { op: 'attach', fd: 'buffer', device: 'borrower', as: 'peer' };
@@ -95,7 +95,7 @@ function stages({ name: device, region }: DeviceTraits): Stage[] {
 }
 
 /** One of the matrix's programs: what happens, and to a buffer in which stage of its life. */
-export interface Cell {
+export interface MatrixEntry {
   stage: string;
   sequence: Trigger[];
   program: Step[];
@@ -105,21 +105,21 @@ export interface Cell {
  * Every trigger, and every trigger after every other (every sequence of at most `most`): in each of the stages that are
  * named, one stage after the other; or each in one stage, going round, where none is named.
  */
-export function matrix(traits: DeviceTraits, named: readonly string[], most = 2): Cell[] {
+export function matrix(traits: DeviceTraits, named: readonly string[], most = 2): MatrixEntry[] {
   const lives = stages(traits);
   const all = sequences(triggers(traits), most);
-  const cell = (sequence: Trigger[], stage: Stage): Cell => ({
+  const entry = (sequence: Trigger[], stage: MatrixState): MatrixEntry => ({
     stage: stage.name,
     sequence,
     program: matrixProgram(traits, sequence, stage),
   });
-  if (named.length === 0) return all.map((sequence, i) => cell(sequence, lives[i % lives.length]));
+  if (named.length === 0) return all.map((sequence, i) => entry(sequence, lives[i % lives.length]));
   const chosen = lives.filter(({ name }) => named.includes(name));
-  return chosen.flatMap((stage) => all.map((sequence) => cell(sequence, stage)));
+  return chosen.flatMap((stage) => all.map((sequence) => entry(sequence, stage)));
 }
 
 /** A buffer in one stage of its life, and a mapping of the user's; then the triggers; then the questions. */
-function matrixProgram(traits: DeviceTraits, chosen: readonly Trigger[], stage: Stage): Step[] {
+function matrixProgram(traits: DeviceTraits, chosen: readonly Trigger[], stage: MatrixState): Step[] {
   const { name: device, region } = traits;
   const ranges: [number, number][] = [[0, 4096]];
   return [

@@ -29,7 +29,7 @@ const PACKAGES = ['qemu-system-x86', 'seabios', 'busybox-static', 'xz-utils', 'k
 const IMPORTER = packageFile('lab/importer');
 
 /** Hears how far the preparation is. */
-export interface Progress {
+export interface PrepareProgress {
   /** A stage begins that usually takes about `usualSeconds`; 0 where it is there already. */
   begin(stage: string, what: string, usualSeconds: number): void;
   end(stage: string, cached: boolean): void;
@@ -37,7 +37,7 @@ export interface Progress {
   wait(pid: string): void;
 }
 
-interface Stage {
+interface PrepareStage {
   name: string;
   what: string;
   /** On two cores and a near mirror. */
@@ -52,7 +52,7 @@ interface Stage {
 }
 
 /** In the order in which they are made. */
-const STAGES: Stage[] = [
+const STAGES: PrepareStage[] = [
   { name: 'root', what: `base system of ${SUITE}`, usualSeconds: 30, key: () => SUITE, from: null, make: makeRoot },
   {
     name: 'packages',
@@ -84,7 +84,7 @@ const STAGES: Stage[] = [
   kernelStage('debug', 'bzImage', 400),
 ];
 
-function kernelStage(kernel: KernelName, target: 'vmlinux' | 'bzImage', usualSeconds: number): Stage {
+function kernelStage(kernel: KernelName, target: 'vmlinux' | 'bzImage', usualSeconds: number): PrepareStage {
   return {
     name: `kernel-${kernel}`,
     from: 'source',
@@ -98,12 +98,12 @@ function kernelStage(kernel: KernelName, target: 'vmlinux' | 'bzImage', usualSec
 }
 
 /** The stages that a kernel needs. */
-function stagesFor(kernel: KernelName): Stage[] {
+function stagesFor(kernel: KernelName): PrepareStage[] {
   return STAGES.filter(({ kernels }) => kernels?.includes(kernel) ?? true);
 }
 
 /** Prepares what is not prepared yet. CommandError says what could not be done, and what would help. */
-export async function prepareLab(progress: Progress, kernel: KernelName = 'distribution'): Promise<void> {
+export async function prepareLab(progress: PrepareProgress, kernel: KernelName = 'distribution'): Promise<void> {
   const release = await lockCache((pid) => progress.wait(pid));
   try {
     const log = labPath('prepare.log');

@@ -1,5 +1,6 @@
 /** Linux's own driver of the I/OAT engine on a served one: it binds, tests it, and copies. */
 
+import { Random } from '../../src/explore/search/random.ts';
 import { packageFile } from '../../src/linux/package-file.ts';
 import type { MemoryCopy } from '../agent/calls.ts';
 import { CommandError } from '../host/command.ts';
@@ -100,16 +101,12 @@ async function interruptsOf(guest: Guest): Promise<number> {
 
 /** Sizes whose logarithms are even, at any offset; source and destination do not overlap. */
 function randomCopies(seed: number): MemoryCopy[] {
-  let state = seed;
-  const random = (): number => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32;
-  };
+  const random = new Random(seed);
   return Array.from({ length: COPIES }, (_, i) => {
-    const length = Math.max(1, Math.floor(2 ** (random() * Math.log2(MAX_BYTES))));
-    const low = Math.floor(random() * 4096);
-    const high = low + length + Math.floor(random() * 4096);
-    const [from, to] = random() < 0.5 ? [low, high] : [high, low];
+    const length = Math.max(1, Math.floor(2 ** (random.fraction() * Math.log2(MAX_BYTES))));
+    const low = Math.floor(random.fraction() * 4096);
+    const high = low + length + Math.floor(random.fraction() * 4096);
+    const [from, to] = random.fraction() < 0.5 ? [low, high] : [high, low];
     return { from, to, length, seed: (seed + i) % 2 ** 31 };
   });
 }

@@ -1,6 +1,6 @@
 /** barter lab prepare, and what other commands of the lab do first. */
 import { labCache } from '../../lab/host/cache.ts';
-import { missingStages, type Progress, prepareLab } from '../../lab/host/prepare.ts';
+import { missingStages, type PrepareProgress, prepareLab } from '../../lab/host/prepare.ts';
 import type { KernelName } from '../../lab/kernel/kernels.ts';
 
 export async function prepare(kernel: KernelName, json: boolean): Promise<void> {
@@ -24,7 +24,7 @@ export async function prepareMissing(kernel: KernelName, json: boolean): Promise
 const LONG_STAGE_SECONDS = 60;
 
 /** A line for each stage, on stderr; on a terminal with a clock while it is under way. */
-class StageProgress implements Progress {
+class StageProgress implements PrepareProgress {
   private started = 0;
   private timer: NodeJS.Timeout | null = null;
 

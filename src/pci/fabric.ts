@@ -33,7 +33,7 @@ export interface StrayTlp {
   isWrite: boolean;
 }
 
-interface Window {
+interface BarWindow {
   start: number;
   end: number;
   fn: PciFunction;
@@ -48,7 +48,7 @@ export class Fabric {
   readonly systemMemory: Memory | null;
   /** Called for each request that a BAR did not answer, in the middle of the requester's DMA. */
   onStrayTlp: (tlp: StrayTlp) => void = () => {};
-  private windows: Window[] = [];
+  private windows: BarWindow[] = [];
 
   constructor(hostBridge: HostBridge, rootPorts: readonly Port[], systemMemory: Memory | null = null) {
     this.hostBridge = hostBridge;

@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 
-interface Message {
+interface CdpMessage {
   id?: number;
   method?: string;
   params?: Record<string, unknown>;
@@ -37,7 +37,7 @@ export class Page {
   readonly requests: string[] = [];
   private readonly child: ChildProcess;
   private readonly profile: string;
-  private readonly waiting = new Map<number, (message: Message) => void>();
+  private readonly waiting = new Map<number, (message: CdpMessage) => void>();
   private readonly listeners = new Map<string, () => void>();
   private session: string | undefined;
   private next = 1;
@@ -115,10 +115,10 @@ export class Page {
   private receive(text: string): void {
     const parts = (this.rest + text).split('\0');
     this.rest = parts.pop()!;
-    for (const part of parts) this.handle(JSON.parse(part) as Message);
+    for (const part of parts) this.handle(JSON.parse(part) as CdpMessage);
   }
 
-  private handle({ id, method, params = {}, ...message }: Message): void {
+  private handle({ id, method, params = {}, ...message }: CdpMessage): void {
     if (id !== undefined) {
       this.waiting.get(id)?.(message);
       this.waiting.delete(id);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { followedBy } from '../../src/explore/parallel/worker-pool.ts';
-import { Random } from '../../src/explore/search/sampling.ts';
+import { Random } from '../../src/explore/search/random.ts';
 import type { Part, PartOutcome, Search } from '../../src/explore/search/search.ts';
 import { ALGORITHMS, makeSearch, type SearchSpec } from '../../src/explore/spec.ts';
 import type { Program } from '../../src/explore/world/program.ts';

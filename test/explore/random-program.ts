@@ -1,6 +1,6 @@
 /** Small random programs, to compare the reductions with brute force: every outcome must be found by both. */
 
-import { Random } from '../../src/explore/search/sampling.ts';
+import { Random } from '../../src/explore/search/random.ts';
 import type { Execution } from '../../src/explore/world/execution.ts';
 import type { Program, Stage } from '../../src/explore/world/program.ts';
 import { Cell } from '../../src/task/cell.ts';

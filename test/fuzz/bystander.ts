@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE } from '../../src/abi/vfio-user.ts';
 import type { InProcessServer } from '../vfio-user/in-process.ts';
 import { message, type RawClient, type RawReply } from '../vfio-user/raw-client.ts';
-import { Finding } from './fuzzer.ts';
+import { FuzzFinding } from './fuzzer.ts';
 import { access, MEMORY_ON } from './messages.ts';
 import { ROUNDS } from './steps.ts';
 
@@ -40,9 +40,9 @@ export class Bystander {
     for (let i = 0; i < ROUNDS; i++) {
       const reply = this.client.tryReceive();
       if (reply !== undefined && reply !== null) return reply;
-      if (reply === null) throw new Finding('the bystander was dropped');
+      if (reply === null) throw new FuzzFinding('the bystander was dropped');
       this.served.server.loop.turn(0);
     }
-    throw new Finding(`the bystander has no answer after ${ROUNDS} rounds`);
+    throw new FuzzFinding(`the bystander has no answer after ${ROUNDS} rounds`);
   }
 }

@@ -13,11 +13,11 @@ import {
 import { encodeVersion } from '../../src/vfio-user/wire/version.ts';
 import { message, RawClient, type RawReply } from '../vfio-user/raw-client.ts';
 import { descriptors, type FdPool, MAPPED_PAGES } from './fd-pool.ts';
-import { type Coverage, Finding } from './fuzzer.ts';
+import { type Coverage, FuzzFinding } from './fuzzer.ts';
 import { MEMORY_ON } from './messages.ts';
 import { type Asked, Model } from './model.ts';
-import type { Random } from './random.ts';
-import type { Step } from './steps.ts';
+import type { FuzzRandom } from './random.ts';
+import type { FuzzStep } from './steps.ts';
 
 const MSG_DONTWAIT = 0x40;
 const EFAULT = 14;
@@ -26,7 +26,7 @@ const SMALL_VERSION = Buffer.from('\0\0\0\0{"capabilities":{"max_data_xfer_size"
 /** For the canaries: what a broken server would do. */
 export type Sabotage = { onReply?: (reply: RawReply) => void };
 
-export class Connection {
+export class FuzzConnection {
   private readonly client: RawClient;
   private readonly owed: Asked[] = [];
   private readonly coverage: Coverage;
@@ -58,12 +58,12 @@ export class Connection {
     map(size, []);
   }
 
-  send({ command, payload, fds, noReply }: Step & { kind: 'message' }, pool: FdPool): void {
+  send({ command, payload, fds, noReply }: FuzzStep & { kind: 'message' }, pool: FdPool): void {
     const numbers = fds.map((kind) => pool.fd(kind));
     this.ask(command, payload, numbers, noReply);
   }
 
-  damage({ command, payload, fds, lie }: Step & { kind: 'damage' }, pool: FdPool): void {
+  damage({ command, payload, fds, lie }: FuzzStep & { kind: 'damage' }, pool: FdPool): void {
     this.wild = true;
     const bytes = message({ command, size: lie.size, flags: lie.flags }, payload);
     const numbers = fds.flatMap((kind) => new Array(lie.copiesOfFd).fill(pool.fd(kind)));
@@ -73,7 +73,7 @@ export class Connection {
   }
 
   /** Reads all that there is, and holds it against what was asked. */
-  check(random: Random, pool: FdPool): void {
+  check(random: FuzzRandom, pool: FdPool): void {
     for (let reply = this.client.tryReceive(); reply !== undefined; reply = this.client.tryReceive()) {
       if (reply === null) {
         this.ended = true;
@@ -116,15 +116,15 @@ export class Connection {
     }
     const name = nameOf(reply.command);
     if (asked === undefined || asked.id !== reply.id || asked.command !== reply.command) {
-      throw new Finding(`a reply to ${reply.id} (${name}), expected ${asked?.id} (command ${asked?.command})`);
+      throw new FuzzFinding(`a reply to ${reply.id} (${name}), expected ${asked?.id} (command ${asked?.command})`);
     }
-    if (reply.error !== 0 && reply.payload.length !== 0) throw new Finding(`${name}: an error with a payload`);
+    if (reply.error !== 0 && reply.payload.length !== 0) throw new FuzzFinding(`${name}: an error with a payload`);
     this.model.replied(asked, reply);
     this.coverage.outcome(name, reply.error);
   }
 
   /** DMA_READ and DMA_WRITE: answered well, wrongly, or not at all. */
-  private answer(command: RawReply, random: Random): void {
+  private answer(command: RawReply, random: FuzzRandom): void {
     this.coverage.outcome(nameOf(command.command), 'sent to the client');
     const count = Number(command.payload.readBigUInt64LE(8));
     const data = command.command === VFIO_USER_DMA_READ ? descriptors(random, count) : Buffer.alloc(0);

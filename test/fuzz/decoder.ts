@@ -9,7 +9,7 @@ import { socketPair } from '../../src/linux/socket.ts';
 import { LIMITS } from '../../src/vfio-user/wire/frame.ts';
 import { FrameReader } from '../../src/vfio-user/wire/frame-reader.ts';
 import type { FuzzRun } from './fuzzer.ts';
-import type { Random } from './random.ts';
+import type { FuzzRandom } from './random.ts';
 
 const MSG_DONTWAIT = 0x40;
 
@@ -18,7 +18,7 @@ interface Sent {
   isGood: boolean;
 }
 
-function frame(random: Random): Sent {
+function frame(random: FuzzRandom): Sent {
   const payload = random.chance(50) ? random.below(100_000) : random.below(200);
   const bytes = Buffer.alloc(16 + payload);
   for (let i = 0; i < Math.min(payload, 32); i++) bytes[16 + i] = random.bits();

@@ -7,7 +7,7 @@ import { createEventfd } from '../../src/linux/eventfd.ts';
 import { OwnedFd } from '../../src/linux/fd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import type { FdKind } from './messages.ts';
-import { Random } from './random.ts';
+import { FuzzRandom } from './random.ts';
 
 /** Of the memory that clients map at 0; behind it as much that is reached by messages. */
 export const MAPPED_PAGES = 32;
@@ -29,7 +29,7 @@ export class FdPool {
       eventfd: createEventfd('fuzz'),
       null: new OwnedFd(openSync('/dev/null', 'r+'), 'null'),
     };
-    for (const fd of [this.own.memfd, file]) writeSync(fd.fd, descriptors(new Random(2), PAGE));
+    for (const fd of [this.own.memfd, file]) writeSync(fd.fd, descriptors(new FuzzRandom(2), PAGE));
   }
 
   fd(kind: FdKind): number {
@@ -51,7 +51,7 @@ export class FdPool {
 }
 
 /** Descriptors of the engine, in chains: copies between all that a client has, mapped or not, and beyond. */
-export function descriptors(random: Random, sizeBytes: number): Buffer {
+export function descriptors(random: FuzzRandom, sizeBytes: number): Buffer {
   const count = Math.floor(sizeBytes / ioat_dma_descriptor.sizeof);
   const address = () => PAGE * random.below(2 * MAPPED_PAGES + 4) + 64 * random.below(4);
   const parts = Array.from({ length: count }, () =>

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { VFIO_USER_COMMAND_NAMES } from '../../src/abi/vfio-user.ts';
-import { Coverage, Finding, type FuzzResult, runFuzzer } from './fuzzer.ts';
+import { Coverage, FuzzFinding, type FuzzResult, runFuzzer } from './fuzzer.ts';
 import { CANARIES, FUZZERS } from './registry.ts';
 import { runSteps } from './server.ts';
 import { shrink } from './shrink.ts';
@@ -56,7 +56,7 @@ for (const [name, fuzzer] of Object.entries(CANARIES)) {
   test(`${name} dies, and few steps are enough to see why`, () => {
     assert.throws(
       () => runFuzzer(fuzzer, 20_000, 9),
-      (error) => error instanceof Finding && Number(/(\d+) of \d+ steps suffice/.exec(error.message)?.[1]) < 12,
+      (error) => error instanceof FuzzFinding && Number(/(\d+) of \d+ steps suffice/.exec(error.message)?.[1]) < 12,
     );
   });
 }

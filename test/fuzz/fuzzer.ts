@@ -2,7 +2,7 @@
 import { errnoName } from '../../src/abi/errno.ts';
 import { textTable } from '../../src/report/table.ts';
 import { openFds } from '../linux/open-fds.ts';
-import { Random } from './random.ts';
+import { FuzzRandom } from './random.ts';
 
 /** Counts what was met, so that a fuzzer that only knocks at the door shows. */
 export class Coverage {
@@ -49,7 +49,7 @@ export class Coverage {
 }
 
 export interface FuzzRun {
-  random: Random;
+  random: FuzzRandom;
   messages: number;
   coverage: Coverage;
   /** What `random` was made of, for messages. */
@@ -60,10 +60,10 @@ export interface FuzzRun {
 export type Fuzzer = (run: FuzzRun) => void;
 
 /** The server or a reader did what it must never do. */
-export class Finding extends Error {
+export class FuzzFinding extends Error {
   constructor(message: string) {
     super(message);
-    this.name = 'Finding';
+    this.name = 'FuzzFinding';
   }
 }
 
@@ -82,7 +82,7 @@ export function runFuzzer(fuzzer: Fuzzer, messages: number, seed: number): FuzzR
   const coverage = new Coverage();
   // What is made once is made before anybody counts.
   fuzzer({
-    random: new Random(seed + 1),
+    random: new FuzzRandom(seed + 1),
     messages: Math.min(messages, 2000),
     coverage: new Coverage(),
     seed: seed + 1,
@@ -90,11 +90,11 @@ export function runFuzzer(fuzzer: Fuzzer, messages: number, seed: number): FuzzR
   const before = openFds().length;
   const rssBefore = process.memoryUsage.rss();
   const started = performance.now();
-  fuzzer({ random: new Random(seed), messages, coverage, seed });
+  fuzzer({ random: new FuzzRandom(seed), messages, coverage, seed });
   const seconds = (performance.now() - started) / 1000;
   const leftFds = openFds().length - before;
-  if (leftFds !== 0) throw new Finding(`${leftFds} descriptors are left`);
+  if (leftFds !== 0) throw new FuzzFinding(`${leftFds} descriptors are left`);
   const grownBytes = process.memoryUsage.rss() - rssBefore;
-  if (grownBytes > MAX_GROWTH_BYTES) throw new Finding(`memory grew by ${grownBytes >> 20} MiB`);
+  if (grownBytes > MAX_GROWTH_BYTES) throw new FuzzFinding(`memory grew by ${grownBytes >> 20} MiB`);
   return { coverage, leftFds, grownBytes, seconds };
 }

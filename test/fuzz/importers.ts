@@ -24,8 +24,8 @@ import { InProcessServer } from '../vfio-user/in-process.ts';
 import { exportArgument } from '../vfio-user/lent.ts';
 import { message, type RawClient } from '../vfio-user/raw-client.ts';
 import { OPEN, RawImporter, type RawPacket, sendPacket } from '../vfio-user/raw-importer.ts';
-import { type Coverage, Finding, type FuzzRun } from './fuzzer.ts';
-import type { Random } from './random.ts';
+import { type Coverage, FuzzFinding, type FuzzRun } from './fuzzer.ts';
+import type { FuzzRandom } from './random.ts';
 
 const SIZE = 65536;
 const IMPORTERS = 4;
@@ -83,7 +83,7 @@ class FuzzedImporter {
     this.coverage = coverage;
   }
 
-  send(random: Random, memfd: OwnedFd): void {
+  send(random: FuzzRandom, memfd: OwnedFd): void {
     if (random.chance(200)) {
       this.wild = true;
       const bytes = message(
@@ -103,7 +103,7 @@ class FuzzedImporter {
   }
 
   /** Mostly ids that there are, of the right kind. */
-  private payload(random: Random, command: number, words: number): Buffer {
+  private payload(random: FuzzRandom, command: number, words: number): Buffer {
     const payload = Buffer.alloc(4 * words);
     const kind = KINDS.get(command);
     const known = this.ids.filter((id) => id.kind === kind);
@@ -117,7 +117,7 @@ class FuzzedImporter {
   }
 
   /** Reads all that there is, answers some, and holds replies against what was asked. */
-  check(random: Random): void {
+  check(random: FuzzRandom): void {
     for (let packet = this.raw.receive(false); packet !== undefined; packet = this.raw.receive(false)) {
       if (packet === null) {
         this.ended = true;
@@ -143,19 +143,19 @@ class FuzzedImporter {
   private checkReply({ id, command, error, payload }: RawPacket): void {
     const name = DMA_BUF_SOCKET_COMMAND_NAMES.get(command) ?? `command ${command}`;
     if (!this.wild && this.owed.get(id) !== command) {
-      throw new Finding(`a reply to ${id} (${name}), which asked for command ${this.owed.get(id)}`);
+      throw new FuzzFinding(`a reply to ${id} (${name}), which asked for command ${this.owed.get(id)}`);
     }
     this.owed.delete(id);
     if (error === 0 && MAKES.has(command)) this.ids.push({ kind: command, id: payload.readUInt32LE() });
     if (this.ids.length > 40) this.ids.shift();
-    if (error !== 0 && payload.length !== 0) throw new Finding(`${name}: an error with a payload`);
+    if (error !== 0 && payload.length !== 0) throw new FuzzFinding(`${name}: an error with a payload`);
     this.coverage.outcome(name, error);
   }
 
-  private answer({ id, command }: RawPacket, random: Random): void {
+  private answer({ id, command }: RawPacket, random: FuzzRandom): void {
     this.coverage.count(`importers: told ${DMA_BUF_SOCKET_COMMAND_NAMES.get(command)}`);
     if (command !== DMA_BUF_SOCKET_INVALIDATE && command !== DMA_BUF_SOCKET_RESTORE) {
-      throw new Finding(`the exporter asks for command ${command}`);
+      throw new FuzzFinding(`the exporter asks for command ${command}`);
     }
     if (command === DMA_BUF_SOCKET_RESTORE || random.chance(30)) return;
     const wrong = random.chance(30);
@@ -181,7 +181,7 @@ class FuzzedLender {
     served.pump();
     this.client.tryReceive();
     const reply = this.client.tryReceive();
-    if (reply?.fds.length !== 1) throw new Finding('the export was refused');
+    if (reply?.fds.length !== 1) throw new FuzzFinding('the export was refused');
     this.buffer = reply.fds[0];
     this.since = null;
   }
@@ -194,9 +194,9 @@ class FuzzedLender {
   check(): void {
     if (this.since === null) return;
     const reply = this.client.tryReceive();
-    if (reply === null) throw new Finding('the lender was dropped');
+    if (reply === null) throw new FuzzFinding('the lender was dropped');
     if (reply !== undefined) this.since = null;
-    else if (performance.now() - this.since > MAX_REVOKE_MS) throw new Finding('a revoke does not end');
+    else if (performance.now() - this.since > MAX_REVOKE_MS) throw new FuzzFinding('a revoke does not end');
     else this.served.server.loop.turn(1);
   }
 
@@ -262,14 +262,14 @@ function askBystander(served: InProcessServer, bystander: RawImporter): void {
   served.pump();
   const reply = bystander.receive(false);
   if (reply?.error !== 0 || reply.payload.readUInt32LE() !== SIZE) {
-    throw new Finding('a bystander got a wrong answer, or none');
+    throw new FuzzFinding('a bystander got a wrong answer, or none');
   }
 }
 
 function checkLog(served: InProcessServer): void {
   for (const line of served.log.splice(0)) {
     if (!/^importer dropped: .*: E[A-Z]+: |keeps/.test(line) || line.includes('\n')) {
-      throw new Finding(`the server says: ${line}`);
+      throw new FuzzFinding(`the server says: ${line}`);
     }
   }
 }

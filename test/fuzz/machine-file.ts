@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import { buildMachine } from '../../src/machine/build.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import { DocumentError } from '../../src/machine/yaml.ts';
-import { Finding, type FuzzRun } from './fuzzer.ts';
-import type { Random } from './random.ts';
+import { FuzzFinding, type FuzzRun } from './fuzzer.ts';
+import type { FuzzRandom } from './random.ts';
 
 const EXAMPLE = readFileSync(new URL('../../examples/two-peers.yaml', import.meta.url), 'utf8');
 const WORDS = [
@@ -27,7 +27,7 @@ const WORDS = [
   '\t',
 ];
 
-function mutate(text: string, random: Random): string {
+function mutate(text: string, random: FuzzRandom): string {
   const at = random.below(text.length + 1);
   const end = Math.min(text.length, at + random.below(30));
   switch (random.below(5)) {
@@ -57,7 +57,7 @@ export function fuzzMachineFile({ random, messages, coverage }: FuzzRun): void {
       buildMachine(parseMachine(text, 'fuzz.yaml'));
       coverage.count('machine file: taken');
     } catch (error) {
-      if (!(error instanceof DocumentError)) throw new Finding(`${(error as Error).stack}\nfor the file:\n${text}`);
+      if (!(error instanceof DocumentError)) throw new FuzzFinding(`${(error as Error).stack}\nfor the file:\n${text}`);
       coverage.count('machine file: refused');
     }
   }

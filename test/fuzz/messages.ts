@@ -41,7 +41,7 @@ import {
   VFIO_USER_X_PCI_HOT_RESET,
 } from '../../src/abi/vfio-user.ts';
 import { MODEL_BYTES, MODEL_START } from './model.ts';
-import type { Random } from './random.ts';
+import type { FuzzRandom } from './random.ts';
 
 export interface FuzzMessage {
   command: number;
@@ -75,14 +75,14 @@ export const MEMORY_ON = Buffer.concat([access(PCI_COMMAND, VFIO_PCI_CONFIG_REGI
 
 const memoryOn = () => message(VFIO_USER_REGION_WRITE, Buffer.from(MEMORY_ON));
 
-const region = (random: Random) => (random.chance(8) ? random.edge() : random.pick([0, 0, 0, 2, 7, 7]));
+const region = (random: FuzzRandom) => (random.chance(8) ? random.edge() : random.pick([0, 0, 0, 2, 7, 7]));
 
-function read(random: Random): FuzzMessage {
+function read(random: FuzzRandom): FuzzMessage {
   const count = random.chance(200) ? random.below(1 << 20) : random.below(random.chance(10) ? 70_000 : 16);
   return message(VFIO_USER_REGION_READ, Buffer.concat([u64(random.edge()), words(region(random), count)]));
 }
 
-function write(random: Random): FuzzMessage {
+function write(random: FuzzRandom): FuzzMessage {
   const data = Buffer.alloc(random.chance(30) ? random.below(10_000) : random.pick([1, 2, 4, 4, 4, 8]));
   for (let i = 0; i < Math.min(data.length, 16); i++) data[i] = random.bits();
   // Mostly where a write means something: COMMAND, PMCSR and DEVCTL, and registers of the engine.
@@ -91,7 +91,7 @@ function write(random: Random): FuzzMessage {
 }
 
 /** The engine's first channel: where its chain is, how many descriptors there are, and its commands. */
-function kick(random: Random): FuzzMessage {
+function kick(random: FuzzRandom): FuzzMessage {
   const channel = IOAT_CHANNEL_MMIO_SIZE;
   const write = (offset: number, bytes: Buffer) =>
     message(VFIO_USER_REGION_WRITE, Buffer.concat([access(channel + offset, 0, bytes.length), bytes]));
@@ -110,7 +110,7 @@ function kick(random: Random): FuzzMessage {
 }
 
 /** Bytes that nothing but this client writes: what is read there is known (model.ts). */
-function modelled(random: Random): FuzzMessage {
+function modelled(random: FuzzRandom): FuzzMessage {
   const length = random.chance(20) ? random.below(5000) : random.pick([1, 2, 4, 4, 8, 64]);
   const offset = MODEL_START + random.below(random.chance(4) ? MODEL_BYTES - 5000 : 128);
   if (random.chance(2)) return message(VFIO_USER_REGION_READ, access(offset, 0, length));
@@ -118,7 +118,7 @@ function modelled(random: Random): FuzzMessage {
   return message(VFIO_USER_REGION_WRITE, Buffer.concat([access(offset, 0, length), data]));
 }
 
-function writeMulti(random: Random): FuzzMessage {
+function writeMulti(random: FuzzRandom): FuzzMessage {
   const count = random.below(random.chance(50) ? 3000 : 10);
   const writes = Array.from({ length: count }, () =>
     Buffer.concat([u64(random.edge()), words(region(random), random.below(10)), words(random.bits(), random.bits())]),
@@ -126,7 +126,7 @@ function writeMulti(random: Random): FuzzMessage {
   return message(VFIO_USER_REGION_WRITE_MULTI, Buffer.concat([u64(count), ...writes]));
 }
 
-function dmaMap(random: Random): FuzzMessage {
+function dmaMap(random: FuzzRandom): FuzzMessage {
   const fds: FdKind[] = random.chance(3) ? [] : [random.pick(FD_KINDS)];
   const offset = random.chance(4) ? random.edge() : 0;
   const size = random.chance(6) ? random.edge() : 4096 * (1 + random.below(16));
@@ -138,13 +138,13 @@ function dmaMap(random: Random): FuzzMessage {
   );
 }
 
-function dmaUnmap(random: Random): FuzzMessage {
+function dmaUnmap(random: FuzzRandom): FuzzMessage {
   if (random.chance(20)) return message(VFIO_USER_DMA_UNMAP, Buffer.concat([words(24, 2), u64(0), u64(0)]));
   const size = 4096 * (1 + random.below(64));
   return message(VFIO_USER_DMA_UNMAP, Buffer.concat([words(24, 0), u64(4096 * random.below(64)), u64(size)]));
 }
 
-function setIrqs(random: Random): FuzzMessage {
+function setIrqs(random: FuzzRandom): FuzzMessage {
   const kind = random.pick([1, 2, 4]);
   const action = random.pick([8, 16, 32, 32, 32]);
   const index = random.chance(8) ? random.edge() : random.pick([2, 2, 2, 0, 3, 4]);
@@ -155,7 +155,7 @@ function setIrqs(random: Random): FuzzMessage {
   return message(VFIO_USER_DEVICE_SET_IRQS, Buffer.concat([head, data]), fds);
 }
 
-function feature(random: Random): FuzzMessage {
+function feature(random: FuzzRandom): FuzzMessage {
   const number = random.chance(3) ? VFIO_DEVICE_FEATURE_DMA_BUF : random.below(14);
   const operation = random.pick([1, 2, 4, 5, 6, 7]) << 16;
   let body: Buffer = Buffer.alloc(random.below(33));
@@ -177,13 +177,13 @@ function feature(random: Random): FuzzMessage {
   return message(VFIO_USER_DEVICE_FEATURE, Buffer.concat([words(argsz, number | operation), body]));
 }
 
-const query = (command: number, size: number) => (random: Random) => {
+const query = (command: number, size: number) => (random: FuzzRandom) => {
   const argsz = random.chance(6) ? random.edge() : size + (random.chance(2) ? 100 : 0);
   const bytes = Buffer.concat([words(argsz, 0, random.below(11)), Buffer.alloc(size)]).subarray(0, size);
   return message(command, bytes);
 };
 
-type Generator = (random: Random) => FuzzMessage;
+type Generator = (random: FuzzRandom) => FuzzMessage;
 
 /** What is known of a command; a command of the protocol that is not here is sent with plausible bytes. */
 const GENERATORS: ReadonlyMap<number, readonly Generator[]> = new Map([
@@ -221,7 +221,7 @@ const FREQUENT: readonly Generator[] = COMMANDS.filter((command) => !RARE.has(co
   (command) => GENERATORS.get(command) ?? [plausible(command)],
 );
 
-function wholeMessage(random: Random): FuzzMessage {
+function wholeMessage(random: FuzzRandom): FuzzMessage {
   if (!random.chance(60)) return random.pick(FREQUENT)(random);
   const command = random.chance(5) ? random.below(40) : random.pick([...RARE]);
   return plausible(command)(random);
@@ -232,7 +232,7 @@ function message(command: number, payload: Buffer, fds: FdKind[] = []): FuzzMess
 }
 
 /** A message, in one of four a mutated one: bytes flipped, cut, longer, with other descriptors. */
-export function randomMessage(random: Random): FuzzMessage {
+export function randomMessage(random: FuzzRandom): FuzzMessage {
   const whole = wholeMessage(random);
   if (!random.chance(4)) return whole;
   let { payload, fds } = whole;

@@ -23,7 +23,7 @@ import {
   vfio_user_write_one,
 } from '../../src/abi/vfio-user.ts';
 import type { RawReply } from '../vfio-user/raw-client.ts';
-import { type Coverage, Finding } from './fuzzer.ts';
+import { type Coverage, FuzzFinding } from './fuzzer.ts';
 
 /** Bytes of the lender's BAR 0 that nobody but its client writes: no buffer that is lent reaches them. */
 export const MODEL_START = 512 * 1024;
@@ -97,14 +97,14 @@ export class Model {
     const place = this.at(payload);
     if (place === null || place.length < 0 || reply.error !== 0) return;
     const data = reply.payload.subarray(access.sizeof);
-    if (data.length !== place.length) throw new Finding(`a read of ${place.length} bytes brings ${data.length}`);
+    if (data.length !== place.length) throw new FuzzFinding(`a read of ${place.length} bytes brings ${data.length}`);
     let known = 0;
     for (let i = 0; i < data.length; i++) {
       const expected = this.bytes[place.start + i];
       if (expected === UNKNOWN) this.bytes[place.start + i] = data[i];
       else if (expected !== data[i]) {
         const where = (MODEL_START + place.start + i).toString(16);
-        throw new Finding(`BAR 0 has ${data[i]} at 0x${where}, where ${expected} was written`);
+        throw new FuzzFinding(`BAR 0 has ${data[i]} at 0x${where}, where ${expected} was written`);
       } else known += 1;
     }
     if (known > 0) this.coverage.count('server: model: reads of bytes that were written or read before');
@@ -138,8 +138,9 @@ export class Model {
     const iova = vfio_user_dma_map.fields.addr.getBig(view);
     const size = vfio_user_dma_map.fields.size.getBig(view);
     const overlaps = this.regions.some((other) => other.iova < iova + size && iova < other.iova + other.size);
-    if (reply.error === 0 && overlaps) throw new Finding(`DMA_MAP of ${size} at 0x${iova.toString(16)} overlaps`);
-    if (reply.error === EEXIST && !overlaps) throw new Finding(`DMA_MAP at 0x${iova.toString(16)}: nothing is there`);
+    if (reply.error === 0 && overlaps) throw new FuzzFinding(`DMA_MAP of ${size} at 0x${iova.toString(16)} overlaps`);
+    if (reply.error === EEXIST && !overlaps)
+      throw new FuzzFinding(`DMA_MAP at 0x${iova.toString(16)}: nothing is there`);
     if (reply.error === 0) this.regions.push({ iova, size });
     this.coverage.count('server: model: DMA_MAP as expected');
   }
@@ -154,7 +155,7 @@ export class Model {
     const gone = this.regions.filter((region) => isAll || (region.iova >= iova && region.iova + region.size <= end));
     const expected = gone.reduce((sum, region) => sum + region.size, 0n);
     const said = fields.size.getBig(viewOf(reply.payload));
-    if (said !== expected) throw new Finding(`DMA_UNMAP says ${said} bytes; ${expected} were mapped there`);
+    if (said !== expected) throw new FuzzFinding(`DMA_UNMAP says ${said} bytes; ${expected} were mapped there`);
     this.regions = this.regions.filter((region) => !gone.includes(region));
     this.coverage.count('server: model: DMA_UNMAP as expected');
   }

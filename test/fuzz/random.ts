@@ -1,28 +1,10 @@
-/** Random numbers that a seed repeats (xorshift128, Marsaglia 2003). */
-export class Random {
-  private readonly state = new Uint32Array(4);
+/** Random choices that a seed repeats, with a taste for numbers where things break. */
+import { Random } from '../../src/explore/search/random.ts';
 
-  constructor(seed: number) {
-    for (let i = 0; i < 4; i++) this.state[i] = Math.imul(seed + i + 1, 0x9e3779b1) ^ 0x85ebca6b;
-    for (let i = 0; i < 16; i++) this.bits();
-  }
-
+export class FuzzRandom extends Random {
   /** 32 bits. */
   bits(): number {
-    const { state } = this;
-    let t = state[3];
-    t ^= t << 11;
-    t ^= t >>> 8;
-    state[3] = state[2];
-    state[2] = state[1];
-    state[1] = state[0];
-    state[0] = t ^ state[0] ^ (state[0] >>> 19);
-    return state[0];
-  }
-
-  /** 0 to `end` - 1. */
-  below(end: number): number {
-    return this.bits() % end;
+    return this.below(2 ** 32);
   }
 
   chance(oneIn: number): boolean {

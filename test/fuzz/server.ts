@@ -8,12 +8,12 @@ import { openFds } from '../linux/open-fds.ts';
 import { InProcessServer } from '../vfio-user/in-process.ts';
 import { Bystander } from './bystander.ts';
 import type { Sabotage } from './connection.ts';
-import { Connection } from './connection.ts';
+import { FuzzConnection } from './connection.ts';
 import { FdPool } from './fd-pool.ts';
-import { Coverage, Finding, type FuzzRun } from './fuzzer.ts';
-import { Random } from './random.ts';
+import { Coverage, FuzzFinding, type FuzzRun } from './fuzzer.ts';
+import { FuzzRandom } from './random.ts';
 import { shrink } from './shrink.ts';
-import { CLIENTS, ROUNDS, randomSteps, type Step, stepText } from './steps.ts';
+import { CLIENTS, type FuzzStep, ROUNDS, randomSteps, stepText } from './steps.ts';
 
 const EPOCH_MESSAGES = 20_000;
 const MAX_TURN_MS = 3000;
@@ -22,20 +22,20 @@ const MAX_SHRINK_MS = 20_000;
 export function fuzzServer({ random, messages, coverage, seed }: FuzzRun, sabotage: Sabotage = {}): void {
   for (let sent = 0; sent < messages; sent += EPOCH_MESSAGES) {
     const epochSeed = random.bits() >>> 0;
-    const steps = randomSteps(new Random(epochSeed), Math.min(EPOCH_MESSAGES, messages - sent));
+    const steps = randomSteps(new FuzzRandom(epochSeed), Math.min(EPOCH_MESSAGES, messages - sent));
     try {
       runSteps(steps, coverage, sabotage);
     } catch (error) {
-      throw new Finding(`${(error as Error).message}\n${shortest(steps, error as Error, sabotage, seed)}`);
+      throw new FuzzFinding(`${(error as Error).message}\n${shortest(steps, error as Error, sabotage, seed)}`);
     }
     coverage.count('server: epochs');
   }
 }
 
 /** Few steps that end in the same way, as text. */
-function shortest(steps: readonly Step[], found: Error, sabotage: Sabotage, seed: number): string {
+function shortest(steps: readonly FuzzStep[], found: Error, sabotage: Sabotage, seed: number): string {
   const kind = (error: Error) => error.message.replace(/0x[0-9a-f]+|\d+/g, 'N');
-  const fails = (some: readonly Step[]) => {
+  const fails = (some: readonly FuzzStep[]) => {
     try {
       runSteps(some, new Coverage(), sabotage);
       return false;
@@ -48,10 +48,10 @@ function shortest(steps: readonly Step[], found: Error, sabotage: Sabotage, seed
   return `seed ${seed}; ${least.length} of ${steps.length} steps suffice (test/fuzz/found/, runSteps):\n${lines.join('\n')}`;
 }
 
-/** Runs steps against a server of their own. Throws Finding, or what the server throws; leaves nothing behind. */
-export function runSteps(steps: readonly Step[], coverage: Coverage, sabotage: Sabotage = {}): void {
+/** Runs steps against a server of their own. Throws FuzzFinding, or what the server throws; leaves nothing behind. */
+export function runSteps(steps: readonly FuzzStep[], coverage: Coverage, sabotage: Sabotage = {}): void {
   const before = openFds().length;
-  const world = new World(coverage, sabotage);
+  const world = new FuzzWorld(coverage, sabotage);
   try {
     for (const step of steps) world.run(step);
   } finally {
@@ -59,16 +59,16 @@ export function runSteps(steps: readonly Step[], coverage: Coverage, sabotage: S
   }
   world.checkLog();
   const left = openFds().length - before;
-  if (left !== 0) throw new Finding(`${left} descriptors are left`);
+  if (left !== 0) throw new FuzzFinding(`${left} descriptors are left`);
 }
 
-class World {
+class FuzzWorld {
   private readonly served = new InProcessServer();
   private readonly pool = new FdPool();
   private readonly bystander: Bystander;
-  private readonly connections: (Connection | null)[] = CLIENTS.map(() => null);
+  private readonly connections: (FuzzConnection | null)[] = CLIENTS.map(() => null);
   /** How clients answer the server: the same for the same steps. */
-  private readonly random = new Random(1);
+  private readonly random = new FuzzRandom(1);
   private readonly coverage: Coverage;
   private readonly sabotage: Sabotage;
 
@@ -78,7 +78,7 @@ class World {
     this.bystander = new Bystander(this.served);
   }
 
-  run(step: Step): void {
+  run(step: FuzzStep): void {
     if (step.kind === 'bystander') this.bystander.check();
     else if (step.kind === 'connect') this.connect(step);
     else {
@@ -102,28 +102,28 @@ class World {
   /** A client that is dropped is in the log; a defect is, too. */
   checkLog(): void {
     for (const line of this.served.log.splice(0)) {
-      if (!/client dropped: E/.test(line) || line.includes('\n')) throw new Finding(`the server says: ${line}`);
+      if (!/client dropped: E/.test(line) || line.includes('\n')) throw new FuzzFinding(`the server says: ${line}`);
     }
   }
 
-  private connect({ client, version, prepare }: Step & { kind: 'connect' }): void {
+  private connect({ client, version, prepare }: FuzzStep & { kind: 'connect' }): void {
     if (this.connections[client] !== null) return;
     const device = CLIENTS[client];
-    const connection = new Connection(this.served.path(device), device === 'lender', this.coverage, this.sabotage);
+    const connection = new FuzzConnection(this.served.path(device), device === 'lender', this.coverage, this.sabotage);
     this.connections[client] = connection;
     this.coverage.count('server: connections');
     if (version !== 'none') connection.version(version === 'small');
     if (prepare) connection.prepare(this.pool);
   }
 
-  private look(connection: Connection, client: number, rounds: number): void {
+  private look(connection: FuzzConnection, client: number, rounds: number): void {
     this.turn(rounds);
     connection.check(this.random, this.pool);
     if (connection.ended) this.leave(connection, client, ROUNDS);
     this.checkLog();
   }
 
-  private leave(connection: Connection, client: number, rounds: number): void {
+  private leave(connection: FuzzConnection, client: number, rounds: number): void {
     connection.close();
     this.connections[client] = null;
     this.turn(rounds);
@@ -133,6 +133,6 @@ class World {
     const started = performance.now();
     for (let i = 0; i < most && this.served.server.loop.turn(0); i++) {}
     const took = performance.now() - started;
-    if (took > MAX_TURN_MS) throw new Finding(`the server was busy for ${took.toFixed(0)} ms`);
+    if (took > MAX_TURN_MS) throw new FuzzFinding(`the server was busy for ${took.toFixed(0)} ms`);
   }
 }

@@ -1,13 +1,13 @@
 /** What a client does to a server, as data: a run that found something can be repeated, cut down, and printed. */
 import { VFIO_USER_COMMAND_NAMES } from '../../src/abi/vfio-user.ts';
 import { type FdKind, randomMessage } from './messages.ts';
-import type { Random } from './random.ts';
+import type { FuzzRandom } from './random.ts';
 
 /** The third is a second client of the second's device: it may ask for little. */
 export const CLIENTS = ['lender', 'borrower', 'borrower'] as const;
 const BATCH = 24;
 
-export type Step =
+export type FuzzStep =
   /** Connects, unless the client is there; what is agreed on, and whether memory is on and mapped. */
   | { kind: 'connect'; client: number; version: 'whole' | 'small' | 'none'; prepare: boolean }
   | { kind: 'message'; client: number; command: number; payload: Buffer; fds: readonly FdKind[]; noReply: boolean }
@@ -29,8 +29,8 @@ export interface Lie {
 export const ROUNDS = 40;
 
 /** Steps with so many messages. */
-export function randomSteps(random: Random, messages: number): Step[] {
-  const steps: Step[] = [];
+export function randomSteps(random: FuzzRandom, messages: number): FuzzStep[] {
+  const steps: FuzzStep[] = [];
   // A strict client wants a reply to everything and tells no lies: then all that it is told can be checked.
   const strict = CLIENTS.map(() => random.chance(2));
   for (let sent = 0, batches = 0; sent < messages; batches++) {
@@ -56,7 +56,7 @@ export function randomSteps(random: Random, messages: number): Step[] {
   return steps;
 }
 
-function randomLie(random: Random): Lie {
+function randomLie(random: FuzzRandom): Lie {
   return {
     size: random.edge() >>> 0,
     flags: random.edge() >>> 0,
@@ -66,14 +66,14 @@ function randomLie(random: Random): Lie {
 }
 
 /** Steps as lines for a person and for `npm run fuzz -- --replay`. */
-export function stepText(step: Step): string {
+export function stepText(step: FuzzStep): string {
   if (step.kind !== 'message' && step.kind !== 'damage') return JSON.stringify(step);
   const { payload, command, ...rest } = step;
   const name = VFIO_USER_COMMAND_NAMES.get(command) ?? `command ${command}`;
   return JSON.stringify({ ...rest, command, payload: payload.toString('hex') }).replace(/\}$/, `,"name":"${name}"}`);
 }
 
-export function parseStep(line: string): Step {
-  const step = JSON.parse(line) as Step & { payload?: string };
-  return (step.payload === undefined ? step : { ...step, payload: Buffer.from(step.payload, 'hex') }) as Step;
+export function parseStep(line: string): FuzzStep {
+  const step = JSON.parse(line) as FuzzStep & { payload?: string };
+  return (step.payload === undefined ? step : { ...step, payload: Buffer.from(step.payload, 'hex') }) as FuzzStep;
 }

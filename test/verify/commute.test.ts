@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkEnd } from '../../src/explore/checks/oracles.ts';
-import { Random } from '../../src/explore/search/sampling.ts';
+import { Random } from '../../src/explore/search/random.ts';
 import { conflict, type PlannedStep } from '../../src/explore/world/access.ts';
 import { Execution } from '../../src/explore/world/execution.ts';
 import type { Program } from '../../src/explore/world/program.ts';

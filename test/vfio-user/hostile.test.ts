@@ -25,7 +25,7 @@ import { createEventfd } from '../../src/linux/eventfd.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { encodeVersion } from '../../src/vfio-user/wire/version.ts';
-import { Random } from '../fuzz/random.ts';
+import { FuzzRandom } from '../fuzz/random.ts';
 import { Lingering, oddFds } from './odd-fds.ts';
 import { message, RawClient } from './raw-client.ts';
 import { withServer } from './served.ts';
@@ -197,7 +197,7 @@ class Engine {
 }
 
 test('clients that leave in the middle of what the device does leave it to the next, with and without twin socket', async () => {
-  const random = new Random(11);
+  const random = new FuzzRandom(11);
   const unmap = vfio_user_dma_unmap.encode({ argsz: 24, addr: 0x100000, size: 4096 });
   const state = (to: number) => {
     const bytes = Buffer.alloc(16);

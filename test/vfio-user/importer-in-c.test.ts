@@ -9,7 +9,7 @@ import { createInterface } from 'node:readline';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { Random } from '../fuzz/random.ts';
+import { FuzzRandom } from '../fuzz/random.ts';
 import { openFds } from '../linux/open-fds.ts';
 import { Lender } from './lender.ts';
 import { withServer } from './served.ts';
@@ -65,7 +65,7 @@ test('an importer in C maps, lets go, maps again, and dies without harm', async 
 });
 
 test(`${KILLED} importers killed at any moment hold up no revoke, and no BAR moves away from the dead`, async () => {
-  const random = new Random(11);
+  const random = new FuzzRandom(11);
   const lender = new Lender(server.path('lender'));
   const buffer = lender.export();
   const before = barFiles();

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { randomFillSync } from 'node:crypto';
 import { test } from 'node:test';
 import { IoatDriver } from '../../src/drivers/ioat.ts';
+import { Random } from '../../src/explore/search/random.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
@@ -23,12 +24,7 @@ const LONGEST_WAIT_MS = 0.5;
 const QUIET_MS = 0.2;
 
 const server = await withServer();
-let state = SEED;
-
-function random(): number {
-  state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-  return state / 2 ** 32;
-}
+const random = new Random(SEED);
 
 function spin(ms: number): void {
   const end = performance.now() + ms;
@@ -61,12 +57,12 @@ class Load {
   }
 
   round(): void {
-    const length = Math.floor(MIN_BYTES * (MAX_BYTES / MIN_BYTES) ** random());
-    const offset = Math.floor(random() * (BAR_BYTES - length));
+    const length = Math.floor(MIN_BYTES * (MAX_BYTES / MIN_BYTES) ** random.fraction());
+    const offset = Math.floor(random.fraction() * (BAR_BYTES - length));
     randomFillSync(this.memory.bytes, 0, length);
     this.driver.submit(MEMORY_IOVA, LENT_IOVA + offset, length);
     this.copies += 1;
-    if (random() < REVOKE_CHANCE) {
+    if (random.fraction() < REVOKE_CHANCE) {
       this.revoke(offset, length);
       this.restore();
     } else {
@@ -87,7 +83,7 @@ class Load {
 
   /** What is there when the revoke has returned stays, whatever the engine does. */
   private revoke(offset: number, length: number): void {
-    spin(random() * LONGEST_WAIT_MS);
+    spin(random.fraction() * LONGEST_WAIT_MS);
     enableMemory(this.lender, false);
     const atReturn = this.content();
     const status = this.wait();

@@ -14,7 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { endOf, spawnBarter, startBarter } from '../cli/barter.ts';
-import { Random } from '../fuzz/random.ts';
+import { FuzzRandom } from '../fuzz/random.ts';
 import { withServer } from './served.ts';
 
 const CLIENTS = 1000;
@@ -91,7 +91,7 @@ async function killServing(lane: string, lifeMs: number): Promise<void> {
 }
 
 test(`${SERVERS} servers killed at any moment: clients hear of it, and the next server takes the place`, async () => {
-  const random = new Random(6);
+  const random = new FuzzRandom(6);
   const rounds = lanes.map(async (lane) => {
     for (let i = 0; i < SERVERS / LANES; i++) {
       if (i % 2 === 0) await killStarting(lane, random.below(START_MS));

@@ -1,4 +1,5 @@
 /** Load on a lender and a borrower in the guest: copies of random sizes, and revokes at random moments. */
+import { Random } from '../../../src/explore/search/random.ts';
 import type { Mapping } from '../../../src/linux/mapping.ts';
 import { pattern } from '../../importer/pattern.ts';
 import type { PeerAnswer } from '../calls.ts';
@@ -15,7 +16,7 @@ const LONGEST_WAIT_MS = 6;
 /** Every byte of the ranges is known before and after each copy: what it was, or what the copy wrote over it. */
 export class PeerLoad {
   private readonly trial: PeerTrial;
-  private state: number;
+  private readonly random: Random;
   private readonly bar: Mapping;
   private readonly known: Buffer[];
   private readonly done: NonNullable<PeerAnswer['load']> = {
@@ -29,7 +30,7 @@ export class PeerLoad {
 
   constructor(trial: PeerTrial, seed: number) {
     this.trial = trial;
-    this.state = seed;
+    this.random = new Random(seed);
     const end = Math.max(...trial.lent.map(({ offset, length }) => offset + length));
     trial.step({ op: 'mmap', device: 'lender', region: 0, offset: 0, length: end, as: 'load' });
     this.bar = trial.world.maps.get('load')!;
@@ -44,13 +45,13 @@ export class PeerLoad {
   }
 
   private round(): void {
-    const i = Math.floor(this.random() * this.trial.lent.length);
+    const i = Math.floor(this.random.fraction() * this.trial.lent.length);
     const lent = this.trial.lent[i];
-    const revokes = this.random() < REVOKE_CHANCE;
-    const least = revokes && this.random() < LONG_CHANCE ? LONG_BYTES : MIN_BYTES;
-    const length = Math.floor(least * (MAX_BYTES / least) ** this.random());
-    const offset = Math.floor(this.random() * (lent.length - length));
-    const seed = Math.floor(this.random() * 2 ** 31);
+    const revokes = this.random.fraction() < REVOKE_CHANCE;
+    const least = revokes && this.random.fraction() < LONG_CHANCE ? LONG_BYTES : MIN_BYTES;
+    const length = Math.floor(least * (MAX_BYTES / least) ** this.random.fraction());
+    const offset = Math.floor(this.random.fraction() * (lent.length - length));
+    const seed = Math.floor(this.random.fraction() * 2 ** 31);
     this.trial.mark('submitting');
     lent.importer.submit(lent.map, offset, length, seed);
     if (revokes) this.revoke();
@@ -69,7 +70,7 @@ export class PeerLoad {
   }
 
   private revoke(): void {
-    const wait = performance.now() + this.random() * LONGEST_WAIT_MS;
+    const wait = performance.now() + this.random.fraction() * LONGEST_WAIT_MS;
     while (performance.now() < wait) {}
     this.trial.mark('before');
     this.trial.step({ op: 'memory', device: 'lender', on: false });
@@ -110,10 +111,5 @@ export class PeerLoad {
 
   private bytesOf({ offset, length }: Lent): Uint8Array {
     return this.bar.bytes.subarray(offset, offset + length);
-  }
-
-  private random(): number {
-    this.state = (Math.imul(this.state, 1664525) + 1013904223) >>> 0;
-    return this.state / 2 ** 32;
   }
 }

@@ -1,9 +1,9 @@
 /** Random steps on lent buffers and their importers. */
 import type { Step } from '../../../src/scenario/step.ts';
-import type { Command } from './command.ts';
-import { type Names, pick } from './names.ts';
+import type { ProgramCommand } from './command.ts';
+import { type MadeNames, pick } from './names.ts';
 
-export function bufferStep({ verb, a, b, c }: Command, i: number, names: Names): Step | null {
+export function bufferStep({ verb, a, b, c }: ProgramCommand, i: number, names: MadeNames): Step | null {
   if (verb === 'export-sync-file' || verb === 'import-sync-file') return syncFileStep(verb, a, b, c, i, names);
   const fd = pick(names.fds, a);
   if (fd === null) return null;
@@ -27,7 +27,14 @@ export function bufferStep({ verb, a, b, c }: Command, i: number, names: Names):
   }
 }
 
-function syncFileStep(verb: Command['verb'], a: number, b: number, c: number, i: number, names: Names): Step | null {
+function syncFileStep(
+  verb: ProgramCommand['verb'],
+  a: number,
+  b: number,
+  c: number,
+  i: number,
+  names: MadeNames,
+): Step | null {
   const fd = pick(names.fds, a);
   if (fd === null) return null;
   if (verb === 'export-sync-file') {
@@ -37,7 +44,7 @@ function syncFileStep(verb: Command['verb'], a: number, b: number, c: number, i:
   return { op: 'import-sync-file', fd, flags: b % 5, sync: pick(names.syncs, c) ?? 'none' };
 }
 
-export function importerStep({ verb, a, b, c }: Command, i: number, names: Names): Step | null {
+export function importerStep({ verb, a, b, c }: ProgramCommand, i: number, names: MadeNames): Step | null {
   if (verb === 'attach') {
     const fd = pick(names.fds, a);
     if (fd === null) return null;

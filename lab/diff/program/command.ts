@@ -2,8 +2,8 @@
 export const PAGE = 4096;
 
 /** A command before names are given: its numbers choose among what there is by then. */
-export interface Command {
-  verb: Verb;
+export interface ProgramCommand {
+  verb: ProgramVerb;
   a: number;
   b: number;
   c: number;
@@ -54,4 +54,4 @@ export const WEIGHTS = {
   signal: 5,
   callbacks: 8,
 } as const;
-export type Verb = keyof typeof WEIGHTS;
+export type ProgramVerb = keyof typeof WEIGHTS;

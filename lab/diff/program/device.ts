@@ -1,7 +1,7 @@
 /** Random steps on a device itself: its life, power, resets, config space and interrupts. */
 import type { Step } from '../../../src/scenario/step.ts';
 import type { DeviceTraits } from '../lenders.ts';
-import type { Command } from './command.ts';
+import type { ProgramCommand } from './command.ts';
 
 const PM = 0x01;
 const MSI = 0x05;
@@ -27,7 +27,7 @@ const CAPABILITIES: readonly [cap: number, bytes: number, ext: boolean][] = [
   [SRIOV, 4, true],
 ];
 
-export function deviceStep({ verb, a, b, c }: Command, { name: device, vf }: DeviceTraits): Step | null {
+export function deviceStep({ verb, a, b, c }: ProgramCommand, { name: device, vf }: DeviceTraits): Step | null {
   switch (verb) {
     case 'open': {
       const token = [vf?.token, vf?.token, vf?.token, undefined, '5a'.repeat(16)][a % 5];

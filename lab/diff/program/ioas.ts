@@ -8,8 +8,8 @@ const REGION = 0;
 const REGION_BYTES = 64 << 20;
 
 /** A command before names are given: its numbers choose among what there is by then. */
-interface Command {
-  verb: Verb;
+interface IoasCommand {
+  verb: IoasVerb;
   a: number;
   b: number;
   c: number;
@@ -33,12 +33,12 @@ const WEIGHTS = {
   take: 5,
   reopen: 4,
 } as const;
-type Verb = keyof typeof WEIGHTS;
+type IoasVerb = keyof typeof WEIGHTS;
 
 const verb = fc.oneof(
-  ...Object.entries(WEIGHTS).map(([name, weight]) => ({ weight, arbitrary: fc.constant(name as Verb) })),
+  ...Object.entries(WEIGHTS).map(([name, weight]) => ({ weight, arbitrary: fc.constant(name as IoasVerb) })),
 );
-const command: fc.Arbitrary<Command> = fc.record({ verb, a: fc.nat(255), b: fc.nat(255), c: fc.nat(255) });
+const command: fc.Arbitrary<IoasCommand> = fc.record({ verb, a: fc.nat(255), b: fc.nat(255), c: fc.nat(255) });
 
 /** What every program begins with, and keeps when it is shrunk. */
 export const IOAS_PREFIX: readonly Step[] = [
@@ -50,7 +50,7 @@ export const IOAS_PREFIX: readonly Step[] = [
 /** Programs of `most` steps at most behind the prefix. */
 export function ioasPrograms(most: number): fc.Arbitrary<Step[]> {
   return fc.array(command, { minLength: 4, maxLength: most, size: 'max' }).map((commands) => {
-    const names: Names = { fds: [], spaces: [], places: [], closed: new Set() };
+    const names: IoasNames = { fds: [], spaces: [], places: [], closed: new Set() };
     const all = commands[0].a % 4 === 0 ? commands : [...USUAL_START, ...commands];
     const steps = all.map((each, i) => spaceStep(each, i, names) ?? mapStep(each, names) ?? deviceStep(each, names));
     return [...IOAS_PREFIX, ...steps.filter((step) => step !== null)];
@@ -58,13 +58,13 @@ export function ioasPrograms(most: number): fc.Arbitrary<Step[]> {
 }
 
 /** Most programs have what it takes to map something. */
-const USUAL_START: readonly Command[] = [
+const USUAL_START: readonly IoasCommand[] = [
   { verb: 'export', a: 1, b: 2, c: 3 },
   { verb: 'alloc', a: 0, b: 0, c: 0 },
   { verb: 'attach', a: 0, b: 1, c: 0 },
 ];
 
-interface Names {
+interface IoasNames {
   fds: { name: string; sizeBytes: number }[];
   spaces: string[];
   /** Where something was mapped, whether it worked or not. */
@@ -81,7 +81,7 @@ function deviceOf(number: number): string {
   return number % 4 === 0 ? 'lender' : 'second';
 }
 
-function spaceStep({ verb, a, b, c }: Command, i: number, names: Names): Step | null {
+function spaceStep({ verb, a, b, c }: IoasCommand, i: number, names: IoasNames): Step | null {
   const ioas = pick(names.spaces, a);
   switch (verb) {
     case 'alloc':
@@ -112,7 +112,7 @@ function spaceStep({ verb, a, b, c }: Command, i: number, names: Names): Step | 
   }
 }
 
-function mapStep({ verb, a, b, c }: Command, names: Names): Step | null {
+function mapStep({ verb, a, b, c }: IoasCommand, names: IoasNames): Step | null {
   const ioas = pick(names.spaces, a);
   if (ioas === null) return null;
   const iova = LARGE * (1 + (b % 3)) + PAGE * (b % 5);
@@ -185,7 +185,7 @@ const BIG_UNMAPS: readonly [number | string, number | string][] = [
   [0, '0xfffffffffffff000'],
 ];
 
-function deviceStep({ verb, a, b }: Command, { closed }: Names): Step | null {
+function deviceStep({ verb, a, b }: IoasCommand, { closed }: IoasNames): Step | null {
   switch (verb) {
     case 'memory':
       return { op: 'memory', device: 'lender', on: a % 2 === 0 };

@@ -1,5 +1,5 @@
 /** What a random program has made by a point, by name. */
-export class Names {
+export class MadeNames {
   readonly fds: string[] = [];
   readonly syncs: string[] = [];
   readonly importers: string[] = [];

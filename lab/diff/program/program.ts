@@ -4,13 +4,13 @@ import { VFIO_DEVICE_FEATURE_SET } from '../../../src/abi/vfio-feature.ts';
 import type { Step } from '../../../src/scenario/step.ts';
 import type { DeviceTraits } from '../lenders.ts';
 import { bufferStep, importerStep } from './buffers.ts';
-import { PAGE, type Verb, WEIGHTS } from './command.ts';
+import { PAGE, type ProgramVerb, WEIGHTS } from './command.ts';
 import { deviceStep } from './device.ts';
-import { Names } from './names.ts';
+import { MadeNames } from './names.ts';
 import { regionStep } from './regions.ts';
 
 const verb = fc.oneof(
-  ...Object.entries(WEIGHTS).map(([name, weight]) => ({ weight, arbitrary: fc.constant(name as Verb) })),
+  ...Object.entries(WEIGHTS).map(([name, weight]) => ({ weight, arbitrary: fc.constant(name as ProgramVerb) })),
 );
 const number = fc.nat(255);
 /** `d` chooses the device: mostly the first one. */
@@ -19,7 +19,7 @@ const command = fc.record({ verb, a: number, b: number, c: number, d: fc.nat(7) 
 /** Programs of `most` commands at most; each begins with an open and with the memory bit set. */
 export function programs(devices: readonly DeviceTraits[], most: number): fc.Arbitrary<Step[]> {
   return fc.array(command, { minLength: 4, maxLength: most, size: 'max' }).map((commands) => {
-    const names = new Names();
+    const names = new MadeNames();
     const steps = devices.flatMap(prefix);
     for (const [i, { d, ...each }] of commands.entries()) {
       const traits = devices[d < 5 ? 0 : (d - 4) % devices.length];

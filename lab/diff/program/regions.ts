@@ -1,19 +1,19 @@
 /** Random steps on a device's regions: access by the CPU, and lending them. */
 import type { Step } from '../../../src/scenario/step.ts';
 import type { DeviceTraits } from '../lenders.ts';
-import { type Command, PAGE } from './command.ts';
-import { type Names, pick } from './names.ts';
+import { PAGE, type ProgramCommand } from './command.ts';
+import { type MadeNames, pick } from './names.ts';
 
 const GET = 1 << 16;
 const SET = 1 << 17;
 const PROBE = 1 << 18;
 
 /** Reads, writes and mappings of a device's regions; features and exports. */
-export function regionStep(command: Command, i: number, traits: DeviceTraits, names: Names): Step | null {
+export function regionStep(command: ProgramCommand, i: number, traits: DeviceTraits, names: MadeNames): Step | null {
   return accessStep(command, i, traits, names) ?? featureStep(command, i, traits, names);
 }
 
-function accessStep({ verb, a, b }: Command, i: number, traits: DeviceTraits, names: Names): Step | null {
+function accessStep({ verb, a, b }: ProgramCommand, i: number, traits: DeviceTraits, names: MadeNames): Step | null {
   const { name: device, region, regionBytes, isMemory } = traits;
   const offset = [0, 4, PAGE, regionBytes - 4, regionBytes, regionBytes + 4][b % 6];
   switch (verb) {
@@ -49,7 +49,12 @@ function accessStep({ verb, a, b }: Command, i: number, traits: DeviceTraits, na
   }
 }
 
-function featureStep({ verb, a, b, c }: Command, i: number, traits: DeviceTraits, names: Names): Step | null {
+function featureStep(
+  { verb, a, b, c }: ProgramCommand,
+  i: number,
+  traits: DeviceTraits,
+  names: MadeNames,
+): Step | null {
   const { name: device, region, regionBytes } = traits;
   switch (verb) {
     case 'feature': {

@@ -4,7 +4,7 @@
  */
 import type { PeerAnswer } from '../../agent/calls.ts';
 import { type LabOptions, type LabResult, labRun } from '../run.ts';
-import { Peers } from './peer-to-peer.ts';
+import { PeerGuest } from './peer-to-peer.ts';
 import { lateWrites } from './trace.ts';
 
 const MIB = 2 ** 20;
@@ -16,7 +16,7 @@ const USUAL_SECONDS = 60;
 
 export function peerLoad(options: LabOptions): Promise<LabResult> {
   return labRun(options, async (steps, started) => {
-    const peers = await Peers.start(steps, started, options, RANGES);
+    const peers = await PeerGuest.start(steps, started, options, RANGES);
     const seed = options.seed ?? Date.now() % 2 ** 31;
     const seconds = options.seconds ?? USUAL_SECONDS;
     try {

@@ -31,7 +31,7 @@ const MAX_TRIALS = 5;
 
 export function peerToPeer(options: LabOptions): Promise<LabResult> {
   return labRun(options, async (steps, started) => {
-    const peers = await Peers.start(steps, started, options, RANGES);
+    const peers = await PeerGuest.start(steps, started, options, RANGES);
     try {
       await peers.copyBothWays('copies through the mappings', 1);
       const { together } = await peers.call({ do: 'map-together', ranges: RANGES });
@@ -47,7 +47,7 @@ export function peerToPeer(options: LabOptions): Promise<LabResult> {
 }
 
 /** A guest with both devices, and ranges of the lender's BAR that are lent. */
-export class Peers {
+export class PeerGuest {
   readonly served: Served;
   readonly release: string;
   private readonly steps: Steps;
@@ -76,7 +76,7 @@ export class Peers {
     started: Started,
     options: LabOptions,
     ranges: readonly [number, number][],
-  ): Promise<Peers> {
+  ): Promise<PeerGuest> {
     const served = await steps.take(
       'serve lender and borrower',
       async () => started.add(await Served.start(MACHINE, { trace: true })),
@@ -91,7 +91,7 @@ export class Peers {
     await guest.call('bind', { addresses: [addresses.lender] });
     const drivers = [await driverOf(guest, addresses.lender), await driverOf(guest, addresses.borrower)];
     steps.compare('drivers of lender and borrower', ['vfio-pci', 'ioatdma'], drivers);
-    const peers = new Peers(steps, served, guest, release, ranges);
+    const peers = new PeerGuest(steps, served, guest, release, ranges);
     const lent = await steps.take(
       `lend ${ranges.length} ranges, attach, map`,
       () => peers.call({ do: 'lend', addresses, ranges: [...ranges] }),

@@ -2,27 +2,9 @@
 
 import type { Execution } from '../world/execution.ts';
 import type { Program } from '../world/program.ts';
+import { Random } from './random.ts';
 import type { Part, PartOutcome, SearchProgress } from './search.ts';
 import { WalkSearch } from './walk.ts';
-
-/** A small generator of random numbers with a seed (Marsaglia's xorshift32): the same runs on every machine. */
-export class Random {
-  private state: number;
-
-  constructor(seed: number) {
-    this.state = (seed ^ 0x9e3779b9) | 0 || 1;
-  }
-
-  /** An integer from 0 to `end` - 1. */
-  below(end: number): number {
-    let x = this.state;
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    this.state = x | 0;
-    return (x >>> 0) % end;
-  }
-}
 
 export type SamplingName = 'random' | 'pct' | 'pos';
 

@@ -17,33 +17,17 @@ import {
   vfio_region_info_cap_sparse_mmap,
   vfio_region_sparse_mmap_area,
 } from '../../abi/vfio.ts';
+import type { DeviceInfo, RegionInfo } from '../../vfio/regions.ts';
 import type { OwnedFd } from '../fd.ts';
 import { check, Pinned, sys } from '../ffi.ts';
 import { type IoctlCall, ioctl, kernelIoctl } from '../ioctl.ts';
 import { Mapping } from '../mapping.ts';
 import { infoCapabilities } from './caps.ts';
 
-export interface DeviceInfo {
-  flags: number;
-  numRegions: number;
-  numIrqs: number;
-}
-
-export interface RegionInfo {
-  index: number;
-  flags: number;
-  sizeBytes: number;
-  /** Of the region in the device's file: where pread, pwrite and mmap find it. */
-  offset: number;
+/** What the kernel says of a region beyond what vfio says of each. */
+export interface KernelRegionInfo extends RegionInfo {
   /** What may be mapped, from the start of the region; null when the kernel does not say (then: all of it). */
   sparseAreas: { offset: number; sizeBytes: number }[] | null;
-  /** Whether the page of the MSI-X table may be mapped like the rest. */
-  msixMappable: boolean;
-}
-
-export interface IrqInfo {
-  flags: number;
-  count: number;
 }
 
 /** No kernel's info struct with its capabilities comes near this; a larger argsz is not believed. */
@@ -86,13 +70,13 @@ export class VfioDevice {
   }
 
   /** EINVAL for an index that the device does not have; size 0 for a BAR that is not implemented. */
-  regionInfo(index: number): RegionInfo {
+  regionInfo(index: number): KernelRegionInfo {
     let argument = this.#regionInfo(index, vfio_region_info.sizeof);
     const wanted = vfio_region_info.fields.argsz.get(argument.view);
     if (wanted > MAX_INFO_SIZE) throw new Errno('EPROTO', `region ${index} of ${this.name}: info of ${wanted} bytes`);
     if (wanted > vfio_region_info.sizeof) argument = this.#regionInfo(index, wanted);
     const { flags, cap_offset, size, offset } = vfio_region_info.read(argument.view);
-    const info: RegionInfo = { index, flags, sizeBytes: size, offset, sparseAreas: null, msixMappable: false };
+    const info: KernelRegionInfo = { index, flags, sizeBytes: size, offset, sparseAreas: null, msixMappable: false };
     if ((flags & VFIO_REGION_INFO_FLAG_CAPS) !== 0) {
       const { view, bytes } = argument;
       for (const capability of infoCapabilities(view, cap_offset, bytes.length)) {
@@ -104,7 +88,7 @@ export class VfioDevice {
     return info;
   }
 
-  irqInfo(index: number): IrqInfo {
+  irqInfo(index: number): { flags: number; count: number } {
     const argument = new Pinned(vfio_irq_info.sizeof);
     vfio_irq_info.write(argument.view, 0, { argsz: vfio_irq_info.sizeof, index });
     this.ioctl(VFIO_DEVICE_GET_IRQ_INFO, argument, `VFIO_DEVICE_GET_IRQ_INFO(${index})`);

@@ -10,14 +10,14 @@ import { check, Pinned } from '../ffi.ts';
 import type { VfioDevice } from './device.ts';
 
 /** A device that a hot reset takes along: its group or, with `flags` DEV_ID, its iommufd id. */
-export interface DependentDevice {
+export interface KernelDependentDevice {
   groupId: number;
   /** "0000:01:00.0" */
   bdf: string;
 }
 
 /** VFIO_DEVICE_GET_PCI_HOT_RESET_INFO. ENODEV when neither slot nor bus can be reset. */
-export function hotResetInfo(device: VfioDevice): { flags: number; devices: DependentDevice[] } {
+export function hotResetInfo(device: VfioDevice): { flags: number; devices: KernelDependentDevice[] } {
   let count = 16;
   for (let attempt = 0; attempt < 4; attempt++) {
     const argument = new Pinned(vfio_pci_hot_reset_info.sizeof + count * vfio_pci_dependent_device.sizeof);
@@ -44,7 +44,7 @@ export function hotReset(device: VfioDevice, groupFds: readonly number[]): void 
   device.ioctl(VFIO_DEVICE_PCI_HOT_RESET, argument, `VFIO_DEVICE_PCI_HOT_RESET(${groupFds.length} groups)`);
 }
 
-function dependent(view: DataView, index: number): DependentDevice {
+function dependent(view: DataView, index: number): KernelDependentDevice {
   const at = vfio_pci_hot_reset_info.sizeof + index * vfio_pci_dependent_device.sizeof;
   const { group_id, segment, bus, devfn } = vfio_pci_dependent_device.read(view, at);
   const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0');

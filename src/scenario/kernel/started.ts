@@ -113,7 +113,7 @@ export class StartedThreads {
   }
 }
 
-interface Started {
+interface StartedStep {
   /** Null once its result is here. */
   thread: Thread | null;
   result: StepResult | null;
@@ -123,7 +123,7 @@ interface Started {
 
 /** The steps that one scenario started. */
 export class LinuxStartedSteps {
-  private readonly steps = new Map<string, Started>();
+  private readonly steps = new Map<string, StartedStep>();
   private readonly threads: StartedThreads | null;
 
   constructor(threads: StartedThreads | null) {
@@ -134,7 +134,7 @@ export class LinuxStartedSteps {
     if (this.threads === null) throw new Error('start wants threads, and this run has none');
     const thread = this.threads.free();
     if (thread === null) throw new Errno('EAGAIN', `${MAX_STARTED} started steps are under way`);
-    const started: Started = { thread, result: null, atEnd };
+    const started: StartedStep = { thread, result: null, atEnd };
     this.steps.set(name, started);
     thread.call(call);
     this.settle();

@@ -10,7 +10,7 @@ import type { KernelReport } from '../kernel/reports.ts';
 import { Served } from '../runs/run.ts';
 import { withStarted } from './blocking.ts';
 import { type Difference, firstDifference, programScenario } from './compare.ts';
-import { LAB_MACHINE, type Lender } from './lenders.ts';
+import { LAB_MACHINE, type LenderSetup } from './lenders.ts';
 import { IOAS_PREFIX } from './program/ioas.ts';
 import { prefix } from './program/program.ts';
 
@@ -29,8 +29,8 @@ export interface Compared {
   difference: Difference | null;
 }
 
-export class Bench {
-  readonly lender: Lender;
+export class GuestRig {
+  readonly lender: LenderSetup;
   readonly kernel: string;
   /** The lender's devices and the borrower, with the registers that they have in the guest. */
   readonly description: MachineDescription;
@@ -40,7 +40,7 @@ export class Bench {
   private readonly reports: KernelReport[] = [];
 
   private constructor(
-    lender: Lender,
+    lender: LenderSetup,
     choice: GuestChoice,
     served: Served,
     guest: Guest,
@@ -55,13 +55,13 @@ export class Bench {
     this.description = description;
   }
 
-  static async start(lender: Lender, choice: GuestChoice): Promise<Bench> {
+  static async start(lender: LenderSetup, choice: GuestChoice): Promise<GuestRig> {
     const served = await Served.start(LAB_MACHINE);
     try {
       const guest = await boot(lender, choice, served);
       const { release } = await guest.call('hello', {});
       const captured = await guest.call('capture', { addresses: lender.devices.map(({ address }) => address) });
-      return new Bench(lender, choice, served, guest, release, describe(lender, captured));
+      return new GuestRig(lender, choice, served, guest, release, describe(lender, captured));
     } catch (error) {
       await served.stop();
       throw error;
@@ -123,7 +123,7 @@ export class Bench {
   }
 }
 
-async function boot(lender: Lender, choice: GuestChoice, served: Served): Promise<Guest> {
+async function boot(lender: LenderSetup, choice: GuestChoice, served: Served): Promise<Guest> {
   const devices = Object.entries(lender.qemu).map(([name, device]) => device ?? served.qemuDevice(name));
   const iommu = lender.iommu === undefined ? {} : { iommu: lender.iommu };
   const guest = await Guest.boot({ devices, extra: lender.extra, slowLinks: true, ...choice, ...iommu });
@@ -145,7 +145,7 @@ async function boot(lender: Lender, choice: GuestChoice, served: Served): Promis
 }
 
 /** The captured devices below ports as they have them in the guest, and the borrower of the lab's machine. */
-function describe(lender: Lender, captured: Record<string, string>): MachineDescription {
+function describe(lender: LenderSetup, captured: Record<string, string>): MachineDescription {
   const machine = loadMachine(LAB_MACHINE);
   const port = (address: string) => `root${Number.parseInt(address.split(':')[1], 16) - 1}`;
   const devices = lender.devices.map(({ name, address, vf }) => {
