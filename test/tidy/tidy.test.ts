@@ -32,3 +32,14 @@ test('nothing names the machine that it was written on', () => {
     .filter((file) => file !== 'test/tidy/tidy.test.ts');
   assert.deepEqual(found, []);
 });
+
+test('no two exported types share a name', () => {
+  const declared = new Map<string, string[]>();
+  for (const file of files.filter((name) => name.endsWith('.ts'))) {
+    for (const match of read(file).matchAll(/^export (?:abstract )?(?:class|interface|type) (\w+)/gm)) {
+      declared.set(match[1], [...(declared.get(match[1]) ?? []), file]);
+    }
+  }
+  const shared = [...declared].filter(([, places]) => places.length > 1);
+  assert.deepEqual(shared, []);
+});

@@ -6,7 +6,7 @@ import { makeSearch, type SearchSpec } from '../spec.ts';
 import type { Program } from '../world/program.ts';
 
 /** What came of the part of that number. */
-export interface Done {
+export interface PartDone {
   id: number;
   outcome: PartOutcome;
   ms: number;
@@ -27,7 +27,7 @@ const PART_MS = 25;
 const REPORT_MS = 5;
 
 /** Goes through a part, or some of it: for a while, or until `isOver`. */
-export function searchPart(search: Search, part: Part, isOver: () => boolean): Done {
+export function searchPart(search: Search, part: Part, isOver: () => boolean): PartDone {
   const start = performance.now();
   search.load(part.state);
   do {
@@ -57,7 +57,7 @@ class Work {
     this.parts.push(...parts);
     if (this.isUnderWay) return;
     this.isUnderWay = true;
-    let done: Done[] = [];
+    let done: PartDone[] = [];
     let reported = performance.now();
     while (this.parts.length > 0) {
       const part = this.next();

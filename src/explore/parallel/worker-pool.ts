@@ -11,7 +11,7 @@ import { startWorker } from '../../linux/worker.ts';
 import type { Part, PartOutcome, Search } from '../search/search.ts';
 import { makeSearch, type SearchSpec } from '../spec.ts';
 import type { Program } from '../world/program.ts';
-import { type Done, type PoolWorkerData, searchPart } from './pool-worker.ts';
+import { type PartDone, type PoolWorkerData, searchPart } from './pool-worker.ts';
 
 /** A thread has parts for about so long before it, so that it need not wait for the next; but no others wait for it. */
 const AHEAD_MS = 40;
@@ -111,7 +111,7 @@ export class WorkerPool {
     const workerData: PoolWorkerData = { pool: true, spec, catalogue, awaited: this.awaited };
     const worker = startWorker('./pool-worker', import.meta.url, { workerData });
     const member: Member = { worker, isReady: false, outstanding: 0, partMs: AHEAD_MS, restsUntil: 0 };
-    worker.on('message', (done: Done[]) => {
+    worker.on('message', (done: PartDone[]) => {
       member.isReady = true;
       member.outstanding -= done.length;
       for (const one of done) {
@@ -132,7 +132,7 @@ export class WorkerPool {
     return member;
   }
 
-  private keep({ id, outcome }: Done): void {
+  private keep({ id, outcome }: PartDone): void {
     const before = this.outcomes.get(id);
     this.outcomes.set(id, before === undefined ? outcome : followedBy(before, outcome));
   }

@@ -16,7 +16,7 @@ import { MAX_STEPS, type Part, Search, type SearchProgress } from './search.ts';
 /** About 200 bytes each. With more the search stops, and is not complete. */
 const MAX_STATES = 5_000_000;
 
-interface PathNode {
+interface StatefulNode {
   /** Steps that were taken from here, or before, and that nothing since has touched. */
   sleep: PlannedStep[];
   /** Tasks whose steps are still to be taken from here. */
@@ -29,7 +29,7 @@ export class StatefulSearch extends Search {
   private readonly histories = new Map<string, number>();
   /** By state: the tasks that slept at each visit so far, which nobody has followed from there. */
   private readonly sleepers = new Map<string, bigint>();
-  private readonly path: PathNode[] = [];
+  private readonly path: StatefulNode[] = [];
 
   constructor(program: Program) {
     super(program);

@@ -67,9 +67,9 @@ function fieldsOf({ command, payload }: Frame): Partial<TraceEvent> {
   }
 }
 
-type Fields = Pick<typeof abi.vfio_user_dma_map.fields, 'addr' | 'size'>;
+type RangeFields = Pick<typeof abi.vfio_user_dma_map.fields, 'addr' | 'size'>;
 
-function range(view: DataView, { addr, size }: Fields): Partial<TraceEvent> {
+function range(view: DataView, { addr, size }: RangeFields): Partial<TraceEvent> {
   return { iova: hex(addr.getBig(view)), sizeBytes: Number(size.getBig(view)) };
 }
 

@@ -28,4 +28,4 @@ export interface RequestContext {
 }
 
 /** A command: throws the Errno that the error reply carries. */
-export type Handler = (context: RequestContext, frame: Frame, reply: Reply) => Task;
+export type RequestHandler = (context: RequestContext, frame: Frame, reply: Reply) => Task;

@@ -30,10 +30,10 @@ import { getRegionInfo } from './region-info.ts';
 import { getRegionIoFds } from './region-io-fds.ts';
 import { regionRead, regionWrite, regionWriteMulti } from './region-requests.ts';
 import type { Reply } from './reply.ts';
-import type { Handler, RequestContext } from './request-context.ts';
+import type { RequestContext, RequestHandler } from './request-context.ts';
 import { setIrqs } from './set-irqs.ts';
 
-const HANDLERS = new Map<number, Handler>([
+const HANDLERS = new Map<number, RequestHandler>([
   [VFIO_USER_DMA_MAP, dmaMap],
   [VFIO_USER_DMA_UNMAP, dmaUnmap],
   [VFIO_USER_DEVICE_GET_INFO, ioctl(getInfo)],
@@ -53,7 +53,7 @@ const HANDLERS = new Map<number, Handler>([
 ]);
 
 /** An ioctl wakes a sleeping device first. */
-function ioctl(handler: Handler): Handler {
+function ioctl(handler: RequestHandler): RequestHandler {
   return function* (context, frame, reply) {
     yield* resume(context.vdev);
     yield* handler(context, frame, reply);
