@@ -25,9 +25,10 @@ import {
   vfio_user_region_io_fds,
 } from '../../abi/vfio-user.ts';
 import { Mapping } from '../../linux/mapping.ts';
+import type { DependentDevice } from '../../vfio/reset.ts';
 import { LIMITS } from '../wire/frame.ts';
 import { type Answer, ClientChannel, replyOf } from './channel.ts';
-import { type DependentDevice, hotResetInfoOf } from './hot-reset.ts';
+import { hotResetInfoOf } from './hot-reset.ts';
 import { RegionIoFds, type SubRegion } from './io-fds.ts';
 import { type ClientRegionInfo, regionInfoOf } from './region-info.ts';
 import { type RegionWrite, writeBatch } from './write-multi.ts';

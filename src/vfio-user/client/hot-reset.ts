@@ -2,14 +2,8 @@
 import { Errno } from '../../abi/errno.ts';
 import { vfio_pci_dependent_device, vfio_pci_hot_reset_info } from '../../abi/vfio.ts';
 import { VFIO_USER_X_GET_PCI_HOT_RESET_INFO } from '../../abi/vfio-user.ts';
+import type { DependentDevice } from '../../vfio/reset.ts';
 import { type ClientChannel, replyOf } from './channel.ts';
-
-export interface DependentDevice {
-  groupId: number;
-  segment: number;
-  bus: number;
-  devfn: number;
-}
 
 /** What a hot reset would hit. */
 export function hotResetInfoOf(channel: ClientChannel): DependentDevice[] {

@@ -53,7 +53,7 @@ export interface ImporterEvents {
   onClose?(why: Error | null): void;
 }
 
-export interface Answer {
+export interface ExporterAnswer {
   readonly payload: Buffer;
   readonly fds: OwnedFd[];
 }
@@ -62,7 +62,7 @@ interface Waiting {
   readonly command: number;
   readonly done: Completion;
   readonly deadline: Deadline | null;
-  answer: Answer | Error | null;
+  answer: ExporterAnswer | Error | null;
 }
 
 export class ExporterCalls {
@@ -122,7 +122,7 @@ export class ExporterCalls {
     type: MessageType<Q, R>,
     request: Settable<Q>,
     timeoutMs: number | null = REQUEST_TIMEOUT_MS,
-  ): Task<Answer> {
+  ): Task<ExporterAnswer> {
     if (!this.isOpen) throw new Errno('ECONNRESET', 'the exporter of the dma-buf is gone');
     const id = this.takeId();
     this.expect(id, type.command, timeoutMs);
@@ -148,7 +148,7 @@ export class ExporterCalls {
   }
 
   /** Ended by the exporter's answer, by its end, or by the deadline, which ends the session. */
-  private *answerOf(id: number): Task<Answer> {
+  private *answerOf(id: number): Task<ExporterAnswer> {
     const waiting = this.waiting.get(id)!;
     yield* waiting.done.wait();
     this.waiting.delete(id);
@@ -194,7 +194,7 @@ export class ExporterCalls {
     this.finish(waiting, Errno.fromCode(error, `${DMA_BUF_SOCKET_COMMAND_NAMES.get(command)} of a dma-buf`));
   }
 
-  private finish(waiting: Waiting, answer: Answer | Error): void {
+  private finish(waiting: Waiting, answer: ExporterAnswer | Error): void {
     waiting.answer = answer;
     if (waiting.deadline !== null) this.loop.cancel(waiting.deadline);
     runner.start('answer of an exporter', waiting.done.complete());

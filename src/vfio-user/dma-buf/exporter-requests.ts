@@ -28,13 +28,13 @@ export interface ImporterContext {
 
 /** Sends the reply, with the reservation held where the handler says so. */
 export type Send = (payload: Uint8Array, fds?: readonly number[]) => Task;
-export type RequestHandler = (context: ImporterContext, payload: Uint8Array, send: Send) => Task;
+export type ImporterRequestHandler = (context: ImporterContext, payload: Uint8Array, send: Send) => Task;
 
 /** A row of the table: the request is decoded before the first wait, which its payload does not outlive. */
 function on<Q extends Fields, R extends Fields>(
   type: MessageType<Q, R>,
   handler: (context: ImporterContext, request: Values<Q>, reply: (values: Settable<R>) => Task, send: Send) => Task,
-): [number, RequestHandler] {
+): [number, ImporterRequestHandler] {
   return [
     type.command,
     (context, payload, send) =>
@@ -43,7 +43,7 @@ function on<Q extends Fields, R extends Fields>(
 }
 
 /** A request whose handler sends nothing is answered with an empty reply. */
-export const REQUEST_HANDLERS: ReadonlyMap<number, RequestHandler> = new Map([
+export const REQUEST_HANDLERS: ReadonlyMap<number, ImporterRequestHandler> = new Map([
   on(messages.QUERY, function* ({ session }, _, reply) {
     const { dmabuf, isRevoked } = session;
     yield* reply({

@@ -14,7 +14,7 @@ import type { DmaResvUsage } from '../../dma-buf/resv.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
 import type { Task } from '../../task/op.ts';
 import type { EventLoop } from '../wire/event-loop.ts';
-import { type Answer, ExporterCalls, type ImporterEvents, REQUEST_TIMEOUT_MS } from './exporter-calls.ts';
+import { type ExporterAnswer, ExporterCalls, type ImporterEvents, REQUEST_TIMEOUT_MS } from './exporter-calls.ts';
 import {
   ADD_FENCE,
   ATTACH,
@@ -137,7 +137,7 @@ export class DmaBufImporter {
   }
 }
 
-function rangesOf({ payload, fds }: Answer): RemoteRanges {
+function rangesOf({ payload, fds }: ExporterAnswer): RemoteRanges {
   const { mapping, ranges } = decodeMapped(payload);
   return {
     id: mapping,
