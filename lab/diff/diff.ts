@@ -4,15 +4,14 @@
  */
 
 import { resolve } from 'node:path';
-import fc from 'fast-check';
-
+import { Random } from '../../src/explore/search/random.ts';
 import { groupOf, type Step } from '../../src/scenario/step.ts';
 import { type KernelReport, undocumented } from '../kernel/reports.ts';
 import { type Difference, differences, runOnEngine } from './compare.ts';
 import type { LenderSetup } from './lenders.ts';
 import { findingOf, matrix, Shortest, violations } from './matrix.ts';
-import { ioasPrograms } from './program/ioas.ts';
-import { programs } from './program/program.ts';
+import { randomIoasProgram } from './program/ioas.ts';
+import { randomProgram } from './program/program.ts';
 import { type Compared, type GuestChoice, GuestRig } from './rig.ts';
 import { FINDINGS, facts, findings, type KeptScenario } from './suites.ts';
 
@@ -154,9 +153,9 @@ async function compareRandom(
 ): Promise<void> {
   const before = { steps: result.steps, unknown: unknown(result) };
   const { devices, ioas } = rig.lender;
-  const arbitrary = ioas === true ? ioasPrograms(MAX_STEPS) : programs(devices, MAX_STEPS);
-  for (const raw of fc.sample(arbitrary, { seed, numRuns: Math.ceil(wanted / 4) })) {
-    if (result.steps - before.steps >= wanted || unknown(result) - before.unknown >= MAX_DIFFERENCES) break;
+  const random = new Random(seed);
+  while (result.steps - before.steps < wanted && unknown(result) - before.unknown < MAX_DIFFERENCES) {
+    const raw = ioas === true ? randomIoasProgram(random, MAX_STEPS) : randomProgram(random, devices, MAX_STEPS);
     await compareOne(rig, options, raw, result);
   }
 }

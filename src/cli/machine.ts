@@ -9,6 +9,7 @@ import { loadMachine, parseMachine } from '../machine/load.ts';
 import { sizeText } from '../machine/size-text.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { textTable } from '../report/table.ts';
+import { machinePath } from './machine-path.ts';
 import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
@@ -45,7 +46,7 @@ function usage(action: () => void): void {
 }
 
 function inspect(path: string, json: boolean): void {
-  const view = inspectMachine(buildMachine(loadMachine(path)));
+  const view = inspectMachine(buildMachine(loadMachine(machinePath(path))));
   if (json) console.log(JSON.stringify(view));
   else print(view);
 }

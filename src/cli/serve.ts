@@ -11,6 +11,7 @@ import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { IMPORTER_TIMEOUT_MS } from '../vfio-user/dma-buf/limits.ts';
 import type { TraceSink } from '../vfio-user/server/message-trace.ts';
 import { npxAndItsShell } from './launcher.ts';
+import { machinePath } from './machine-path.ts';
 import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
@@ -105,7 +106,7 @@ function tracer(json: boolean): TraceSink {
 
 function describe(path: string): ReturnType<typeof loadMachine> {
   try {
-    return loadMachine(path);
+    return loadMachine(machinePath(path));
   } catch (error) {
     if (error instanceof DocumentError) throw new UsageError(error.message);
     throw error;

@@ -1,6 +1,7 @@
 /** Random programs on I/O address spaces: imports of a lender's buffers, and everything that takes them back. */
-import fc from 'fast-check';
+import type { Random } from '../../../src/explore/search/random.ts';
 import type { Step } from '../../../src/scenario/step.ts';
+import { MIN_COMMANDS, randomCommand } from './random-command.ts';
 
 const PAGE = 4096;
 const LARGE = 2 << 20;
@@ -35,11 +36,6 @@ const WEIGHTS = {
 } as const;
 type IoasVerb = keyof typeof WEIGHTS;
 
-const verb = fc.oneof(
-  ...Object.entries(WEIGHTS).map(([name, weight]) => ({ weight, arbitrary: fc.constant(name as IoasVerb) })),
-);
-const command: fc.Arbitrary<IoasCommand> = fc.record({ verb, a: fc.nat(255), b: fc.nat(255), c: fc.nat(255) });
-
 /** What every program begins with, and keeps when it is shrunk. */
 export const IOAS_PREFIX: readonly Step[] = [
   { op: 'open', device: 'lender', cdev: true },
@@ -47,14 +43,14 @@ export const IOAS_PREFIX: readonly Step[] = [
   { op: 'memory', device: 'lender', on: true },
 ];
 
-/** Programs of `most` steps at most behind the prefix. */
-export function ioasPrograms(most: number): fc.Arbitrary<Step[]> {
-  return fc.array(command, { minLength: 4, maxLength: most, size: 'max' }).map((commands) => {
-    const names: IoasNames = { fds: [], spaces: [], places: [], closed: new Set() };
-    const all = commands[0].a % 4 === 0 ? commands : [...USUAL_START, ...commands];
-    const steps = all.map((each, i) => spaceStep(each, i, names) ?? mapStep(each, names) ?? deviceStep(each, names));
-    return [...IOAS_PREFIX, ...steps.filter((step) => step !== null)];
-  });
+/** A program of `most` steps at most behind the prefix. */
+export function randomIoasProgram(random: Random, most: number): Step[] {
+  const names: IoasNames = { fds: [], spaces: [], places: [], closed: new Set() };
+  const length = MIN_COMMANDS + random.below(most - MIN_COMMANDS + 1);
+  const commands = Array.from({ length }, (): IoasCommand => randomCommand(random, WEIGHTS));
+  const all = random.below(4) === 0 ? commands : [...USUAL_START, ...commands];
+  const steps = all.map((each, i) => spaceStep(each, i, names) ?? mapStep(each, names) ?? deviceStep(each, names));
+  return [...IOAS_PREFIX, ...steps.filter((step) => step !== null)];
 }
 
 /** Most programs have what it takes to map something. */

@@ -1,37 +1,34 @@
 /** Random programs: steps on lenders, their buffers and importers, as a user and a driver might take them. */
-import fc from 'fast-check';
 import { VFIO_DEVICE_FEATURE_SET } from '../../../src/abi/vfio-feature.ts';
+import type { Random } from '../../../src/explore/search/random.ts';
 import type { Step } from '../../../src/scenario/step.ts';
 import type { DeviceTraits } from '../lenders.ts';
 import { bufferStep, importerStep } from './buffers.ts';
-import { PAGE, type ProgramVerb, WEIGHTS } from './command.ts';
+import { type ProgramCommand, PAGE, WEIGHTS } from './command.ts';
 import { deviceStep } from './device.ts';
 import { MadeNames } from './names.ts';
+import { MIN_COMMANDS, randomCommand } from './random-command.ts';
 import { regionStep } from './regions.ts';
 
-const verb = fc.oneof(
-  ...Object.entries(WEIGHTS).map(([name, weight]) => ({ weight, arbitrary: fc.constant(name as ProgramVerb) })),
-);
-const number = fc.nat(255);
-/** `d` chooses the device: mostly the first one. */
-const command = fc.record({ verb, a: number, b: number, c: number, d: fc.nat(7) });
+/** So many of eight commands are for the first device. */
+const FIRST_DEVICE_OF_8 = 5;
 
-/** Programs of `most` commands at most; each begins with an open and with the memory bit set. */
-export function programs(devices: readonly DeviceTraits[], most: number): fc.Arbitrary<Step[]> {
-  return fc.array(command, { minLength: 4, maxLength: most, size: 'max' }).map((commands) => {
-    const names = new MadeNames();
-    const steps = devices.flatMap(prefix);
-    for (const [i, { d, ...each }] of commands.entries()) {
-      const traits = devices[d < 5 ? 0 : (d - 4) % devices.length];
-      const step =
-        deviceStep(each, traits) ??
-        regionStep(each, i, traits, names) ??
-        bufferStep(each, i, names) ??
-        importerStep(each, i, names);
-      if (step !== null) steps.push(step);
-    }
-    return steps;
-  });
+/** A program of `most` commands at most; it begins with an open and with the memory bit set. */
+export function randomProgram(random: Random, devices: readonly DeviceTraits[], most: number): Step[] {
+  const names = new MadeNames();
+  const steps = devices.flatMap(prefix);
+  const commands = MIN_COMMANDS + random.below(most - MIN_COMMANDS + 1);
+  for (let i = 0; i < commands; i++) {
+    const command: ProgramCommand = randomCommand(random, WEIGHTS);
+    const traits = devices[random.below(8) < FIRST_DEVICE_OF_8 ? 0 : random.below(devices.length)];
+    const step =
+      deviceStep(command, traits) ??
+      regionStep(command, i, traits, names) ??
+      bufferStep(command, i, names) ??
+      importerStep(command, i, names);
+    if (step !== null) steps.push(step);
+  }
+  return steps;
 }
 
 /** What every program begins with, and keeps when it is shrunk: the devices open, decoding, with the same bytes. */

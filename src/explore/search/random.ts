@@ -16,6 +16,16 @@ export class Random {
     return this.next() / 2 ** 32;
   }
 
+  /** One of the names, each as often as its weight says relative to the others. */
+  weighted<K extends string>(weights: Readonly<Record<K, number>>): K {
+    const entries = Object.entries(weights) as [K, number][];
+    let left = this.below(entries.reduce((sum, [, weight]) => sum + weight, 0));
+    return entries.find(([, weight]) => {
+      left -= weight;
+      return left < 0;
+    })![0];
+  }
+
   private next(): number {
     let x = this.state;
     x ^= x << 13;

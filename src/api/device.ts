@@ -1,0 +1,10 @@
+/** `barter/device`: what a device of one's own is made of, and how it is served (docs/writing-a-device.md). */
+export { Errno, type ErrnoName } from '../abi/errno.ts';
+export type { DeviceIdentity, DeviceModel } from '../device/model.ts';
+export { msixMemory } from '../device/msix.ts';
+export { type ServedDevices, serveDevices } from '../machine/serve-devices.ts';
+export { Bar, type BarKind, type BarTarget, type Doorbell, MemoryTarget } from '../pci/bar.ts';
+export type { CapabilitySpec } from '../pci/capabilities.ts';
+export type { DmaStatus } from '../pci/dma.ts';
+export type { FunctionHooks, PciFunction, PciPowerState, ResetMethod } from '../pci/function.ts';
+export { ArrayMemory, type Memory, type MemoryProvider } from '../pci/memory.ts';

@@ -1,0 +1,27 @@
+/**
+ * `barter/machine`: machines from files, their devices in the hands of vfio-pci, and the buffers that these lend, all in
+ * process (docs/architecture.md).
+ */
+export { Errno, type ErrnoName } from '../abi/errno.ts';
+export {
+  DMA_BIDIRECTIONAL,
+  DMA_TO_DEVICE,
+  DmaBuf,
+  type DmaBufAttachment,
+  type DmaBufAttachOps,
+  type DmaBufOps,
+} from '../dma-buf/dma-buf.ts';
+export { DmaFence } from '../dma-buf/fence.ts';
+export { FdTable, File } from '../dma-buf/file.ts';
+export type { PhysVec, SgSegment, SgTable } from '../dma-buf/scatterlist.ts';
+export { buildMachine, type Machine } from '../machine/build.ts';
+export { inspectMachine, type MachineView } from '../machine/inspect.ts';
+export { loadMachine, parseMachine } from '../machine/load.ts';
+export type { DeviceDescription, MachineDescription } from '../machine/schema.ts';
+export { type ServedMachine, type ServeOptions, serveMachine } from '../machine/served.ts';
+export { DocumentError } from '../machine/yaml.ts';
+export { VfioPciCoreDevice } from '../vfio/core.ts';
+export { type DmaArea, exportAreas, exportSlice } from '../vfio/dmabuf.ts';
+export { buildVfioDevices } from '../vfio/driver.ts';
+export { PROFILES, type Profile, type ProfileName } from '../vfio/profile.ts';
+export { BufferMemory, type Caller, type EventSignal, type UserMemory } from '../vfio/user.ts';
