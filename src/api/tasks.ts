@@ -2,18 +2,13 @@
  * `barter/tasks`: tasks and what they block on. A task is a generator; the same one runs in production under a `Runner`
  * and in every order under the explorer (docs/tasks.md).
  */
-export { Cell, Completion, Refcount, WaitQueue } from '../task/cell.ts';
+export { Cell } from '../task/cell.ts';
+export { Completion } from '../task/completion.ts';
+export { InvariantError, Lifetime } from '../task/lifetime.ts';
 export { type LockClass, Mutex, RwSemaphore } from '../task/lock.ts';
-export { InvariantError, Lifetime, type Task } from '../task/op.ts';
+export type { Task } from '../task/op.ts';
 export { Plain } from '../task/plain.ts';
-export {
-  BlockedError,
-  condResched,
-  currentTask,
-  Runner,
-  runner,
-  spawn,
-  spawnBeside,
-  type TaskHandle,
-  type TaskState,
-} from '../task/runner.ts';
+export { Refcount } from '../task/refcount.ts';
+export { BlockedError, condResched, Runner, runner, spawn, spawnBeside } from '../task/runner.ts';
+export { currentTask, type TaskHandle, type TaskState } from '../task/task-handle.ts';
+export { WaitQueue } from '../task/wait-queue.ts';
