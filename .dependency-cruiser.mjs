@@ -24,7 +24,6 @@ export const FOLDERS = [
   'abi',
 ];
 
-
 /** Files that import an optional peer of the package, and say so where it is missing. */
 const OPTIONAL_PEERS = ['src/linux/user-module.ts'];
 

@@ -4,7 +4,7 @@ import type { Random } from '../../../src/explore/search/random.ts';
 import type { Step } from '../../../src/scenario/step.ts';
 import type { DeviceTraits } from '../lenders.ts';
 import { bufferStep, importerStep } from './buffers.ts';
-import { type ProgramCommand, PAGE, WEIGHTS } from './command.ts';
+import { PAGE, type ProgramCommand, WEIGHTS } from './command.ts';
 import { deviceStep } from './device.ts';
 import { MadeNames } from './names.ts';
 import { MIN_COMMANDS, randomCommand } from './random-command.ts';
