@@ -23,7 +23,9 @@ export class InvariantError extends Error {
  */
 export class Lifetime {
   readonly label: string;
-  ended = false;
+  /** As `Shared.serial`. */
+  readonly serial = runtime.serials.next++;
+  private hasEnded = false;
   /** Objects of this lifetime at which tasks of the production runner are parked. */
   private parkedAt: Set<Shared> | null = null;
 
@@ -32,11 +34,16 @@ export class Lifetime {
     runtime.observer?.born(this);
   }
 
+  get ended(): boolean {
+    runtime.observer?.onLook(this);
+    return this.hasEnded;
+  }
+
   /** Ends the lifetime; ending it twice is the double free of invariant I3. */
   end(): void {
     runtime.observer?.onAccess(this, true);
-    if (this.ended) throw new InvariantError('I3', `${this.label} is freed twice`, this);
-    this.ended = true;
+    if (this.hasEnded) throw new InvariantError('I3', `${this.label} is freed twice`, this);
+    this.hasEnded = true;
     runtime.observer?.died(this);
     for (const object of this.parkedAt ?? []) object.notify();
     this.parkedAt = null;
@@ -45,7 +52,7 @@ export class Lifetime {
   /** Fails with I5 when the lifetime has ended. `what` names the access; it is put into words only then. */
   check(what: string | { toString(): string }): void {
     runtime.observer?.onAccess(this, false);
-    if (this.ended) throw new InvariantError('I5', `${what} after ${this.label} was freed`, this);
+    if (this.hasEnded) throw new InvariantError('I5', `${what} after ${this.label} was freed`, this);
   }
 
   /** @internal */

@@ -9,6 +9,8 @@ import { runtime } from './runtime.ts';
 export class Plain<T> {
   /** Shown in findings: the kernel's name of the field. */
   readonly label: string;
+  /** As `Shared.serial`. */
+  readonly serial = runtime.serials.next++;
   private value: T;
 
   constructor(label: string, value: T) {

@@ -1,16 +1,22 @@
 /** refcount_t. */
 import { InvariantError, type Lifetime } from './lifetime.ts';
 import { action, Op, OpKind, type Task } from './op.ts';
+import { runtime } from './runtime.ts';
 import { Shared } from './shared.ts';
 
 /** refcount_t: saturates at neither end, but fails loudly where the kernel would warn. */
 export class Refcount extends Shared {
-  /** To look at; only the operations change it. */
-  value: number;
+  private current: number;
 
   constructor(label: string, value = 1, lifetime: Lifetime | null = null) {
     super(label, lifetime);
-    this.value = value;
+    this.current = value;
+  }
+
+  /** To look at; only the operations change it. */
+  get value(): number {
+    runtime.observer?.onLook(this);
+    return this.current;
   }
 
   /** refcount_inc: the caller already holds a reference. */
@@ -39,43 +45,46 @@ export class Refcount extends Shared {
   }
 
   override snapshot(): unknown {
-    return this.value;
+    return this.current;
   }
 
   override restore(snapshot: unknown): void {
-    this.value = snapshot as number;
+    this.current = snapshot as number;
   }
 
   override describe(): string {
-    return String(this.value);
+    return String(this.current);
   }
 }
 
-const GET = action<Refcount, unknown, void>(OpKind.UPDATE, (count) => {
-  if (count.value === 0) throw new InvariantError('I3', `${count.label} is taken after it reached zero`, count);
-  count.value += 1;
+/** What the actions see of a count. */
+type Inside = Shared & { current: number };
+
+const GET = action<Inside, unknown, void>(OpKind.UPDATE, (count) => {
+  if (count.current === 0) throw new InvariantError('I3', `${count.label} is taken after it reached zero`, count);
+  count.current += 1;
 });
 
-const TRY_GET = action<Refcount, unknown, boolean>(OpKind.UPDATE, (count, _, __, op) => {
-  op.changed = count.value > 0;
-  if (op.changed) count.value += 1;
+const TRY_GET = action<Inside, unknown, boolean>(OpKind.UPDATE, (count, _, __, op) => {
+  op.changed = count.current > 0;
+  if (op.changed) count.current += 1;
   return op.changed;
 });
 
-const PUT = action<Refcount, unknown, boolean>(OpKind.UPDATE, (count) => {
-  if (count.value === 0) throw new InvariantError('I3', `${count.label} is put more often than it was taken`, count);
-  count.value -= 1;
+const PUT = action<Inside, unknown, boolean>(OpKind.UPDATE, (count) => {
+  if (count.current === 0) throw new InvariantError('I3', `${count.label} is put more often than it was taken`, count);
+  count.current -= 1;
   count.notify();
-  return count.value === 0;
+  return count.current === 0;
 });
 
-const SET = action<Refcount, number, void>(OpKind.UPDATE, (count, value) => {
-  count.value = value;
+const SET = action<Inside, number, void>(OpKind.UPDATE, (count, value) => {
+  count.current = value;
   count.notify();
 });
 
-const WAIT_FOR_ZERO = action<Refcount, unknown, void>(
+const WAIT_FOR_ZERO = action<Inside, unknown, void>(
   OpKind.WAIT,
   () => {},
-  (count) => count.value === 0,
+  (count) => count.current === 0,
 );

@@ -6,6 +6,8 @@ import type { TaskHandle } from './task-handle.ts';
 /** Tasks can touch it without a step: a `Plain`, a `Cell` by its value, a `Lifetime`. */
 export interface Touchable {
   readonly label: string;
+  /** As `Shared.serial`. */
+  readonly serial: number;
 }
 
 /**
@@ -16,6 +18,8 @@ export interface AccessObserver {
   born(lifetime: Lifetime): void;
   died(lifetime: Lifetime): void;
   onAccess(what: Touchable, isChange: boolean): void;
+  /** A look at the state of a thing, neither a step nor a touch: of interest to invariants alone. */
+  onLook(what: Touchable): void;
 }
 
 /** One for each thread. The explorer's world sets all of it; production sets `current` alone. */

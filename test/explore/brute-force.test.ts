@@ -1,39 +1,105 @@
+/**
+ * Every search on random programs, against the oracle that takes every order: as many executions as there are orders
+ * that do not commute into each other, none in vain, every outcome, every deadlock, every state that an invariant sees.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DporSearch } from '../../src/explore/search/dpor.ts';
-import { DfsSearch } from '../../src/explore/search/walk.ts';
+import type { Search } from '../../src/explore/search/search.ts';
+import { type Algorithm, makeSearch } from '../../src/explore/spec.ts';
 import type { Execution } from '../../src/explore/world/execution.ts';
-import type { RandomProgram } from './random-program.ts';
+import { ByParts } from './by-parts.ts';
+import { everyOrder, type ObservableProgram, takeOrder } from './every-order.ts';
 import { randomProgram } from './random-program.ts';
 
-const PROGRAMS = 2000;
-/** Programs with more orders than this are left out: brute force takes too long for them. */
-const MAX_ORDERS = 1500;
+const PROGRAMS = process.env.BARTER_FULL === '1' ? 100_000 : 5_000;
+/** Programs with more orders than this are left out: taking all of them takes too long. */
+const MAX_ORDERS = process.env.BARTER_FULL === '1' ? 1_000 : 60;
 
-/** Collects outcomes where a search would look for bugs. */
-function collect<S extends DfsSearch | DporSearch>(search: S, program: RandomProgram): Set<string> | null {
-  const outcomes = new Set<string>();
-  const open = search as unknown as { ended(execution: Execution): boolean };
-  open.ended = (execution) => {
-    search.totals.executions += 1;
-    outcomes.add(program.outcome(execution));
-    return false;
-  };
-  search.advance(MAX_ORDERS);
-  return search.complete ? outcomes : null;
+interface Found {
+  search: Search;
+  forms: Set<string>;
+  outcomes: Set<string>;
+  looks: Set<string>;
+  schedules: number[][];
 }
 
-test(`reductions find every outcome of ${PROGRAMS} random programs`, () => {
+function make(program: ObservableProgram, algorithm: Algorithm): Search {
+  return makeSearch(program, { scenario: '', algorithm, mutant: null, bound: null, seed: 1, samples: 0 });
+}
+
+/** Runs the search through all that it covers; collects where it would look for bugs. */
+function collect(program: ObservableProgram, algorithm: Algorithm): Found {
+  const search = make(program, algorithm);
+  const found: Found = { search, forms: new Set(), outcomes: new Set(), looks: new Set(), schedules: [] };
+  const open = search as unknown as {
+    ended(execution: Execution, schedule: ArrayLike<number>, length: number): boolean;
+  };
+  open.ended = (execution, schedule, length) => {
+    search.totals.executions += 1;
+    found.outcomes.add(program.outcome(execution));
+    for (const look of program.seen()) found.looks.add(look);
+    found.schedules.push(Array.from({ length }, (_, i) => schedule[i]));
+    return false;
+  };
+  while (search.advance(1000) === 'more') {}
+  assert.ok(search.complete, `${program.name}, ${algorithm}`);
+  return found;
+}
+
+function formsOf(program: ObservableProgram, { schedules, search }: Found): Set<string> {
+  // Executions before the search began anew count for nothing.
+  const last = schedules.slice(schedules.length - search.totals.executions);
+  return new Set(last.map((schedule) => takeOrder(program, (_, depth) => schedule[depth] ?? -1).form));
+}
+
+const sorted = (set: Set<string>): string[] => [...set].sort();
+
+function assertCovers(program: ObservableProgram, all: NonNullable<ReturnType<typeof everyOrder>>): void {
+  const { name } = program;
+  const optimal = collect(program, 'optimal');
+  assert.deepEqual(sorted(formsOf(program, optimal)), sorted(all.forms), `${name}: optimal misses orders`);
+  const { executions, blocked } = optimal.search.totals;
+  assert.deepEqual({ executions, blocked }, { executions: all.forms.size, blocked: 0 }, `${name}: optimal`);
+  assert.deepEqual(sorted(optimal.looks), sorted(all.looks), `${name}: optimal hides states`);
+  const source = collect(program, 'source');
+  assert.deepEqual(sorted(formsOf(program, source)), sorted(all.forms), `${name}: source misses orders`);
+  for (const algorithm of ['optimal', 'source', 'stateful'] as const) {
+    const found = algorithm === 'optimal' ? optimal : algorithm === 'source' ? source : collect(program, algorithm);
+    assert.deepEqual(sorted(found.outcomes), sorted(all.outcomes), `${name}: ${algorithm} misses outcomes`);
+  }
+}
+
+/** What does not depend on the thread that did the work. */
+function resultOf({ totals, complete, bug }: Search): object {
+  return { totals, complete, bug: bug && { ...bug, subjects: undefined } };
+}
+
+function alone(program: ObservableProgram, algorithm: Algorithm): Search {
+  const search = make(program, algorithm);
+  while (search.advance(1000) === 'more') {}
+  return search;
+}
+
+test(`${PROGRAMS} random programs: no search misses anything, and none does anything in vain`, () => {
   let compared = 0;
+  let withBugs = 0;
   for (let seed = 1; compared < PROGRAMS; seed++) {
     const program = randomProgram(seed);
-    const all = collect(new DfsSearch(program), program);
+    const findings = new Set<string>();
+    const all = everyOrder(program, MAX_ORDERS, ({ finding }) => {
+      if (finding !== '') findings.add(finding);
+    });
     if (all === null) continue;
     compared += 1;
-    const optimal = new DporSearch(program, true);
-    assert.deepEqual([...collect(optimal, program)!].sort(), [...all].sort(), `seed ${seed}, optimal`);
-    assert.equal(optimal.totals.blocked, 0, `seed ${seed}`);
-    const source = collect(new DporSearch(program, false), program);
-    assert.deepEqual([...source!].sort(), [...all].sort(), `seed ${seed}, source`);
+    for (const algorithm of ['optimal', 'source'] as const) {
+      const one = alone(program, algorithm);
+      assert.equal(one.bug !== null, findings.size > 0, `${program.name}, ${algorithm}: ${[...findings]}`);
+      const two = new ByParts(() => make(program, algorithm), seed).run();
+      assert.deepEqual(resultOf(two), resultOf(one), `${program.name}, ${algorithm}: by two`);
+    }
+    // An execution ends where something breaks: what comes after that is nobody's order.
+    if ([...findings].some((finding) => finding !== 'I4: stuck')) withBugs += 1;
+    else assertCovers(program, all);
   }
+  assert.ok(withBugs < PROGRAMS / 20, `${withBugs} programs break something`);
 });

@@ -1,13 +1,12 @@
 /** A search of which parts are given away, at any moment and in any order, comes to what it comes to alone. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { followedBy } from '../../src/explore/parallel/worker-pool.ts';
-import { Random } from '../../src/explore/search/random.ts';
-import type { Part, PartOutcome, Search } from '../../src/explore/search/search.ts';
+import type { Search } from '../../src/explore/search/search.ts';
 import { ALGORITHMS, makeSearch, type SearchSpec } from '../../src/explore/spec.ts';
 import type { Program } from '../../src/explore/world/program.ts';
 import { findProgram } from '../../src/verify/catalogue.ts';
 import { applyMutant, findMutant } from '../../src/verify/mutants/index.ts';
+import { ByParts } from './by-parts.ts';
 import { randomProgram } from './random-program.ts';
 
 const SPEC: SearchSpec = { scenario: '', algorithm: 'optimal', mutant: null, bound: null, seed: 7, samples: 600 };
@@ -25,66 +24,11 @@ function alone(program: Program, spec: SearchSpec): Search | null {
   return null;
 }
 
-const asSent = <T>(data: T): T => JSON.parse(JSON.stringify(data)) as T;
-
-/** Goes through the search as several threads would, one after the other; chance decides who is when. */
-class ByParts {
-  private readonly random: Random;
-  private readonly search: Search;
-  private readonly other: Search;
-  private readonly parts: Part[] = [];
-  private readonly outcomes = new Map<number, PartOutcome>();
-
-  constructor(program: Program, spec: SearchSpec, seed: number) {
-    this.random = new Random(seed);
-    this.search = makeSearch(program, spec);
-    this.other = makeSearch(program, spec);
-  }
-
-  run(): Search {
-    const { search, random } = this;
-    for (;;) {
-      if (random.below(3) === 0) this.splitPart();
-      if (random.below(2) === 0 && this.parts.length > 0) this.goThroughOne();
-      const progress = search.advance(1);
-      if (progress === 'waits') this.awaitPart();
-      if (search.bug !== null || search.complete || progress === 'done') return search;
-    }
-  }
-
-  private splitPart(): void {
-    const part = this.search.splitPart();
-    if (part !== null) this.parts.push(asSent(part));
-  }
-
-  /** Goes through a part, often not to its end. */
-  private goThroughOne(at = this.random.below(this.parts.length)): void {
-    const [{ id, state }] = this.parts.splice(at, 1);
-    this.other.load(state);
-    this.other.advance(1 + this.random.below(4));
-    const outcome = asSent(this.other.outcome());
-    const before = this.outcomes.get(id);
-    const all = before === undefined ? outcome : followedBy(before, outcome);
-    this.outcomes.set(id, all);
-    if (all.rest !== null && this.random.below(2) === 0) this.parts.push({ id, state: all.rest });
-  }
-
-  private awaitPart(): void {
-    const { search, parts, outcomes } = this;
-    for (let at = 0; at >= 0; ) {
-      at = parts.findIndex(({ id }) => id === search.awaited);
-      if (at >= 0) this.goThroughOne(at);
-    }
-    if (this.random.below(8) === 0) search.reclaimPart();
-    else search.join(outcomes.get(search.awaited)!);
-  }
-}
-
 function assertSame(program: Program, spec: SearchSpec, seed: number): void {
   const wanted = alone(program, spec);
   if (wanted === null) return;
   const what = `${program.name}, ${spec.algorithm}, bound ${spec.bound}, seed ${seed}`;
-  assert.deepEqual(outcomeOf(new ByParts(program, spec, seed).run()), outcomeOf(wanted), what);
+  assert.deepEqual(outcomeOf(new ByParts(() => makeSearch(program, spec), seed).run()), outcomeOf(wanted), what);
 }
 
 test('random programs', () => {

@@ -1,162 +1,279 @@
-/** Small random programs, to compare the reductions with brute force: every outcome must be found by both. */
+/** Small random programs over every primitive of task/, for comparing searches with every order there is. */
 
 import { Random } from '../../src/explore/search/random.ts';
 import type { Execution } from '../../src/explore/world/execution.ts';
-import type { Program, Stage } from '../../src/explore/world/program.ts';
+import type { Stage } from '../../src/explore/world/program.ts';
 import { Cell } from '../../src/task/cell.ts';
 import { Completion } from '../../src/task/completion.ts';
 import { Mutex, RwSemaphore } from '../../src/task/lock.ts';
 import type { Task } from '../../src/task/op.ts';
+import { Plain } from '../../src/task/plain.ts';
+import { Refcount } from '../../src/task/refcount.ts';
 import { spawn } from '../../src/task/runner.ts';
+import { WaitQueue } from '../../src/task/wait-queue.ts';
+import type { ObservableProgram } from './every-order.ts';
 
 interface Action {
-  kind: number;
-  object: number;
-  value: number;
+  name: string;
+  /** Which of two objects of a kind. */
+  object: 0 | 1;
+  value: 1 | 2;
+  /** What happens while a lock is held. */
+  inner: string;
 }
 
 interface Shape {
   tasks: Action[][];
   /** A task that the first one starts along the way, at this step; -1 for none. */
   spawnAt: number;
+  /** The labels that each invariant looks at. */
+  invariants: Label[][];
 }
 
-const KINDS = 12;
+type Label = 'x' | 'y' | 'box' | 'count' | 'done' | 'guarded0' | 'guarded1' | 'flag';
+const LABELS: readonly Label[] = ['x', 'y', 'x', 'y', 'box', 'count', 'done', 'guarded0', 'guarded1', 'flag'];
+
+type Note = (what: unknown) => void;
+type Act = (objects: Objects, action: Action, note: Note) => Task;
+
+/** The objects of one execution. */
+class Objects {
+  readonly cells = [new Cell('x', 0), new Cell('y', 0)];
+  readonly box = new Cell('box', { value: 0 });
+  /** Touched under the mutex of the same number only. */
+  readonly guarded = [new Plain('guarded0', 0), new Plain('guarded1', 0)];
+  readonly mutexes = [new Mutex({ name: 'm0' }), new Mutex({ name: 'm1' })];
+  readonly rw = new RwSemaphore({ name: 'rw' });
+  readonly completion = new Completion('done');
+  readonly count = new Refcount('count', 1);
+  readonly queue = new WaitQueue('queue');
+  /** What those in the queue wait for; changed under the first mutex. */
+  flag = 0;
+  /** Labels of what was changed beside the object of a step. */
+  changed: string[] = [];
+
+  setGuarded(object: number, value: number): void {
+    this.guarded[object].set(value);
+    this.changed.push(`guarded${object}`);
+  }
+
+  look(label: Label): number | boolean {
+    if (label === 'x') return this.cells[0].value;
+    if (label === 'y') return this.cells[1].value;
+    if (label === 'box') return this.box.value.value;
+    if (label === 'count') return this.count.value;
+    if (label === 'done') return this.completion.isDone;
+    return label === 'flag' ? 0 : this.guarded[label === 'guarded0' ? 0 : 1].get();
+  }
+}
+
+/** What may happen while a lock is held: never waits for what others do under that lock. */
+const INNER: Record<string, Act> = {
+  nothing: function* () {},
+  load: function* ({ cells }, { object }, note) {
+    note(yield* cells[object].load());
+  },
+  store: ({ cells }, { object, value }) => cells[object].store(value),
+  compareExchange: function* ({ cells }, { object, value }, note) {
+    note(yield* cells[object].compareExchange(value - 1, value));
+  },
+  tryWrite: function* ({ rw }, _, note) {
+    const isTaken = yield* rw.tryWrite();
+    note(isTaken);
+    if (isTaken) yield* rw.releaseWrite();
+  },
+  tryRead: function* ({ rw }, _, note) {
+    const isTaken = yield* rw.tryRead();
+    note(isTaken);
+    if (isTaken) yield* rw.releaseRead();
+  },
+  tryLock: function* (objects, { object, value }, note) {
+    const mutex = objects.mutexes[object];
+    const isTaken = yield* mutex.tryLock();
+    note(isTaken);
+    if (!isTaken) return;
+    if (value === 2) note(objects.guarded[object].get());
+    else objects.setGuarded(object, 5);
+    yield* mutex.unlock();
+  },
+  tryGet: function* ({ count }, _, note) {
+    const isTaken = yield* count.tryGet();
+    note(isTaken);
+    if (isTaken) note(yield* count.put());
+  },
+  test: function* ({ completion }, _, note) {
+    note(yield* completion.test());
+  },
+};
+
+const OUTER: Record<string, Act> = {
+  ...INNER,
+  update: function* ({ cells }, { object, value }, note) {
+    note(yield* cells[object].update((now) => Math.max(now, value)));
+  },
+  add: function* ({ cells }, { object, value }) {
+    yield* cells[object].update((now) => now + value);
+  },
+  waitUntil: ({ cells }, { object, value }) => cells[object].waitUntil((now) => now === value),
+  waitWhile: ({ cells }, { object, value }) => cells[object].waitUntil((now) => now !== value),
+  lookInside: function* ({ box }, _, note) {
+    note(yield* box.loadFor(({ value }) => value));
+  },
+  changeInside: function* ({ box }, { value }, note) {
+    note(yield* box.changeFor((inside) => (inside.value += value)));
+  },
+  waitInside: ({ box }, { value }) => box.waitUntil((inside) => inside.value >= value),
+  locked: function* (objects, action, note) {
+    const { object, value } = action;
+    const mutex = objects.mutexes[object];
+    yield* mutex.lock();
+    note(objects.guarded[object].get());
+    yield* act(objects, { ...action, name: action.inner, object: object === 0 ? 1 : 0 }, note);
+    if (value === 2) objects.setGuarded(object, objects.guarded[object].get() + 1);
+    yield* mutex.unlock();
+  },
+  read: function* (objects, action, note) {
+    yield* objects.rw.read();
+    yield* act(objects, { ...action, name: action.inner }, note);
+    yield* objects.rw.releaseRead();
+  },
+  write: function* (objects, action, note) {
+    yield* objects.rw.write();
+    yield* act(objects, { ...action, name: action.inner }, note);
+    yield* objects.rw.releaseWrite();
+  },
+  tryBoth: function* ({ rw, cells }, { object }, note) {
+    if (yield* rw.tryRead()) {
+      note(yield* cells[object].load());
+      yield* rw.releaseRead();
+    } else if (yield* rw.tryWrite()) yield* rw.releaseWrite();
+    else note('neither');
+  },
+  complete: ({ completion }) => completion.complete(),
+  reinit: ({ completion }) => completion.reinit(),
+  wait: ({ completion }) => completion.wait(),
+  hold: function* (objects, action, note) {
+    if (!(yield* objects.count.tryGet())) return;
+    yield* act(objects, { ...action, name: action.inner }, note);
+    note(yield* objects.count.put());
+  },
+  waitForZero: ({ count }) => count.waitForZero(),
+  resetCount: ({ count }, { value }) => count.set(value),
+  raise: function* (objects, { value }) {
+    yield* objects.mutexes[0].lock();
+    objects.flag = value;
+    yield* objects.mutexes[0].unlock();
+    yield* objects.queue.wake();
+  },
+  sleep: (objects, { value }) => objects.queue.waitUntil(() => objects.flag >= value),
+};
+
+function act(objects: Objects, action: Action, note: Note): Task {
+  return OUTER[action.name](objects, action, note);
+}
+
+const INNER_NAMES = Object.keys(INNER);
+const OUTER_NAMES = Object.keys(OUTER).filter((name) => !['raise', 'sleep', 'waitInside'].includes(name));
 
 function shapeOf(seed: number): Shape {
   const random = new Random(seed * 7919);
   for (let i = 0; i < 5; i++) random.below(2);
+  const pick = <T>(list: readonly T[]): T => list[random.below(list.length)];
+  // Few kinds of actions in a program, so that they meet.
+  const names = Array.from({ length: 2 + random.below(4) }, () => pick(OUTER_NAMES));
   const count = 2 + random.below(2);
   const tasks = Array.from({ length: count }, () =>
-    Array.from({ length: 1 + random.below(count === 2 ? 3 : 2) }, () => ({
-      kind: random.below(KINDS),
-      object: random.below(2),
-      value: 1 + random.below(2),
+    Array.from({ length: 1 + random.below(count === 2 ? 4 : 2) }, () => ({
+      name: pick(names),
+      object: pick([0, 0, 1] as const),
+      value: pick([1, 2] as const),
+      inner: pick(INNER_NAMES),
     })),
   );
-  return { tasks, spawnAt: random.below(3) === 0 ? random.below(2) : -1 };
+  const spawnAt = random.below(4) === 0 ? random.below(2) : -1;
+  const invariants = Array.from({ length: Math.max(0, random.below(4) - 1) }, () =>
+    Array.from({ length: 1 + random.below(3) }, () => pick(LABELS)),
+  );
+  return { tasks, spawnAt, invariants };
 }
 
-/** What a run came to: what each task saw, the final values, and who was left waiting. */
-export interface RandomProgram extends Program {
-  /** Called by the comparison at the end of each run. */
-  outcome(execution: Execution): string;
-}
-
-export function randomProgram(seed: number): RandomProgram {
+/** The program of a seed: the same every time. */
+export function randomProgram(seed: number): ObservableProgram & { shape: Shape } {
   const shape = shapeOf(seed);
-  let bench: Bench;
+  let now: RandomRun;
   return {
     name: `random:${seed}`,
     summary: 'a small random program',
+    invariants: shape.invariants,
+    shape,
     build(stage: Stage): void {
-      const now = new Bench(shape);
-      bench = now;
-      stage.comparesBy(() => now.shared);
+      const run = new RandomRun(shape);
+      now = run;
+      stage.comparesBy(() => run.shared);
       const first = shape.spawnAt < 0 ? 0 : 1;
-      for (let i = first; i < shape.tasks.length; i++) stage.spawn(`task${i}`, bench.run(i));
-      if (first === 1) stage.spawn('task0', bench.runAndSpawn(0, shape.spawnAt));
+      for (let i = first; i < shape.tasks.length; i++) stage.spawn(`task${i}`, run.task(i));
+      if (first === 1) stage.spawn('task0', run.taskThatSpawns(0, shape.spawnAt));
+      for (const labels of shape.invariants) stage.afterEach(() => run.look(labels));
     },
-    outcome: (execution) => bench.outcome(execution),
+    outcome: (execution) => now.outcome(execution),
+    takeChanged: () => now.takeChanged(),
+    seen: () => now.seen,
   };
 }
 
-class Bench {
+class RandomRun {
+  readonly seen: string[] = [];
   private readonly shape: Shape;
-  private readonly cells = [new Cell('x', 0), new Cell('y', 0)];
-  /** Touched under the mutex of the same number only. */
-  private readonly guarded = [0, 0];
-  private readonly mutexes = [new Mutex({ name: 'm0' }), new Mutex({ name: 'm1' })];
-  private readonly rw = new RwSemaphore({ name: 'rw' });
-  private readonly completion = new Completion('done');
-  private readonly seen: string[] = [];
+  private readonly objects = new Objects();
+  private readonly notes: string[] = [];
 
   constructor(shape: Shape) {
     this.shape = shape;
-    for (const index of shape.tasks.keys()) this.seen[index] = '';
+    for (const index of shape.tasks.keys()) this.notes[index] = '';
   }
 
-  /** What tasks share beside cells and locks. */
+  /** What tasks share beside the objects of task/. */
   get shared(): unknown[] {
-    return [this.guarded, this.seen];
+    const { guarded, flag, box } = this.objects;
+    return [guarded[0].get(), guarded[1].get(), flag, box.value.value, this.notes];
   }
 
   outcome(execution: Execution): string {
     const stuck = execution.unfinished().map((task) => execution.handles[task].label);
-    const finding = execution.finding?.message ?? '';
-    return [...this.seen, this.cells[0].value, this.cells[1].value, stuck.sort().join('+'), finding].join('|');
+    const { cells, box, count, guarded, flag } = this.objects;
+    const values = [cells[0].value, cells[1].value, box.value.value, count.value, guarded[0].get(), guarded[1].get()];
+    return [...this.notes, ...values, flag, stuck.sort().join('+'), execution.finding?.message ?? ''].join('|');
   }
 
-  *run(index: number): Task {
+  takeChanged(): readonly string[] {
+    const { changed } = this.objects;
+    this.objects.changed = [];
+    return changed;
+  }
+
+  look(labels: readonly Label[]): void {
+    this.seen.push(labels.map((label) => `${label}=${this.objects.look(label)}`).join());
+  }
+
+  *task(index: number): Task {
     for (const action of this.shape.tasks[index]) yield* this.act(index, action);
   }
 
-  *runAndSpawn(index: number, at: number): Task {
+  *taskThatSpawns(index: number, at: number): Task {
     const extra = this.shape.tasks.length;
-    this.seen[extra] = '';
-    const actions = this.shape.tasks[index];
-    for (const [i, action] of actions.entries()) {
-      if (i === at) yield* this.spawnAndJoin(extra, action);
-      else yield* this.act(index, action);
+    this.notes[extra] = '';
+    for (const [i, action] of this.shape.tasks[index].entries()) {
+      if (i !== at) yield* this.act(index, action);
+      else {
+        const child = yield* spawn('extra', this.act(extra, action));
+        if (action.value === 2) yield* child.join();
+      }
     }
   }
 
-  private *spawnAndJoin(index: number, action: Action): Task {
-    const child = yield* spawn('extra', this.act(index, action));
-    if (action.value === 2) yield* child.join();
-  }
-
-  private *act(index: number, { kind, object, value }: Action): Task {
-    const cell = this.cells[object];
-    const mutex = this.mutexes[object];
-    const note = (what: unknown): void => {
-      this.seen[index] += `${what},`;
-    };
-    if (kind === 0) note(yield* cell.load());
-    else if (kind === 1) yield* cell.store(value);
-    else if (kind === 2) note(yield* cell.compareExchange(0, value));
-    else if (kind === 3) yield* cell.waitUntil((v) => v === value);
-    else if (kind === 4) yield* cell.update((v) => v + value);
-    else if (kind <= 6) {
-      yield* mutex.lock();
-      note(this.guarded[object]);
-      if (value === 2) yield* this.cells[1 - object].store(index + 3);
-      this.guarded[object] += kind - 4;
-      yield* mutex.unlock();
-    } else if (kind === 7) {
-      if (yield* mutex.tryLock()) {
-        note(yield* this.cells[1 - object].load());
-        yield* mutex.unlock();
-      } else note('busy');
-    } else if (kind === 8) {
-      yield* this.rw.read();
-      note(yield* cell.load());
-      yield* this.rw.releaseRead();
-    } else if (kind === 9) {
-      yield* this.rw.write();
-      if (value === 2) yield* this.nested(cell, mutex);
-      else yield* cell.store(value);
-      yield* this.rw.releaseWrite();
-    } else if (kind === 10) {
-      if (value === 2) yield* this.completion.wait();
-      else yield* this.completion.complete();
-    } else yield* this.tryBoth(cell, mutex, note);
-  }
-
-  private *nested(cell: Cell<number>, mutex: Mutex): Task {
-    yield* mutex.lock();
-    yield* cell.store(7);
-    yield* mutex.unlock();
-  }
-
-  private *tryBoth(cell: Cell<number>, mutex: Mutex, note: (what: unknown) => void): Task {
-    yield* mutex.lock();
-    if (yield* this.rw.tryRead()) {
-      note(yield* cell.load());
-      yield* this.rw.releaseRead();
-    } else if (yield* this.rw.tryWrite()) {
-      yield* this.rw.releaseWrite();
-    } else note('no');
-    yield* mutex.unlock();
+  private act(index: number, action: Action): Task {
+    return act(this.objects, action, (what) => {
+      this.notes[index] += `${what},`;
+    });
   }
 }

@@ -72,7 +72,12 @@ function results(steps: readonly Step[], prepare: (backend: EngineBackend) => vo
 /** What is made while `body` runs, and not ended by then. */
 function leftOver(body: () => void): string[] {
   const alive = new Set<Lifetime>();
-  runtime.observer = { born: (one) => alive.add(one), died: (one) => alive.delete(one), onAccess: () => {} };
+  runtime.observer = {
+    born: (one) => alive.add(one),
+    died: (one) => alive.delete(one),
+    onLook: () => {},
+    onAccess: () => {},
+  };
   try {
     body();
   } finally {

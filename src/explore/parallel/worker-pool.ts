@@ -39,6 +39,9 @@ export class WorkerPool {
   private readonly outcomes = new Map<number, PartOutcome>();
   private readonly outstanding = new Set<number>();
   private readonly awaited = new Int32Array(new SharedArrayBuffer(4));
+  /** How often the search had begun anew, and the last part that it gave away before. */
+  private restarts = 0;
+  private stale = 0;
   private failure: Error | null = null;
   private wake: () => void = () => {};
 
@@ -53,6 +56,7 @@ export class WorkerPool {
   /** Gives parts to threads that have few. */
   feed(): void {
     if (this.failure !== null) throw this.failure;
+    this.forgetStale();
     const now = performance.now();
     for (const member of this.members) {
       if (now < member.restsUntil) continue;
@@ -95,6 +99,14 @@ export class WorkerPool {
     }
   }
 
+  /** Parts of a search that began anew are nobody's. */
+  private forgetStale(): void {
+    if (this.search.restarts === this.restarts) return;
+    this.restarts = this.search.restarts;
+    this.stale = this.search.lastPart;
+    this.outcomes.clear();
+  }
+
   async end(): Promise<void> {
     await Promise.all(this.members.map(({ worker }) => worker.terminate()));
   }
@@ -133,6 +145,8 @@ export class WorkerPool {
   }
 
   private keep({ id, outcome }: PartDone): void {
+    this.forgetStale();
+    if (id <= this.stale) return;
     const before = this.outcomes.get(id);
     this.outcomes.set(id, before === undefined ? outcome : followedBy(before, outcome));
   }
@@ -161,5 +175,6 @@ export function followedBy(first: PartOutcome, rest: PartOutcome): PartOutcome {
     walk: first.walk,
     races: [...first.races, ...rest.races],
     rest: rest.rest,
+    looks: rest.looks,
   };
 }

@@ -7,6 +7,7 @@
 import { HeldLocks } from '../checks/lock-order.ts';
 import { conflict, type PlannedStep } from '../world/access.ts';
 import { type Execution, isLockStep } from '../world/execution.ts';
+import { InvariantScopes, type ScopeEntry } from '../world/invariant-scopes.ts';
 import type { Program } from '../world/program.ts';
 import { StepLog } from '../world/step-log.ts';
 import { type PathNode, type PathState, PlainPath } from './path.ts';
@@ -42,10 +43,12 @@ export class DporSearch extends Search {
   private walk: PlainStep[] = [];
   private readonly outerRaces = new Map<string, OuterRace>();
   private readonly sequence: PlannedStep[] = [];
+  private readonly invariantScopes = new InvariantScopes();
 
   constructor(program: Program, optimal: boolean) {
     super(program);
     this.optimal = optimal;
+    this.scopes = this.invariantScopes;
   }
 
   advance(executions: number): SearchProgress {
@@ -56,6 +59,11 @@ export class DporSearch extends Search {
       this.rememberWalk();
       if (wasBlocked) this.totals.blocked += 1;
       else if (this.ended(execution, this.log.task, this.log.length)) return 'done';
+      if (this.invariantScopes.grown.length > 0) {
+        if (this.base > 0) return 'done';
+        this.restart();
+        continue;
+      }
       this.races.find(execution, this.from, this.onRace);
       if (!this.backtrack(this.log.length - 1)) return 'done';
     }
@@ -76,12 +84,13 @@ export class DporSearch extends Search {
   }
 
   state(): PathState {
-    return this.plain.stateOf(this.path.slice(0, this.from + 1), this.chosen, this.base);
+    return this.plain.stateOf(this.path.slice(0, this.from + 1), this.chosen, this.base, this.looks);
   }
 
   load(state: object): void {
     this.reset();
-    const { nodes, chosen, base } = this.plain.restore(state as PathState);
+    const { nodes, chosen, base, looks } = this.plain.restore(state as PathState);
+    this.invariantScopes.load(looks);
     this.path = nodes;
     this.from = Math.max(0, nodes.length - 1);
     this.chosen = chosen;
@@ -103,7 +112,7 @@ export class DporSearch extends Search {
       for (const branch of node.branches) {
         if (branch.part === 0 && (this.optimal || !sleep.some((step) => step.task === branch.task))) {
           branch.part = this.newPart();
-          return { id: branch.part, state: this.plain.partOf(this.path, depth, sleep, firstLine(branch)) };
+          return { id: branch.part, state: this.plain.partOf(this.path, depth, sleep, firstLine(branch), this.looks) };
         }
         branch.outcome ??= this.probe(depth, branch);
         sleep.push(branch.outcome);
@@ -119,6 +128,11 @@ export class DporSearch extends Search {
   override join(outcome: PartOutcome): void {
     super.join(outcome);
     if (this.bug !== null) return;
+    if (outcome.looks.length > 0) {
+      for (const [scope, serial] of this.names.looks(outcome.looks)) this.invariantScopes.add(scope, serial);
+      this.restart();
+      return;
+    }
     const end = this.arriveBy(outcome.walk.map((step) => this.names.step(step)));
     for (const { depth, sequence } of outcome.races) {
       this.plan(
@@ -137,7 +151,24 @@ export class DporSearch extends Search {
   }
 
   override outcome(): PartOutcome {
-    return { ...super.outcome(), walk: this.walk, races: [...this.outerRaces.values()] };
+    const { grown } = this.invariantScopes;
+    const outcome = { ...super.outcome(), walk: this.walk, races: [...this.outerRaces.values()] };
+    return grown.length === 0 ? outcome : { ...outcome, rest: null, looks: this.names.plainLooks(grown) };
+  }
+
+  private get looks(): readonly ScopeEntry[] {
+    return this.invariantScopes.all;
+  }
+
+  /** Begins anew with all that is known of the invariants: orders may have been left out that they must see. */
+  private restart(): void {
+    this.invariantScopes.settle();
+    Object.assign(this.totals, { executions: 0, blocked: 0, steps: 0 });
+    this.path = [];
+    this.from = 0;
+    this.chosen = null;
+    this.log.truncate(0);
+    this.restarts += 1;
   }
 
   /** The states along the first line of the branch that was given away; returns the depth of its last step. */

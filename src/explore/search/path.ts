@@ -1,7 +1,8 @@
 /** The states on the path of a reduction, and the same as plain data: for another thread, or for another day. */
 
 import type { PlannedStep } from '../world/access.ts';
-import type { PlainBranch, PlainStep, StepNames } from './plain-steps.ts';
+import type { ScopeEntry } from '../world/invariant-scopes.ts';
+import type { PlainBranch, PlainScopeEntry, PlainStep, StepNames } from './plain-steps.ts';
 import { type Branch, branchOf } from './wakeup.ts';
 
 /** A state on the current path, before the step at its depth. */
@@ -33,6 +34,8 @@ export interface PathState {
   /** What to go on with from the last of the nodes; null before the first run. */
   chosen: PlainBranch | null;
   base: number;
+  /** The objects that invariants look at. */
+  looks: PlainScopeEntry[];
 }
 
 export class PlainPath {
@@ -42,16 +45,27 @@ export class PlainPath {
     this.names = names;
   }
 
-  stateOf(path: readonly PathNode[], chosen: Branch | null, base: number): PathState {
+  stateOf(path: readonly PathNode[], chosen: Branch | null, base: number, looks: readonly ScopeEntry[]): PathState {
     const nodes = path.map((node) => this.plainNode(node, node.sleep, node.branches));
-    return { nodes, chosen: chosen === null ? null : this.names.plainBranch(chosen), base };
+    return {
+      nodes,
+      chosen: chosen === null ? null : this.names.plainBranch(chosen),
+      base,
+      looks: this.names.plainLooks(looks),
+    };
   }
 
   /**
    * What follows a line of steps from the state at `depth`, in which `sleep` sleeps by the time when it is run. The
    * states before have what is needed to tell which races with their steps are new to them.
    */
-  partOf(path: readonly PathNode[], depth: number, sleep: readonly PlannedStep[], line: readonly Branch[]): PathState {
+  partOf(
+    path: readonly PathNode[],
+    depth: number,
+    sleep: readonly PlannedStep[],
+    line: readonly Branch[],
+    looks: readonly ScopeEntry[],
+  ): PathState {
     const nodes = path
       .slice(0, depth + 1)
       .map((node, at) => this.plainNode(node, at === depth ? sleep : node.sleep, []));
@@ -60,10 +74,15 @@ export class PlainPath {
       (children, step) => [{ step: this.names.plain(step), children }],
       [],
     );
-    return { nodes, chosen: chosen[0], base: depth + line.length };
+    return { nodes, chosen: chosen[0], base: depth + line.length, looks: this.names.plainLooks(looks) };
   }
 
-  restore({ nodes, chosen, base }: PathState): { nodes: PathNode[]; chosen: Branch | null; base: number } {
+  restore({ nodes, chosen, base, looks }: PathState): {
+    nodes: PathNode[];
+    chosen: Branch | null;
+    base: number;
+    looks: ScopeEntry[];
+  } {
     const { names } = this;
     return {
       nodes: nodes.map(({ sleep, branches, started, explored, taken }) => ({
@@ -76,6 +95,7 @@ export class PlainPath {
       })),
       chosen: chosen === null ? null : this.branch(chosen),
       base,
+      looks: names.looks(looks),
     };
   }
 

@@ -1,11 +1,15 @@
 /** Steps as plain data, by names that are the same in every search, thread and process. */
 import type { PlannedStep } from '../world/access.ts';
+import { insideOf, type ScopeEntry, scopeOf } from '../world/invariant-scopes.ts';
 import type { StepLog } from '../world/step-log.ts';
 import { SERIALS_PER_TASK, type TaskIds } from '../world/task-ids.ts';
 import type { Branch } from './wakeup.ts';
 
 /** A step as plain data: task, object, access, and the task that it starts or joins, or nothing. */
-export type PlainStep = readonly [task: string, object: string, access: number, peer: string];
+export type PlainStep = readonly [task: string, object: string, access: number, peer: string, seenBy: number];
+
+/** A check by its number, the object that a part of it is about or nothing, and an object that it looks at. */
+export type PlainScopeEntry = readonly [check: number, about: string, object: string];
 
 export interface PlainBranch {
   step: PlainStep;
@@ -22,21 +26,36 @@ export class StepNames {
     this.log = log;
   }
 
-  plain({ task, object, access, peer }: PlannedStep): PlainStep {
-    return [this.ids.nameOf(task), this.objectName(object), access, peer < 0 ? '' : this.ids.nameOf(peer)];
+  plain({ task, object, access, peer, seenBy }: PlannedStep): PlainStep {
+    return [this.ids.nameOf(task), this.objectName(object), access, peer < 0 ? '' : this.ids.nameOf(peer), seenBy];
   }
 
-  step([task, object, access, peer]: PlainStep): PlannedStep {
+  step([task, object, access, peer, seenBy]: PlainStep): PlannedStep {
     return {
       task: this.ids.idOf(task),
       object: this.objectOf(object),
       access,
       peer: peer === '' ? -1 : this.ids.idOf(peer),
+      seenBy,
     };
   }
 
   plainBranch(branch: Branch): PlainBranch {
     return { step: this.plain(branch), children: branch.children.map((child) => this.plainBranch(child)) };
+  }
+
+  plainLooks(looks: readonly ScopeEntry[]): PlainScopeEntry[] {
+    return looks.map(([scope, serial]) => {
+      const [check, about] = insideOf(scope);
+      return [check, about < 0 ? '' : this.nameOfSerial(about), this.nameOfSerial(serial)];
+    });
+  }
+
+  looks(looks: readonly PlainScopeEntry[]): ScopeEntry[] {
+    return looks.map(([check, about, name]) => [
+      about === '' ? scopeOf(check) : scopeOf(check, this.serialOf(about)),
+      this.serialOf(name),
+    ]);
   }
 
   taskName(task: number): string {
@@ -48,14 +67,20 @@ export class StepNames {
   }
 
   private objectName(object: number): string {
-    const serial = this.log.serialOf(object);
+    return this.nameOfSerial(this.log.serialOf(object));
+  }
+
+  private nameOfSerial(serial: number): string {
     const creator = Math.floor(serial / SERIALS_PER_TASK) - 1;
     return creator < 0 ? `${serial}` : `${this.ids.nameOf(creator)}/${serial % SERIALS_PER_TASK}`;
   }
 
   private objectOf(name: string): number {
+    return this.log.slotOf(this.serialOf(name));
+  }
+
+  private serialOf(name: string): number {
     const [creator, nth] = name.split('/');
-    if (nth === undefined) return this.log.slotOf(Number(name));
-    return this.log.slotOf((this.ids.idOf(creator) + 1) * SERIALS_PER_TASK + Number(nth));
+    return nth === undefined ? Number(name) : (this.ids.idOf(creator) + 1) * SERIALS_PER_TASK + Number(nth);
   }
 }

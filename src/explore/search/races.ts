@@ -1,5 +1,4 @@
 /** Finds the pairs of steps of a run that could have come in the other order. */
-
 import { type Op, OpKind } from '../../task/op.ts';
 import { TaskHandle } from '../../task/task-handle.ts';
 import { Access, accessAtMost, isAcquire, type PlannedStep, rules } from '../world/access.ts';
@@ -14,8 +13,8 @@ export type OnRace = (earlier: number, later: number, step: PlannedStep) => void
 export class Races {
   private readonly log: StepLog;
   private readonly clock = new Int32Array(64);
-  /** The one that is looked at; whoever keeps it makes a copy. */
-  private readonly step = { task: 0, object: 0, access: 0, peer: -1 };
+  /** The later step of the pair that is reported; the callback makes a copy to keep it. */
+  private readonly step = { task: 0, object: 0, access: 0, peer: -1, seenBy: 0 };
 
   constructor(log: StepLog) {
     this.log = log;
@@ -26,15 +25,19 @@ export class Races {
     const { log, step } = this;
     for (let j = Math.max(from, 1); j < log.length; j++) {
       const kind = log.kind[j];
-      if (kind === OpKind.SPAWN) continue;
+      if (kind === OpKind.SPAWN && log.seenBy[j] === 0) continue;
       step.task = log.task[j];
       step.object = log.object[j];
       step.access = Math.max(log.access[j], accessAtMost(kind));
       step.peer = log.peer[j];
+      step.seenBy = log.seenBy[j];
       log.clockOfTask(step.task, j, this.clock);
-      if (kind === OpKind.WAIT) this.ofWait(log.overtakes[j], j, step, onRace);
-      else if (kind === OpKind.LOCK || kind === OpKind.READ_LOCK) {
+      if (kind === OpKind.WAIT) {
+        this.ofWait(log.overtakes[j], j, step, onRace);
+        this.ofSeen(j, onRace, (i) => this.couldPass(i, j));
+      } else if (kind === OpKind.LOCK || kind === OpKind.READ_LOCK) {
         this.ofLock(kind, log.beforeOnObject(j), j, step, onRace);
+        this.ofSeen(j, onRace, (i) => this.isFree(kind, i, j, step.object));
       } else this.ofAccess(log.beforeOnObject(j), log.access[j], j, step, onRace);
     }
     for (const task of execution.unfinished()) this.ofPending(task, execution.pending[task]!, onRace);
@@ -45,33 +48,41 @@ export class Races {
     const log = this.log;
     if (op.object instanceof TaskHandle || op.ready()) return;
     const object = log.slotOf(op.object.serial);
-    const step: PlannedStep = { task, object, access: accessAtMost(op.kind), peer: -1 };
+    const step: PlannedStep = { task, object, access: accessAtMost(op.kind), peer: -1, seenBy: 0 };
     log.clockOfTask(task, log.length, this.clock);
     if (op.kind === OpKind.WAIT) this.ofWait(log.overtaken(task, op, object), -1, step, onRace);
     else this.ofLock(op.kind, log.last(object), -1, step, onRace);
   }
 
+  /** A step that never waits races with all that it depends on, the latest first: what came before those does not. */
   private ofAccess(start: number, access: number, j: number, step: PlannedStep, onRace: OnRace): void {
-    const { log, clock } = this;
+    const { log } = this;
+    const seen = log.beforeSeen(j);
+    let next = 0;
     for (let i = start; i >= 0; i = log.beforeOnObject(i)) {
+      while (next < seen.length && seen[next] > i) this.report(seen[next++], j, step, onRace);
       if (!rules.dependent(log.access[i], access)) continue;
-      if (clock[log.task[i]] <= i) {
-        onRace(i, j, step);
-        log.join(clock, i);
-      }
-      if (log.access[i] === Access.WRITE) return;
+      this.report(i, j, step, onRace);
+      if (log.access[i] === Access.WRITE) break;
     }
+    while (next < seen.length) this.report(seen[next++], j, step, onRace);
   }
 
-  /** A lock races with earlier acquires only: before an unlock it could not have been taken. */
+  private report(i: number, j: number, step: PlannedStep, onRace: OnRace): void {
+    const { log, clock } = this;
+    if (clock[log.task[i]] > i) return;
+    onRace(i, j, step);
+    log.join(clock, i);
+  }
+
+  /** A lock races with earlier acquires, and with tries that found it taken; before an unlock it could not be taken. */
   private ofLock(kind: number, start: number, j: number, step: PlannedStep, onRace: OnRace): void {
     const { log, clock } = this;
     for (let i = start; i >= 0; i = log.beforeOnObject(i)) {
-      if (!isAcquire(log.kind[i]) || log.access[i] === Access.READ) continue;
-      const isWrite = log.access[i] === Access.WRITE;
-      if (kind === OpKind.READ_LOCK && !isWrite) continue;
+      if (!isAcquire(log.kind[i])) continue;
+      if (kind === OpKind.READ_LOCK && log.access[i] === Access.SHARE) continue;
       if (clock[log.task[i]] <= i && this.isFree(kind, i, j, step.object)) onRace(i, j, step);
-      if (isWrite) return;
+      if (log.access[i] === Access.WRITE) return;
     }
   }
 
@@ -81,7 +92,8 @@ export class Races {
     let readers = 0;
     let writers = 0;
     for (let k = log.last(object); k >= 0; k = log.beforeOnObject(k)) {
-      if (k === j || (k >= i && log.happensBefore(i, k)) || log.access[k] === Access.READ) continue;
+      if ((j >= 0 && k >= j) || log.access[k] === Access.READ) continue;
+      if (k === i || (k > i && log.happensBefore(i, k))) continue;
       const change = isAcquire(log.kind[k]) ? 1 : -1;
       if (log.access[k] === Access.SHARE) readers += change;
       else writers += change;
@@ -92,5 +104,23 @@ export class Races {
   private ofWait(overtakes: number[] | null, j: number, step: PlannedStep, onRace: OnRace): void {
     if (overtakes === null) return;
     for (const i of overtakes) if (this.clock[this.log.task[i]] <= i) onRace(i, j, step);
+  }
+
+  /** Races with what an invariant saw before it saw step `j`, where `j` could be taken without that. */
+  private ofSeen(j: number, onRace: OnRace, couldCome: (i: number) => boolean): void {
+    const { log, clock } = this;
+    for (const i of log.beforeSeen(j)) if (clock[log.task[i]] <= i && couldCome(i)) onRace(i, j, this.step);
+  }
+
+  /** Whether the wait `j` could end with step `i`, and all that comes after it by necessity, left out. */
+  private couldPass(i: number, j: number): boolean {
+    const { log } = this;
+    const peer = log.peer[j];
+    if (peer >= 0) return !log.happensBefore(i, log.endOf(peer));
+    let first = -1;
+    for (let k = log.beforeOnObject(j); k >= i; k = log.beforeOnObject(k)) {
+      if (log.access[k] === Access.WRITE && (k === i || log.happensBefore(i, k))) first = k;
+    }
+    return first < 0 || (log.overtakes[j]?.includes(first) ?? false);
   }
 }

@@ -4,9 +4,10 @@ import { type LockEdge, LockOrder } from '../checks/lock-order.ts';
 import { checkEnd } from '../checks/oracles.ts';
 import { Execution } from '../world/execution.ts';
 import type { Finding } from '../world/finding.ts';
+import type { InvariantScopes } from '../world/invariant-scopes.ts';
 import type { Program } from '../world/program.ts';
 import { TaskIds } from '../world/task-ids.ts';
-import type { PlainStep } from './plain-steps.ts';
+import type { PlainScopeEntry, PlainStep } from './plain-steps.ts';
 
 export interface Bug extends Finding {
   /** Who took each step: 0 for the task that was started first in the run, and so on. */
@@ -39,6 +40,8 @@ export interface PartOutcome {
   races: OuterRace[];
   /** Where to go on: the part was stopped before its end. */
   rest: object | null;
+  /** The objects that invariants were seen to look at, and that the search did not know of. */
+  looks: PlainScopeEntry[];
 }
 
 /** A part of a search that was given away, by its number. */
@@ -60,6 +63,10 @@ export abstract class Search {
   complete = false;
   /** `state` and `give` mean something. */
   canBeSaved = true;
+  /** How often the search began anew, because invariants looked at more than was known. */
+  restarts = 0;
+  /** Of searches that leave out orders: the objects that invariants look at. */
+  protected scopes: InvariantScopes | null = null;
   protected readonly ids = new TaskIds();
   private given = 0;
 
@@ -115,6 +122,7 @@ export abstract class Search {
       walk: [],
       races: [],
       rest: bug !== null || this.complete ? null : this.state(),
+      looks: [],
     };
   }
 
@@ -126,13 +134,18 @@ export abstract class Search {
     this.complete = false;
   }
 
+  /** The number of the part that was given away last. */
+  get lastPart(): number {
+    return this.given;
+  }
+
   protected newPart(): number {
     this.given += 1;
     return this.given;
   }
 
   protected newExecution(): Execution {
-    return new Execution(this.program, this.ids);
+    return new Execution(this.program, this.ids, null, this.scopes);
   }
 
   /** Counts a run that ended by itself, and keeps what it found. Returns whether to stop. */

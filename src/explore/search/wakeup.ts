@@ -54,8 +54,8 @@ export function insert(branches: Branch[], sequence: readonly PlannedStep[]): bo
   return true;
 }
 
-export function branchOf({ task, object, access, peer }: PlannedStep): Branch {
-  return { task, object, access, peer, children: [], part: 0, outcome: null };
+export function branchOf({ task, object, access, peer, seenBy }: PlannedStep): Branch {
+  return { task, object, access, peer, seenBy, children: [], part: 0, outcome: null };
 }
 
 /** A branch and its first children, down to the last one: the order that is run first. */

@@ -41,10 +41,12 @@ export interface PlannedStep {
   readonly access: number;
   /** The task that it starts or joins, or -1. */
   readonly peer: number;
+  /** The invariants that look at something that it changes, one bit each. */
+  readonly seenBy: number;
 }
 
 /** Whether two steps of different tasks must keep their order. */
 export function conflict(a: PlannedStep, b: PlannedStep): boolean {
   if (a.object === b.object && rules.dependent(a.access, b.access)) return true;
-  return a.peer === b.task || b.peer === a.task;
+  return a.peer === b.task || b.peer === a.task || (a.seenBy & b.seenBy) !== 0;
 }

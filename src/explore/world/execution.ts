@@ -6,8 +6,10 @@ import { type Op, OpKind, type Task } from '../../task/op.ts';
 import { type AccessObserver, runtime, type Touchable, unobserved } from '../../task/runtime.ts';
 import { TaskHandle, type TaskHost } from '../../task/task-handle.ts';
 import { TouchLog } from '../checks/data-races.ts';
+import { Access, accessTaken } from './access.ts';
 import type { Finding, History } from './finding.ts';
-import type { Program, Stage } from './program.ts';
+import { type InvariantScopes, type Scope, scopeOf } from './invariant-scopes.ts';
+import type { CheckPart, Program, Stage } from './program.ts';
 import { SERIALS_PER_TASK, type TaskIds } from './task-ids.ts';
 
 interface Birth {
@@ -24,6 +26,8 @@ export class Execution implements Stage, TaskHost, AccessObserver {
   /** The task that the last step started, or -1. */
   spawned = -1;
   steps = 0;
+  /** The invariants that look at something that the last step changed, one bit each. */
+  seenBy = 0;
   /** What the last step gave its task. */
   result: unknown = undefined;
   /** What tasks share beside the objects of task/; null where the program does not say. */
@@ -31,21 +35,26 @@ export class Execution implements Stage, TaskHost, AccessObserver {
   history: History | null = null;
   /** From the first touch on, be it while the program is built. */
   private touchLog: TouchLog | null = null;
-  private isChecking = false;
+  /** The check that runs, or -1; its scope, or that of the part that runs; and what it has looked at up to there. */
+  private checking = -1;
+  private scope: Scope = 0;
+  private readonly looks: number[] = [];
+  private readonly scopes: InvariantScopes | null;
   private readonly lockSteps: Lock[] = [];
   private readonly ids: TaskIds;
   private readonly children: number[] = [];
   private readonly serials: { next: number }[] = [];
   private readonly endChecks: (() => void)[] = [];
-  private readonly stepChecks: (() => void)[] = [];
+  private readonly stepChecks: ((part: CheckPart) => void)[] = [];
   private readonly alive = new Map<Lifetime, Birth>();
   private readonly joined = new Set<TaskHandle>();
   private running = -1;
   private roots = 0;
 
-  constructor(program: Program, ids: TaskIds, history: History | null = null) {
+  constructor(program: Program, ids: TaskIds, history: History | null = null, scopes: InvariantScopes | null = null) {
     this.ids = ids;
     this.history = history;
+    this.scopes = scopes;
     runtime.observed = true;
     runtime.current = null;
     runtime.observer = this;
@@ -53,6 +62,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     try {
       program.build(this);
       for (const task of [...this.order]) this.start(task);
+      this.check();
     } catch (error) {
       this.fail(error);
     }
@@ -70,8 +80,17 @@ export class Execution implements Stage, TaskHost, AccessObserver {
 
   onAccess(what: Touchable, isChange: boolean): void {
     this.touchLog ??= new TouchLog();
-    if (this.running < 0 || this.isChecking) return;
+    if (this.checking >= 0) {
+      this.look(what.serial);
+      return;
+    }
+    if (this.running < 0) return;
+    if (isChange && this.scopes !== null) this.seenBy |= this.scopes.maskOf(what.serial);
     this.touchLog.onAccess(this.running, what, isChange);
+  }
+
+  onLook(what: Touchable): void {
+    if (this.checking >= 0) this.look(what.serial);
   }
 
   spawn<T>(label: string, task: Task<T>): TaskHandle<T> {
@@ -102,7 +121,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     this.endChecks.push(check);
   }
 
-  afterEach(check: () => void): void {
+  afterEach(check: (part: CheckPart) => void): void {
     this.stepChecks.push(check);
   }
 
@@ -126,16 +145,18 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     const handle = this.handles[task];
     this.running = task;
     this.spawned = -1;
+    this.seenBy = 0;
     this.steps += 1;
     runtime.current = handle;
     runtime.serials = this.serials[task];
     try {
       if (op.kind === OpKind.WAIT && op.object instanceof TaskHandle) this.joined.add(op.object);
       const next = this.takeStep(op, handle);
+      if (this.scopes !== null && accessTaken(op) !== Access.READ) this.seenBy |= this.scopes.maskOf(op.object.serial);
       if (isLockStep(op.kind)) this.lockSteps.push(op.object as Lock);
       this.touchLog?.step(task, op);
       this.went(task, next());
-      if (this.stepChecks.length > 0) this.check();
+      this.check();
     } catch (error) {
       this.pending[task] = null;
       handle.state = 'failed';
@@ -233,12 +254,37 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     }
   }
 
-  private check(): void {
-    this.isChecking = true;
+  private readonly part: CheckPart = (about, check) => {
+    const { scope: outer, looks } = this;
+    const { length } = looks;
+    this.scope = scopeOf(this.checking, about.serial);
+    // Whether the part runs at all depends on what the check has seen so far.
+    for (const serial of looks) this.scopes?.add(this.scope, serial);
     try {
-      for (const check of this.stepChecks) check();
+      check();
     } finally {
-      this.isChecking = false;
+      this.scope = outer;
+      looks.length = length;
+    }
+  };
+
+  private look(serial: number): void {
+    if (this.scopes === null) return;
+    this.scopes.add(this.scope, serial);
+    this.looks.push(serial);
+  }
+
+  private check(): void {
+    if (this.stepChecks.length === 0) return;
+    try {
+      for (let i = 0; i < this.stepChecks.length; i++) {
+        this.checking = i;
+        this.scope = scopeOf(i);
+        this.looks.length = 0;
+        this.stepChecks[i](this.part);
+      }
+    } finally {
+      this.checking = -1;
     }
   }
 

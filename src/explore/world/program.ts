@@ -2,14 +2,22 @@
 import type { Task } from '../../task/op.ts';
 import type { TaskHandle } from '../../task/task-handle.ts';
 
+/** Runs a part of a check by itself; `about` is the object that the part is about, the same in every execution. */
+export type CheckPart = (about: { readonly serial: number }, check: () => void) => void;
+
 /** Given to a program's `build`; the explorer's execution implements it. */
 export interface Stage {
   /** Starts a task with the others, before any of them has taken a step. */
   spawn<T>(label: string, task: Task<T>): TaskHandle<T>;
   /** Called once after each run in which every task ended; throws InvariantError where something does not hold. */
   atEnd(check: () => void): void;
-  /** Called after each step; throws InvariantError where something does not hold. Must not take steps. */
-  afterEach(check: () => void): void;
+  /**
+   * Called before the first step and after each; throws InvariantError where something does not hold. Must not take
+   * steps. The search watches which objects of task/ the check looks at, and tries every order of the steps that change
+   * any of them. It does not see variables of other kinds: keep those in a `Plain` or a `Cell`. A check over many
+   * objects that do not concern each other runs `part` for each: fewer steps must keep their order then.
+   */
+  afterEach(check: (part: CheckPart) => void): void;
   /**
    * Says that states can be compared, which `stateful` searches need, and gives what the tasks share beside the objects
    * of task/: values that compare by what they say (no functions, no objects of classes). The promise: what a task does

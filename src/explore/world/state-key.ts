@@ -87,6 +87,11 @@ function inWords(value: unknown): string {
   }
   if (value instanceof Shared) return `#${value.serial}`;
   if (Array.isArray(value) || ArrayBuffer.isView(value)) return `[${Array.from(value as number[], inWords).join()}]`;
+  if (Object.getPrototypeOf(value) === Object.prototype) {
+    return `{${Object.entries(value)
+      .map(([key, inside]) => `${key}:${inWords(inside)}`)
+      .sort()}}`;
+  }
   if (value instanceof Set) return `{${Array.from(value, inWords).sort().join()}}`;
   if (value instanceof Map)
     return `{${Array.from(value, (entry) => inWords(entry))

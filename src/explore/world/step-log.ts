@@ -8,6 +8,7 @@ import { TaskHandle } from '../../task/task-handle.ts';
 import { Access, accessTaken, type PlannedStep, rules } from './access.ts';
 import type { Execution } from './execution.ts';
 
+const NONE: readonly number[] = [];
 const STRIDE = 64;
 /** Objects with serial numbers below this have them for slots. */
 const DIRECT_SLOTS = 4096;
@@ -20,6 +21,8 @@ export class StepLog {
   kind = new Uint8Array(256);
   /** The task that the step started or joined, or -1. */
   peer = new Int32Array(256);
+  /** The invariants that look at something that the step changed, one bit each. */
+  seenBy = new Int32Array(256);
   clock = new Int32Array(256 * STRIDE);
   /** The object's state before the step, where guards look at it. */
   readonly before: unknown[] = [];
@@ -31,6 +34,9 @@ export class StepLog {
   private previousOfTask = new Int32Array(256);
   private lastOnObject = new Int32Array(256).fill(-1);
   private readonly lastOfTask = new Int32Array(STRIDE).fill(-1);
+  private readonly lastSeenBy = new Int32Array(32).fill(-1);
+  /** For each step that invariants see: the step before it that each of them saw. */
+  private readonly previousSeenBy: number[][] = [];
   private readonly spawnOf = new Int32Array(STRIDE).fill(-1);
   private readonly slots = new Map<number, number>();
   private readonly serials: number[] = [];
@@ -64,6 +70,12 @@ export class StepLog {
     return this.previousOnObject[index];
   }
 
+  /** The steps that invariants saw last before they saw this one, the latest first. */
+  beforeSeen(index: number): readonly number[] {
+    if (this.seenBy[index] === 0) return NONE;
+    return [...new Set(this.previousSeenBy[index])].filter((i) => i >= 0).sort((a, b) => b - a);
+  }
+
   /** The step of the same task before a step, or -1. */
   ownPrevious(index: number): number {
     return this.previousOfTask[index];
@@ -83,6 +95,7 @@ export class StepLog {
     this.kind[index] = op.kind;
     this.access[index] = accessTaken(op);
     this.peer[index] = execution.spawned;
+    this.seenBy[index] = execution.seenBy;
     if (op.kind === OpKind.WAIT && op.object instanceof TaskHandle) {
       this.peer[index] = execution.handles.indexOf(op.object);
     }
@@ -95,18 +108,30 @@ export class StepLog {
 
   /** A step that was taken, as one that may be planned again. */
   planned(index: number): PlannedStep {
-    return { task: this.task[index], object: this.object[index], access: this.access[index], peer: this.peer[index] };
+    return {
+      task: this.task[index],
+      object: this.object[index],
+      access: this.access[index],
+      peer: this.peer[index],
+      seenBy: this.seenBy[index],
+    };
   }
 
   /** The same of a step that `execution` has just taken and that is not written down. */
   taken(execution: Execution, task: number, op: Op): PlannedStep {
     const peer = op.object instanceof TaskHandle ? execution.handles.indexOf(op.object) : execution.spawned;
-    return { task, object: this.slotOf(op.object.serial), access: accessTaken(op), peer };
+    const { seenBy } = execution;
+    return { task, object: this.slotOf(op.object.serial), access: accessTaken(op), peer, seenBy };
   }
 
   /** Whether step `later` can only come after step `earlier`. */
   happensBefore(earlier: number, later: number): boolean {
     return this.clock[later * STRIDE + this.task[earlier]] > earlier;
+  }
+
+  /** The last step of a task that has ended. */
+  endOf(task: number): number {
+    return this.lastOfTask[task] >= 0 ? this.lastOfTask[task] : this.spawnOf[task];
   }
 
   /** Copies into `into` what the next step of `task` can only come after by what the task itself has done. */
@@ -132,6 +157,7 @@ export class StepLog {
       this.lastOnObject[this.object[i]] = this.previousOnObject[i];
       this.lastOfTask[this.task[i]] = this.previousOfTask[i];
       if (this.kind[i] === OpKind.SPAWN && this.peer[i] >= 0) this.spawnOf[this.peer[i]] = -1;
+      if (this.seenBy[i] !== 0) this.unsee(i);
     }
     this.length = length;
   }
@@ -173,6 +199,7 @@ export class StepLog {
       if (end >= 0) this.mergeInto(base, end);
       else if (this.spawnOf[this.peer[index]] >= 0) this.mergeInto(base, this.spawnOf[this.peer[index]]);
     }
+    if (this.seenBy[index] !== 0) this.see(index, base);
     clock[base + task] = index + 1;
     this.previousOnObject[index] = this.lastOnObject[slot];
     this.previousOfTask[index] = this.lastOfTask[task];
@@ -180,6 +207,26 @@ export class StepLog {
     this.lastOfTask[task] = index;
     if (task >= this.width) this.width = task + 1;
     this.length = index + 1;
+  }
+
+  /** Everything that an invariant has seen before comes before this step. */
+  private see(index: number, base: number): void {
+    const previous: number[] = [];
+    for (let mask = this.seenBy[index]; mask !== 0; mask &= mask - 1) {
+      const bit = 31 - Math.clz32(mask & -mask);
+      const last = this.lastSeenBy[bit];
+      previous.push(last);
+      if (last >= 0 && this.clock[base + this.task[last]] <= last) this.mergeInto(base, last);
+      this.lastSeenBy[bit] = index;
+    }
+    this.previousSeenBy[index] = previous;
+  }
+
+  private unsee(index: number): void {
+    let at = 0;
+    for (let mask = this.seenBy[index]; mask !== 0; mask &= mask - 1) {
+      this.lastSeenBy[31 - Math.clz32(mask & -mask)] = this.previousSeenBy[index][at++];
+    }
   }
 
   private mergeInto(base: number, index: number): void {
@@ -200,6 +247,7 @@ export class StepLog {
     this.access = grown(this.access, length);
     this.kind = grown(this.kind, length);
     this.peer = grown(this.peer, length);
+    this.seenBy = grown(this.seenBy, length);
     this.previousOnObject = grown(this.previousOnObject, length);
     this.previousOfTask = grown(this.previousOfTask, length);
     this.clock = grown(this.clock, length * STRIDE);

@@ -37,7 +37,7 @@ export class ProductStage {
       return backend;
     });
     this.world.onInvalidate = this.checker.onInvalidate;
-    stage.afterEach(() => this.checker.check());
+    this.checker.watch(stage);
   }
 
   get world(): EngineWorld {
