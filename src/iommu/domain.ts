@@ -2,8 +2,9 @@
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 import type { DmaAddressSpace, DmaMapping, DmaTarget, IovaRange } from '../pci/dma.ts';
+import { RangeMap } from './range-map.ts';
 
-/** The first address that is handed out to those who have more than 32 bits. */
+/** The first address that a device of more than 32 bits gets. */
 const IOVA_START = 2 ** 32;
 const IOVA_END = 2 ** 48;
 /** Where x86 has its interrupts. */
@@ -18,16 +19,14 @@ export interface IommuDomainOptions {
   reserved?: readonly IovaRange[];
 }
 
-/** One address space. Mappings are kept in order of IOVA, so that a lookup is a binary search. */
+/** One address space. */
 export class IommuDomain implements DmaAddressSpace {
   readonly name: string;
   /** False for identity: addresses are host addresses, and nothing can be mapped. */
   readonly translates: boolean;
   readonly ownsBus: boolean;
   readonly reserved: readonly IovaRange[];
-  private readonly mappings: DmaMapping[] = [];
-  /** Where each of them ends: numbers side by side, so that a search among thousands stays in the cache. */
-  private readonly ends: number[] = [];
+  private readonly mappings = new RangeMap<DmaMapping>();
   private nextIova = IOVA_START;
   private readonly freeIovas = new Map<number, number[]>();
 
@@ -39,54 +38,46 @@ export class IommuDomain implements DmaAddressSpace {
   }
 
   get mappingCount(): number {
-    return this.mappings.length;
+    return this.mappings.size;
   }
 
   /** iommu_map. EINVAL for what is not whole pages, EEXIST where something is mapped already. */
   map(iova: number, sizeBytes: number, target: DmaTarget, prot: number): void {
     if (sizeBytes <= 0 || iova % PAGE_SIZE !== 0 || sizeBytes % PAGE_SIZE !== 0) {
-      throw new Errno('EINVAL', `${this.name}: ${sizeBytes} bytes at IOVA 0x${iova.toString(16)} are no whole pages`);
+      throw new Errno('EINVAL', `${this.name}: ${sizeBytes} bytes at IOVA 0x${iova.toString(16)} are not whole pages`);
     }
-    const at = this.firstEndingAfter(iova);
-    const next = this.mappings[at];
-    if (next !== undefined && next.iova < iova + sizeBytes) {
+    if (!this.mappings.insert(iova, iova + sizeBytes, { iova, sizeBytes, target, prot })) {
       throw new Errno('EEXIST', `${this.name}: IOVA 0x${iova.toString(16)} is mapped already`);
     }
-    this.mappings.splice(at, 0, { iova, sizeBytes, target, prot });
-    this.ends.splice(at, 0, iova + sizeBytes);
   }
 
-  /** iommu_unmap of whole mappings; returns the bytes unmapped. EINVAL where one would be cut. */
+  /** iommu_unmap of whole mappings; returns the bytes unmapped. EINVAL where one would be cut; nothing changes then. */
   unmap(iova: number, sizeBytes: number): number {
-    const first = this.firstEndingAfter(iova);
-    let last = first;
+    const end = iova + sizeBytes;
     let bytes = 0;
-    for (; last < this.mappings.length && this.mappings[last].iova < iova + sizeBytes; last++) {
-      const mapping = this.mappings[last];
-      if (mapping.iova < iova || mapping.iova + mapping.sizeBytes > iova + sizeBytes) {
+    for (const mapping of this.mappings.overlapping(iova, end)) {
+      if (mapping.iova < iova || mapping.iova + mapping.sizeBytes > end) {
         throw new Errno('EINVAL', `${this.name}: the unmap would cut the mapping at 0x${mapping.iova.toString(16)}`);
       }
       bytes += mapping.sizeBytes;
     }
-    this.mappings.splice(first, last - first);
-    this.ends.splice(first, last - first);
+    if (bytes > 0) this.mappings.remove(iova, end);
     return bytes;
   }
 
   /** The mapping that holds an IOVA, or null: an IOMMU fault. */
   find(iova: number): DmaMapping | null {
-    const mapping = this.mappings[this.firstEndingAfter(iova)];
-    return mapping !== undefined && mapping.iova <= iova ? mapping : null;
+    return this.mappings.find(iova);
   }
 
   /** Every mapping, in order of IOVA. */
   list(): readonly DmaMapping[] {
-    return this.mappings;
+    return [...this.mappings.values()];
   }
 
   /**
-   * dma_iova_try_alloc: a free run of addresses, or null when there is none. Below 4 GiB a run is what is mapped
-   * nowhere: who gets one maps it before the next is asked for.
+   * dma_iova_try_alloc: a free run of addresses, or null when there is none. Below 4 GiB a run counts as free while
+   * nothing is mapped there: the caller maps it before it asks for the next one.
    */
   allocateIova(sizeBytes: number, dmaBits: 32 | 64 = 64): number | null {
     if (dmaBits === 32) return this.lowIova(sizeBytes);
@@ -115,25 +106,12 @@ export class IommuDomain implements DmaAddressSpace {
     const below = (address: number) => Math.floor((address - sizeBytes) / alignment) * alignment;
     for (let iova = below(IOVA_START); iova > 0; ) {
       const end = iova + sizeBytes;
-      const next = this.mappings[this.firstEndingAfter(iova)];
       const inTheWay =
-        next !== undefined && next.iova < end
-          ? next
-          : [MSI_WINDOW, ...this.reserved].find((range) => range.iova < end && range.end > iova);
+        this.mappings.firstOverlap(iova, end) ??
+        [MSI_WINDOW, ...this.reserved].find((range) => range.iova < end && range.end > iova);
       if (inTheWay === undefined) return iova;
       iova = below(inTheWay.iova);
     }
     return null;
-  }
-
-  private firstEndingAfter(iova: number): number {
-    let low = 0;
-    let high = this.ends.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.ends[middle] <= iova) low = middle + 1;
-      else high = middle;
-    }
-    return low;
   }
 }
