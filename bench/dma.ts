@@ -16,7 +16,7 @@ import { PCI_COMMAND } from '../src/abi/pci_regs.ts';
 import { IoatDriver } from '../src/drivers/ioat.ts';
 import { Pinned, sys } from '../src/linux/ffi.ts';
 import { createMemfd } from '../src/linux/memfd.ts';
-import { openSharedMemory, type SharedMemory } from '../src/linux/shared-memory.ts';
+import { MappedMemory } from '../src/linux/placed-memory.ts';
 import { buildMachine } from '../src/machine/build.ts';
 import { parseMachine } from '../src/machine/load.ts';
 import { serveMachine } from '../src/machine/served.ts';
@@ -98,8 +98,8 @@ class Memcpy {
 /** Its memory is mapped as a client's is. */
 class InProcessEngine {
   private readonly fn: PciFunction;
-  private readonly memories: SharedMemory[] = [];
-  private readonly ring: SharedMemory;
+  private readonly memories: MappedMemory[] = [];
+  private readonly ring: MappedMemory;
   private readonly register = Buffer.alloc(8);
 
   constructor() {
@@ -126,9 +126,11 @@ class InProcessEngine {
     for (const memory of this.memories) memory.close();
   }
 
-  private map(iova: number, sizeBytes: number): SharedMemory {
+  private map(iova: number, sizeBytes: number): MappedMemory {
     const rounded = Math.ceil(sizeBytes / 4096) * 4096;
-    const memory = openSharedMemory(createMemfd('bench', rounded), 0, rounded, true);
+    const memfd = createMemfd('bench', rounded);
+    const memory = new MappedMemory({ fd: memfd.fd, offset: 0, sizeBytes: rounded, writable: true, what: 'bench' });
+    memfd.close();
     this.memories.push(memory);
     this.fn.iommuDomain!.map(iova, rounded, { kind: 'memory', memory, offset: 0 }, READ_WRITE);
     return memory;

@@ -4,9 +4,9 @@ import { PCI_COMMAND, PCI_COMMAND_MASTER } from '../src/abi/pci_regs.ts';
 import { median } from '../src/demo/median.ts';
 import { Random } from '../src/explore/search/random.ts';
 import { Pinned, sys } from '../src/linux/ffi.ts';
-import { Mapping } from '../src/linux/mapping.ts';
 import { createMemfd } from '../src/linux/memfd.ts';
 import { packageFile } from '../src/linux/package-file.ts';
+import { MappedMemory } from '../src/linux/placed-memory.ts';
 import { buildMachine } from '../src/machine/build.ts';
 import { loadMachine } from '../src/machine/load.ts';
 import type { DmaStatus, RemoteMemory } from '../src/pci/dma.ts';
@@ -75,7 +75,7 @@ function benchCopy(): BenchResult[] {
   runner.run(device.configWrite(PCI_COMMAND, 2, PCI_COMMAND_MASTER));
   device.iommuDomain = regions.domain;
   runner.run(regions.map({ flags: 3, offset: 0, iova: 0, sizeBytes: COPY_BYTES }, memfd.duplicate()));
-  const mapping = mappingAt(regions, 0);
+  const address = addressAt(regions, 0, COPY_BYTES);
   const buffer = new Pinned(COPY_BYTES);
   function* copies(dma: () => Task<DmaStatus>): Task {
     for (let i = 0; i < COPIES; i++) {
@@ -86,7 +86,8 @@ function benchCopy(): BenchResult[] {
   const memcpies = (to: number, from: number) => {
     for (let i = 0; i < COPIES; i++) sys.memcpy(to, from, COPY_BYTES);
   };
-  mapping.bytes.fill(1);
+  buffer.bytes.fill(1);
+  sys.memcpy(address, buffer.address, COPY_BYTES);
   const small = buffer.bytes.subarray(0, 64);
   for (let i = 0; i < WARM_UPS; i++) {
     runner.run(copies(() => device.dmaRead(0, small)));
@@ -95,12 +96,12 @@ function benchCopy(): BenchResult[] {
   const read = sideBySide(
     1,
     () => runner.run(copies(() => device.dmaRead(0, buffer.bytes))),
-    () => memcpies(buffer.address, mapping.address),
+    () => memcpies(buffer.address, address),
   );
   const write = sideBySide(
     1,
     () => runner.run(copies(() => device.dmaWrite(0, buffer.bytes))),
-    () => memcpies(mapping.address, buffer.address),
+    () => memcpies(address, buffer.address),
   );
   runner.run(regions.destroy());
   memfd.close();
@@ -116,11 +117,12 @@ function benchCopy(): BenchResult[] {
   return [result('dma-read-1MiB', read), result('dma-write-1MiB', write)];
 }
 
-/** How the server itself maps the client's memory at `iova`. */
-function mappingAt(regions: DmaRegions, iova: number): Mapping {
+/** Where the server itself has the client's memory at `iova`. */
+function addressAt(regions: DmaRegions, iova: number, length: number): number {
   const target = regions.domain.find(iova)?.target;
-  if (target?.kind !== 'memory' || !(target.memory instanceof Mapping)) throw new Error('the region is not mapped');
-  return target.memory;
+  if (target?.kind !== 'memory' || !(target.memory instanceof MappedMemory))
+    throw new Error('the region is not mapped');
+  return target.memory.place(target.offset, length, true);
 }
 
 function benchMaps(): BenchResult[] {

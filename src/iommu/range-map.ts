@@ -16,6 +16,12 @@ class Block<T> {
   }
 
   insert(at: number, start: number, end: number, value: T): void {
+    if (at === this.ends.length) {
+      this.starts.push(start);
+      this.ends.push(end);
+      this.values.push(value);
+      return;
+    }
     this.starts.splice(at, 0, start);
     this.ends.splice(at, 0, end);
     this.values.splice(at, 0, value);

@@ -1,20 +1,22 @@
 import type { Memory, MemoryProvider } from '../pci/memory.ts';
 import type { OwnedFd } from './fd.ts';
-import { type Mapping, PAGE_SIZE } from './mapping.ts';
+import { PAGE_SIZE } from './mapping.ts';
 import { createMemfd, dataExtents } from './memfd.ts';
-import { mapMemory, type SegmentedMapping } from './segmented-mapping.ts';
+import { copyPlaced, type PlacedMemory } from './placed-memory.ts';
+import { mapMemory } from './segmented-memory.ts';
 
 /**
- * The bytes of a BAR as a sealed memfd: mapped here, and shared with every process that gets the descriptor. Nobody can
- * take a mapping back from another process, so what a client of a BAR maps directly it keeps until it unmaps it
+ * The bytes of a BAR as a sealed memfd: mapped here, and shared with every process that gets the descriptor. No process
+ * can take a mapping back from another: what a client of a BAR maps directly it keeps until it unmaps it
  * (docs/differences.md).
  */
-class MemfdMemory implements Memory {
+class MemfdMemory implements PlacedMemory {
+  readonly isGuarded = false;
   readonly sizeBytes: number;
   readonly fdOffset = 0;
   readonly #label: string;
   #memfd: OwnedFd;
-  #mapping: Mapping | SegmentedMapping;
+  #mapping: PlacedMemory;
 
   constructor(label: string, sizeBytes: number) {
     this.sizeBytes = sizeBytes;
@@ -36,7 +38,15 @@ class MemfdMemory implements Memory {
     this.#mapping.write(offset, from);
   }
 
-  /** Copies what has ever been written; a BAR that nobody filled costs nothing. */
+  place(offset: number, length: number, isWrite: boolean): number {
+    return this.#mapping.place(offset, length, isWrite);
+  }
+
+  copyTo(offset: number, target: Memory, targetOffset: number, length: number): boolean {
+    return copyPlaced(this, offset, target, targetOffset, length);
+  }
+
+  /** Copies what was ever written; an empty BAR costs nothing. */
   renew(): void {
     const old = { memfd: this.#memfd, mapping: this.#mapping };
     const fresh = this.#make();
@@ -65,7 +75,7 @@ class MemfdMemory implements Memory {
     const fileBytes = Math.max(this.sizeBytes, PAGE_SIZE);
     const memfd = createMemfd(this.#label, fileBytes);
     try {
-      return { memfd, mapping: mapMemory(memfd.duplicate(), 0, fileBytes, true) };
+      return { memfd, mapping: mapMemory(memfd.duplicate(), fileBytes) };
     } catch (error) {
       memfd.close();
       throw error;
@@ -75,7 +85,7 @@ class MemfdMemory implements Memory {
 
 interface Backing {
   memfd: OwnedFd;
-  mapping: Mapping | SegmentedMapping;
+  mapping: PlacedMemory;
 }
 
 function release({ memfd, mapping }: Backing): void {
@@ -85,7 +95,7 @@ function release({ memfd, mapping }: Backing): void {
 
 const COPY_BYTES = 1 << 20;
 
-function copy(from: Mapping | SegmentedMapping, to: Mapping | SegmentedMapping, start: number, length: number): void {
+function copy(from: PlacedMemory, to: PlacedMemory, start: number, length: number): void {
   const chunk = new Uint8Array(Math.min(COPY_BYTES, length));
   for (let at = 0; at < length; at += chunk.length) {
     const part = chunk.subarray(0, Math.min(chunk.length, length - at));

@@ -59,6 +59,9 @@ function wrap(call: (...args: Anything[]) => number, parameters: number): unknow
   }
 }
 
+type ProcessVm = [pid: number, local: number, locals: number, remote: number, remotes: number, flags: number];
+const PROCESS_VM = [intArg, ptrArg, 'ulong', ptrArg, 'ulong', 'ulong'];
+
 export const sys = {
   open: raw<[path: string, flags: number]>('open', 'int', ['str', intArg]),
   close: raw<[fd: number]>('close', 'int', [intArg]),
@@ -89,6 +92,13 @@ export const sys = {
     [ptrArg, sizeArg, intArg, intArg, intArg, offArg],
   ),
   munmap: raw<[address: number, length: number]>('munmap', 'int', [ptrArg, sizeArg]),
+  mremap: raw<[address: number, oldLength: number, newLength: number, flags: number, newAddress: number]>(
+    'mremap',
+    'intptr_t',
+    [ptrArg, sizeArg, sizeArg, intArg, ptrArg],
+  ),
+  process_vm_readv: raw<ProcessVm>('process_vm_readv', 'int64_t', PROCESS_VM),
+  process_vm_writev: raw<ProcessVm>('process_vm_writev', 'int64_t', PROCESS_VM),
   mprotect: raw<[address: number, length: number, protection: number]>('mprotect', 'int', [ptrArg, sizeArg, intArg]),
   getpagesize: raw<[]>('getpagesize', 'int', []),
   madvise: raw<[address: number, length: number, advice: number]>('madvise', 'int', [ptrArg, sizeArg, intArg]),
@@ -260,7 +270,10 @@ export function addressOf(bytes: Uint8Array): number {
   return Number(koffi.address(bytes));
 }
 
-/** An ArrayBuffer over memory that JavaScript does not own. Only Mapping makes one: it knows when the memory goes. */
+/**
+ * An ArrayBuffer over memory that JavaScript does not own. Node frees what belongs to it (2 KiB) when its event loop
+ * turns, and a thread that serves never turns it: there use MappedMemory, which makes none for each mapping.
+ */
 export function externalBuffer(address: number, length: number): ArrayBuffer {
   return koffi.view(BigInt(address), length);
 }

@@ -74,7 +74,7 @@ function linkOf(fd: number): string {
 }
 
 /** The type of the mount that the file was opened through; null where this process has no such mount. */
-function fileSystemOf(fd: number): string | null {
+export function fileSystemOf(fd: number): string | null {
   if (!linkOf(fd).startsWith('/')) return null;
   const mount = /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
   const line = readFileSync('/proc/self/mountinfo', 'utf8')

@@ -1,45 +1,74 @@
-import { check, Pinned, retry, sys } from './ffi.ts';
+/**
+ * Copies that the kernel makes for this process, of memory that may fault: the file behind it was cut off, a page of it
+ * is gone and none is left, a BAR does not decode. Where a load or store would end the process with SIGBUS, these
+ * answer false. A copy that faults may have moved a part.
+ */
+import { pid } from 'node:process';
+import { ERRNO } from '../abi/errno.ts';
+import { iovec } from '../abi/socket.ts';
+import { Pinned, retry, sys } from './ffi.ts';
 import { socketPair } from './socket.ts';
 
+/** Copies `length` bytes between two addresses; false where one of them faults. */
+export type GuardedCopy = (target: number, source: number, length: number) => boolean;
+
+const local = new Pinned(iovec.sizeof);
+const remote = new Pinned(iovec.sizeof);
+
 /**
- * Copies from and to memory that may fault: the kernel does it, on its way into a socket and out of it, so that a page
- * whose BAR does not answer gives EFAULT here instead of a SIGBUS that ends the process. For looking at mapped BARs; at
- * most 64 KiB at a time.
+ * process_vm_readv(2) and process_vm_writev(2) on this process. They reach the local side as any system call reaches
+ * its arguments, a device's BAR included; the remote side they find page by page, where a BAR is EFAULT.
  */
-export class GuardedCopy {
-  readonly #pair = socketPair('guarded copy');
-
-  /** EFAULT where the memory does not answer. */
-  read(address: number, length: number): Buffer {
-    const [into, from] = this.#pair;
-    const target = new Pinned(length);
-    check(
-      retry(() => sys.write(into.fd, address, length)),
-      () => `read of ${length} mapped bytes`,
-    );
-    check(
-      retry(() => sys.read(from.fd, target.address, length)),
-      () => 'guarded copy',
-    );
-    return target.bytes;
-  }
-
-  /** EFAULT where the memory does not answer. */
-  write(address: number, bytes: Uint8Array): void {
-    const [into, from] = this.#pair;
-    const source = new Pinned(bytes.length);
-    source.bytes.set(bytes);
-    check(
-      retry(() => sys.write(into.fd, source.address, bytes.length)),
-      () => 'guarded copy',
-    );
-    const result = retry(() => sys.read(from.fd, address, bytes.length));
-    // What did not arrive must not be what the next read finds.
-    if (result < 0) retry(() => sys.read(from.fd, source.address, bytes.length));
-    check(result, () => `write of ${bytes.length} mapped bytes`);
-  }
-
-  close(): void {
-    for (const end of this.#pair) end.close();
+function transfer(call: typeof sys.process_vm_readv, here: number, there: number, length: number): boolean {
+  setRange(local, here, length);
+  setRange(remote, there, length);
+  for (;;) {
+    const moved = call(pid, local.address, 1, remote.address, 1, 0);
+    if (moved === length) return true;
+    if (moved !== -ERRNO.EINTR) return false;
   }
 }
+
+function setRange({ view }: Pinned, address: number, length: number): void {
+  iovec.fields.iov_base.set(view, 0, address);
+  iovec.fields.iov_len.set(view, 0, length);
+}
+
+/** What a pair of sockets takes at once. */
+const SOCKET_BYTES = 64 * 1024;
+let sockets: ReturnType<typeof socketPair> | null = null;
+
+/** Into a socket and out of it: two copies, for systems that refuse the calls above (a seccomp filter, gVisor). */
+export const copyBySocket: GuardedCopy = (target, source, length) => {
+  sockets ??= socketPair('guarded copy');
+  const [into, from] = sockets;
+  for (let at = 0; at < length; at += SOCKET_BYTES) {
+    const bytes = Math.min(SOCKET_BYTES, length - at);
+    const sent = retry(() => sys.write(into.fd, source + at, bytes));
+    const received = sent > 0 ? retry(() => sys.read(from.fd, target + at, sent)) : 0;
+    if (received === bytes) continue;
+    // What did not arrive must not be what the next copy finds.
+    for (const end of sockets) end.close();
+    sockets = null;
+    return false;
+  }
+  return true;
+};
+
+let works: boolean | null = null;
+
+/** Asked once: whether this process may use the calls on itself. */
+function callsWork(): boolean {
+  if (works !== null) return works;
+  const probe = new Pinned(2);
+  works = transfer(sys.process_vm_readv, probe.address, probe.address + 1, 1);
+  return works;
+}
+
+/** The memory at `source` may be anything, a BAR too; `target` may fault, and is memory or a file. */
+export const readGuarded: GuardedCopy = (target, source, length) =>
+  callsWork() ? transfer(sys.process_vm_writev, source, target, length) : copyBySocket(target, source, length);
+
+/** The memory at `target` may be anything, a BAR too; `source` may fault, and is memory or a file. */
+export const writeGuarded: GuardedCopy = (target, source, length) =>
+  callsWork() ? transfer(sys.process_vm_readv, target, source, length) : copyBySocket(target, source, length);

@@ -5,7 +5,7 @@ import { check, externalBuffer, sys, Window } from './ffi.ts';
 /** Of this machine: 4096 on x86-64, 4096 to 65536 on arm64. */
 export const PAGE_SIZE = sys.getpagesize();
 
-/** What one ArrayBuffer of Node 20 holds; more needs SegmentedMapping. */
+/** What one ArrayBuffer of Node 20 holds. */
 const MAX_BYTES = 2 ** 32;
 
 /** What drivers access registers by: one load or store, and no view is made for it. */
@@ -45,7 +45,9 @@ class Views {
  *
  * What it does not promise:
  *  - that the memory stays backed. If the file is truncated, touching what was cut off kills the process with SIGBUS.
- *    Map only files that cannot shrink (memfd.ts, sealAgainstShrinking), or use openSharedMemory, which checks.
+ *    Map only files of one's own; SharedFiles is for those of a peer.
+ *  - that what belongs to its views is freed on `unmap`: Node does that when its event loop turns. A thread that serves
+ *    never turns it, and uses MappedMemory.
  *  - that a device's BAR answers. With memory decoding off, touching a mapped vfio region kills with SIGBUS as well;
  *    pread on the device fd gives EIO instead.
  *  - that bytes hold still: other processes and devices write them at any time. Aligned accesses of up to 8 bytes by

@@ -1,5 +1,4 @@
-import { fstatSync } from 'node:fs';
-import { ERRNO, Errno } from '../abi/errno.ts';
+import { ERRNO } from '../abi/errno.ts';
 import {
   F_ADD_SEALS,
   F_GET_SEALS,
@@ -19,8 +18,8 @@ import { OwnedFd } from './fd.ts';
 import { check, sys } from './ffi.ts';
 
 /**
- * Anonymous memory of `sizeBytes` as a file (memfd_create(2)), sealed so that nobody who gets the descriptor can change
- * its size: a mapping of it never faults with SIGBUS. The name shows in /proc/PID/maps; 249 bytes at most.
+ * Anonymous memory of `sizeBytes` as a file (memfd_create(2)). It is sealed: nobody who gets the descriptor can change
+ * its size, and a mapping of it never faults with SIGBUS. The name shows in /proc/PID/maps; 249 bytes at most.
  */
 export function createMemfd(name: string, sizeBytes: number): OwnedFd {
   const flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
@@ -43,27 +42,11 @@ export function addSeals(fd: number, seals: number): void {
   check(sys.fcntl(fd, F_ADD_SEALS, seals), () => `fcntl(${fd}, F_ADD_SEALS, 0x${seals.toString(16)})`);
 }
 
-/** The seals of a file; 0 also where it is of a kind that knows none (not memfd or hugetlb). */
-export function sealsOf(fd: number): number {
+/** The seals of a file; null where its kind knows none: only memfds and files of tmpfs and hugetlbfs do. */
+export function sealsOf(fd: number): number | null {
   const seals = sys.fcntl(fd, F_GET_SEALS, 0);
-  if (seals === -ERRNO.EINVAL) return 0;
+  if (seals === -ERRNO.EINVAL) return null;
   return check(seals, () => `fcntl(${fd}, F_GET_SEALS)`);
-}
-
-/**
- * Makes sure that the file cannot shrink any more, by the seal it has or by adding it. False where that is not possible
- * (no memfd, sealed against seals, not open for writing): mapping such a file risks SIGBUS, see shared-memory.ts.
- */
-export function sealAgainstShrinking(fd: number): boolean {
-  if ((sealsOf(fd) & F_SEAL_SHRINK) !== 0) return true;
-  return sys.fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) >= 0;
-}
-
-/** st_size of a regular file (a memfd is one). EINVAL for anything else: a socket or a device has no such size. */
-export function fileSizeBytes(fd: number): number {
-  const stat = fstatSync(fd);
-  if (!stat.isFile()) throw new Errno('EINVAL', `descriptor ${fd} is no regular file or memfd`);
-  return stat.size;
 }
 
 /** The parts of the first `sizeBytes` of a file that have pages (lseek(2), SEEK_DATA): the rest reads as zeros. */

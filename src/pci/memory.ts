@@ -11,6 +11,11 @@ export interface Memory {
   readonly sizeBytes: number;
   read(offset: number, into: Uint8Array): void;
   write(offset: number, from: Uint8Array): void;
+  /**
+   * Copies to another memory without a buffer in between; false, and nothing done, where the two cannot. Throws as
+   * `read` of this one and `write` of the other do.
+   */
+  copyTo?(offset: number, target: Memory, targetOffset: number, length: number): boolean;
   /** A descriptor that shares the bytes with other processes, where there is one, and where in it they start. */
   readonly fd?: number;
   readonly fdOffset?: number;

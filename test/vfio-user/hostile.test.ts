@@ -24,7 +24,7 @@ import {
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
-import { encodeVersion } from '../../src/vfio-user/wire/version.ts';
+import { CLIENT_OFFER, encodeVersion } from '../../src/vfio-user/wire/version.ts';
 import { FuzzRandom } from '../fuzz/random.ts';
 import { Lingering, oddFds } from './odd-fds.ts';
 import { message, RawClient } from './raw-client.ts';
@@ -153,7 +153,7 @@ class Engine {
   static async connect(twinSocket: boolean): Promise<Engine> {
     for (;;) {
       const client = new RawClient(server.path('borrower'));
-      const offer = { writeMultiple: false, migration: true, twinSocket };
+      const offer = { ...CLIENT_OFFER, writeMultiple: false, twinSocket };
       const reply = client.call({ command: VFIO_USER_VERSION }, encodeVersion(offer));
       if (reply.error === 0) return new Engine(client, reply.fds[0] ?? null);
       client.close();

@@ -1,8 +1,5 @@
 /** A test for each limit of a client (docs/limits.md). */
 import assert from 'node:assert/strict';
-import { ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SOCK_SEQPACKET } from '../../src/abi/socket.ts';
@@ -19,10 +16,11 @@ import {
 import { IoatDriver } from '../../src/drivers/ioat.ts';
 import { closingThread } from '../../src/linux/closing-thread.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
-import { OwnedFd } from '../../src/linux/fd.ts';
+import type { OwnedFd } from '../../src/linux/fd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { socketPair } from '../../src/linux/socket.ts';
 import { arrayMemory } from '../../src/pci/memory.ts';
+import type { Task } from '../../src/task/op.ts';
 import { runner } from '../../src/task/runner.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import type { BorrowedBuffer } from '../../src/vfio-user/dma-buf/borrowed-buffer.ts';
@@ -124,83 +122,78 @@ test('maxMsgFds: as many with one message, in one piece or several, and one more
   await server.assertNothingLeft();
 });
 
-test('maxDmaMaps: 65,535 regions, and not one more; all are gone at once with their client', async () => {
-  const client = RawClient.ready(server.path('borrower'));
-  let mapped = 0;
-  for (let at = 0; at < LIMITS.maxDmaMaps + 1; at += 512) {
-    const batch = Array.from({ length: Math.min(512, LIMITS.maxDmaMaps + 1 - at) }, (_, i) =>
-      message({ command: VFIO_USER_DMA_MAP }, dmaMap((at + i) * 8192)),
-    );
-    client.send(Buffer.concat(batch));
-    for (const _ of batch) mapped += client.receive()?.error === 0 ? 1 : 0;
-  }
-  assert.equal(mapped, LIMITS.maxDmaMaps);
-  assert.equal(client.outcome({ command: VFIO_USER_DMA_MAP }, dmaMap(2 ** 40)), 'ENOSPC');
-  client.close();
-  assertBystanderServed();
-  await server.assertNothingLeft();
-});
+const NO_BUFFERS = { find: () => null, borrow: () => assert.fail('nothing is lent') };
 
-test('maxMappedRegions: so many of the mappings of the process, and not one more', async () => {
-  const client = await whenFree('borrower');
-  const memfd = createMemfd('test', 8192);
-  let mapped = 0;
-  for (let i = 0; i < LIMITS.maxMappedRegions + 1; i++) {
-    // Two pages in turns, so that the kernel cannot merge neighbours.
-    client.send(message({ command: VFIO_USER_DMA_MAP }, dmaMap(i * 8192, 4096, (i % 2) * 4096)), [memfd.fd]);
-    mapped += client.receive()?.error === 0 ? 1 : 0;
-  }
-  assert.equal(mapped, LIMITS.maxMappedRegions);
-  assert.ok(mapsOf('memfd:test').length > LIMITS.maxMappedRegions / 2);
-  memfd.close();
-  client.close();
-  assertBystanderServed();
-  await server.assertNothingLeft();
-});
+/** An address space of one client, without the client. */
+function newRegions(): DmaRegions {
+  const limits = { maxDmaMaps: LIMITS.maxDmaMaps, pageBytes: 4096 };
+  const regions = new DmaRegions('test', NO_REMOTE_MEMORY, NO_BUFFERS, limits);
+  runner.run(regions.start());
+  return regions;
+}
 
-test('maxMappedRegionsOfAll: several clients together leave the process its mappings', () =>
-  leavesNoFds(() => {
-    const noBuffers = { find: () => null, borrow: () => assert.fail('nothing is lent') };
-    const limits = { maxDmaMaps: LIMITS.maxDmaMaps, pageBytes: 4096 };
-    const clients = Array.from(
-      { length: 4 },
-      (_, i) => new DmaRegions(`client ${i}`, NO_REMOTE_MEMORY, noBuffers, limits),
-    );
-    const memfd = createMemfd('test', 4096);
-    let mapped = 0;
-    let refused = 0;
-    for (const client of clients) {
-      runner.run(client.start());
-      for (let i = 0; i < LIMITS.maxMappedRegions; i++) {
-        try {
-          runner.run(client.map({ flags: 3, offset: 0, iova: i * 4096, sizeBytes: 4096 }, memfd.duplicate()));
-          mapped += 1;
-        } catch (error) {
-          assert.equal((error as { errno?: string }).errno, 'ENOSPC');
-          refused += 1;
-          if (refused > 10) break;
-        }
-      }
+/** Maps pages, each of what `fd` gives, until one is ENOSPC; returns how many were mapped. */
+function mapUntilFull(regions: DmaRegions, fd: () => OwnedFd | null = () => null): number {
+  return runner.run(mapAll(regions, fd));
+}
+
+function* mapAll(regions: DmaRegions, fd: () => OwnedFd | null): Task<number> {
+  for (let i = 0; ; i++) {
+    try {
+      yield* regions.map({ flags: 3, offset: 0, iova: i * 4096, sizeBytes: 4096 }, fd());
+    } catch (error) {
+      assert.equal((error as { errno?: string }).errno, 'ENOSPC');
+      return i;
     }
-    assert.equal(mapped, LIMITS.maxMappedRegionsOfAll);
+  }
+}
+
+test('maxDmaMaps and maxDmaMapsOfAll: so many regions of a client, and of all; an unmap makes room', () => {
+  const clients = [newRegions(), newRegions(), newRegions()];
+  const [first, second, third] = clients;
+  assert.equal(mapUntilFull(first), LIMITS.maxDmaMaps);
+  assert.equal(mapUntilFull(second), LIMITS.maxDmaMapsOfAll - LIMITS.maxDmaMaps);
+  assert.equal(mapUntilFull(third), 0);
+  assert.equal(runner.run(first.unmap(0, 4096n, 3n * 4096n)), 3 * 4096);
+  assert.equal(mapUntilFull(third), 3);
+  for (const client of clients) runner.run(client.destroy());
+  const next = newRegions();
+  runner.run(next.map({ flags: 3, offset: 0, iova: 0, sizeBytes: 4096 }, null));
+  runner.run(next.destroy());
+});
+
+test('maxFileMappings: so many files, and not one more; regions of files that are mapped go on', async () => {
+  const client = await whenFree('borrower');
+  let last: OwnedFd | null = null;
+  const map = (i: number, fd: OwnedFd) =>
+    client.outcome({ command: VFIO_USER_DMA_MAP }, dmaMap(i * 8192, 4096), [fd.fd]);
+  for (let i = 0; i < LIMITS.maxFileMappings; i++) {
+    last?.close();
+    last = createMemfd('test', 8192);
+    assert.equal(map(i, last), 'ok');
+  }
+  assert.equal(mapsOf('memfd:test').length, LIMITS.maxFileMappings);
+  const more = createMemfd('test', 8192);
+  assert.equal(map(2 ** 20, more), 'ENOSPC');
+  assert.equal(map(2 ** 20, last!), 'ok');
+  for (const fd of [more, last!]) fd.close();
+  client.close();
+  assertBystanderServed();
+  await server.assertNothingLeft();
+});
+
+test('maxFileMappingsOfAll: several clients together leave the process its mappings', () =>
+  leavesNoFds(() => {
+    const clients = Array.from({ length: 4 }, newRegions);
+    const counts = clients.map((client) => mapUntilFull(client, () => createMemfd('test', 4096)));
+    assert.equal(Math.max(...counts), LIMITS.maxFileMappings);
+    assert.equal(
+      counts.reduce((sum, count) => sum + count, 0),
+      LIMITS.maxFileMappingsOfAll,
+    );
     for (const client of clients) runner.run(client.destroy());
-    memfd.close();
     assert.deepEqual(mapsOf('memfd:test'), []);
   }));
-
-test('maxFileRegions: each of them holds a descriptor', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'barter-limits-'));
-  const file = new OwnedFd(openSync(join(folder, 'memory'), 'w+'), 'file');
-  ftruncateSync(file.fd, 4096);
-  const client = RawClient.ready(server.path('borrower'));
-  const map = (i: number) => client.outcome({ command: VFIO_USER_DMA_MAP }, dmaMap(i * 4096), [file.fd]);
-  for (let i = 0; i < LIMITS.maxFileRegions; i++) assert.equal(map(i), 'ok');
-  assert.equal(map(LIMITS.maxFileRegions), 'ENOSPC');
-  client.close();
-  file.close();
-  rmSync(folder, { recursive: true });
-  await server.assertNothingLeft();
-});
 
 test('maxBorrowed: so many regions of buffers that others lend, and not one more', () =>
   leavesNoFds(() => {

@@ -15,6 +15,7 @@ import {
 import { IoatDriver } from '../../src/drivers/ioat.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
+import { LIMITS } from '../../src/vfio-user/wire/frame.ts';
 import { RawClient } from './raw-client.ts';
 import { version, withScript } from './scripted-server.ts';
 import { withServer } from './served.ts';
@@ -85,6 +86,21 @@ test('pgsizes: DMA_MAP takes multiples of the smallest page that both have', asy
     const map = (addr: number, size: number) =>
       client.outcome({ command: VFIO_USER_DMA_MAP }, vfio_user_dma_map.encode({ argsz: 32, flags: 3, addr, size }));
     assert.deepEqual([map(4096, 4096), map(8192, 8192), map(0x5000, 8192)], outcomes, `${pgsizes}`);
+    client.close();
+    await whenFree();
+  }
+});
+
+test('max_dma_maps: the server says no more than the client did; the default binds nobody', async () => {
+  for (const [asked, said] of [
+    [{}, 65535],
+    [{ max_dma_maps: 65535 }, 65535],
+    [{ max_dma_maps: 3 }, 3],
+    [{ max_dma_maps: 300_000 }, 300_000],
+    [{ max_dma_maps: 2 ** 30 }, LIMITS.maxDmaMaps],
+  ] as const) {
+    const { client, said: reply } = proposing(asked);
+    assert.equal(reply.max_dma_maps, said);
     client.close();
     await whenFree();
   }

@@ -1,6 +1,7 @@
 /** Steps on mapped BARs and on eventfds, on a real kernel. */
-import { Errno } from '../../abi/errno.ts';
 import { readEventfd } from '../../linux/eventfd.ts';
+import { Pinned } from '../../linux/ffi.ts';
+import { readGuarded, writeGuarded } from '../../linux/guarded-copy.ts';
 import { named } from '../backend.ts';
 import type { StepIn } from '../step.ts';
 import type { LinuxWorld } from './world.ts';
@@ -9,11 +10,17 @@ export function mappingStep(world: LinuxWorld, step: StepIn<'mapping'>): unknown
   switch (step.op) {
     case 'mmap-read': {
       const map = named(world.maps, step.map, 'mapping');
-      return busError(() => world.copy.read(map.address + Number(step.offset), step.length).toString('hex'));
+      const { address, bytes } = new Pinned(step.length);
+      checkAnswer(readGuarded(address, map.address + Number(step.offset), step.length));
+      return bytes.toString('hex');
     }
     case 'mmap-write': {
       const map = named(world.maps, step.map, 'mapping');
-      return busError(() => world.copy.write(map.address + Number(step.offset), Buffer.from(step.bytes, 'hex')));
+      const source = Buffer.from(step.bytes, 'hex');
+      const { address, bytes } = new Pinned(source.length);
+      bytes.set(source);
+      checkAnswer(writeGuarded(map.address + Number(step.offset), address, source.length));
+      return undefined;
     }
     case 'munmap':
       named(world.maps, step.map, 'mapping').close();
@@ -27,13 +34,9 @@ export function mappingStep(world: LinuxWorld, step: StepIn<'mapping'>): unknown
 }
 
 /** Turns a fault on a mapped BAR into the SIGBUS that the CPU would get. */
-function busError<T>(access: () => T): T {
-  try {
-    return access();
-  } catch (error) {
-    if (!(error instanceof Errno) || error.errno !== 'EFAULT') throw error;
-    const fault = new Error('SIGBUS: the BAR does not answer');
-    fault.name = 'BusError';
-    throw fault;
-  }
+function checkAnswer(isCopied: boolean): void {
+  if (isCopied) return;
+  const fault = new Error('SIGBUS: the BAR does not answer');
+  fault.name = 'BusError';
+  throw fault;
 }

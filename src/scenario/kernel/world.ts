@@ -1,7 +1,6 @@
 /** Everything that a scenario's steps have made on a real kernel, by the names that they gave. */
 import { createEventfd } from '../../linux/eventfd.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
-import { GuardedCopy } from '../../linux/guarded-copy.ts';
 import type { LabImporter } from '../../linux/lab-importer.ts';
 import type { Mapping } from '../../linux/mapping.ts';
 import { Iommufd } from '../../linux/vfio/iommufd.ts';
@@ -24,7 +23,6 @@ export class LinuxWorld {
   readonly attached = new Set<string>();
   /** Devices in low power that only its exit ends. An access wakes one for as long as the access takes. */
   readonly asleep = new Set<string>();
-  readonly copy = new GuardedCopy();
   readonly started: LinuxStartedSteps;
   private iommufd: Iommufd | null = null;
 
@@ -78,6 +76,5 @@ export class LinuxWorld {
     for (const device of this.devices.values()) device.closeAll();
     this.iommufd?.close();
     for (const event of this.events.values()) event.close();
-    this.copy.close();
   }
 }

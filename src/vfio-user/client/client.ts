@@ -198,7 +198,8 @@ export class VfioUserClient extends ClientChannel {
     });
     const answer = this.call(VFIO_USER_DMA_UNMAP, payload);
     const end = (flags & VFIO_DMA_UNMAP_FLAG_ALL) !== 0 ? Number.POSITIVE_INFINITY : iova + sizeBytes;
-    for (const start of this.maps.keys()) if (start >= iova && start < end) this.maps.delete(start);
+    if (this.maps.get(iova) === sizeBytes) this.maps.delete(iova);
+    else for (const start of this.maps.keys()) if (start >= iova && start < end) this.maps.delete(start);
     return vfio_user_dma_unmap.fields.size.get(replyOf(answer.payload, vfio_user_dma_unmap));
   }
 

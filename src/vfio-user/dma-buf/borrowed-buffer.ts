@@ -2,31 +2,26 @@
 import { Errno } from '../../abi/errno.ts';
 import { cutRanges } from '../../dma-buf/scatterlist.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
-import { openSharedMemory, type SharedMemory } from '../../linux/shared-memory.ts';
+import { type MappingBudget, type MemoryPart, SharedFiles } from '../../linux/shared-files.ts';
 import type { Task } from '../../task/op.ts';
 import type { EventLoop } from '../wire/event-loop.ts';
 import { DmaBufImporter } from './importer.ts';
 
-/** Where a part of the slice lies in `memory`. */
-export interface BorrowedPart {
-  readonly memory: SharedMemory;
-  readonly offset: number;
-  readonly sizeBytes: number;
-}
-
 export class BorrowedBuffer {
   private readonly importer: DmaBufImporter;
   private readonly onLost: () => void;
-  private memories: SharedMemory[] = [];
+  private readonly files: SharedFiles;
+  private parts: MemoryPart[] = [];
   /** Set for good: by a revoke, by the exporter's end, or by `close`. */
   private lost = false;
 
   /**
    * `onLost` is called once, when the exporter takes the buffer back or is gone, before the memory is unmapped: nothing
-   * may reach it when it returns. ENOTSOCK for a descriptor that is no lent dma-buf.
+   * may reach it when it returns. ENOTSOCK for a descriptor that is not a lent dma-buf.
    */
-  constructor(loop: EventLoop, fd: OwnedFd, onLost: () => void) {
+  constructor(loop: EventLoop, fd: OwnedFd, budget: MappingBudget, onLost: () => void) {
     this.onLost = onLost;
+    this.files = new SharedFiles(budget);
     this.importer = new DmaBufImporter(loop, fd.fd, { onInvalidate: () => this.lose(), onClose: () => this.lose() });
   }
 
@@ -38,7 +33,7 @@ export class BorrowedBuffer {
    * Attaches and maps `sizeBytes` from `start`; returns the parts in order, good until `onLost` or `close`. EINVAL
    * where the slice leaves the buffer; ENODEV where it is revoked, or is meanwhile.
    */
-  *map(start: number, sizeBytes: number, writable: boolean): Task<BorrowedPart[]> {
+  *map(start: number, sizeBytes: number, writable: boolean): Task<readonly MemoryPart[]> {
     const { importer } = this;
     yield* importer.opened();
     const info = yield* importer.query();
@@ -48,19 +43,13 @@ export class BorrowedBuffer {
     const { fds, ranges } = yield* importer.map(yield* importer.attach(), writable);
     try {
       if (this.lost) throw new Errno('ENODEV', 'the buffer was revoked while it was mapped');
-      const memories = new Map<OwnedFd, Extent>();
       const wanted = cut(ranges, start, sizeBytes);
       const found = wanted.reduce((sum, range) => sum + range.sizeBytes, 0);
       if (found !== sizeBytes) throw new Errno('EPROTO', `the exporter's ranges lack ${sizeBytes - found} bytes`);
       for (const { fd, offset, sizeBytes: length } of wanted) {
-        const extent = memories.get(fd);
-        if (extent === undefined) memories.set(fd, { from: offset, to: offset + length });
-        else {
-          extent.from = Math.min(extent.from, offset);
-          extent.to = Math.max(extent.to, offset + length);
-        }
+        this.parts.push(...this.files.open(fd, offset, length, writable));
       }
-      return this.open(wanted, memories, writable);
+      return this.parts;
     } finally {
       for (const fd of fds) fd.close();
     }
@@ -73,19 +62,6 @@ export class BorrowedBuffer {
     this.importer.close();
   }
 
-  /** One mapping for all that lies in a file: ranges of a buffer are often neighbours. */
-  private open(ranges: readonly Range[], extents: ReadonlyMap<OwnedFd, Extent>, writable: boolean): BorrowedPart[] {
-    const opened = new Map<OwnedFd, SharedMemory>();
-    for (const [fd, { from, to }] of extents) {
-      const memory = openSharedMemory(fd.duplicate('memory of a dma-buf'), from, to - from, writable);
-      this.memories.push(memory);
-      opened.set(fd, memory);
-    }
-    return ranges.map(({ fd, offset, sizeBytes }) => {
-      return { memory: opened.get(fd)!, offset: offset - extents.get(fd)!.from, sizeBytes };
-    });
-  }
-
   private lose(): void {
     if (this.lost) return;
     this.lost = true;
@@ -94,13 +70,8 @@ export class BorrowedBuffer {
   }
 
   private unmap(): void {
-    for (const memory of this.memories.splice(0)) memory.close();
+    this.files.release(this.parts.splice(0));
   }
-}
-
-interface Extent {
-  from: number;
-  to: number;
 }
 
 interface Range {

@@ -16,6 +16,7 @@ import type { OwnedFd } from '../../linux/fd.ts';
 import { Pinned, sys } from '../../linux/ffi.ts';
 import { hangUp } from '../../linux/foreign-fd.ts';
 import { Message } from '../../linux/message.ts';
+import type { MappingBudget } from '../../linux/shared-files.ts';
 import { isUnixPacketSocket, socketPair } from '../../linux/socket.ts';
 import { runner } from '../../task/runner.ts';
 import type { LentBuffers } from '../server/dma-regions.ts';
@@ -96,8 +97,8 @@ export class Exports implements ImporterHost, LentBuffers {
   }
 
   /** A buffer that another process lends, for a client here; `onLost` as in BorrowedBuffer. */
-  borrow(fd: OwnedFd, onLost: () => void): BorrowedBuffer {
-    return new BorrowedBuffer(this.loop, fd, onLost);
+  borrow(fd: OwnedFd, budget: MappingBudget, onLost: () => void): BorrowedBuffer {
+    return new BorrowedBuffer(this.loop, fd, budget, onLost);
   }
 
   /** The server ends: every buffer loses its importers and its last descriptor. */

@@ -2,13 +2,17 @@
 import { Errno } from '../../abi/errno.ts';
 import { PAGE_SIZE } from '../../abi/mman.ts';
 import { VFIO_DMA_UNMAP_FLAG_ALL } from '../../abi/vfio-type1.ts';
-import { VFIO_USER_F_DMA_REGION_READ, VFIO_USER_F_DMA_REGION_WRITE } from '../../abi/vfio-user.ts';
+import {
+  VFIO_USER_DEFAULT_MAX_DMA_MAPS,
+  VFIO_USER_F_DMA_REGION_READ,
+  VFIO_USER_F_DMA_REGION_WRITE,
+} from '../../abi/vfio-user.ts';
 import type { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import { IommuDomain } from '../../iommu/domain.ts';
+import { RangeMap } from '../../iommu/range-map.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
-import { isWritable } from '../../linux/memfd.ts';
-import { SEGMENT_BYTES } from '../../linux/segmented-mapping.ts';
-import { FileMemory, openSharedMemory, type SharedMemory } from '../../linux/shared-memory.ts';
+import { isWritable, sealsOf } from '../../linux/memfd.ts';
+import { MappingBudget, type MemoryPart, SharedFiles } from '../../linux/shared-files.ts';
 import { isUnixPacketSocket } from '../../linux/socket.ts';
 import { IOMMU_READ, IOMMU_WRITE, type RemoteMemory } from '../../pci/dma.ts';
 import type { Task } from '../../task/op.ts';
@@ -19,6 +23,10 @@ import { LIMITS } from '../wire/frame.ts';
 
 /** What a client may map, as VERSION agreed. */
 export interface DmaLimits {
+  /**
+   * A client that says the protocol's default, or nothing, gets LIMITS.maxDmaMaps all the same: QEMU says it, and maps
+   * whatever its guest maps.
+   */
   maxDmaMaps: number;
   /** Everything in DMA_MAP is a multiple of it. */
   pageBytes: number;
@@ -26,11 +34,11 @@ export interface DmaLimits {
 
 const ACCESS = VFIO_USER_F_DMA_REGION_READ | VFIO_USER_F_DMA_REGION_WRITE;
 const ADDRESS_END = 2 ** 52;
-/** So many regions are let go in one go; then others are served. */
+/** Regions that are given back in one go; then others are served. */
 const RELEASE_BATCH = 64;
 
-/** What the regions of every client of this process take of its mappings. */
-let mappedOfAll = 0;
+/** Regions of every client of this process. */
+let regionsOfAll = 0;
 
 /** struct vfio_user_dma_map, in plain numbers. */
 export interface DmaMapRequest {
@@ -41,42 +49,38 @@ export interface DmaMapRequest {
   sizeBytes: number;
 }
 
-/**
- * One DMA_MAP. `memory` and `borrowed` are ours to close; a lent buffer is held by the IOAS, memory without descriptor
- * by nobody.
- */
+/** One DMA_MAP, and what has to be given back for it. */
 interface Region {
   readonly iova: number;
   readonly sizeBytes: number;
-  readonly kind: 'memory' | 'buffer' | 'borrowed' | 'remote';
-  readonly memory: SharedMemory | null;
-  readonly borrowed?: { readonly buffer: BorrowedBuffer; readonly memories: readonly SharedMemory[] };
+  readonly held: Held;
 }
+
+/** Parts of the client's files; a buffer of another process; or what others hold: the IOAS, or nobody. */
+type Held = { parts: readonly MemoryPart[] } | { borrowed: BorrowedBuffer } | 'buffer' | 'remote';
 
 /** What a descriptor may stand for beside memory. */
 export interface LentBuffers {
-  /** The dma-buf of this process; null where it is none. */
+  /** The dma-buf of this process; null for any other descriptor. */
   find(fd: OwnedFd): DmaBuf | null;
-  /** A session with the exporter of a dma-buf of another process; `onLost` as in BorrowedBuffer. */
-  borrow(fd: OwnedFd, onLost: () => void): BorrowedBuffer;
+  /** A session with the exporter of a dma-buf of another process; the arguments as in BorrowedBuffer. */
+  borrow(fd: OwnedFd, budget: MappingBudget, onLost: () => void): BorrowedBuffer;
 }
 
 /**
- * The I/O address space of one client. Ordinary memory is mapped and stays until DMA_UNMAP; a lent buffer, of this
- * process or another, follows its exporter: a revoke takes its translations out for good, and the place stays taken
- * until DMA_UNMAP.
+ * The I/O address space of one client. Its files are mapped and stay until DMA_UNMAP. A lent buffer, of this process or
+ * another, follows its exporter: a revoke takes its translations out for good, and the place stays taken until
+ * DMA_UNMAP.
  */
 export class DmaRegions {
   readonly domain: IommuDomain;
   private readonly ioas = new Ioas({ severalRanges: true });
   private readonly remote: RemoteMemory;
   private readonly buffers: LentBuffers;
-  /** In order of IOVA; none overlaps another. */
-  private readonly regions: Region[] = [];
+  private readonly regions = new RangeMap<Region>();
   private readonly limits: DmaLimits;
-  /** What the regions here take of the process's mappings and descriptors. */
-  private mapped = 0;
-  private files = 0;
+  private readonly budget = new MappingBudget(LIMITS.maxFileMappings, LIMITS.maxFileMappingsOfAll);
+  private readonly files = new SharedFiles(this.budget);
   private borrowed = 0;
 
   constructor(name: string, remote: RemoteMemory, buffers: LentBuffers, limits: DmaLimits) {
@@ -87,7 +91,7 @@ export class DmaRegions {
   }
 
   get count(): number {
-    return this.regions.length;
+    return this.regions.size;
   }
 
   *start(): Task {
@@ -96,23 +100,20 @@ export class DmaRegions {
 
   /**
    * DMA_MAP; takes `fd` over, null where the memory is reached by messages only. EINVAL for flags or a range that
-   * make no sense and for descriptors of the wrong kind, EACCES for writes to one that is open for reading, EEXIST
-   * where a region overlaps, ENOSPC beyond the agreed number; for a lent buffer also what Ioas.mapFile and
-   * BorrowedBuffer.map say, ETIMEDOUT for one whose exporter is silent.
+   * make no sense and for descriptors of the wrong kind, EACCES for writes to one that is open for reading, EPERM to
+   * one that is sealed against them, EEXIST where a region overlaps, ENOSPC beyond the agreed number and the limits;
+   * for a lent buffer also what Ioas.mapFile and BorrowedBuffer.map say, ETIMEDOUT for one whose exporter is silent.
    */
   *map(request: DmaMapRequest, fd: OwnedFd | null): Task {
     try {
       this.check(request);
-      const at = this.firstEndingAfter(request.iova);
-      const next = this.regions[at];
-      if (next !== undefined && next.iova < request.iova + request.sizeBytes) {
-        throw new Errno('EEXIST', `DMA_MAP: ${describe(request)} overlaps ${describe(next)}`);
-      }
-      if (this.regions.length >= this.limits.maxDmaMaps) {
-        throw new Errno('ENOSPC', `DMA_MAP: ${this.limits.maxDmaMaps} regions are mapped`);
-      }
-      const region = yield* this.mapKind(request, fd);
-      this.regions.splice(this.firstEndingAfter(request.iova), 0, region);
+      const { iova, sizeBytes } = request;
+      const next = this.regions.firstOverlap(iova, iova + sizeBytes);
+      if (next !== null) throw new Errno('EEXIST', `DMA_MAP: ${describe(request)} overlaps ${describe(next)}`);
+      this.checkRoom();
+      const held = yield* this.mapKind(request, fd);
+      this.regions.insert(iova, iova + sizeBytes, { iova, sizeBytes, held });
+      regionsOfAll += 1;
     } finally {
       fd?.close();
     }
@@ -120,7 +121,7 @@ export class DmaRegions {
 
   /**
    * DMA_UNMAP of whole regions; returns the bytes unmapped, 0 where nothing was, as VFIO_IOMMU_UNMAP_DMA does. EINVAL
-   * where a region would be cut, and then nothing changes.
+   * where a region would be cut, and then nothing changes. What a region holds is given back whatever else fails.
    */
   *unmap(flags: number, iova: bigint, size: bigint): Task<number> {
     const all = (flags & VFIO_DMA_UNMAP_FLAG_ALL) !== 0;
@@ -129,31 +130,47 @@ export class DmaRegions {
     }
     const start = Number(iova);
     const end = all ? Number.POSITIVE_INFINITY : Number(iova + size);
-    const first = this.firstEndingAfter(start);
-    let last = first;
-    while (last < this.regions.length && this.regions[last].iova < end) {
-      const region = this.regions[last++];
+    for (const region of this.regions.overlapping(start, end)) {
       if (region.iova < start || region.iova + region.sizeBytes > end) {
         throw new Errno('EINVAL', `DMA_UNMAP: the range would cut ${describe(region)}`);
       }
     }
-    const gone = this.regions.splice(first, last - first);
+    const gone = this.regions.remove(start, end);
     yield* this.releaseAll(gone);
     return gone.reduce((sum, region) => sum + region.sizeBytes, 0);
   }
 
-  /** The client is gone: nothing stays mapped. */
+  /** The client is gone: nothing stays mapped. Throws the first failure of a release, when all have been tried. */
   *destroy(): Task {
-    yield* this.releaseAll(this.regions.splice(0));
-    yield* this.ioas.detachDomain(this.domain);
-    yield* this.ioas.destroy();
+    try {
+      yield* this.releaseAll(this.regions.remove(0, Number.POSITIVE_INFINITY));
+    } finally {
+      yield* this.ioas.detachDomain(this.domain);
+      yield* this.ioas.destroy();
+    }
   }
 
-  /** There may be many: other clients are served in between. From the end, where taking one out moves no others. */
+  /** There may be many: other clients are served in between. */
   private *releaseAll(regions: readonly Region[]): Task {
-    for (let i = regions.length - 1; i >= 0; i--) {
-      yield* this.release(regions[i]);
-      if (i % RELEASE_BATCH === 0) yield* condResched();
+    regionsOfAll -= regions.length;
+    let failure: unknown;
+    for (const [i, region] of regions.entries()) {
+      try {
+        yield* this.release(region);
+      } catch (error) {
+        failure ??= error;
+      }
+      if (i % RELEASE_BATCH === RELEASE_BATCH - 1) yield* condResched();
+    }
+    if (failure !== undefined) throw failure;
+  }
+
+  private checkRoom(): void {
+    const agreed = this.limits.maxDmaMaps;
+    const maxDmaMaps = agreed === VFIO_USER_DEFAULT_MAX_DMA_MAPS ? LIMITS.maxDmaMaps : agreed;
+    if (this.regions.size >= maxDmaMaps) throw new Errno('ENOSPC', `DMA_MAP: ${maxDmaMaps} regions are mapped`);
+    if (regionsOfAll >= LIMITS.maxDmaMapsOfAll) {
+      throw new Errno('ENOSPC', `DMA_MAP: the clients of this server have ${regionsOfAll} regions together`);
     }
   }
 
@@ -167,123 +184,79 @@ export class DmaRegions {
     }
   }
 
-  private *mapKind(request: DmaMapRequest, fd: OwnedFd | null): Task<Region> {
+  private *mapKind(request: DmaMapRequest, fd: OwnedFd | null): Task<Held> {
     const { flags, offset, iova, sizeBytes } = request;
     const write = (flags & VFIO_USER_F_DMA_REGION_WRITE) !== 0;
     const prot = ((flags & VFIO_USER_F_DMA_REGION_READ) !== 0 ? IOMMU_READ : 0) | (write ? IOMMU_WRITE : 0);
     if (fd === null) {
       this.domain.map(iova, sizeBytes, { kind: 'remote', access: this.remote, address: iova }, prot);
-      return { iova, sizeBytes, kind: 'remote', memory: null };
+      return 'remote';
     }
-    const buffer = this.buffers.find(fd);
-    if (buffer !== null) {
-      yield* this.ioas.mapFile(referenced(buffer), BigInt(offset), BigInt(sizeBytes), BigInt(iova), prot);
-      return { iova, sizeBytes, kind: 'buffer', memory: null };
-    }
-    if (isUnixPacketSocket(fd.fd)) return yield* this.mapBorrowed(request, fd, prot);
+    // Memory knows seals; asked first, since a guest with a virtual IOMMU maps a quarter of a million pages of it.
+    if (sealsOf(fd.fd) === null && isUnixPacketSocket(fd.fd)) return yield* this.mapLent(request, fd, prot);
     if (write && !isWritable(fd.fd)) throw new Errno('EACCES', `DMA_MAP: the descriptor is not open for writing`);
-    const memory = openSharedMemory(fd.duplicate(), offset, sizeBytes, write);
+    const parts = this.files.open(fd, offset, sizeBytes, write);
     try {
-      this.checkRoom(memory);
-      this.domain.map(iova, sizeBytes, { kind: 'memory', memory, offset: 0 }, prot);
+      this.mapParts(iova, parts, prot);
+      return { parts };
     } catch (error) {
-      memory.close();
+      this.domain.unmap(iova, sizeBytes);
+      this.files.release(parts);
       throw error;
     }
-    this.account(memory, 1);
-    return { iova, sizeBytes, kind: 'memory', memory };
+  }
+
+  private *mapLent(request: DmaMapRequest, fd: OwnedFd, prot: number): Task<Held> {
+    const buffer = this.buffers.find(fd);
+    if (buffer === null) return yield* this.mapBorrowed(request, fd, prot);
+    const { offset, iova, sizeBytes } = request;
+    yield* this.ioas.mapFile(referenced(buffer), BigInt(offset), BigInt(sizeBytes), BigInt(iova), prot);
+    return 'buffer';
+  }
+
+  private mapParts(iova: number, parts: readonly MemoryPart[], prot: number): void {
+    let at = iova;
+    for (const { memory, offset, sizeBytes } of parts) {
+      this.domain.map(at, sizeBytes, { kind: 'memory', memory, offset }, prot);
+      at += sizeBytes;
+    }
   }
 
   /** A dma-buf of another process: real bytes through its memory, until its exporter takes it back. */
-  private *mapBorrowed({ iova, sizeBytes, offset }: DmaMapRequest, fd: OwnedFd, prot: number): Task<Region> {
+  private *mapBorrowed({ iova, sizeBytes, offset }: DmaMapRequest, fd: OwnedFd, prot: number): Task<Held> {
     if (this.borrowed >= LIMITS.maxBorrowed) throw new Errno('ENOSPC', `DMA_MAP: ${this.borrowed} lent buffers`);
-    const buffer = this.buffers.borrow(fd, () => this.domain.unmap(iova, sizeBytes));
+    const borrowed = this.buffers.borrow(fd, this.budget, () => this.domain.unmap(iova, sizeBytes));
     this.borrowed += 1;
-    const memories: SharedMemory[] = [];
     try {
-      const parts = yield* buffer.map(offset, sizeBytes, (prot & IOMMU_WRITE) !== 0);
-      for (const memory of new Set(parts.map((part) => part.memory))) {
-        this.checkRoom(memory);
-        this.account(memory, 1);
-        memories.push(memory);
-      }
-      let at = iova;
-      for (const { memory, offset: start, sizeBytes: length } of parts) {
-        this.domain.map(at, length, { kind: 'memory', memory, offset: start }, prot);
-        at += length;
-      }
-      return { iova, sizeBytes, kind: 'borrowed', memory: null, borrowed: { buffer, memories } };
+      this.mapParts(iova, yield* borrowed.map(offset, sizeBytes, (prot & IOMMU_WRITE) !== 0), prot);
+      return { borrowed };
     } catch (error) {
       this.domain.unmap(iova, sizeBytes);
-      this.giveBack({ buffer, memories });
+      this.giveBack(borrowed);
       throw error;
     }
   }
 
-  private giveBack({ buffer, memories }: NonNullable<Region['borrowed']>): void {
+  private giveBack(borrowed: BorrowedBuffer): void {
     this.borrowed -= 1;
-    for (const memory of memories) this.account(memory, -1);
-    buffer.close();
+    borrowed.close();
   }
 
-  private checkRoom(memory: SharedMemory): void {
-    const maps = mapsOf(memory);
-    if (keepsDescriptor(memory) && this.files >= LIMITS.maxFileRegions) {
-      const advice = 'pass memfds that can be sealed, in parts of 1 GiB at most';
-      throw new Errno('ENOSPC', `DMA_MAP: ${this.files} regions keep their descriptors, the most; ${advice}`);
-    }
-    if (this.mapped + maps > LIMITS.maxMappedRegions || mappedOfAll + maps > LIMITS.maxMappedRegionsOfAll) {
-      throw new Errno('ENOSPC', `DMA_MAP: ${this.mapped} mappings of this client, ${mappedOfAll} of all`);
-    }
-  }
-
-  private account(memory: SharedMemory, sign: 1 | -1): void {
-    const maps = mapsOf(memory);
-    if (keepsDescriptor(memory)) this.files += sign;
-    this.mapped += sign * maps;
-    mappedOfAll += sign * maps;
-  }
-
-  private *release({ iova, sizeBytes, kind, memory, borrowed }: Region): Task {
-    if (kind === 'buffer') {
+  private *release({ iova, sizeBytes, held }: Region): Task {
+    if (held === 'buffer') {
       yield* this.ioas.unmap(BigInt(iova), BigInt(sizeBytes));
       return;
     }
     this.domain.unmap(iova, sizeBytes);
-    if (borrowed !== undefined) this.giveBack(borrowed);
-    if (memory === null) {
-      if (kind === 'remote') this.remote.abort(iova, sizeBytes);
-      return;
-    }
-    this.account(memory, -1);
-    memory.close();
-  }
-
-  private firstEndingAfter(iova: number): number {
-    let low = 0;
-    let high = this.regions.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      const region = this.regions[middle];
-      if (region.iova + region.sizeBytes <= iova) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    if (held === 'remote') this.remote.abort(iova, sizeBytes);
+    else if ('borrowed' in held) this.giveBack(held.borrowed);
+    else this.files.release(held.parts);
   }
 }
 
 function* referenced(buffer: DmaBuf): Task<DmaBuf> {
   yield* buffer.get();
   return buffer;
-}
-
-/** How many mappings of the process a region takes at most; none where it is reached by calls. */
-function mapsOf(memory: SharedMemory): number {
-  return memory instanceof FileMemory ? 0 : Math.ceil(memory.sizeBytes / SEGMENT_BYTES);
-}
-
-function keepsDescriptor(memory: SharedMemory): boolean {
-  return memory instanceof FileMemory || memory.sizeBytes > SEGMENT_BYTES;
 }
 
 function describe({ iova, sizeBytes }: { iova: number; sizeBytes: number }): string {

@@ -34,6 +34,7 @@ export function* agree(
   try {
     yield* session.start();
     const offer: VersionOffer = {
+      maxDmaMaps: capabilities.maxDmaMaps,
       writeMultiple: capabilities.writeMultiple,
       migration: capabilities.migration !== null && vdev.migration !== null,
       twinSocket: false,

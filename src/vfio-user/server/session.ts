@@ -113,14 +113,25 @@ export class Session implements RequestContext {
     this.memory.close();
   }
 
-  /** Gives everything back that the client had; buffers that others hold stay, revoked for good. */
+  /**
+   * Gives everything back that the client had; buffers that others hold stay, revoked for good. Never throws: it logs
+   * what fails, and gives the rest back all the same.
+   */
   *end(): Task {
     const { regions, vdev } = this;
     // First the device, so that nothing of it is under way any more; then the memory that it might have reached.
-    yield* vdev.close();
+    yield* this.attempt('close of the device', vdev.close());
     vdev.pdev.iommuDomain = this.domainBefore;
-    yield* regions.destroy();
-    for (const memory of this.shared) yield* this.exports.bars.drop(memory, false);
+    yield* this.attempt('release of its memory', regions.destroy());
+    for (const memory of this.shared) yield* this.attempt('move of a BAR', this.exports.bars.drop(memory, false));
+  }
+
+  private *attempt(what: string, task: Task): Task {
+    try {
+      yield* task;
+    } catch (error) {
+      this.host.log(`${this.vdev.pdev.name}: end of a client: ${what}: ${(error as Error).message}`);
+    }
   }
 
   /** After `end`: the peer learns that all is given back. */

@@ -22,13 +22,15 @@ export const LIMITS = {
   maxMessageBytes: VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE + 64,
   /** Descriptors with one message; QEMU refuses servers that say more than 16. */
   maxMsgFds: 16,
-  maxDmaMaps: 65535,
-  /** Of those, the ones that came with a descriptor and are mapped: a process has 65530 mappings (vm.max_map_count). */
-  maxMappedRegions: 16384,
-  /** All clients of the process together. */
-  maxMappedRegionsOfAll: 49152,
-  /** DMA regions of files that might shrink, or of more than 1 GiB: each keeps its descriptor. */
-  maxFileRegions: 256,
+  /** DMA regions of a client, and of all clients of the process together: each takes some 250 bytes. */
+  maxDmaMaps: 1 << 19,
+  maxDmaMapsOfAll: 1 << 20,
+  /**
+   * Mappings of this process that a client's files take, one for each GiB of a file, and those of all clients together.
+   * A process has 65,530 (vm.max_map_count).
+   */
+  maxFileMappings: 4096,
+  maxFileMappingsOfAll: 16_384,
   /** DMA regions of dma-bufs that another process lends: each is a session with it. */
   maxBorrowed: 256,
   /** dma-bufs that one client holds open. */

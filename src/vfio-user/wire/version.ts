@@ -41,8 +41,10 @@ export interface Capabilities {
   migration: { maxBitmapBytes: number } | null;
 }
 
-/** What is up to whoever sends a VERSION; limits are always said. */
+/** What is up to the sender of a VERSION; the other limits are always said. */
 export interface VersionOffer {
+  /** In a reply at most what the request said: QEMU refuses a server that says more than 65,535. */
+  maxDmaMaps: number;
   writeMultiple: boolean;
   migration: boolean;
   /** True in a request; in a reply the index of the descriptor. */
@@ -50,13 +52,19 @@ export interface VersionOffer {
 }
 
 /** What a client of ours proposes. */
-export const CLIENT_OFFER: VersionOffer = { writeMultiple: true, migration: true, twinSocket: false };
+export const CLIENT_OFFER: VersionOffer = {
+  maxDmaMaps: LIMITS.maxDmaMaps,
+  writeMultiple: true,
+  migration: true,
+  twinSocket: false,
+};
 
 /** A dirty bitmap travels in one DEVICE_FEATURE reply. */
 const MAX_BITMAP_BYTES = LIMITS.maxDataXferBytes / 2;
 
 /** The payload of a VERSION message. QEMU refuses a reply that is larger than its own request: 198 bytes. */
-export function encodeVersion({ writeMultiple, migration, twinSocket }: VersionOffer = CLIENT_OFFER): Buffer {
+export function encodeVersion(offer: VersionOffer = CLIENT_OFFER): Buffer {
+  const { maxDmaMaps, writeMultiple, migration, twinSocket } = offer;
   const twin =
     typeof twinSocket === 'number'
       ? { [VFIO_USER_CAP_TWIN_SOCKET_SUPPORTED]: true, [VFIO_USER_CAP_TWIN_SOCKET_FD_INDEX]: twinSocket }
@@ -65,7 +73,7 @@ export function encodeVersion({ writeMultiple, migration, twinSocket }: VersionO
     capabilities: {
       [VFIO_USER_CAP_MAX_MSG_FDS]: LIMITS.maxMsgFds,
       [VFIO_USER_CAP_MAX_DATA_XFER_SIZE]: LIMITS.maxDataXferBytes,
-      [VFIO_USER_CAP_MAX_DMA_MAPS]: LIMITS.maxDmaMaps,
+      [VFIO_USER_CAP_MAX_DMA_MAPS]: maxDmaMaps,
       [VFIO_USER_CAP_PGSIZES]: VFIO_USER_DEFAULT_PGSIZES,
       ...(writeMultiple ? { [VFIO_USER_CAP_WRITE_MULTIPLE]: true } : {}),
       ...(migration

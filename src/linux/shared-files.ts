@@ -1,0 +1,237 @@
+/**
+ * Memory that a peer shares by descriptors. Regions of one file share its mappings: a quarter of a million DMA_MAPs of
+ * 4 KiB of one memfd take one.
+ */
+import { fstatSync, statfsSync } from 'node:fs';
+import { Errno } from '../abi/errno.ts';
+import { F_ADD_SEALS, F_SEAL_FUTURE_WRITE, F_SEAL_SHRINK, F_SEAL_WRITE } from '../abi/fcntl.ts';
+import { HUGETLBFS_MAGIC } from '../abi/mman.ts';
+import type { Memory } from '../pci/memory.ts';
+import type { OwnedFd } from './fd.ts';
+import { sys } from './ffi.ts';
+import { fileSystemOf, isLocalFile } from './foreign-fd.ts';
+import { PAGE_SIZE } from './mapping.ts';
+import { sealsOf } from './memfd.ts';
+import { GuardedMemory, MappedMemory } from './placed-memory.ts';
+import { MAX_SLOT_BYTES } from './view-slot.ts';
+
+/** A piece of a region, in order. */
+export interface MemoryPart {
+  readonly memory: Memory;
+  /** In `memory`. */
+  readonly offset: number;
+  readonly sizeBytes: number;
+}
+
+/** Mappings of all owners of this process. */
+let mappingsOfAll = 0;
+
+/**
+ * How many mappings one owner has, which may be in several SharedFiles. The kernel gives a process 65,530
+ * (vm.max_map_count), and one takes up to two of those.
+ */
+export class MappingBudget {
+  private readonly most: number;
+  private readonly mostOfAll: number;
+  private taken = 0;
+
+  /** `most` for this owner, and `mostOfAll` for all of this process. */
+  constructor(most: number, mostOfAll: number) {
+    this.most = most;
+    this.mostOfAll = mostOfAll;
+  }
+
+  /** ENOSPC beyond either limit. */
+  take(what: string): void {
+    if (this.taken >= this.most || mappingsOfAll >= this.mostOfAll) {
+      const counts = `${this.taken} of ${this.most}, ${mappingsOfAll} of ${this.mostOfAll} with those of others`;
+      throw new Errno('ENOSPC', `${what}: no further file can be mapped: ${counts}`);
+    }
+    this.taken += 1;
+    mappingsOfAll += 1;
+  }
+
+  give(): void {
+    this.taken -= 1;
+    mappingsOfAll -= 1;
+  }
+}
+
+/** A mapping of part of a file, as long as regions use it. */
+class Window {
+  readonly memory: MappedMemory | GuardedMemory;
+  /** Where it starts in the file. */
+  readonly start: number;
+  readonly file: SharedFile;
+  users = 0;
+
+  constructor(file: SharedFile, start: number, memory: MappedMemory | GuardedMemory) {
+    this.file = file;
+    this.start = start;
+    this.memory = memory;
+  }
+
+  get end(): number {
+    return this.start + this.memory.sizeBytes;
+  }
+}
+
+/** A file that regions are of; gone with the last of its windows. */
+interface SharedFile {
+  /** Null where nothing else shares its mappings. */
+  readonly key: string | null;
+  readonly writable: boolean;
+  /** Whether somebody can take its memory away. */
+  readonly isGuarded: boolean;
+  readonly pageBytes: number;
+  /** The latest window of each stretch of the file, by the number of the stretch. */
+  readonly windows: Map<number, Window>;
+  /** How many windows there are, earlier ones included. */
+  live: number;
+}
+
+/** What fcntl and fstat say of a descriptor. */
+interface Facts {
+  readonly key: string | null;
+  readonly sizeBytes: number;
+  /** It is a memfd, or another file of tmpfs or hugetlbfs, that cannot become shorter. */
+  readonly isSealed: boolean;
+}
+
+export class SharedFiles {
+  private readonly budget: MappingBudget;
+  private readonly files = new Map<string, SharedFile>();
+  private readonly windows = new Map<Memory, Window>();
+
+  constructor(budget: MappingBudget) {
+    this.budget = budget;
+  }
+
+  /**
+   * Memory of a file, mapped; the caller gives every part to `release` once. The descriptor stays the caller's and is not
+   * needed any longer. A memfd that lets itself be sealed against shrinking is sealed.
+   *
+   * EINVAL when it is not a regular file, or one of a file system whose calls wait for somebody (FUSE, NFS, ...), when
+   * it is shorter than offset + sizeBytes, or the offset is not page-aligned; EPERM for writes to what is sealed
+   * against them; ENOSPC beyond the limits; ENOMEM, EACCES and others as mmap(2) says.
+   */
+  open(fd: OwnedFd, offset: number, sizeBytes: number, writable: boolean): MemoryPart[] {
+    const facts = factsOf(fd, writable);
+    if (offset % PAGE_SIZE !== 0 || sizeBytes <= 0 || offset + sizeBytes > facts.sizeBytes) {
+      throw new Errno('EINVAL', `${fd.what}: ${sizeBytes} bytes at ${offset} of a file of ${facts.sizeBytes}`);
+    }
+    const file = this.fileOf(fd, facts, writable);
+    const parts: MemoryPart[] = [];
+    try {
+      for (let done = 0; done < sizeBytes; ) {
+        const window = this.windowAt(fd, file, offset + done, offset + sizeBytes, facts.sizeBytes);
+        const length = Math.min(sizeBytes - done, window.end - offset - done);
+        window.users += 1;
+        parts.push({ memory: window.memory, offset: offset + done - window.start, sizeBytes: length });
+        done += length;
+      }
+      return parts;
+    } catch (error) {
+      this.release(parts);
+      throw error;
+    }
+  }
+
+  /** Gives parts back; the last one of a mapping unmaps it. All are gone when it throws what the kernel refused. */
+  release(parts: readonly MemoryPart[]): void {
+    let failure: unknown;
+    for (const { memory } of parts) {
+      const window = this.windows.get(memory);
+      if (window === undefined) throw new Error('a part of shared memory is given back twice');
+      window.users -= 1;
+      if (window.users > 0) continue;
+      this.forget(window);
+      try {
+        memory.close();
+      } catch (error) {
+        failure ??= error;
+      }
+    }
+    if (failure !== undefined) throw failure;
+  }
+
+  private forget(window: Window): void {
+    const { file, memory } = window;
+    this.windows.delete(memory);
+    this.budget.give();
+    const index = Math.floor(window.start / stretchOf(file));
+    if (file.windows.get(index) === window) file.windows.delete(index);
+    file.live -= 1;
+    if (file.live === 0 && file.key !== null) this.files.delete(file.key);
+  }
+
+  private fileOf(fd: OwnedFd, { key, isSealed }: Facts, writable: boolean): SharedFile {
+    const known = key === null ? undefined : this.files.get(key);
+    if (known !== undefined) return known;
+    const { type, bsize } = statfsSync(`/proc/self/fd/${fd.fd}`);
+    const isHuge = type === HUGETLBFS_MAGIC;
+    return {
+      key,
+      writable,
+      isGuarded: isHuge || !isSealed,
+      pageBytes: isHuge ? bsize : PAGE_SIZE,
+      windows: new Map(),
+      live: 0,
+    };
+  }
+
+  /** The window that holds the byte at `from`, and those up to `to` that are in its stretch of the file. */
+  private windowAt(fd: OwnedFd, file: SharedFile, from: number, to: number, fileBytes: number): Window {
+    const stretch = stretchOf(file);
+    const index = Math.floor(from / stretch);
+    const known = file.windows.get(index);
+    if (known !== undefined && known.end >= Math.min(to, (index + 1) * stretch)) return known;
+    const start = index * stretch;
+    // Not past the end: mmap of hugetlbfs makes a file longer.
+    const end = Math.min(start + stretch, Math.ceil(fileBytes / file.pageBytes) * file.pageBytes);
+    const { writable } = file;
+    const request = { fd: fd.fd, offset: start, sizeBytes: end - start, writable, what: fd.what };
+    this.budget.take(fd.what);
+    try {
+      const memory = file.isGuarded ? new GuardedMemory(request) : new MappedMemory(request);
+      return this.keep(new Window(file, start, memory), index);
+    } catch (error) {
+      this.budget.give();
+      throw error;
+    }
+  }
+
+  private keep(window: Window, index: number): Window {
+    const { file } = window;
+    this.windows.set(window.memory, window);
+    file.windows.set(index, window);
+    file.live += 1;
+    if (file.key !== null) this.files.set(file.key, file);
+    return window;
+  }
+}
+
+/** How much of a file one mapping shows. */
+function stretchOf({ pageBytes }: SharedFile): number {
+  return Math.max(MAX_SLOT_BYTES, pageBytes);
+}
+
+function factsOf(fd: OwnedFd, writable: boolean): Facts {
+  const seals = sealsOf(fd.fd);
+  // Of a file system that asks somebody, even fstat may wait.
+  if (seals === null && !isLocalFile(fd.fd)) {
+    throw new Errno('EINVAL', `${fd.what} is not a memfd, nor a file of a local file system`);
+  }
+  if (seals !== null && writable && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0) {
+    throw new Errno('EPERM', `${fd.what} is sealed against writes`);
+  }
+  const isSealed =
+    seals !== null && ((seals & F_SEAL_SHRINK) !== 0 || sys.fcntl(fd.fd, F_ADD_SEALS, F_SEAL_SHRINK) >= 0);
+  // After the seal: what it says of the size stays true.
+  const stat = fstatSync(fd.fd);
+  if (!stat.isFile()) throw new Errno('EINVAL', `descriptor ${fd.fd} is not a regular file or memfd`);
+  // In an overlay one inode number may stand for two files, before and after the first write.
+  const isShared = seals !== null || fileSystemOf(fd.fd) !== 'overlay';
+  const key = isShared ? `${stat.dev}:${stat.ino}:${writable ? 'w' : 'r'}` : null;
+  return { key, sizeBytes: stat.size, isSealed };
+}
