@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { buildMachine } from '../../src/machine/build.ts';
@@ -18,7 +18,9 @@ const ENGINE_ALONE: Record<number, string> = {
   42: 'no endpoint of QEMU has a capability that is hidden: test/scenario/hidden-capabilities.test.ts',
 };
 const FACTS = 43;
-const folders = ['./facts/', '../lab/findings/'].map((folder) => fileURLToPath(new URL(folder, import.meta.url)));
+const folders = ['../../lab/facts/', '../../lab/findings/'].map((folder) =>
+  fileURLToPath(new URL(folder, import.meta.url)),
+);
 const files = folders.flatMap((folder) => readdirSync(folder).map((file) => `${folder}${file}`));
 
 for (const file of files) {
@@ -38,5 +40,19 @@ test('every numbered fact has its scenario, or a reason why only the engine is h
   const shown = new Set(files.flatMap((file) => loadScenario(file).scenario.facts ?? []));
   for (let fact = 1; fact <= FACTS; fact++) {
     assert.equal(shown.has(fact), !(fact in ENGINE_ALONE), `fact ${fact}`);
+  }
+});
+
+test('docs/facts.md has a row for each fact, and names its scenarios', () => {
+  const page = readFileSync(new URL('../../docs/facts.md', import.meta.url), 'utf8');
+  const rows = new Map([...page.matchAll(/^\| <a id="fact-(\d+)">.*$/gm)].map((match) => [Number(match[1]), match[0]]));
+  assert.deepEqual(
+    [...rows.keys()],
+    [...Array(FACTS).keys()].map((i) => i + 1),
+  );
+  for (const file of files) {
+    const path = file.split('/').slice(-3).join('/');
+    for (const fact of loadScenario(file).scenario.facts ?? [])
+      assert.ok(rows.get(fact)?.includes(`(../${path})`), path);
   }
 });
