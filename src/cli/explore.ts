@@ -5,6 +5,7 @@ import type { ExploreProgress, ExploreResult } from '../explore/explore.ts';
 import type { ResumeFile } from '../explore/parallel/resume.ts';
 import { ALGORITHMS, type Algorithm } from '../explore/spec.ts';
 import { htmlTimeline } from '../report/html.ts';
+import { statementOf } from '../report/invariant.ts';
 import { textTimeline } from '../report/timeline.ts';
 import { explore, replayFileOf, runOf } from '../verify/explore.ts';
 import { listMutants, type MutantResult, runMutants } from '../verify/mutants/run.ts';
@@ -165,7 +166,11 @@ function print(result: ExploreResult): void {
   console.log(`${scenario} (${algorithm}): ${seen}${executions} executions, ${blocked} blocked, ${steps} steps`);
   console.log(`${seconds.toFixed(2)} s, ${rate} steps/s; ${complete ? 'complete' : 'not complete'}`);
   if (bug === null) console.log('no invariant was broken');
-  else console.log(`${bug.message}\n${bug.preemptions} preemptions, ${bug.schedule.length} steps`);
+  else {
+    const stated = statementOf(bug.invariant);
+    console.log(`${bug.message}${stated === null ? '' : ` (${stated})`}`);
+    console.log(`${bug.preemptions} preemptions, ${bug.schedule.length} steps`);
+  }
 }
 
 function showProgress({ executions, total, seconds, done }: ExploreProgress): void {

@@ -215,7 +215,7 @@ export const scenarioSchema = z.strictObject({
   tasks: z.record(name, z.array(stepSchema)),
   /** The numbered facts of Linux's behaviour that it shows (lab/facts/). */
   facts: z.array(z.number().int().positive()).optional(),
-  /** The invariant of docs/architecture.md that Linux breaks here (lab/findings/). */
+  /** The invariant of docs/invariants.md that Linux breaks here (lab/findings/). */
   breaks: z
     .string()
     .regex(/^(I[1-9]|ABI)$/)

@@ -2,7 +2,7 @@
 import { runtime } from './runtime.ts';
 import type { Shared } from './shared.ts';
 
-/** An invariant of docs/architecture.md does not hold; a defect of the program, never an answer to a caller. */
+/** An invariant of docs/invariants.md does not hold; a defect of the program, never an answer to a caller. */
 export class InvariantError extends Error {
   readonly invariant: string;
   /** What the message is about, where its history tells more: its maker, and who ended it. */

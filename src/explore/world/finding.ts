@@ -2,7 +2,7 @@
 
 /** Something that must hold does not. */
 export interface Finding {
-  /** I1 to I10 of docs/architecture.md, `race` for a data race, or `error` for a task that threw. */
+  /** I1 to I10 of docs/invariants.md, `race` for a data race, or `error` for a task that threw. */
   invariant: string;
   message: string;
   /** The objects that the finding is about, where their history tells more (`History`). */

@@ -1,6 +1,6 @@
 /**
  * What must hold of the product's objects at every step, and at the end: I1, I2, I6, I8 and I9 of
- * docs/architecture.md.
+ * docs/invariants.md.
  */
 import type { DmaBufAttachment } from '../../dma-buf/dma-buf.ts';
 import { DMA_RESV_USAGE_BOOKKEEP } from '../../dma-buf/resv.ts';

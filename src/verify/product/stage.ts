@@ -1,4 +1,15 @@
-/** Sets the product's own objects on the explorer's stage: a machine, devices, buffers, importers. */
+/**
+ * Sets the product's own objects on the explorer's stage: a machine, devices, buffers, importers.
+ *
+ * Each run builds them anew, so a search spends much of its time on building and on collecting garbage. Three habits of
+ * V8 decide how long an object of a run lives:
+ * - V8 allocates a function among old objects when it is written where it is assigned to a property
+ *   (`one.onInvalidate = () => ...`). Whatever the function can reach then outlives the run. Give it a name first, or
+ *   make it a field.
+ * - The same holds for a generator function that is written inside of another function.
+ * - A base class that many classes extend (`Shared`) `declare`s its fields and assigns them in its constructor.
+ * What is the same in every run is kept (`configMapOf`).
+ */
 
 import { Errno } from '../../abi/errno.ts';
 import { DmaFence } from '../../dma-buf/fence.ts';
@@ -96,7 +107,7 @@ export class ProductStage {
   /** The importer maps whenever it is told that it may, and lets go when it must, all in its callback. */
   keepMapped(importerName: string): void {
     const importer = this.importer(importerName);
-    // Written at its place in the assignment it would outlive the run (docs/architecture.md).
+    // Written at its place in the assignment it would outlive the run (the head of this file).
     const remap = (): Task => mapIfUsable(importer);
     importer.afterInvalidate = remap;
   }
