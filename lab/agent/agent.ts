@@ -62,7 +62,7 @@ const handlers: Handlers = {
     return { ...runScenario(scenario, timed), ms: timed.ms };
   },
   capture: ({ addresses }) =>
-    Object.fromEntries(addresses.map((address) => [address, captureMachine(readPciDevice(address))])),
+    Object.fromEntries(addresses.map((address) => [address, captureMachine([readPciDevice(address)])])),
   peer: (request) => {
     peer ??= new PeerTrial(release());
     const answer = answerPeer(peer, request);

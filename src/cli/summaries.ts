@@ -6,7 +6,7 @@ export const SUMMARIES = {
   serve: 'serve each device of a machine at DIR/NAME.sock, for QEMU and other vfio-user clients',
   import: 'lend a BAR to a second process, or to a DMA engine of a second server, and take it back',
   inspect: 'show a machine: BARs, capabilities, and who reaches whom',
-  capture: "write a machine file from a real device's sysfs, to stdout",
+  capture: 'write a machine file from real devices, as sysfs or lspci shows them',
   run: 'run a scenario once and print each step with its outcome',
   explore: 'runs a scenario through every interleaving that matters; shows the shortest one that breaks an invariant',
   replay: 'runs the schedule of a replay file again, step by step, and checks that it is the same run',

@@ -35,6 +35,8 @@ export interface SysfsPciDevice {
   /** null without an IOMMU. */
   iommuGroup: number | null;
   driver: string | null;
+  /** For a virtual function the address of its physical one. Its ids read ffff in config space. */
+  physfn: string | null;
 }
 
 /** "1:2.3" and "0000:01:02.3" as "0000:01:02.3". EINVAL for anything else. */
@@ -72,6 +74,7 @@ export function readPciDevice(address: string, root = SYS_PCI): SysfsPciDevice {
     romSizeBytes: lines[ROM_LINE]?.sizeBytes ?? 0,
     iommuGroup: group === null ? null : Number(group),
     driver: linkName(join(folder, 'driver')),
+    physfn: linkName(join(folder, 'physfn')),
   };
 }
 

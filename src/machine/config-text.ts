@@ -16,9 +16,14 @@ export class ConfigTextError extends Error {
 }
 
 /** "01:00.0 VGA compatible controller: ...", with a domain or without. */
-const LSPCI_HEADER = /^((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?:\s+(.*))?$/i;
+export const LSPCI_HEADER = /^((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?:\s+(.*))?$/i;
 /** "a0: 10 00 02 00", the offset being left out at times. */
 const BYTES = /^\s*(?:([0-9a-f]{2,3}):\s*)?((?:[0-9a-f]{2}\s*)*)$/i;
+
+/** Whether lspci's hex dump could have such a line: an offset, and bytes. */
+export function isDumpLine(line: string): boolean {
+  return /^\s*[0-9a-f]{2,3}:(\s+[0-9a-f]{2})+\s*$/i.test(line);
+}
 
 /**
  * The bytes. Lines of lspci -v between the header and the dump are passed over. ConfigTextError for other lines, for

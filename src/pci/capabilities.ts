@@ -36,7 +36,7 @@ import {
   PCI_VPD_DATA,
 } from '../abi/pci_regs.ts';
 import { PCI_PM_CAP_D1, PCI_PM_CAP_D2 } from '../abi/pci_regs-cap.ts';
-import { PCI_SRIOV_VF_DID } from '../abi/pci_regs-ext.ts';
+import { PCI_SRIOV_SUP_PGSIZE, PCI_SRIOV_SYS_PGSIZE, PCI_SRIOV_VF_DID } from '../abi/pci_regs-ext.ts';
 import type { ConfigSpace } from './config-space.ts';
 
 /** Which capabilities a function has; what is left out it has not. */
@@ -58,6 +58,9 @@ export interface CapabilitySpec {
   /** Single Root I/O Virtualization, of a physical function whose virtual ones have this device id. */
   sriov?: { vfDevice: number };
 }
+
+/** 4, 8, 64, 256 KiB, 1 and 4 MiB, which every physical function supports (SR-IOV 1.1, 3.3.12). */
+const SRIOV_PAGE_SIZES = 0x553;
 
 /** Adds the capabilities in the order of the specification's ids, from 0x40 on. */
 export function addCapabilities(config: ConfigSpace, spec: CapabilitySpec): void {
@@ -112,5 +115,7 @@ export function addCapabilities(config: ConfigSpace, spec: CapabilitySpec): void
   if (spec.sriov !== undefined) {
     config.addExtended(PCI_EXT_CAP_ID_SRIOV, 1, PCI_CFG_SPACE_SIZE);
     config.set(PCI_CFG_SPACE_SIZE + PCI_SRIOV_VF_DID, 2, spec.sriov.vfDevice);
+    config.set(PCI_CFG_SPACE_SIZE + PCI_SRIOV_SUP_PGSIZE, 4, SRIOV_PAGE_SIZES);
+    config.set(PCI_CFG_SPACE_SIZE + PCI_SRIOV_SYS_PGSIZE, 4, 1);
   }
 }

@@ -66,6 +66,7 @@ test('a device is read with its BARs, group and driver', () => {
       romSizeBytes: 0x80000,
       iommuGroup: 13,
       driver: 'igb',
+      physfn: null,
     });
   });
 });

@@ -1,9 +1,21 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import fc from 'fast-check';
+import { IOAT_PCI_CHANERR_INT_OFFSET, IOAT_PCI_CHANERRMASK_INT_OFFSET } from '../../src/abi/ioat.ts';
+import {
+  PCI_CAP_ID_SLOTID,
+  PCI_CAP_ID_VNDR,
+  PCI_CAP_ID_VPD,
+  PCI_EXT_CAP_ID_DVSEC,
+  PCI_EXT_CAP_ID_VNDR,
+} from '../../src/abi/pci_regs.ts';
 import { listPciDevices, readPciDevice, type SysfsPciDevice } from '../../src/linux/sysfs.ts';
 import { buildMachine } from '../../src/machine/build.ts';
 import { captureMachine } from '../../src/machine/capture.ts';
 import { parseMachine } from '../../src/machine/load.ts';
+import { DocumentError } from '../../src/machine/yaml.ts';
+import type { PciFunction } from '../../src/pci/function.ts';
+import { machine } from './arbitrary-machine.ts';
 
 /**
  * A made-up device: PM at 0x40, MSI-X at 0x50, one BAR of each kind, captured with memory on and a BAR address in it.
@@ -36,12 +48,13 @@ function device(configBytes: number): SysfsPciDevice {
     romSizeBytes: 65536,
     iommuGroup: null,
     driver: 'foo',
+    physfn: null,
   };
 }
 
 test('a captured device is built again with its ids, capabilities and BARs, switched off', () => {
   const captured = device(4096);
-  const text = captureMachine(captured);
+  const text = captureMachine([captured]);
   const fn = [...buildMachine(parseMachine(text, 'captured.yaml')).functions.values()][0];
   assert.deepEqual([fn.vendorId, fn.deviceId, fn.classCode, fn.romSizeBytes], [0x1234, 0xabcd, 0x0b4000, 65536]);
   assert.deepEqual(
@@ -61,8 +74,8 @@ test('a captured device is built again with its ids, capabilities and BARs, swit
 });
 
 test('a capture without root says what is missing', () => {
-  const text = captureMachine(device(64));
-  assert.match(text, /^# Only 64 bytes of config space could be read/);
+  const text = captureMachine([device(64)]);
+  assert.match(text, /^# 0000:07:00.1: only 64 bytes of config space could be read/);
   const fn = [...buildMachine(parseMachine(text, 'captured.yaml')).functions.values()][0];
   assert.equal(fn.vendorId, 0x1234);
 });
@@ -70,7 +83,7 @@ test('a capture without root says what is missing', () => {
 test('every PCI device of this machine can be captured and built (machines without PCI have none)', () => {
   for (const address of listPciDevices()) {
     const found = readPciDevice(address);
-    const fn = [...buildMachine(parseMachine(captureMachine(found), address)).functions.values()][0];
+    const fn = [...buildMachine(parseMachine(captureMachine([found]), address)).functions.values()][0];
     assert.deepEqual([fn.vendorId, fn.deviceId], [found.vendor, found.device], address);
     assert.deepEqual(
       fn.bars.flatMap((bar) => (bar === null ? [] : [bar.sizeBytes])),
@@ -79,3 +92,145 @@ test('every PCI device of this machine can be captured and built (machines witho
     );
   }
 });
+
+/** The device as sysfs would show it now: its registers, the sizes of its BARs, the ids that the kernel knows. */
+function shownBySysfs(fn: PciFunction, bdf = '0000:01:00.0'): SysfsPciDevice {
+  return {
+    bdf,
+    config: fn.config.snapshot(),
+    vendor: fn.vendorId,
+    device: fn.deviceId,
+    classCode: fn.classCode,
+    bars: fn.bars.flatMap((bar) =>
+      bar === null
+        ? []
+        : [{ index: bar.index, kind: bar.kind, prefetchable: bar.prefetchable, sizeBytes: bar.sizeBytes }],
+    ),
+    romSizeBytes: fn.romSizeBytes,
+    iommuGroup: null,
+    driver: null,
+    physfn: null,
+  };
+}
+
+/** Config space without what belongs to the place in the machine: the addresses of BARs, and a VF's own ids. */
+function registers(fn: PciFunction): string {
+  const bytes = Buffer.from(fn.config.snapshot());
+  bytes.fill(0, 0x10, 0x28);
+  bytes.writeUInt16LE(fn.vendorId, 0);
+  bytes.writeUInt16LE(fn.deviceId, 2);
+  return bytes.toString('hex');
+}
+
+/** Where two config spaces differ, in hexadecimal. */
+function differing(a: string, b: string): string[] {
+  const places = Array.from({ length: Math.max(a.length, b.length) / 2 }, (_, i) => i);
+  return places
+    .filter((i) => a.slice(2 * i, 2 * i + 2) !== b.slice(2 * i, 2 * i + 2))
+    .map((i) => `${i.toString(16)}: ${a.slice(2 * i, 2 * i + 2)} for ${b.slice(2 * i, 2 * i + 2)}`);
+}
+
+/**
+ * What a driver leaves in the registers of a device in use: every bit that it can set. The I/OAT engine's own registers
+ * lie in no capability, so that a capture cannot know them.
+ */
+function use(fn: PciFunction): void {
+  for (let at = 0; at < fn.config.sizeBytes; at += 4) {
+    const isOwn = at >= IOAT_PCI_CHANERR_INT_OFFSET && at <= IOAT_PCI_CHANERRMASK_INT_OFFSET;
+    if (!isOwn && (at < 0x10 || at >= 0x28)) fn.config.write(at, 4, 0xffffffff);
+  }
+}
+
+const captureAgain = (fn: PciFunction): PciFunction =>
+  [...buildMachine(parseMachine(captureMachine([shownBySysfs(fn)]), 'again.yaml')).functions.values()][0];
+
+test('a device of any machine file, captured at rest or in use, is the same device when it is built again', () => {
+  let devices = 0;
+  const property = fc.property(machine, fc.boolean(), (object, isInUse) => {
+    let functions: ReadonlyMap<string, PciFunction>;
+    try {
+      functions = buildMachine(parseMachine(JSON.stringify(object), 'first.yaml')).functions;
+    } catch (error) {
+      if (error instanceof DocumentError) return;
+      throw error;
+    }
+    for (const fn of functions.values()) {
+      // Registers that are the device's own storage, and stay as they are found.
+      const keeps = [PCI_CAP_ID_VPD, PCI_CAP_ID_VNDR, PCI_CAP_ID_SLOTID].some((id) => fn.config.find(id) !== 0);
+      const keepsMore = [PCI_EXT_CAP_ID_VNDR, PCI_EXT_CAP_ID_DVSEC].some((id) => fn.config.findExt(id) !== 0);
+      const atRest = registers(fn);
+      if (isInUse && !keeps && !keepsMore) use(fn);
+      const again = captureAgain(fn);
+      assert.deepEqual(differing(registers(again), atRest), []);
+      assert.deepEqual(
+        again.bars.map((bar) => bar && [bar.kind, bar.prefetchable, bar.sizeBytes]),
+        fn.bars.map((bar) => bar && [bar.kind, bar.prefetchable, bar.sizeBytes]),
+      );
+      // What a driver could write before, it can write now.
+      use(fn);
+      use(again);
+      const [before, now] = [fn.config.snapshot(), again.config.snapshot()];
+      for (let at = 0x40; at < before.length; at++) assert.equal(before[at] & ~now[at], 0, `byte 0x${at.toString(16)}`);
+      devices += 1;
+    }
+  });
+  fc.assert(property, { numRuns: 300 });
+  assert.ok(devices > 100, `${devices} devices`);
+});
+
+/** [capability, its bytes, a register in it, what it reads in use, what it reads when the device is served]. */
+const AFTER_RESET: [string, number, 1 | 2 | 4, number, number][] = [
+  ['01', 0x04, 2, 0x8103, 0x0000],
+  ['05', 0x02, 2, 0x01b1, 0x0180],
+  ['05', 0x10, 4, 0xffffffff, 0xfffffffe],
+  ['07', 0x02, 2, 0x007f, 0x0002],
+  ['10', 0x08, 2, 0x5fff, 0x2810],
+  ['10', 0x0a, 2, 0x003f, 0x0010],
+  ['10', 0x10, 2, 0x01cb, 0x0000],
+  ['10', 0x28, 2, 0x0410, 0x0000],
+  ['10', 0x30, 2, 0x0013, 0x0000],
+  ['11', 0x02, 2, 0xc003, 0x0003],
+  ['13', 0x05, 1, 0x01, 0x00],
+  ['x01', 0x04, 4, 0x00100000, 0],
+  ['x01', 0x0c, 4, 0x07ffffff & 0x07fff030, 0x00462030],
+  ['x01', 0x10, 4, 0x00002001, 0],
+  ['x0d', 0x06, 2, 0x005f, 0],
+  ['x0f', 0x06, 2, 0x8001, 0],
+  ['x10', 0x08, 2, 0x0019, 0],
+  ['x10', 0x10, 2, 0x0004, 0],
+  ['x10', 0x20, 4, 0x00000002, 1],
+  ['x12', 0x06, 2, 0x8001, 0],
+  ['x13', 0x04, 2, 0x0001, 0],
+  ['x13', 0x0c, 4, 0x00000020, 0],
+  ['x17', 0x08, 4, 0x00000101, 0],
+  ['x18', 0x04, 2, 0x1003, 0],
+  ['x1b', 0x06, 2, 0x0001, 0],
+  ['x1e', 0x08, 4, 0x0000000f, 0],
+  ['x1f', 0x08, 4, 0x00000001, 0],
+];
+
+for (const [capability, offset, size, inUse, served] of AFTER_RESET) {
+  test(`capability ${capability}: the register at 0x${offset.toString(16)} is off when it is served`, () => {
+    const config = Buffer.alloc(4096);
+    config.writeUInt32LE(0x15338086, 0);
+    const isExtended = capability.startsWith('x');
+    const at = isExtended ? 0x100 : 0x40;
+    const id = Number.parseInt(capability.replace('x', ''), 16);
+    if (isExtended) config.writeUInt32LE(0x10000 | id, at);
+    else {
+      config[6] = 0x10;
+      config[0x34] = at;
+      config[at] = id;
+      // Express of version 2, 32 vectors of MSI with masks; every device can do PME.
+      config.writeUInt16LE(id === 0x10 ? 2 : id === 0x05 ? 0x0180 : 0xf803, at + 2);
+      if (id === 0x11) config.writeUInt16LE(3, at + 2);
+    }
+    if (id === 0x0d) config.writeUInt16LE(0x005f, at + 4);
+    config.writeUIntLE(inUse, at + offset, size);
+    const bars: SysfsPciDevice['bars'] = [{ index: 0, kind: 'mem32', prefetchable: false, sizeBytes: 4096 }];
+    if (id === 0x11) config.writeUInt32LE(0x800, at + 8);
+    const text = captureMachine([{ ...device(64), bars, config, romSizeBytes: 0 }]);
+    const fn = [...buildMachine(parseMachine(text, 'captured.yaml')).functions.values()][0];
+    assert.equal(fn.config.read(at + offset, size), served);
+  });
+}

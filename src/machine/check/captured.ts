@@ -59,7 +59,7 @@ export function findCapturedProblem(device: CapturedDescription): Problem | null
  * Why a config space cannot be served as an endpoint, with the next step; null for one that can. `ids` may still be
  * missing.
  */
-function whyNotServable(dump: Uint8Array): string | null {
+export function whyNotServable(dump: Uint8Array): string | null {
   if (dump.every((byte) => byte === 0xff)) {
     return 'every byte reads ff: the device was off or gone; wake it (power/control in sysfs), and capture again';
   }
@@ -85,9 +85,6 @@ function findIdProblem(device: CapturedDescription, config: CapturedConfig): Pro
     return { path, message };
   }
   if (vendor === 0 && (id === 0 || id === 0xffff)) return { path, message: 'vendor id 0 is what an empty slot reads' };
-  if (id === 0xffff && device.device === undefined) {
-    return { path: ['config'], message: 'the device id reads ffff, as in a virtual function: give device' };
-  }
   const pin = config.read(PCI_INTERRUPT_PIN, 1);
   return pin <= 4 ? null : { path: ['config'], message: `interrupt pin ${pin}: there are INTA# to INTD#, 1 to 4` };
 }

@@ -9,16 +9,8 @@ const PCI_EXP_TYPE_RC_EC = 0xa;
 
 /** Relaxed ordering, no snoop, reads of 512 bytes. */
 const DEVCTL_AT_RESET = regs.PCI_EXP_DEVCTL_RELAX_EN | regs.PCI_EXP_DEVCTL_NOSNOOP_EN | regs.PCI_EXP_DEVCTL_READRQ_512B;
-const DEVCTL_ALWAYS =
-  regs.PCI_EXP_DEVCTL_CERE |
-  regs.PCI_EXP_DEVCTL_NFERE |
-  regs.PCI_EXP_DEVCTL_FERE |
-  regs.PCI_EXP_DEVCTL_URRE |
-  regs.PCI_EXP_DEVCTL_RELAX_EN |
-  regs.PCI_EXP_DEVCTL_PAYLOAD |
-  regs.PCI_EXP_DEVCTL_AUX_PME |
-  regs.PCI_EXP_DEVCTL_NOSNOOP_EN |
-  regs.PCI_EXP_DEVCTL_READRQ;
+/** All but the order to reset. Devices without extended tags or phantom functions may let their bits be written. */
+const DEVCTL = 0x7fff;
 const DEVSTA_ERRORS =
   regs.PCI_EXP_DEVSTA_CED | regs.PCI_EXP_DEVSTA_NFED | regs.PCI_EXP_DEVSTA_FED | regs.PCI_EXP_DEVSTA_URD;
 const LNKCTL_ENDPOINT =
@@ -38,11 +30,8 @@ export function expressRegisters(at: number, read: ReadRegister): Register[] {
   const flags = read(at + regs.PCI_EXP_FLAGS, 2);
   const type = (flags & regs.PCI_EXP_FLAGS_TYPE) >> 4;
   const hasLink = type !== PCI_EXP_TYPE_RC_END && type !== PCI_EXP_TYPE_RC_EC;
-  const devcap = read(at + regs.PCI_EXP_DEVCAP, 4);
-  const extTag = (devcap & regs.PCI_EXP_DEVCAP_EXT_TAG) === 0 ? 0 : regs.PCI_EXP_DEVCTL_EXT_TAG;
-  const phantom = (devcap & regs.PCI_EXP_DEVCAP_PHANTOM) === 0 ? 0 : regs.PCI_EXP_DEVCTL_PHANTOM;
   const registers: Register[] = [
-    { offset: regs.PCI_EXP_DEVCTL, size: 2, writable: DEVCTL_ALWAYS | extTag | phantom, reset: DEVCTL_AT_RESET },
+    { offset: regs.PCI_EXP_DEVCTL, size: 2, writable: DEVCTL, reset: DEVCTL_AT_RESET },
     { offset: regs.PCI_EXP_DEVSTA, size: 2, clearable: DEVSTA_ERRORS, status: regs.PCI_EXP_DEVSTA_TRPND },
   ];
   if (hasLink) registers.push({ offset: regs.PCI_EXP_LNKCTL, size: 2, writable: LNKCTL_ENDPOINT });
@@ -50,7 +39,7 @@ export function expressRegisters(at: number, read: ReadRegister): Register[] {
   registers.push({ offset: regs.PCI_EXP_DEVCTL2, size: 2, writable: DEVCTL2_ENDPOINT });
   if (!hasLink) return registers;
   // The target speed is the highest one of the link.
-  const speed = read(at + regs.PCI_EXP_LNKCTL2, 2) & 0xf;
+  const speed = read(at + regs.PCI_EXP_LNKCAP, 4) & regs.PCI_EXP_LNKCAP_SLS;
   registers.push({ offset: regs.PCI_EXP_LNKCTL2, size: 2, writable: LNKCTL2, reset: speed });
   registers.push({ offset: regs.PCI_EXP_LNKSTA2, size: 2, clearable: LNKSTA2_EQUALIZATION_REQUEST });
   return registers;

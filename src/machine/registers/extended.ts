@@ -48,23 +48,22 @@ export const EXTENDED_REGISTERS: ReadonlyMap<number, RegistersOf> = new Map<numb
 
 const LTR_LATENCY = regs.PCI_LTR_VALUE_MASK | regs.PCI_LTR_SCALE_MASK;
 
-/** 7.8.4. Bits of errors that a device does not know are read-only there, and storage here. */
+/**
+ * 7.8.4. Bits of errors that a device does not know are read-only there, and storage here. Internal errors, which are
+ * masked after a reset where a device has them, are not masked: nobody raises them.
+ */
 function advancedErrorReporting(at: number, read: ReadRegister): Register[] {
   const uncorrectable = 0x07fff030;
   const correctable = 0x0000f1c1;
   const capability = read(at + regs.PCI_ERR_CAP, 4);
   // Each enable bit is one above the bit that says that there is one: ECRC generation, ECRC check, several headers.
   const enables = (capability & 0x02a0) << 1;
-  // Internal errors and blocked egress are masked after a reset, where a device has them.
-  const masked = read(at + regs.PCI_ERR_UNCOR_MASK, 4) & (regs.PCI_ERR_UNC_INTN | 0x04000000);
-  const internal = regs.PCI_ERR_COR_INTERNAL | regs.PCI_ERR_COR_LOG_OVER;
-  const corMasked = regs.PCI_ERR_COR_ADV_NFAT | (read(at + regs.PCI_ERR_COR_MASK, 4) & internal);
   return [
     { offset: regs.PCI_ERR_UNCOR_STATUS, size: 4, clearable: uncorrectable },
-    { offset: regs.PCI_ERR_UNCOR_MASK, size: 4, writable: uncorrectable, reset: masked },
+    { offset: regs.PCI_ERR_UNCOR_MASK, size: 4, writable: uncorrectable },
     { offset: regs.PCI_ERR_UNCOR_SEVER, size: 4, writable: uncorrectable, reset: 0x00462030 },
     { offset: regs.PCI_ERR_COR_STATUS, size: 4, clearable: correctable },
-    { offset: regs.PCI_ERR_COR_MASK, size: 4, writable: correctable, reset: corMasked },
+    { offset: regs.PCI_ERR_COR_MASK, size: 4, writable: correctable, reset: regs.PCI_ERR_COR_ADV_NFAT },
     { offset: regs.PCI_ERR_CAP, size: 4, writable: enables, status: 0x0000001f },
     ...words(regs.PCI_ERR_HEADER_LOG, 4, { status: 0xffffffff }),
     ...words(0x38, 4, { status: 0xffffffff }),

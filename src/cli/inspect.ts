@@ -1,11 +1,8 @@
-/** barter inspect and barter capture: machine files, shown and made. */
+/** barter inspect: a machine as tables. */
 import type { Command } from 'commander';
-import { Errno } from '../abi/errno.ts';
-import { normalizeBdf, readPciDevice } from '../linux/sysfs.ts';
 import { buildMachine } from '../machine/build.ts';
-import { captureMachine } from '../machine/capture.ts';
 import { inspectMachine, type MachineView, type PeerView } from '../machine/inspect.ts';
-import { loadMachine, parseMachine } from '../machine/load.ts';
+import { loadMachine } from '../machine/load.ts';
 import { sizeText } from '../machine/size-text.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { textTable } from '../report/table.ts';
@@ -13,29 +10,15 @@ import { machinePath } from './machine-path.ts';
 import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
-export function addMachineCommands(program: Command): void {
+export function addInspectCommand(program: Command): void {
   declareCommand(program, 'inspect')
     .argument('<machine>', 'a machine file')
     .option('--json', 'print one JSON document')
     .addHelpText('after', '\nExamples:\n  barter inspect examples/two-peers.yaml\n  barter inspect mine.yaml --json')
     .action((path: string, options: { json?: true }) => usage(() => inspect(path, options.json === true)));
-  declareCommand(program, 'capture')
-    .argument('<bdf>', 'a PCI address of this machine, such as 0000:00:02.0 (lspci -D lists them)')
-    .option('--json', 'print the description as one JSON document')
-    .addHelpText(
-      'after',
-      `
-All of config space is readable to root only. What is behind the BARs is not captured: served, they are plain memory.
-
-Examples:
-  barter capture 0000:00:02.0 > mine.yaml
-  barter inspect mine.yaml
-  barter serve mine.yaml`,
-    )
-    .action((bdf: string, options: { json?: true }) => usage(() => capture(bdf, options.json === true)));
 }
 
-/** A file or address that cannot be used is wrong usage. */
+/** A file that cannot be used is wrong usage. */
 function usage(action: () => void): void {
   try {
     action();
@@ -49,21 +32,6 @@ function inspect(path: string, json: boolean): void {
   const view = inspectMachine(buildMachine(loadMachine(machinePath(path))));
   if (json) console.log(JSON.stringify(view));
   else print(view);
-}
-
-function capture(address: string, json: boolean): void {
-  const text = captureMachine(readPciDevice(known(address)));
-  // What cannot be loaded again must not look like a capture.
-  const description = parseMachine(text, `the capture of ${address}`);
-  process.stdout.write(json ? `${JSON.stringify(description)}\n` : text);
-}
-
-function known(address: string): string {
-  try {
-    return normalizeBdf(address);
-  } catch (error) {
-    throw error instanceof Errno ? new UsageError(error.message) : error;
-  }
 }
 
 function print(view: MachineView): void {

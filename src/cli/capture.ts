@@ -1,0 +1,73 @@
+/** barter capture: a machine file from real devices, as sysfs or lspci shows them. */
+import type { Command } from 'commander';
+import { Errno } from '../abi/errno.ts';
+import { normalizeBdf, readPciDevice, type SysfsPciDevice } from '../linux/sysfs.ts';
+import { CaptureError, captureMachine } from '../machine/capture.ts';
+import { parseMachine } from '../machine/load.ts';
+import { LspciError, parseLspci } from '../machine/lspci.ts';
+import { DocumentError, readDocument } from '../machine/yaml.ts';
+import { declareCommand } from './summaries.ts';
+import { UsageError } from './usage.ts';
+
+interface CaptureOptions {
+  lspci?: string;
+  json?: true;
+}
+
+export function addCaptureCommand(program: Command): void {
+  declareCommand(program, 'capture')
+    .argument('[bdf...]', 'PCI addresses, such as 0000:00:02.0 (lspci -D lists them)')
+    .option('--lspci <file>', 'take the devices from what lspci -vvv -xxxx printed; - is stdin')
+    .option('--json', 'print the description as one JSON document')
+    .addHelpText(
+      'after',
+      `
+All of config space is readable to root only. What is behind the BARs is not captured: served, they are plain memory.
+With --lspci, addresses choose among the devices of the text. Bridges, and devices that are off, are left out.
+
+Examples:
+  barter capture 0000:00:02.0 > mine.yaml
+  barter capture 03:00.0 03:10.0 > card.yaml        a physical function and one of its virtual ones
+  sudo lspci -vvv -xxxx | barter capture --lspci - 01:00.0 > mine.yaml
+  barter inspect mine.yaml
+  barter serve mine.yaml`,
+    )
+    .action((addresses: string[], options: CaptureOptions) => {
+      try {
+        capture(addresses, options);
+      } catch (error) {
+        throw isUsers(error) ? new UsageError(error.message) : error;
+      }
+    });
+}
+
+/** Errors that say what is wrong with what the user gave. */
+function isUsers(error: unknown): error is Error {
+  const isAddress = error instanceof Errno && ['EINVAL', 'ENODEV'].includes(error.errno);
+  return isAddress || [DocumentError, CaptureError, LspciError].some((kind) => error instanceof kind);
+}
+
+function capture(addresses: readonly string[], options: CaptureOptions): void {
+  const devices = options.lspci === undefined ? fromSysfs(addresses) : fromLspci(options.lspci, addresses);
+  const text = captureMachine(devices);
+  // What cannot be loaded again must not look like a capture.
+  const description = parseMachine(text, 'the capture');
+  process.stdout.write(options.json === true ? `${JSON.stringify(description)}\n` : text);
+}
+
+function fromSysfs(addresses: readonly string[]): SysfsPciDevice[] {
+  if (addresses.length === 0)
+    throw new UsageError('capture wants a PCI address (lspci -D lists them), or --lspci FILE');
+  return addresses.map((address) => readPciDevice(address));
+}
+
+function fromLspci(path: string, addresses: readonly string[]): SysfsPciDevice[] {
+  const devices = parseLspci(readDocument(path === '-' ? '/dev/stdin' : path));
+  if (addresses.length === 0) return devices;
+  return addresses.map((address) => {
+    const wanted = normalizeBdf(address);
+    const found = devices.find(({ bdf }) => bdf === wanted);
+    if (found !== undefined) return found;
+    throw new UsageError(`${wanted} is not in the text; there are: ${devices.map(({ bdf }) => bdf).join(', ')}`);
+  });
+}

@@ -1,0 +1,184 @@
+/** Devices from the text of `lspci -vvv -xxxx`: bytes from the dump, sizes of BARs and the driver from the words. */
+import {
+  PCI_BASE_ADDRESS_0,
+  PCI_CLASS_REVISION,
+  PCI_DEVICE_ID,
+  PCI_EXT_CAP_ID_SRIOV,
+  PCI_HEADER_TYPE,
+  PCI_HEADER_TYPE_MASK,
+  PCI_SRIOV_TOTAL_VF,
+  PCI_SRIOV_VF_DID,
+  PCI_SRIOV_VF_OFFSET,
+  PCI_SRIOV_VF_STRIDE,
+  PCI_STD_NUM_BARS,
+  PCI_VENDOR_ID,
+} from '../abi/pci_regs.ts';
+import { normalizeBdf, type SysfsBar, type SysfsPciDevice } from '../linux/sysfs.ts';
+import { CapabilityListError, CapturedConfig } from './captured-config.ts';
+import { isDumpLine, LSPCI_HEADER, parseConfigText } from './config-text.ts';
+
+const UNITS: Record<string, number> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
+const SIZE = /\[size=(\d+)([KMGT]?)\]/;
+/** "Region 0: Memory at fd000000 (64-bit, prefetchable) [size=16M]"; with one -v, "Region 0: " is left out. */
+const REGION = /^\s*(?:Region (\d):\s*)?(?:\[virtual\]\s*)?(Memory|I\/O ports) at \S+(?: \(([^)]*)\))?(.*)$/;
+const ROM = /^\s*(?:\[virtual\]\s*)?Expansion ROM at/;
+const DRIVER = /^\s*Kernel driver in use: (\S+)/;
+/** "[10de:1b80]" with -nn, "0300: 10de:1b80" with -n, "Device 8086:10c9" where names are not known. */
+const IDS = /(?:\[|[ :])([0-9a-f]{4}):([0-9a-f]{4})(?:\]|\s|$)/i;
+
+/** Text that lspci did not print, or not with what is needed. */
+export class LspciError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'LspciError';
+  }
+}
+
+/** Every device of the text, bridges included. LspciError where there is none, or none with a dump. */
+export function parseLspci(text: string): SysfsPciDevice[] {
+  const blocks = blocksOf(text.split(/\r?\n/));
+  if (blocks.length === 0) throw new LspciError('this is not the output of lspci; run lspci -vvv -xxxx');
+  const dumped = blocks.filter(({ lines }) => lines.some(isDumpLine));
+  if (dumped.length === 0) throw new LspciError('there is no dump of config space; run lspci -vvv -xxxx as root');
+  const devices = dumped.map(deviceOf);
+  return devices.map((device) => withPhysfn(device, devices));
+}
+
+/** The lines of a device, from its header on. */
+interface Block {
+  bdf: string;
+  title: string;
+  lines: string[];
+}
+
+function blocksOf(lines: readonly string[]): Block[] {
+  const blocks: Block[] = [];
+  for (const line of lines) {
+    const header = LSPCI_HEADER.exec(line.trim());
+    if (header !== null) blocks.push({ bdf: normalizeBdf(header[1]), title: header[2] ?? '', lines: [] });
+    else blocks.at(-1)?.lines.push(line);
+  }
+  return blocks;
+}
+
+function deviceOf({ bdf, title, lines }: Block): SysfsPciDevice {
+  const config = parseConfigText(lines.filter(isDumpLine).join('\n'));
+  const { read } = new CapturedConfig(config);
+  const own = { vendor: read(PCI_VENDOR_ID, 2), device: read(PCI_DEVICE_ID, 2) };
+  const ids = own.vendor === 0xffff ? IDS.exec(title) : null;
+  const classRevision = read(PCI_CLASS_REVISION, 4);
+  const words = withoutVirtualRegions(lines);
+  const rom = words.find((line) => ROM.test(line));
+  const bars = barsOf(words, classRevision >>> 8, read);
+  if (bars.length === 0 && (read(PCI_HEADER_TYPE, 1) & PCI_HEADER_TYPE_MASK) === 0 && hasAddress(read)) {
+    throw new LspciError(`${bdf} has BARs, and the text does not say their sizes; run lspci -vvv -xxxx on its machine`);
+  }
+  return {
+    bdf,
+    config,
+    vendor: ids === null ? own.vendor : Number.parseInt(ids[1], 16),
+    device: ids === null ? own.device : Number.parseInt(ids[2], 16),
+    classCode: classRevision >>> 8,
+    bars,
+    romSizeBytes: rom === undefined ? 0 : sizeOf(rom),
+    iommuGroup: null,
+    driver: words.map((line) => DRIVER.exec(line)?.[1]).find((name) => name !== undefined) ?? null,
+    physfn: null,
+  };
+}
+
+function hasAddress(read: CapturedConfig['read']): boolean {
+  return Array.from({ length: PCI_STD_NUM_BARS }, (_, i) => read(PCI_BASE_ADDRESS_0 + 4 * i, 4)).some((bar) => bar > 0);
+}
+
+/** SR-IOV lists the BARs of the virtual functions as it does the device's own: those are left out. */
+function withoutVirtualRegions(lines: readonly string[]): string[] {
+  let inSriov = false;
+  return lines.filter((line) => {
+    if (/Capabilities:/.test(line)) inSriov = /SR-IOV/.test(line);
+    return !inSriov || !REGION.test(line);
+  });
+}
+
+/** BARs that have a size: others have none, or firmware switched them off. */
+function barsOf(lines: readonly string[], classCode: number, read: CapturedConfig['read']): SysfsBar[] {
+  const bars: SysfsBar[] = [];
+  let next = 0;
+  for (const line of lines) {
+    const match = REGION.exec(line);
+    if (match === null || ROM.test(line)) continue;
+    const [, number, what, kindText = ''] = match;
+    let index = next;
+    // Without its number a region is the next register that is not 0.
+    if (number !== undefined) index = Number(number);
+    else while (index < PCI_STD_NUM_BARS - 1 && read(PCI_BASE_ADDRESS_0 + 4 * index, 4) === 0) index += 1;
+    const legacy = legacyIdeSize(line, index, classCode);
+    const is64 = kindText.startsWith('64-bit');
+    const memory = is64 ? 'mem64' : 'mem32';
+    const isIo = what === 'I/O ports' || legacy > 0;
+    const sizeBytes = sizeOf(line) || legacy;
+    next = index + (is64 ? 2 : 1);
+    if (sizeBytes === 0 || index >= PCI_STD_NUM_BARS) continue;
+    const prefetchable = !isIo && / prefetchable/.test(kindText);
+    bars.push({ index, kind: isIo ? 'io' : memory, prefetchable, sizeBytes });
+  }
+  return bars;
+}
+
+/**
+ * Ports of an IDE controller in compatibility mode, which have no register: lspci takes their addresses for memory.
+ * 8 of commands and 1 of control for each channel; 0 for all other regions.
+ */
+function legacyIdeSize(line: string, index: number, classCode: number): number {
+  const isCompatible = (classCode & (index < 2 ? 1 : 4)) === 0;
+  if (classCode >> 8 !== 0x0101 || index > 3 || !isCompatible || !line.includes('[virtual]')) return 0;
+  return index % 2 === 0 ? 8 : 1;
+}
+
+function sizeOf(line: string): number {
+  const match = SIZE.exec(line);
+  return match === null ? 0 : Number(match[1]) * UNITS[match[2]];
+}
+
+/** A virtual function reads ffff for its ids: the physical one whose routing ids it has tells them. */
+function withPhysfn(device: SysfsPciDevice, all: readonly SysfsPciDevice[]): SysfsPciDevice {
+  const config = new CapturedConfig(device.config);
+  if (config.read(PCI_VENDOR_ID, 2) !== 0xffff) return device;
+  for (const physfn of all) {
+    const sriov = sriovOf(physfn);
+    if (sriov === null || !sriov.routingIds.has(routingId(device.bdf)) || domain(physfn) !== domain(device)) continue;
+    return { ...device, vendor: physfn.vendor, device: sriov.vfDevice, physfn: physfn.bdf };
+  }
+  return device;
+}
+
+function sriovOf({ bdf, config: dump }: SysfsPciDevice): { routingIds: Set<number>; vfDevice: number } | null {
+  const config = new CapturedConfig(dump);
+  const at = capabilitiesOf(config).find(({ id, extended }) => extended && id === PCI_EXT_CAP_ID_SRIOV)?.offset;
+  if (at === undefined) return null;
+  const first = routingId(bdf) + config.read(at + PCI_SRIOV_VF_OFFSET, 2);
+  const stride = config.read(at + PCI_SRIOV_VF_STRIDE, 2);
+  const total = config.read(at + PCI_SRIOV_TOTAL_VF, 2);
+  const routingIds = new Set(Array.from({ length: total }, (_, i) => first + i * stride));
+  return { routingIds, vfDevice: config.read(at + PCI_SRIOV_VF_DID, 2) };
+}
+
+function capabilitiesOf(config: CapturedConfig): ReturnType<CapturedConfig['capabilities']> {
+  try {
+    return config.capabilities();
+  } catch (error) {
+    // The capture says later what is wrong with the list.
+    if (error instanceof CapabilityListError) return [];
+    throw error;
+  }
+}
+
+/** Bus, device and function as one number, as virtual functions count them. */
+function routingId(bdf: string): number {
+  const [, bus, device, fn] = /:(..):(..)\.(.)$/.exec(bdf)!;
+  return (Number.parseInt(bus, 16) << 8) | (Number.parseInt(device, 16) << 3) | Number(fn);
+}
+
+function domain({ bdf }: SysfsPciDevice): string {
+  return bdf.slice(0, bdf.indexOf(':'));
+}
