@@ -41,6 +41,8 @@ interface Step {
   object: number;
   isRead: boolean;
   isShared: boolean;
+  /** It asks a condition over anything. */
+  isEvaluation: boolean;
   /** The invariants that look at something that it changed. */
   invariants: ReadonlySet<number>;
   /** The task that it started or waited for. */
@@ -97,6 +99,7 @@ function stepOf(program: ObservableProgram, execution: Execution, op: Op, task: 
     nth,
     object: op.object.serial,
     isRead,
+    isEvaluation: op.kind === OpKind.EVALUATE,
     isShared: !isRead && SHARED_KINDS.includes(op.kind),
     invariants: new Set(looking),
     peer,
@@ -106,7 +109,7 @@ function stepOf(program: ObservableProgram, execution: Execution, op: Op, task: 
 
 /** Whether two steps of different tasks must keep their order. */
 function mustKeep(a: Step, b: Step): boolean {
-  if (a.peer === b.task || b.peer === a.task) return true;
+  if (a.peer === b.task || b.peer === a.task || a.isEvaluation || b.isEvaluation) return true;
   for (const invariant of a.invariants) if (b.invariants.has(invariant)) return true;
   if (a.object !== b.object) return false;
   return !(a.isRead && b.isRead) && !(a.isShared && b.isShared);

@@ -173,7 +173,7 @@ function act(objects: Objects, action: Action, note: Note): Task {
 }
 
 const INNER_NAMES = Object.keys(INNER);
-const OUTER_NAMES = Object.keys(OUTER).filter((name) => !['raise', 'sleep', 'waitInside'].includes(name));
+const OUTER_NAMES = Object.keys(OUTER);
 
 function shapeOf(seed: number): Shape {
   const random = new Random(seed * 7919);

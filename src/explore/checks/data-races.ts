@@ -43,7 +43,7 @@ export class TouchLog {
 
   /** A step that was performed, before its task goes on. */
   step(task: number, op: Op): void {
-    this.push(task, op.object, op.changed ? accessAtMost(op.kind) : Access.READ, -1);
+    this.push(task, op.object, op.changed ? Math.min(accessAtMost(op.kind), Access.WRITE) : Access.READ, -1);
   }
 
   /** A task starts another, which has not done anything yet. */

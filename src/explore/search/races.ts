@@ -25,7 +25,6 @@ export class Races {
     const { log, step } = this;
     for (let j = Math.max(from, 1); j < log.length; j++) {
       const kind = log.kind[j];
-      if (kind === OpKind.SPAWN && log.seenBy[j] === 0) continue;
       step.task = log.task[j];
       step.object = log.object[j];
       step.access = Math.max(log.access[j], accessAtMost(kind));
@@ -34,11 +33,12 @@ export class Races {
       log.clockOfTask(step.task, j, this.clock);
       if (kind === OpKind.WAIT) {
         this.ofWait(log.overtakes[j], j, step, onRace);
-        this.ofSeen(j, onRace, (i) => this.couldPass(i, j));
+        this.ofOthers(j, onRace, (i) => this.couldPass(i, j));
       } else if (kind === OpKind.LOCK || kind === OpKind.READ_LOCK) {
         this.ofLock(kind, log.beforeOnObject(j), j, step, onRace);
-        this.ofSeen(j, onRace, (i) => this.isFree(kind, i, j, step.object));
-      } else this.ofAccess(log.beforeOnObject(j), log.access[j], j, step, onRace);
+        this.ofOthers(j, onRace, (i) => this.isFree(kind, i, j, step.object));
+      } else if (kind === OpKind.EVALUATE) this.ofEvaluate(j, step, onRace);
+      else this.ofAccess(log.beforeOnObject(j), log.access[j], j, step, onRace);
     }
     for (const task of execution.unfinished()) this.ofPending(task, execution.pending[task]!, onRace);
   }
@@ -46,7 +46,8 @@ export class Races {
   /** A task that waits for ever may have had its chance earlier. */
   private ofPending(task: number, op: Op, onRace: OnRace): void {
     const log = this.log;
-    if (op.object instanceof TaskHandle || op.ready()) return;
+    // A condition that was asked in vain could have been asked at any time: that was a step, with races of its own.
+    if (op.object instanceof TaskHandle || op.kind === OpKind.EVALUATE || op.ready()) return;
     const object = log.slotOf(op.object.serial);
     const step: PlannedStep = { task, object, access: accessAtMost(op.kind), peer: -1, seenBy: 0 };
     log.clockOfTask(task, log.length, this.clock);
@@ -57,15 +58,15 @@ export class Races {
   /** A step that never waits races with all that it depends on, the latest first: what came before those does not. */
   private ofAccess(start: number, access: number, j: number, step: PlannedStep, onRace: OnRace): void {
     const { log } = this;
-    const seen = log.beforeSeen(j);
+    const others = log.beforeElsewhere(j);
     let next = 0;
     for (let i = start; i >= 0; i = log.beforeOnObject(i)) {
-      while (next < seen.length && seen[next] > i) this.report(seen[next++], j, step, onRace);
+      while (next < others.length && others[next] > i) this.report(others[next++], j, step, onRace);
       if (!rules.dependent(log.access[i], access)) continue;
       this.report(i, j, step, onRace);
-      if (log.access[i] === Access.WRITE) break;
+      if (log.access[i] >= Access.WRITE) break;
     }
-    while (next < seen.length) this.report(seen[next++], j, step, onRace);
+    while (next < others.length) this.report(others[next++], j, step, onRace);
   }
 
   private report(i: number, j: number, step: PlannedStep, onRace: OnRace): void {
@@ -106,10 +107,20 @@ export class Races {
     for (const i of overtakes) if (this.clock[this.log.task[i]] <= i) onRace(i, j, step);
   }
 
-  /** Races with what an invariant saw before it saw step `j`, where `j` could be taken without that. */
-  private ofSeen(j: number, onRace: OnRace, couldCome: (i: number) => boolean): void {
+  /** A condition over anything races with every step before it, but for what its task had to be woken by. */
+  private ofEvaluate(j: number, step: PlannedStep, onRace: OnRace): void {
     const { log, clock } = this;
-    for (const i of log.beforeSeen(j)) if (clock[log.task[i]] <= i && couldCome(i)) onRace(i, j, this.step);
+    const wake = log.wakeBefore(j);
+    for (let i = j - 1; i >= 0; i--) {
+      if (clock[log.task[i]] > i || (wake >= 0 && (i === wake || log.happensBefore(i, wake)))) continue;
+      this.report(i, j, step, onRace);
+    }
+  }
+
+  /** Races with steps on other objects that `j` must follow, where `j` could be taken without them. */
+  private ofOthers(j: number, onRace: OnRace, couldCome: (i: number) => boolean): void {
+    const { log, clock } = this;
+    for (const i of log.beforeElsewhere(j)) if (clock[log.task[i]] <= i && couldCome(i)) onRace(i, j, this.step);
   }
 
   /** Whether the wait `j` could end with step `i`, and all that comes after it by necessity, left out. */

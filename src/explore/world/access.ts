@@ -2,8 +2,11 @@
 import type { Op } from '../../task/op.ts';
 import { OpKind } from '../../task/op.ts';
 
-/** How a step touches its object. Two reads commute, and so do two shared acquires. Any other pair does not. */
-export const Access = { READ: 0, SHARE: 1, WRITE: 2 } as const;
+/**
+ * How a step touches its object. Two reads commute, and so do two shared acquires. Any other pair does not. A step that
+ * touches ALL evaluates a condition over anything: it keeps its order with every step.
+ */
+export const Access = { READ: 0, SHARE: 1, WRITE: 2, ALL: 3 } as const;
 
 const ACCESS_OF_KIND: readonly number[] = (() => {
   const access: number[] = [];
@@ -13,6 +16,7 @@ const ACCESS_OF_KIND: readonly number[] = (() => {
   access[OpKind.READ_LOCK] = Access.SHARE;
   access[OpKind.READ_UNLOCK] = Access.SHARE;
   access[OpKind.TRY_READ_LOCK] = Access.SHARE;
+  access[OpKind.EVALUATE] = Access.ALL;
   return access;
 })();
 
@@ -28,7 +32,7 @@ export function accessAtMost(kind: number): number {
 
 /** The dependency rule. A mutant of the explorer weakens it, and the counts of the classics must differ then. */
 export const rules = {
-  dependent: (a: number, b: number): boolean => a !== b || a === Access.WRITE,
+  dependent: (a: number, b: number): boolean => a !== b || a >= Access.WRITE,
 };
 
 export const isAcquire = (kind: number): boolean =>
@@ -47,6 +51,7 @@ export interface PlannedStep {
 
 /** Whether two steps of different tasks must keep their order. */
 export function conflict(a: PlannedStep, b: PlannedStep): boolean {
+  if (a.access === Access.ALL || b.access === Access.ALL) return true;
   if (a.object === b.object && rules.dependent(a.access, b.access)) return true;
   return a.peer === b.task || b.peer === a.task || (a.seenBy & b.seenBy) !== 0;
 }

@@ -37,6 +37,11 @@ export class StepLog {
   private readonly lastSeenBy = new Int32Array(32).fill(-1);
   /** For each step that invariants see: the step before it that each of them saw. */
   private readonly previousSeenBy: number[][] = [];
+  private lastOfAll = -1;
+  /** The last step before a step that touches all, or -1. */
+  private previousOfAll = new Int32Array(256);
+  /** For steps that evaluate a condition: it did not hold, and the task sleeps until it is woken. */
+  private readonly sleeps: boolean[] = [];
   private readonly spawnOf = new Int32Array(STRIDE).fill(-1);
   private readonly slots = new Map<number, number>();
   private readonly serials: number[] = [];
@@ -70,10 +75,22 @@ export class StepLog {
     return this.previousOnObject[index];
   }
 
-  /** The steps that invariants saw last before they saw this one, the latest first. */
-  beforeSeen(index: number): readonly number[] {
-    if (this.seenBy[index] === 0) return NONE;
-    return [...new Set(this.previousSeenBy[index])].filter((i) => i >= 0).sort((a, b) => b - a);
+  /** The latest steps that this one must follow though they touch other objects, the latest first. */
+  beforeElsewhere(index: number): readonly number[] {
+    const all = this.previousOfAll[index];
+    if (this.seenBy[index] === 0) return all < 0 ? NONE : [all];
+    return [...new Set([all, ...this.previousSeenBy[index]])].filter((i) => i >= 0).sort((a, b) => b - a);
+  }
+
+  /** Of a step that evaluates a condition: the wake that let its task look again; -1 where it had not slept. */
+  wakeBefore(index: number): number {
+    const own = this.previousOfTask[index];
+    if (own < 0 || !this.sleeps[own] || this.object[own] !== this.object[index]) return -1;
+    let wake = -1;
+    for (let i = this.previousOnObject[index]; i > own; i = this.previousOnObject[i]) {
+      if (this.access[i] === Access.WRITE) wake = i;
+    }
+    return wake;
   }
 
   /** The step of the same task before a step, or -1. */
@@ -99,6 +116,7 @@ export class StepLog {
     if (op.kind === OpKind.WAIT && op.object instanceof TaskHandle) {
       this.peer[index] = execution.handles.indexOf(op.object);
     }
+    this.sleeps[index] = op.kind === OpKind.EVALUATE && execution.result === false;
     this.link(index, task, slot);
     if (execution.spawned >= 0) {
       this.spawnOf[execution.spawned] = index;
@@ -158,6 +176,7 @@ export class StepLog {
       this.lastOfTask[this.task[i]] = this.previousOfTask[i];
       if (this.kind[i] === OpKind.SPAWN && this.peer[i] >= 0) this.spawnOf[this.peer[i]] = -1;
       if (this.seenBy[i] !== 0) this.unsee(i);
+      this.lastOfAll = this.previousOfAll[i];
     }
     this.length = length;
   }
@@ -192,7 +211,7 @@ export class StepLog {
       if (!rules.dependent(this.access[i], access)) continue;
       if (clock[base + this.task[i]] <= i) this.mergeInto(base, i);
       // Everything before a write comes before it.
-      if (this.access[i] === Access.WRITE) break;
+      if (this.access[i] >= Access.WRITE) break;
     }
     if (this.kind[index] === OpKind.WAIT && this.peer[index] >= 0) {
       const end = this.lastOfTask[this.peer[index]];
@@ -200,6 +219,7 @@ export class StepLog {
       else if (this.spawnOf[this.peer[index]] >= 0) this.mergeInto(base, this.spawnOf[this.peer[index]]);
     }
     if (this.seenBy[index] !== 0) this.see(index, base);
+    this.afterAll(index, access, base);
     clock[base + task] = index + 1;
     this.previousOnObject[index] = this.lastOnObject[slot];
     this.previousOfTask[index] = this.lastOfTask[task];
@@ -207,6 +227,16 @@ export class StepLog {
     this.lastOfTask[task] = index;
     if (task >= this.width) this.width = task + 1;
     this.length = index + 1;
+  }
+
+  /** A step that touches all comes after every step before it, and before every step after it. */
+  private afterAll(index: number, access: number, base: number): void {
+    const last = this.lastOfAll;
+    if (last >= 0 && this.clock[base + this.task[last]] <= last) this.mergeInto(base, last);
+    this.previousOfAll[index] = last;
+    if (access !== Access.ALL) return;
+    for (let t = 0; t < this.width; t++) if (this.lastOfTask[t] >= 0) this.mergeInto(base, this.lastOfTask[t]);
+    this.lastOfAll = index;
   }
 
   /** Everything that an invariant has seen before comes before this step. */
@@ -248,6 +278,7 @@ export class StepLog {
     this.kind = grown(this.kind, length);
     this.peer = grown(this.peer, length);
     this.seenBy = grown(this.seenBy, length);
+    this.previousOfAll = grown(this.previousOfAll, length);
     this.previousOnObject = grown(this.previousOnObject, length);
     this.previousOfTask = grown(this.previousOfTask, length);
     this.clock = grown(this.clock, length * STRIDE);
