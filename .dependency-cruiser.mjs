@@ -6,6 +6,7 @@ export const FOLDERS = [
   'cli',
   'web',
   'report',
+  'lint',
   'demo',
   'verify',
   'explore',

@@ -49,14 +49,4 @@ export class DmaFence {
   wait(): Task<void> {
     return this.completion.wait();
   }
-
-  /** dma_fence_wait_timeout: ended by `signal`, or by a `recheck` after `isOver` turned true. */
-  waitUnless(isOver: () => boolean): Task<void> {
-    return this.completion.waitUnless(isOver);
-  }
-
-  /** Lets those in `waitUnless` look whether their time is over. */
-  recheck(): Task<void> {
-    return this.completion.recheck();
-  }
 }

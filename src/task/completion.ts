@@ -1,5 +1,4 @@
 /** struct completion. */
-import { type Look, until, wakeSleepers } from './condition.ts';
 import type { Lifetime } from './lifetime.ts';
 import { action, Op, OpKind, type Task } from './op.ts';
 import { runtime } from './runtime.ts';
@@ -9,8 +8,6 @@ import { Shared } from './shared.ts';
 export class Completion extends Shared {
   /** @internal */
   done: boolean;
-  /** Those in `waitUnless`. @internal */
-  sleepers: Look[] | null = null;
 
   constructor(label: string, isDone = false, lifetime: Lifetime | null = null) {
     super(label, lifetime);
@@ -32,16 +29,6 @@ export class Completion extends Shared {
   /** Waits for `complete`. */
   wait(): Task<void> {
     return new Op<void>(WAIT, this);
-  }
-
-  /** Waits for `complete`, or for a `recheck` after `isOver` turned true: for those whose time may run out. */
-  waitUnless(isOver: () => boolean): Task<void> {
-    return until(this, () => this.done || isOver());
-  }
-
-  /** Lets those in `waitUnless` look whether their time is over. */
-  recheck(): Task<void> {
-    return new Op<void>(RECHECK, this);
   }
 
   complete(): Task<void> {
@@ -76,7 +63,5 @@ const WAIT = action<Completion, unknown, void>(
 
 const SET = action<Completion, boolean, void>(OpKind.WRITE, (completion, done) => {
   completion.done = done;
-  wakeSleepers(completion);
+  completion.notify();
 });
-
-const RECHECK = action<Completion, unknown, void>(OpKind.WRITE, wakeSleepers);

@@ -45,7 +45,7 @@ export interface Task<T = void> extends Iterable<Op, T, unknown> {
   /** Never there. Declared so that `await task` does not compile: write `yield* task`. */
   then?(writeYieldStarInsteadOfAwait: never): never;
   /** Never there. `barter check-tasks` knows tasks by it. */
-  readonly isTask?: never;
+  readonly mustBeIterated?: never;
 }
 
 /** What operations of one sort have in common. `A` is the argument that each of them carries. */
@@ -70,6 +70,10 @@ export function action<S extends Shared, A, T>(
 
 /** One step, and the task of exactly that step. */
 export class Op<T = unknown> implements Task<T> {
+  // As every task.
+  declare readonly mustBeIterated?: never;
+  // biome-ignore lint/suspicious/noThenProperty: a type alone, so that awaiting an operation does not compile
+  declare then?: NonNullable<Task['then']>;
   readonly object: Shared;
   readonly argument: unknown;
   /** After `take`: whether the object's state changed. Kinds that always change leave it true. */

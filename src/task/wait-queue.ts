@@ -1,7 +1,13 @@
 /** wait_queue_head. */
-import { type Look, until, wakeSleepers } from './condition.ts';
 import { action, Op, OpKind, type Task } from './op.ts';
 import { Shared } from './shared.ts';
+
+/** One task's wait. */
+interface Look {
+  readonly condition: () => boolean;
+  /** The task may ask: it has just come, or it was woken since it asked last. */
+  isAwake: boolean;
+}
 
 /**
  * wait_queue_head: for a condition over state other than a cell. The task that makes the condition true must `wake`
@@ -9,12 +15,13 @@ import { Shared } from './shared.ts';
  * the waiter in production, and the explorer reports it as a lost wake-up.
  */
 export class WaitQueue extends Shared {
-  /** @internal */
-  sleepers: Look[] | null = null;
+  /** Those that asked in vain and were not woken since. */
+  private sleepers: Look[] = [];
 
   /** wait_event: waits until `condition` holds. Asks once on arrival, and once after each `wake`. */
-  waitUntil(condition: () => boolean): Task<void> {
-    return until(this, condition);
+  *waitUntil(condition: () => boolean): Task<void> {
+    const ask = new Op<boolean>(ASK, this, { condition, isAwake: true } satisfies Look);
+    while (!(yield* ask)) {}
   }
 
   /** wake_up_all. */
@@ -23,8 +30,30 @@ export class WaitQueue extends Shared {
   }
 
   override describe(): string {
-    return this.sleepers === null ? 'nobody waits' : `${this.sleepers.length} wait`;
+    return this.sleepers.length === 0 ? 'nobody waits' : `${this.sleepers.length} waiting`;
   }
 }
 
-const WAKE = action<WaitQueue, unknown, void>(OpKind.WRITE, wakeSleepers);
+/** What the actions see of a queue. */
+type Inside = Shared & { sleepers: Look[] };
+
+const ASK = action<Inside, Look, boolean>(
+  OpKind.EVALUATE,
+  (queue, look) => {
+    look.isAwake = look.condition();
+    if (!look.isAwake) queue.sleepers.push(look);
+    return look.isAwake;
+  },
+  (_, look) => look.isAwake,
+);
+
+const WAKE = action<Inside, unknown, void>(OpKind.WRITE, (queue) => {
+  for (const look of queue.sleepers) look.isAwake = true;
+  queue.sleepers = [];
+  queue.notify();
+});
+
+/** The condition of a task that sleeps came true, and nobody woke the task: a lost wake-up. */
+export function isLostWakeUp(op: Op): boolean {
+  return op.kind === OpKind.EVALUATE && !op.ready() && (op.argument as Look).condition();
+}

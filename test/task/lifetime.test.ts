@@ -66,9 +66,6 @@ const PRIMITIVES: Primitive[] = [
     isDone: (completion) => completion.isDone,
     test: (completion) => completion.test(),
     wait: (completion) => completion.wait(),
-    waitUnless: (completion) => completion.waitUnless(always),
-    'waitUnless in vain': (completion) => completion.waitUnless(never),
-    recheck: (completion) => completion.recheck(),
     complete: (completion) => completion.complete(),
     reinit: (completion) => completion.reinit(),
   }),
@@ -140,7 +137,6 @@ test('tasks that wait are woken by the end, and refused', () => {
     ['cell', (lifetime) => new Cell('cell', 0, lifetime).waitUntil(never)],
     ['container', (lifetime) => new Cell('cell', new Set(), lifetime).waitUntil(never)],
     ['completion', (lifetime) => new Completion('completion', false, lifetime).wait()],
-    ['time', (lifetime) => new Completion('completion', false, lifetime).waitUnless(never)],
     ['count', (lifetime) => new Refcount('count', 1, lifetime).waitForZero()],
     ['queue', (lifetime) => new WaitQueue('queue', lifetime).waitUntil(never)],
   ];

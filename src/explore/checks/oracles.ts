@@ -3,9 +3,9 @@
  * or the program's `afterEach`.
  */
 
-import { isLostWakeUp } from '../../task/condition.ts';
 import { Lock, Mutex, RwSemaphore } from '../../task/lock.ts';
 import { TaskHandle } from '../../task/task-handle.ts';
+import { isLostWakeUp } from '../../task/wait-queue.ts';
 import type { Execution } from '../world/execution.ts';
 import type { Finding } from '../world/finding.ts';
 

@@ -3,7 +3,7 @@
  * a device open beyond its close.
  */
 import { Errno } from '../../abi/errno.ts';
-import { DONE, type Task } from '../../task/op.ts';
+import type { Task } from '../../task/op.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import type { BarMapping } from '../../vfio/mmap.ts';
 
@@ -66,11 +66,11 @@ export class DeviceFiles {
   }
 
   /** close(2) on the descriptor that was opened last. */
-  close(device: VfioPciCoreDevice): Task {
+  *close(device: VfioPciCoreDevice): Task {
     const files = this.open.get(device)!;
     const file = files.pop()!;
     if (files.length === 0) this.open.delete(device);
-    return this.put(file);
+    yield* this.put(file);
   }
 
   /** A system call on the descriptor that was opened last: a close in the midst of it returns, and it releases. */
@@ -90,11 +90,11 @@ export class DeviceFiles {
     this.mapped.set(mapping, file);
   }
 
-  munmap(mapping: BarMapping): Task {
+  *munmap(mapping: BarMapping): Task {
     mapping.unmap();
     const file = this.mapped.get(mapping)!;
     this.mapped.delete(mapping);
-    return this.put(file);
+    yield* this.put(file);
   }
 
   *closeAll(): Task {
@@ -102,9 +102,9 @@ export class DeviceFiles {
     for (const device of [...this.open.keys()]) while (this.isOpen(device)) yield* this.close(device);
   }
 
-  private put(file: OpenFile): Task {
+  private *put(file: OpenFile): Task {
     file.references -= 1;
-    return file.references === 0 ? this.release(file) : DONE;
+    if (file.references === 0) yield* this.release(file);
   }
 
   private *release(file: OpenFile): Task {

@@ -25,9 +25,9 @@ export const ENGINE_MUTANTS: readonly Mutant[] = [
     scenario: 'revoke-vs-engine',
     apply: () => {
       const { takeDescriptor } = IoatChannel.prototype as unknown as ChannelInside;
-      const early: typeof takeDescriptor = function (this: ChannelInside, goesOn, scratch) {
+      const early: typeof takeDescriptor = function* (this: ChannelInside, goesOn, scratch) {
         this.raise();
-        return takeDescriptor.call(this, goesOn, scratch);
+        return yield* takeDescriptor.call(this, goesOn, scratch);
       };
       return replacePrivate<ChannelInside>(IoatChannel.prototype, 'takeDescriptor', early);
     },

@@ -2,7 +2,7 @@
 import type { ErrnoName } from '../../abi/errno.ts';
 import type { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import type { Cell } from '../../task/cell.ts';
-import { DONE, done, type Task } from '../../task/op.ts';
+import { done, type Task } from '../../task/op.ts';
 import type { Plain } from '../../task/plain.ts';
 import { ExporterSession } from '../../vfio-user/dma-buf/exporter-session.ts';
 import type { ImporterLink, RemoteAttachment, RemoteMapping } from '../../vfio-user/dma-buf/remote-mapping.ts';
@@ -90,9 +90,8 @@ export const REMOTE_MUTANTS: readonly Mutant[] = [
         'mapLocked',
         function* (id: number, writable: boolean, announce: (mapping: RemoteMapping) => Task) {
           let made: RemoteMapping | null = null;
-          yield* mapLocked.call(this, id, writable, (mapping) => {
+          yield* mapLocked.call(this, id, writable, function* (mapping) {
             made = mapping;
-            return DONE;
           });
           if (made !== null) yield* announce(made);
         },

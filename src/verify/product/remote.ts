@@ -9,7 +9,7 @@ import type { Memory } from '../../pci/memory.ts';
 import type { Step } from '../../scenario/step.ts';
 import { Cell } from '../../task/cell.ts';
 import { InvariantError } from '../../task/lifetime.ts';
-import { DONE, type Task } from '../../task/op.ts';
+import type { Task } from '../../task/op.ts';
 import { ExporterSession } from '../../vfio-user/dma-buf/exporter-session.ts';
 import type { InvalidateRequest } from '../../vfio-user/dma-buf/remote-mapping.ts';
 import { SharedBars } from '../../vfio-user/dma-buf/shared-bars.ts';
@@ -51,9 +51,8 @@ class RemoteProcess {
     const dmabuf = set.prepareTask(() => set.world.getDmabuf('buf'));
     const link = {
       invalidate: (told: InvalidateRequest) => this.send(told),
-      restore: () => {
+      *restore() {
         for (const attachment of dmabuf.attachments.get()) set.checker.wasTold(attachment);
-        return DONE;
       },
     };
     this.session = new ExporterSession(dmabuf, link, new WatchedBars(this.mapped));
@@ -61,12 +60,12 @@ class RemoteProcess {
   }
 
   *attach(): Task {
-    let attachment = 0;
-    yield* this.session.attach((id) => {
-      attachment = id;
-      return this.send(null);
-    });
-    this.attachment = attachment;
+    yield* this.session.attach((id) => this.gotAttachment(id));
+  }
+
+  private *gotAttachment(id: number): Task {
+    this.attachment = id;
+    yield* this.send(null);
   }
 
   /** It has the mapping from the moment on that the reply leaves: an INVALIDATE comes before or behind it. */
@@ -100,12 +99,12 @@ class RemoteProcess {
   }
 
   *addFence(): Task {
-    let fence = 0;
-    yield* this.session.addFence(this.attachment, DMA_RESV_USAGE_BOOKKEEP, (id) => {
-      fence = id;
-      return this.send(null);
-    });
-    this.fence = fence;
+    yield* this.session.addFence(this.attachment, DMA_RESV_USAGE_BOOKKEEP, (id) => this.gotFence(id));
+  }
+
+  private *gotFence(id: number): Task {
+    this.fence = id;
+    yield* this.send(null);
   }
 
   *signal(): Task {

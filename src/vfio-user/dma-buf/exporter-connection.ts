@@ -11,7 +11,7 @@ import type { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
 import { isExiting } from '../../linux/process.ts';
 import { peerCredentials } from '../../linux/socket.ts';
-import { DONE, type Task } from '../../task/op.ts';
+import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
 import type { EventLoop } from '../wire/event-loop.ts';
 import type { ReceivedFrame } from '../wire/frame.ts';
@@ -117,9 +117,8 @@ export class ExporterConnection implements ImporterContext {
       if (!noReply) this.packets.send({ id, command, flags: VFIO_USER_F_TYPE_REPLY, error }, body, bodyFds);
       isOut = true;
     };
-    const send: Send = (body, bodyFds) => {
+    const send: Send = function* (body, bodyFds) {
       reply(body, 0, bodyFds);
-      return DONE;
     };
     try {
       for (const fd of fds) fd.close();
@@ -147,9 +146,9 @@ export class ExporterConnection implements ImporterContext {
     this.pending.settle();
   }
 
-  private invalidate(request: InvalidateRequest): Task {
+  private *invalidate(request: InvalidateRequest): Task {
     const { host, dmabuf } = this;
-    if (!this.packets.isOpen) return DONE;
+    if (!this.packets.isOpen) return;
     const id = this.takeMessage();
     const { mappings, fences } = request;
     const what = `${mappings.length} mappings and ${fences.length} fences of ${describe(dmabuf)}`;
@@ -165,14 +164,12 @@ export class ExporterConnection implements ImporterContext {
     if (this.pending.size > IMPORTER_LIMITS.maxInvalidates) {
       this.packets.close(new Errno('ENOBUFS', `${this.pending.size} INVALIDATEs without an answer`));
     }
-    return DONE;
   }
 
-  private restore(attachment: number): Task {
+  private *restore(attachment: number): Task {
     const flags = VFIO_USER_F_TYPE_COMMAND | VFIO_USER_F_NO_REPLY;
     const header = { id: this.takeMessage(), command: RESTORE.command, flags };
     this.packets.send(header, RESTORE.request.encode({ id: attachment }));
-    return DONE;
   }
 
   private takeMessage(): number {

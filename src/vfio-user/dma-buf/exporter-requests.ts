@@ -86,15 +86,18 @@ export const REQUEST_HANDLERS: ReadonlyMap<number, ImporterRequestHandler> = new
   }),
 ]);
 
-function sendMapping({ id, memory, ranges }: RemoteMapping, writable: boolean, send: Send): Task {
+function* sendMapping({ id, memory, ranges }: RemoteMapping, writable: boolean, send: Send): Task {
   if (memory.fd === undefined) throw new Errno('EOPNOTSUPP', 'the BAR has no memory that can be shared');
   const start = memory.fdOffset ?? 0;
   const inFile = ranges.map(({ offset, sizeBytes }) => ({ offset: start + offset, sizeBytes }));
   const payload = encodeMapped(id, inFile);
-  if (writable) return send(payload, [memory.fd]);
+  if (writable) {
+    yield* send(payload, [memory.fd]);
+    return;
+  }
   const readOnly = reopenReadOnly(memory.fd);
   try {
-    return send(payload, [readOnly.fd]);
+    yield* send(payload, [readOnly.fd]);
   } finally {
     readOnly.close();
   }

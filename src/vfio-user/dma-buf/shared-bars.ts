@@ -3,7 +3,7 @@
  * is to move the BAR to a fresh one, so that whoever kept the old one sees nothing new and writes to nobody.
  */
 import type { Memory } from '../../pci/memory.ts';
-import { DONE, type Task } from '../../task/op.ts';
+import type { Task } from '../../task/op.ts';
 
 export class SharedBars {
   private readonly holders = new Map<Memory, number>();
@@ -20,13 +20,12 @@ export class SharedBars {
   }
 
   /** It was given back; `stillMapped` says that it was not, and that the holder can still reach it. */
-  drop(memory: Memory, stillMapped: boolean): Task {
+  *drop(memory: Memory, stillMapped: boolean): Task {
     const left = this.holders.get(memory)! - 1;
     if (left > 0) this.holders.set(memory, left);
     else this.holders.delete(memory);
     if (stillMapped && memory.renew !== undefined) this.stale.add(memory);
     if (left === 0 && this.stale.has(memory)) this.renew(memory);
-    return DONE;
   }
 
   private renew(memory: Memory): void {
