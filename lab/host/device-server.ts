@@ -3,7 +3,8 @@
  * export is a device model's class, or a device model.
  */
 import { pathToFileURL } from 'node:url';
-import { type DeviceModel, serveDevices } from '../../src/index.ts';
+import type { DeviceModel } from '../../src/device/model.ts';
+import { serveDevices } from '../../src/machine/serve-devices.ts';
 
 const [folder, ...words] = process.argv.slice(2);
 const models: Record<string, DeviceModel> = {};

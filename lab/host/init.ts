@@ -135,6 +135,6 @@ echo ${quoted(message)} > /dev/console
 }
 
 /** A word for a POSIX shell that is the text itself. */
-export function quoted(text: string): string {
+function quoted(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }

@@ -20,7 +20,7 @@ import { onExit } from './on-exit.ts';
 import { QEMU_ENVIRONMENT, qemuProgram } from './qemu.ts';
 
 /** Where the console of the guest that ended last can be read. */
-export function lastConsole(): string {
+function lastConsole(): string {
   return labPath('console.log');
 }
 

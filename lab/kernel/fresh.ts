@@ -9,8 +9,8 @@ import { WrongUse } from '../host/command.ts';
 const IGNORED = ['.git', 'Documentation', 'tools', 'samples'];
 
 /**
- * WrongUse where a file that the image is made of has changed since it was built: a source, a header, or an option. make
- * notes in .NAME.cmd what each object depends on.
+ * WrongUse where a file that the image is made of has changed since it was built: a source, a header, or an option.
+ * make notes in .NAME.cmd what each object depends on.
  */
 export function demandFresh(tree: string, image: string): void {
   const config = join(tree, '.config');

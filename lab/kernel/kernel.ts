@@ -39,7 +39,7 @@ export interface LabKernel {
   slowness: number;
 }
 
-/** What make builds and QEMU boots. An ELF image boots by PVH, without being unpacked first; one with KASAN does not. */
+/** What make builds and QEMU boots. An ELF image boots by PVH, without being unpacked; one with KASAN does not. */
 export const IMAGE_OF: Readonly<Record<BuiltKernel, 'vmlinux' | 'bzImage'>> = { iommufd: 'vmlinux', debug: 'bzImage' };
 
 /** The kernels' source, as the lab's root has it. */

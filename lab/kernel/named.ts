@@ -1,9 +1,9 @@
 /** The kernels that have a name: the distribution's own, and those that are built from its source. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { labPath } from '../host/cache.ts';
 import { CommandError } from '../host/command.ts';
-import { type BuiltKernel, builtImagePath, type KernelName, type LabKernel, objectsFolder, SOURCE } from './kernel.ts';
+import { type BuiltKernel, builtImagePath, type LabKernel, objectsFolder, SOURCE } from './kernel.ts';
 import { KernelModules } from './modules.ts';
 
 export const DISTRIBUTION: LabKernel = {
@@ -78,12 +78,6 @@ export function distributionHeaders(): string {
   const headers = readdirSync(folder).find((name) => /^linux-headers-.*-amd64$/.test(name));
   if (headers === undefined) throw missing('the kernel headers are missing; run: barter lab clean');
   return headers;
-}
-
-/** The configuration of a named kernel, as text. */
-export function namedConfig(name: KernelName): string {
-  const folder = name === 'distribution' ? join('/usr/src', distributionHeaders()) : objectsFolder(name);
-  return readFileSync(labPath('root', folder, '.config'), 'utf8');
 }
 
 let installed: KernelModules | null = null;

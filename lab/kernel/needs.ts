@@ -45,7 +45,7 @@ const VFIO: readonly [string, string][] = [
   ['VFIO_PCI_DMABUF', 'VFIO_DEVICE_FEATURE_DMA_BUF'],
 ];
 
-export const NEEDS: readonly Need[] = [
+const NEEDS: readonly Need[] = [
   ...BUILT_IN.map(([option, why]) => ({ options: [option], mayBeModule: false, why })),
   ...EITHER.map(([option, why]) => ({ options: [option], mayBeModule: true, why })),
   ...VFIO.map(([option, why]) => ({ options: [option], mayBeModule: false, why })),

@@ -80,7 +80,7 @@ function openImage(name: string, image: string, modulesOption: string | null): L
 }
 
 /** The boot protocol's header says where a bzImage has its release; a vmlinux has a banner. */
-export function releaseOf(image: Buffer): string | null {
+function releaseOf(image: Buffer): string | null {
   if (image.subarray(0x202, 0x206).toString('latin1') === 'HdrS') {
     const at = image.readUInt16LE(0x20e) + 0x200;
     return /^[^\s\0]+/.exec(image.subarray(at, at + 256).toString('latin1'))?.[0] ?? null;

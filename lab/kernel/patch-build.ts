@@ -1,7 +1,7 @@
 /**
  * Builds a kernel of the lab with a series of changes. The base's source is copied by links, and its objects as they
- * are; both are mounted where the base has them, so that make builds what has changed and no more. Base and copies never
- * mix: a patched kernel has a name and a folder of its own.
+ * are; both are mounted where the base has them, so that make builds what has changed and no more. Base and copies
+ * never mix: a patched kernel has a name and a folder of its own.
  */
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -16,7 +16,7 @@ import { type PatchedManifest, patchedFolder } from './patched.ts';
 import { type Change, readSeries, seriesKey } from './series.ts';
 
 /** The name of the kernel that a series makes of a base: iommufd+fix. */
-export function patchedName(base: BuiltKernel, series: string): string {
+function patchedName(base: BuiltKernel, series: string): string {
   return `${base}+${basename(resolve(series)).replace(/\.(mbox|patch|diff|ya?ml)$/, '')}`;
 }
 
@@ -89,7 +89,8 @@ async function apply(log: string, source: string, change: Change): Promise<void>
   rmSync(file, { force: true });
   writeFileSync(file, change.text);
   const root = labPath('root');
-  const script = `mount --bind "$2" "$1${SOURCE}" && exec chroot "$1" patch -p1 --no-backup-if-mismatch -N -d ${SOURCE} -i .barter.patch`;
+  const patch = `patch -p1 --no-backup-if-mismatch -N -d ${SOURCE} -i .barter.patch`;
+  const script = `mount --bind "$2" "$1${SOURCE}" && exec chroot "$1" ${patch}`;
   try {
     await runMounting(log, 'sh', ['-c', script, 'sh', root, source]);
   } catch (error) {

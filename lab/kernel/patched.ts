@@ -23,7 +23,7 @@ export function patchedFolder(name: string): string {
   return labPath('patched', name);
 }
 
-export function patchedNames(): string[] {
+function patchedNames(): string[] {
   const folder = labPath('patched');
   if (!existsSync(folder)) return [];
   return readdirSync(folder).filter((name) => existsSync(join(folder, name, 'manifest.json')));

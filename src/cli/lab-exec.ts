@@ -7,8 +7,8 @@ import { type ExecRequest, labExec } from '../../lab/runs/exec.ts';
 import {
   addRigOptions,
   KERNEL_HELP,
+  type LabRig,
   numberOption,
-  type Rig,
   type RigOptions,
   reported,
   takeRig,
@@ -124,12 +124,12 @@ async function exec(words: string[], options: ExecOptions): Promise<void> {
   console.log(JSON.stringify({ ...document, fault: fault?.kind ?? null, bootMs }));
 }
 
-export function statusOf({ status, fault, reports }: ExecOutcome): number {
+function statusOf({ status, fault, reports }: ExecOutcome): number {
   if (fault !== null) return { 'not up': NOT_UP, setup: 1, died: 1, timeout: TOOK_TOO_LONG }[fault.kind];
   return status === 0 && undocumented(reports).length > 0 ? 1 : (status ?? 1);
 }
 
-function sayDebugger({ kernel }: Rig, port: number): void {
+function sayDebugger({ kernel }: LabRig, port: number): void {
   const symbols = kernel.symbols() ?? 'VMLINUX';
   console.error(`barter: the guest waits: gdb ${symbols} -ex 'target remote :${port}' -ex continue`);
 }
@@ -158,7 +158,7 @@ async function withTerminal<T>({ terminal }: ExecRequest, action: () => Promise<
 class BootProgress {
   private readonly timer: NodeJS.Timeout | null = null;
 
-  constructor({ kernel, accel }: Rig, isQuiet: boolean) {
+  constructor({ kernel, accel }: LabRig, isQuiet: boolean) {
     if (isQuiet || !process.stderr.isTTY) return;
     const startedMs = Date.now();
     const show = (): void => {

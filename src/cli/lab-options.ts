@@ -20,7 +20,7 @@ export interface RigOptions extends KernelOptions {
 }
 
 /** What a guest of the lab runs on. */
-export interface Rig {
+export interface LabRig {
   kernel: LabKernel;
   accel: Accel;
   /** One line: which accelerator, and why. */
@@ -43,7 +43,7 @@ export function addRigOptions(command: Command): Command {
 }
 
 /** The kernel, ready to boot, and what it runs on: makes what of the lab is not there yet. */
-export async function takeRig(options: RigOptions): Promise<Rig> {
+export async function takeRig(options: RigOptions): Promise<LabRig> {
   const kernel = findKernel(options.kernel, options.modules ?? null);
   await prepareMissing(kernel, options.json === true);
   const { accel, why } = await chooseAccel(options.accel, kernel);

@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
 import { undocumented } from '../../lab/kernel/reports.ts';
 import { labShell, type ShellOutput } from '../../lab/runs/shell.ts';
-import { addRigOptions, KERNEL_HELP, type Rig, type RigOptions, reported, takeRig } from './lab-options.ts';
+import { addRigOptions, KERNEL_HELP, type LabRig, type RigOptions, reported, takeRig } from './lab-options.ts';
 import { printReports } from './lab-reports.ts';
 
 export function addShellCommand(lab: Command): void {
@@ -31,7 +31,7 @@ Examples:
 }
 
 /** One command, whose status is ours then; or each line of the input. Of what the kernel complains of, 1 is ours. */
-async function shell(command: string | undefined, { kernel, accel }: Rig, json: boolean): Promise<void> {
+async function shell(command: string | undefined, { kernel, accel }: LabRig, json: boolean): Promise<void> {
   const show = (output: ShellOutput) => {
     if (json) return console.log(JSON.stringify(output));
     process.stdout.write(output.stdout);
