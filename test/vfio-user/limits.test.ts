@@ -142,7 +142,7 @@ function* mapAll(regions: DmaRegions, fd: () => OwnedFd | null): Task<number> {
     try {
       yield* regions.map({ flags: 3, offset: 0, iova: i * 4096, sizeBytes: 4096 }, fd());
     } catch (error) {
-      assert.equal((error as { errno?: string }).errno, 'ENOSPC');
+      assert.equal((error as { code?: string }).code, 'ENOSPC');
       return i;
     }
   }
