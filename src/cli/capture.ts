@@ -62,7 +62,7 @@ function fromSysfs(addresses: readonly string[]): SysfsPciDevice[] {
 }
 
 function fromLspci(path: string, addresses: readonly string[]): SysfsPciDevice[] {
-  const devices = parseLspci(readDocument(path === '-' ? '/dev/stdin' : path));
+  const devices = parseLspci(readDocument(path));
   if (addresses.length === 0) return devices;
   return addresses.map((address) => {
     const wanted = normalizeBdf(address);

@@ -6,6 +6,7 @@ import { loadMachine } from '../machine/load.ts';
 import { sizeText } from '../machine/size-text.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { textTable } from '../report/table.ts';
+import { COLUMNS, wrapped } from '../report/wrap.ts';
 import { machinePath } from './machine-path.ts';
 import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
@@ -36,7 +37,7 @@ function inspect(path: string, json: boolean): void {
 
 function print(view: MachineView): void {
   const hex = (value: number, width: number) => value.toString(16).padStart(width, '0');
-  console.log(`${view.machine}${view.description === '' ? '' : `: ${view.description}`}\n`);
+  console.log(`${wrapped(`${view.machine}${view.description === '' ? '' : `: ${view.description}`}`)}\n`);
   const devices = view.devices.map((d) => [
     d.name,
     d.bdf,
@@ -51,27 +52,44 @@ function print(view: MachineView): void {
     d.bars.map((bar) => [
       d.name,
       bar.index,
-      bar.kind,
-      bar.prefetchable ? 'yes' : 'no',
+      bar.prefetchable ? `${bar.kind} prefetchable` : bar.kind,
       sizeText(bar.sizeBytes),
       `0x${hex(bar.address, 8)}`,
     ]),
   );
-  console.log(`\n${textTable(['device', 'BAR', 'kind', 'prefetchable', 'size', 'address'], bars)}`);
-  const capabilities = view.devices.flatMap((d) =>
-    d.capabilities.map((c) => [d.name, `0x${hex(c.offset, c.extended ? 3 : 2)}`, c.name, c.extended ? 'extended' : '']),
-  );
-  if (capabilities.length > 0) console.log(`\n${textTable(['device', 'at', 'capability', ''], capabilities)}`);
+  console.log(`\n${textTable(['device', 'BAR', 'kind', 'size', 'address'], bars)}`);
+  console.log('\nCapabilities, with their offsets in config space');
+  for (const { name, capabilities } of view.devices) {
+    const all = capabilities.map((c) => `${c.name}@0x${hex(c.offset, c.extended ? 3 : 2)}`);
+    console.log(`${name}\n${wrapped(all.join(' ') || 'none', 2)}`);
+  }
   printPeers(view);
 }
 
 function printPeers({ devices, p2p }: MachineView): void {
-  console.log(
-    '\nPeer to peer: how the device of a column reaches the memory of the device of a row, and over how many links',
-  );
+  const title = 'How the device of a column reaches the memory of the device of a row, and over how many links';
+  console.log(`\nPeer to peer\n${wrapped(title)}`);
   const names = devices.map((device) => device.name);
-  const rows = p2p.map((row, i) => [names[i], ...row.map((peer) => routeText(peer))]);
-  console.log(textTable(['memory of', ...names], rows));
+  const cells = p2p.map((row) => row.map(routeText));
+  const isNarrow = (table: string) => table.slice(0, table.indexOf('\n')).length <= COLUMNS;
+  const whole = textTable(
+    ['memory of', ...names],
+    cells.map((row, i) => [names[i], ...row]),
+  );
+  if (isNarrow(whole)) {
+    console.log(whole);
+    return;
+  }
+  // Numbers for names, and as many columns at a time as there is room for.
+  const rows = names.map((name, i) => `${i + 1} ${name}`);
+  const widest = Math.max(...cells.flat().map((cell) => cell.length));
+  const room = COLUMNS - Math.max(...rows.map((row) => row.length));
+  const step = Math.max(1, Math.floor(room / (widest + 2)));
+  for (let from = 0; from < names.length; from += step) {
+    const columns = names.map((_, i) => `${i + 1}`).slice(from, from + step);
+    const part = cells.map((row, i) => [rows[i], ...row.slice(from, from + step)]);
+    console.log(`${from === 0 ? '' : '\n'}${textTable(['memory of', ...columns], part)}`);
+  }
 }
 
 function routeText({ type, distance }: PeerView): string {

@@ -7,6 +7,7 @@ export const SUMMARIES = {
   import: 'lend a BAR to a second process, or to a DMA engine of a second server, and take it back',
   inspect: 'show a machine: BARs, capabilities, and who reaches whom',
   capture: 'write a machine file from real devices, as sysfs or lspci shows them',
+  devices: 'list the device models of machine files, and their properties',
   run: 'run a scenario once and print each step with its outcome',
   explore: 'runs a scenario through every interleaving that matters; shows the shortest one that breaks an invariant',
   replay: 'runs the schedule of a replay file again, step by step, and checks that it is the same run',

@@ -20,7 +20,7 @@ const bar = z.strictObject({
     .default('mem64')
     .describe('Memory with a 32-bit or 64-bit address, or I/O ports.'),
   prefetchable: flag('Reads have no side effects. Memory BARs only.').default(false),
-  size: size.describe('Bytes, a power of two: at least 16 of memory. I/O BARs have 64K at most.'),
+  size: size.describe('Bytes, a power of two. Memory: 16 to 64T, to 2G with mem32. I/O: 1 to 32K.'),
 });
 
 const msix = z.strictObject({

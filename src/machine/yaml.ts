@@ -28,10 +28,10 @@ const REASONS: Record<string, string> = {
   EPERM: 'this user may not read it',
 };
 
-/** The text of a file. DocumentError says why it cannot be read. */
+/** The text of a file, or of stdin for `-`. DocumentError says why it cannot be read. */
 export function readDocument(path: string): string {
   try {
-    return readFileSync(path, 'utf8');
+    return readFileSync(path === '-' ? 0 : path, 'utf8');
   } catch (error) {
     const { code = '', message } = error as NodeJS.ErrnoException;
     throw new DocumentError(`${path}: ${REASONS[code] ?? message}`);
@@ -56,7 +56,7 @@ export function parseYaml<Schema extends z.ZodType>(
   const problem = result.success ? check(result.data) : problemOf(result.error.issues[0]);
   if (problem === null && result.success) return result.data;
   const line = lineOf(document.contents, problem!, lines);
-  const field = problem!.path.map(String).join('.') || 'the document';
+  const field = problem!.path.map(keyText).join('.') || 'the document';
   throw new DocumentError(`${path}:${line}: ${field}: ${problem!.message}`);
 }
 
@@ -81,6 +81,12 @@ function problemOf(issue: z.core.$ZodIssue): Problem {
     return { path, message: `it is missing, and has no default (${issue.expected})` };
   }
   return { path, message: issue.message };
+}
+
+/** A key as the file writes it, in quotes where it is not a word. */
+function keyText(key: PropertyKey): string {
+  const text = String(key);
+  return /^[\w-]+$/.test(text) ? text : JSON.stringify(text);
 }
 
 /** The line of the deepest node on a path that is there. */

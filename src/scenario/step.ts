@@ -16,65 +16,95 @@ const size = z.union([z.literal(1), z.literal(2), z.literal(4)]);
  * Every step may say what it must give: `expect` a value, or the name of an errno (or SIGBUS); `linux` the same where
  * Linux 7.3, and the profile that behaves as it does, give something else.
  */
-function step<Op extends string, Shape extends z.ZodRawShape>(op: Op, shape: Shape) {
-  return z.strictObject({ op: z.literal(op), expect: z.json().optional(), linux: z.json().optional(), ...shape });
+function step<Op extends string, Shape extends z.ZodRawShape>(op: Op, description: string, shape: Shape) {
+  const common = { op: z.literal(op), expect: z.json().optional(), linux: z.json().optional() };
+  return z.strictObject({ ...common, ...shape }).describe(description);
 }
 
 /** On an open device by its name in the machine. They make nothing that has a name. */
 const openDeviceSteps = [
-  step('close', { device: name }),
-  step('info', { device: name }),
-  step('region-info', { device: name, region: u32 }),
-  step('irq-info', { device: name, index: u32 }),
-  step('config-read', { device: name, offset: u32, size }),
-  step('config-write', { device: name, offset: u32, size, value: u32 }),
-  /** Finds a capability by id and reads or writes relative to it; `ext` for extended ones. */
-  step('cap-read', { device: name, cap: u32, ext: z.boolean().optional(), offset: u32, size }),
-  step('cap-write', { device: name, cap: u32, ext: z.boolean().optional(), offset: u32, size, value: u32 }),
-  step('memory', { device: name, on: z.boolean() }),
-  step('power', { device: name, state: z.number().int().min(0).max(3) }),
-  step('flr', { device: name }),
-  step('af-flr', { device: name }),
-  step('reset', { device: name }),
-  /** With the descriptors of the open groups that it hits, or of the first few that are open. */
-  step('hot-reset', { device: name, groups: u32.optional() }),
-  step('hot-reset-info', { device: name }),
-  step('low-power-entry', { device: name }),
-  step('low-power-exit', { device: name }),
-  step('region-read', { device: name, region: u32, offset: u64, length: u32 }),
-  step('region-write', { device: name, region: u32, offset: u64, bytes: hex }),
+  step('close', 'Closes the device. Its buffers are taken back.', { device: name }),
+  step('info', 'VFIO_DEVICE_GET_INFO.', { device: name }),
+  step('region-info', 'VFIO_DEVICE_GET_REGION_INFO.', { device: name, region: u32 }),
+  step('irq-info', 'VFIO_DEVICE_GET_IRQ_INFO.', { device: name, index: u32 }),
+  step('config-read', 'Reads config space.', { device: name, offset: u32, size }),
+  step('config-write', 'Writes config space.', { device: name, offset: u32, size, value: u32 }),
+  step('cap-read', 'Finds a capability by its id, and reads relative to it. `ext` finds extended ones.', {
+    device: name,
+    cap: u32,
+    ext: z.boolean().optional(),
+    offset: u32,
+    size,
+  }),
+  step('cap-write', 'Finds a capability by its id, and writes relative to it.', {
+    device: name,
+    cap: u32,
+    ext: z.boolean().optional(),
+    offset: u32,
+    size,
+    value: u32,
+  }),
+  step('memory', 'Sets or clears the memory bit of COMMAND.', { device: name, on: z.boolean() }),
+  step('power', 'Writes the power state, D0 to D3hot, into PMCSR.', {
+    device: name,
+    state: z.number().int().min(0).max(3),
+  }),
+  step('flr', 'Function level reset through the Express capability.', { device: name }),
+  step('af-flr', 'Function level reset through the Advanced Features capability.', { device: name }),
+  step('reset', 'VFIO_DEVICE_RESET.', { device: name }),
+  step(
+    'hot-reset',
+    'VFIO_DEVICE_PCI_HOT_RESET, with the open groups that it hits, or with the first `groups` that are open.',
+    { device: name, groups: u32.optional() },
+  ),
+  step('hot-reset-info', 'VFIO_DEVICE_GET_PCI_HOT_RESET_INFO.', { device: name }),
+  step('low-power-entry', 'VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY.', { device: name }),
+  step('low-power-exit', 'VFIO_DEVICE_FEATURE_LOW_POWER_EXIT.', { device: name }),
+  step('region-read', 'Reads a region.', { device: name, region: u32, offset: u64, length: u32 }),
+  step('region-write', 'Writes a region.', { device: name, region: u32, offset: u64, bytes: hex }),
 ] as const;
 
 /** On a device by its name in the machine. */
 const deviceSteps = [
   ...openDeviceSteps,
-  /** By its group; with `cdev` by its own node, for the iommufd, which address spaces want. */
-  step('open', { device: name, vfToken: hex.optional(), cdev: z.boolean().optional() }),
-  step('low-power-entry-with-wakeup', { device: name, as: name }),
-  step('mmap', { device: name, region: u32, offset: u64, length: u64, as: name }),
-  step('set-irqs', {
+  step(
+    'open',
+    'Opens the device by its group; with `cdev` by its own node, for the iommufd, which address spaces want.',
+    { device: name, vfToken: hex.optional(), cdev: z.boolean().optional() },
+  ),
+  step('low-power-entry-with-wakeup', 'Enters low power, with an eventfd that a wake-up signals.', {
     device: name,
-    flags: u32,
-    index: u32,
-    start: u32,
-    count: u32,
-    /** For eventfd data: names to make eventfds under, null for -1, or the number of what is no descriptor. */
-    events: z.array(z.union([name, z.null(), noDescriptor])).optional(),
-    bools: z.array(z.number().int().min(0).max(255)).optional(),
+    as: name,
   }),
-  /**
-   * The raw VFIO_DEVICE_FEATURE: `payload` is what lies behind the header in memory, `argsz` what the header claims.
-   */
-  step('feature', {
-    device: name,
-    flags: u32,
-    argsz: u32,
-    payload: hex,
-    /** How many bytes of the header can be read; all 8 by default. */
-    headerBytes: u32.max(8).optional(),
-    as: name.optional(),
-  }),
-  step('export', {
+  step('mmap', 'Maps a part of a region.', { device: name, region: u32, offset: u64, length: u64, as: name }),
+  step(
+    'set-irqs',
+    'VFIO_DEVICE_SET_IRQS. `events` are names to make eventfds under, null for -1, or the number of a bad descriptor.',
+    {
+      device: name,
+      flags: u32,
+      index: u32,
+      start: u32,
+      count: u32,
+      /** For eventfd data: names to make eventfds under, null for -1, or the number of what is no descriptor. */
+      events: z.array(z.union([name, z.null(), noDescriptor])).optional(),
+      bools: z.array(z.number().int().min(0).max(255)).optional(),
+    },
+  ),
+  step(
+    'feature',
+    'The raw VFIO_DEVICE_FEATURE: `payload` lies behind the header in memory, `argsz` is what the header claims.',
+    {
+      device: name,
+      flags: u32,
+      argsz: u32,
+      payload: hex,
+      /** How many bytes of the header can be read; all 8 by default. */
+      headerBytes: u32.max(8).optional(),
+      as: name.optional(),
+    },
+  ),
+  step('export', 'Exports ranges of a region, [offset, bytes] each, as a dma-buf.', {
     device: name,
     region: u32,
     ranges: z.array(z.tuple([u64, u64])),
@@ -88,31 +118,34 @@ const deviceSteps = [
 
 /** On what a device's steps have made. */
 const mappingSteps = [
-  step('mmap-read', { map: name, offset: u64, length: u32 }),
-  step('mmap-write', { map: name, offset: u64, bytes: hex }),
-  step('munmap', { map: name }),
-  step('event-count', { event: name }),
+  step('mmap-read', 'Loads through a mapping of a region.', { map: name, offset: u64, length: u32 }),
+  step('mmap-write', 'Stores through a mapping of a region.', { map: name, offset: u64, bytes: hex }),
+  step('munmap', 'Unmaps a region.', { map: name }),
+  step('event-count', 'How often an eventfd was signalled since the last such step.', { event: name }),
 ] as const;
 
 /** On the descriptor of a dma-buf or a sync file, by the name that a step gave it. */
 const descriptorSteps = [
-  step('close-fd', { fd: name }),
-  step('dup-fd', { fd: name, as: name }),
-  step('lseek', { fd: name, offset: z.number().int(), whence: u32 }),
-  step('mmap-fd', { fd: name }),
-  step('set-name', { fd: name, name: z.string() }),
-  step('sync', { fd: name, flags: u32 }),
-  step('poll', { fd: name }),
-  step('fdinfo', { fd: name }),
-  /** What the rest of the system calls on a descriptor give: `stat` size and mode, `link` where /proc/self/fd points. */
-  step('fd-call', { fd: name, call: z.enum(['read', 'write', 'ftruncate', 'reopen', 'ioctl', 'stat', 'link']) }),
-  step('export-sync-file', { fd: name, flags: u32, as: name }),
-  step('import-sync-file', { fd: name, flags: u32, sync: name }),
+  step('close-fd', 'Closes a descriptor.', { fd: name }),
+  step('dup-fd', 'Duplicates a descriptor.', { fd: name, as: name }),
+  step('lseek', 'Seeks in a dma-buf, which tells its size.', { fd: name, offset: z.number().int(), whence: u32 }),
+  step('mmap-fd', 'Maps a dma-buf into the process.', { fd: name }),
+  step('set-name', 'DMA_BUF_SET_NAME.', { fd: name, name: z.string() }),
+  step('sync', 'DMA_BUF_IOCTL_SYNC.', { fd: name, flags: u32 }),
+  step('poll', 'Polls a dma-buf or a sync file.', { fd: name }),
+  step('fdinfo', 'What /proc/self/fdinfo says.', { fd: name }),
+  step(
+    'fd-call',
+    'Another system call on the descriptor: `stat` gives size and mode, `link` where /proc/self/fd points.',
+    { fd: name, call: z.enum(['read', 'write', 'ftruncate', 'reopen', 'ioctl', 'stat', 'link']) },
+  ),
+  step('export-sync-file', 'DMA_BUF_IOCTL_EXPORT_SYNC_FILE.', { fd: name, flags: u32, as: name }),
+  step('import-sync-file', 'DMA_BUF_IOCTL_IMPORT_SYNC_FILE.', { fd: name, flags: u32, sync: name }),
 ] as const;
 
 /** What an importer's driver does, for a device by its name. */
 const importerSteps = [
-  step('attach', {
+  step('attach', 'An importer attaches the device to a buffer.', {
     fd: name,
     device: name,
     as: name,
@@ -122,34 +155,52 @@ const importerSteps = [
     /** The DMA mask that the driver of the device sets: how many bits of address it has. 64 where nothing is said. */
     dmaBits: z.union([z.literal(32), z.literal(64)]).optional(),
   }),
-  step('map', { importer: name, as: name }),
-  step('unmap', { map: name }),
-  step('detach', { importer: name }),
-  step('pin', { importer: name }),
-  step('unpin', { importer: name }),
-  step('add-fence', { importer: name, usage: z.enum(['kernel', 'write', 'read', 'bookkeep']), as: name }),
-  step('signal-fence', { fence: name }),
-  /** The invalidate callbacks since the last such step, each with whether a mapping was live. */
-  step('callbacks', { importer: name }),
-  /** Whose callbacks came since the last such step, of the importers that are attached now, in order. */
-  step('callback-order', {}),
-  /** DMA by the importer's device through a mapping. */
-  step('dma-write', { map: name, offset: u64, bytes: hex }),
-  step('dma-read', { map: name, offset: u64, length: u32 }),
+  step('map', 'Maps an attachment; gives the length of each segment.', { importer: name, as: name }),
+  step('unmap', 'Unmaps a mapping.', { map: name }),
+  step('detach', 'Detaches an importer.', { importer: name }),
+  step('pin', 'Pins the buffer for an importer.', { importer: name }),
+  step('unpin', 'Unpins it.', { importer: name }),
+  step('add-fence', "Adds a fence to the buffer's reservation.", {
+    importer: name,
+    usage: z.enum(['kernel', 'write', 'read', 'bookkeep']),
+    as: name,
+  }),
+  step('signal-fence', 'Signals a fence.', { fence: name }),
+  step('callbacks', 'The invalidate callbacks since the last such step, each with whether a mapping was live.', {
+    importer: name,
+  }),
+  step('callback-order', 'Whose callbacks came since the last such step, of the importers that are attached now.', {}),
+  step('dma-write', "Writes by the importer's device through a mapping.", { map: name, offset: u64, bytes: hex }),
+  step('dma-read', "Reads by the importer's device through a mapping.", { map: name, offset: u64, length: u32 }),
 ] as const;
 
 /** On I/O address spaces (linux/iommufd.h), and on devices that were opened with `cdev`. */
 const ioasSteps = [
-  step('ioas-alloc', { as: name }),
-  step('ioas-destroy', { ioas: name }),
-  step('ioas-map-file', { ioas: name, fd: name, start: u64, length: u64, iova: u64 }),
-  step('ioas-unmap', { ioas: name, iova: u64, length: u64 }),
-  step('ioas-copy', { ioas: name, from: name, fromIova: u64, length: u64, iova: u64 }),
-  /** VFIO_DEVICE_ATTACH_IOMMUFD_PT: the device's DMA goes through the address space from now on. */
-  step('ioas-attach', { device: name, ioas: name }),
-  step('ioas-detach', { device: name }),
-  /** What the device's addresses mean now: [IOVA, bytes, whose memory] in order, without what is not mapped. */
-  step('ioas-translations', { device: name }),
+  step('ioas-alloc', 'Makes an I/O address space.', { as: name }),
+  step('ioas-destroy', 'Destroys an I/O address space.', { ioas: name }),
+  step('ioas-map-file', 'Maps a part of a dma-buf at an IOVA.', {
+    ioas: name,
+    fd: name,
+    start: u64,
+    length: u64,
+    iova: u64,
+  }),
+  step('ioas-unmap', 'Unmaps a range of IOVAs.', { ioas: name, iova: u64, length: u64 }),
+  step('ioas-copy', 'Copies a mapping from one address space to another.', {
+    ioas: name,
+    from: name,
+    fromIova: u64,
+    length: u64,
+    iova: u64,
+  }),
+  step('ioas-attach', "VFIO_DEVICE_ATTACH_IOMMUFD_PT: the device's DMA goes through the address space from now on.", {
+    device: name,
+    ioas: name,
+  }),
+  step('ioas-detach', 'VFIO_DEVICE_DETACH_IOMMUFD_PT.', { device: name }),
+  step('ioas-translations', "What the device's addresses mean now: [IOVA, bytes, whose memory] in order.", {
+    device: name,
+  }),
 ] as const;
 
 /**
@@ -161,11 +212,14 @@ const startSteps = [
    * Gives 'ended', or 'blocked' where it waits for somebody. EAGAIN while as many are under way as MAX_STARTED. Later
    * steps of the same task come when it has gone as far as it can.
    */
-  step('start', { step: z.discriminatedUnion('op', openDeviceSteps), as: name }),
+  step('start', "Starts a step of an open device in a task of its own: 'ended', or 'blocked' where it waits.", {
+    step: z.discriminatedUnion('op', openDeviceSteps),
+    as: name,
+  }),
 ] as const;
 
 /** Gives the result of a started step; 'blocked' while it still waits. */
-const joinSteps = [step('join', { of: name })] as const;
+const joinSteps = [step('join', "What a started step gave; 'blocked' while it still waits.", { of: name })] as const;
 
 export const MAX_STARTED = 3;
 
@@ -206,20 +260,20 @@ export function groupOf(step: Step): StepGroup {
 }
 
 export const scenarioSchema = z.strictObject({
-  scenario: name,
-  description: z.string(),
-  /** A machine file's path relative to the scenario, or the name of one in examples/. */
-  machine: z.string(),
-  /** Done in order before the tasks start, by one task. */
-  setup: z.array(stepSchema).optional(),
-  tasks: z.record(name, z.array(stepSchema)),
-  /** The numbered facts of Linux's behaviour that it shows (lab/facts/). */
-  facts: z.array(z.number().int().positive()).optional(),
-  /** The invariant of docs/invariants.md that Linux breaks here (lab/findings/). */
+  scenario: name.describe('The name that runs and findings cite.'),
+  description: z.string().describe('A sentence for readers.'),
+  machine: z.string().describe("A machine file's path relative to the scenario, or the name of one in examples/."),
+  setup: z.array(stepSchema).optional().describe('Steps that one task takes in order before the tasks start.'),
+  tasks: z.record(name, z.array(stepSchema)).describe('The tasks by their names, each a list of steps.'),
+  facts: z
+    .array(z.number().int().positive())
+    .optional()
+    .describe("The numbered facts of Linux's behaviour that it shows (docs/facts.md)."),
   breaks: z
     .string()
     .regex(/^(I[1-9]|ABI)$/)
-    .optional(),
+    .optional()
+    .describe('The invariant of docs/invariants.md that Linux breaks here.'),
 });
 export type Scenario = z.infer<typeof scenarioSchema>;
 

@@ -10,6 +10,7 @@ test('help names every command and exits with 0', () => {
     'serve',
     'inspect',
     'capture',
+    'devices',
     'run',
     'explore',
     'replay',
@@ -22,7 +23,7 @@ test('help names every command and exits with 0', () => {
 });
 
 test('every command has help with examples', () => {
-  for (const command of ['demo', 'serve', 'inspect', 'capture', 'run', 'explore', 'replay', 'bench']) {
+  for (const command of ['demo', 'serve', 'inspect', 'capture', 'devices', 'run', 'explore', 'replay', 'bench']) {
     const { status, stdout } = barter(command, '--help');
     assert.equal(status, 0, command);
     assert.match(stdout, /Examples?:\n {2}barter /, command);

@@ -19,17 +19,17 @@ import { damagedMachine, machine } from './arbitrary-machine.ts';
 
 const RUNS = 2500;
 
+/** File and line, the field with keys that are not words in quotes, and the reason. */
+const KEY = /(?:[\w-]+|"(?:[^"\\]|\\.)*")/.source;
+const REFUSAL = new RegExp(`^m\\.yaml:\\d+: (?:the document|${KEY}(?:\\.${KEY})*): \\S.{6,}$`);
+
 /** The machine, or the refusal, which has the form that people and editors can read. */
 function accepted(text: string): MachineDescription | DocumentError {
   try {
     return parseMachine(text, 'm.yaml');
   } catch (error) {
     if (!(error instanceof DocumentError)) throw error;
-    assert.match(
-      error.message,
-      /^m\.yaml:\d+: [\w.]+( document)?: \S.{6,}$/,
-      'a refusal has file, line, field and reason',
-    );
+    assert.match(error.message, REFUSAL, 'a refusal has file, line, field and reason');
     return error;
   }
 }
@@ -290,6 +290,7 @@ const REFUSED: [string, unknown, RegExp][] = [
     withDevice({ model: 'gpu' }),
     /devices\.0\.model: the models are memory, ioat and captured/,
   ],
+  ['a field that is not a word', withDevice({ ' ': 1 }), /devices\.0\." ": there is no such field/],
   ['a field that there is not', withDevice({ color: 'red' }), /devices\.0\.color: there is no such field/],
 ];
 
