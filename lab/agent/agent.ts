@@ -16,6 +16,7 @@ import { runScenario } from '../../src/scenario/run.ts';
 import type { Step, StepResult } from '../../src/scenario/step.ts';
 import type { Task } from '../../src/task/op.ts';
 import type { AgentCalls } from './calls.ts';
+import { accessConfig } from './config-accesses.ts';
 import { useOwnDevice } from './own-device.ts';
 import { answerPeer } from './peer/answer.ts';
 import { PeerTrial } from './peer/trial.ts';
@@ -70,6 +71,7 @@ const handlers: Handlers = {
     return answer;
   },
   ownDevice: ({ address }) => useOwnDevice(address),
+  configAccesses: accessConfig,
   memcpy: ({ address, copies }) => {
     const importer = new LabImporter();
     try {

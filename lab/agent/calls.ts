@@ -2,6 +2,7 @@
 import type { LabCopy } from '../../src/linux/lab-importer.ts';
 import type { RunResult } from '../../src/scenario/run.ts';
 import type { Scenario } from '../../src/scenario/step.ts';
+import type { ConfigAccesses, ConfigAnswers } from './config-accesses.ts';
 import type { OwnDeviceAnswer } from './own-device.ts';
 
 export interface AgentCalls {
@@ -22,6 +23,8 @@ export interface AgentCalls {
   peer: { parameters: PeerRequest; result: PeerAnswer };
   /** Drives the device of docs/writing-a-device.md. */
   ownDevice: { parameters: { address: string }; result: OwnDeviceAnswer };
+  /** What vfio-pci answers to accesses of a device's config space, and which bits of it can be written at all. */
+  configAccesses: { parameters: ConfigAccesses; result: ConfigAnswers };
   /** A command of the guest's shell: its status and output. */
   shell: { parameters: { command: string }; result: { status: number | null; stdout: string; stderr: string } };
 }

@@ -2,8 +2,7 @@
 
 import { packageFile } from '../../src/linux/package-file.ts';
 import { Guest, guestAddress } from '../host/guest.ts';
-import type { Accel } from '../host/machine.ts';
-import type { LabKernel } from '../kernel/kernel.ts';
+import type { KernelName } from '../kernel/kernels.ts';
 import type { KernelReport } from '../kernel/reports.ts';
 import { Served, Started } from './run.ts';
 
@@ -22,15 +21,14 @@ export interface ShellOutput {
  * there to be read. Returns what the kernel complained of meanwhile.
  */
 export async function labShell(
-  kernel: LabKernel,
-  accel: Accel,
+  kernel: KernelName,
   body: (run: (command: string) => Promise<ShellOutput>) => Promise<void>,
 ): Promise<readonly KernelReport[]> {
   const started = new Started();
   try {
     const served = started.add(await Served.start(MACHINE));
     const devices = [served.qemuDevice('lender'), served.qemuDevice('borrower')];
-    const guest = started.add(await Guest.boot({ devices, kernel, accel }));
+    const guest = started.add(await Guest.boot({ devices, kernel }));
     await guest.call('bind', { addresses: [guestAddress(0)] });
     await body((command) => guest.call('shell', { command }, COMMAND_TIMEOUT_MS));
   } finally {

@@ -57,6 +57,11 @@ test('a Linux guest exports the BAR of a served device, is refused what must be,
   assert.ok(steps.some((step) => /sees the guest's bytes/.test(step.name)));
 });
 
+test("every capability is shown or hidden, read and written as by the guest's vfio-pci", { skip }, () => {
+  const { steps } = labRun('capabilities');
+  assert.ok(steps.filter(({ name }) => / accesses/.test(name)).length > 80);
+});
+
 test("the guest's own devices are captured, and served as what they were", { skip }, () => {
   const { steps } = labRun('guest-capture');
   assert.ok(steps.filter((step) => step.name.startsWith('serve ')).length >= 10);
