@@ -1,6 +1,6 @@
 /**
- * Devices that together have every capability: those that vfio shows, and those that it hides. Their registers keep what
- * is written, so that a guest's writes show.
+ * Devices that together have every capability: those that vfio shows, and those that it hides. Their registers keep
+ * what is written, so that a guest's writes show.
  */
 import type { DeviceIdentity, DeviceModel } from '../../src/device/model.ts';
 import { Bar, MemoryTarget } from '../../src/pci/bar.ts';

@@ -43,7 +43,7 @@ Examples:
 
 /** Errors that say what is wrong with what the user gave. */
 function isUsers(error: unknown): error is Error {
-  const isAddress = error instanceof Errno && ['EINVAL', 'ENODEV'].includes(error.code);
+  const isAddress = error instanceof Errno && ['EINVAL', 'ENODEV'].includes(error.errno);
   return isAddress || [DocumentError, CaptureError, LspciError].some((kind) => error instanceof kind);
 }
 

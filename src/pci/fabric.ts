@@ -97,18 +97,14 @@ export class Fabric {
     isWrite: boolean,
   ): { target: DmaTarget; length: number } | DmaStatus {
     const domain = requester.iommuDomain;
+    // On the bus, BARs answer to bus addresses: ports send a request to a peer before it gets to the root complex.
     const hostAddress = address - this.hostBridge.busOffset;
-    const peer = domain?.ownsBus === true ? null : this.decode(hostAddress);
-    if (peer !== null && reachesBelowRoot(requester, peer.fn)) {
-      return {
-        target: { kind: 'mmio', address: hostAddress },
-        length: Math.min(length, peer.bar.sizeBytes - peer.offset),
-      };
-    }
+    const below = domain?.ownsBus === true ? null : this.decode(hostAddress);
+    if (below !== null && reachesBelowRoot(requester, below.fn)) return toBar(hostAddress, below, length);
     if (domain === null || !domain.translates) {
-      if (peer !== null) {
-        return { target: { kind: 'mmio', address }, length: Math.min(length, peer.bar.sizeBytes - peer.offset) };
-      }
+      // At the root complex without translation an address is a host address, as mapPhysVec gives it out.
+      const peer = this.decode(address);
+      if (peer !== null) return toBar(address, peer, length);
       const memory = this.systemMemory;
       if (memory === null || address + length > memory.sizeBytes) return 'unsupported-request';
       return { target: { kind: 'memory', memory, offset: address }, length };
@@ -200,6 +196,15 @@ export class Fabric {
       fn.iommuGroup = groups.get(owner)!;
     }
   }
+}
+
+/** The piece of a request that lies in one BAR. */
+function toBar(
+  address: number,
+  { bar, offset }: { bar: Bar; offset: number },
+  length: number,
+): { target: DmaTarget; length: number } {
+  return { target: { kind: 'mmio', address }, length: Math.min(length, bar.sizeBytes - offset) };
 }
 
 function advance(target: DmaTarget, offset: number): DmaTarget {

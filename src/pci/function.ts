@@ -4,6 +4,9 @@
  */
 import { Errno } from '../abi/errno.ts';
 import {
+  PCI_AF_CAP,
+  PCI_AF_CAP_FLR,
+  PCI_AF_CAP_TP,
   PCI_AF_CTRL,
   PCI_AF_CTRL_FLR,
   PCI_BASE_ADDRESS_0,
@@ -177,7 +180,14 @@ export class PciFunction {
       if ((this.config.read(express + PCI_EXP_DEVCAP, 4) & PCI_EXP_DEVCAP_FLR) !== 0) yield* this.hardwareReset();
     }
     const af = this.config.find(PCI_CAP_ID_AF);
-    if (af !== 0 && setsBits(write, af + PCI_AF_CTRL, PCI_AF_CTRL_FLR)) yield* this.hardwareReset();
+    if (setsBits(write, af + PCI_AF_CTRL, PCI_AF_CTRL_FLR) && this.hasAdvancedFlr()) yield* this.hardwareReset();
+  }
+
+  /** Both bits are needed: an FLR waits for transactions that are pending (pci_af_flr). */
+  private hasAdvancedFlr(): boolean {
+    const af = this.config.find(PCI_CAP_ID_AF);
+    const needed = PCI_AF_CAP_FLR | PCI_AF_CAP_TP;
+    return af !== 0 && (this.config.read(af + PCI_AF_CAP, 1) & needed) === needed;
   }
 
   /** Ways to reset this function alone, best first (pci_reset_fn_methods). */
@@ -186,7 +196,7 @@ export class PciFunction {
     const express = this.config.find(PCI_CAP_ID_EXP);
     if (express !== 0 && (this.config.read(express + PCI_EXP_DEVCAP, 4) & PCI_EXP_DEVCAP_FLR) !== 0)
       methods.push('flr');
-    if (this.config.find(PCI_CAP_ID_AF) !== 0) methods.push('af_flr');
+    if (this.hasAdvancedFlr()) methods.push('af_flr');
     const pm = this.config.find(PCI_CAP_ID_PM);
     if (pm !== 0 && (this.config.read(pm + PCI_PM_CTRL, 2) & PCI_PM_CTRL_NO_SOFT_RESET) === 0) methods.push('pm');
     // A secondary bus reset hits nobody else where the function is alone below its port.
