@@ -167,7 +167,7 @@ const NOBODY: RemoteMemory = {
 };
 
 function newRegions(): DmaRegions {
-  return new DmaRegions('bench', NOBODY, NO_BUFFERS, { maxDmaMaps: REGIONS, pageBytes: 4096 });
+  return new DmaRegions('bench', NOBODY, NO_BUFFERS, { maxDmaMaps: REGIONS });
 }
 
 /** An address space of a client with so many pages of one memfd. */

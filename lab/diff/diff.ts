@@ -85,7 +85,11 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
   const none = { steps: 0, agree: 0, programs: 0, differences: [], matrix: [], violations: [], reports: [] };
   const result: DiffResult = { ok: false, seed, kernel: '', ...none };
   for (const [i, lender] of lenders.entries()) {
-    const rig = await GuestRig.start(lender, { kernel: options.kernel, leakCheck: options.leakCheck });
+    const rig = await GuestRig.start(lender, {
+      kernel: options.kernel,
+      accel: options.accel,
+      leakCheck: options.leakCheck,
+    });
     try {
       result.kernel = rig.kernel;
       const isOwn = (kept: KeptScenario) => belongsTo(lender, kept);

@@ -2,7 +2,7 @@
 
 import { packageFile } from '../../src/linux/package-file.ts';
 import { guestAddress } from '../host/guest.ts';
-import type { KernelName } from '../kernel/kernels.ts';
+import type { LabKernel } from '../kernel/kernel.ts';
 
 /** What a program may do to a device; the registers behind igb's BARs are not memory. */
 export interface DeviceTraits {
@@ -124,7 +124,7 @@ const LENDERS: readonly LenderSetup[] = [
   },
 ];
 
-/** The distribution's kernel has no iommufd. */
-export function lendersOf(kernel: KernelName): LenderSetup[] {
-  return LENDERS.filter(({ ioas }) => ioas !== true || kernel !== 'distribution');
+/** Address spaces need iommufd, which the distribution's kernel has not. */
+export function lendersOf({ hasIommufd }: Pick<LabKernel, 'hasIommufd'>): LenderSetup[] {
+  return LENDERS.filter(({ ioas }) => ioas !== true || hasIommufd);
 }

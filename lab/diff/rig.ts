@@ -5,7 +5,8 @@ import type { RunResult } from '../../src/scenario/run.ts';
 import type { Step } from '../../src/scenario/step.ts';
 import { CommandError } from '../host/command.ts';
 import { Guest } from '../host/guest.ts';
-import type { KernelName } from '../kernel/kernels.ts';
+import type { Accel } from '../host/machine.ts';
+import type { LabKernel } from '../kernel/kernel.ts';
 import type { KernelReport } from '../kernel/reports.ts';
 import { Served } from '../runs/run.ts';
 import { withStarted } from './blocking.ts';
@@ -18,7 +19,8 @@ const CALL_TIMEOUT_MS = 60_000;
 
 /** Which kernel the guest runs, and whether it looks for leaks. */
 export interface GuestChoice {
-  kernel: KernelName;
+  kernel: LabKernel;
+  accel: Accel;
   leakCheck: boolean;
 }
 

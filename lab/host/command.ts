@@ -11,6 +11,14 @@ export class CommandError extends Error {
   }
 }
 
+/** The user asked for something that cannot be: exit status 2. */
+export class WrongUse extends CommandError {
+  constructor(message: string) {
+    super(message);
+    this.name = 'WrongUse';
+  }
+}
+
 const CLEAN_ENVIRONMENT = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
 
 /** What a failed program's words mean to who runs it, and what would help. */

@@ -4,29 +4,23 @@
  * chroot; the machine itself is not changed. Each stage is stamped when it is complete; one that was interrupted is
  * made again.
  */
-import { createHash } from 'node:crypto';
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { packageFile } from '../../src/linux/package-file.ts';
 import { BUILD_PACKAGES, buildKernel, kernelKey, unpackKernelSource } from '../kernel/build.ts';
-import type { KernelName } from '../kernel/kernels.ts';
+import { copyImporterTo, importerKey } from '../kernel/importer.ts';
+import type { BuiltKernel, KernelName, LabKernel } from '../kernel/kernel.ts';
+import { buildOutsideImporter } from '../kernel/module-build.ts';
+import { DISTRIBUTION, distributionHeaders } from '../kernel/named.ts';
 import { isStamped, labPath, lockCache, NEWEST_SUITE, SUITE, stamp, unstamp } from './cache.ts';
 import { CommandError, output, run } from './command.ts';
 import { buildInRoot, inRoot, installInRoot, runMounting } from './root.ts';
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
-const PACKAGES = ['qemu-system-x86', 'seabios', 'busybox-static', 'xz-utils', 'kmod', 'cpio', 'gcc', 'make'];
-const IMPORTER = packageFile('lab/importer');
+const PACKAGES = [
+  ...['qemu-system-x86', 'seabios', 'busybox-static', 'xz-utils', 'zstd', 'kmod', 'pciutils', 'cpio', 'gcc', 'make'],
+  'patch',
+];
 
 /** Hears how far the preparation is. */
 export interface PrepareProgress {
@@ -46,10 +40,12 @@ interface PrepareStage {
   key: () => string;
   /** The stage whose result this one is made from: when that is made again, so is this. */
   from: string | null;
-  /** The kernels that need it; all of them where it is left out. */
+  /** The kernels of the lab that need it; every guest where it is left out. */
   kernels?: readonly KernelName[];
   make: (log: string) => Promise<void>;
 }
+
+const OWN_KERNELS: readonly KernelName[] = ['distribution', 'iommufd', 'debug'];
 
 /** In the order in which they are made. */
 const STAGES: PrepareStage[] = [
@@ -65,12 +61,21 @@ const STAGES: PrepareStage[] = [
   {
     name: 'kernel',
     from: 'root',
+    kernels: OWN_KERNELS,
     what: 'kernel, modules, headers',
     usualSeconds: 20,
     key: () => 'linux-image-amd64',
     make: fetchKernel,
   },
-  { name: 'importer', from: 'kernel', what: 'importer module', usualSeconds: 5, key: importerKey, make: buildImporter },
+  {
+    name: 'importer',
+    from: 'kernel',
+    kernels: OWN_KERNELS,
+    what: 'importer module',
+    usualSeconds: 5,
+    key: importerKey,
+    make: buildImporter,
+  },
   {
     name: 'source',
     from: 'kernel',
@@ -80,11 +85,11 @@ const STAGES: PrepareStage[] = [
     key: () => `linux-source ${BUILD_PACKAGES.join(' ')}`,
     make: unpackKernelSource,
   },
-  kernelStage('iommufd', 'vmlinux', 270),
-  kernelStage('debug', 'bzImage', 400),
+  kernelStage('iommufd', 330),
+  kernelStage('debug', 480),
 ];
 
-function kernelStage(kernel: KernelName, target: 'vmlinux' | 'bzImage', usualSeconds: number): PrepareStage {
+function kernelStage(kernel: BuiltKernel, usualSeconds: number): PrepareStage {
   return {
     name: `kernel-${kernel}`,
     from: 'source',
@@ -93,17 +98,17 @@ function kernelStage(kernel: KernelName, target: 'vmlinux' | 'bzImage', usualSec
     // On two cores; of more, each takes its share.
     usualSeconds: Math.ceil((usualSeconds * 2) / availableParallelism()),
     key: () => kernelKey(kernel),
-    make: (log) => buildKernel(log, kernel, target),
+    make: (log) => buildKernel(log, kernel),
   };
 }
 
 /** The stages that a kernel needs. */
-function stagesFor(kernel: KernelName): PrepareStage[] {
-  return STAGES.filter(({ kernels }) => kernels?.includes(kernel) ?? true);
+function stagesFor({ base }: LabKernel): PrepareStage[] {
+  return STAGES.filter(({ kernels }) => kernels === undefined || (base !== null && kernels.includes(base)));
 }
 
 /** Prepares what is not prepared yet. CommandError says what could not be done, and what would help. */
-export async function prepareLab(progress: PrepareProgress, kernel: KernelName = 'distribution'): Promise<void> {
+export async function prepareLab(progress: PrepareProgress, kernel: LabKernel = DISTRIBUTION): Promise<void> {
   const release = await lockCache((pid) => progress.wait(pid));
   try {
     const log = labPath('prepare.log');
@@ -118,6 +123,7 @@ export async function prepareLab(progress: PrepareProgress, kernel: KernelName =
       }
       progress.end(name, cached);
     }
+    await buildOutsideImporter(log, kernel);
   } finally {
     release();
   }
@@ -138,7 +144,7 @@ function demandMachine(): void {
 }
 
 /** The names of the stages that are still to be made for a kernel. */
-export function missingStages(kernel: KernelName = 'distribution'): string[] {
+export function missingStages(kernel: LabKernel = DISTRIBUTION): string[] {
   return stagesFor(kernel)
     .filter((stage) => !isStamped(stage.name, stage.key()))
     .map((stage) => stage.name);
@@ -237,22 +243,13 @@ async function fetchKernel(log: string): Promise<void> {
   ]);
 }
 
-function importerKey(): string {
-  const hash = createHash('sha256');
-  for (const file of readdirSync(IMPORTER).sort()) hash.update(file).update(readFileSync(join(IMPORTER, file)));
-  return hash.digest('hex');
-}
-
 /** Built in the root, against the headers there; the module lands in the cache. */
 async function buildImporter(log: string): Promise<void> {
   const root = labPath('root');
   const folder = join(root, 'tmp/importer');
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
-  for (const file of readdirSync(IMPORTER)) copyFileSync(join(IMPORTER, file), join(folder, file));
-  const headers = readdirSync(join(root, 'usr/src')).find((name) => /^linux-headers-.*-amd64$/.test(name));
-  if (headers === undefined)
-    throw new CommandError('the kernel headers are missing; run: barter lab clean, and prepare again');
-  await buildInRoot(log, `make -s -C /usr/src/${headers} M=/tmp/importer modules`);
+  copyImporterTo(folder);
+  await buildInRoot(log, `make -s -C /usr/src/${distributionHeaders()} M=/tmp/importer modules`);
   copyFileSync(join(folder, 'barter_importer.ko'), labPath('barter_importer.ko'));
 }

@@ -11,12 +11,11 @@ import { packageFile } from '../../src/linux/package-file.ts';
 import { labPath } from '../host/cache.ts';
 import { CommandError } from '../host/command.ts';
 import { buildInRoot, inRoot, installInRoot } from '../host/root.ts';
-import { builtImagePath, distributionRelease, type KernelName } from './kernels.ts';
+import { importerSources } from './importer.ts';
+import { type BuiltKernel, builtImagePath, IMAGE_OF, objectsFolder, SOURCE } from './kernel.ts';
+import { distributionRelease } from './named.ts';
 
 const CONFIGS = packageFile('lab/kernel');
-const IMPORTER = packageFile('lab/importer');
-/** As seen in the root. */
-const SOURCE = '/usr/src/barter-linux';
 const IMPORTER_IN_SOURCE = 'drivers/barter';
 export const BUILD_PACKAGES = [
   'flex',
@@ -50,26 +49,28 @@ export async function unpackKernelSource(log: string): Promise<void> {
 }
 
 /** What a kernel is made of, besides its source. */
-export function kernelKey(name: KernelName): string {
+export function kernelKey(name: BuiltKernel): string {
   const hash = createHash('sha256')
     .update(configText(name))
     .update(readFileSync(join(CONFIGS, 'Kconfig')));
-  for (const file of importerSources()) hash.update(file).update(readFileSync(join(IMPORTER, file)));
+  for (const [file, text] of importerSources()) hash.update(file).update(text);
   return hash.digest('hex');
 }
 
 /** Configures and builds; what QEMU boots lands in the cache. */
-export async function buildKernel(log: string, name: KernelName, target: 'vmlinux' | 'bzImage'): Promise<void> {
+export async function buildKernel(log: string, name: BuiltKernel): Promise<void> {
   copyImporter();
-  const objects = `/usr/src/barter-kernel-${name}`;
+  const target = IMAGE_OF[name];
+  const objects = objectsFolder(name);
   mkdirSync(inside(objects), { recursive: true });
   writeFileSync(join(inside(objects), 'lab.config'), configText(name));
   const make = `nice make -C ${SOURCE} O=${objects} ARCH=x86_64`;
   await buildInRoot(log, `${make} KCONFIG_ALLCONFIG=${objects}/lab.config allnoconfig`);
   demandOptions(name, readFileSync(join(inside(objects), '.config'), 'utf8'));
-  await buildInRoot(log, `${make} -s -j${availableParallelism()} ${target}`);
+  // `modules` makes Module.symvers, which drivers from outside the tree are linked with.
+  await buildInRoot(log, `${make} -s -j${availableParallelism()} ${target} modules`);
   const built = join(inside(objects), target === 'vmlinux' ? target : `arch/x86/boot/${target}`);
-  const image = builtImagePath(name, target);
+  const image = builtImagePath(name);
   mkdirSync(join(image, '..'), { recursive: true });
   // A guest that boots right now keeps the image that it has.
   copyFileSync(built, `${image}.new`);
@@ -85,16 +86,10 @@ function append(path: string, line: string): void {
   writeFileSync(path, readFileSync(path, 'utf8') + line);
 }
 
-function importerSources(): string[] {
-  return readdirSync(IMPORTER)
-    .filter((file) => file.endsWith('.c') || file.endsWith('.h'))
-    .sort();
-}
-
 /** The same sources as the module's. A file that has not changed keeps its time: make then leaves its object alone. */
 function copyImporter(): void {
   const folder = join(inside(SOURCE), IMPORTER_IN_SOURCE);
-  const texts = new Map(importerSources().map((file) => [file, readFileSync(join(IMPORTER, file), 'utf8')]));
+  const texts = importerSources();
   texts.set('Kconfig', readFileSync(join(CONFIGS, 'Kconfig'), 'utf8'));
   const objects = ['importer', 'canary'].map(
     (name) => `obj-$(CONFIG_BARTER_${name.toUpperCase()}) += barter_${name}.o\n`,
@@ -107,12 +102,12 @@ function copyImporter(): void {
   }
 }
 
-function configText(name: KernelName): string {
+function configText(name: BuiltKernel): string {
   return ['common', name].map((file) => readFileSync(join(CONFIGS, `${file}.config`), 'utf8')).join('\n');
 }
 
 /** The configuration drops options in silence whose conditions do not hold. */
-function demandOptions(name: KernelName, config: string): void {
+function demandOptions(name: BuiltKernel, config: string): void {
   const lines = new Set(config.split('\n'));
   const wanted = configText(name).split('\n');
   const absent = wanted.filter((line) => line.startsWith('CONFIG_') && !lines.has(line));

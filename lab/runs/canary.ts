@@ -11,7 +11,7 @@ const CANARY = '/sys/kernel/debug/barter-canary';
 const SONGS = ['inversion', 'leak', 'hang', 'use-after-free'];
 
 export function canary(options: LabOptions): Promise<LabResult> {
-  if (options.kernel !== 'debug') throw new CommandError('only one kernel would notice: --kernel debug');
+  if (options.kernel.base !== 'debug') throw new CommandError('only one kernel would notice: --kernel debug');
   return labRun(options, async (steps, started) => {
     const guest = await steps.take('boot the guest', async () =>
       started.add(await Guest.boot({ ...options, devices: [] })),

@@ -69,8 +69,8 @@ function isComplaint(line: string): boolean {
 
 /** The modules of the driver. CommandError for a kernel that has none. */
 export function ioatModules({ kernel }: LabOptions): string[] {
-  if (kernel === 'distribution') return IOAT_MODULES;
-  throw new CommandError(`ioatdma is a module of the distribution's kernel, and the ${kernel} kernel has no modules`);
+  if (kernel.modules()?.find('ioatdma') != null) return IOAT_MODULES;
+  throw new CommandError(`ioatdma is a module of the distribution's kernel, and the ${kernel.name} kernel has none`);
 }
 
 /** The name of the driver that a device of the guest is bound to; empty where none is. */

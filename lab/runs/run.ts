@@ -8,9 +8,10 @@ import { createInterface } from 'node:readline';
 import { packageFile } from '../../src/linux/package-file.ts';
 import type { TraceEvent } from '../../src/vfio-user/server/message-trace.ts';
 import { CommandError } from '../host/command.ts';
+import type { Accel } from '../host/machine.ts';
 import { onExit } from '../host/on-exit.ts';
 import { qemuVersion } from '../host/qemu.ts';
-import type { KernelName } from '../kernel/kernels.ts';
+import type { LabKernel } from '../kernel/kernel.ts';
 import { type KernelReport, undocumented } from '../kernel/reports.ts';
 
 export interface LabStep {
@@ -34,7 +35,8 @@ export interface LabResult {
 
 /** How a run boots its guest. */
 export interface LabOptions {
-  kernel: KernelName;
+  kernel: LabKernel;
+  accel: Accel;
   leakCheck: boolean;
   /** Of runs that go on for a while: how long, and which random choices. */
   seconds?: number | undefined;
@@ -188,6 +190,17 @@ export class Served {
     );
   }
 
+  /** Device models of the user's: each file's default export, by the file's name. */
+  static models(files: readonly string[]): Promise<Served> {
+    const program = packageFile('dist/lab/host/device-server.js');
+    const words = files.map((file) => `${basename(file).replace(/\.[cm]?[jt]s$/, '')}=${file}`);
+    return Served.launch(
+      files.join(', '),
+      (folder) => [...typesLoader(files), program, folder, ...words],
+      (line) => (JSON.parse(line) as { devices: Device[] }).devices,
+    );
+  }
+
   /** Starts Node with `args`, and reads the devices from the first line that comes. */
   private static async launch(
     what: string,
@@ -245,5 +258,18 @@ function readLink(path: string): string {
   } catch {
     // It was closed since the folder was read.
     return '';
+  }
+}
+
+/** What makes Node load TypeScript: nothing where it can do so itself, else tsx. */
+function typesLoader(files: readonly string[]): string[] {
+  if (files.every((file) => /\.[cm]?js$/.test(file)) || Reflect.get(process.features, 'typescript') !== undefined)
+    return [];
+  try {
+    return ['--import', import.meta.resolve('tsx')];
+  } catch {
+    throw new CommandError(
+      `${files.join(', ')}: this Node does not load TypeScript: npm install tsx, or build it first`,
+    );
   }
 }

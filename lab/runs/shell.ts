@@ -2,7 +2,8 @@
 
 import { packageFile } from '../../src/linux/package-file.ts';
 import { Guest, guestAddress } from '../host/guest.ts';
-import type { KernelName } from '../kernel/kernels.ts';
+import type { Accel } from '../host/machine.ts';
+import type { LabKernel } from '../kernel/kernel.ts';
 import type { KernelReport } from '../kernel/reports.ts';
 import { Served, Started } from './run.ts';
 
@@ -21,14 +22,15 @@ export interface ShellOutput {
  * there to be read. Returns what the kernel complained of meanwhile.
  */
 export async function labShell(
-  kernel: KernelName,
+  kernel: LabKernel,
+  accel: Accel,
   body: (run: (command: string) => Promise<ShellOutput>) => Promise<void>,
 ): Promise<readonly KernelReport[]> {
   const started = new Started();
   try {
     const served = started.add(await Served.start(MACHINE));
     const devices = [served.qemuDevice('lender'), served.qemuDevice('borrower')];
-    const guest = started.add(await Guest.boot({ devices, kernel }));
+    const guest = started.add(await Guest.boot({ devices, kernel, accel }));
     await guest.call('bind', { addresses: [guestAddress(0)] });
     await body((command) => guest.call('shell', { command }, COMMAND_TIMEOUT_MS));
   } finally {

@@ -69,23 +69,31 @@ export function errnoName(code: number): string {
 }
 
 /**
- * A refusal that has an errno in the ABI. `code` is the positive number that goes on the wire or comes out of an ioctl;
- * the message says what was refused and why, for the person who reads it.
+ * A refusal that has an errno in the ABI, with the fields of Node's own system errors. The message says what was refused
+ * and why, for the person who reads it.
  */
 export class Errno extends Error {
-  readonly errno: ErrnoName;
-  readonly code: number;
+  /** The name, such as `ENODEV`. */
+  readonly code: ErrnoName;
+  /** The negative number, such as -19. */
+  readonly errno: number;
+  /** The system call that failed, where there was one. */
+  declare readonly syscall?: string;
 
-  constructor(errno: ErrnoName, message: string, options?: ErrorOptions) {
-    super(`${errno}: ${message}`, options);
+  constructor(code: ErrnoName, message: string, options: ErrorOptions & { syscall?: string } = {}) {
+    super(`${code}: ${message}`, options);
     this.name = 'Errno';
-    this.errno = errno;
-    this.code = ERRNO[errno];
+    this.code = code;
+    this.errno = -ERRNO[code];
+    if (options.syscall !== undefined) this.syscall = options.syscall;
   }
 
   /** The error for a number that the outside world returned; unknown numbers are kept in the text and read as EIO. */
-  static fromCode(code: number, message: string): Errno {
+  static fromCode(code: number, message: string, syscall?: string): Errno {
     const name = NAMES.get(code);
-    return name === undefined ? new Errno('EIO', `${message} (errno ${code})`) : new Errno(name, message);
+    const options = syscall === undefined ? {} : { syscall };
+    return name === undefined
+      ? new Errno('EIO', `${message} (errno ${code})`, options)
+      : new Errno(name, message, options);
   }
 }

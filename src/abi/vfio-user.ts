@@ -88,6 +88,9 @@ export const VFIO_USER_DEFAULT_PGSIZES = 4096;
 /** DMA_MAP: one fd when the memory is fd-backed, none when it is reached by DMA_READ and DMA_WRITE. */
 export const VFIO_USER_F_DMA_REGION_READ = 1 << 0;
 export const VFIO_USER_F_DMA_REGION_WRITE = 1 << 1;
+/** How the descriptor may be used; in libvfio-user's header since its pull request 842. */
+export const VFIO_USER_F_DMA_REGION_MMAP = 1 << 2;
+export const VFIO_USER_F_DMA_REGION_FILE_IO = 1 << 3;
 export const vfio_user_dma_map = packedStruct('vfio_user_dma_map', 32, {
   argsz: u32(0),
   flags: u32(4),

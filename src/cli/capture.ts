@@ -43,7 +43,7 @@ Examples:
 
 /** Errors that say what is wrong with what the user gave. */
 function isUsers(error: unknown): error is Error {
-  const isAddress = error instanceof Errno && ['EINVAL', 'ENODEV'].includes(error.errno);
+  const isAddress = error instanceof Errno && ['EINVAL', 'ENODEV'].includes(error.code);
   return isAddress || [DocumentError, CaptureError, LspciError].some((kind) => error instanceof kind);
 }
 

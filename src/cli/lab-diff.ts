@@ -1,37 +1,83 @@
 /** barter lab diff: the same steps on the engine and on the guest's kernel. */
+import type { Command } from 'commander';
 import { type DiffProgress, type DiffResult, labDiff } from '../../lab/diff/diff.ts';
 import { lendersOf } from '../../lab/diff/lenders.ts';
 import { STAGES } from '../../lab/diff/matrix.ts';
-import type { KernelName } from '../../lab/kernel/kernels.ts';
 import { describeStep } from '../scenario/run.ts';
-import { prepareMissing } from './lab-prepare.ts';
+import {
+  addRigOptions,
+  demandLeakCheck,
+  KERNEL_HELP,
+  LEAK_CHECK_OPTION,
+  numberOption,
+  type RigOptions,
+  reported,
+  takeRig,
+} from './lab-options.ts';
 import { printReports } from './lab-reports.ts';
 import { UsageError } from './usage.ts';
 
-export interface DiffCommandOptions {
-  kernel: KernelName;
+interface DiffCommandOptions extends RigOptions {
   leakCheck?: true;
   steps: number;
   seed?: number;
   lender?: string;
   /** True where no stages are named. */
   matrix?: true | string;
-  json?: true;
 }
 
-export async function diff(options: DiffCommandOptions): Promise<void> {
-  const { steps, seed = Date.now() % 2 ** 31, lender, matrix, kernel, leakCheck, json } = options;
+export function addDiffCommand(lab: Command): void {
+  const command = lab
+    .command('diff')
+    .description('scenarios and random programs on the engine and on the kernel, compared step by step')
+    .option('--steps <n>', 'how many steps of random programs, over all lenders', numberOption, 5000)
+    .option('--seed <n>', 'which programs (printed; the same seed gives the same)', numberOption)
+    .option('--leak-check', LEAK_CHECK_OPTION)
+    .option('--matrix [stages]', 'every trigger after every other, too, and what the kernel breaks there')
+    .option(
+      '--lender <names>',
+      `which devices lend: ${lendersOf({ hasIommufd: true })
+        .map(({ name }) => name)
+        .join(', ')}`,
+    )
+    .option('--json', 'print one JSON document');
+  addRigOptions(command)
+    .addHelpText(
+      'after',
+      `
+First come the scenarios that are kept (lab/facts, lab/findings), then random programs. Each difference
+is shrunk to a short program. Exits with 1 when there is one that is no finding of docs/kernel-findings.md.
+
+--matrix takes every trigger after every other with a buffer that is in one of the stages of its life, going round:
+about 6 minutes a lender. --matrix all takes each pair in each stage, --matrix STAGE,... in these: 5 minutes a stage.
+The stages: ${STAGES.join(', ')}.
+${KERNEL_HELP}
+
+Examples:
+  barter lab diff
+  barter lab diff --kernel debug --steps 500
+  barter lab diff --lender barter --steps 0 --matrix
+  barter lab diff --lender passthrough --steps 0 --matrix exported,attached
+  barter lab diff --lender barter,igb --steps 500 --seed 7 --json`,
+    )
+    .action((options: DiffCommandOptions) => reported(() => diff(options)));
+}
+
+async function diff(options: DiffCommandOptions): Promise<void> {
+  const { steps, seed = Date.now() % 2 ** 31, lender, matrix, leakCheck, json } = options;
+  const { kernel, accel } = await takeRig(options);
+  demandLeakCheck(kernel, leakCheck);
   const known = lendersOf(kernel);
   const names = known.map(({ name }) => name);
-  const chosen = lender === undefined ? names : listed(lender, names, 'lender', ` with the kernel ${kernel}`);
+  const chosen = lender === undefined ? names : listed(lender, names, 'lender', ` with the kernel ${kernel.name}`);
   const stages = typeof matrix !== 'string' ? [] : matrix === 'all' ? STAGES : listed(matrix, STAGES, 'stage');
-  await prepareMissing(kernel, json === true);
   const progress = new ProgressLine();
   const result = await labDiff({
     seed,
     steps,
     lenders: known.filter(({ name }) => chosen.includes(name)),
     kernel,
+    accel,
     leakCheck: leakCheck === true,
     matrix: matrix === undefined ? null : stages,
     onProgress: (done) => progress.show(done),

@@ -1,22 +1,25 @@
 /** barter lab prepare, and what other commands of the lab do first. */
 import { labCache } from '../../lab/host/cache.ts';
 import { missingStages, type PrepareProgress, prepareLab } from '../../lab/host/prepare.ts';
-import type { KernelName } from '../../lab/kernel/kernels.ts';
+import type { LabKernel } from '../../lab/kernel/kernel.ts';
+import { isImporterReady } from '../../lab/kernel/module-build.ts';
 
-export async function prepare(kernel: KernelName, json: boolean): Promise<void> {
+export async function prepare(kernel: LabKernel, json: boolean): Promise<void> {
   const started = Date.now();
   await prepareLab(new StageProgress(), kernel);
   const seconds = (Date.now() - started) / 1000;
-  if (json) return console.log(JSON.stringify({ ok: true, cache: labCache(), kernel, seconds }));
-  const options = kernel === 'distribution' ? '' : ` --kernel ${kernel}`;
+  if (json) return console.log(JSON.stringify({ ok: true, cache: labCache(), kernel: kernel.name, seconds }));
+  const options = kernel.name === 'distribution' ? '' : ` --kernel ${kernel.name}`;
   console.log(`The lab is ready in ${labCache()}. Next: barter lab run guest-export${options}`);
 }
 
 /** Says what it waits for, where there is something to wait for. */
-export async function prepareMissing(kernel: KernelName, json: boolean): Promise<void> {
+export async function prepareMissing(kernel: LabKernel, json: boolean): Promise<void> {
   const missing = missingStages(kernel);
-  if (missing.length === 0) return;
-  if (!json) console.error(`The lab is not ready (${missing.join(', ')}); preparing it, which takes some minutes.`);
+  if (missing.length === 0 && isImporterReady(kernel)) return;
+  if (!json && missing.length > 0) {
+    console.error(`The lab is not ready (${missing.join(', ')}); preparing it, which takes some minutes.`);
+  }
   await prepareLab(new StageProgress(), kernel);
 }
 

@@ -292,7 +292,7 @@ function refusal(action: () => unknown): string | null {
     action();
     return null;
   } catch (error) {
-    if (error instanceof Errno) return error.errno;
+    if (error instanceof Errno) return error.code;
     throw error;
   }
 }

@@ -1,11 +1,12 @@
 /** The explorer as others call it: a program by name, a way to search, and what came of it. */
 
 import { applyMutantOf, type Catalogue } from './catalogue.ts';
+import { findDifference } from './checks/determinism.ts';
 import { lockCycleBug } from './checks/lock-witness.ts';
 import { type ResumeFile, restoreSearch, resumeFileOf } from './parallel/resume.ts';
 import { WorkerPool } from './parallel/worker-pool.ts';
 import { minimise } from './search/minimise.ts';
-import type { Search } from './search/search.ts';
+import type { Bug, Search } from './search/search.ts';
 import { type Algorithm, makeSearch, type SearchSpec } from './spec.ts';
 import type { Program } from './world/program.ts';
 import { show } from './world/schedule.ts';
@@ -22,6 +23,8 @@ export interface ExploreOptions {
   seed?: number;
   /** Stop after so many executions. Sampling searches stop after 10,000 where none is given. */
   max?: number;
+  /** Runs that take more steps are taken for endless: a livelock, or work without an end. 20,000 by default. */
+  maxSteps?: number;
   /** Threads that search, this one included; the result does not depend on it. */
   workers?: number;
   /** Go on with a search that was stopped; all but `max` and `workers` is as it was. */
@@ -97,7 +100,7 @@ export function exploreProgram(
   return new Exploration(program, spec, options).run();
 }
 
-function specOf({ scenario, algorithm, mutant, bound, seed, max }: ExploreOptions): SearchSpec {
+function specOf({ scenario, algorithm, mutant, bound, seed, max, maxSteps }: ExploreOptions): SearchSpec {
   return {
     scenario,
     algorithm: algorithm ?? 'optimal',
@@ -105,6 +108,7 @@ function specOf({ scenario, algorithm, mutant, bound, seed, max }: ExploreOption
     bound: bound ?? null,
     seed: seed ?? 1,
     samples: max ?? 10_000,
+    ...(maxSteps === undefined ? {} : { maxSteps }),
   };
 }
 
@@ -141,6 +145,7 @@ class Exploration {
 
   async run(): Promise<ExploreResult> {
     try {
+      if (this.options.resume === undefined) this.checkDeterminism();
       while (!this.isOver()) {
         await this.goOn();
         await this.pollProgress();
@@ -155,6 +160,12 @@ class Exploration {
     const { totals, states, complete } = search;
     const bug = describeBug(program, search);
     return { scenario, algorithm, mutant, ...totals, states, seconds, complete, bug, resume };
+  }
+
+  /** Takes the first schedule twice, before anything is believed. */
+  private checkDeterminism(): void {
+    const difference = findDifference(this.program);
+    if (difference !== null) this.search.bug = { ...difference.finding, schedule: difference.schedule };
   }
 
   private samplesExhausted = false;
@@ -215,13 +226,23 @@ class Exploration {
 }
 
 function describeBug(program: Program, search: Search): FoundBug | null {
+  if (search.bug?.invariant === 'determinism') return describe(program, search.bug, search.bug.message);
+  if (search.bug?.isEndless === true) return describe(program, search.bug, search.bug.message);
   const bug = search.bug === null ? lockCycleBug(program, search.lockOrder) : minimise(program, search.bug);
   if (bug === null) return null;
+  const { finding } = show(program, bug.schedule, { stacks: false });
+  if (search.bug === null || finding?.invariant === bug.invariant) return describe(program, bug);
+  const again = finding === null ? 'nothing' : `${finding.invariant} (${finding.message})`;
+  const message = `the program is not deterministic: one schedule broke ${bug.invariant} (${bug.message}), and ${again}`;
+  return describe(program, { ...bug, invariant: 'determinism' }, `${message} when it was taken again`);
+}
+
+function describe(program: Program, bug: Bug, message?: string): FoundBug {
   const run = show(program, bug.schedule);
   return {
     invariant: bug.invariant,
     // Shown again it may say more: the lines, where the search knows only the steps.
-    message: run.finding?.message ?? bug.message,
+    message: message ?? run.finding?.message ?? bug.message,
     schedule: run.steps.map((step) => step.task),
     preemptions: run.preemptions,
     steps: bug.schedule,

@@ -19,9 +19,17 @@ export interface SearchSpec {
   seed: number;
   /** How many runs a sampling search draws. */
   samples: number;
+  /** Runs that take more steps are taken for endless; `MAX_STEPS` where it is missing. */
+  maxSteps?: number;
 }
 
-export function makeSearch(program: Program, { algorithm, bound, seed, samples }: SearchSpec): Search {
+export function makeSearch(program: Program, spec: SearchSpec): Search {
+  const search = searchOf(program, spec);
+  if (spec.maxSteps !== undefined) search.maxSteps = spec.maxSteps;
+  return search;
+}
+
+function searchOf(program: Program, { algorithm, bound, seed, samples }: SearchSpec): Search {
   if (algorithm === 'pct' || algorithm === 'pos' || algorithm === 'random') {
     return new SamplingSearch(program, algorithm, seed, samples);
   }

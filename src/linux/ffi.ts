@@ -211,8 +211,17 @@ export function addressOfSymbol(name: string): number {
  * a function so that nothing is formatted when nothing failed.
  */
 export function check(result: number, describe: () => string): number {
-  if (result < 0) throw Errno.fromCode(-result, describe());
+  if (result < 0) {
+    const what = describe();
+    throw Errno.fromCode(-result, what, syscallOf(what));
+  }
   return result;
+}
+
+/** Descriptions begin with the call, or with the name of an ioctl, which is in capitals. */
+function syscallOf(what: string): string | undefined {
+  const name = /^\w+(?=\(| of |$)/.exec(what)?.[0];
+  return name !== undefined && name === name.toUpperCase() ? 'ioctl' : name;
 }
 
 /** Makes a call until a signal no longer interrupts it (EINTR); for calls that have no timeout. */

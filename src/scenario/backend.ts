@@ -56,7 +56,7 @@ export function* outcome(task: Task<unknown>): Task<StepResult> {
 
 /** The refusal that an error stands for. Rethrows any other error. */
 export function refusal(error: unknown): StepResult {
-  if (error instanceof Errno) return { errno: error.errno, message: error.message };
+  if (error instanceof Errno) return { errno: error.code, message: error.message };
   if (error instanceof Error && error.name === 'BusError') return { errno: 'SIGBUS', message: error.message };
   throw error;
 }

@@ -41,6 +41,7 @@ const HOST = `
 #include <sys/syscall.h>
 #include <linux/aio_abi.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 #include <linux/pci_regs.h>

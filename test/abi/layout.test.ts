@@ -55,14 +55,14 @@ test('u64 fields carry all 64 bits as bigint and refuse to round as numbers', ()
   assert.equal(s.fields.x.getBig(view), U64_MAX);
   assert.throws(
     () => s.fields.x.get(view),
-    (e: Errno) => e.errno === 'EOVERFLOW' && /s\.x = 0xffffffffffffffff/.test(e.message),
+    (e: Errno) => e.code === 'EOVERFLOW' && /s\.x = 0xffffffffffffffff/.test(e.message),
   );
   s.fields.x.set(view, 0, Number.MAX_SAFE_INTEGER);
   assert.equal(s.fields.x.get(view), Number.MAX_SAFE_INTEGER);
   for (const bad of [-1, 0.5, 2 ** 53, Number.NaN]) {
     assert.throws(
       () => s.fields.x.set(view, 0, bad),
-      (e: Errno) => e.errno === 'EINVAL',
+      (e: Errno) => e.code === 'EINVAL',
     );
   }
   assert.throws(() => s.fields.x.set(view, 0, -1n), Errno);

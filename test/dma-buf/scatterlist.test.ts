@@ -73,7 +73,7 @@ test('more segments than 32 bits count give EINVAL, before any is made', () => {
   const huge = { address: 0, sizeBytes: 0xfffff000 * 2 ** 20 };
   assert.throws(
     () => cutSegments(Array.from({ length: 4096 }, () => huge)),
-    (error: Errno) => error.errno === 'EINVAL',
+    (error: Errno) => error.code === 'EINVAL',
   );
 });
 
@@ -101,7 +101,7 @@ test('where no IOVA is left for all of it, each range gets its own; where one ge
   borrower.iommuDomain = limited(2 * PAGE);
   assert.throws(
     () => mapPhysVec(borrower, lender, ranges, 5 * PAGE),
-    (error: Errno) => error.errno === 'ENOMEM',
+    (error: Errno) => error.code === 'ENOMEM',
   );
   assert.equal(domain.mappingCount, 0);
   assert.ok(domain instanceof IommuDomain);
@@ -120,7 +120,7 @@ test('a device of 32 bits gets addresses below 4 GiB, aligned, and neither the f
   );
   assert.throws(
     () => map(GIB),
-    (error: Errno) => error.errno === 'ENOMEM',
+    (error: Errno) => error.code === 'ENOMEM',
   );
   assert.equal(map(PAGE).segments[0].address, 2 ** 32 - PAGE);
   assert.equal(map(2 ** 24).segments[0].address, 0xfd000000);
@@ -136,6 +136,6 @@ test('past the IOMMU, a device of 32 bits reaches what lies below 4 GiB', () => 
   assert.equal(map(2 ** 32 - PAGE).segments[0].address, 2 ** 32 - PAGE);
   assert.throws(
     () => map(2 ** 32),
-    (error: Errno) => error.errno === 'ENOMEM',
+    (error: Errno) => error.code === 'ENOMEM',
   );
 });

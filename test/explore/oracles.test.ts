@@ -100,16 +100,94 @@ test('a lock held while waiting for what nobody will bring is held without bound
   });
 });
 
-test('a task that never comes to an end waits without bound', async () => {
-  await assertBug('I7', /more than 20000 steps/, (stage) => {
-    const cell = new Cell('flag', false);
+const spin = (stage: Stage): void => {
+  const [flag, other] = [new Cell('flag', false), new Cell('other', 0)];
+  stage.spawn(
+    'spinner',
+    (function* () {
+      yield* other.store(1);
+      while (!(yield* flag.load())) yield* other.load();
+    })(),
+  );
+};
+
+test('a livelock is told in its shortest loop, by every search that takes whole orders', async () => {
+  for (const algorithm of ['optimal', 'source', 'dfs', 'stateful', 'random', 'pct', 'pos'] as const) {
+    const tiny = program((stage) => {
+      stage.comparesBy(() => []);
+      spin(stage);
+    });
+    const { bug } = await exploreProgram(tiny, { algorithm, maxSteps: 500 });
+    assert.equal(bug?.invariant, 'I7', algorithm);
+    assert.equal(
+      bug.message,
+      'livelock: 2 steps repeat for ever: spinner: read flag, now false; spinner: read other, now 1',
+      algorithm,
+    );
+    assert.equal(bug.steps.length, 5, algorithm);
+    const { finding, failsAt } = show(tiny, bug.steps);
+    assert.deepEqual([finding?.message, failsAt], [bug.message, [3, 4]], algorithm);
+  }
+});
+
+test('a livelock says that others could go on, and 20,000 steps of it take no time', async () => {
+  const start = performance.now();
+  const bug = await assertBug('I7', /^livelock: 1 step repeats .*; setter could go on meanwhile/, (stage) => {
+    const flag = new Cell('flag', false);
+    stage.spawn('spinner', spinOn(flag));
+    stage.spawn('setter', flag.store(true));
+  });
+  assert.deepEqual(bug.schedule, ['spinner', 'spinner']);
+  assert.ok(performance.now() - start < 10_000);
+});
+
+function* spinOn(flag: Cell<boolean>): Task {
+  while (!(yield* flag.load()));
+}
+
+test('work without an end that repeats nothing is told, too', async () => {
+  const tiny = program((stage) => {
+    const count = new Cell('count', 0);
     stage.spawn(
-      'spinner',
-      (function* () {
-        while (!(yield* cell.load()));
+      'counter',
+      (function* (): Task {
+        for (;;) yield* count.update((value) => value + 1);
       })(),
     );
   });
+  const { bug } = await exploreProgram(tiny, { maxSteps: 300 });
+  assert.match(bug!.message, /^a run of more than 300 steps that repeats nothing/);
+});
+
+test('a program that is not deterministic is named with the step and both values', async () => {
+  let builds = 0;
+  const value = program((stage) => {
+    builds += 1;
+    const cell = new Cell('seen', builds);
+    stage.spawn('reader', cell.load() as Task);
+  });
+  assert.match(
+    (await exploreProgram(value)).bug!.message,
+    /^the program is not deterministic: step 0, the one of reader, \(read seen\) found 1 in one run, and 2 in another$/,
+  );
+  let runs = 0;
+  const late = program((stage) => {
+    runs += 1;
+    const mine = runs;
+    const cells = ['a', 'b'].map((label) => new Cell(label, 0));
+    const task = function* (cell: Cell<number>, other: Cell<number>): Task {
+      // The first four runs are all the same.
+      if (mine > 4) yield* cell.load();
+      yield* cell.store(1);
+      yield* other.load();
+      yield* other.load();
+    };
+    stage.spawn('one', task(cells[0], cells[1]));
+    stage.spawn('two', task(cells[1], cells[0]));
+  });
+  const { bug } = await exploreProgram(late);
+  assert.equal(bug?.invariant, 'determinism');
+  assert.match(bug.message, /^the program is not deterministic: step \d+, the one of (one|two), /);
 });
 
 test('a touch of the freed', async () => {

@@ -198,14 +198,13 @@ function shapeOf(seed: number): Shape {
 }
 
 /** The program of a seed: the same every time. */
-export function randomProgram(seed: number): ObservableProgram & { shape: Shape } {
+export function randomProgram(seed: number): ObservableProgram & { outcomeAtEnd(): string } {
   const shape = shapeOf(seed);
   let now: RandomRun;
   return {
     name: `random:${seed}`,
     summary: 'a small random program',
     invariants: shape.invariants,
-    shape,
     build(stage: Stage): void {
       const run = new RandomRun(shape);
       now = run;
@@ -216,6 +215,7 @@ export function randomProgram(seed: number): ObservableProgram & { shape: Shape 
       for (const labels of shape.invariants) stage.afterEach(() => run.look(labels));
     },
     outcome: (execution) => now.outcome(execution),
+    outcomeAtEnd: () => now.outcome(null),
     takeChanged: () => now.takeChanged(),
     seen: () => now.seen,
   };
@@ -238,11 +238,12 @@ class RandomRun {
     return [guarded[0].get(), guarded[1].get(), flag, box.value.value, this.notes];
   }
 
-  outcome(execution: Execution): string {
-    const stuck = execution.unfinished().map((task) => execution.handles[task].label);
+  /** Of a run in which every task ended, null will do. */
+  outcome(execution: Execution | null): string {
+    const stuck = execution?.unfinished().map((task) => execution.handles[task].label) ?? [];
     const { cells, box, count, guarded, flag } = this.objects;
     const values = [cells[0].value, cells[1].value, box.value.value, count.value, guarded[0].get(), guarded[1].get()];
-    return [...this.notes, ...values, flag, stuck.sort().join('+'), execution.finding?.message ?? ''].join('|');
+    return [...this.notes, ...values, flag, stuck.sort().join('+'), execution?.finding?.message ?? ''].join('|');
   }
 
   takeChanged(): readonly string[] {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ExploreOptions, ExploreProgress, ExploreResult } from '../../src/explore/explore.ts';
-import type { ResumeFile } from '../../src/explore/parallel/resume.ts';
+import { type ResumeFile, restoreSearch } from '../../src/explore/parallel/resume.ts';
 import { StaleStateError } from '../../src/explore/search/search.ts';
 import { makeSearch } from '../../src/explore/spec.ts';
 import { findProgram } from '../../src/verify/catalogue.ts';
@@ -67,7 +67,7 @@ test('a signal stops a search, which says how to go on', async () => {
 test('what was written down of another program is refused', async () => {
   const { resume } = await explore({ scenario: 'revoke-vs-map', max: 3 });
   const search = makeSearch(findProgram('revoke-vs-unmap'), resume!.spec);
-  search.load(resume!.state);
+  restoreSearch(search, resume!);
   assert.throws(() => search.advance(1), StaleStateError);
 });
 

@@ -49,7 +49,7 @@ function rawConnection({ random, coverage }: FuzzRun): number {
     coverage.count('decoder: raw streams read to the end');
   } catch (error) {
     if (!(error instanceof Errno)) throw error;
-    coverage.count(`decoder: raw ${error.errno}`);
+    coverage.count(`decoder: raw ${error.code}`);
   } finally {
     reader.close();
     ours.close();
@@ -99,7 +99,7 @@ function connection({ random, coverage }: FuzzRun, event: number): number {
     coverage.count(got === frames.length ? 'decoder: whole streams' : 'decoder: streams that end in a message');
   } catch (error) {
     if (!(error instanceof Errno)) throw error;
-    coverage.count(`decoder: ${error.errno}`);
+    coverage.count(`decoder: ${error.code}`);
     assert.ok(got <= good, 'nothing behind a bad frame');
   } finally {
     reader.close();

@@ -9,7 +9,7 @@ const GIB = 2 ** 30;
 const BOTH = IOMMU_READ | IOMMU_WRITE;
 const bar = (address: number): DmaTarget => ({ kind: 'mmio', address });
 const refused = (errno: string, text: RegExp) => (e: unknown) =>
-  e instanceof Errno && e.errno === errno && text.test(e.message);
+  e instanceof Errno && e.code === errno && text.test(e.message);
 
 /** A domain with pages 16 to 19 and 24 to 27. */
 function withTwo(): IommuDomain {

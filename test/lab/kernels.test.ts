@@ -8,22 +8,23 @@ import { before, type TestContext, test } from 'node:test';
 import { labDiff } from '../../lab/diff/diff.ts';
 import { lendersOf } from '../../lab/diff/lenders.ts';
 import { missingStages } from '../../lab/host/prepare.ts';
-import { builtImagePath, type KernelName } from '../../lab/kernel/kernels.ts';
+import { type BuiltKernel, builtImagePath } from '../../lab/kernel/kernel.ts';
+import { findKernel } from '../../lab/kernel/kernels.ts';
 import { barter } from '../cli/barter.ts';
 
 const isFull = process.env.BARTER_LAB === 'full';
-const IMAGES = { iommufd: 'vmlinux', debug: 'bzImage' } as const;
-type Built = keyof typeof IMAGES & KernelName;
 
 /** A kernel that was built of an older importer or list of options is brought up to date, which takes seconds. */
-function skipReason(kernel: Built): string | false {
-  const missing = missingStages(kernel).filter((stage) => stage !== 'importer' && stage !== `kernel-${kernel}`);
-  const isCached = missing.length === 0 && existsSync(builtImagePath(kernel, IMAGES[kernel]));
+function skipReason(kernel: BuiltKernel): string | false {
+  const missing = missingStages(findKernel(kernel)).filter(
+    (stage) => stage !== 'importer' && stage !== `kernel-${kernel}`,
+  );
+  const isCached = missing.length === 0 && existsSync(builtImagePath(kernel));
   if (isFull || isCached) return false;
   return `NOT RUN: this machine has not built the kernel ${kernel}: BARTER_LAB=full, or barter lab prepare --kernel ${kernel}`;
 }
 
-const skips: Record<Built, string | false> = { iommufd: skipReason('iommufd'), debug: skipReason('debug') };
+const skips: Record<BuiltKernel, string | false> = { iommufd: skipReason('iommufd'), debug: skipReason('debug') };
 
 before(() => {
   for (const [kernel, skip] of Object.entries(skips)) {
@@ -42,7 +43,7 @@ interface LabDocument {
 }
 
 /** Runs a command of the lab on a kernel; nothing may fail, and the kernel may complain of nothing new. */
-function lab(t: TestContext, kernel: Built, ...command: string[]): LabDocument {
+function lab(t: TestContext, kernel: BuiltKernel, ...command: string[]): LabDocument {
   const { status, stdout, stderr } = barter('lab', ...command, '--kernel', kernel, '--json');
   assert.notEqual(stdout, '', stderr);
   const document: LabDocument = JSON.parse(stdout);
@@ -96,9 +97,15 @@ test('debug: what the canary does is reported, each by its detector, and fails t
 
 test('debug: what a kernel reports while it is compared fails the comparison', { skip: skips.debug }, async () => {
   // It has no scenarios of its own: a few random programs run.
-  const ivshmem = lendersOf('debug').find(({ name }) => name === 'ivshmem')!;
+  const ivshmem = lendersOf({ hasIommufd: true }).find(({ name }) => name === 'ivshmem')!;
   const lender = { ...ivshmem, setup: 'echo use-after-free > /sys/kernel/debug/barter-canary' };
-  const choice = { kernel: 'debug', leakCheck: false, lenders: [lender], matrix: null } as const;
+  const choice = {
+    kernel: findKernel('debug'),
+    accel: 'tcg',
+    leakCheck: false,
+    lenders: [lender],
+    matrix: null,
+  } as const;
   const result = await labDiff({ ...choice, seed: 1, steps: 20, onProgress: () => {} });
   assert.deepEqual(result.differences, []);
   assert.deepEqual(

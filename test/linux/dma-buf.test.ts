@@ -28,7 +28,7 @@ test('calls that every file has work, the ioctls of a dma-buf are refused by nam
       ['DMA_BUF_IOCTL_EXPORT_SYNC_FILE', () => dmaBuf.dmaBufExportSyncFile(file, 1)],
       ['DMA_BUF_IOCTL_IMPORT_SYNC_FILE', () => dmaBuf.dmaBufImportSyncFile(file, 1, 0)],
     ] as const) {
-      assert.throws(call, (e: Errno) => e.errno === 'ENOTTY' && e.message.includes(name));
+      assert.throws(call, (e: Errno) => e.code === 'ENOTTY' && e.message.includes(name));
     }
     file.close();
   });

@@ -13,7 +13,7 @@ import { leavesNoFds } from './open-fds.ts';
 import { Rescue } from './rescue.ts';
 
 const refused = (errno: string, text: RegExp) => (e: unknown) =>
-  e instanceof Errno && e.errno === errno && text.test(e.message);
+  e instanceof Errno && e.code === errno && text.test(e.message);
 
 test('a failing call names itself, its arguments and its errno', () => {
   assert.equal(sys.close(-1), -9);

@@ -8,7 +8,7 @@ import { createMemfd } from '../../src/linux/memfd.ts';
 import { leavesNoFds } from './open-fds.ts';
 
 const refused = (errno: string, text: RegExp) => (e: unknown) =>
-  e instanceof Errno && e.errno === errno && text.test(e.message);
+  e instanceof Errno && e.code === errno && text.test(e.message);
 
 const map = (fd: number, pages: number, writable = true, offset = 0) =>
   Mapping.map({ fd, offset, sizeBytes: pages * PAGE_SIZE, writable, what: 'BAR 0' });

@@ -15,7 +15,7 @@ import { leavesNoFds } from './open-fds.ts';
 
 const SIZE = 70 * PAGE_SIZE;
 const refused = (errno: string, text: RegExp) => (e: unknown) =>
-  e instanceof Errno && e.errno === errno && text.test(e.message);
+  e instanceof Errno && e.code === errno && text.test(e.message);
 
 function mapped(kind: typeof MappedMemory | typeof GuardedMemory, fd: number, sizeBytes = SIZE, writable = true) {
   return new kind({ fd, offset: 0, sizeBytes, writable, what: 'test' });

@@ -18,7 +18,7 @@ import { leavesNoFds } from './open-fds.ts';
 
 const GIB = 2 ** 30;
 const refused = (errno: string, text: RegExp) => (e: unknown) =>
-  e instanceof Errno && e.errno === errno && text.test(e.message);
+  e instanceof Errno && e.code === errno && text.test(e.message);
 
 function newFiles(most = 100, mostOfAll = 1000): SharedFiles {
   return new SharedFiles(new MappingBudget(most, mostOfAll));

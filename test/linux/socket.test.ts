@@ -26,7 +26,7 @@ import {
 import { leavesNoFds } from './open-fds.ts';
 
 const refused = (errno: string, text: RegExp) => (e: unknown) =>
-  e instanceof Errno && e.errno === errno && text.test(e.message);
+  e instanceof Errno && e.code === errno && text.test(e.message);
 
 /** A message over `length` bytes of memory of its own. */
 function message(length: number, maxFds: number): { message: Message; memory: Buffer } {

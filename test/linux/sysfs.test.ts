@@ -77,7 +77,7 @@ test('addresses are normalised, and what is none or not there is refused with wh
   for (const bad of ['', '01:00', '01:00.8', '../devices', 'x:0.0']) {
     assert.throws(
       () => normalizeBdf(bad),
-      (e: Errno) => e.errno === 'EINVAL',
+      (e: Errno) => e.code === 'EINVAL',
     );
   }
   withSysfs((root) => {

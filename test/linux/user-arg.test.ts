@@ -22,7 +22,7 @@ test('the kernel reads up to the last byte of an argument and gets EFAULT for on
   }
   assert.throws(
     () => new UserArg(-1),
-    (e: Errno) => e.errno === 'EINVAL',
+    (e: Errno) => e.code === 'EINVAL',
   );
   memfd.close();
 });
@@ -34,7 +34,7 @@ test('the limit on descriptors can be met and restored', () => {
   assert.equal(before, soft);
   assert.throws(
     () => createEventfd(),
-    (e: Errno) => e.errno === 'EMFILE',
+    (e: Errno) => e.code === 'EMFILE',
   );
   setOpenFilesLimit(before);
   assert.equal(openFilesLimit().soft, soft);
@@ -43,7 +43,7 @@ test('the limit on descriptors can be met and restored', () => {
 test('affinity takes CPU 0 and refuses a CPU that cannot be', () => {
   assert.throws(
     () => setAffinity([1000]),
-    (e: Errno) => e.errno === 'EINVAL',
+    (e: Errno) => e.code === 'EINVAL',
   );
   setAffinity([0]);
   setAffinity([...Array(64).keys()]);

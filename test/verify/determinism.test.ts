@@ -25,7 +25,9 @@ const FAST = { stacks: false };
 function runTwice(program: Program, most: number): { schedules: number; runs: number } {
   const search = new Recording(program, true);
   search.advance(most);
-  const hashes = search.schedules.map((schedule) => {
+  // A search that learns what its invariants look at begins anew: what came before may come again.
+  const schedules = search.schedules.slice(search.schedules.length - search.totals.executions);
+  const hashes = schedules.map((schedule) => {
     const [first, again] = [show(program, schedule, FAST), show(program, schedule, FAST)];
     assert.equal(first.steps.length, schedule.length, `${program.name}: the schedule was followed to its end`);
     assert.equal(first.hash, again.hash, `${program.name}: ${schedule}`);

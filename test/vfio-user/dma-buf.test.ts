@@ -100,7 +100,7 @@ test('FLR, reset and hot reset take the buffer back and give it again; low power
   withPeers((peers) => {
     const fd = exportBuffer(peers.lender);
     const mapAgain = () => {
-      peers.borrower.dmaUnmap(0x800000, 65536);
+      outcome(() => peers.borrower.dmaUnmap(0x800000, 65536));
       return outcome(() => peers.borrower.dmaMap(0x800000, 65536, READ_WRITE, fd.fd));
     };
     for (const [name, trigger] of [

@@ -31,7 +31,7 @@ function growth(round: (i: number) => void): number {
 }
 
 test('20,000 times DMA_MAP of another memfd, an access by the device, DMA_UNMAP: the process stays as large', () => {
-  const regions = new DmaRegions('test', NOBODY, NO_BUFFERS, { maxDmaMaps: 10, pageBytes: PAGE });
+  const regions = new DmaRegions('test', NOBODY, NO_BUFFERS, { maxDmaMaps: 10 });
   runner.run(regions.start());
   const bytes = Buffer.alloc(64);
   const round = (i: number) => {

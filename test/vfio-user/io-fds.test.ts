@@ -45,10 +45,9 @@ test('the reply: size first, then a place with its descriptor; nothing where the
     assert.equal(full.fds.length, 1);
     full.fds[0].close();
   }
-  for (const index of [1, 2, 5, 6, 7]) {
-    const none = client.call(IO_FDS, ask(56, index));
-    assert.deepEqual([none.payload.length, none.payload.readUInt32LE(12), none.fds.length], [16, 0, 0]);
-  }
+  const none = client.call(IO_FDS, ask(56, 7));
+  assert.deepEqual([none.payload.length, none.payload.readUInt32LE(12), none.fds.length], [16, 0, 0]);
+  for (const absent of [1, 2, 5, 6]) assert.equal(client.outcome(IO_FDS, ask(56, absent)), 'EINVAL');
   assert.equal(client.outcome(IO_FDS, ask(15, 0)), 'EINVAL');
   assert.equal(client.outcome(IO_FDS, ask(16, 8)), 'EINVAL');
   const flags = ask(56, 0);

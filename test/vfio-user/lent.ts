@@ -47,7 +47,7 @@ export function outcome(body: () => unknown): string {
     body();
     return 'ok';
   } catch (error) {
-    if (error instanceof Errno) return error.errno;
+    if (error instanceof Errno) return error.code;
     throw error;
   }
 }

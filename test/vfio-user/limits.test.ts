@@ -20,6 +20,7 @@ import type { OwnedFd } from '../../src/linux/fd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { socketPair } from '../../src/linux/socket.ts';
 import { arrayMemory } from '../../src/pci/memory.ts';
+import { Completion } from '../../src/task/completion.ts';
 import type { Task } from '../../src/task/op.ts';
 import { runner } from '../../src/task/runner.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
@@ -126,7 +127,7 @@ const NO_BUFFERS = { find: () => null, borrow: () => assert.fail('nothing is len
 
 /** An address space of one client, without the client. */
 function newRegions(): DmaRegions {
-  const limits = { maxDmaMaps: LIMITS.maxDmaMaps, pageBytes: 4096 };
+  const limits = { maxDmaMaps: LIMITS.maxDmaMaps };
   const regions = new DmaRegions('test', NO_REMOTE_MEMORY, NO_BUFFERS, limits);
   runner.run(regions.start());
   return regions;
@@ -142,7 +143,7 @@ function* mapAll(regions: DmaRegions, fd: () => OwnedFd | null): Task<number> {
     try {
       yield* regions.map({ flags: 3, offset: 0, iova: i * 4096, sizeBytes: 4096 }, fd());
     } catch (error) {
-      assert.equal((error as { errno?: string }).errno, 'ENOSPC');
+      assert.equal((error as { code?: string }).code, 'ENOSPC');
       return i;
     }
   }
@@ -207,7 +208,7 @@ test('maxBorrowed: so many regions of buffers that others lend, and not one more
       },
     } as unknown as BorrowedBuffer;
     const buffers = { find: () => null, borrow: () => lent };
-    const limits = { maxDmaMaps: LIMITS.maxDmaMaps, pageBytes: 4096 };
+    const limits = { maxDmaMaps: LIMITS.maxDmaMaps };
     const regions = new DmaRegions('test', NO_REMOTE_MEMORY, buffers, limits);
     runner.run(regions.start());
     const [socket, other] = socketPair('test', SOCK_SEQPACKET);
@@ -255,7 +256,13 @@ function withBlockedLender(body: (served: InProcessServer, client: RawClient) =>
     const served = new InProcessServer();
     const client = served.ready('lender');
     const { memoryLock } = served.devices.get('lender')!;
-    runner.run(memoryLock.write());
+    const isOver = new Completion('the lock is held long enough');
+    const hold = function* (): Task {
+      yield* memoryLock.write();
+      yield* isOver.wait();
+      yield* memoryLock.releaseWrite();
+    };
+    runner.start('somebody who holds the lock', hold());
     client.send(message({ command: VFIO_USER_REGION_READ }, access(0, 0, 4)));
     served.pump();
     assert.equal(client.tryReceive(), undefined, 'the lender waits');
@@ -265,7 +272,7 @@ function withBlockedLender(body: (served: InProcessServer, client: RawClient) =>
     served.pump();
     assert.equal(bystander.tryReceive()?.error, 0, 'a bystander is served');
     bystander.close();
-    runner.run(memoryLock.releaseWrite());
+    runner.run(isOver.complete());
     served.pump();
     client.close();
     served.pump();

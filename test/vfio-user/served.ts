@@ -104,7 +104,7 @@ export async function connectWhenFree(path: string): Promise<VfioUserClient> {
     try {
       return new VfioUserClient(path);
     } catch (error) {
-      if (!(error instanceof Errno) || error.errno !== 'EBUSY' || performance.now() > deadline) throw error;
+      if (!(error instanceof Errno) || error.code !== 'EBUSY' || performance.now() > deadline) throw error;
     }
   }
 }

@@ -76,7 +76,7 @@ test('regions are given back although one of them fails; its error is told at th
     } as unknown as BorrowedBuffer;
     const remote = { read: nothing, write: nothing, abort() {} };
     const buffers = { find: () => null, borrow: () => stuck };
-    const regions = new DmaRegions('test', remote, buffers, { maxDmaMaps: 100, pageBytes: PAGE });
+    const regions = new DmaRegions('test', remote, buffers, { maxDmaMaps: 100 });
     runner.run(regions.start());
     const [socket, other] = socketPair('test', SOCK_SEQPACKET);
     for (let i = 0; i < 6; i++) {

@@ -127,7 +127,7 @@ export class PeerTrial {
         importer.fill(map, 0, length, seed);
         return importer.checksum(map, 0, length);
       } catch (error) {
-        if (!(error instanceof Errno) || error.errno !== 'EIO' || trial === MAX_TRIALS) throw error;
+        if (!(error instanceof Errno) || error.code !== 'EIO' || trial === MAX_TRIALS) throw error;
       }
     }
   }
@@ -181,7 +181,7 @@ function outcomeOf(action: () => void): string {
     action();
     return 'ok';
   } catch (error) {
-    if (error instanceof Errno) return error.errno;
+    if (error instanceof Errno) return error.code;
     throw error;
   }
 }

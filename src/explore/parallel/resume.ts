@@ -20,6 +20,7 @@ export function resumeFileOf(search: Search, spec: SearchSpec, seconds: number):
 
 /** Puts a search where the one of the file was. */
 export function restoreSearch(search: Search, file: ResumeFile): void {
+  search.isResumed = true;
   search.load(file.state);
   Object.assign(search.totals, file.totals);
   search.lockOrder.merge(file.lockEdges);

@@ -4,6 +4,7 @@
  * turn out to be known (Abdulla, Aronis, Jonsson, Sagonas: Source Sets, JACM 2017).
  */
 
+import { differenceAt } from '../checks/determinism.ts';
 import { HeldLocks } from '../checks/lock-order.ts';
 import { conflict, type PlannedStep } from '../world/access.ts';
 import { type Execution, isLockStep } from '../world/execution.ts';
@@ -13,16 +14,10 @@ import { StepLog } from '../world/step-log.ts';
 import { type PathNode, type PathState, PlainPath } from './path.ts';
 import { type PlainStep, StepNames } from './plain-steps.ts';
 import { Races } from './races.ts';
-import {
-  MAX_STEPS,
-  type OuterRace,
-  type Part,
-  type PartOutcome,
-  Search,
-  type SearchProgress,
-  StaleStateError,
-} from './search.ts';
+import { type OuterRace, type Part, type PartOutcome, Search, type SearchProgress, StaleStateError } from './search.ts';
 import { type Branch, branchOf, firstLine, insert, isInitial, isWeakInitial } from './wakeup.ts';
+
+const NOT_READY = 'could be taken in one run, and not in another';
 
 /** Most states have nothing planned and nobody asleep: they share this, which nobody may change. */
 const NOTHING: never[] = [];
@@ -55,6 +50,11 @@ export class DporSearch extends Search {
     for (let n = 0; n < executions; n++) {
       if (this.awaited > 0) return 'waits';
       const execution = this.replay();
+      if (execution.finding?.invariant === 'determinism') {
+        this.log.truncate(execution.steps);
+        this.ended(execution, this.log.task, this.log.length);
+        return 'done';
+      }
       const wasBlocked = this.extend(execution);
       this.rememberWalk();
       if (wasBlocked) this.totals.blocked += 1;
@@ -203,17 +203,31 @@ export class DporSearch extends Search {
     for (let depth = 0; depth < this.from; depth++) {
       const { task } = path[depth].taken!;
       const op = execution.pending[task];
-      if (depth < log.length) execution.step(task);
-      else {
-        if (op == null || !execution.isReady(task)) throw stale(this.program);
-        log.take(execution, task);
-        const { object, access } = path[depth].taken!;
-        if (log.object[depth] !== object || log.access[depth] !== access) throw stale(this.program);
+      const change = depth < log.length ? log.retake(execution, task, depth) : this.rewrite(execution, depth);
+      if (change !== null) {
+        this.differs(execution, task, depth, change);
+        break;
       }
       if (isLockStep(op!.kind)) this.lockOrder.after(this.held, task, op!);
     }
     this.totals.steps += this.from;
     return execution;
+  }
+
+  /** Takes a step on the path that is not written down; returns how it differs from what it was, or null. */
+  private rewrite(execution: Execution, depth: number): string | null {
+    const { log, path } = this;
+    const { task, object, access } = path[depth].taken!;
+    if (execution.pending[task] == null || !execution.isReady(task)) return NOT_READY;
+    log.take(execution, task);
+    return log.object[depth] === object && log.access[depth] === access ? null : 'touched another object, or otherwise';
+  }
+
+  /** The same steps have led elsewhere: the program is not deterministic, or no longer the one of the file. */
+  private differs(execution: Execution, task: number, depth: number, how: string): void {
+    if (this.isResumed) throw new StaleStateError(`${this.program.name}: a step that was planned cannot be taken`);
+    const label = execution.handles[task]?.label ?? this.ids.nameOf(task);
+    execution.finding = differenceAt(depth, label, how);
   }
 
   /** Runs on from the last choice to the end. Returns whether it was given up. */
@@ -241,18 +255,16 @@ export class DporSearch extends Search {
           }
         }
       }
-      if (!execution.isReady(task)) throw stale(this.program);
+      if (!execution.isReady(task)) {
+        this.differs(execution, task, depth, NOT_READY);
+        return false;
+      }
       const node = path[depth];
       node.next = branch === null ? NOTHING : branch.children;
       if (!this.optimal) node.started.push(task);
       branch = null;
       this.take(execution, task, node);
-      if (log.length > MAX_STEPS) {
-        execution.finding = {
-          invariant: 'I7',
-          message: `a run of more than ${MAX_STEPS} steps: somebody waits for ever`,
-        };
-      }
+      this.checkLength(execution, log.length);
     }
   }
 
@@ -361,8 +373,4 @@ export class DporSearch extends Search {
       if (!node.sleep.some((step) => step.task === next.task)) return next;
     }
   }
-}
-
-function stale(program: Program): StaleStateError {
-  return new StaleStateError(`${program.name}: a step that was planned cannot be taken`);
 }

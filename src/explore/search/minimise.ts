@@ -1,4 +1,6 @@
 /** Makes a failing schedule easy to read: fewest preemptions first, then fewest steps. */
+import { checkEnd } from '../checks/oracles.ts';
+import type { Execution } from '../world/execution.ts';
 import type { Program } from '../world/program.ts';
 import { countPreemptions } from '../world/schedule.ts';
 import type { Bug } from './search.ts';
@@ -6,45 +8,46 @@ import { DfsSearch } from './walk.ts';
 
 export interface MinimalBug extends Bug {
   preemptions: number;
-  /** No schedule with fewer preemptions breaks the invariant: all of them were run. */
+  /** Nothing with fewer preemptions, or with as many and fewer steps, breaks the invariant: all of it was run. */
   isMinimal: boolean;
+}
+
+/** Runs that take more steps are no shorter way to show a bug. */
+const MAX_LENGTH = 2_000;
+
+/** Every order with few preemptions, for the shortest one that breaks an invariant. Others may break meanwhile. */
+class ShortestSearch extends DfsSearch {
+  best: Bug | null = null;
+  private readonly invariant: string;
+
+  /** Only orders of fewer than `before` steps are of interest. */
+  constructor(program: Program, bound: number, invariant: string, before: number) {
+    super(program, bound, before - 1);
+    this.invariant = invariant;
+    this.maxSteps = MAX_LENGTH;
+  }
+
+  protected override ended(execution: Execution, schedule: ArrayLike<number>, length: number): boolean {
+    this.totals.executions += 1;
+    const finding = checkEnd(execution);
+    if (length > this.maxSteps || finding === null || finding.invariant !== this.invariant) return false;
+    this.best = this.bugOf(finding, execution, schedule, length);
+    this.limitSteps = length - 1;
+    return false;
+  }
 }
 
 /** `budgetMs` bounds the time; the best schedule that was found by then is returned. */
 export function minimise(program: Program, bug: Bug, budgetMs = 3000): MinimalBug {
   const limit = countPreemptions(program, bug.schedule);
+  if (bug.isEndless === true) return { ...bug, preemptions: limit, isMinimal: false };
   const end = performance.now() + budgetMs;
-  let best: MinimalBug = { ...bug, preemptions: limit, isMinimal: false };
   for (let bound = 0; bound <= limit; bound++) {
-    const found = shortest(program, bug, bound, end);
-    if (found.bug !== null) {
-      if (found.bug.schedule.length < best.schedule.length || bound < limit) {
-        best = { ...found.bug, preemptions: bound, isMinimal: found.complete };
-      }
-      return best;
-    }
-    if (performance.now() > end) break;
+    const before = bound < limit ? Number.POSITIVE_INFINITY : bug.schedule.length;
+    const search = new ShortestSearch(program, bound, bug.invariant, before);
+    while (search.advance(20) === 'more' && performance.now() < end) {}
+    if (search.best !== null) return { ...search.best, preemptions: bound, isMinimal: search.complete };
+    if (!search.complete) return { ...bug, preemptions: limit, isMinimal: false };
   }
-  return best;
-}
-
-/** The shortest schedule with at most `bound` preemptions that breaks the same invariant. */
-function shortest(program: Program, bug: Bug, bound: number, end: number): { bug: Bug | null; complete: boolean } {
-  let best: Bug | null = null;
-  let search = new DfsSearch(program, bound);
-  for (;;) {
-    const more = search.advance(100) === 'more';
-    if (search.bug !== null) {
-      if (
-        search.bug.invariant === bug.invariant &&
-        (best === null || search.bug.schedule.length < best.schedule.length)
-      ) {
-        best = search.bug;
-      }
-      if (best === null || best.schedule.length <= 1) return { bug: best, complete: false };
-      // Only shorter ones are of interest from now on.
-      search = new DfsSearch(program, bound, best.schedule.length - 1);
-    } else if (!more) return { bug: best, complete: true };
-    if (performance.now() > end) return { bug: best, complete: false };
-  }
+  return { ...bug, preemptions: limit, isMinimal: true };
 }

@@ -1,5 +1,6 @@
 /** What every way of searching has in common: runs one execution after the other and looks at how each ends. */
 
+import { explainEndless } from '../checks/livelock.ts';
 import { type LockEdge, LockOrder } from '../checks/lock-order.ts';
 import { checkEnd } from '../checks/oracles.ts';
 import { Execution } from '../world/execution.ts';
@@ -12,6 +13,8 @@ import type { PlainScopeEntry, PlainStep } from './plain-steps.ts';
 export interface Bug extends Finding {
   /** Who took each step: 0 for the task that was started first in the run, and so on. */
   schedule: number[];
+  /** The run has no end; the schedule stops after its loop. */
+  isEndless?: boolean;
 }
 
 export interface Totals {
@@ -34,7 +37,7 @@ export interface OuterRace {
 export interface PartOutcome {
   totals: Totals;
   lockEdges: LockEdge[];
-  bug: { invariant: string; message: string; schedule: number[] } | null;
+  bug: { invariant: string; message: string; schedule: number[]; isEndless?: boolean } | null;
   /** The steps that led to the part, as they turned out. Of reductions only. */
   walk: PlainStep[];
   races: OuterRace[];
@@ -51,14 +54,18 @@ export interface Part {
   state: object;
 }
 
-/** Runs that take more steps than this wait without bound (I7). */
-export const MAX_STEPS = 20_000;
+/** Runs that take more steps than this are taken for endless (I7). */
+const MAX_STEPS = 20_000;
 
 export abstract class Search {
   readonly totals: Totals = { executions: 0, blocked: 0, steps: 0 };
   readonly program: Program;
   readonly lockOrder = new LockOrder();
   bug: Bug | null = null;
+  /** Runs that take more steps than this are taken for endless. */
+  maxSteps = MAX_STEPS;
+  /** It goes on from a file: where the program does something else now, its code has changed. */
+  isResumed = false;
   /** Everything that the search covers was seen. */
   complete = false;
   /** `state` and `give` mean something. */
@@ -118,7 +125,7 @@ export abstract class Search {
     return {
       totals: { ...this.totals },
       lockEdges: this.lockOrder.list(),
-      bug: bug === null ? null : { invariant: bug.invariant, message: bug.message, schedule: bug.schedule },
+      bug: bug === null ? null : plainBug(bug),
       walk: [],
       races: [],
       rest: bug !== null || this.complete ? null : this.state(),
@@ -153,9 +160,27 @@ export abstract class Search {
     this.totals.executions += 1;
     const finding = checkEnd(execution);
     if (finding === null) return false;
-    this.bug = { ...finding, schedule: Array.from({ length }, (_, i) => execution.order.indexOf(schedule[i])) };
+    this.bug = this.bugOf(finding, execution, schedule, length);
     return true;
   }
+
+  /** To be called after each step: gives up a run that takes too many. */
+  protected checkLength(execution: Execution, length: number): void {
+    if (length <= this.maxSteps) return;
+    execution.finding = { invariant: 'I7', message: `a run of more than ${this.maxSteps} steps` };
+  }
+
+  protected bugOf(finding: Finding, execution: Execution, schedule: ArrayLike<number>, length: number): Bug {
+    const numbers = Array.from({ length }, (_, i) => execution.order.indexOf(schedule[i]));
+    if (length <= this.maxSteps) return { ...finding, schedule: numbers };
+    const endless = explainEndless(this.program, numbers);
+    return { ...endless.finding, schedule: endless.schedule, isEndless: true };
+  }
+}
+
+/** Without the objects that it is about, and without what is missing anyway. */
+function plainBug({ invariant, message, schedule, isEndless }: Bug): NonNullable<PartOutcome['bug']> {
+  return isEndless === true ? { invariant, message, schedule, isEndless } : { invariant, message, schedule };
 }
 
 /** What was written down of a search does not fit the program: its code has changed since. */

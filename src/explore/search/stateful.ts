@@ -11,7 +11,7 @@ import type { Execution } from '../world/execution.ts';
 import type { Program } from '../world/program.ts';
 import { StateKey } from '../world/state-key.ts';
 import { StepLog } from '../world/step-log.ts';
-import { MAX_STEPS, type Part, Search, type SearchProgress } from './search.ts';
+import { type Part, Search, type SearchProgress } from './search.ts';
 
 /** About 200 bytes each. With more the search stops, and is not complete. */
 const MAX_STATES = 5_000_000;
@@ -89,12 +89,7 @@ export class StatefulSearch extends Search {
       this.lockOrder.after(held, task, op);
       node.taken = this.log.taken(execution, task, op);
       this.totals.steps += 1;
-      if (depth > MAX_STEPS) {
-        execution.finding = {
-          invariant: 'I7',
-          message: `a run of more than ${MAX_STEPS} steps: somebody waits for ever`,
-        };
-      }
+      this.checkLength(execution, depth + 1);
     }
   }
 

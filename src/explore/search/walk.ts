@@ -2,7 +2,7 @@
 import { HeldLocks } from '../checks/lock-order.ts';
 import type { Execution } from '../world/execution.ts';
 import type { Program } from '../world/program.ts';
-import { MAX_STEPS, type Part, type PartOutcome, Search, type SearchProgress, StaleStateError } from './search.ts';
+import { type Part, type PartOutcome, Search, type SearchProgress, StaleStateError } from './search.ts';
 
 /** Runs one execution to its end after the other; whoever extends it says who goes next. */
 export abstract class WalkSearch extends Search {
@@ -26,12 +26,7 @@ export abstract class WalkSearch extends Search {
       this.lockOrder.after(held, task, op);
       this.schedule.push(task);
       this.totals.steps += 1;
-      if (this.schedule.length > MAX_STEPS) {
-        execution.finding = {
-          invariant: 'I7',
-          message: `a run of more than ${MAX_STEPS} steps: somebody waits for ever`,
-        };
-      }
+      this.checkLength(execution, this.schedule.length);
     }
   }
 }
@@ -52,14 +47,14 @@ interface ChoiceState {
 /** Depth first through every order, or every order with at most `bound` preemptions. */
 export class DfsSearch extends WalkSearch {
   private readonly bound: number;
-  private readonly limitSteps: number;
+  /** Runs are given up after so many steps. */
+  protected limitSteps: number;
   /** The choices that are left at each depth, the one that runs first. */
   private path: Choice[][] = [];
   /** How many there were before. */
   private explored: number[] = [];
   private base = 0;
 
-  /** Runs are given up after `limitSteps` steps. */
   constructor(program: Program, bound = Number.POSITIVE_INFINITY, limitSteps = Number.POSITIVE_INFINITY) {
     super(program);
     this.bound = bound;
@@ -90,6 +85,7 @@ export class DfsSearch extends WalkSearch {
       });
       if (cut) this.totals.blocked += 1;
       else if (this.ended(execution, this.schedule, this.schedule.length)) return 'done';
+      if (this.path.length > this.limitSteps) this.truncate(this.limitSteps);
       if (!this.next()) return 'done';
     }
     return 'more';
@@ -162,6 +158,12 @@ export class DfsSearch extends WalkSearch {
     if (!ready.includes(last)) return [...ready];
     if (preemptions >= this.bound) return [last];
     return [last, ...ready.filter((task) => task !== last)];
+  }
+
+  /** What is left below this depth is not of interest any more. */
+  private truncate(depth: number): void {
+    this.path.length = Math.max(depth, this.base);
+    this.explored.length = this.path.length;
   }
 
   private next(): boolean {

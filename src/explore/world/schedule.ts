@@ -6,6 +6,7 @@ import { OP_KIND_NAMES, type Op, OpKind } from '../../task/op.ts';
 import { Refcount } from '../../task/refcount.ts';
 import { runtime } from '../../task/runtime.ts';
 import type { Shared } from '../../task/shared.ts';
+import { type LoopStep, loopAtEnd } from '../checks/livelock.ts';
 import { HeldLocks, LockOrder } from '../checks/lock-order.ts';
 import { checkEnd } from '../checks/oracles.ts';
 import { Execution } from './execution.ts';
@@ -111,6 +112,7 @@ class Show {
   private readonly held = new HeldLocks();
   private readonly lockOrder = new LockOrder();
   private readonly steps: ShownStep[] = [];
+  private readonly loopSteps: LoopStep[] = [];
 
   constructor(program: Program, notes: Notes) {
     this.program = program;
@@ -125,11 +127,14 @@ class Show {
       steps.push(this.take(task));
     }
     const blocked = execution.unfinished().map((task) => this.blockOf(task));
-    const ready = execution.unfinished().some((task) => execution.isReady(task));
+    const ready = execution.unfinished().filter((task) => execution.isReady(task));
+    const isReady = ready.length > 0;
     const broke = execution.finding !== null;
-    const finding = ready ? execution.finding : (checkEnd(execution) ?? this.lockCycle());
+    const finding = isReady
+      ? (execution.finding ?? this.loop(schedule, ready))
+      : (checkEnd(execution) ?? this.lockCycle());
     const labels = [...new Set(execution.order.map((task) => execution.handles[task].label))];
-    const isStuck = finding !== null && !ready && !broke;
+    const isStuck = finding !== null && !isReady && !broke;
     const busy = new Set([...steps.map((step) => step.task), ...(isStuck ? blocked.map((block) => block.task) : [])]);
     const failsAt = broke ? [steps.length - 1] : [...(finding?.steps ?? [])];
     return {
@@ -161,6 +166,7 @@ class Show {
     notes.task = task;
     log.take(execution, task);
     this.lockOrder.after(this.held, task, op);
+    this.loopSteps.push({ task: handle.label, what: `${op}`, state: op.object.describe() });
     if (op.object instanceof Refcount) notes.counted(op.object, `${before} to ${op.object.describe()}`, stack);
     const index = log.length - 1;
     return {
@@ -194,6 +200,15 @@ class Show {
       source: lineOf(stack),
       stack,
     };
+  }
+
+  /** A schedule that ends in the same steps twice, with tasks that could go on, was cut from an endless run. */
+  private loop(schedule: readonly number[], ready: readonly number[]): Finding | null {
+    if (this.loopSteps.length < schedule.length) return null;
+    return loopAtEnd(
+      this.loopSteps,
+      ready.map((task) => this.execution.handles[task].label),
+    );
   }
 
   private lockCycle(): Finding | null {

@@ -3,8 +3,9 @@
  * clock entry is the index of that task's latest such step, plus one.
  */
 import type { Op } from '../../task/op.ts';
-import { OpKind } from '../../task/op.ts';
+import { OP_KIND_NAMES, OpKind } from '../../task/op.ts';
 import { TaskHandle } from '../../task/task-handle.ts';
+import { inWords } from '../../task/words.ts';
 import { Access, accessTaken, type PlannedStep, rules } from './access.ts';
 import type { Execution } from './execution.ts';
 
@@ -26,6 +27,9 @@ export class StepLog {
   clock = new Int32Array(256 * STRIDE);
   /** The object's state before the step, where guards look at it. */
   readonly before: unknown[] = [];
+  /** The result of each step, and the serial number of its object: the same in every run. */
+  private readonly results: unknown[] = [];
+  private readonly objectSerials: number[] = [];
   /** For guarded waits: the earlier writes that it could have come before. Null for all others. */
   readonly overtakes: (number[] | null)[] = [];
   /** How many tasks there are; clocks are valid up to here. */
@@ -116,12 +120,34 @@ export class StepLog {
     if (op.kind === OpKind.WAIT && op.object instanceof TaskHandle) {
       this.peer[index] = execution.handles.indexOf(op.object);
     }
+    this.results[index] = execution.result;
+    this.objectSerials[index] = op.object.serial;
     this.sleeps[index] = op.kind === OpKind.EVALUATE && execution.result === false;
     this.link(index, task, slot);
     if (execution.spawned >= 0) {
       this.spawnOf[execution.spawned] = index;
       if (execution.spawned >= this.width) this.width = execution.spawned + 1;
     }
+  }
+
+  /**
+   * Takes the pending step of `task` again, which was written down at `index`. Returns how it differs from the first
+   * time, or null: the same steps before it must lead to the same step.
+   */
+  retake(execution: Execution, task: number, index: number): string | null {
+    const op = execution.pending[task];
+    if (op == null || !execution.isReady(task)) return 'could be taken in one run, and not in another';
+    if (op.kind !== this.kind[index] || op.object.serial !== this.objectSerials[index]) {
+      return `was ${OP_KIND_NAMES[this.kind[index]]} in one run, and ${op} in another`;
+    }
+    const before = op.object.snapshot();
+    if (differ(before, this.before[index]))
+      return `(${op}) found ${inWords(this.before[index])} in one run, and ${inWords(before)} in another`;
+    execution.step(task);
+    const { result } = execution;
+    if (differ(result, this.results[index]))
+      return `(${op}) gave ${inWords(this.results[index])} in one run, and ${inWords(result)} in another`;
+    return null;
   }
 
   /** A step that was taken, as one that may be planned again. */
@@ -289,4 +315,13 @@ export class StepLog {
     next.set(this.lastOnObject);
     this.lastOnObject = next;
   }
+}
+
+/** Objects are made anew in each run; other values must be the same. */
+function differ(a: unknown, b: unknown): boolean {
+  return !Object.is(a, b) && !(isObject(a) && isObject(b));
+}
+
+function isObject(value: unknown): boolean {
+  return (typeof value === 'object' && value !== null) || typeof value === 'function';
 }

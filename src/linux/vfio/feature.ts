@@ -65,7 +65,7 @@ export function hasFeature(device: VfioDevice, feature: number, methods = 0): bo
     deviceFeature(device, VFIO_DEVICE_FEATURE_PROBE | methods | feature, new Uint8Array(0));
     return true;
   } catch (error) {
-    if (error instanceof Errno && (error.errno === 'ENOTTY' || error.errno === 'EINVAL')) return false;
+    if (error instanceof Errno && (error.code === 'ENOTTY' || error.code === 'EINVAL')) return false;
     throw error;
   }
 }

@@ -233,7 +233,7 @@ export class VfioUserClient extends ClientChannel {
       this.writeRegion(region, offset, bytes);
       return 1;
     } catch (error) {
-      if (!(error instanceof Errno) || error.errno === 'ECONNRESET') throw error;
+      if (!(error instanceof Errno) || error.code === 'ECONNRESET') throw error;
       return 0;
     }
   }

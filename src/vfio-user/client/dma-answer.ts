@@ -23,7 +23,7 @@ export function answerDma(stream: Stream, frame: Frame, memory: ClientDmaMemory 
   try {
     reply = accessMemory(frame, memory);
   } catch (error) {
-    const code = error instanceof Errno ? error.code : ERRNO.EIO;
+    const code = error instanceof Errno ? -error.errno : ERRNO.EIO;
     stream.send(frame.id, frame.command, new Uint8Array(0), VFIO_USER_F_TYPE_REPLY, [], code);
     return;
   }

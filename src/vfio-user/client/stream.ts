@@ -71,7 +71,7 @@ export class Stream {
     try {
       for (;;) for (const fd of this.next().fds) fd.close();
     } catch (error) {
-      if (!(error instanceof Errno) || error.errno !== 'ECONNRESET') throw error;
+      if (!(error instanceof Errno) || error.code !== 'ECONNRESET') throw error;
     }
   }
 

@@ -130,7 +130,7 @@ export class ExporterConnection implements ImporterContext {
       if (!isOut) reply(NOTHING, 0);
     } catch (error) {
       if (!(error instanceof Errno)) this.host.log(`${this.who}: ${(error as Error).stack}`);
-      if (!isOut) reply(NOTHING, error instanceof Errno ? error.code : ERRNO.EIO);
+      if (!isOut) reply(NOTHING, error instanceof Errno ? -error.errno : ERRNO.EIO);
     } finally {
       if (!isFree) this.requests -= 1;
     }

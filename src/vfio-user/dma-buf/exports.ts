@@ -163,7 +163,7 @@ export class Exports implements ImporterHost, LentBuffers {
     } catch (failure) {
       // No descriptor, or no place in the loop, is left.
       socket?.close();
-      if (failure instanceof Errno) this.refuse(fds[0], id, failure.code);
+      if (failure instanceof Errno) this.refuse(fds[0], id, -failure.errno);
       else throw failure;
       return;
     }

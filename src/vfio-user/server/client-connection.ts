@@ -87,7 +87,7 @@ export class ClientConnection implements Client {
 
   private errorOf(thrown: unknown): number {
     this.reply.begin();
-    if (thrown instanceof Errno) return thrown.code;
+    if (thrown instanceof Errno) return -thrown.errno;
     this.host.log(`${this.vdev.pdev.name}: ${(thrown as Error).stack}`);
     return ERRNO.EIO;
   }

@@ -5,23 +5,28 @@ import {
   VFIO_DEVICE_FEATURE_DMA_BUF,
   VFIO_DEVICE_FEATURE_MASK,
   VFIO_DEVICE_FEATURE_PROBE,
+  VFIO_DEVICE_FEATURE_SET,
+  vfio_device_feature,
 } from '../../abi/vfio-feature.ts';
 import type { Task } from '../../task/op.ts';
 import type { UserMemory } from '../../vfio/user.ts';
-import { type Frame, LIMITS } from '../wire/frame.ts';
+import type { Frame } from '../wire/frame.ts';
 import { callerOf } from './caller.ts';
 import { dmaLogging } from './migration.ts';
-import type { Reply } from './reply.ts';
+import { decodeSized, type Reply } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
 /** The argument of the ioctl: what the client sent can be read, and the reply has room for argsz bytes. */
 class FeatureArgument implements UserMemory {
   private readonly sent: Uint8Array;
-  private readonly reply: Uint8Array;
+  private readonly out: Uint8Array;
+  /** Where what the feature wrote ends; 0 where it wrote nothing. */
+  end = 0;
 
-  constructor(sent: Uint8Array, reply: Uint8Array) {
+  constructor(sent: Uint8Array, argsz: number) {
     this.sent = sent;
-    this.reply = reply;
+    this.out = new Uint8Array(argsz);
+    this.out.set(sent.subarray(0, argsz));
   }
 
   read(offset: number, length: number): Uint8Array {
@@ -32,32 +37,40 @@ class FeatureArgument implements UserMemory {
   }
 
   write(offset: number, bytes: Uint8Array): void {
-    if (offset + bytes.length > this.reply.length) {
-      throw new Errno('EFAULT', `bytes ${offset} to ${offset + bytes.length} of a reply of ${this.reply.length}`);
+    if (offset + bytes.length > this.out.length) {
+      throw new Errno('EFAULT', `bytes ${offset} to ${offset + bytes.length} of a reply of ${this.out.length}`);
     }
-    this.reply.set(bytes, offset);
+    this.out.set(bytes, offset);
+    this.end = Math.max(this.end, offset + bytes.length);
+  }
+
+  /** The payload of the reply to GET: what the feature wrote, and argsz, its length. */
+  get written(): Uint8Array {
+    const bytes = this.out.subarray(0, this.end);
+    vfio_device_feature.fields.argsz.set(viewOf(bytes), 0, this.end);
+    return bytes;
   }
 }
 
-/** VFIO_DEVICE_FEATURE; what the ioctl returns as a descriptor travels with the reply. */
+/**
+ * VFIO_DEVICE_FEATURE. What the ioctl returns as a descriptor travels with the reply. The reply's payload is that of the
+ * request for PROBE and SET, and for a GET that writes nothing; else the header and what the feature wrote.
+ */
 export function* deviceFeature(context: RequestContext, frame: Frame, reply: Reply): Task {
   const { vdev, files, exports } = context;
-  if (frame.payload.length < 8) throw new Errno('EINVAL', `DEVICE_FEATURE of ${frame.payload.length} bytes`);
-  const view = viewOf(frame.payload);
-  const argsz = view.getUint32(0, true);
-  const flags = view.getUint32(4, true);
-  if (argsz > LIMITS.maxDataXferBytes) throw new Errno('EINVAL', `DEVICE_FEATURE: argsz ${argsz} is too large`);
+  const { argsz, flags } = vfio_device_feature.read(decodeSized(vfio_device_feature, frame));
   if (dmaLogging(context, frame, reply)) return;
-  const out = reply.reserve(Math.max(argsz, frame.payload.length));
-  out.fill(0);
-  out.set(frame.payload);
+  // The feature may wait, and the payload's memory is received into again.
   const sent = frame.payload.slice();
+  const argument = new FeatureArgument(sent, argsz);
   const isExport =
     (flags & VFIO_DEVICE_FEATURE_MASK) === VFIO_DEVICE_FEATURE_DMA_BUF && (flags & VFIO_DEVICE_FEATURE_PROBE) === 0;
   if (isExport && context.capabilities.maxMsgFds === 0) {
     throw new Errno('EMSGSIZE', 'a dma-buf is a descriptor, and the client takes none');
   }
-  const result = yield* vdev.feature(new FeatureArgument(sent, out), callerOf(context, frame));
+  const result = yield* vdev.feature(argument, callerOf(context, frame));
+  const isSet = (flags & VFIO_DEVICE_FEATURE_SET) !== 0;
+  reply.append(isSet || argument.end === 0 ? sent : argument.written);
   if (!isExport) return;
   try {
     reply.attach(exports.publish(files, result));

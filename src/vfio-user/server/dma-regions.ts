@@ -1,6 +1,5 @@
 /** What a client said its memory is: DMA_MAP and DMA_UNMAP, and the address space that they fill for the device. */
 import { Errno } from '../../abi/errno.ts';
-import { PAGE_SIZE } from '../../abi/mman.ts';
 import { VFIO_DMA_UNMAP_FLAG_ALL } from '../../abi/vfio-type1.ts';
 import {
   VFIO_USER_DEFAULT_MAX_DMA_MAPS,
@@ -28,19 +27,16 @@ export interface DmaLimits {
    * whatever its guest maps.
    */
   maxDmaMaps: number;
-  /** Everything in DMA_MAP is a multiple of it. */
-  pageBytes: number;
 }
 
 const ACCESS = VFIO_USER_F_DMA_REGION_READ | VFIO_USER_F_DMA_REGION_WRITE;
-const ADDRESS_END = 2 ** 52;
 /** Regions that are given back in one go; then others are served. */
 const RELEASE_BATCH = 64;
 
 /** Regions of every client of this process. */
 let regionsOfAll = 0;
 
-/** struct vfio_user_dma_map, in plain numbers. */
+/** struct vfio_user_dma_map, in plain numbers; dma-requests.ts has checked the range. */
 export interface DmaMapRequest {
   flags: number;
   /** In the file of the descriptor. */
@@ -106,8 +102,8 @@ export class DmaRegions {
    */
   *map(request: DmaMapRequest, fd: OwnedFd | null): Task {
     try {
-      this.check(request);
-      const { iova, sizeBytes } = request;
+      const { flags, iova, sizeBytes } = request;
+      if ((flags & ACCESS) === 0 || (flags & ~ACCESS) !== 0) throw new Errno('EINVAL', `DMA_MAP: flags ${flags}`);
       const next = this.regions.firstOverlap(iova, iova + sizeBytes);
       if (next !== null) throw new Errno('EEXIST', `DMA_MAP: ${describe(request)} overlaps ${describe(next)}`);
       this.checkRoom();
@@ -120,8 +116,8 @@ export class DmaRegions {
   }
 
   /**
-   * DMA_UNMAP of whole regions; returns the bytes unmapped, 0 where nothing was, as VFIO_IOMMU_UNMAP_DMA does. EINVAL
-   * where a region would be cut, and then nothing changes. What a region holds is given back whatever else fails.
+   * DMA_UNMAP of whole regions; returns the bytes unmapped, 0 where nothing was. ENOENT where a region would be
+   * cut, and then nothing changes. What a region holds is given back whatever else fails.
    */
   *unmap(flags: number, iova: bigint, size: bigint): Task<number> {
     const all = (flags & VFIO_DMA_UNMAP_FLAG_ALL) !== 0;
@@ -132,7 +128,7 @@ export class DmaRegions {
     const end = all ? Number.POSITIVE_INFINITY : Number(iova + size);
     for (const region of this.regions.overlapping(start, end)) {
       if (region.iova < start || region.iova + region.sizeBytes > end) {
-        throw new Errno('EINVAL', `DMA_UNMAP: the range would cut ${describe(region)}`);
+        throw new Errno('ENOENT', `DMA_UNMAP: the range would cut ${describe(region)}`);
       }
     }
     const gone = this.regions.remove(start, end);
@@ -171,16 +167,6 @@ export class DmaRegions {
     if (this.regions.size >= maxDmaMaps) throw new Errno('ENOSPC', `DMA_MAP: ${maxDmaMaps} regions are mapped`);
     if (regionsOfAll >= LIMITS.maxDmaMapsOfAll) {
       throw new Errno('ENOSPC', `DMA_MAP: the clients of this server have ${regionsOfAll} regions together`);
-    }
-  }
-
-  private check({ flags, offset, iova, sizeBytes }: DmaMapRequest): void {
-    const page = this.limits.pageBytes;
-    const aligned = iova % page === 0 && sizeBytes % page === 0 && offset % PAGE_SIZE === 0;
-    const bits = (flags & ACCESS) !== 0 && (flags & ~ACCESS) === 0;
-    if (!bits || sizeBytes === 0 || !aligned || iova + sizeBytes > ADDRESS_END) {
-      const at = `${sizeBytes} bytes at 0x${iova.toString(16)}, file offset 0x${offset.toString(16)}`;
-      throw new Errno('EINVAL', `DMA_MAP: flags ${flags}, ${at}: whole pages of ${page} and an access are needed`);
     }
   }
 

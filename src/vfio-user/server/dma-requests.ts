@@ -1,34 +1,57 @@
 /** DMA_MAP and DMA_UNMAP: which memory of the client the device reaches. */
 import { Errno } from '../../abi/errno.ts';
-import { U64_MAX } from '../../abi/u64.ts';
-import { vfio_user_dma_map, vfio_user_dma_unmap } from '../../abi/vfio-user.ts';
+import { PAGE_SIZE } from '../../abi/mman.ts';
+import { VFIO_DMA_UNMAP_FLAG_ALL } from '../../abi/vfio-type1.ts';
+import {
+  VFIO_USER_F_DMA_REGION_FILE_IO,
+  VFIO_USER_F_DMA_REGION_MMAP,
+  vfio_user_dma_map,
+  vfio_user_dma_unmap,
+} from '../../abi/vfio-user.ts';
 import type { Task } from '../../task/op.ts';
 import type { Frame } from '../wire/frame.ts';
-import { checkArgsz, decode, type Reply } from './reply.ts';
+import { checkDmaRange, checkReachable } from './dma-range.ts';
+import { decodeSized, type Reply } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
-export function* dmaMap(context: RequestContext, frame: Frame): Task {
+/** Which calls the descriptor allows. The server finds out by itself what works on the file, and is safe. */
+const FILE_ACCESS = VFIO_USER_F_DMA_REGION_MMAP | VFIO_USER_F_DMA_REGION_FILE_IO;
+
+export function* dmaMap({ regions, capabilities }: RequestContext, frame: Frame): Task {
   const fields = vfio_user_dma_map.fields;
-  const view = decode(vfio_user_dma_map, frame);
-  checkArgsz(fields.argsz.get(view), vfio_user_dma_map);
+  const view = decodeSized(vfio_user_dma_map, frame);
+  const flags = fields.flags.get(view);
+  const [iova, size, offset] = [fields.addr, fields.size, fields.offset].map((field) => field.getBig(view));
   if (frame.fds.length > 1) throw new Errno('EINVAL', `DMA_MAP with ${frame.fds.length} descriptors`);
+  if ((flags & FILE_ACCESS) !== 0 && frame.fds.length === 0) {
+    throw new Errno('EINVAL', `DMA_MAP: flags ${flags} are about a descriptor, and none came`);
+  }
+  checkDmaRange('DMA_MAP', capabilities.pageBytes, iova, size);
+  checkDmaRange('DMA_MAP: the file', PAGE_SIZE, offset, size);
+  checkReachable('DMA_MAP', iova + size);
+  checkReachable('DMA_MAP: the file', offset + size);
   const request = {
-    flags: fields.flags.get(view),
-    offset: fields.offset.get(view),
-    iova: fields.addr.get(view),
-    sizeBytes: fields.size.get(view),
+    flags: flags & ~FILE_ACCESS,
+    offset: Number(offset),
+    iova: Number(iova),
+    sizeBytes: Number(size),
   };
-  yield* context.regions.map(request, frame.fds.length === 0 ? null : frame.fds.shift()!);
+  yield* regions.map(request, frame.fds.length === 0 ? null : frame.fds.shift()!);
 }
 
-export function* dmaUnmap(context: RequestContext, frame: Frame, reply: Reply): Task {
+/**
+ * Unmaps a region, or several whole ones: a virtual IOMMU unmaps address spaces in one go. ENOENT where nothing is
+ * mapped, or where the range does not end with a region.
+ */
+export function* dmaUnmap({ regions, capabilities }: RequestContext, frame: Frame, reply: Reply): Task {
   const fields = vfio_user_dma_unmap.fields;
-  const view = decode(vfio_user_dma_unmap, frame);
-  checkArgsz(fields.argsz.get(view), vfio_user_dma_unmap);
+  const view = decodeSized(vfio_user_dma_unmap, frame);
   const flags = fields.flags.get(view);
-  const addr = fields.addr.getBig(view);
-  const end = addr + fields.size.getBig(view);
-  if (end > U64_MAX + 1n) throw new Errno('EINVAL', `DMA_UNMAP past the end of 64 bits`);
-  const size = yield* context.regions.unmap(flags, addr, end - addr);
-  reply.append(vfio_user_dma_unmap.encode({ argsz: vfio_user_dma_unmap.sizeof, flags, addr, size }));
+  const [iova, size] = [fields.addr.getBig(view), fields.size.getBig(view)];
+  const isAll = (flags & VFIO_DMA_UNMAP_FLAG_ALL) !== 0;
+  if (!isAll) checkDmaRange('DMA_UNMAP', capabilities.pageBytes, iova, size);
+  const unmapped = yield* regions.unmap(flags, iova, size);
+  if (unmapped === 0 && !isAll) throw new Errno('ENOENT', `DMA_UNMAP: nothing is mapped at 0x${iova.toString(16)}`);
+  const { sizeof } = vfio_user_dma_unmap;
+  reply.append(vfio_user_dma_unmap.encode({ argsz: sizeof, flags, addr: iova, size: unmapped }));
 }

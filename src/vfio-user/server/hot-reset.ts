@@ -4,13 +4,12 @@ import { vfio_pci_dependent_device, vfio_pci_hot_reset, vfio_pci_hot_reset_info 
 import type { Task } from '../../task/op.ts';
 import { hotResetInfo } from '../../vfio/reset.ts';
 import type { Frame } from '../wire/frame.ts';
-import { checkArgsz, decode, type Reply } from './reply.ts';
+import { decodeSized, type Reply } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
 /** VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: all of the list, however little room argsz says. */
 export function* getHotResetInfo({ vdev }: RequestContext, frame: Frame, reply: Reply): Task {
-  const { argsz } = vfio_pci_hot_reset_info.read(decode(vfio_pci_hot_reset_info, frame));
-  checkArgsz(argsz, vfio_pci_hot_reset_info);
+  decodeSized(vfio_pci_hot_reset_info, frame);
   const devices = hotResetInfo(vdev);
   const size = vfio_pci_hot_reset_info.sizeof + devices.length * vfio_pci_dependent_device.sizeof;
   reply.append(vfio_pci_hot_reset_info.encode({ argsz: size, count: devices.length }));
@@ -25,8 +24,7 @@ export function* getHotResetInfo({ vdev }: RequestContext, frame: Frame, reply: 
  */
 export function* pciHotReset(context: RequestContext, frame: Frame): Task {
   const { vdev } = context;
-  const { argsz, flags, count } = vfio_pci_hot_reset.read(decode(vfio_pci_hot_reset, frame));
-  checkArgsz(argsz, vfio_pci_hot_reset);
+  const { flags, count } = vfio_pci_hot_reset.read(decodeSized(vfio_pci_hot_reset, frame));
   if (flags !== 0 || count !== 0) throw new Errno('EINVAL', `PCI_HOT_RESET: flags ${flags}, ${count} descriptors`);
   const owned = new Set<number>();
   const others = new Set<number>();

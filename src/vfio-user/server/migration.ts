@@ -21,7 +21,8 @@ import { checkFeature } from '../../vfio/check-feature.ts';
 import { DmaLog } from '../../vfio/dma-logging.ts';
 import type { Migration } from '../../vfio/migration.ts';
 import type { Frame } from '../wire/frame.ts';
-import { checkArgsz, decode, type Reply } from './reply.ts';
+import { checkDmaRange } from './dma-range.ts';
+import { checkTransfer, decode, decodeSized, type Reply } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
 const HEAD = vfio_device_feature.sizeof;
@@ -33,8 +34,7 @@ function migrationOf({ vdev }: RequestContext): Migration {
 
 /** Fewer bytes than were asked for say that there are no more, or, in PRE_COPY, none yet. */
 export function* migDataRead(context: RequestContext, frame: Frame, reply: Reply): Task {
-  const { argsz, size } = vfio_user_mig_data.read(decode(vfio_user_mig_data, frame));
-  checkArgsz(argsz, vfio_user_mig_data);
+  const { argsz, size } = vfio_user_mig_data.read(decodeSized(vfio_user_mig_data, frame));
   const most = Math.min(context.capabilities.maxDataXferBytes, argsz - vfio_user_mig_data.sizeof);
   if (size > most) throw new Errno('EINVAL', `MIG_DATA_READ of ${size} bytes; ${most} is the most`);
   const bytes = yield* migrationOf(context).read(size);
@@ -43,7 +43,8 @@ export function* migDataRead(context: RequestContext, frame: Frame, reply: Reply
 }
 
 export function* migDataWrite(context: RequestContext, frame: Frame): Task {
-  const { size } = vfio_user_mig_data.read(decode(vfio_user_mig_data, frame));
+  const { size } = vfio_user_mig_data.read(decodeSized(vfio_user_mig_data, frame));
+  checkTransfer('MIG_DATA_WRITE', size, context);
   const bytes = frame.payload.slice(vfio_user_mig_data.sizeof);
   if (bytes.length !== size) throw new Errno('EINVAL', `MIG_DATA_WRITE of ${size} bytes brings ${bytes.length}`);
   yield* migrationOf(context).write(bytes);
@@ -79,7 +80,7 @@ function logOf({ vdev }: RequestContext): DmaLog {
 }
 
 /** The reply is the request, with the page size that was taken. */
-function start({ vdev }: RequestContext, flags: number, frame: Frame, reply: Reply): void {
+function start({ vdev, capabilities }: RequestContext, flags: number, frame: Frame, reply: Reply): void {
   const { sizeof, fields } = vfio_user_device_feature_dma_logging_control;
   const feature = VFIO_DEVICE_FEATURE_DMA_LOGGING_START;
   const isWork = checkFeature(feature, flags, frame.payload.length - HEAD, VFIO_DEVICE_FEATURE_SET, sizeof);
@@ -97,6 +98,7 @@ function start({ vdev }: RequestContext, flags: number, frame: Frame, reply: Rep
       return { iova: range.fields.iova.getBig(view, at), length: range.fields.length.getBig(view, at) };
     });
     const log = new DmaLog(fields.page_size.getBig(view, HEAD), ranges);
+    for (const range of ranges) checkDmaRange('DMA_LOGGING_START', capabilities.pageBytes, range.iova, range.length);
     vdev.pdev.dmaLog = log;
     fields.page_size.set(view, HEAD, log.pageBytes);
   }
@@ -115,6 +117,7 @@ function report(context: RequestContext, argsz: number, flags: number, frame: Fr
   const [iova, length, page] = [fields.iova, fields.length, fields.page_size].map((field) => field.getBig(view, HEAD));
   const log = logOf(context);
   const bitmapBytes = DmaLog.bitmapBytes(iova, length, page);
+  checkDmaRange('DMA_LOGGING_REPORT', context.capabilities.pageBytes, iova, length);
   const most = context.capabilities.migration?.maxBitmapBytes ?? context.capabilities.maxDataXferBytes;
   if (bitmapBytes > most) throw new Errno('E2BIG', `a bitmap of ${bitmapBytes} bytes; ${most} is the most`);
   const head = Buffer.from(frame.payload.subarray(0, HEAD + sizeof));

@@ -26,7 +26,7 @@ export function regionAccessNow(context: RequestContext, frame: ReceivedFrame, r
   const length = frame.end - start;
   if (length < sizeof || view.getUint32(start + OFFSET_HIGH, true) !== 0) return false;
   const count = fields.count.get(view, start);
-  if (isWrite ? length !== sizeof + count : count > context.capabilities.maxDataXferBytes) return false;
+  if (count > context.capabilities.maxDataXferBytes || (isWrite && length !== sizeof + count)) return false;
   const offset = view.getUint32(start, true);
   const region = fields.region.get(view, start);
   const bytes = isWrite ? frame.slice(sizeof, count) : reply.window(sizeof, count);

@@ -15,19 +15,17 @@ import type { Task } from '../../task/op.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import { msixTablePages, type RegionInfo, regionInfo } from '../../vfio/regions.ts';
 import type { Frame } from '../wire/frame.ts';
-import { checkArgsz, decode, type Reply } from './reply.ts';
+import { decodeSized, type Reply } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
 /**
- * The descriptor comes with the full reply: a client that gave too little room for the capabilities asks again. Its
- * mmap offset is the region's plus that of the area.
+ * The descriptor comes with the full reply. A reply without room for the capabilities says how large it would be, and
+ * shows none, as Linux does: the client asks again. The mmap offset is the region's plus that of the area.
  */
 export function* getRegionInfo(context: RequestContext, frame: Frame, reply: Reply): Task {
   const { vdev, capabilities } = context;
   const fields = vfio_region_info.fields;
-  const view = decode(vfio_region_info, frame);
-  const room = fields.argsz.get(view);
-  checkArgsz(room, vfio_region_info);
+  const view = decodeSized(vfio_region_info, frame);
   const index = fields.index.get(view);
   const info = infoOf(vdev, index);
   const memory = vdev.pdev.bars[index]?.target.memory ?? null;
@@ -38,20 +36,22 @@ export function* getRegionInfo(context: RequestContext, frame: Frame, reply: Rep
   const chain = mappable && info.msixMappable ? capabilityChain(areas) : NOTHING;
   const sizeof = vfio_region_info.sizeof;
   const argsz = sizeof + chain.length;
+  const fits = argsz <= fields.argsz.get(view);
+  const hasCaps = fits && chain.length > 0;
   reply.append(
     vfio_region_info.encode({
       argsz,
       flags:
         (info.flags & ~VFIO_REGION_INFO_FLAG_MMAP) |
         (mappable ? VFIO_REGION_INFO_FLAG_MMAP : 0) |
-        (chain.length > 0 ? VFIO_REGION_INFO_FLAG_CAPS : 0),
+        (hasCaps ? VFIO_REGION_INFO_FLAG_CAPS : 0),
       index,
-      cap_offset: chain.length > 0 ? sizeof : 0,
+      cap_offset: hasCaps ? sizeof : 0,
       size: info.sizeBytes,
       offset: mappable ? (memory!.fdOffset ?? 0) : 0,
     }),
   );
-  if (argsz > room) return;
+  if (!fits) return;
   reply.append(chain);
   if (!mappable) return;
   context.share(memory!);

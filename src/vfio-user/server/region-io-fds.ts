@@ -9,16 +9,20 @@ import {
 import type { Task } from '../../task/op.ts';
 import { regionInfo } from '../../vfio/regions.ts';
 import type { Frame } from '../wire/frame.ts';
-import { checkArgsz, decode, type Reply } from './reply.ts';
+import { decodeSized, type Reply } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
 /** As many doorbells as the client takes descriptors in one message; without any the region has no entries. */
 export function* getRegionIoFds(context: RequestContext, frame: Frame, reply: Reply): Task {
   const { vdev, ioFds, capabilities } = context;
-  const { argsz: room, flags, index, count } = vfio_user_region_io_fds.read(decode(vfio_user_region_io_fds, frame));
-  checkArgsz(room, vfio_user_region_io_fds);
+  const {
+    argsz: room,
+    flags,
+    index,
+    count,
+  } = vfio_user_region_io_fds.read(decodeSized(vfio_user_region_io_fds, frame));
   if (flags !== 0 || count !== 0) throw new Errno('EINVAL', `GET_REGION_IO_FDS: flags ${flags}, count ${count}`);
-  regionInfo(vdev, index);
+  if (regionInfo(vdev, index).sizeBytes === 0) throw new Errno('EINVAL', `${vdev.pdev.name} has no region ${index}`);
   const doorbells = (vdev.pdev.bars[index]?.target.doorbells ?? []).slice(0, capabilities.maxMsgFds);
   const argsz = vfio_user_region_io_fds.sizeof + doorbells.length * vfio_user_sub_region_ioeventfd.sizeof;
   reply.append(vfio_user_region_io_fds.encode({ argsz, index, count: doorbells.length }));

@@ -11,7 +11,7 @@ import {
 import type { Task } from '../../task/op.ts';
 import { condResched } from '../../task/runner.ts';
 import type { Frame } from '../wire/frame.ts';
-import { decode, type Reply } from './reply.ts';
+import { checkTransfer, decode, type Reply } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
 /** Writes of a WRITE_MULTI in a row, before other clients have their turn. */
@@ -21,9 +21,7 @@ export function* regionRead(context: RequestContext, frame: Frame, reply: Reply)
   const fields = vfio_user_region_access.fields;
   const view = decode(vfio_user_region_access, frame);
   const count = fields.count.get(view);
-  if (count > context.capabilities.maxDataXferBytes) {
-    throw new Errno('EINVAL', `REGION_READ of ${count} bytes; ${context.capabilities.maxDataXferBytes} is the most`);
-  }
+  checkTransfer('REGION_READ', count, context);
   const region = fields.region.get(view);
   const offset = fields.offset.get(view);
   const sizeof = vfio_user_region_access.sizeof;
@@ -36,7 +34,7 @@ export function* regionRead(context: RequestContext, frame: Frame, reply: Reply)
   }
 }
 
-export function* regionWrite({ vdev }: RequestContext, frame: Frame, reply: Reply): Task {
+export function* regionWrite(context: RequestContext, frame: Frame, reply: Reply): Task {
   const fields = vfio_user_region_access.fields;
   const view = decode(vfio_user_region_access, frame);
   const sizeof = vfio_user_region_access.sizeof;
@@ -44,14 +42,20 @@ export function* regionWrite({ vdev }: RequestContext, frame: Frame, reply: Repl
   if (frame.payload.length !== sizeof + count) {
     throw new Errno('EINVAL', `REGION_WRITE of ${count} bytes brings ${frame.payload.length - sizeof}`);
   }
+  checkTransfer('REGION_WRITE', count, context);
   // The request is not looked at after the write: a write that waits may outlive it.
   reply.append(frame.payload.subarray(0, sizeof));
-  const length = yield* vdev.write(fields.region.get(view), fields.offset.get(view), frame.payload.subarray(sizeof));
+  const length = yield* context.vdev.write(
+    fields.region.get(view),
+    fields.offset.get(view),
+    frame.payload.subarray(sizeof),
+  );
   if (length < count) fields.count.set(reply.message.view, VFIO_USER_HEADER_SIZE, length);
 }
 
 /** Writes of at most 8 bytes each, in order; the first that fails ends it, and the reply counts those before. */
-export function* regionWriteMulti({ vdev, capabilities }: RequestContext, frame: Frame, reply: Reply): Task {
+export function* regionWriteMulti(context: RequestContext, frame: Frame, reply: Reply): Task {
+  const { vdev, capabilities } = context;
   if (!capabilities.writeMultiple) throw new Errno('EOPNOTSUPP', 'WRITE_MULTI was not agreed on in VERSION');
   const view = decode(vfio_user_region_write_multi, frame);
   const count = vfio_user_region_write_multi.fields.wr_cnt.get(view);
@@ -66,6 +70,7 @@ export function* regionWriteMulti({ vdev, capabilities }: RequestContext, frame:
       const at = head + written * vfio_user_write_one.sizeof;
       const length = fields.count.get(view, at);
       if (length > VFIO_USER_MULTI_DATA) throw new Errno('EINVAL', `WRITE_MULTI: write ${written} of ${length} bytes`);
+      checkTransfer('WRITE_MULTI', length, context);
       const data = frame.payload.subarray(at + fields.data.offset, at + fields.data.offset + length);
       yield* vdev.write(fields.region.get(view, at), fields.offset.get(view, at), data);
       // A message may hold tens of thousands: others are served in between.

@@ -4,7 +4,7 @@ import { viewOf } from '../../abi/layout.ts';
 import { VFIO_USER_HEADER_SIZE } from '../../abi/vfio-user.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
 import { Pinned } from '../../linux/ffi.ts';
-import type { Frame } from '../wire/frame.ts';
+import { type Frame, LIMITS } from '../wire/frame.ts';
 
 const FIRST_REPLY_BYTES = 8192;
 
@@ -61,6 +61,16 @@ export class Reply {
   }
 }
 
+/** EINVAL for more bytes in one message than both sides take (VERSION). */
+export function checkTransfer(
+  what: string,
+  count: number,
+  { capabilities }: { capabilities: { maxDataXferBytes: number } },
+): void {
+  const { maxDataXferBytes } = capabilities;
+  if (count > maxDataXferBytes) throw new Errno('EINVAL', `${what} of ${count} bytes; ${maxDataXferBytes} is the most`);
+}
+
 /** A view of a request's payload. EINVAL where it is shorter than `struct`. */
 export function decode(struct: { name: string; sizeof: number }, frame: Frame): DataView {
   if (frame.payload.length < struct.sizeof) {
@@ -69,6 +79,19 @@ export function decode(struct: { name: string; sizeof: number }, frame: Frame): 
   return viewOf(frame.payload);
 }
 
-export function checkArgsz(argsz: number, struct: { name: string; sizeof: number }): void {
-  if (argsz < struct.sizeof) throw new Errno('EINVAL', `argsz ${argsz} is shorter than ${struct.name}`);
+/**
+ * As `decode`, of a struct that begins with argsz, the most bytes of the reply's payload. EINVAL where argsz has no room
+ * for the struct, or has room for more data than a message may carry. Every command with an argsz is read by this.
+ */
+export function decodeSized(struct: { name: string; sizeof: number }, frame: Frame): DataView {
+  const view = decode(struct, frame);
+  const argsz = view.getUint32(0, true);
+  const most = struct.sizeof + LIMITS.maxDataXferBytes;
+  if (argsz < struct.sizeof || argsz > most) {
+    throw new Errno(
+      'EINVAL',
+      `command ${frame.command}: argsz ${argsz}; ${struct.sizeof} to ${most} for ${struct.name}`,
+    );
+  }
+  return view;
 }

@@ -160,7 +160,7 @@ function listenWhereNobodyDoes(path: string): OwnedFd {
   try {
     return listenUnix(path);
   } catch (error) {
-    if (!(error instanceof Errno) || error.errno !== 'EADDRINUSE' || isAlive(path)) throw error;
+    if (!(error instanceof Errno) || error.code !== 'EADDRINUSE' || isAlive(path)) throw error;
   }
   rmSync(path);
   return listenUnix(path);
@@ -172,6 +172,6 @@ function isAlive(path: string): boolean {
     connectUnix(path).close();
     return true;
   } catch (error) {
-    return !(error instanceof Errno && error.errno === 'ECONNREFUSED');
+    return !(error instanceof Errno && error.code === 'ECONNREFUSED');
   }
 }

@@ -4,17 +4,20 @@ import { VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_TYPE_MASK, vfio_irq_set } 
 import type { Task } from '../../task/op.ts';
 import type { Frame } from '../wire/frame.ts';
 import { callerOf } from './caller.ts';
-import { checkArgsz, decode } from './reply.ts';
+import { decodeSized } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
 /** Eventfds come as descriptors of the message: one for each interrupt, or none at all to disconnect them. */
 export function* setIrqs(context: RequestContext, frame: Frame): Task {
   const { vdev } = context;
-  const view = decode(vfio_irq_set, frame);
+  const view = decodeSized(vfio_irq_set, frame);
   const { argsz, flags, index, start, count } = vfio_irq_set.read(view);
-  checkArgsz(argsz, vfio_irq_set);
-  let data = frame.payload.subarray(vfio_irq_set.sizeof);
-  if ((flags & VFIO_IRQ_SET_DATA_TYPE_MASK) === VFIO_IRQ_SET_DATA_EVENTFD) {
+  let data = frame.payload.subarray(vfio_irq_set.sizeof, argsz);
+  const isEventfd = (flags & VFIO_IRQ_SET_DATA_TYPE_MASK) === VFIO_IRQ_SET_DATA_EVENTFD;
+  if (!isEventfd && frame.fds.length > 0) {
+    throw new Errno('EINVAL', `SET_IRQS: ${frame.fds.length} descriptors, and flags ${flags} want none`);
+  }
+  if (isEventfd) {
     if (frame.fds.length !== 0 && frame.fds.length !== count) {
       throw new Errno('EINVAL', `SET_IRQS: ${frame.fds.length} descriptors for ${count} interrupts`);
     }

@@ -68,7 +68,7 @@ export class PacketSocket {
     try {
       this.outgoing.send(this.scratch, length, fds);
     } catch (error) {
-      if (!(error instanceof Errno) || error.errno !== 'ENOBUFS') throw error;
+      if (!(error instanceof Errno) || error.code !== 'ENOBUFS') throw error;
       this.close(error);
     }
     if (this.open && !this.outgoing.isEmpty) this.updateInterest();

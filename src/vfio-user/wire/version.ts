@@ -2,6 +2,7 @@
 import { Errno } from '../../abi/errno.ts';
 import { viewOf } from '../../abi/layout.ts';
 import { PAGE_SIZE } from '../../abi/mman.ts';
+import { U64_MAX } from '../../abi/u64.ts';
 import {
   VFIO_USER_CAP_MAX_BITMAP_SIZE,
   VFIO_USER_CAP_MAX_DATA_XFER_SIZE,
@@ -23,6 +24,7 @@ import {
   vfio_user_version,
 } from '../../abi/vfio-user.ts';
 import { LIMITS } from './frame.ts';
+import { booleanOf, integerOf, type JsonObject, limitOf, objectOf, parseVersionJson } from './version-json.ts';
 
 /** What one side says of itself, held against what this one can do: of two limits the lower. */
 export interface Capabilities {
@@ -51,7 +53,7 @@ export interface VersionOffer {
   twinSocket: boolean | number;
 }
 
-/** What a client of ours proposes. */
+/** What this client proposes. */
 export const CLIENT_OFFER: VersionOffer = {
   maxDmaMaps: LIMITS.maxDmaMaps,
   writeMultiple: true,
@@ -94,8 +96,8 @@ export function encodeVersion(offer: VersionOffer = CLIENT_OFFER): Buffer {
 
 /**
  * What the peer's VERSION says; capabilities that it does not name have the protocol's defaults. Any minor version is
- * taken: the lower of the two counts. EINVAL for another major version, JSON that is none or of the wrong types, and
- * page sizes of which this side can map none.
+ * taken: the lower of the two counts. EINVAL for another major version, for a text that is not JSON or has
+ * the wrong types, and for page sizes of which this side can map none.
  */
 export function decodeVersion(payload: Uint8Array): Capabilities {
   if (payload.length < vfio_user_version.sizeof) {
@@ -109,67 +111,40 @@ export function decodeVersion(payload: Uint8Array): Capabilities {
   const twin = objectOf(said, VFIO_USER_CAP_TWIN_SOCKET) ?? {};
   const migration = objectOf(said, VFIO_USER_CAP_MIGRATION);
   const fdIndex = twin[VFIO_USER_CAP_TWIN_SOCKET_FD_INDEX] ?? null;
-  const transfer = numberOf(said, VFIO_USER_CAP_MAX_DATA_XFER_SIZE, VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE);
+  const { maxMsgFds, maxDataXferBytes, maxDmaMaps } = LIMITS;
   return {
-    maxMsgFds: Math.min(numberOf(said, VFIO_USER_CAP_MAX_MSG_FDS, VFIO_USER_DEFAULT_MAX_MSG_FDS), LIMITS.maxMsgFds),
-    maxDataXferBytes: Math.min(transfer, LIMITS.maxDataXferBytes),
-    maxDmaMaps: Math.min(numberOf(said, VFIO_USER_CAP_MAX_DMA_MAPS, VFIO_USER_DEFAULT_MAX_DMA_MAPS), LIMITS.maxDmaMaps),
-    pageBytes: smallestPage(numberOf(said, VFIO_USER_CAP_PGSIZES, VFIO_USER_DEFAULT_PGSIZES)),
+    maxMsgFds: limitOf(said, VFIO_USER_CAP_MAX_MSG_FDS, VFIO_USER_DEFAULT_MAX_MSG_FDS, maxMsgFds),
+    maxDataXferBytes: limitOf(
+      said,
+      VFIO_USER_CAP_MAX_DATA_XFER_SIZE,
+      VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE,
+      maxDataXferBytes,
+    ),
+    maxDmaMaps: limitOf(said, VFIO_USER_CAP_MAX_DMA_MAPS, VFIO_USER_DEFAULT_MAX_DMA_MAPS, maxDmaMaps),
+    pageBytes: smallestPage(integerOf(said, VFIO_USER_CAP_PGSIZES, VFIO_USER_DEFAULT_PGSIZES)),
     writeMultiple: booleanOf(said, VFIO_USER_CAP_WRITE_MULTIPLE),
     twinSocket: booleanOf(twin, VFIO_USER_CAP_TWIN_SOCKET_SUPPORTED),
-    twinFdIndex: fdIndex === null ? null : numberOf(twin, VFIO_USER_CAP_TWIN_SOCKET_FD_INDEX, 0),
+    twinFdIndex: fdIndex === null ? null : limitOf(twin, VFIO_USER_CAP_TWIN_SOCKET_FD_INDEX, 0, maxMsgFds),
     migration: migration === null ? null : migrationOf(migration),
   };
 }
 
-function migrationOf(said: Record<string, unknown>): { maxBitmapBytes: number } {
-  smallestPage(numberOf(said, VFIO_USER_CAP_PGSIZE, PAGE_SIZE));
-  const bytes = numberOf(said, VFIO_USER_CAP_MAX_BITMAP_SIZE, MAX_BITMAP_BYTES);
-  return { maxBitmapBytes: Math.min(bytes, MAX_BITMAP_BYTES) };
+function migrationOf(said: JsonObject): { maxBitmapBytes: number } {
+  smallestPage(integerOf(said, VFIO_USER_CAP_PGSIZE, PAGE_SIZE));
+  return { maxBitmapBytes: limitOf(said, VFIO_USER_CAP_MAX_BITMAP_SIZE, MAX_BITMAP_BYTES, MAX_BITMAP_BYTES) };
 }
 
-/** Page sizes come or'ed together; this side maps every power of two from 4096 on. */
-function smallestPage(sizes: number): number {
-  const mappable = BigInt(sizes) & ~BigInt(PAGE_SIZE - 1);
+/** Page sizes come or'ed together in 64 bits; this side maps every power of two from 4096 on. */
+function smallestPage(sizes: bigint): number {
+  const mappable = sizes & U64_MAX & ~BigInt(PAGE_SIZE - 1);
   if (mappable === 0n) throw new Errno('EINVAL', `VERSION: pages of ${sizes} bytes; ${PAGE_SIZE} is the smallest here`);
   return Number(mappable & -mappable);
 }
 
-function numberOf(said: Record<string, unknown>, key: string, otherwise: number): number {
-  const value = said[key] ?? otherwise;
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) {
-    throw new Errno('EINVAL', `VERSION: ${key} is ${JSON.stringify(value)}, wants a number`);
-  }
-  return value;
-}
-
-function booleanOf(said: Record<string, unknown>, key: string): boolean {
-  const value = said[key] ?? false;
-  if (typeof value !== 'boolean') throw new Errno('EINVAL', `VERSION: ${key} is no boolean`);
-  return value;
-}
-
-function objectOf(said: Record<string, unknown>, key: string): Record<string, unknown> | null {
-  const value = said[key] ?? null;
-  if (value !== null && !isRecord(value)) throw new Errno('EINVAL', `VERSION: ${key} is no object`);
-  return value;
-}
-
-function capabilitiesOf(bytes: Uint8Array): Record<string, unknown> {
+function capabilitiesOf(bytes: Uint8Array): JsonObject {
+  if (bytes.length === 0) return {};
   const end = bytes.indexOf(0);
-  const text = Buffer.from(bytes.subarray(0, end < 0 ? bytes.length : end)).toString('utf8');
-  if (text === '') return {};
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (error) {
-    throw new Errno('EINVAL', `VERSION: no JSON: ${(error as Error).message}`);
-  }
-  const capabilities = isRecord(json) ? (json.capabilities ?? {}) : null;
-  if (!isRecord(capabilities)) throw new Errno('EINVAL', 'VERSION: "capabilities" is no object');
-  return capabilities;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  if (end < 0) throw new Errno('EINVAL', 'VERSION: the JSON lacks its terminating zero');
+  const text = Buffer.from(bytes.subarray(0, end)).toString('utf8');
+  return text === '' ? {} : (objectOf(parseVersionJson(text), 'capabilities') ?? {});
 }

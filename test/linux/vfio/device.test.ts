@@ -183,7 +183,7 @@ test('features: the envelope, probing, and the dma-buf descriptor as the result'
     assert.equal(buf.what, 'dma-buf of region 2 of 0000:01:00.0');
     assert.throws(
       () => exportDmaBuf(device, { region: 2, ranges, flags: 1 }),
-      (e: Errno) => e.errno === 'EINVAL',
+      (e: Errno) => e.code === 'EINVAL',
     );
     const set = featureAbi.VFIO_DEVICE_FEATURE_SET | featureAbi.VFIO_DEVICE_FEATURE_DMA_BUF;
     assert.throws(() => deviceFeature(device, set, new Uint8Array(16)), /EINVAL: VFIO_DEVICE_FEATURE\(0x2000b\)/);
@@ -253,7 +253,7 @@ test('a device that closes gives back what it was opened with, once', () => {
   assert.deepEqual(order, ['before', 'after']);
   assert.throws(
     () => device.info(),
-    (e: Errno) => e.errno === 'EBADF',
+    (e: Errno) => e.code === 'EBADF',
   );
 });
 

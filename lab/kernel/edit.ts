@@ -1,0 +1,55 @@
+/**
+ * A change to a kernel's source that has no line of the kernel in it: a file, a function, a pattern that is found there
+ * once, and the lines that go there.
+ */
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { WrongUse } from '../host/command.ts';
+
+const place = z.strictObject({
+  file: z.string(),
+  /** The function whose body the pattern is looked for in; the whole file where it is left out. */
+  function: z.string().optional(),
+  /** A regular expression for whole lines: it begins at the start of a line and ends at the end of one. */
+  find: z.string(),
+  /** Whether the lines take the place of what was found, or go beside it. */
+  at: z.enum(['instead', 'before', 'after']),
+  put: z.string(),
+});
+
+const edit = z.strictObject({ title: z.string(), why: z.string(), edits: z.array(place).min(1) });
+
+export type KernelEdit = z.infer<typeof edit>;
+type Place = z.infer<typeof place>;
+
+/** WrongUse where it is not an edit. */
+export function parseEdit(text: string, name: string): KernelEdit {
+  const result = edit.safeParse(parse(text));
+  if (result.success) return result.data;
+  const [{ path, message }] = result.error.issues;
+  throw new WrongUse(`${name}: ${path.join('.')}: ${message}`);
+}
+
+/** The text of a file with one edit made. WrongUse where the pattern is not there, or more than once. */
+export function applyEdit(text: string, change: Place): string {
+  const { start, end } = bodyOf(text, change);
+  const body = text.slice(start, end);
+  const found = [...body.matchAll(new RegExp(`^${change.find}$`, 'gm'))];
+  if (found.length !== 1) {
+    const where = change.function === undefined ? change.file : `${change.function} of ${change.file}`;
+    throw new WrongUse(`${change.find} is ${found.length} times in ${where}, and must be there once`);
+  }
+  const [{ 0: lines, index }] = found;
+  const put = change.put.trimEnd();
+  const kept = { instead: put, before: `${put}\n${lines}`, after: `${lines}\n${put}` }[change.at];
+  return text.slice(0, start) + body.slice(0, index) + kept + body.slice(index + lines.length) + text.slice(end);
+}
+
+/** A function begins in the first column with its name before a parenthesis, and ends with a brace there. */
+function bodyOf(text: string, { file, function: name }: Place): { start: number; end: number } {
+  if (name === undefined) return { start: 0, end: text.length };
+  const definition = new RegExp(`^(?=[a-z]).*\\b${name}\\((?:[^;{}]*)\\)\\s*\\{$`, 'm').exec(text);
+  if (definition === null) throw new WrongUse(`${file} has no function ${name}`);
+  const end = text.indexOf('\n}\n', definition.index);
+  return { start: definition.index, end: end < 0 ? text.length : end + 2 };
+}

@@ -1,0 +1,90 @@
+/** barter lab kconfig, build-module and patch: kernels and modules of the user's. */
+import type { Command } from 'commander';
+import { labPath } from '../../lab/host/cache.ts';
+import { findKernel } from '../../lab/kernel/kernels.ts';
+import { buildModule } from '../../lab/kernel/module-build.ts';
+import { kconfigFragment } from '../../lab/kernel/needs.ts';
+import { buildPatched } from '../../lab/kernel/patch-build.ts';
+import { addKernelOptions, KERNEL_HELP, type KernelOptions, reported } from './lab-options.ts';
+import { prepareMissing } from './lab-prepare.ts';
+import { UsageError } from './usage.ts';
+
+type Options = KernelOptions & { json?: true };
+
+export function addKernelCommands(lab: Command): void {
+  lab
+    .command('kconfig')
+    .description('print the options that a kernel must have for the lab')
+    .addHelpText(
+      'after',
+      '\nExample:\n  barter lab kconfig > lab.config && scripts/kconfig/merge_config.sh .config lab.config',
+    )
+    .action(() => {
+      process.stdout.write(kconfigFragment());
+    });
+  addBuildModuleCommand(lab);
+  addPatchCommand(lab);
+}
+
+function addBuildModuleCommand(lab: Command): void {
+  const command = lab
+    .command('build-module')
+    .argument('<dir>', 'a folder with a Kbuild or a Makefile that says obj-m := NAME.o')
+    .description('build modules from outside of the tree, in their folder, against a kernel of the lab')
+    .option('--json', 'print one JSON document');
+  addKernelOptions(command)
+    .addHelpText(
+      'after',
+      `${KERNEL_HELP}
+
+Examples:
+  barter lab build-module examples/driver
+  barter lab build-module examples/driver --kernel debug`,
+    )
+    .action((folder: string, options: Options) =>
+      reported(async () => {
+        const kernel = findKernel(options.kernel, options.modules ?? null);
+        await prepareMissing(kernel, options.json === true);
+        const modules = await buildModule(labPath('build-module.log'), kernel, folder);
+        if (options.json === true) console.log(JSON.stringify({ ok: true, kernel: kernel.name, modules }));
+        else for (const module of modules) console.log(module);
+      }),
+    );
+}
+
+function addPatchCommand(lab: Command): void {
+  lab
+    .command('patch')
+    .argument('<series>', 'an mbox, a folder of patches, or an edit such as lab/fixes/*.yaml')
+    .description("apply a series to a copy of the lab's kernel source, and build a kernel of it")
+    .option('--kernel <kernel>', 'what it goes on top of: iommufd or debug', 'iommufd')
+    .option('--json', 'print one JSON document')
+    .addHelpText(
+      'after',
+      `
+What was built before is not built again: a change of one file takes a minute. The kernel's name is the base's and the
+series', such as iommufd+fix, and every command of the lab takes it. One whose series or base has changed since is not
+taken.
+
+Examples:
+  barter lab patch v2-series.mbox --kernel iommufd
+  barter lab diff --kernel iommufd+v2-series
+  barter lab patch lab/fixes/06-told-too-early.yaml`,
+    )
+    .action((series: string, { kernel, json }: Options) =>
+      reported(async () => {
+        if (kernel !== 'iommufd' && kernel !== 'debug') {
+          throw new UsageError(`--kernel ${kernel} is not built from source by the lab: iommufd or debug`);
+        }
+        await prepareMissing(findKernel(kernel), json === true);
+        const name = await buildPatched(kernel, series, {
+          onWait: (pid) => console.error(`Process ${pid} is preparing the lab; waiting for it ...`),
+          onBuild: (changes) => {
+            for (const { title } of changes) console.error(`applying: ${title}`);
+          },
+        });
+        if (json === true) console.log(JSON.stringify({ ok: true, kernel: name }));
+        else console.log(`The kernel is ready. Next: barter lab exec --kernel ${name} -- uname -r`);
+      }),
+    );
+}

@@ -1,0 +1,124 @@
+/** barter lab run: what the lab can show, by name. */
+import type { Command } from 'commander';
+import { canary } from '../../lab/runs/canary.ts';
+import { capabilities } from '../../lab/runs/capabilities.ts';
+import { guestCapture } from '../../lab/runs/guest-capture.ts';
+import { guestExport } from '../../lab/runs/guest-export.ts';
+import { ioatSelftest } from '../../lab/runs/ioat-selftest.ts';
+import { mapLeak } from '../../lab/runs/map-leak.ts';
+import { ownDevice } from '../../lab/runs/own-device.ts';
+import { peerLoad } from '../../lab/runs/peer/load.ts';
+import { peerToPeer } from '../../lab/runs/peer/peer-to-peer.ts';
+import type { LabOptions, LabResult, LabStep } from '../../lab/runs/run.ts';
+import {
+  addRigOptions,
+  demandLeakCheck,
+  KERNEL_HELP,
+  LEAK_CHECK_OPTION,
+  numberOption,
+  type RigOptions,
+  reported,
+  takeRig,
+} from './lab-options.ts';
+import { printReports } from './lab-reports.ts';
+import { UsageError } from './usage.ts';
+
+type LabRun = (options: LabOptions) => Promise<LabResult>;
+
+/** By name; what `barter lab run` knows. */
+const RUNS: Record<string, { describe: string; run: LabRun }> = {
+  'guest-export': {
+    describe: "the guest's vfio-pci exports a served device's BAR, loses it and regains it",
+    run: guestExport,
+  },
+  'guest-capture': {
+    describe: "the guest's own devices, captured from its sysfs and served again",
+    run: guestCapture,
+  },
+  capabilities: {
+    describe: "every capability that Linux's vfio shows or hides, byte by byte, in the guest and on the engine",
+    run: capabilities,
+  },
+  'peer-to-peer': {
+    describe: 'ioatdma copies into a BAR that vfio-pci lends, until each thing that makes the lender take it back',
+    run: peerToPeer,
+  },
+  'peer-load': {
+    describe: 'copies of random sizes into a lent BAR, and revokes at random moments, for a minute',
+    run: peerLoad,
+  },
+  'own-device': {
+    describe: 'the device that docs/writing-a-device.md writes, driven by a guest',
+    run: ownDevice,
+  },
+  'ioat-selftest': {
+    describe: "the guest's own ioatdma drives a served I/OAT engine: its self-test, and copies of random sizes",
+    run: ioatSelftest,
+  },
+  'map-leak': {
+    describe: 'maps and unmaps a lent buffer 5,000 times, and counts what stays in the kernel (kernel-findings.md, 8)',
+    run: mapLeak,
+  },
+  canary: {
+    describe: 'with --kernel debug: does what its detectors are there for, and fails as every run does then',
+    run: canary,
+  },
+};
+
+interface RunOptions extends RigOptions {
+  leakCheck?: true;
+  seconds?: number;
+  seed?: number;
+}
+
+export function addRunCommand(lab: Command): void {
+  const command = lab
+    .command('run')
+    .argument('<name>', Object.keys(RUNS).join(', '))
+    .description('boot the guest with served devices, and run something in it')
+    .option('--leak-check', LEAK_CHECK_OPTION)
+    .option('--seconds <n>', 'how long peer-load goes on (default: 60)', numberOption)
+    .option('--seed <n>', 'which random choices peer-load makes (printed)', numberOption)
+    .option('--json', 'print one JSON document');
+  addRigOptions(command)
+    .addHelpText(
+      'after',
+      `
+Runs:
+${Object.entries(RUNS)
+  .map(([name, { describe }]) => `  ${name.padEnd(16)} ${describe}`)
+  .join('\n')}
+${KERNEL_HELP}
+
+Examples:
+  barter lab run guest-export
+  barter lab run guest-export --kernel debug --json
+  barter lab run peer-load --seconds 20`,
+    )
+    .action((name: string, options: RunOptions) => reported(() => run(name, options)));
+}
+
+async function run(name: string, options: RunOptions): Promise<void> {
+  const { leakCheck, seconds, seed } = options;
+  const json = options.json === true;
+  const wanted = RUNS[name];
+  if (wanted === undefined)
+    throw new UsageError(`there is no lab run ${name}; there are: ${Object.keys(RUNS).join(', ')}`);
+  const { kernel, accel } = await takeRig(options);
+  demandLeakCheck(kernel, leakCheck);
+  const onStep = (step: LabStep) => {
+    if (!json) printStep(step);
+  };
+  const result = await wanted.run({ kernel, accel, leakCheck: leakCheck === true, seconds, seed, onStep });
+  if (!result.ok) process.exitCode = 1;
+  if (json) return console.log(JSON.stringify(result));
+  printReports(result.reports);
+  console.log(`\n${result.ok ? 'All as expected' : 'NOT as expected'}: QEMU ${result.qemu}, Linux ${result.kernel}.`);
+}
+
+function printStep({ name, ok, ms, expected, seen }: LabStep): void {
+  const time = ms === 0 ? '' : `${ms.toFixed(0)} ms`;
+  const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
+  const what = ok ? text(seen ?? '') : `expected ${text(expected)}, seen ${text(seen)}`;
+  console.log(`${ok ? '  ok  ' : 'FAILED'}  ${name.padEnd(44)} ${time.padStart(8)}  ${what}`);
+}

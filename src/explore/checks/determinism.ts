@@ -1,0 +1,37 @@
+/** Takes one schedule twice: a program that is deterministic does the same. */
+import { Execution } from '../world/execution.ts';
+import type { Finding } from '../world/finding.ts';
+import type { Program } from '../world/program.ts';
+import { StepLog } from '../world/step-log.ts';
+import { TaskIds } from '../world/task-ids.ts';
+
+/** A program that is not deterministic shows that soon, if it does so at all. */
+const MAX_STEPS = 1_000;
+
+/** The order in which the first task that can goes on, taken twice; null where both times were the same. */
+export function findDifference(program: Program): { finding: Finding; schedule: number[] } | null {
+  const [ids, log] = [new TaskIds(), new StepLog()];
+  const first = new Execution(program, ids);
+  for (;;) {
+    for (const task of first.order) if (task >= log.width) log.width = task + 1;
+    const task = first.order.find((one) => first.isReady(one));
+    if (task === undefined || first.finding !== null || log.length === MAX_STEPS) break;
+    log.take(first, task);
+  }
+  const second = new Execution(program, ids);
+  for (let at = 0; at < log.length; at++) {
+    const task = log.task[at];
+    const change = log.retake(second, task, at);
+    if (change === null) continue;
+    const label = second.handles[task]?.label ?? ids.nameOf(task);
+    const schedule = Array.from({ length: at }, (_, i) => first.order.indexOf(log.task[i]));
+    return { finding: differenceAt(at, label, change), schedule };
+  }
+  return null;
+}
+
+/** The finding for a step that differs from what it was: `how` says how. */
+export function differenceAt(step: number, label: string, how: string): Finding {
+  const message = `the program is not deterministic: step ${step}, the one of ${label}, ${how}`;
+  return { invariant: 'determinism', message };
+}
