@@ -42,6 +42,7 @@ import type { VfioUserClient } from '../vfio-user/client/client.ts';
 
 /** Where the device finds its descriptors: far from what clients map. */
 const RING_IOVA = 2 ** 46;
+/** Descriptors of one chain. */
 const RING_ENTRIES = PAGE_SIZE / ioat_dma_descriptor.sizeof;
 const INTERRUPT_TIMEOUT_MS = 10_000;
 const ERRORS = new Map([
@@ -49,6 +50,13 @@ const ERRORS = new Map([
   [IOAT_CHANERR_WRITE_DATA_ERR, 'write data error'],
   [IOAT_CHANERR_CHAIN_ADDR_VALUE_ERR, 'chain address error'],
 ]);
+
+/** One descriptor: addresses as the device sees them. */
+export interface CopyRequest {
+  readonly source: number;
+  readonly destination: number;
+  readonly length: number;
+}
 
 /** How a copy ended: 'ok', or the error that halted the channel. */
 export type CopyStatus = string;
@@ -103,16 +111,26 @@ export class IoatDriver {
 
   /** Starts a copy of at most `mostBytes`, and returns. */
   submit(source: number, destination: number, length: number): void {
-    const count = Math.ceil(length / this.bytesPerDescriptor);
-    for (let i = 0; i < count; i++) {
-      const at = i * this.bytesPerDescriptor;
-      ioat_dma_descriptor.write(this.ring.view, i * ioat_dma_descriptor.sizeof, {
-        size: Math.min(this.bytesPerDescriptor, length - at),
-        ctl: i === count - 1 ? IOAT_DESC_CTL_INT_EN : 0,
-        src_addr: source + at,
-        dst_addr: destination + at,
-        next: RING_IOVA + ((i + 1) % RING_ENTRIES) * ioat_dma_descriptor.sizeof,
-      });
+    const parts: CopyRequest[] = [];
+    for (let at = 0; at < length; at += this.bytesPerDescriptor) {
+      const part = Math.min(this.bytesPerDescriptor, length - at);
+      parts.push({ source: source + at, destination: destination + at, length: part });
+    }
+    this.submitChain(parts);
+  }
+
+  /** Starts copies in one chain, with an interrupt at its end, and returns. At most RING_ENTRIES, each of XFERCAP. */
+  submitChain(copies: readonly CopyRequest[]): void {
+    const count = copies.length;
+    const { size, ctl, src_addr, dst_addr, next } = ioat_dma_descriptor.fields;
+    const { view } = this.ring;
+    for (const [i, { source, destination, length }] of copies.entries()) {
+      const at = i * ioat_dma_descriptor.sizeof;
+      size.set(view, at, length);
+      ctl.set(view, at, i === count - 1 ? IOAT_DESC_CTL_INT_EN : 0);
+      src_addr.set(view, at, source);
+      dst_addr.set(view, at, destination);
+      next.set(view, at, RING_IOVA + ((i + 1) % RING_ENTRIES) * ioat_dma_descriptor.sizeof);
     }
     const control = IOAT_CHANCTRL_INT_REARM | IOAT_CHANCTRL_ANY_ERR_ABORT_EN | IOAT_CHANCTRL_ERR_INT_EN;
     this.setChannel(IOAT_CHAINADDR_OFFSET, 8, RING_IOVA);

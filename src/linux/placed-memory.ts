@@ -9,6 +9,8 @@ import { type SlotRequest, ViewSlot } from './view-slot.ts';
 /** What drivers access registers and rings by: one load or store of the CPU. */
 const WORD = 4;
 const LONG = 8;
+/** A descriptor of most devices. */
+const SHORT = 64;
 
 /** Eight bytes, as a number and as bytes. */
 const long = new BigUint64Array(1);
@@ -125,6 +127,10 @@ export class MappedMemory extends MappedFile {
     } else if (length === LONG && offset % LONG === 0) {
       long[0] = this.#slot.view.getBigUint64(offset, true);
       into.set(longBytes);
+    } else if (length <= SHORT) {
+      // A view of the place would cost more than the bytes.
+      const { bytes } = this.#slot;
+      for (let i = 0; i < length; i++) into[i] = bytes[offset + i];
     } else {
       into.set(this.#slot.bytes.subarray(offset, offset + length));
     }

@@ -52,5 +52,8 @@ export interface DmaAddressSpace {
   freeIova(iova: number, sizeBytes: number): void;
 }
 
+/** How much of a copy was done; or which half of it failed. */
+export type CopyOutcome = number | 'read-failed' | 'write-failed';
+
 /** How a DMA ended: the completion status of PCIe, or what stopped it on the way. */
 export type DmaStatus = 'ok' | 'unsupported-request' | 'iommu-fault' | 'bus-master-off';

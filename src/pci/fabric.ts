@@ -6,10 +6,10 @@ import { Errno } from '../abi/errno.ts';
 import type { Task } from '../task/op.ts';
 import type { Bar } from './bar.ts';
 import { placeBars } from './bar-windows.ts';
-import type { DmaStatus, DmaTarget } from './dma.ts';
+import type { CopyOutcome, DmaMapping, DmaStatus, DmaTarget } from './dma.ts';
 import { IOMMU_READ, IOMMU_WRITE } from './dma.ts';
 import type { PciFunction } from './function.ts';
-import type { Memory } from './memory.ts';
+import { copyMemory, type Memory } from './memory.ts';
 import type { Port } from './port.ts';
 
 /** Decides whether peers may meet at the host bridge (fact 28 of the p2pdma rules). */
@@ -89,6 +89,80 @@ export class Fabric {
     return 'ok';
   }
 
+  /**
+   * As `dma`, where all bytes are in one memory that a domain maps: the request has no step that another task could see.
+   * Null, and nothing done, for all others.
+   */
+  dmaNow(requester: PciFunction, address: number, bytes: Uint8Array, isWrite: boolean): DmaStatus | null {
+    const mapping = this.memoryAt(requester, address, isWrite);
+    if (mapping === null || address + bytes.length > mapping.iova + mapping.sizeBytes) return null;
+    const { memory, offset } = mapping.target;
+    const status = moveBytes(memory, offset + address - mapping.iova, bytes, isWrite);
+    if (isWrite && status === 'ok') requester.dmaLog?.written(address, bytes.length);
+    return status;
+  }
+
+  /**
+   * A read and a write of `requester` as one copy, of as many of `length` bytes as lie in one piece at both ends;
+   * returns how many. Both are memory that a domain maps, so that there is no step. 0 for all others, and where one
+   * does not answer: a read and a write tell which.
+   */
+  copyNow(requester: PciFunction, source: number, destination: number, length: number): number {
+    const from = this.memoryAt(requester, source, false);
+    if (from === null) return 0;
+    const to = this.memoryAt(requester, destination, true);
+    if (to === null) return 0;
+    const fromAt = source - from.iova;
+    const toAt = destination - to.iova;
+    const moved = Math.min(length, from.sizeBytes - fromAt, to.sizeBytes - toAt);
+    const { target } = to;
+    if (!copyBytes(from.target.memory, from.target.offset + fromAt, target.memory, target.offset + toAt, moved))
+      return 0;
+    requester.dmaLog?.written(destination, moved);
+    return moved;
+  }
+
+  /** The mapping of an address, where a request would go to memory that a domain maps; null for all others. */
+  private memoryAt(requester: PciFunction, address: number, isWrite: boolean): MemoryMapping | null {
+    const domain = requester.iommuDomain;
+    if (domain === null || !domain.translates || !requester.busMaster) return null;
+    if (!domain.ownsBus) {
+      const peer = this.decode(address - this.hostBridge.busOffset);
+      if (peer !== null && reachesBelowRoot(requester, peer.fn)) return null;
+    }
+    const mapping = domain.find(address);
+    if (mapping === null || mapping.target.kind !== 'memory') return null;
+    return (mapping.prot & (isWrite ? IOMMU_WRITE : IOMMU_READ)) === 0 ? null : (mapping as MemoryMapping);
+  }
+
+  /**
+   * As copyNow, where one of the two is a BAR of plain memory: one visible read of that function's `memoryDecode`, and
+   * the bytes move in the same step.
+   */
+  *copy(requester: PciFunction, source: number, destination: number, length: number): Task<CopyOutcome> {
+    if (!requester.busMaster) return 0;
+    const from = this.route(requester, source, length, false);
+    if (typeof from === 'string') return 0;
+    const to = this.route(requester, destination, from.length, true);
+    if (typeof to === 'string') return 0;
+    const isWrite = to.target.kind === 'mmio';
+    const [mmio, other] = isWrite ? [to.target, from.target] : [from.target, to.target];
+    if (mmio.kind !== 'mmio' || other.kind !== 'memory') return 0;
+    const hit = this.decode(mmio.address);
+    const memory = hit?.bar.target.memory ?? null;
+    if (hit === null || memory === null) return 0;
+    if (!(yield* hit.fn.memoryDecode.load())) {
+      this.onStrayTlp({ requester, target: hit.fn, bar: hit.bar.index, offset: hit.offset, isWrite });
+      return isWrite ? 'write-failed' : 'read-failed';
+    }
+    const isDone = isWrite
+      ? copyBytes(other.memory, other.offset, memory, hit.offset, to.length)
+      : copyBytes(memory, hit.offset, other.memory, other.offset, to.length);
+    if (!isDone) return 0;
+    requester.dmaLog?.written(destination, to.length);
+    return to.length;
+  }
+
   /** Where a request goes that starts at `address`, and how many of its bytes go there. */
   private route(
     requester: PciFunction,
@@ -122,15 +196,7 @@ export class Fabric {
       const moved = yield* isWrite ? access.write(target.address, bytes) : access.read(target.address, bytes);
       return moved ? 'ok' : 'unsupported-request';
     }
-    try {
-      if (isWrite) target.memory.write(target.offset, bytes);
-      else target.memory.read(target.offset, bytes);
-    } catch (error) {
-      // A peer's file that no longer has the bytes, or was never open for writing: nobody completes the request.
-      if (error instanceof Errno) return 'unsupported-request';
-      throw error;
-    }
-    return 'ok';
+    return moveBytes(target.memory, target.offset, bytes, isWrite);
   }
 
   private *deliverToBar(requester: PciFunction, address: number, bytes: Uint8Array, isWrite: boolean): Task<DmaStatus> {
@@ -205,6 +271,31 @@ function toBar(
   length: number,
 ): { target: DmaTarget; length: number } {
   return { target: { kind: 'mmio', address }, length: Math.min(length, bar.sizeBytes - offset) };
+}
+
+function moveBytes(memory: Memory, offset: number, bytes: Uint8Array, isWrite: boolean): DmaStatus {
+  try {
+    if (isWrite) memory.write(offset, bytes);
+    else memory.read(offset, bytes);
+  } catch (error) {
+    // A peer's file that no longer has the bytes, or was never open for writing: nobody completes the request.
+    if (error instanceof Errno) return 'unsupported-request';
+    throw error;
+  }
+  return 'ok';
+}
+
+type MemoryMapping = DmaMapping & { target: { kind: 'memory' } };
+
+/** False where one of the two does not answer; a part may have been copied then. */
+function copyBytes(from: Memory, offset: number, to: Memory, toOffset: number, length: number): boolean {
+  try {
+    copyMemory(from, offset, to, toOffset, length);
+    return true;
+  } catch (error) {
+    if (error instanceof Errno) return false;
+    throw error;
+  }
 }
 
 function advance(target: DmaTarget, offset: number): DmaTarget {

@@ -41,7 +41,7 @@ import { Cell } from '../task/cell.ts';
 import type { Task } from '../task/op.ts';
 import type { Bar } from './bar.ts';
 import type { ConfigSpace } from './config-space.ts';
-import type { DmaAddressSpace, DmaStatus } from './dma.ts';
+import type { CopyOutcome, DmaAddressSpace, DmaStatus } from './dma.ts';
 import type { Fabric } from './fabric.ts';
 import { Lifecycle } from './lifecycle.ts';
 import type { Port } from './port.ts';
@@ -328,6 +328,23 @@ export class PciFunction {
   /** Writes by bus address. A posted write that nobody takes is lost, and says so here alone. */
   dmaWrite(address: number, from: Uint8Array): Task<DmaStatus> {
     return this.plugged().dma(this, address, from, true);
+  }
+
+  /** dmaRead and dmaWrite without a step, and a copy as one of each: see Fabric.dmaNow, copyNow and copy. */
+  dmaReadNow(address: number, into: Uint8Array): DmaStatus | null {
+    return this.plugged().dmaNow(this, address, into, false);
+  }
+
+  dmaWriteNow(address: number, from: Uint8Array): DmaStatus | null {
+    return this.plugged().dmaNow(this, address, from, true);
+  }
+
+  dmaCopyNow(source: number, destination: number, length: number): number {
+    return this.plugged().copyNow(this, source, destination, length);
+  }
+
+  dmaCopy(source: number, destination: number, length: number): Task<CopyOutcome> {
+    return this.plugged().copy(this, source, destination, length);
   }
 
   /**

@@ -26,6 +26,20 @@ export interface Memory {
   close(): void;
 }
 
+/** What a copy passes through where two memories do not know each other. */
+const BUFFER_BYTES = 64 * 1024;
+
+/** Copies between memories, without a buffer where they can. Throws what `read` of one and `write` of the other do. */
+export function copyMemory(from: Memory, offset: number, to: Memory, toOffset: number, length: number): void {
+  if (from.copyTo?.(offset, to, toOffset, length) === true) return;
+  const buffer = new Uint8Array(Math.min(BUFFER_BYTES, length));
+  for (let at = 0; at < length; at += BUFFER_BYTES) {
+    const part = buffer.subarray(0, Math.min(BUFFER_BYTES, length - at));
+    from.read(offset + at, part);
+    to.write(toOffset + at, part);
+  }
+}
+
 /** Makes the memory of a BAR. In production it gives memfds; tests and the explorer use `arrayMemory`. */
 export type MemoryProvider = (label: string, sizeBytes: number) => Memory;
 

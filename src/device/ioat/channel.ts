@@ -36,12 +36,14 @@ import { viewOf } from '../../abi/layout.ts';
 import type { PciFunction } from '../../pci/function.ts';
 import { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
-import { condResched, spawnBeside } from '../../task/runner.ts';
+import { spawnBeside } from '../../task/runner.ts';
 import { CHANNEL_REGISTERS, type ChannelRegister, savedChannel } from './channel-registers.ts';
-import { CHUNK_BYTES, copyDescriptor, type Descriptor, decodeDescriptor } from './descriptor.ts';
+import { DescriptorCopier } from './copy.ts';
+import { type Descriptor, decodeDescriptor } from './descriptor.ts';
 import { RegisterFile, type RegisterPart } from './registers.ts';
 
 const COUNT_MASK = 0xffff;
+const DESCRIPTOR_MASK = BigInt(IOAT_DESCRIPTOR_ALIGN - 1);
 
 /** What a channel asks of the device that it is part of; called synchronously. */
 export interface ChannelHost {
@@ -59,9 +61,9 @@ export class IoatChannel {
   /** CHANCTRL.INT_REARM: an interrupt was raised, and none comes until software has cleared the bit. */
   private isMasked = false;
   private readonly fetched = new Uint8Array(ioat_dma_descriptor.sizeof);
+  private readonly fetchedView = new DataView(this.fetched.buffer);
   private readonly status = new Uint8Array(8);
-  /** Where bytes pass; null while a task of `work` has it, which may be one that a reset overtook. */
-  private scratch: Uint8Array | null = null;
+  private readonly statusView = new DataView(this.status.buffer);
   private state = IOAT_CHANSTS_HALTED;
   /** Address of the last descriptor that is done, of the one under way, and of the next one. */
   private completed = 0n;
@@ -227,23 +229,23 @@ export class IoatChannel {
   /** Takes descriptors until all are done or one fails; looks at commands in between. Ends by itself. */
   private *work(run: number): Task {
     const goesOn = (): Task<boolean> => this.goesOn(run);
-    const scratch = this.scratch ?? new Uint8Array(CHUNK_BYTES);
-    this.scratch = null;
+    const copier = new DescriptorCopier(this.host.fn, goesOn);
     yield* this.working.update((count) => count + 1);
-    while ((yield* goesOn()) && this.busy) {
+    for (;;) {
+      yield* this.host.fn.registersLook();
+      if (!this.isCurrent(run) || !this.busy) break;
       if (yield* this.quiesced.load()) {
         this.busy = false;
         break;
       }
-      const error = yield* this.takeDescriptor(goesOn, scratch);
+      const error = yield* this.takeDescriptor(goesOn, copier);
       if (error !== 0 && (yield* goesOn())) yield* this.fail(error, goesOn);
-      yield* condResched();
+      if (copier.endDescriptor()) yield* copier.giveWay();
     }
     if (run === this.run && this.resetting) {
       this.busy = false;
       this.clear();
     }
-    this.scratch = scratch;
     yield* this.working.update((count) => count - 1);
   }
 
@@ -253,42 +255,58 @@ export class IoatChannel {
    */
   private *goesOn(run: number): Task<boolean> {
     yield* this.host.fn.registersLook();
+    return this.isCurrent(run);
+  }
+
+  private isCurrent(run: number): boolean {
     return run === this.run && !this.resetting;
   }
 
   /** Fetch, copy, completion, interrupt. Returns bits of CHANERR; stops early where `goesOn` says no. */
-  private *takeDescriptor(goesOn: () => Task<boolean>, scratch: Uint8Array): Task<number> {
+  private *takeDescriptor(goesOn: () => Task<boolean>, copier: DescriptorCopier): Task<number> {
     const isFirst = this.completed === 0n;
-    if (this.next % BigInt(IOAT_DESCRIPTOR_ALIGN) !== 0n) {
+    if ((this.next & DESCRIPTOR_MASK) !== 0n) {
       return isFirst ? IOAT_CHANERR_CHAIN_ADDR_VALUE_ERR : IOAT_CHANERR_NEXT_DESC_ALIGN_ERR;
     }
     this.current = this.next;
-    const fetched = yield* this.host.fn.dmaRead(Number(this.current), this.fetched);
-    if (!(yield* goesOn())) return 0;
+    const { fn } = this.host;
+    let fetched = fn.dmaReadNow(Number(this.current), this.fetched);
+    if (fetched === null) {
+      fetched = yield* fn.dmaRead(Number(this.current), this.fetched);
+      if (!(yield* goesOn())) return 0;
+    }
     if (fetched !== 'ok') return isFirst ? IOAT_CHANERR_CHAIN_ADDR_VALUE_ERR : IOAT_CHANERR_NEXT_ADDR_ERR;
-    const descriptor = decodeDescriptor(this.fetched);
+    const descriptor = decodeDescriptor(this.fetchedView);
     if (typeof descriptor === 'number') return descriptor;
-    const error = yield* copyDescriptor(this.host.fn, descriptor, scratch, goesOn);
-    if (error !== 0 || !(yield* goesOn())) return error;
-    return yield* this.complete(descriptor, goesOn);
+    const moved = copier.copyNow(descriptor);
+    if (moved < descriptor.sizeBytes) {
+      const error = yield* copier.copy(descriptor, moved);
+      // What `copy` itself has asked is whether it may go on with the next piece.
+      if (error !== 0 || !(yield* goesOn())) return error;
+    }
+    this.advance(descriptor);
+    if ((descriptor.control & IOAT_DESC_CTL_COMPL_WRITE) !== 0) {
+      const isWritten = yield* this.writeStatus(this.isDone ? IOAT_CHANSTS_DONE : IOAT_CHANSTS_ACTIVE);
+      if (!(yield* goesOn())) return 0;
+      if (!isWritten) return IOAT_CHANERR_COMPLETION_ADDR_ERR;
+    }
+    this.finish(descriptor);
+    return 0;
+  }
+
+  private advance(descriptor: Descriptor): void {
+    this.completed = this.current;
+    this.next = descriptor.next;
+    this.done = (this.done + 1) & COUNT_MASK;
   }
 
   /**
    * The channel is done before anybody is told, so that software that is told may start the next chain. More may have
    * been added while the completion was written.
    */
-  private *complete(descriptor: Descriptor, goesOn: () => Task<boolean>): Task<number> {
-    this.completed = this.current;
-    this.next = descriptor.next;
-    this.done = (this.done + 1) & COUNT_MASK;
-    if ((descriptor.control & IOAT_DESC_CTL_COMPL_WRITE) !== 0) {
-      const written = yield* this.writeStatus(this.isDone ? IOAT_CHANSTS_DONE : IOAT_CHANSTS_ACTIVE);
-      if (!(yield* goesOn())) return 0;
-      if (!written) return IOAT_CHANERR_COMPLETION_ADDR_ERR;
-    }
+  private finish({ control }: Descriptor): void {
     if (this.isDone || this.suspended) this.rest();
-    if ((descriptor.control & IOAT_DESC_CTL_INT_EN) !== 0) this.raise();
-    return 0;
+    if ((control & IOAT_DESC_CTL_INT_EN) !== 0) this.raise();
   }
 
   private rest(): void {
@@ -319,7 +337,7 @@ export class IoatChannel {
 
   /** Writes CHANSTS where CHANCMP says; false where nobody takes it. */
   private *writeStatus(state: number): Task<boolean> {
-    new DataView(this.status.buffer).setBigUint64(0, this.completed | BigInt(state), true);
+    this.statusView.setBigUint64(0, this.completed | BigInt(state), true);
     const address = Number(this.registers.get64('CHANCMP'));
     return (yield* this.host.fn.dmaWrite(address, this.status)) === 'ok';
   }

@@ -1,5 +1,6 @@
 /** Bugs that a DMA engine, or its driver's trust in it, could have. */
 import { IoatChannel } from '../../device/ioat/channel.ts';
+import type { DescriptorCopier } from '../../device/ioat/copy.ts';
 import { Lifecycle } from '../../pci/lifecycle.ts';
 import type { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
@@ -9,7 +10,7 @@ interface ChannelInside {
   readonly quiesced: Cell<boolean>;
   quiesce(): Task;
   raise(): void;
-  takeDescriptor(goesOn: () => Task<boolean>, scratch: Uint8Array): Task<number>;
+  takeDescriptor(goesOn: () => Task<boolean>, copier: DescriptorCopier): Task<number>;
 }
 
 interface LifecycleInside {
@@ -25,9 +26,9 @@ export const ENGINE_MUTANTS: readonly Mutant[] = [
     scenario: 'revoke-vs-engine',
     apply: () => {
       const { takeDescriptor } = IoatChannel.prototype as unknown as ChannelInside;
-      const early: typeof takeDescriptor = function* (this: ChannelInside, goesOn, scratch) {
+      const early: typeof takeDescriptor = function* (this: ChannelInside, goesOn, copier) {
         this.raise();
-        return yield* takeDescriptor.call(this, goesOn, scratch);
+        return yield* takeDescriptor.call(this, goesOn, copier);
       };
       return replacePrivate<ChannelInside>(IoatChannel.prototype, 'takeDescriptor', early);
     },
