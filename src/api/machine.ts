@@ -25,3 +25,18 @@ export { type DmaArea, exportAreas, exportSlice } from '../vfio/dmabuf.ts';
 export { buildVfioDevices } from '../vfio/driver.ts';
 export { PROFILES, type Profile, type ProfileName } from '../vfio/profile.ts';
 export { BufferMemory, type Caller, type EventSignal, type UserMemory } from '../vfio/user.ts';
+export type {
+  AttachmentMapping,
+  AttachOptions,
+  BufferAttachment,
+  ExportedBuffer,
+  InvalidateEvent,
+} from './async/buffer.ts';
+export type { ExportOptions, OpenDevice, RegionInfo, SliceOfRegion } from './async/device.ts';
+export {
+  connectDevices,
+  type OpenMachine,
+  type OpenMachineOptions,
+  openLinuxDevices,
+  openMachine,
+} from './async/open-machine.ts';

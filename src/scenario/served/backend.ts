@@ -27,7 +27,7 @@ export class VfioUserBackend implements Backend {
   private readonly world: VfioUserWorld;
 
   /** `isLinux` where the server's profile behaves as Linux does. */
-  constructor(served: ServedMachine, isLinux = false) {
+  constructor(served: Pick<ServedMachine, 'devices'>, isLinux = false) {
     this.world = new VfioUserWorld(served);
     this.isLinux = isLinux;
   }

@@ -32,7 +32,7 @@ export interface DeviceImporter {
 type MappedBuffer = { importer: DeviceImporter; iova: number } | { importer: SessionImporter; iova: null };
 
 export class VfioUserWorld {
-  private readonly served: ServedMachine;
+  private readonly served: Pick<ServedMachine, 'devices'>;
   readonly clients = new Map<string, VfioUserClient>();
   readonly buffers = new Map<string, LentBuffer>();
   readonly maps = new Map<string, Mapping>();
@@ -45,7 +45,7 @@ export class VfioUserWorld {
   readonly engines = new Map<string, CopyEngine>();
   private nextIova = FIRST_IOVA;
 
-  constructor(served: ServedMachine) {
+  constructor(served: Pick<ServedMachine, 'devices'>) {
     this.served = served;
   }
 

@@ -1,0 +1,172 @@
+/** Lent buffers, and the importers that attach to them, as promises. */
+import type { Operations } from './operations.ts';
+
+/** What an importer hears when its exporter takes the buffer back, or gives it back. */
+export interface InvalidateEvent {
+  /** Mappings of this attachment that were live, and are gone now. 0 after a restore. */
+  readonly mappings: number;
+}
+
+export interface AttachOptions {
+  /**
+   * Hears of every call of the importer's invalidate callback: one for each revoke, and one for each restore. It is
+   * called before the promise of the operation that caused it resolves, and the mappings are gone by then.
+   */
+  onInvalidate?: (event: InvalidateEvent) => void;
+  /**
+   * `unmap` (the default): the importer's driver unmaps in its callback, as dma-buf demands. `keep`: it does not, so that
+   * a revoke waits until `unmap` is called. In process only.
+   */
+  onRevoke?: 'unmap' | 'keep';
+}
+
+/** A dma-buf that a device lends, as a descriptor: `VFIO_DEVICE_FEATURE_DMA_BUF`. */
+export class ExportedBuffer {
+  readonly sizeBytes: number;
+  private readonly operations: Operations;
+  private readonly fd: string;
+
+  /** @internal Made by `OpenDevice.exportDmaBuf`. */
+  constructor(operations: Operations, fd: string, sizeBytes: number) {
+    this.operations = operations;
+    this.fd = fd;
+    this.sizeBytes = sizeBytes;
+    operations.track(this);
+  }
+
+  /**
+   * Attaches a dynamic importer for the device of that name. Errors: ENODEV while the buffer is revoked; EOPNOTSUPP where
+   * the device cannot reach the lender peer to peer.
+   */
+  async attach(device: string, options: AttachOptions = {}): Promise<BufferAttachment> {
+    const { operations, fd } = this;
+    const as = operations.newName('attachment');
+    const kept = options.onRevoke === 'keep' ? ({ onInvalidate: 'keep' } as const) : {};
+    await operations.perform({ op: 'attach', fd, device, as, ...kept });
+    return new BufferAttachment(operations, as, device, options.onInvalidate);
+  }
+
+  /** Closes the descriptor. The buffer lives on while an attachment holds it. */
+  async close(): Promise<void> {
+    this.operations.forget(this);
+    await this.operations.perform({ op: 'close-fd', fd: this.fd });
+  }
+
+  describe(): string {
+    return `a dma-buf of ${this.sizeBytes} bytes`;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/** An importer of a buffer: `dma_buf_dynamic_attach`. */
+export class BufferAttachment {
+  readonly device: string;
+  private readonly operations: Operations;
+  private readonly name: string;
+  private readonly endWatch: () => void;
+  private readonly mappings = new Set<AttachmentMapping>();
+
+  /** @internal Made by `ExportedBuffer.attach`. */
+  constructor(
+    operations: Operations,
+    name: string,
+    device: string,
+    onInvalidate: ((event: InvalidateEvent) => void) | undefined,
+  ) {
+    this.operations = operations;
+    this.name = name;
+    this.device = device;
+    operations.track(this);
+    this.endWatch = onInvalidate === undefined ? () => {} : operations.watch(() => this.tell(onInvalidate));
+  }
+
+  /** Maps the buffer for the device: `dma_buf_map_attachment`. Errors: ENODEV while the buffer is revoked. */
+  async map(): Promise<AttachmentMapping> {
+    const as = this.operations.newName('mapping');
+    const lengths = (await this.operations.perform({ op: 'map', importer: this.name, as })) as number[];
+    const mapping = new AttachmentMapping(this.operations, as, lengths, () => this.mappings.delete(mapping));
+    this.mappings.add(mapping);
+    return mapping;
+  }
+
+  /** Unmaps what is mapped, and detaches. */
+  async detach(): Promise<void> {
+    this.endWatch();
+    this.operations.forget(this);
+    for (const mapping of [...this.mappings]) mapping.end();
+    await this.operations.perform({ op: 'detach', importer: this.name });
+  }
+
+  describe(): string {
+    return `an attachment of ${this.device}`;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.detach();
+  }
+
+  private tell(onInvalidate: (event: InvalidateEvent) => void): void {
+    const calls = this.operations.performNow({ op: 'callbacks', importer: this.name }) as number[];
+    for (const mappings of calls) {
+      if (mappings > 0) for (const mapping of [...this.mappings]) mapping.end();
+      onInvalidate({ mappings });
+    }
+  }
+}
+
+/** A mapping of a buffer into a device's address space. It ends by `unmap`, or when the exporter takes the buffer back. */
+export class AttachmentMapping {
+  /** Bytes of each segment that the device sees, in order. */
+  readonly segmentBytes: readonly number[];
+  private readonly operations: Operations;
+  private readonly name: string;
+  private readonly onEnd: () => void;
+
+  /** @internal Made by `BufferAttachment.map`. */
+  constructor(operations: Operations, name: string, segmentBytes: readonly number[], onEnd: () => void) {
+    this.operations = operations;
+    this.name = name;
+    this.segmentBytes = segmentBytes;
+    this.onEnd = onEnd;
+    operations.track(this);
+  }
+
+  /** The device writes `bytes` into the buffer by DMA. EIO where the bus refuses. Returns how many bytes it wrote. */
+  async write(offset: number, bytes: Uint8Array): Promise<number> {
+    const hex = Buffer.from(bytes).toString('hex');
+    return (await this.operations.perform({ op: 'dma-write', map: this.name, offset, bytes: hex })) as number;
+  }
+
+  /** The device reads the buffer by DMA. EIO where the bus refuses. */
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    const hex = (await this.operations.perform({ op: 'dma-read', map: this.name, offset, length })) as string;
+    return Buffer.from(hex, 'hex');
+  }
+
+  /** EINVAL where the exporter took it back before. */
+  async unmap(): Promise<void> {
+    this.end();
+    await this.operations.perform({ op: 'unmap', map: this.name });
+  }
+
+  describe(): string {
+    return `a mapping of ${this.segmentBytes.reduce((sum, length) => sum + length, 0)} bytes`;
+  }
+
+  /** @internal The exporter took it back, or the importer detached. */
+  end(): void {
+    this.operations.forget(this);
+    this.onEnd();
+  }
+
+  /** Unlike `unmap`, this is quiet where the exporter took it back before. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.end();
+    await this.unmap().catch((error: { code?: string }) => {
+      if (error.code !== 'EINVAL' && error.code !== 'EBADF') throw error;
+    });
+  }
+}

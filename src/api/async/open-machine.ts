@@ -1,0 +1,94 @@
+/** Machines whose devices are driven by promises: in process, served by Barter, or real. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { release, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { buildMachine } from '../../machine/build.ts';
+import { loadMachine } from '../../machine/load.ts';
+import type { MachineDescription } from '../../machine/schema.ts';
+import { serveMachine } from '../../machine/served.ts';
+import { EngineBackend } from '../../scenario/engine/backend.ts';
+import { LinuxBackend } from '../../scenario/kernel/backend.ts';
+import { VfioUserBackend } from '../../scenario/served/backend.ts';
+import { PROFILES, type ProfileName } from '../../vfio/profile.ts';
+import { OpenDevice } from './device.ts';
+import { Operations } from './operations.ts';
+
+export interface OpenMachineOptions {
+  /**
+   * `engine` (the default): in this process. `vfio-user`: served by a thread of this process, each device over its socket.
+   */
+  on?: 'engine' | 'vfio-user';
+  /** What to do where Linux is laxer. `default` where it is not given. */
+  profile?: ProfileName;
+}
+
+/** Devices by name. What is still open when it closes is closed with it, and reported as a warning. */
+export class OpenMachine {
+  private readonly operations: Operations;
+  private readonly onClose: () => Promise<void>;
+
+  /** @internal Made by `openMachine`, `connectDevices` and `openLinuxDevices`. */
+  constructor(operations: Operations, onClose: () => Promise<void>) {
+    this.operations = operations;
+    this.onClose = onClose;
+  }
+
+  /** Opens a device for a user of vfio. `vfToken`: 16 bytes, where a virtual function wants its physical one's token. */
+  async open(device: string, options: { vfToken?: Uint8Array } = {}): Promise<OpenDevice> {
+    const token = options.vfToken === undefined ? {} : { vfToken: Buffer.from(options.vfToken).toString('hex') };
+    await this.operations.perform({ op: 'open', device, ...token });
+    return new OpenDevice(this.operations, device);
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.operations.dispose();
+    } finally {
+      await this.onClose();
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+const nothing = async (): Promise<void> => {};
+
+/** Opens a machine from its file, or from a description. DocumentError for a file that is wrong. */
+export async function openMachine(
+  machine: string | MachineDescription,
+  options: OpenMachineOptions = {},
+): Promise<OpenMachine> {
+  const description = typeof machine === 'string' ? loadMachine(machine) : machine;
+  const { on = 'engine', profile = 'default' } = options;
+  if (on === 'engine') {
+    const backend = new EngineBackend(buildMachine(description), PROFILES[profile]);
+    return new OpenMachine(new Operations(backend), nothing);
+  }
+  const socketDir = mkdtempSync(join(tmpdir(), 'barter-machine-'));
+  try {
+    const served = await serveMachine(description, { socketDir, profile });
+    const operations = new Operations(new VfioUserBackend(served, profile === 'linux-7.3'));
+    return new OpenMachine(operations, async () => {
+      await served.stop();
+      rmSync(socketDir, { recursive: true, force: true });
+    });
+  } catch (error) {
+    rmSync(socketDir, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** Devices that a server has on vfio-user sockets already, by the names that the caller gives them. */
+export function connectDevices(sockets: Readonly<Record<string, string>>): OpenMachine {
+  const devices = Object.entries(sockets).map(([name, socket]) => ({ name, socket }));
+  return new OpenMachine(new Operations(new VfioUserBackend({ devices }, false)), nothing);
+}
+
+/**
+ * Real devices on /dev/vfio, by their PCI addresses. They have to be bound to vfio-pci; importers need the lab's module.
+ */
+export function openLinuxDevices(addresses: Readonly<Record<string, string>>): OpenMachine {
+  return new OpenMachine(new Operations(new LinuxBackend(release(), new Map(Object.entries(addresses)))), nothing);
+}
