@@ -32,7 +32,7 @@ export type {
   ExportedBuffer,
   InvalidateEvent,
 } from './async/buffer.ts';
-export type { ExportOptions, OpenDevice, RegionInfo, SliceOfRegion } from './async/device.ts';
+export type { ExportOptions, RegionShape, SliceOfRegion, UserDevice } from './async/device.ts';
 export {
   connectDevices,
   type OpenMachine,

@@ -26,7 +26,7 @@ export class ExportedBuffer {
   private readonly operations: Operations;
   private readonly fd: string;
 
-  /** @internal Made by `OpenDevice.exportDmaBuf`. */
+  /** @internal Made by `UserDevice.exportDmaBuf`. */
   constructor(operations: Operations, fd: string, sizeBytes: number) {
     this.operations = operations;
     this.fd = fd;

@@ -19,7 +19,7 @@ export interface ExportOptions {
 }
 
 /** What VFIO_DEVICE_GET_REGION_INFO tells. */
-export interface RegionInfo {
+export interface RegionShape {
   /** VFIO_REGION_INFO_FLAG_*. */
   flags: number;
   sizeBytes: number;
@@ -28,7 +28,7 @@ export interface RegionInfo {
 type AccessSize = 1 | 2 | 4;
 
 /** A device in the hands of a user of vfio. Every method rejects with the Errno that vfio gives. */
-export class OpenDevice {
+export class UserDevice {
   readonly name: string;
   private readonly operations: Operations;
 
@@ -106,8 +106,8 @@ export class OpenDevice {
     return this.take({ op: 'config-write', offset, size, value });
   }
 
-  async regionInfo(region: number): Promise<RegionInfo> {
-    return (await this.operations.perform({ op: 'region-info', device: this.name, region })) as RegionInfo;
+  async regionInfo(region: number): Promise<RegionShape> {
+    return (await this.operations.perform({ op: 'region-info', device: this.name, region })) as RegionShape;
   }
 
   /** EIO while memory is disabled. */

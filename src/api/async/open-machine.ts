@@ -10,7 +10,7 @@ import { EngineBackend } from '../../scenario/engine/backend.ts';
 import { LinuxBackend } from '../../scenario/kernel/backend.ts';
 import { VfioUserBackend } from '../../scenario/served/backend.ts';
 import { PROFILES, type ProfileName } from '../../vfio/profile.ts';
-import { OpenDevice } from './device.ts';
+import { UserDevice } from './device.ts';
 import { Operations } from './operations.ts';
 
 export interface OpenMachineOptions {
@@ -34,10 +34,10 @@ export class OpenMachine {
   }
 
   /** Opens a device for a user of vfio. `vfToken`: 16 bytes, where a virtual function wants its physical one's token. */
-  async open(device: string, options: { vfToken?: Uint8Array } = {}): Promise<OpenDevice> {
+  async open(device: string, options: { vfToken?: Uint8Array } = {}): Promise<UserDevice> {
     const token = options.vfToken === undefined ? {} : { vfToken: Buffer.from(options.vfToken).toString('hex') };
     await this.operations.perform({ op: 'open', device, ...token });
-    return new OpenDevice(this.operations, device);
+    return new UserDevice(this.operations, device);
   }
 
   async close(): Promise<void> {
