@@ -1,4 +1,4 @@
-/** Lends memory of one device to another, takes it back, and lends it again. docs/lend-and-revoke.md walks through it. */
+/** Lends memory of one device to another, takes it back, lends it again. docs/lend-and-revoke.md walks through it. */
 import { type InvalidateEvent, openMachine } from 'barter';
 
 const machine = await openMachine(process.argv[2]);

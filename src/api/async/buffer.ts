@@ -14,8 +14,8 @@ export interface AttachOptions {
    */
   onInvalidate?: (event: InvalidateEvent) => void;
   /**
-   * `unmap` (the default): the importer's driver unmaps in its callback, as dma-buf demands. `keep`: it does not, so that
-   * a revoke waits until `unmap` is called. In process only.
+   * `unmap` (the default): the importer's driver unmaps in its callback, as dma-buf demands. `keep`: it does not, so
+   * that a revoke waits until `unmap` is called. In process only.
    */
   onRevoke?: 'unmap' | 'keep';
 }
