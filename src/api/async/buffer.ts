@@ -35,8 +35,8 @@ export class ExportedBuffer {
   }
 
   /**
-   * Attaches a dynamic importer for the device of that name. Errors: ENODEV while the buffer is revoked; EOPNOTSUPP where
-   * the device cannot reach the lender peer to peer.
+   * Attaches a dynamic importer for the device of that name. Errors: ENODEV while the buffer is revoked; EOPNOTSUPP
+   * where the device cannot reach the lender peer to peer.
    */
   async attach(device: string, options: AttachOptions = {}): Promise<BufferAttachment> {
     const { operations, fd } = this;
@@ -117,7 +117,9 @@ export class BufferAttachment {
   }
 }
 
-/** A mapping of a buffer into a device's address space. It ends by `unmap`, or when the exporter takes the buffer back. */
+/**
+ * A mapping of a buffer into a device's address space. It ends by `unmap`, or when the exporter takes the buffer back.
+ */
 export class AttachmentMapping {
   /** Bytes of each segment that the device sees, in order. */
   readonly segmentBytes: readonly number[];

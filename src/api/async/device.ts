@@ -40,8 +40,8 @@ export class UserDevice {
   }
 
   /**
-   * Lends ranges of a memory BAR as a dma-buf (VFIO_DEVICE_FEATURE_DMA_BUF). Without ranges: all of the BAR. The buffer's
-   * size is the sum of the ranges. It is born revoked while memory is disabled.
+   * Lends ranges of a memory BAR as a dma-buf (VFIO_DEVICE_FEATURE_DMA_BUF). Without ranges: all of the BAR. The
+   * buffer's size is the sum of the ranges. It is born revoked while memory is disabled.
    */
   async exportDmaBuf(ranges: readonly SliceOfRegion[] = [], options: ExportOptions = {}): Promise<ExportedBuffer> {
     const { operations, name: device } = this;

@@ -15,7 +15,8 @@ import { Operations } from './operations.ts';
 
 export interface OpenMachineOptions {
   /**
-   * `engine` (the default): in this process. `vfio-user`: served by a thread of this process, each device over its socket.
+   * `engine` (the default): in this process. `vfio-user`: served by a thread of this process, each device over its
+   * socket.
    */
   on?: 'engine' | 'vfio-user';
   /** What to do where Linux is laxer. `default` where it is not given. */
@@ -33,7 +34,9 @@ export class OpenMachine {
     this.onClose = onClose;
   }
 
-  /** Opens a device for a user of vfio. `vfToken`: 16 bytes, where a virtual function wants its physical one's token. */
+  /**
+   * Opens a device for a user of vfio. `vfToken`: 16 bytes, where a virtual function wants its physical one's token.
+   */
   async open(device: string, options: { vfToken?: Uint8Array } = {}): Promise<UserDevice> {
     const token = options.vfToken === undefined ? {} : { vfToken: Buffer.from(options.vfToken).toString('hex') };
     await this.operations.perform({ op: 'open', device, ...token });
@@ -87,7 +90,8 @@ export function connectDevices(sockets: Readonly<Record<string, string>>): OpenM
 }
 
 /**
- * Real devices on /dev/vfio, by their PCI addresses. They have to be bound to vfio-pci; importers need the lab's module.
+ * Real devices on /dev/vfio, by their PCI addresses. They have to be bound to vfio-pci; importers need the lab's
+ * module.
  */
 export function openLinuxDevices(addresses: Readonly<Record<string, string>>): OpenMachine {
   return new OpenMachine(new Operations(new LinuxBackend(release(), new Map(Object.entries(addresses)))), nothing);
