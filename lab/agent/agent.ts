@@ -7,7 +7,7 @@ import { StringDecoder } from 'node:string_decoder';
 import { isMainThread, Worker } from 'node:worker_threads';
 import { LabImporter } from '../../src/linux/lab-importer.ts';
 import { bindToVfioPci, listPciDevices, readPciDevice } from '../../src/linux/sysfs.ts';
-import { captureMachine } from '../../src/machine/capture.ts';
+import { CaptureError, captureMachine } from '../../src/machine/capture.ts';
 import type { Backend } from '../../src/scenario/backend.ts';
 import { LinuxBackend } from '../../src/scenario/kernel/backend.ts';
 import { StartedThreads } from '../../src/scenario/kernel/started.ts';
@@ -20,6 +20,15 @@ import { accessConfig } from './config-accesses.ts';
 import { useOwnDevice } from './own-device.ts';
 import { answerPeer } from './peer/answer.ts';
 import { PeerTrial } from './peer/trial.ts';
+
+function captureOrNull(address: string): string | null {
+  try {
+    return captureMachine([readPciDevice(address)]);
+  } catch (error) {
+    if (error instanceof CaptureError) return null;
+    throw error;
+  }
+}
 
 type Handlers = { [Name in keyof AgentCalls]: (p: AgentCalls[Name]['parameters']) => AgentCalls[Name]['result'] };
 
@@ -62,8 +71,7 @@ const handlers: Handlers = {
     const timed = new TimedBackend(new LinuxBackend(release(), new Map(Object.entries(addresses)), { threads }));
     return { ...runScenario(scenario, timed), ms: timed.ms };
   },
-  capture: ({ addresses }) =>
-    Object.fromEntries(addresses.map((address) => [address, captureMachine([readPciDevice(address)])])),
+  capture: ({ addresses }) => Object.fromEntries(addresses.map((address) => [address, captureOrNull(address)])),
   peer: (request) => {
     peer ??= new PeerTrial(release());
     const answer = answerPeer(peer, request);

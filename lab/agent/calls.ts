@@ -15,8 +15,8 @@ export interface AgentCalls {
     parameters: { scenario: Scenario; addresses: Record<string, string> };
     result: RunResult & { ms: number[] };
   };
-  /** The machine files of devices as `barter capture` writes them. */
-  capture: { parameters: { addresses: string[] }; result: Record<string, string> };
+  /** The machine files of devices as `barter capture` writes them; null for those that it refuses, as bridges. */
+  capture: { parameters: { addresses: string[] }; result: Record<string, string | null> };
   /** Copies by a device's DMA engine, inside of its driver's memory; gives how many bytes were wrong after each. */
   memcpy: { parameters: { address: string; copies: MemoryCopy[] }; result: number[] };
   /** What lab/agent/peer.ts does with a lender and a borrower; its methods have the words. */

@@ -147,11 +147,11 @@ async function boot(lender: LenderSetup, choice: GuestChoice, served: Served): P
 }
 
 /** The captured devices below ports as they have them in the guest, and the borrower of the lab's machine. */
-function describe(lender: LenderSetup, captured: Record<string, string>): MachineDescription {
+function describe(lender: LenderSetup, captured: Record<string, string | null>): MachineDescription {
   const machine = loadMachine(LAB_MACHINE);
   const port = (address: string) => `root${Number.parseInt(address.split(':')[1], 16) - 1}`;
   const devices = lender.devices.map(({ name, address, vf }) => {
-    const [device] = parseMachine(captured[address], address).devices;
+    const [device] = parseMachine(captured[address]!, address).devices;
     return { ...device, name, port: port(address), ...(vf === undefined ? {} : { physfn: vf.physfn }) };
   });
   const borrower = machine.devices.find(({ name }) => name === 'borrower')!;

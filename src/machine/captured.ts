@@ -35,9 +35,8 @@ export function capturedFunction(
   const config = new ConfigSpace(captured.bytes.length === 256 ? 256 : 4096);
   for (let at = 0; at < captured.bytes.length; at += 4) config.set(at, 4, captured.read(at, 4));
   // A virtual function's own ids read as ones (SR-IOV 1.1, 3.4.1.1); its physical function tells what they are.
-  if (physfn !== null) config.set(PCI_VENDOR_ID, 4, 0xffffffff);
-  if (device.vendor !== undefined) config.set(PCI_VENDOR_ID, 2, device.vendor);
-  if (device.device !== undefined) config.set(PCI_DEVICE_ID, 2, device.device);
+  config.set(PCI_VENDOR_ID, 2, physfn !== null ? 0xffff : (device.vendor ?? captured.read(PCI_VENDOR_ID, 2)));
+  config.set(PCI_DEVICE_ID, 2, physfn !== null ? 0xffff : (device.device ?? captured.read(PCI_DEVICE_ID, 2)));
   resetHeader(config);
   for (const { id, extended, offset, end } of captured.capabilities()) {
     const registers = (extended ? EXTENDED_REGISTERS : STANDARD_REGISTERS).get(id)?.(offset, captured.read) ?? [];

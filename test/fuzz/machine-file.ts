@@ -3,10 +3,27 @@ import { readFileSync } from 'node:fs';
 import { buildMachine } from '../../src/machine/build.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import { DocumentError } from '../../src/machine/yaml.ts';
+import { buildVfioDevices } from '../../src/vfio/driver.ts';
+import { PROFILES } from '../../src/vfio/profile.ts';
 import { FuzzFinding, type FuzzRun } from './fuzzer.ts';
 import type { FuzzRandom } from './random.ts';
 
-const EXAMPLE = readFileSync(new URL('../../examples/two-peers.yaml', import.meta.url), 'utf8');
+const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
+const DUMP = read('test/machine/dumps/igb.txt').replace(/^/gm, '      ');
+const CAPTURED = `machine: captured
+ports:
+  - { name: root, kind: root }
+devices:
+  - name: nic
+    model: captured
+    port: root
+    bars: [{ index: 0, kind: mem32, size: 128K }, { index: 3, kind: mem32, size: 16K }]
+    config: |
+${DUMP}
+`;
+const EXAMPLES = [read('examples/two-peers.yaml'), read('examples/apart.yaml'), CAPTURED];
+/** File, line, field and reason. */
+const REFUSAL = /^fuzz\.yaml:\d+: .+: \S/s;
 const WORDS = [
   '0',
   '-1',
@@ -51,13 +68,14 @@ function mutate(text: string, random: FuzzRandom): string {
 /** One file stands for a hundred messages: parsing YAML costs as much. */
 export function fuzzMachineFile({ random, messages, coverage }: FuzzRun): void {
   for (let done = 0; done < messages; done += 100) {
-    let text = EXAMPLE;
+    let text = random.pick(EXAMPLES);
     for (let i = 1 + random.below(4); i > 0; i--) text = mutate(text, random);
     try {
-      buildMachine(parseMachine(text, 'fuzz.yaml'));
+      buildVfioDevices(buildMachine(parseMachine(text, 'fuzz.yaml')).functions, PROFILES.default);
       coverage.count('machine file: taken');
     } catch (error) {
-      if (!(error instanceof DocumentError)) throw new FuzzFinding(`${(error as Error).stack}\nfor the file:\n${text}`);
+      if (!(error instanceof DocumentError) || !REFUSAL.test(error.message))
+        throw new FuzzFinding(`${(error as Error).stack}\nfor the file:\n${text}`);
       coverage.count('machine file: refused');
     }
   }

@@ -117,6 +117,11 @@ const captured = (registers: Record<number, number>, fields: object = {}, length
   return withDevice({ model: 'captured', config, bars: [], ...fields });
 };
 const bar0 = { bars: [{ index: 0, kind: 'mem32', size: '4K' }] };
+/** A virtual function of a physical one, captured with these 32-bit registers. */
+const capturedVf = (registers: Record<number, number>): unknown => {
+  const [device] = Object(captured(registers)).devices;
+  return withDevices(PF, { ...device, port: 'root', name: 'vf', physfn: 'pf' });
+};
 
 const REFUSED: [string, unknown, RegExp][] = [
   ['256 vectors and pending bits at the default place', withMsix('8K', { vectors: 256 }), /msix\.pbaOffset: .*overlap/],
@@ -258,6 +263,7 @@ const REFUSED: [string, unknown, RegExp][] = [
     /config: every byte reads ff/,
   ],
   ['a virtual function without ids', captured({ 0: 0xffffffff }), /config: the vendor id reads ffff/],
+  ['an interrupt pin beyond INTD# of a virtual function', capturedVf({ 60: 0x0500 }), /config: interrupt pin 5/],
   ['an interrupt pin beyond INTD#', captured({ 60: 0x0500 }), /config: interrupt pin 5/],
   ['a list that runs in a circle', captured({ 52: 0x40, 64: 0x5001, 80: 0x4005 }), /config: .*0x40 a second time/],
   ['an extended list that runs in a circle', captured({ 256: 0x10010003 }, {}, 4096), /config: .*0x100 a second time/],

@@ -52,7 +52,8 @@ export function findCapturedProblem(device: CapturedDescription): Problem | null
   const reason = whyNotServable(dump);
   if (reason !== null) return inConfig(reason);
   const config = new CapturedConfig(dump);
-  return findIdProblem(device, config) ?? findRomProblem(device) ?? findCapabilityProblem(device, config);
+  const problem = findIdProblem(device, config) ?? findPinProblem(config) ?? findRomProblem(device);
+  return problem ?? findCapabilityProblem(device, config);
 }
 
 /**
@@ -85,6 +86,10 @@ function findIdProblem(device: CapturedDescription, config: CapturedConfig): Pro
     return { path, message };
   }
   if (vendor === 0 && (id === 0 || id === 0xffff)) return { path, message: 'vendor id 0 is what an empty slot reads' };
+  return null;
+}
+
+function findPinProblem(config: CapturedConfig): Problem | null {
   const pin = config.read(PCI_INTERRUPT_PIN, 1);
   return pin <= 4 ? null : { path: ['config'], message: `interrupt pin ${pin}: there are INTA# to INTD#, 1 to 4` };
 }
