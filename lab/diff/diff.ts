@@ -36,6 +36,8 @@ export interface DiffOptions extends GuestChoice {
 export interface DiffProgress {
   lender: string;
   steps: number;
+  /** How many there will be, the matrix aside. */
+  ofSteps: number;
   differences: number;
   /** How far the matrix is on this lender, in programs, while it is under way. */
   matrix: { stage: string; done: number; of: number } | null;
@@ -84,6 +86,11 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
   const { seed, lenders } = options;
   const none = { steps: 0, agree: 0, programs: 0, differences: [], matrix: [], violations: [], reports: [] };
   const result: DiffResult = { ok: false, seed, kernel: '', ...none };
+  const total = totalSteps(options);
+  const counted: DiffOptions = {
+    ...options,
+    onProgress: (progress) => options.onProgress({ ...progress, ofSteps: total }),
+  };
   for (const [i, lender] of lenders.entries()) {
     const rig = await GuestRig.start(lender, {
       kernel: options.kernel,
@@ -93,10 +100,10 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
     try {
       result.kernel = rig.kernel;
       const isOwn = (kept: KeptScenario) => belongsTo(lender, kept);
-      for (const kept of facts().filter(isOwn)) await compareOne(rig, options, kept.scenario.tasks.user, result);
-      for (const kept of findings().filter(isOwn)) await compareFinding(rig, options, kept, result);
-      if (options.matrix !== null) await compareMatrix(rig, options, options.matrix, result);
-      await compareRandom(rig, options, Math.ceil(options.steps / lenders.length), options.seed + i, result);
+      for (const kept of facts().filter(isOwn)) await compareOne(rig, counted, kept.scenario.tasks.user, result);
+      for (const kept of findings().filter(isOwn)) await compareFinding(rig, counted, kept, result);
+      if (options.matrix !== null) await compareMatrix(rig, counted, options.matrix, result);
+      await compareRandom(rig, counted, Math.ceil(options.steps / lenders.length), options.seed + i, result);
     } finally {
       result.reports.push(...(await rig.stop()));
     }
@@ -104,6 +111,13 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
   const found = [...result.differences, ...result.violations].filter(({ finding }) => finding === null);
   result.ok = found.length + undocumented(result.reports).length === 0;
   return result;
+}
+
+/** Of the kept scenarios, each finding twice, and of the random programs. */
+function totalSteps({ lenders, steps }: DiffOptions): number {
+  const count = (kept: readonly KeptScenario[], lender: LenderSetup): number =>
+    kept.filter((each) => belongsTo(lender, each)).reduce((sum, each) => sum + each.scenario.tasks.user.length, 0);
+  return lenders.reduce((sum, lender) => sum + count(facts(), lender) + 2 * count(findings(), lender), steps);
 }
 
 /** A scenario runs on the lender whose machine it has, and with address spaces where devices are opened for them. */
@@ -186,7 +200,7 @@ async function compareOne(
     const shortest = await rig.shrink(program, difference);
     result.differences.push({ lender: rig.lender.name, finding: null, ...shortest });
   }
-  onProgress({ lender: rig.lender.name, steps: result.steps, differences: unknown(result), matrix });
+  onProgress({ lender: rig.lender.name, steps: result.steps, ofSteps: 0, differences: unknown(result), matrix });
   return compared;
 }
 

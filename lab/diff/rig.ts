@@ -134,10 +134,11 @@ async function boot(lender: LenderSetup, choice: GuestChoice, served: Served): P
       lender.devices.filter(({ vf }) => (vf !== undefined) === isVf).map(({ address }) => address),
     );
     await guest.call('bind', { addresses: physical });
-    if (lender.setup !== undefined) {
-      const { status, stderr } = await guest.call('shell', { command: lender.setup });
-      if (status !== 0) throw new CommandError(`the devices of ${lender.name} cannot be set up: ${stderr.trim()}`);
-    }
+    // A kernel that has its driver built in gives the borrower the driver's DMA mask, and the importer says which it has.
+    const driver = `/sys/bus/pci/devices/${lender.borrower}/driver`;
+    const release = `if [ -e ${driver} ]; then echo ${lender.borrower} > ${driver}/unbind; fi`;
+    const { status, stderr } = await guest.call('shell', { command: `set -e\n${release}\n${lender.setup ?? ''}` });
+    if (status !== 0) throw new CommandError(`the devices of ${lender.name} cannot be set up: ${stderr.trim()}`);
     await guest.call('bind', { addresses: virtual });
     return guest;
   } catch (error) {

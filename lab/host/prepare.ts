@@ -12,6 +12,7 @@ import { copyImporterTo, importerKey } from '../kernel/importer.ts';
 import type { BuiltKernel, KernelName, LabKernel } from '../kernel/kernel.ts';
 import { buildOutsideImporter } from '../kernel/module-build.ts';
 import { DISTRIBUTION, distributionHeaders } from '../kernel/named.ts';
+import { buildSelftests, selftestsKey } from '../kernel/selftests-build.ts';
 import { isStamped, labPath, lockCache, NEWEST_SUITE, SUITE, stamp, unstamp } from './cache.ts';
 import { CommandError, output, run } from './command.ts';
 import { buildInRoot, inRoot, installInRoot, runMounting } from './root.ts';
@@ -46,6 +47,9 @@ interface PrepareStage {
 }
 
 const OWN_KERNELS: readonly KernelName[] = ['distribution', 'iommufd', 'debug'];
+
+/** Stages that no kernel needs, and some commands do. */
+export type StageName = 'selftests';
 
 /** In the order in which they are made. */
 const STAGES: PrepareStage[] = [
@@ -87,6 +91,15 @@ const STAGES: PrepareStage[] = [
   },
   kernelStage('iommufd', 330),
   kernelStage('debug', 480),
+  {
+    name: 'selftests',
+    from: 'source',
+    kernels: [],
+    what: "the kernel's own tests of vfio",
+    usualSeconds: 30,
+    key: selftestsKey,
+    make: buildSelftests,
+  },
 ];
 
 function kernelStage(kernel: BuiltKernel, usualSeconds: number): PrepareStage {
@@ -103,16 +116,24 @@ function kernelStage(kernel: BuiltKernel, usualSeconds: number): PrepareStage {
 }
 
 /** The stages that a kernel needs. */
-function stagesFor({ base }: LabKernel): PrepareStage[] {
-  return STAGES.filter(({ kernels }) => kernels === undefined || (base !== null && kernels.includes(base)));
+function stagesFor({ base }: LabKernel, also: readonly StageName[]): PrepareStage[] {
+  const wanted = (stage: PrepareStage): boolean =>
+    stage.kernels === undefined || (base !== null && stage.kernels.includes(base));
+  const named = STAGES.filter((stage) => wanted(stage) || also.some((name) => name === stage.name));
+  const sources = new Set(named.map(({ from }) => from));
+  return STAGES.filter((stage) => named.includes(stage) || sources.has(stage.name));
 }
 
 /** Prepares what is not prepared yet. CommandError says what could not be done, and what would help. */
-export async function prepareLab(progress: PrepareProgress, kernel: LabKernel = DISTRIBUTION): Promise<void> {
+export async function prepareLab(
+  progress: PrepareProgress,
+  kernel: LabKernel = DISTRIBUTION,
+  also: readonly StageName[] = [],
+): Promise<void> {
   const release = await lockCache((pid) => progress.wait(pid));
   try {
     const log = labPath('prepare.log');
-    for (const { name, what, usualSeconds, key, make } of stagesFor(kernel)) {
+    for (const { name, what, usualSeconds, key, make } of stagesFor(kernel, also)) {
       const cached = isStamped(name, key());
       progress.begin(name, what, cached ? 0 : usualSeconds);
       if (!cached) {
@@ -144,8 +165,8 @@ function demandMachine(): void {
 }
 
 /** The names of the stages that are still to be made for a kernel. */
-export function missingStages(kernel: LabKernel = DISTRIBUTION): string[] {
-  return stagesFor(kernel)
+export function missingStages(kernel: LabKernel = DISTRIBUTION, also: readonly StageName[] = []): string[] {
+  return stagesFor(kernel, also)
     .filter((stage) => !isStamped(stage.name, stage.key()))
     .map((stage) => stage.name);
 }

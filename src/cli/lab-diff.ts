@@ -104,12 +104,12 @@ class ProgressLine {
   /** When the matrix of a lender began. */
   private matrix = { lender: '', sinceMs: 0 };
 
-  show({ lender, steps, differences, matrix }: DiffProgress): void {
+  show({ lender, steps, ofSteps, differences, matrix }: DiffProgress): void {
     if (matrix !== null && this.matrix.lender !== lender) this.matrix = { lender, sinceMs: Date.now() };
     const { isTTY } = process.stderr;
     if (!isTTY && Date.now() - this.shownMs < 60_000) return;
     this.shownMs = Date.now();
-    const text = `${lender}: ${steps} steps, ${differences} differences${matrix === null ? '' : this.left(matrix)}`;
+    const text = `${lender}: ${steps} of ${ofSteps} steps, ${differences} differences${matrix === null ? '' : this.left(matrix)}`;
     process.stderr.write(isTTY ? `\r\x1b[K${text}` : `${text}\n`);
   }
 
@@ -120,6 +120,16 @@ class ProgressLine {
   private left({ stage, done, of }: NonNullable<DiffProgress['matrix']>): string {
     const minutes = ((Date.now() - this.matrix.sinceMs) / 60_000 / Math.max(done, 1)) * (of - done);
     return `; matrix, ${stage}: ${done} of ${of} programs, about ${Math.ceil(minutes)} min left`;
+  }
+}
+
+/** A line for each finding: how many steps of it differ, and on which lenders. */
+function printKnown(differences: DiffResult['differences']): void {
+  const known = new Set(differences.map(({ finding }) => finding).filter((finding) => finding !== null));
+  for (const finding of known) {
+    const steps = differences.filter((difference) => difference.finding === finding);
+    const lenders = [...new Set(steps.map(({ lender }) => lender))].join(', ');
+    console.log(`known as ${finding}, on ${lenders}: ${steps.length} steps differ`);
   }
 }
 
@@ -134,13 +144,11 @@ function printDiff({
   violations,
   reports,
 }: DiffResult): void {
-  for (const { lender, engine, kernel: theirs, program, finding } of differences) {
-    const what = finding === null ? '' : `known as ${finding}, `;
-    console.log(
-      `\n${what}on ${lender}: the engine gives ${JSON.stringify(engine)}, the kernel ${JSON.stringify(theirs)}`,
-    );
+  for (const { lender, engine, kernel: theirs, program } of differences.filter(({ finding }) => finding === null)) {
+    console.log(`\non ${lender}: the engine gives ${JSON.stringify(engine)}, the kernel ${JSON.stringify(theirs)}`);
     for (const step of program) console.log(`  ${describeStep(step)}`);
   }
+  printKnown(differences);
   for (const { lender, invariant, message, triggers, finding } of violations) {
     const what = finding === null ? '' : ` (known as ${finding})`;
     console.log(`on ${lender}, after ${triggers.join(', ')}: ${invariant}, ${message}${what}`);

@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { ACCEL_CHOICES, type AccelChoice, chooseAccel } from '../../lab/host/accel.ts';
 import { CommandError, WrongUse } from '../../lab/host/command.ts';
 import type { Accel } from '../../lab/host/machine.ts';
+import type { StageName } from '../../lab/host/prepare.ts';
 import type { LabKernel } from '../../lab/kernel/kernel.ts';
 import { findKernel } from '../../lab/kernel/kernels.ts';
 import { KERNELS } from '../../lab/kernel/named.ts';
@@ -43,9 +44,9 @@ export function addRigOptions(command: Command): Command {
 }
 
 /** The kernel, ready to boot, and what it runs on: makes what of the lab is not there yet. */
-export async function takeRig(options: RigOptions): Promise<LabRig> {
+export async function takeRig(options: RigOptions, also: readonly StageName[] = []): Promise<LabRig> {
   const kernel = findKernel(options.kernel, options.modules ?? null);
-  await prepareMissing(kernel, options.json === true);
+  await prepareMissing(kernel, options.json === true, also);
   const { accel, why } = await chooseAccel(options.accel, kernel);
   if (options.json !== true && options.accel === 'auto') console.error(`barter: ${why}`);
   return { kernel, accel, why };

@@ -1,6 +1,6 @@
 /** barter lab prepare, and what other commands of the lab do first. */
 import { labCache } from '../../lab/host/cache.ts';
-import { missingStages, type PrepareProgress, prepareLab } from '../../lab/host/prepare.ts';
+import { missingStages, type PrepareProgress, prepareLab, type StageName } from '../../lab/host/prepare.ts';
 import type { LabKernel } from '../../lab/kernel/kernel.ts';
 import { isImporterReady } from '../../lab/kernel/module-build.ts';
 
@@ -14,13 +14,13 @@ export async function prepare(kernel: LabKernel, json: boolean): Promise<void> {
 }
 
 /** Says what it waits for, where there is something to wait for. */
-export async function prepareMissing(kernel: LabKernel, json: boolean): Promise<void> {
-  const missing = missingStages(kernel);
+export async function prepareMissing(kernel: LabKernel, json: boolean, also: readonly StageName[] = []): Promise<void> {
+  const missing = missingStages(kernel, also);
   if (missing.length === 0 && isImporterReady(kernel)) return;
   if (!json && missing.length > 0) {
     console.error(`The lab is not ready (${missing.join(', ')}); preparing it, which takes some minutes.`);
   }
-  await prepareLab(new StageProgress(), kernel);
+  await prepareLab(new StageProgress(), kernel, also);
 }
 
 /** Who reads a file of progress wants to know at the beginning, too, why nothing comes. */

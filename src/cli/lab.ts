@@ -9,6 +9,7 @@ import { addKernelCommands } from './lab-kernel.ts';
 import { addKernelOptions, KERNEL_HELP, type KernelOptions, reported } from './lab-options.ts';
 import { prepare } from './lab-prepare.ts';
 import { addRunCommand } from './lab-run.ts';
+import { addSelftestsCommand } from './lab-selftests.ts';
 import { addShellCommand } from './lab-shell.ts';
 import { declareCommand } from './summaries.ts';
 
@@ -20,6 +21,7 @@ export function addLabCommands(program: Command): void {
   addDiffCommand(lab);
   addShellCommand(lab);
   addKernelCommands(lab);
+  addSelftestsCommand(lab);
   lab
     .command('clean')
     .description('remove the cache')
