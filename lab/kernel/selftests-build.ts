@@ -1,5 +1,5 @@
 /** Builds Linux's own vfio selftests from the lab's kernel source, as static programs that run in any guest. */
-import { copyFileSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { packageFile } from '../../src/linux/package-file.ts';
@@ -13,7 +13,7 @@ const TARGET = '/usr/src/barter-selftests';
 const PACKAGES = ['uuid-dev', 'libc6-dev', 'linux-libc-dev'];
 
 export function selftestsKey(): string {
-  return `vfio ${PACKAGES.join(' ')}`;
+  return `vfio ${PACKAGES.join(' ')} ${readFileSync(packageFile(`lab/kernel/${MODE}`), 'utf8')}`;
 }
 
 export async function buildSelftests(log: string): Promise<void> {
@@ -26,7 +26,7 @@ export async function buildSelftests(log: string): Promise<void> {
   await inRoot(log, 'gcc', '-Wall', '-c', `${TARGET}/${MODE}`, '-o', `${TARGET}/mode.o`);
   const make = [
     ...['make', '-s', `-j${availableParallelism()}`, '-C', `${SOURCE}/tools/testing/selftests/vfio`, 'ARCH=x86_64'],
-    ...['KHDR_INCLUDES="-isystem /usr/include"', 'EXTRA_CFLAGS="-Wno-error -static"'],
+    ...['KHDR_INCLUDES="-isystem /usr/include"', 'EXTRA_CFLAGS="-Wno-error -static -Wl,--wrap=poll"'],
     // It takes the place of what the Makefile has there.
     ...[`LDLIBS="${TARGET}/mode.o -luuid"`, `OUTPUT=${TARGET}`],
   ];

@@ -1,16 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Linked into the kernel's vfio selftests: which IOMMU mode is their default, from the environment. A kernel without
- * iommufd has only the modes of containers.
+ * Linked into the kernel's vfio selftests. The environment says which IOMMU mode is their default, since a kernel without
+ * iommufd has only the modes of containers, and how much longer than on real hardware a test may take: their harness
+ * waits for each by poll(2).
  */
+#include <poll.h>
 #include <stdlib.h>
 
 extern const char *default_iommu_mode;
+int __real_poll(struct pollfd *fds, nfds_t count, int timeout);
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout);
 
-static void __attribute__((constructor)) choose_mode(void)
+static int slowness = 1;
+
+static void __attribute__((constructor)) read_environment(void)
 {
 	const char *mode = getenv("BARTER_IOMMU_MODE");
+	const char *factor = getenv("BARTER_SLOWNESS");
 
 	if (mode)
 		default_iommu_mode = mode;
+	if (factor)
+		slowness = atoi(factor);
+}
+
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+	return __real_poll(fds, count, timeout > 0 ? timeout * slowness : timeout);
 }

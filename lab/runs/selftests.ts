@@ -14,6 +14,12 @@ const MACHINE = packageFile('examples/apart.yaml');
 /** The tests of the driver map a GiB of shared memory. */
 const MEMORY = '4G';
 const HUGE_PAGES = 160;
+/**
+ * Where the kernel has huge pages for shared memory, a GiB is 512 mappings and not 262,144 of 4 KiB: behind a virtual
+ * IOMMU each is a message to the server, and a test has 30 seconds.
+ */
+const LARGE_SHARED_PAGES =
+  'f=/sys/kernel/mm/transparent_hugepage/shmem_enabled; if [ -e $f ]; then echo always > $f; fi';
 const PROGRAM_SECONDS = 1200;
 const SRIOV_PROGRAM = 'vfio_pci_sriov_uapi_test';
 const MARK = '### barter';
@@ -61,7 +67,10 @@ export async function labSelftests(options: SelftestsOptions): Promise<Selftests
   const { fault, reports, release } = await labExec({
     ...{ kernel, accel, machine: MACHINE, devices: [], modules: [], shares: [], memory: MEMORY, terminal: null },
     command: ['/bin/sh', '-c', script(cases)],
-    environment: kernel.hasIommufd ? {} : { BARTER_IOMMU_MODE: 'vfio_type1v2_iommu' },
+    environment: {
+      BARTER_SLOWNESS: accel === 'tcg' ? '20' : '1',
+      ...(kernel.hasIommufd ? {} : { BARTER_IOMMU_MODE: 'vfio_type1v2_iommu' }),
+    },
     qemuArgs: ['-device', 'pcie-root-port,id=igb,chassis=99,addr=0x1e', '-device', 'igb,romfile=,bus=igb'],
     slowLinks: true,
     stdin: Readable.from([]),
@@ -106,7 +115,9 @@ for device in ${guestAddress(0)} ${guestAddress(1)} $igb; do
   echo vfio-pci > /sys/bus/pci/devices/$device/driver_override
   echo $device > /sys/bus/pci/drivers_probe
 done
+echo 1 > /sys/module/vfio_pci/parameters/enable_sriov
 echo ${HUGE_PAGES} > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
+${LARGE_SHARED_PAGES}
 ${cases.map(run).join('\n')}`;
 }
 

@@ -21,6 +21,7 @@ const MODULES: Record<keyof typeof SUMMARIES, () => Promise<Adder>> = {
   explore: async () => (await import('./explore.ts')).addExploreCommand,
   replay: async () => (await import('./replay.ts')).addReplayCommands,
   scenarios: async () => (await import('./replay.ts')).addReplayCommands,
+  reproducer: async () => (await import('./reproducer.ts')).addReproducerCommand,
   lab: async () => (await import('./lab.ts')).addLabCommands,
   'check-tasks': async () => (await import('./check-tasks.ts')).addCheckTasksCommand,
   bench: async () => (await import('./bench.ts')).addBenchCommand,

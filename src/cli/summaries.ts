@@ -12,6 +12,7 @@ export const SUMMARIES = {
   explore: 'runs a scenario through every interleaving that matters; shows the shortest one that breaks an invariant',
   replay: 'runs the schedule of a replay file again, step by step, and checks that it is the same run',
   scenarios: 'lists what explore and run know by name',
+  reproducer: 'write a scenario as one C file that shows by system calls what a kernel does',
   lab: "a real QEMU and a real Linux, from the distribution's packages",
   'check-tasks': 'find tasks that never run in a TypeScript project: a forgotten yield*, a task as a condition',
   bench: 'run a benchmark, or all of them; exits with 1 when one is below its bar',
