@@ -71,6 +71,7 @@ export interface DiffResult {
   ok: boolean;
   seed: number;
   kernel: string;
+  lenders: string[];
   steps: number;
   agree: number;
   programs: number;
@@ -85,7 +86,7 @@ export interface DiffResult {
 export async function labDiff(options: DiffOptions): Promise<DiffResult> {
   const { seed, lenders } = options;
   const none = { steps: 0, agree: 0, programs: 0, differences: [], matrix: [], violations: [], reports: [] };
-  const result: DiffResult = { ok: false, seed, kernel: '', ...none };
+  const result: DiffResult = { ok: false, seed, kernel: '', lenders: lenders.map(({ name }) => name), ...none };
   const total = totalSteps(options);
   const counted: DiffOptions = {
     ...options,

@@ -6,10 +6,12 @@ import type { ResumeFile } from '../explore/parallel/resume.ts';
 import { ALGORITHMS, type Algorithm } from '../explore/spec.ts';
 import { htmlTimeline } from '../report/html.ts';
 import { statementOf } from '../report/invariant.ts';
+import type { ReportTarget, SuiteReport } from '../report/test-report.ts';
 import { textTimeline } from '../report/timeline.ts';
 import { explore, replayFileOf, runOf } from '../verify/explore.ts';
 import { listMutants, type MutantResult, runMutants } from '../verify/mutants/run.ts';
 import { asUsage, readJson } from './files.ts';
+import { addReportOption, isQuiet, reportSuites } from './report-option.ts';
 import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
@@ -25,11 +27,12 @@ interface ExploreFlags {
   resume?: string;
   html?: string;
   replayFile?: string;
-  json?: boolean;
+  json?: true;
+  report?: ReportTarget;
 }
 
 export function addExploreCommand(program: Command): void {
-  declareCommand(program, 'explore')
+  addReportOption(declareCommand(program, 'explore'))
     .argument('[scenario]')
     .option('--algorithm <name>', ALGORITHMS.join(', '), 'optimal')
     .option('--mutant <name>', 'with a known bug put back')
@@ -187,19 +190,31 @@ function inWords(seconds: number): string {
 async function mutantsCommand(flags: ExploreFlags): Promise<void> {
   const total = listMutants().length;
   let done = 0;
-  const onTerminal = process.stderr.isTTY && flags.json !== true;
-  if (flags.json !== true) console.log(MUTANT_HEAD);
+  const onTerminal = process.stderr.isTTY && !isQuiet(flags);
+  if (!isQuiet(flags)) console.log(MUTANT_HEAD);
   const mutants = await runMutants((result) => {
     done += 1;
-    if (flags.json === true) return;
+    if (isQuiet(flags)) return;
     if (onTerminal) process.stderr.write('\r\x1b[K');
     console.log(mutantLine(result));
     if (onTerminal && done < total) process.stderr.write(`${done} of ${total}`);
   });
   const missed = mutants.filter((mutant) => !mutant.caught).length;
+  await reportSuites(flags, 'barter explore --mutants', [mutantSuite(mutants)]);
   if (flags.json === true) console.log(JSON.stringify({ mutants }));
-  else console.log(missed === 0 ? `all ${total} caught` : `${missed} of ${total} MISSED`);
+  else if (!isQuiet(flags)) console.log(missed === 0 ? `all ${total} caught` : `${missed} of ${total} MISSED`);
   if (mutants.some((mutant) => !mutant.caught)) process.exitCode = 1;
+}
+
+/** Mutants as CI systems see them: each is a test that must catch it. */
+function mutantSuite(mutants: readonly MutantResult[]): SuiteReport {
+  const cases = mutants.map(({ name, scenario, invariant, caught, seconds, found }) => ({
+    name: `${name} in ${scenario}`,
+    verdict: caught ? ('pass' as const) : ('fail' as const),
+    seconds,
+    text: caught ? '' : `breaks ${invariant}, found: ${found ?? 'nothing'}`,
+  }));
+  return { name: 'mutants', cases };
 }
 
 const MUTANT_HEAD = `${'mutant'.padEnd(29)}${'breaks'.padEnd(8)}${'in'.padEnd(29)}seconds  steps  preemptions`;

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { type DiffProgress, type DiffResult, labDiff } from '../../lab/diff/diff.ts';
 import { lendersOf } from '../../lab/diff/lenders.ts';
 import { STAGES } from '../../lab/diff/matrix.ts';
+import type { SuiteReport } from '../report/test-report.ts';
 import { describeStep } from '../scenario/run.ts';
 import {
   addRigOptions,
@@ -15,9 +16,11 @@ import {
   takeRig,
 } from './lab-options.ts';
 import { printReports } from './lab-reports.ts';
+import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
 import { UsageError } from './usage.ts';
 
-interface DiffCommandOptions extends RigOptions {
+interface DiffCommandOptions extends RigOptions, ReportOptions {
+  json?: true;
   leakCheck?: true;
   steps: number;
   seed?: number;
@@ -41,7 +44,7 @@ export function addDiffCommand(lab: Command): void {
         .join(', ')}`,
     )
     .option('--json', 'print one JSON document');
-  addRigOptions(command)
+  addRigOptions(addReportOption(command))
     .addHelpText(
       'after',
       `
@@ -84,8 +87,9 @@ async function diff(options: DiffCommandOptions): Promise<void> {
   });
   progress.clear();
   if (!result.ok) process.exitCode = 1;
+  await reportSuites(options, 'barter lab diff', diffSuites(result), result.reports);
   if (json === true) console.log(JSON.stringify(result));
-  else printDiff(result);
+  else if (!isQuiet(options)) printDiff(result);
 }
 
 /** The names of a list with commas. UsageError for one that is not known. */
@@ -121,6 +125,30 @@ class ProgressLine {
     const minutes = ((Date.now() - this.matrix.sinceMs) / 60_000 / Math.max(done, 1)) * (of - done);
     return `; matrix, ${stage}: ${done} of ${of} programs, about ${Math.ceil(minutes)} min left`;
   }
+}
+
+/** A suite for each lender: a difference that is known is skipped, and one that is not fails. */
+function diffSuites({ lenders, differences, violations }: DiffResult): SuiteReport[] {
+  return lenders.map((lender) => {
+    const found = [
+      ...differences.map((each) => ({
+        ...each,
+        name: `${each.op}`,
+        text: `the engine gives ${JSON.stringify(each.engine)}, the kernel ${JSON.stringify(each.kernel)}`,
+      })),
+      ...violations.map((each) => ({
+        ...each,
+        name: `${each.invariant} after ${each.triggers.join(', ')}`,
+        text: each.message,
+      })),
+    ].filter((each) => each.lender === lender);
+    const cases = found.map(({ name, finding, text }) => ({
+      name,
+      verdict: finding === null ? ('fail' as const) : ('skip' as const),
+      text: finding === null ? text : `known as ${finding}`,
+    }));
+    return { name: lender, cases: [...cases, { name: 'everything else agrees', verdict: 'pass' }] };
+  });
 }
 
 /** A line for each finding: how many steps of it differ, and on which lenders. */

@@ -4,6 +4,8 @@ import type { ExecOutcome } from '../../lab/host/exec-guest.ts';
 import { qemuVersion } from '../../lab/host/qemu.ts';
 import { undocumented } from '../../lab/kernel/reports.ts';
 import { type ExecRequest, labExec } from '../../lab/runs/exec.ts';
+import { parseTap } from '../../lab/runs/tap.ts';
+import type { SuiteReport } from '../report/test-report.ts';
 import {
   addRigOptions,
   KERNEL_HELP,
@@ -14,9 +16,11 @@ import {
   takeRig,
 } from './lab-options.ts';
 import { printReports } from './lab-reports.ts';
+import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
 import { UsageError } from './usage.ts';
 
-interface ExecOptions extends RigOptions {
+interface ExecOptions extends RigOptions, ReportOptions {
+  json?: true;
   machine?: string;
   device: string[];
   module: string[];
@@ -67,7 +71,7 @@ export function addExecCommand(lab: Command): void {
     .option('--console <file>', "keep the kernel's console in a file")
     .option('--gdb', 'wait for a debugger before the first instruction, and say how to attach')
     .option('--json', 'print one JSON document');
-  addRigOptions(command)
+  addRigOptions(addReportOption(command))
     .addHelpText('after', HELP)
     .action((words: string[], options: ExecOptions) => reported(() => exec(words, options), NOT_UP));
 }
@@ -92,7 +96,8 @@ function memoryOption(text: string): string {
 }
 
 async function exec(words: string[], options: ExecOptions): Promise<void> {
-  const isJson = options.json === true;
+  const isJson = isQuiet(options);
+  const isKept = isJson || options.report !== undefined;
   const rig = await takeRig(options);
   const output = { stdout: '', stderr: '' };
   const progress = new BootProgress(rig, isJson);
@@ -106,22 +111,45 @@ async function exec(words: string[], options: ExecOptions): Promise<void> {
     terminal: words.length === 0 && !isJson ? terminalSize() : null,
     stdin: process.stdin,
     onStdout: (part) => {
-      if (isJson) output.stdout += part.toString('utf8');
-      else process.stdout.write(part);
+      if (isKept) output.stdout += part.toString('utf8');
+      if (!isJson) process.stdout.write(part);
     },
     onStderr: (part) => {
-      if (isJson) output.stderr += part.toString('utf8');
-      else process.stderr.write(part);
+      if (isKept) output.stderr += part.toString('utf8');
+      if (!isJson) process.stderr.write(part);
     },
     onStarted: () => progress.end(),
   };
   const outcome = await withTerminal(request, () => labExec(request)).finally(() => progress.end());
   process.exitCode = statusOf(outcome);
   if (outcome.fault !== null) console.error(`barter: ${outcome.fault.message}`);
+  await reportSuites(options, 'barter lab exec', [suiteOf(words, outcome, output)], outcome.reports);
   if (!isJson) return printReports(outcome.reports, process.stderr);
+  if (options.json !== true) return;
   const { status, release, reports, fault, bootMs } = outcome;
   const document = { kernel: release, qemu: await qemuVersion(), accel: rig.accel, status, ...output, reports };
   console.log(JSON.stringify({ ...document, fault: fault?.kind ?? null, bootMs }));
+}
+
+/** One test: the command. A program that prints TAP is many. */
+function suiteOf(
+  words: readonly string[],
+  outcome: ExecOutcome,
+  output: { stdout: string; stderr: string },
+): SuiteReport {
+  const { status, fault, bootMs } = outcome;
+  const text = fault?.message ?? `status ${status}\n${output.stdout}${output.stderr}`;
+  const name = words.join(' ') || 'a shell';
+  const lines = output.stdout.split('\n');
+  if (lines.some((line) => /^(TAP version|KTAP version|1\.\.\d)/.test(line))) {
+    const tests = parseTap(lines, status ?? 1);
+    return { name, cases: tests.map((test) => ({ ...test, text: test.verdict === 'skip' ? test.reason : test.text })) };
+  }
+  const verdict = fault === null && status === 0 ? ('pass' as const) : ('fail' as const);
+  return {
+    name,
+    cases: [{ name: 'exits with 0', verdict, text: verdict === 'pass' ? '' : text, seconds: (bootMs ?? 0) / 1000 }],
+  };
 }
 
 function statusOf({ status, fault, reports }: ExecOutcome): number {

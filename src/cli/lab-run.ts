@@ -10,6 +10,7 @@ import { ownDevice } from '../../lab/runs/own-device.ts';
 import { peerLoad } from '../../lab/runs/peer/load.ts';
 import { peerToPeer } from '../../lab/runs/peer/peer-to-peer.ts';
 import type { LabOptions, LabResult, LabStep } from '../../lab/runs/run.ts';
+import type { SuiteReport } from '../report/test-report.ts';
 import {
   addRigOptions,
   demandLeakCheck,
@@ -21,6 +22,7 @@ import {
   takeRig,
 } from './lab-options.ts';
 import { printReports } from './lab-reports.ts';
+import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
 import { UsageError } from './usage.ts';
 
 type LabRun = (options: LabOptions) => Promise<LabResult>;
@@ -65,7 +67,8 @@ const RUNS: Record<string, { describe: string; run: LabRun }> = {
   },
 };
 
-interface RunOptions extends RigOptions {
+interface RunOptions extends RigOptions, ReportOptions {
+  json?: true;
   leakCheck?: true;
   seconds?: number;
   seed?: number;
@@ -80,7 +83,7 @@ export function addRunCommand(lab: Command): void {
     .option('--seconds <n>', 'how long peer-load goes on (default: 60)', numberOption)
     .option('--seed <n>', 'which random choices peer-load makes (printed)', numberOption)
     .option('--json', 'print one JSON document');
-  addRigOptions(command)
+  addRigOptions(addReportOption(command))
     .addHelpText(
       'after',
       `
@@ -100,7 +103,7 @@ Examples:
 
 async function run(name: string, options: RunOptions): Promise<void> {
   const { leakCheck, seconds, seed } = options;
-  const json = options.json === true;
+  const json = isQuiet(options);
   const wanted = RUNS[name];
   if (wanted === undefined)
     throw new UsageError(`there is no lab run ${name}; there are: ${Object.keys(RUNS).join(', ')}`);
@@ -111,9 +114,23 @@ async function run(name: string, options: RunOptions): Promise<void> {
   };
   const result = await wanted.run({ kernel, accel, leakCheck: leakCheck === true, seconds, seed, onStep });
   if (!result.ok) process.exitCode = 1;
-  if (json) return console.log(JSON.stringify(result));
+  await reportSuites(options, 'barter lab run', [suiteOf(name, result)], result.reports);
+  if (options.json === true) return console.log(JSON.stringify(result));
+  if (json) return;
   printReports(result.reports);
   console.log(`\n${result.ok ? 'All as expected' : 'NOT as expected'}: QEMU ${result.qemu}, Linux ${result.kernel}.`);
+}
+
+/** Steps as CI systems see them. */
+function suiteOf(name: string, { steps }: LabResult): SuiteReport {
+  const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
+  const cases = steps.map(({ name: step, ok, ms, expected, seen }) => ({
+    name: step,
+    verdict: ok ? ('pass' as const) : ('fail' as const),
+    seconds: ms / 1000,
+    text: ok ? '' : `expected ${text(expected)}, seen ${text(seen)}`,
+  }));
+  return { name, cases };
 }
 
 function printStep({ name, ok, ms, expected, seen }: LabStep): void {

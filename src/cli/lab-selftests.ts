@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { labSelftests, type SelftestSuite } from '../../lab/runs/selftests.ts';
 import { addRigOptions, KERNEL_HELP, type RigOptions, reported, takeRig } from './lab-options.ts';
 import { printReports } from './lab-reports.ts';
+import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
 
 export function addSelftestsCommand(lab: Command): void {
   const command = lab
@@ -10,7 +11,7 @@ export function addSelftestsCommand(lab: Command): void {
     .argument('[program...]', 'such as vfio_pci_device_test; all of them without')
     .description("Linux's own vfio selftests on the lender, the I/OAT engine and QEMU's igb")
     .option('--json', 'print one JSON document');
-  addRigOptions(command)
+  addRigOptions(addReportOption(command))
     .addHelpText(
       'after',
       `
@@ -22,18 +23,24 @@ Examples:
   barter lab selftests
   barter lab selftests vfio_dma_mapping_test --kernel iommufd --json`,
     )
-    .action((programs: string[], options: RigOptions) => reported(() => selftests(programs, options)));
+    .action((programs: string[], options: RigOptions & ReportOptions) => reported(() => selftests(programs, options)));
 }
 
-async function selftests(only: string[], options: RigOptions): Promise<void> {
-  const isJson = options.json === true;
+async function selftests(only: string[], options: RigOptions & ReportOptions): Promise<void> {
+  const isJson = isQuiet(options);
   const { kernel, accel } = await takeRig(options, ['selftests']);
   const onSuite = (suite: SelftestSuite): void => {
     if (!isJson) printSuite(suite);
   };
   const result = await labSelftests({ kernel, accel, only, onSuite });
   if (!result.ok) process.exitCode = 1;
-  if (isJson) return console.log(JSON.stringify(result));
+  const suites = result.suites.map(({ name, tests }) => ({
+    name,
+    cases: tests.map((test) => ({ ...test, text: test.verdict === 'skip' ? test.reason : test.text })),
+  }));
+  await reportSuites(options, 'barter lab selftests', suites, result.reports);
+  if (options.json === true) return console.log(JSON.stringify(result));
+  if (isJson) return;
   printReports(result.reports);
   const sum = (of: (suite: SelftestSuite) => number): number => result.suites.reduce((all, each) => all + of(each), 0);
   const counts = `${sum(({ passed }) => passed)} passed, ${sum(({ failed }) => failed)} failed`;

@@ -1,0 +1,82 @@
+/** Results as CI systems read them: KTAP (Documentation/dev-tools/ktap.rst) and JUnit. */
+import { writeFileSync } from 'node:fs';
+
+export interface CaseReport {
+  name: string;
+  verdict: 'pass' | 'fail' | 'skip';
+  /** Why it was skipped, or what was seen instead of what is right. */
+  text?: string;
+  seconds?: number;
+}
+
+export interface SuiteReport {
+  name: string;
+  cases: readonly CaseReport[];
+}
+
+export type ReportFormat = 'ktap' | 'junit';
+
+/** Where a report goes: a file, or standard output in place of everything else. */
+export interface ReportTarget {
+  format: ReportFormat;
+  file: string | null;
+}
+
+/** "ktap", "junit" or "junit=FILE"; null for anything else. */
+export function parseReportTarget(text: string): ReportTarget | null {
+  const match = /^(ktap|junit)(?:=(.+))?$/.exec(text);
+  return match === null ? null : { format: match[1] as ReportFormat, file: match[2] ?? null };
+}
+
+export async function writeReport(target: ReportTarget, name: string, suites: readonly SuiteReport[]): Promise<void> {
+  const text = target.format === 'ktap' ? ktap(suites) : await junit(name, suites);
+  if (target.file === null) process.stdout.write(text);
+  else writeFileSync(target.file, text);
+}
+
+export function ktap(suites: readonly SuiteReport[]): string {
+  const lines = ['KTAP version 1', `1..${suites.length}`];
+  for (const [i, suite] of suites.entries()) {
+    lines.push('  KTAP version 1', `  # Subtest: ${ktapName(suite.name)}`, `  1..${suite.cases.length}`);
+    for (const [at, each] of suite.cases.entries()) lines.push(...ktapCase(each, at + 1).map((line) => `  ${line}`));
+    const failed = suite.cases.some(({ verdict }) => verdict === 'fail');
+    lines.push(`${failed ? 'not ok' : 'ok'} ${i + 1} ${ktapName(suite.name)}`);
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+/** What is to be known of a failure are diagnostic lines before its result. */
+function ktapCase({ name, verdict, text = '' }: CaseReport, number: number): string[] {
+  const result = `${verdict === 'fail' ? 'not ok' : 'ok'} ${number} ${ktapName(name)}`;
+  if (verdict === 'skip') return [`${result} # SKIP ${printable(text).split('\n')[0]}`.trimEnd()];
+  const diagnostics = verdict === 'fail' && text !== '' ? printable(text).split('\n') : [];
+  return [...diagnostics.map((line) => `# ${line}`), result];
+}
+
+/** A # would begin a directive. */
+function ktapName(name: string): string {
+  return printable(name).replaceAll('#', '').replaceAll(/\s+/g, ' ').trim();
+}
+
+export async function junit(name: string, suites: readonly SuiteReport[]): Promise<string> {
+  const { getJunitXml } = await import('junit-xml');
+  return `${getJunitXml({
+    name,
+    suites: suites.map((suite) => ({
+      name: printable(suite.name),
+      time: suite.cases.reduce((sum, { seconds = 0 }) => sum + seconds, 0),
+      testCases: suite.cases.map(({ name: test, verdict, text = '', seconds = 0 }) => ({
+        name: printable(test),
+        classname: printable(suite.name),
+        time: seconds,
+        skipped: verdict === 'skip',
+        ...(verdict === 'fail' ? { failures: [{ message: printable(text) || 'failed' }] } : {}),
+      })),
+    })),
+  })}\n`;
+}
+
+/** XML has no place for control characters, which a kernel's console is free to print. */
+function printable(text: string): string {
+  return text.replaceAll(/[^\t\n\x20-\ud7ff\ue000-\ufffd]/g, '?');
+}
