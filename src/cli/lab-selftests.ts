@@ -48,10 +48,12 @@ async function selftests(only: string[], options: RigOptions & ReportOptions): P
 }
 
 function printSuite({ name, passed, failed, skipped, failures, skips }: SelftestSuite): void {
-  const counts = `${String(passed).padStart(3)} passed ${String(failed).padStart(3)} failed ${String(skipped).padStart(3)} skipped`;
+  const column = (count: number): string => String(count).padStart(3);
+  const counts = `${column(passed)} passed ${column(failed)} failed ${column(skipped)} skipped`;
   console.log(`${failed === 0 ? '  ok  ' : 'FAILED'}  ${name.padEnd(46)} ${counts}`);
-  for (const failure of failures)
+  for (const failure of failures) {
     console.log(`          ${failure.name}:\n            ${failure.text.replaceAll('\n', '\n            ')}`);
+  }
   const reasons = new Map<string, number>();
   for (const { reason } of skips) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
   for (const [reason, count] of reasons) console.log(`          ${count} skipped: ${reason}`);

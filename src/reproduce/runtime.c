@@ -224,7 +224,9 @@ static UNUSED struct result flr(struct device *device)
 
 	if (!at)
 		return failure(ENOENT);
-	return config_get(device, at + 8, 2, &control) ? failure(errno) : config_write(device, at + 8, 2, control | 0x8000);
+	if (config_get(device, at + 8, 2, &control))
+		return failure(errno);
+	return config_write(device, at + 8, 2, control | 0x8000);
 }
 
 static UNUSED struct result reset(struct device *device)
@@ -234,7 +236,8 @@ static UNUSED struct result reset(struct device *device)
 
 /* Features */
 
-static UNUSED int feature_call(struct device *device, uint32_t flags, uint32_t argsz, const void *payload, size_t length)
+static UNUSED int feature_call(struct device *device, uint32_t flags, uint32_t argsz, const void *payload,
+			       size_t length)
 {
 	union {
 		struct vfio_device_feature header;
@@ -324,7 +327,8 @@ static UNUSED struct result map_region(struct device *device, uint32_t region, u
 	struct thing *map = thing(name);
 
 	map->length = length;
-	map->memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, device->fd, region_offset(device, region) + offset);
+	map->memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, device->fd,
+			   region_offset(device, region) + offset);
 	return map->memory == MAP_FAILED ? failure(errno) : value("null");
 }
 
