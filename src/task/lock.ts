@@ -132,11 +132,6 @@ export class RwSemaphore extends Lock {
     }
   }
 
-  /** While others read, nobody who waits could go on: a writer needs them gone, and readers wait behind a writer. */
-  override notify(): void {
-    if (this.readers.length === 0) super.notify();
-  }
-
   override describe(): string {
     if (this.writer !== null) return `held for write by ${this.writer.label}`;
     return this.readers.length === 0 ? 'free' : `held for read by ${this.readers.map((r) => r.label).join(', ')}`;
@@ -181,7 +176,8 @@ const RELEASE_READ = action<RwSemaphore, unknown, void>(OpKind.READ_UNLOCK, (sem
     throw new InvariantError('I4', `${task.label} releases a read of ${sem.label}, ${sem.describe()}`);
   }
   sem.readers.splice(index, 1);
-  sem.notify();
+  // While others read, nobody who waits could go on: a writer needs them gone, and readers wait behind a writer.
+  if (sem.readers.length === 0) sem.notify();
 });
 
 const RELEASE_WRITE = action<RwSemaphore, unknown, void>(OpKind.UNLOCK, (sem, _, task) => {

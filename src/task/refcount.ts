@@ -16,6 +16,7 @@ export class Refcount extends Shared {
   /** To look at; only the operations change it. */
   get value(): number {
     runtime.observer?.onLook(this);
+    this.touch();
     return this.current;
   }
 

@@ -22,7 +22,7 @@ export class BlockedError extends Error {
 export class Runner implements TaskHost {
   protected readonly queue: TaskHandle[] = [];
   /** Tasks that gave way: they go on when everything else that can run has run. */
-  private later: TaskHandle[] = [];
+  protected later: TaskHandle[] = [];
   private draining = false;
   /** Called with tasks that fail while nobody waits for them; the default rethrows, out of `drain`. */
   onFailure: (handle: TaskHandle) => void = (handle) => {

@@ -1,6 +1,7 @@
 /** wait_queue_head. */
 import { action, Op, OpKind, type Task } from './op.ts';
 import { Shared } from './shared.ts';
+import type { TaskHandle } from './task-handle.ts';
 
 /** One task's wait. */
 interface Look {
@@ -15,6 +16,8 @@ interface Look {
  * the waiter in production, and the explorer reports it as a lost wake-up.
  */
 export class WaitQueue extends Shared {
+  /** The task that woke last. */
+  lastWaker: TaskHandle | null = null;
   /** Those that asked in vain and were not woken since. */
   private sleepers: Look[] = [];
 
@@ -35,7 +38,7 @@ export class WaitQueue extends Shared {
 }
 
 /** What the actions see of a queue. */
-type Inside = Shared & { sleepers: Look[] };
+type Inside = Shared & { sleepers: Look[]; lastWaker: TaskHandle | null };
 
 const ASK = action<Inside, Look, boolean>(
   OpKind.EVALUATE,
@@ -47,13 +50,15 @@ const ASK = action<Inside, Look, boolean>(
   (_, look) => look.isAwake,
 );
 
-const WAKE = action<Inside, unknown, void>(OpKind.WRITE, (queue) => {
+const WAKE = action<Inside, unknown, void>(OpKind.WRITE, (queue, _, waker) => {
   for (const look of queue.sleepers) look.isAwake = true;
   queue.sleepers = [];
+  queue.lastWaker = waker;
   queue.notify();
 });
 
-/** The condition of a task that sleeps came true, and nobody woke the task: a lost wake-up. */
-export function isLostWakeUp(op: Op): boolean {
-  return op.kind === OpKind.EVALUATE && !op.ready() && (op.argument as Look).condition();
+/** The queue at which a task sleeps though its condition holds, since nobody woke it. Null for all other waits. */
+export function lostWakeUp(op: Op): WaitQueue | null {
+  if (op.kind !== OpKind.EVALUATE || op.ready() || !(op.argument as Look).condition()) return null;
+  return op.object as WaitQueue;
 }

@@ -3,6 +3,7 @@
 /** What a value may take in a line of a timeline. */
 const MAX_LENGTH = 60;
 const MAX_DEPTH = 3;
+const MAX_ENTRIES = 6;
 
 /** The value as people write it: containers by what is in them, instances by their label or class. */
 export function inWords(value: unknown): string {
@@ -21,9 +22,9 @@ function wordsOf(value: unknown, depth: number): string {
   if (typeof label === 'string' && !isPlainObject(value)) return label;
   if (ArrayBuffer.isView(value)) return `${value.constructor.name} of ${value.byteLength} bytes`;
   if (depth === 0) return '...';
-  const list = (values: Iterable<unknown>): string => [...values].map((one) => wordsOf(one, depth - 1)).join(', ');
+  const list = (values: Iterable<unknown>): string => first(values, (one) => wordsOf(one, depth - 1));
   const pairs = (entries: Iterable<readonly [unknown, unknown]>): string =>
-    [...entries].map(([key, one]) => `${keyOf(key)}: ${wordsOf(one, depth - 1)}`).join(', ');
+    first(entries, ([key, one]) => `${keyOf(key)}: ${wordsOf(one, depth - 1)}`);
   if (Array.isArray(value)) return `[${list(value)}]`;
   if (value instanceof Set) return `{${list(value)}}`;
   if (value instanceof Map) return `{${pairs(value)}}`;
@@ -31,6 +32,16 @@ function wordsOf(value: unknown, depth: number): string {
   // A class that says how it is written is written so.
   if (value.toString !== Object.prototype.toString) return String(value);
   return `${value.constructor.name} {${pairs(Object.entries(value))}}`;
+}
+
+/** The first few of what may be many. */
+function first<T>(values: Iterable<T>, words: (value: T) => string): string {
+  const shown: string[] = [];
+  for (const value of values) {
+    if (shown.length === MAX_ENTRIES) return `${shown.join(', ')}, ...`;
+    shown.push(words(value));
+  }
+  return shown.join(', ');
 }
 
 function keyOf(key: unknown): string {

@@ -75,6 +75,7 @@ const PRIMITIVES: Primitive[] = [
     put: (count) => count.put(),
     set: (count) => count.set(2),
     waitForZero: (count) => count.waitForZero(),
+    value: (count) => count.value,
   }),
   primitive('WaitQueue', (lifetime) => new WaitQueue('queue', lifetime), {
     waitUntil: (queue) => queue.waitUntil(always),

@@ -5,9 +5,10 @@
 
 import { Lock, Mutex, RwSemaphore } from '../../task/lock.ts';
 import { TaskHandle } from '../../task/task-handle.ts';
-import { isLostWakeUp } from '../../task/wait-queue.ts';
+import { lostWakeUp } from '../../task/wait-queue.ts';
 import type { Execution } from '../world/execution.ts';
 import type { Finding } from '../world/finding.ts';
+import { writerAhead } from './fair-queues.ts';
 
 /** The finding of a run in which no task can take a step any more; null where all is well. */
 export function checkEnd(execution: Execution): Finding | null {
@@ -43,11 +44,13 @@ function explainStuck(execution: Execution, stuck: readonly number[]): Finding {
     const message = `${waits.join('; ')}, after ${lifetime!.label} was freed`;
     return { invariant: 'I5', message, subjects: [lifetime!] };
   }
-  const missed = stuck.find((task) => isLostWakeUp(execution.pending[task]!));
-  if (missed !== undefined) {
-    const { label } = execution.handles[missed];
-    const what = `${execution.pending[missed]!.object.label} holds, and nobody woke ${label} since`;
-    return { invariant: 'I4', message: `lost wake-up: what ${label} waits for at ${what}; ${waits.join('; ')}` };
+  for (const task of stuck) {
+    const queue = lostWakeUp(execution.pending[task]!);
+    if (queue === null) continue;
+    const { lastWaker, label } = queue;
+    const wake = lastWaker === null ? `nobody ever woke ${label}` : `${lastWaker.label} woke ${label} before it held`;
+    const what = `${execution.handles[task].label} waits at ${label} for a condition that holds; ${wake}`;
+    return { invariant: 'I4', message: `lost wake-up: ${what}; ${waits.join('; ')}` };
   }
   for (const task of stuck) {
     const op = execution.pending[task]!;
@@ -69,7 +72,9 @@ function waitOf(execution: Execution, task: number): string {
   const holders = holdersOf(op.object);
   const gone = holders.filter((holder) => holder.ended).map((holder) => holder.label);
   const ended = gone.length === 0 ? '' : ` (${gone.join(', ')} ended without letting go)`;
-  if (op.object instanceof Lock) return `${op}, ${state}${ended}`;
+  const ahead = writerAhead(execution, task);
+  const behind = ahead === null ? '' : `, behind ${ahead.label}, which waits to write`;
+  if (op.object instanceof Lock) return `${op}, ${state}${ended}${behind}`;
   return state === '' ? op.toString() : `${op}, now ${state}`;
 }
 

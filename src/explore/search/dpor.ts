@@ -6,6 +6,7 @@
 
 import { differenceAt } from '../checks/determinism.ts';
 import { HeldLocks } from '../checks/lock-order.ts';
+import { checkEnd } from '../checks/oracles.ts';
 import { conflict, type PlannedStep } from '../world/access.ts';
 import { type Execution, isLockStep } from '../world/execution.ts';
 import { InvariantScopes, type ScopeEntry } from '../world/invariant-scopes.ts';
@@ -13,6 +14,7 @@ import type { Program } from '../world/program.ts';
 import { StepLog } from '../world/step-log.ts';
 import { type PathNode, type PathState, PlainPath } from './path.ts';
 import { type PlainStep, StepNames } from './plain-steps.ts';
+import { type Cut, QueueCuts } from './queue-cuts.ts';
 import { Races } from './races.ts';
 import { type OuterRace, type Part, type PartOutcome, Search, type SearchProgress, StaleStateError } from './search.ts';
 import { type Branch, branchOf, firstLine, insert, isInitial, isWeakInitial } from './wakeup.ts';
@@ -39,6 +41,7 @@ export class DporSearch extends Search {
   private readonly outerRaces = new Map<string, OuterRace>();
   private readonly sequence: PlannedStep[] = [];
   private readonly invariantScopes = new InvariantScopes();
+  private readonly queueCuts = new QueueCuts(this.log, () => this.newExecution());
 
   constructor(program: Program, optimal: boolean) {
     super(program);
@@ -59,6 +62,8 @@ export class DporSearch extends Search {
       this.rememberWalk();
       if (wasBlocked) this.totals.blocked += 1;
       else if (this.ended(execution, this.log.task, this.log.length)) return 'done';
+      const cut = execution.finding === null ? this.queueCuts.find(execution) : null;
+      if (cut !== null) return this.foundAt(cut);
       if (this.invariantScopes.grown.length > 0) {
         if (this.base > 0) return 'done';
         this.restart();
@@ -68,6 +73,13 @@ export class DporSearch extends Search {
       if (!this.backtrack(this.log.length - 1)) return 'done';
     }
     return 'more';
+  }
+
+  /** A state on the way, in an order that was not run, is the bug. */
+  private foundAt({ execution, schedule }: Cut): SearchProgress {
+    const order = schedule.map((task) => execution.order.indexOf(task));
+    this.bug = { ...checkEnd(execution)!, schedule: order };
+    return 'done';
   }
 
   override estimate(): number {

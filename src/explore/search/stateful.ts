@@ -5,6 +5,7 @@
  * with another is looked for along the runs that it takes, and no others.
  */
 
+import { areAllQueued } from '../checks/fair-queues.ts';
 import { HeldLocks } from '../checks/lock-order.ts';
 import { conflict, type PlannedStep } from '../world/access.ts';
 import type { Execution } from '../world/execution.ts';
@@ -75,7 +76,7 @@ export class StatefulSearch extends Search {
       if (execution.finding !== null) return this.over(execution);
       if (depth === this.path.length) {
         const ready = execution.order.filter((task) => execution.isReady(task));
-        if (ready.length === 0) return this.over(execution);
+        if (ready.length === 0 || areAllQueued(execution, ready)) return this.over(execution);
         if (!this.arrive(key.key(), ready)) {
           this.totals.blocked += 1;
           return this.hasRace(execution);

@@ -1,4 +1,5 @@
 /** Searches that choose at each state among all tasks that are ready, without looking at which steps commute. */
+import { areAllQueued } from '../checks/fair-queues.ts';
 import { HeldLocks } from '../checks/lock-order.ts';
 import type { Execution } from '../world/execution.ts';
 import type { Program } from '../world/program.ts';
@@ -17,7 +18,7 @@ export abstract class WalkSearch extends Search {
     for (;;) {
       if (execution.finding !== null) return;
       const ready = execution.order.filter((task) => execution.isReady(task));
-      if (ready.length === 0) return;
+      if (ready.length === 0 || areAllQueued(execution, ready)) return;
       const task = choose(ready, this.schedule.length, execution);
       if (task < 0) return;
       const op = execution.pending[task]!;

@@ -37,6 +37,8 @@ export class Execution implements Stage, TaskHost, AccessObserver {
   private touchLog: TouchLog | null = null;
   /** The check that runs, or -1; its scope, or that of the part that runs; and what it has looked at up to there. */
   private checking = -1;
+  /** A task asks a condition: whatever it looks at, it keeps its order with every step. */
+  private isAsking = false;
   private scope: Scope = 0;
   private readonly looks: number[] = [];
   private readonly scopes: InvariantScopes | null;
@@ -84,7 +86,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
       this.look(what.serial);
       return;
     }
-    if (this.running < 0) return;
+    if (this.running < 0 || this.isAsking) return;
     if (isChange && this.scopes !== null) this.seenBy |= this.scopes.maskOf(what.serial);
     this.touchLog.onAccess(this.running, what, isChange);
   }
@@ -231,6 +233,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
 
   /** Takes a step, and returns how its task goes on: with the result, or with the error, which the task may handle. */
   private takeStep(op: Op, handle: TaskHandle): () => IteratorResult<Op, unknown> {
+    this.isAsking = op.kind === OpKind.EVALUATE;
     try {
       const result = op.take(handle);
       this.result = result;
@@ -239,6 +242,8 @@ export class Execution implements Stage, TaskHost, AccessObserver {
       if (error instanceof InvariantError) throw error;
       this.result = String(error);
       return () => handle.raise(error);
+    } finally {
+      this.isAsking = false;
     }
   }
 

@@ -6,6 +6,7 @@ import { OP_KIND_NAMES, type Op, OpKind } from '../../task/op.ts';
 import { Refcount } from '../../task/refcount.ts';
 import { runtime } from '../../task/runtime.ts';
 import type { Shared } from '../../task/shared.ts';
+import { areAllQueued } from '../checks/fair-queues.ts';
 import { type LoopStep, loopAtEnd } from '../checks/livelock.ts';
 import { HeldLocks, LockOrder } from '../checks/lock-order.ts';
 import { checkEnd } from '../checks/oracles.ts';
@@ -128,7 +129,7 @@ class Show {
     }
     const blocked = execution.unfinished().map((task) => this.blockOf(task));
     const ready = execution.unfinished().filter((task) => execution.isReady(task));
-    const isReady = ready.length > 0;
+    const isReady = ready.length > 0 && !areAllQueued(execution, ready);
     const broke = execution.finding !== null;
     const finding = isReady
       ? (execution.finding ?? this.loop(schedule, ready))
