@@ -106,7 +106,7 @@ function bundle(target) {
     entryNames: '[name]',
     outExtension: { '.js': '.cjs' },
     format: 'cjs',
-    external: [koffiOutside(), ...others],
+    external: [koffiOutside(), 'pino', ...others],
     define: { 'import.meta.url': 'moduleUrl' },
     banner: { js: "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
     minify: true,

@@ -5,13 +5,14 @@ import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import type { Command } from 'commander';
 import { loadMachine } from '../machine/load.ts';
-import { serveMachine } from '../machine/served.ts';
+import { type ServedMachine, serveMachine } from '../machine/served.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { IMPORTER_TIMEOUT_MS } from '../vfio-user/dma-buf/limits.ts';
-import type { TraceSink } from '../vfio-user/server/message-trace.ts';
 import { npxAndItsShell } from './launcher.ts';
 import { machinePath } from './machine-path.ts';
+import { createLog, LOG_LEVELS } from './serve-log.ts';
+import { ServeOutput } from './serve-trace.ts';
 import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
@@ -20,6 +21,8 @@ interface ServeCommandOptions {
   profile: string;
   importerTimeout?: string;
   trace?: true;
+  logLevel: string;
+  logJson?: true;
   json?: true;
 }
 
@@ -37,13 +40,16 @@ export function addServeCommand(program: Command, thread?: Worker): void {
       `disconnect an importer in another process that keeps a revoked buffer for so long (default: ${IMPORTER_TIMEOUT_MS})`,
     )
     .option('--trace', 'print a line for each message of a client')
+    .option('--log-level <level>', `what goes to stderr: ${LOG_LEVELS.join(', ')}`, 'info')
+    .option('--log-json', 'print the log as JSON, a line for each entry')
     .option('--json', 'print the ready line, and those of --trace, as JSON')
     .addHelpText(
       'after',
       `
 The first line on stdout says that every socket listens. SIGINT, SIGTERM or SIGHUP ends the server and takes the
 sockets away, with status 0; so does the end of the npx that runs it, which SIGTERM and SIGHUP bring about, and the end
-of whoever reads what --trace prints.
+of whoever reads what --trace prints. A reader that is too slow loses lines, and is told how many; the server waits for
+no reader, neither of stdout nor of stderr.
 
 Examples:
   barter serve examples/two-peers.yaml
@@ -56,27 +62,31 @@ Examples:
 }
 
 async function serve(path: string, options: ServeCommandOptions, thread: Worker | undefined): Promise<void> {
+  const threshold = LOG_LEVELS.find((level) => level === options.logLevel);
+  if (threshold === undefined) throw new UsageError(`--log-level ${options.logLevel}: ${LOG_LEVELS.join(', ')}`);
   if (!(options.profile in PROFILES)) throw new UsageError(`there is no profile ${options.profile}`);
   const description = describe(path);
   const socketDir = options.socketDir ?? defaultSocketDir(description.machine);
   mkdirSync(socketDir, { recursive: true, mode: 0o700 });
-  const log = (line: string) => console.error(`barter: ${line}`);
-  const trace = options.trace === true ? tracer(options.json === true) : undefined;
+  const output = new ServeOutput(options.json === true, () => {
+    if (options.trace === true) stop();
+  });
+  let served: ServedMachine | null = null;
+  const stop = () => void served?.stop();
   const launchers = npxAndItsShell();
-  const served = await serveMachine(description, {
+  served = await serveMachine(description, {
     socketDir,
     profile: options.profile as ProfileName,
     importerTimeoutMs: milliseconds(options.importerTimeout),
-    log,
-    trace,
+    log: createLog(threshold, options.logJson === true),
+    trace: options.trace === true ? (event) => output.trace(event) : undefined,
     until: launchers,
     thread,
   });
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => void served.stop());
-  process.stdout.on('error', () => void served.stop());
-  if (options.json === true) console.log(JSON.stringify({ ready: true, devices: served.devices }));
-  else console.log(`ready: ${served.devices.map(({ name, socket }) => `${name} at ${socket}`).join(', ')}`);
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, stop);
+  output.ready(served.devices);
   await served.ended;
+  output.flush();
   for (const launcher of launchers) launcher.close();
 }
 
@@ -87,21 +97,6 @@ function milliseconds(text: string | undefined): number | undefined {
     throw new UsageError(`--importer-timeout ${text}: 1 to 3600000 milliseconds`);
   }
   return value;
-}
-
-/** Prints events: times are milliseconds since the first one where people read them. */
-function tracer(json: boolean): TraceSink {
-  let first: number | null = null;
-  return (event) => {
-    if (json) {
-      console.log(JSON.stringify(event));
-      return;
-    }
-    first ??= event.atMs;
-    const { atMs, device, message, ...fields } = event;
-    const words = Object.entries(fields).map(([key, value]) => `${key}=${value}`);
-    console.log(`${(atMs - first).toFixed(3).padStart(12)}  ${device.padEnd(10)} ${message} ${words.join(' ')}`);
-  };
 }
 
 function describe(path: string): ReturnType<typeof loadMachine> {

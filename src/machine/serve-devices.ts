@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DeviceModel } from '../device/model.ts';
 import { memfdMemory } from '../linux/bar-memory.ts';
+import { BoundedOutput } from '../linux/bounded-output.ts';
 import { Fabric, type HostBridge } from '../pci/fabric.ts';
 import type { PciFunction } from '../pci/function.ts';
 import type { Memory } from '../pci/memory.ts';
@@ -10,7 +11,10 @@ import { Port } from '../pci/port.ts';
 import { buildVfioDevices } from '../vfio/driver.ts';
 import { PROFILES } from '../vfio/profile.ts';
 import { VfioUserServer } from '../vfio-user/server/server.ts';
+import type { Log } from '../vfio-user/wire/log.ts';
 import { functionOf } from './build.ts';
+
+const STDERR = new BoundedOutput(2, { lost: (lines) => `${lines} lines were lost` });
 
 export interface ServedDevices {
   readonly devices: readonly { name: string; socket: string }[];
@@ -31,7 +35,7 @@ const HOST: HostBridge = { vendorId: 0x8086, deviceId: 0x29c0, cpuVendor: 'amd',
 export function serveDevices(
   models: Readonly<Record<string, DeviceModel>>,
   socketDir: string,
-  log: (line: string) => void = console.error,
+  log: Log = (line) => STDERR.write(line),
 ): ServedDevices {
   mkdirSync(socketDir, { recursive: true, mode: 0o700 });
   const memories: Memory[] = [];

@@ -1,6 +1,7 @@
 /** The thread that serves a machine: it blocks in system calls, so that the main thread need not. */
 import { join } from 'node:path';
 import { parentPort } from 'node:worker_threads';
+import { Errno, type ErrnoName } from '../abi/errno.ts';
 import { EPOLLIN } from '../abi/poll.ts';
 import { memfdMemory } from '../linux/bar-memory.ts';
 import { closingThread } from '../linux/closing-thread.ts';
@@ -8,8 +9,9 @@ import { setCloser } from '../linux/foreign-fd.ts';
 import type { Memory } from '../pci/memory.ts';
 import { buildVfioDevices } from '../vfio/driver.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
-import type { TraceEvent } from '../vfio-user/server/message-trace.ts';
+import type { TraceEvent, TraceSink } from '../vfio-user/server/message-trace.ts';
 import { VfioUserServer } from '../vfio-user/server/server.ts';
+import type { Log, LogAbout } from '../vfio-user/wire/log.ts';
 import { buildMachine } from './build.ts';
 import type { MachineDescription } from './schema.ts';
 
@@ -18,22 +20,40 @@ export interface ServeRequest {
   socketDir: string;
   profile: ProfileName;
   importerTimeoutMs: number | undefined;
-  /** Report everything that passes. */
-  trace: boolean;
+  /** Report each message; counts those that the main thread has taken. Null for none. */
+  traced: Int32Array | null;
   /** Descriptors of the main thread: the server stops when one of them can be read. */
   stopFds: readonly number[];
 }
 
 export type ServeReport =
   | { kind: 'ready'; devices: { name: string; socket: string }[] }
-  | { kind: 'log'; line: string }
+  | { kind: 'log'; line: string; about: LogAbout }
   | { kind: 'trace'; event: TraceEvent }
-  | { kind: 'failed'; message: string }
+  | { kind: 'failed'; code: ErrnoName; message: string }
   | { kind: 'stopped'; openFds: number; buffers: number };
 
 const report = (message: ServeReport) => parentPort!.postMessage(message);
 
-function serve({ description, socketDir, profile, importerTimeoutMs, trace, stopFds }: ServeRequest): void {
+/** Events that wait for the main thread; beyond it they are counted and dropped. */
+const MAX_TRACE_AHEAD = 8192;
+
+/** Reports events as long as the main thread keeps up. */
+function tracer(traced: Int32Array): TraceSink {
+  let sent = 0;
+  let lost = 0;
+  return (event) => {
+    if (((sent - Atomics.load(traced, 0)) | 0) >= MAX_TRACE_AHEAD) {
+      lost += 1;
+      return;
+    }
+    sent = (sent + 1) | 0;
+    report({ kind: 'trace', event: lost === 0 ? event : { ...event, lost } });
+    lost = 0;
+  };
+}
+
+function serve({ description, socketDir, profile, importerTimeoutMs, traced, stopFds }: ServeRequest): void {
   setCloser(closingThread);
   const memories: Memory[] = [];
   const machine = buildMachine(description, (label, sizeBytes) => {
@@ -41,8 +61,8 @@ function serve({ description, socketDir, profile, importerTimeoutMs, trace, stop
     memories.push(memory);
     return memory;
   });
-  const onTrace = trace ? (event: TraceEvent) => report({ kind: 'trace', event }) : null;
-  const server = new VfioUserServer((line) => report({ kind: 'log', line }), importerTimeoutMs, onTrace);
+  const log: Log = (line, about) => report({ kind: 'log', line, about });
+  const server = new VfioUserServer(log, importerTimeoutMs, traced === null ? null : tracer(traced));
   const devices: { name: string; socket: string }[] = [];
   try {
     for (const [name, vdev] of buildVfioDevices(machine.functions, PROFILES[profile])) {
@@ -61,12 +81,13 @@ function serve({ description, socketDir, profile, importerTimeoutMs, trace, stop
   report({ kind: 'stopped', ...server.census() });
 }
 
-// The one message that it is sent: it may have been started before anybody knew what to serve; null is nothing.
+// The one message: the thread may have been started before the main thread knew what to serve; null is nothing.
 parentPort!.once('message', (request: ServeRequest | null) => {
   if (request === null) return;
   try {
     serve(request);
   } catch (error) {
-    report({ kind: 'failed', message: (error as Error).message });
+    const code = error instanceof Errno ? error.code : 'EIO';
+    report({ kind: 'failed', code, message: (error as Error).message.replace(`${code}: `, '') });
   }
 });

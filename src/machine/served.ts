@@ -6,6 +6,7 @@ import type { OwnedFd } from '../linux/fd.ts';
 import { startWorker } from '../linux/worker.ts';
 import type { ProfileName } from '../vfio/profile.ts';
 import type { TraceSink } from '../vfio-user/server/message-trace.ts';
+import type { Log } from '../vfio-user/wire/log.ts';
 import type { MachineDescription } from './schema.ts';
 import type { ServeReport, ServeRequest } from './serve-worker.ts';
 
@@ -16,8 +17,8 @@ export interface ServeOptions {
   importerTimeoutMs?: number | undefined;
   /** Serving ends, too, when one of them can be read, such as a pidfd. They stay the caller's, and open until then. */
   until?: readonly OwnedFd[];
-  /** A line for people: why a client was dropped, and defects. */
-  log?: (line: string) => void;
+  /** Hears why a client was dropped, and of defects; a client that loops is heard of now and then only. */
+  log?: Log;
   /** Hears of everything that passes between clients and devices. */
   trace?: TraceSink | undefined;
   /** Runs serve-worker.ts, and has not been told to serve yet: started early, it is loaded by now. */
@@ -37,12 +38,13 @@ export interface ServedMachine {
 export function serveMachine(description: MachineDescription, options: ServeOptions): Promise<ServedMachine> {
   const stopEvent = createEventfd('stop');
   const { socketDir, profile = 'default', importerTimeoutMs, trace } = options;
+  const traced = new Int32Array(new SharedArrayBuffer(4));
   const request: ServeRequest = {
     description,
     socketDir,
     profile,
     importerTimeoutMs,
-    trace: trace !== undefined,
+    traced: trace === undefined ? null : traced,
     stopFds: [stopEvent, ...(options.until ?? [])].map(({ fd }) => fd),
   };
   const worker = options.thread ?? startWorker('./serve-worker', import.meta.url);
@@ -58,15 +60,18 @@ export function serveMachine(description: MachineDescription, options: ServeOpti
         else fail(failure);
       });
     });
-    // Whoever does not look at `ended` learns of a failure by the rejection of the start.
+    // A caller that does not look at `ended` learns of a failure by the rejection of the start.
     ended.catch(() => {});
     worker.on('error', (error) => {
       failure = error;
     });
     worker.on('message', (report: ServeReport) => {
-      if (report.kind === 'log') options.log?.(report.line);
-      if (report.kind === 'trace') options.trace?.(report.event);
-      if (report.kind === 'failed') failure = new Errno('EIO', report.message);
+      if (report.kind === 'log') options.log?.(report.line, report.about);
+      if (report.kind === 'trace') {
+        Atomics.add(traced, 0, 1);
+        options.trace?.(report.event);
+      }
+      if (report.kind === 'failed') failure = new Errno(report.code, report.message);
       if (report.kind !== 'ready') return;
       const stop = () => {
         if (worker.threadId !== -1) signalEventfd(stopEvent.fd);

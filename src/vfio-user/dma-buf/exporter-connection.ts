@@ -15,6 +15,7 @@ import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
 import type { EventLoop } from '../wire/event-loop.ts';
 import type { ReceivedFrame } from '../wire/frame.ts';
+import type { Log, LogLevel } from '../wire/log.ts';
 import { PacketSocket } from '../wire/packet-socket.ts';
 import { type ImporterContext, REQUEST_HANDLERS, type Send } from './exporter-requests.ts';
 import { ExporterSession } from './exporter-session.ts';
@@ -34,7 +35,7 @@ export interface ImporterHost {
   readonly bars: SharedBars;
   /** How long an importer may keep what it was told to give back. */
   readonly timeoutMs: number;
-  log(line: string): void;
+  readonly log: Log;
   /** The WAITs of all importers of a buffer. */
   waitsOf(dmabuf: DmaBuf): FenceWaits;
   /** Called once, when everything that the importer had is given back. */
@@ -129,7 +130,7 @@ export class ExporterConnection implements ImporterContext {
       yield* handler(this, payload, send);
       if (!isOut) reply(NOTHING, 0);
     } catch (error) {
-      if (!(error instanceof Errno)) this.host.log(`${this.who}: ${(error as Error).stack}`);
+      if (!(error instanceof Errno)) this.log('error', 'defect', `${this.who}: ${(error as Error).stack}`);
       if (!isOut) reply(NOTHING, error instanceof Errno ? -error.errno : ERRNO.EIO);
     } finally {
       if (!isFree) this.requests -= 1;
@@ -155,7 +156,7 @@ export class ExporterConnection implements ImporterContext {
     const since = new Date().toISOString();
     this.pending.add(id, request, {
       reportMs: Math.min(REPORT_AFTER_MS, host.timeoutMs / 2),
-      onReport: () => host.log(`${this.who} keeps ${what}, which it was told to give back at ${since}`),
+      onReport: () => this.log('warn', 'late', `${this.who} keeps ${what}, which it was told to give back at ${since}`),
       timeoutMs: host.timeoutMs,
       onTimeout: () => this.packets.close(new Errno('ETIMEDOUT', `it kept ${what} for ${host.timeoutMs} ms`)),
     });
@@ -178,8 +179,13 @@ export class ExporterConnection implements ImporterContext {
     return this.nextMessage;
   }
 
+  private log(level: LogLevel, cause: string, line: string): void {
+    this.host.log(line, { level, cause, client: this.who });
+  }
+
   private onClose(why: Error | null): void {
-    if (why !== null) this.host.log(`importer dropped: ${this.who}, ${describe(this.dmabuf)}: ${why.message}`);
+    if (why !== null)
+      this.log('warn', 'dropped', `importer dropped: ${this.who}, ${describe(this.dmabuf)}: ${why.message}`);
     this.pending.clear();
     for (const wait of [...this.waits]) wait.giveUp();
     runner.start('end of an importer', this.end());

@@ -23,6 +23,7 @@ import type { LentBuffers } from '../server/dma-regions.ts';
 import { type EventLoop, hungUp } from '../wire/event-loop.ts';
 import { frameBytes, LIMITS, ReceivedFrame, writeHeader } from '../wire/frame.ts';
 import { takeFds } from '../wire/frame-reader.ts';
+import type { Log } from '../wire/log.ts';
 import { BorrowedBuffer } from './borrowed-buffer.ts';
 import { ExporterConnection, type ImporterHost } from './exporter-connection.ts';
 import { FenceWaits } from './fence-waits.ts';
@@ -51,7 +52,7 @@ const OPEN_BYTES = VFIO_USER_HEADER_SIZE + OPEN.request.sizeof;
 export class Exports implements ImporterHost, LentBuffers {
   readonly loop: EventLoop;
   readonly timeoutMs: number;
-  readonly log: (line: string) => void;
+  readonly log: Log;
   readonly bars: SharedBars;
   /** By the inode of the client's end, which is that of every copy of it, and of nothing else while one is open. */
   private readonly byInode = new Map<number, Export>();
@@ -61,7 +62,7 @@ export class Exports implements ImporterHost, LentBuffers {
   private readonly packet = new Pinned(OPEN_BYTES + 1);
   private readonly refusal = new Pinned(VFIO_USER_HEADER_SIZE);
 
-  constructor(loop: EventLoop, log: (line: string) => void, timeoutMs = IMPORTER_TIMEOUT_MS) {
+  constructor(loop: EventLoop, log: Log, timeoutMs = IMPORTER_TIMEOUT_MS) {
     this.loop = loop;
     this.log = log;
     this.timeoutMs = timeoutMs;

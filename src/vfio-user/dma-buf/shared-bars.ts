@@ -1,16 +1,17 @@
 /**
- * Who else has the memory of a BAR. A memfd that another process has mapped cannot be taken from it; what can be done
- * is to move the BAR to a fresh one, so that whoever kept the old one sees nothing new and writes to nobody.
+ * The holders of a BAR's memory. A memfd that another process has mapped cannot be taken from it. The BAR moves to a
+ * fresh one instead, so that a holder that kept the old one sees nothing new and writes to nobody.
  */
 import type { Memory } from '../../pci/memory.ts';
 import type { Task } from '../../task/op.ts';
+import type { Log } from '../wire/log.ts';
 
 export class SharedBars {
   private readonly holders = new Map<Memory, number>();
   private readonly stale = new Set<Memory>();
-  private readonly log: (line: string) => void;
+  private readonly log: Log;
 
-  constructor(log: (line: string) => void) {
+  constructor(log: Log) {
     this.log = log;
   }
 
@@ -33,7 +34,8 @@ export class SharedBars {
       memory.renew!();
       this.stale.delete(memory);
     } catch (error) {
-      this.log(`a BAR cannot be moved away from an importer that keeps it: ${(error as Error).message}`);
+      const about = { level: 'error', cause: 'move', client: 'an importer' } as const;
+      this.log(`a BAR cannot be moved away from an importer that keeps it: ${(error as Error).message}`, about);
     }
   }
 }

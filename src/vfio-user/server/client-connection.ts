@@ -10,6 +10,7 @@ import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import { Connection } from '../wire/connection.ts';
 import type { Deadline } from '../wire/deadlines.ts';
 import { type Frame, LIMITS, type ReceivedFrame, writeHeader } from '../wire/frame.ts';
+import type { LogLevel } from '../wire/log.ts';
 import { agree } from './handshake.ts';
 import { traceRequest } from './message-trace.ts';
 import { regionAccessNow } from './region-access.ts';
@@ -88,7 +89,7 @@ export class ClientConnection implements Client {
   private errorOf(thrown: unknown): number {
     this.reply.begin();
     if (thrown instanceof Errno) return -thrown.errno;
-    this.host.log(`${this.vdev.pdev.name}: ${(thrown as Error).stack}`);
+    this.log('error', 'defect', (thrown as Error).stack!);
     return ERRNO.EIO;
   }
 
@@ -139,8 +140,13 @@ export class ClientConnection implements Client {
     this.connection.send(message, VFIO_USER_HEADER_SIZE + payloadBytes, fds);
   }
 
+  private log(level: LogLevel, cause: string, text: string): void {
+    const { name } = this.vdev.pdev;
+    this.host.log(`${name}: ${text}`, { level, cause, client: `${name}, process ${this.peerPid}` });
+  }
+
   private onClose(why: Error | null): void {
-    if (why !== null) this.host.log(`${this.vdev.pdev.name}: client dropped: ${why.message}`);
+    if (why !== null) this.log('warn', 'dropped', `client dropped: ${why.message}`);
     this.host.loop.cancel(this.handshake);
     this.session?.close();
     this.queue.close();

@@ -16,6 +16,8 @@ export interface TraceEvent {
   /** Of the region commands. */
   region?: number;
   offset?: number;
+  /** Events before this one that nobody was told of: the reader was too slow. */
+  lost?: number;
   /** Of DMA_READ and DMA_WRITE: whether the client did it. */
   ok?: boolean;
 }

@@ -13,13 +13,12 @@ import { Exports } from '../dma-buf/exports.ts';
 import { IMPORTER_TIMEOUT_MS } from '../dma-buf/limits.ts';
 import { EventLoop } from '../wire/event-loop.ts';
 import { LIMITS } from '../wire/frame.ts';
+import { type Log, LogLimiter } from '../wire/log.ts';
 import { ClientConnection } from './client-connection.ts';
 import type { TraceSink } from './message-trace.ts';
 import type { Client, SessionHost } from './session-host.ts';
 
 const ACCEPT_PAUSE_MS = 100;
-
-export type Log = (line: string) => void;
 
 /** One device at one path. */
 class ServedDevice implements SessionHost {
@@ -66,8 +65,8 @@ class ServedDevice implements SessionHost {
     return this.server.ownerOf(vdev);
   }
 
-  log(line: string): void {
-    this.server.log(line);
+  get log(): Log {
+    return this.server.log;
   }
 
   get trace(): TraceSink | null {
@@ -86,7 +85,11 @@ class ServedDevice implements SessionHost {
     // A connection may bring descriptors of which closing does not end.
     const fd = closingCount() < LIMITS.maxClosing ? tryAccept(this.listener) : -ERRNO.EMFILE;
     if (fd === -ERRNO.EMFILE || fd === -ERRNO.ENFILE || fd === -ERRNO.ENOMEM) {
-      this.log(`${this.path}: no descriptor is left for a new client; trying again`);
+      this.log(`${this.path}: no descriptor is left for a new client; trying again`, {
+        level: 'warn',
+        cause: 'no descriptor',
+        client: this.vdev.pdev.name,
+      });
       this.listen(false);
       this.loop.after(ACCEPT_PAUSE_MS, () => this.listen(true));
       return;
@@ -100,7 +103,11 @@ class ServedDevice implements SessionHost {
       // The kernel has no room for one more: who asked for it does without.
       socket.close();
       if (!(error instanceof Errno)) throw error;
-      this.log(`${this.path}: a client was turned away: ${error.message}`);
+      this.log(`${this.path}: a client was turned away: ${error.message}`, {
+        level: 'warn',
+        cause: 'turned away',
+        client: this.vdev.pdev.name,
+      });
     }
     if (this.clients.size > LIMITS.maxWaitingClients) this.listen(false);
   }
@@ -115,16 +122,21 @@ export class VfioUserServer {
   readonly loop = new EventLoop();
   readonly exports: Exports;
   readonly log: Log;
+  private readonly limiter: LogLimiter;
   readonly trace: TraceSink | null;
   private readonly served: ServedDevice[] = [];
 
   /** `importerTimeoutMs`: how long an importer in another process may keep what it was told to give back. */
   constructor(log: Log, importerTimeoutMs = IMPORTER_TIMEOUT_MS, trace: TraceSink | null = null) {
-    this.log = log;
+    this.limiter = new LogLimiter(this.loop, log);
+    this.log = this.limiter.log;
     this.trace = trace;
-    this.exports = new Exports(this.loop, log, importerTimeoutMs);
+    this.exports = new Exports(this.loop, this.log, importerTimeoutMs);
     // A defect in one device's task must not take the others down with it; it is reported all the same.
-    runner.onFailure = (task) => log(`defect: task ${task.label}: ${(task.error as Error).stack}`);
+    runner.onFailure = (task) => {
+      const about = { level: 'error', cause: 'defect', client: task.label } as const;
+      this.log(`defect: task ${task.label}: ${(task.error as Error).stack}`, about);
+    };
   }
 
   /**
@@ -147,6 +159,7 @@ export class VfioUserServer {
   stop(): void {
     for (const device of this.served.splice(0)) device.close();
     this.exports.closeAll();
+    this.limiter.close();
     this.loop.stop();
   }
 

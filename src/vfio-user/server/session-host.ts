@@ -3,6 +3,7 @@ import type { Task } from '../../task/op.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import type { Exports } from '../dma-buf/exports.ts';
 import type { EventLoop } from '../wire/event-loop.ts';
+import type { Log } from '../wire/log.ts';
 import type { TraceSink } from './message-trace.ts';
 
 /** One client of one device, as the server counts it. */
@@ -22,7 +23,7 @@ export interface SessionHost {
   ownerOf(vdev: VfioPciCoreDevice): Client | null;
   /** Called once, when everything that the client had is given back. */
   onEnd(client: Client): void;
-  log(line: string): void;
+  readonly log: Log;
   /** Null where nobody wants to hear of messages. */
   readonly trace: TraceSink | null;
 }

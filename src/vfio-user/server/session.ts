@@ -130,7 +130,11 @@ export class Session implements RequestContext {
     try {
       yield* task;
     } catch (error) {
-      this.host.log(`${this.vdev.pdev.name}: end of a client: ${what}: ${(error as Error).message}`);
+      this.host.log(`${this.vdev.pdev.name}: end of a client: ${what}: ${(error as Error).message}`, {
+        level: 'error',
+        cause: 'release',
+        client: this.vdev.pdev.name,
+      });
     }
   }
 

@@ -48,6 +48,10 @@ export const LIMITS = {
   dmaReplyTimeoutMs: 5000,
   /** Milliseconds that a connection may take until its VERSION is complete. */
   handshakeTimeoutMs: 5000,
+  /** Lines of the log in one window, about one client for one cause, and about all. */
+  maxLogLines: 100,
+  maxLogLinesOfAll: 1000,
+  logWindowMs: 10_000,
 } as const;
 
 /** The fields of a header, in plain words. */

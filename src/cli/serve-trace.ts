@@ -1,0 +1,44 @@
+/** What `barter serve` prints on stdout: that it is ready, and with --trace a line for each message. */
+import { BoundedOutput } from '../linux/bounded-output.ts';
+import type { TraceEvent } from '../vfio-user/server/message-trace.ts';
+
+const STDOUT = 1;
+
+export class ServeOutput {
+  private readonly asJson: boolean;
+  private readonly output: BoundedOutput;
+  private firstMs: number | null = null;
+
+  /** `onGone` is called when nobody reads any more. */
+  constructor(asJson: boolean, onGone: () => void) {
+    this.asJson = asJson;
+    this.output = new BoundedOutput(STDOUT, { lost: (lines) => this.lost(lines), onGone });
+  }
+
+  ready(devices: readonly { name: string; socket: string }[]): void {
+    if (this.asJson) this.output.write(JSON.stringify({ ready: true, devices }));
+    else this.output.write(`ready: ${devices.map(({ name, socket }) => `${name} at ${socket}`).join(', ')}`);
+  }
+
+  /** Times are milliseconds since the first message where people read them. */
+  trace(event: TraceEvent): void {
+    if (this.asJson) {
+      this.output.write(JSON.stringify(event));
+      return;
+    }
+    if (event.lost !== undefined) this.output.write(this.lost(event.lost));
+    const { atMs, device, message, lost: _, ...fields } = event;
+    this.firstMs ??= atMs;
+    const words = Object.entries(fields).map(([key, value]) => `${key}=${value}`);
+    const time = (atMs - this.firstMs).toFixed(3).padStart(12);
+    this.output.write(`${time}  ${device.padEnd(10)} ${message} ${words.join(' ')}`);
+  }
+
+  flush(): void {
+    this.output.flush();
+  }
+
+  private lost(lines: number): string {
+    return this.asJson ? JSON.stringify({ lost: lines }) : `${lines} messages were lost: the reader is too slow`;
+  }
+}

@@ -1,0 +1,111 @@
+/** Lines for a descriptor that may be full, or that nobody reads: writing never waits, and never throws. */
+import { fstatSync } from 'node:fs';
+import { ERRNO } from '../abi/errno.ts';
+import { O_NONBLOCK, O_WRONLY } from '../abi/fcntl.ts';
+import { POLLOUT } from '../abi/poll.ts';
+import { MSG_DONTWAIT, MSG_NOSIGNAL } from '../abi/socket.ts';
+import { Pinned, sys } from './ffi.ts';
+import { pollOne } from './poll.ts';
+
+/** Bytes that wait for a reader; lines beyond are dropped and counted. */
+const MAX_OUTPUT_BYTES = 1 << 20;
+const RETRY_MS = 20;
+/** Bytes of one write. A pipe that is ready takes this many without waiting (PIPE_BUF). */
+const CHUNK_BYTES = 4096;
+
+export interface BoundedOutputOptions {
+  /** The line that stands for so many lost ones. */
+  lost(lines: number): string;
+  /** Called once, when no reader can ever come. */
+  onGone?(): void;
+}
+
+export class BoundedOutput {
+  private readonly options: BoundedOutputOptions;
+  private readonly chunk = new Pinned(CHUNK_BYTES);
+  private readonly send: (length: number) => number;
+  private readonly lines: Buffer[] = [];
+  private bytes = 0;
+  /** How much of the first line is out. */
+  private written = 0;
+  private lostLines = 0;
+  private retry: NodeJS.Timeout | null = null;
+  private isGone = false;
+
+  /** `fd` stays the caller's. */
+  constructor(fd: number, options: BoundedOutputOptions) {
+    this.options = options;
+    this.send = writerOf(fd, this.chunk.address);
+  }
+
+  write(line: string): void {
+    if (this.isGone) return;
+    const bytes = Buffer.from(`${line}\n`);
+    if (this.bytes + bytes.length > MAX_OUTPUT_BYTES) this.lostLines += 1;
+    else this.push(bytes);
+    if (this.retry === null) this.flush();
+  }
+
+  /** Writes what waits, as far as the descriptor takes it now. */
+  flush(): void {
+    while (this.lines.length > 0 && !this.isGone) {
+      const [line] = this.lines;
+      const part = line.subarray(this.written, this.written + CHUNK_BYTES);
+      this.chunk.bytes.set(part);
+      const sent = this.send(part.length);
+      if (sent < 0) {
+        this.onError(-sent);
+        return;
+      }
+      this.written += sent;
+      if (this.written === line.length) this.shift();
+    }
+  }
+
+  private push(bytes: Buffer): void {
+    this.lines.push(bytes);
+    this.bytes += bytes.length;
+  }
+
+  private shift(): void {
+    this.bytes -= this.lines.shift()!.length;
+    this.written = 0;
+    if (this.lostLines === 0 || this.bytes > MAX_OUTPUT_BYTES / 2) return;
+    this.push(Buffer.from(`${this.options.lost(this.lostLines)}\n`));
+    this.lostLines = 0;
+  }
+
+  private onError(error: number): void {
+    if (error === ERRNO.EPIPE || error === ERRNO.ENXIO || error === ERRNO.EBADF || error === ERRNO.ECONNRESET) {
+      this.isGone = true;
+      this.lines.length = 0;
+      this.options.onGone?.();
+      return;
+    }
+    // Full (EAGAIN, ENOSPC), or something that may pass (EIO, EDQUOT, ...): what waits is bounded.
+    this.retry = setTimeout(() => {
+      this.retry = null;
+      this.flush();
+    }, RETRY_MS);
+    this.retry.unref();
+  }
+}
+
+/**
+ * A write(2) of bytes at `address` that never waits. O_NONBLOCK belongs to the open file, which other processes share, so
+ * that a pipe or a terminal is opened anew. A regular file has its offset in the open file, and does not wait.
+ */
+function writerOf(fd: number, address: number): (length: number) => number {
+  let kind: ReturnType<typeof fstatSync>;
+  try {
+    kind = fstatSync(fd);
+  } catch {
+    return () => -ERRNO.EBADF;
+  }
+  if (kind.isFile()) return (length) => sys.write(fd, address, length);
+  if (kind.isSocket()) return (length) => sys.send(fd, address, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+  const own = sys.open(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK);
+  if (own >= 0) return (length) => sys.write(own, address, length);
+  if (own === -ERRNO.ENXIO) return () => -ERRNO.ENXIO;
+  return (length) => (pollOne(fd, POLLOUT, 0) === 0 ? -ERRNO.EAGAIN : sys.write(fd, address, length));
+}

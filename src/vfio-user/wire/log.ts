@@ -1,0 +1,75 @@
+/** What the server tells people, with a limit of rate: a client that loops must not fill a disk. */
+import type { Deadline } from './deadlines.ts';
+import type { EventLoop } from './event-loop.ts';
+import { LIMITS } from './frame.ts';
+
+export type LogLevel = 'error' | 'warn' | 'info';
+
+/** What a line is about. Lines of one client and cause are limited together. */
+export interface LogAbout {
+  readonly level: LogLevel;
+  /** Why, in a word or two: `dropped`, `late`, `defect`, ... */
+  readonly cause: string;
+  /** Who: the device, and the process where it is known. */
+  readonly client: string;
+}
+
+export type Log = (line: string, about: LogAbout) => void;
+
+/**
+ * Hands on LIMITS.maxLogLines of each client and cause, and LIMITS.maxLogLinesOfAll, in a window of time. At the end of
+ * the window one line for each client and cause says how many more there were.
+ */
+export class LogLimiter {
+  private readonly loop: EventLoop;
+  private readonly sink: Log;
+  private readonly counts = new Map<string, { lines: number; readonly about: LogAbout }>();
+  private lines = 0;
+  private suppressed = 0;
+  private window: Deadline | null = null;
+
+  constructor(loop: EventLoop, sink: Log) {
+    this.loop = loop;
+    this.sink = sink;
+  }
+
+  readonly log: Log = (line, about) => {
+    if (this.window === null) {
+      this.window = this.loop.after(LIMITS.logWindowMs, () => this.endWindow());
+    }
+    if (this.lines >= LIMITS.maxLogLinesOfAll) {
+      this.suppressed += 1;
+      return;
+    }
+    const key = `${about.client} ${about.cause}`;
+    const count = this.counts.get(key) ?? { lines: 0, about };
+    this.counts.set(key, count);
+    count.lines += 1;
+    if (count.lines > LIMITS.maxLogLines) return;
+    this.lines += 1;
+    this.sink(line, about);
+  };
+
+  /** The server ends, and the window with it. */
+  close(): void {
+    if (this.window === null) return;
+    this.loop.cancel(this.window);
+    this.endWindow();
+  }
+
+  private endWindow(): void {
+    const seconds = LIMITS.logWindowMs / 1000;
+    for (const { lines, about } of this.counts.values()) {
+      const more = lines - LIMITS.maxLogLines;
+      if (more > 0) this.sink(`${about.client}: ${more} more lines in ${seconds} s (${about.cause})`, about);
+    }
+    if (this.suppressed > 0) {
+      const about = { level: 'warn', cause: 'rate', client: 'all clients' } as const;
+      this.sink(`${this.suppressed} more lines in ${seconds} s, of all clients`, about);
+    }
+    this.counts.clear();
+    this.lines = 0;
+    this.suppressed = 0;
+    this.window = null;
+  }
+}
