@@ -4,50 +4,17 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { buildMachine } from '../../src/machine/build.ts';
-import { parseMachine } from '../../src/machine/load.ts';
-import type { MachineDescription } from '../../src/machine/schema.ts';
 import { serveMachine } from '../../src/machine/served.ts';
-import { DocumentError } from '../../src/machine/yaml.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
-import { machine } from './arbitrary-machine.ts';
+import { mergedMachine } from './merged-machine.ts';
 
 const SAMPLE = 40;
-
-interface File {
-  ports: { name: string; parent?: string | undefined }[];
-  devices: { name: string; port: string; physfn?: string | undefined }[];
-}
-
-/** Many files as one, so that one server serves them all; files that do not fit beside the others are left out. */
-function merged(files: readonly File[]): MachineDescription {
-  let whole: File & { machine: string } = { machine: 'merged', ports: [], devices: [] };
-  let description: MachineDescription | null = null;
-  for (const [i, { ports, devices }] of files.entries()) {
-    const own = <T extends string | undefined>(name: T): T => (name === undefined ? name : (`m${i}-${name}` as T));
-    const next = {
-      ...whole,
-      ports: [...whole.ports, ...ports.map((port) => ({ ...port, name: own(port.name), parent: own(port.parent) }))],
-      devices: [
-        ...whole.devices,
-        ...devices.map((one) => ({ ...one, name: own(one.name), port: own(one.port), physfn: own(one.physfn) })),
-      ],
-    };
-    try {
-      description = parseMachine(JSON.stringify(next), 'merged.yaml');
-      whole = next;
-    } catch (error) {
-      if (!(error instanceof DocumentError)) throw error;
-    }
-  }
-  return description!;
-}
 
 test(`the devices of ${SAMPLE} machine files serve, and tell a client what they are`, async (t) => {
   const seed = Date.now() % 2 ** 31;
   t.diagnostic(`seed ${seed}`);
-  const description = merged(fc.sample(machine, { numRuns: SAMPLE, seed }) as unknown as File[]);
+  const description = mergedMachine(SAMPLE, seed);
   const { functions } = buildMachine(description);
   assert.ok(functions.size >= 10, `${functions.size} devices`);
   const socketDir = mkdtempSync(join(tmpdir(), 'barter-served-'));

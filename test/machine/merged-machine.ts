@@ -1,0 +1,36 @@
+/** Many machine files as one, so that one server serves the devices of all. */
+import fc from 'fast-check';
+import { parseMachine } from '../../src/machine/load.ts';
+import type { MachineDescription } from '../../src/machine/schema.ts';
+import { DocumentError } from '../../src/machine/yaml.ts';
+import { machine } from './arbitrary-machine.ts';
+
+interface File {
+  ports: { name: string; parent?: string | undefined }[];
+  devices: { name: string; port: string; physfn?: string | undefined }[];
+}
+
+/** `count` files of the seed; those that are refused, or do not fit beside the others, are left out. */
+export function mergedMachine(count: number, seed: number): MachineDescription {
+  const files = fc.sample(machine, { numRuns: count, seed }) as unknown as File[];
+  let whole: File & { machine: string } = { machine: 'merged', ports: [], devices: [] };
+  let description: MachineDescription | null = null;
+  for (const [i, { ports, devices }] of files.entries()) {
+    const own = <T extends string | undefined>(name: T): T => (name === undefined ? name : (`m${i}-${name}` as T));
+    const next = {
+      ...whole,
+      ports: [...whole.ports, ...ports.map((port) => ({ ...port, name: own(port.name), parent: own(port.parent) }))],
+      devices: [
+        ...whole.devices,
+        ...devices.map((one) => ({ ...one, name: own(one.name), port: own(one.port), physfn: own(one.physfn) })),
+      ],
+    };
+    try {
+      description = parseMachine(JSON.stringify(next), 'merged.yaml');
+      whole = next;
+    } catch (error) {
+      if (!(error instanceof DocumentError)) throw error;
+    }
+  }
+  return description!;
+}
