@@ -59,7 +59,7 @@ function access(device: VfioDevice, offset: number, size: number, value: number 
     device.writeRegion(VFIO_PCI_CONFIG_REGION_INDEX, offset, bytes);
     return null;
   } catch (error) {
-    if (error instanceof Errno) return error.errno;
+    if (error instanceof Errno) return error.code;
     throw error;
   }
 }

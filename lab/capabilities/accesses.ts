@@ -102,7 +102,7 @@ export function answersOfEngine(guest: ConfigAnswers, accesses: readonly Access[
       runner.run(vdev.write(VFIO_PCI_CONFIG_REGION_INDEX, offset, bytes));
       return null;
     } catch (error) {
-      if (error instanceof Errno) return error.errno;
+      if (error instanceof Errno) return error.code;
       throw error;
     }
   });

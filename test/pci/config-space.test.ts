@@ -40,7 +40,7 @@ test('the last bytes are there, and none behind them: EFAULT for a read, a write
       () => config.allow(size - 1, 2, 0),
       () => config.read(-1, 1),
     ]) {
-      assert.throws(act, { errno: 'EFAULT' });
+      assert.throws(act, { code: 'EFAULT' });
     }
   }
 });

@@ -60,7 +60,7 @@ test('an AF capability without FLR, or without pending transactions, resets noth
 test('a function without any way to reset refuses: ENOTTY, and nothing has changed', () => {
   const [fn] = plugged(functionOf('device', {}), functionOf('sibling', {}));
   run(fn.configWrite(PCI_COMMAND, 2, 6));
-  assert.throws(() => run(fn.resetFunction()), { errno: 'ENOTTY' });
+  assert.throws(() => run(fn.resetFunction()), { code: 'ENOTTY' });
   assert.equal(fn.config.read(PCI_COMMAND, 2), 6);
 });
 
