@@ -1,7 +1,7 @@
 /**
- * close(2) where nobody waits for it. The threads of libuv are four, and a process does not end before they are done:
- * closes that never end would hold up all others, and the end. So each close has a thread of libc to itself, which the
- * end of the process ends too.
+ * close(2) in a thread of its own, which nobody waits for. libuv has four threads, and a process does not end before
+ * they are done: closes that never end would hold up all others, and the end. The end of the process ends a thread of
+ * libc.
  */
 import { ERRNO } from '../abi/errno.ts';
 import { addressOfSymbol, Pinned, sys } from './ffi.ts';
@@ -13,7 +13,7 @@ const ATTRIBUTES_BYTES = 128;
 
 const thread = new Pinned(8);
 const closing = new Set<bigint>();
-/** For which there was no thread. */
+/** Descriptors that wait for a thread. */
 let waiting: number[] = [];
 let attributes: Pinned | null = null;
 

@@ -10,15 +10,15 @@ import { signalByKernel } from './kernel-signal.ts';
 import { PollSet } from './poll.ts';
 
 /**
- * An eventfd that a peer sent, who may fill its counter up and make its file blocking at any moment: the kernel signals
- * it, which never waits. Where it cannot (kernel-signal.ts), each signal looks first whether there is room; then a peer
- * that fills the counter in the microsecond between look and write holds this thread until it reads.
+ * An eventfd of a peer. The peer may fill its counter up and make its file blocking at any moment: the kernel signals
+ * it, which never waits. Where the kernel cannot (kernel-signal.ts), each signal looks first for room. A peer that fills
+ * the counter in the microsecond between look and write then holds this thread until it reads.
  */
 export class EventfdSignal implements EventSignal {
   readonly #fd: OwnedFd;
   readonly #room = new PollSet(1);
 
-  /** Takes ownership of `fd`, also when it throws. EINVAL for a descriptor that is no eventfd. */
+  /** Takes ownership of `fd`, also when it throws. EINVAL for a descriptor that is not an eventfd. */
   constructor(fd: OwnedFd) {
     this.#fd = checkedEventfd(fd);
     this.#room.set(0, fd.fd, POLLOUT);
@@ -35,10 +35,10 @@ export class EventfdSignal implements EventSignal {
   }
 }
 
-/** The descriptor, made non-blocking. Takes ownership, also when it throws EINVAL for one that is no eventfd. */
+/** The descriptor, made non-blocking. Takes ownership, also when it throws EINVAL for one that is not an eventfd. */
 export function checkedEventfd(fd: OwnedFd): OwnedFd {
   try {
-    if (!isEventfd(fd.fd)) throw new Errno('EINVAL', `${fd.what} is no eventfd`);
+    if (!isEventfd(fd.fd)) throw new Errno('EINVAL', `${fd.what} is not an eventfd`);
     const flags = check(sys.fcntl(fd.fd, F_GETFL, 0), () => `fcntl(F_GETFL) of ${fd.what}`);
     check(sys.fcntl(fd.fd, F_SETFL, flags | O_NONBLOCK), () => `fcntl(F_SETFL) of ${fd.what}`);
     return fd;

@@ -22,7 +22,7 @@ export function createEventfd(what = 'eventfd', initial = 0, semaphore = false):
 }
 
 /**
- * Adds one. A counter that is full (2^64 - 2) stays as it is: whoever waits is going to be woken anyway. Works on any
+ * Adds one. A counter that is full (2^64 - 2) stays as it is: its reader is woken anyway. Works on any
  * eventfd that a peer sent; for something else it throws what write(2) says.
  */
 export function signalEventfd(fd: number): void {

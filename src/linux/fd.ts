@@ -4,7 +4,7 @@ import { check, sys } from './ffi.ts';
 
 /**
  * A file descriptor with one owner, who closes it once. Every use after that is an error that says what the descriptor
- * was, instead of a call on whatever file the number means by then.
+ * was, instead of a call on another file that has the number by then.
  *
  * It does not promise that the file behind it still works (a peer may have shut it down, a device may be gone), nor
  * that nobody else holds the same file: `duplicate`, SCM_RIGHTS and fork make more.
@@ -15,7 +15,7 @@ export class OwnedFd {
 
   /** Takes ownership of `fd`. `what` is for messages: "eventfd", "dma-buf of BAR 0". */
   constructor(fd: number, what: string) {
-    if (!Number.isInteger(fd) || fd < 0) throw new Errno('EBADF', `${what}: ${fd} is no file descriptor`);
+    if (!Number.isInteger(fd) || fd < 0) throw new Errno('EBADF', `${what}: ${fd} is not a file descriptor`);
     this.#fd = fd;
     this.what = what;
   }
@@ -42,7 +42,7 @@ export class OwnedFd {
     this.close();
   }
 
-  /** Gives the number away: whoever gets it closes it. */
+  /** Gives the number away: the caller closes it. */
   release(): number {
     const { fd } = this;
     this.#fd = -1;

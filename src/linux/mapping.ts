@@ -174,7 +174,7 @@ type Transferable = ArrayBuffer & { transfer?: () => ArrayBuffer };
  * Node 20 a byte stream takes the buffer over, as the streams standard requires of it. Nothing else there detaches a
  * buffer of foreign memory: structuredClone copies it.
  */
-export function detach(buffer: Transferable): void {
+function detach(buffer: Transferable): void {
   if (buffer.byteLength === 0) return;
   if (buffer.transfer !== undefined) {
     buffer.transfer();

@@ -147,7 +147,7 @@ export class Message {
     this.#headerView.setUint32(msghdr.fields.msg_controllen.offset, length, true);
   }
 
-  /** Control messages other than SCM_RIGHTS come only to those who set a socket option for them: skipped. */
+  /** Skips control messages other than SCM_RIGHTS: without a socket option for them none comes. */
   #parseControl(): void {
     // Without room for any the kernel discards descriptors, and sets MSG_CTRUNC then, too.
     this.#truncated = (msghdr.fields.msg_flags.get(this.#headerView) & MSG_CTRUNC) !== 0;

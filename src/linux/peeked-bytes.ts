@@ -4,8 +4,8 @@ import type { OwnedFd } from './fd.ts';
 import { Pinned, pinnedBytes, sys } from './ffi.ts';
 
 /**
- * So much may be left, as the sender is charged for it; then all of it is taken out by one more call. A sender that
- * polls for POLLOUT gets that while a quarter of its send buffer or less is in use, and the default is 208 KiB.
+ * The most that may stay in the socket, as its sender is charged for it; beyond it one more call takes all of it out. A
+ * sender that polls for POLLOUT gets that while a quarter of its send buffer or less is in use: 208 KiB by default.
  */
 const MAX_CHARGED_BYTES = 48 * 1024;
 /** What Linux charges for a send: its bytes and their struct skb_shared_info, rounded up, and a struct sk_buff. */
@@ -15,21 +15,20 @@ const SK_BUFF_BYTES = 256;
 const scratch = new Pinned(MAX_CHARGED_BYTES);
 
 /**
- * Bytes of a stream socket that were read (MSG_PEEK, from SO_PEEK_OFF on) and still lie in it.
+ * Bytes of a stream socket that this process has read (MSG_PEEK, from SO_PEEK_OFF on) and not yet taken out.
  *
- * A peer that waits for an answer sleeps on its own socket. Linux wakes whoever sleeps there as soon as what it
- * sent is taken out of ours, because it could now send more (unix_write_space); it finds nothing, and sleeps
- * again. So taking each message out at once costs two switches of tasks and a wake for nothing, a fifth of a round
- * trip on one CPU; taking many out together costs that once.
+ * A peer that waits for an answer sleeps on its own socket. Linux wakes it when its message is taken out of ours,
+ * because it could now send more (unix_write_space); it finds no answer and sleeps again. Taking out each message costs
+ * two switches of tasks and such a wake, a fifth of a round trip on one CPU. Taking out many together costs that once.
  *
- * A peer that sends more than its buffer holds needs the room: leave whole messages of peers that wait for the
- * reply, and call `takeOut` when nothing comes for a while and before the socket is closed. Never wait in a read
- * while something is left: before Linux 6.18 such a read forgets the offset when it wakes, and brings what was read
- * before (7bf3a476ce43, "af_unix: Read sk_peek_offset() again after sleeping in unix_stream_read_generic()").
+ * A peer that sends more than its buffer holds needs the room. Leave whole messages of peers that wait for the reply,
+ * and call `takeOut` when nothing comes for a while and before the socket is closed. Do not wait in a read while bytes
+ * are left: before Linux 6.18 such a read forgets the offset when it wakes, and brings the same bytes again
+ * (7bf3a476ce43, "af_unix: Read sk_peek_offset() again after sleeping in unix_stream_read_generic()").
  */
 export class PeekedBytes {
   readonly #socket: OwnedFd;
-  /** Whether a read may leave its bytes. */
+  /** Whether this kernel lets a read leave its bytes. */
   readonly works: boolean;
   #charged = 0;
   #bytes = 0;
@@ -44,7 +43,7 @@ export class PeekedBytes {
     return this.#bytes === 0;
   }
 
-  /** A read with MSG_PEEK brought so many bytes. Throws as `takeOut`, which it calls when so much is enough. */
+  /** A read with MSG_PEEK brought so many bytes. Takes all out beyond MAX_CHARGED_BYTES, and throws as `takeOut`. */
   add(bytes: number): void {
     this.#bytes += bytes;
     this.#charged += powerOfTwoFrom(bytes + SHARED_INFO_BYTES) + SK_BUFF_BYTES;

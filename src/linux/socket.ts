@@ -117,7 +117,7 @@ export function isUnixPacketSocket(fd: number): boolean {
   return option(fd, SO_DOMAIN) === AF_UNIX && option(fd, SO_TYPE) === SOCK_SEQPACKET;
 }
 
-/** An option that is an int; negative where there is no such option, or no socket. */
+/** An option that is an int; negative where the descriptor has no such option, or is not a socket. */
 function option(fd: number, name: number): number {
   const value = pinnedBytes(4);
   const length = pinnedBytes(4);
@@ -126,7 +126,7 @@ function option(fd: number, name: number): number {
   return result < 0 ? result : value.readInt32LE();
 }
 
-/** Ends the connection both ways: whoever is blocked in it, on either side and in any thread, returns. */
+/** Ends the connection both ways: every call that is blocked in it, on either side and in any thread, returns. */
 export function shutdownSocket(socket: OwnedFd, how = SHUT_RDWR): void {
   const result = sys.shutdown(socket.fd, how);
   if (result !== -ERRNO.ENOTCONN) check(result, () => `shutdown of ${socket.what}`);

@@ -42,7 +42,8 @@ export interface SysfsPciDevice {
 /** "1:2.3" and "0000:01:02.3" as "0000:01:02.3". EINVAL for anything else. */
 export function normalizeBdf(text: string): string {
   const match = /^(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])$/i.exec(text);
-  if (match === null) throw new Errno('EINVAL', `${text} is no PCI address: write DOMAIN:BUS:DEVICE.FUNCTION in hex`);
+  if (match === null)
+    throw new Errno('EINVAL', `${text} is not a PCI address: write DOMAIN:BUS:DEVICE.FUNCTION in hex`);
   const [, domain = '0', bus, device, fn] = match;
   return `${domain.padStart(4, '0')}:${bus.padStart(2, '0')}:${device.padStart(2, '0')}.${fn}`.toLowerCase();
 }

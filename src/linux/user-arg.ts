@@ -1,8 +1,7 @@
 import { Errno } from '../abi/errno.ts';
-import { viewOf } from '../abi/layout.ts';
 import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE } from '../abi/mman.ts';
-import { check, externalBuffer, sys } from './ffi.ts';
-import { detach, PAGE_SIZE } from './mapping.ts';
+import { check, Pinned, sys } from './ffi.ts';
+import { PAGE_SIZE } from './mapping.ts';
 
 /**
  * Memory for an ioctl's argument whose last byte is followed by a page that nobody can touch: a kernel that reads or
@@ -10,15 +9,13 @@ import { detach, PAGE_SIZE } from './mapping.ts';
  */
 export class UserArg {
   readonly length: number;
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
-  readonly address: number;
-  readonly #buffer: ArrayBuffer;
-  readonly #base: number;
+  readonly #address: number;
+  #base: number;
   readonly #mappedBytes: number;
 
-  constructor(length: number) {
-    if (!Number.isSafeInteger(length) || length < 0) throw new Errno('EINVAL', `an argument of ${length} bytes`);
+  /** An argument that holds `bytes`. */
+  constructor(bytes: Uint8Array) {
+    const { length } = bytes;
     const dataBytes = Math.max(1, Math.ceil(length / PAGE_SIZE)) * PAGE_SIZE;
     this.length = length;
     this.#mappedBytes = dataBytes + PAGE_SIZE;
@@ -29,23 +26,31 @@ export class UserArg {
     const result = sys.mprotect(this.#base + dataBytes, PAGE_SIZE, PROT_NONE);
     if (result < 0) sys.munmap(this.#base, this.#mappedBytes);
     check(result, () => 'mprotect of the guard page');
-    this.#buffer = externalBuffer(this.#base, dataBytes);
-    this.bytes = new Uint8Array(this.#buffer, dataBytes - length, length);
-    this.view = viewOf(this.bytes);
-    this.address = this.#base + dataBytes - length;
+    this.#address = this.#base + dataBytes - length;
+    const source = new Pinned(length);
+    source.bytes.set(bytes);
+    sys.memcpy(this.#address, source.address, length);
   }
 
-  /** An argument that holds `bytes`. */
-  static of(bytes: Uint8Array): UserArg {
-    const arg = new UserArg(bytes.length);
-    arg.bytes.set(bytes);
-    return arg;
+  /** For the call; good until `close`. EFAULT after it. */
+  get address(): number {
+    if (this.#base === 0) throw new Errno('EFAULT', 'an argument is used after it was closed');
+    return this.#address;
   }
 
+  /** A copy of what the argument holds now. */
+  read(): Buffer {
+    const target = new Pinned(this.length);
+    sys.memcpy(target.address, this.address, this.length);
+    return target.bytes;
+  }
+
+  /** Unmaps; doing so again does nothing. */
   close(): void {
-    if (this.#buffer.byteLength === 0) return;
-    detach(this.#buffer);
-    check(sys.munmap(this.#base, this.#mappedBytes), () => 'munmap of an argument');
+    if (this.#base === 0) return;
+    const base = this.#base;
+    this.#base = 0;
+    check(sys.munmap(base, this.#mappedBytes), () => 'munmap of an argument');
   }
 
   [Symbol.dispose](): void {

@@ -1,4 +1,5 @@
 /** Steps that come down to VFIO_DEVICE_FEATURE, as the bytes of its argument: the same on every backend. */
+import { O_RDWR } from '../abi/fcntl.ts';
 import {
   VFIO_DEVICE_FEATURE_DMA_BUF,
   VFIO_DEVICE_FEATURE_GET,
@@ -8,8 +9,6 @@ import {
   VFIO_DEVICE_FEATURE_SET,
 } from '../abi/vfio-feature.ts';
 import { type StepOf, toU64 } from './step.ts';
-
-const O_RDWR = 2;
 
 export type FeatureStep = StepOf<
   'feature' | 'export' | 'low-power-entry' | 'low-power-entry-with-wakeup' | 'low-power-exit'

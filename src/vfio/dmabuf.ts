@@ -8,7 +8,9 @@
  * A buffer is listed from its export until either its release or the device's cleanup unlists it. The two cannot both
  * do it: cleanup takes a reference with `tryGet`, which fails once the release is bound to run.
  */
+
 import { Errno } from '../abi/errno.ts';
+import { O_ACCMODE, O_CLOEXEC, O_NONBLOCK } from '../abi/fcntl.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 import { VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_GET } from '../abi/vfio-feature.ts';
 import { DmaBuf, type DmaBufAttachment, type DmaBufOps, type DmaDirection } from '../dma-buf/dma-buf.ts';
@@ -27,9 +29,6 @@ import type { Profile } from './profile.ts';
 import type { Registration } from './registration.ts';
 import type { Caller, UserMemory } from './user.ts';
 
-const O_ACCMODE = 0o3;
-const O_NONBLOCK = 0o4000;
-const O_CLOEXEC = 0o2000000;
 /** memdup_array_user refuses more: KMALLOC_MAX_SIZE on x86-64, in entries of 16 bytes. */
 const MAX_RANGES = 262144;
 const U64_END = 1n << 64n;

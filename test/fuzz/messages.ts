@@ -2,6 +2,7 @@
  * Messages for the fuzzer of the server: well-formed ones with values where things break, and what mutation makes of
  * them.
  */
+import { O_CLOEXEC, O_RDWR } from '../../src/abi/fcntl.ts';
 import {
   IOAT_CHAINADDR_OFFSET,
   IOAT_CHAN_DMACOUNT_OFFSET,
@@ -164,7 +165,7 @@ function feature(random: FuzzRandom): FuzzMessage {
     const parts = Array.from({ length: ranges }, () =>
       Buffer.concat([u64(4096 * random.below(16)), u64(4096 * (1 + random.below(8)))]),
     );
-    body = Buffer.concat([words(random.pick([0, 0, 0, 2, 7]), 0o2000002, 0, ranges), ...parts]);
+    body = Buffer.concat([words(random.pick([0, 0, 0, 2, 7]), O_CLOEXEC | O_RDWR, 0, ranges), ...parts]);
   }
   if (number === VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE) body = words(random.below(8), -1);
   if (number === VFIO_DEVICE_FEATURE_DMA_LOGGING_START) {

@@ -10,20 +10,29 @@ import { UserArg } from '../../src/linux/user-arg.ts';
 test('the kernel reads up to the last byte of an argument and gets EFAULT for one more', () => {
   const memfd = createMemfd('sink', 65536);
   for (const length of [0, 1, 8, 24, 4096, 5000]) {
-    const arg = UserArg.of(Buffer.alloc(length, 0x5a));
-    assert.equal(arg.bytes.length, length);
-    if (length > 0) assert.equal(sys.write(memfd.fd, arg.address, length), length);
+    const arg = new UserArg(Buffer.alloc(length, 0x5a));
+    assert.deepEqual(arg.read(), Buffer.alloc(length, 0x5a));
+    const { address } = arg;
+    if (length > 0) assert.equal(sys.write(memfd.fd, address, length), length);
     // write(2) moves what it can before the fault; an access that starts at the end has nothing to move.
-    assert.equal(sys.write(memfd.fd, arg.address + length, 1), -ERRNO.EFAULT);
-    const { bytes } = arg;
+    assert.equal(sys.write(memfd.fd, address + length, 1), -ERRNO.EFAULT);
     arg.close();
     arg.close();
-    assert.equal(bytes.length, 0);
+    assert.throws(
+      () => arg.read(),
+      (e: Errno) => e.code === 'EFAULT',
+    );
   }
-  assert.throws(
-    () => new UserArg(-1),
-    (e: Errno) => e.code === 'EINVAL',
-  );
+  memfd.close();
+});
+
+test('what the kernel writes into an argument is read from it', () => {
+  const memfd = createMemfd('source', 4096);
+  sys.pwrite(memfd.fd, Buffer.from('kernel'), 6, 0);
+  const arg = new UserArg(Buffer.alloc(6));
+  assert.equal(sys.read(memfd.fd, arg.address, 6), 6);
+  assert.equal(arg.read().toString(), 'kernel');
+  arg.close();
   memfd.close();
 });
 

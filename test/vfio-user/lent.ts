@@ -1,12 +1,11 @@
 /** What tests of lent buffers do with a served device: memory on and off, and an export by feature 11. */
+
 import assert from 'node:assert/strict';
 import { Errno } from '../../src/abi/errno.ts';
+import { O_CLOEXEC, O_RDWR } from '../../src/abi/fcntl.ts';
 import { VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_GET } from '../../src/abi/vfio-feature.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
 import type { VfioUserClient } from '../../src/vfio-user/client/client.ts';
-
-const O_CLOEXEC = 0o2000000;
-const O_RDWR = 2;
 
 export interface ExportRequest {
   region?: number;

@@ -1,7 +1,9 @@
 /** A test for each limit of a client (docs/limits.md). */
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { O_CLOEXEC, O_RDWR } from '../../src/abi/fcntl.ts';
 import { SOCK_SEQPACKET } from '../../src/abi/socket.ts';
 import { vfio_device_info } from '../../src/abi/vfio.ts';
 import {
@@ -230,7 +232,7 @@ test('maxExports: so many buffers of one client, and one more is EMFILE; closing
   const argument = Buffer.alloc(40);
   argument.writeUInt32LE(40, 0);
   argument.writeUInt32LE(11 | (1 << 16), 4);
-  argument.writeUInt32LE(0o2000002, 12);
+  argument.writeUInt32LE(O_CLOEXEC | O_RDWR, 12);
   argument.writeUInt32LE(1, 20);
   argument.writeBigUInt64LE(4096n, 32);
   const fds: OwnedFd[] = [];

@@ -1,7 +1,7 @@
 /** Descriptors of every kind but the ones that a server wants. */
 import { openSync } from 'node:fs';
 import { join } from 'node:path';
-import { F_SEAL_FUTURE_WRITE, F_SEAL_SHRINK } from '../../src/abi/fcntl.ts';
+import { F_SEAL_FUTURE_WRITE, F_SEAL_SHRINK, O_PATH } from '../../src/abi/fcntl.ts';
 import { MFD_ALLOW_SEALING } from '../../src/abi/mman.ts';
 import { SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET } from '../../src/abi/socket.ts';
 import { closeAll, OwnedFd } from '../../src/linux/fd.ts';
@@ -14,7 +14,6 @@ const AF_INET = 2;
 const SO_LINGER = 13;
 const SO_SNDBUF = 7;
 const SO_RCVBUF = 8;
-const O_PATH = 0o10000000;
 const LINGER_SECONDS = 60;
 
 const own = (fd: number, what: string) =>

@@ -1,6 +1,8 @@
 /** What VERSION agrees on, in both directions, and that both sides keep to it. */
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { O_CLOEXEC, O_RDWR } from '../../src/abi/fcntl.ts';
 import {
   VFIO_USER_DEVICE_GET_REGION_INFO,
   VFIO_USER_DEVICE_SET_IRQS,
@@ -121,7 +123,7 @@ test('max_msg_fds 0: no descriptor comes, and what could be mapped is reached by
   for (const [at, value] of [
     [0, 40],
     [4, 11 | (1 << 16)],
-    [12, 0o2000002],
+    [12, O_CLOEXEC | O_RDWR],
     [20, 1],
     [32, 4096],
   ]) {

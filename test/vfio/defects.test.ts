@@ -2,9 +2,11 @@
  * The sequential bugs that this mechanism has had (R and L numbers of docs/mutants.md), each with a check that holds
  * on the code as it is and fails with the defect put back. Those that need two tasks are mutants of the explorer.
  */
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { O_ACCMODE, O_APPEND, O_CREAT } from '../../src/abi/fcntl.ts';
 import { cutSegments, MAX_SEGMENT_BYTES, type PhysVec, type SgSegment } from '../../src/dma-buf/scatterlist.ts';
 import { buildMachine } from '../../src/machine/build.ts';
 import { parseMachine } from '../../src/machine/load.ts';
@@ -174,7 +176,7 @@ const DEFECTS: readonly Defect[] = [
     seen: /0xffffffff/,
     apply: () => replace(PROFILES.default as { -readonly [K in keyof Profile]: Profile[K] }, 'checkOpenFlags', false),
     check: () => {
-      for (const openFlags of [0xffffffff, 3, 0o2000, 0o100]) {
+      for (const openFlags of [0xffffffff, O_ACCMODE, O_APPEND, O_CREAT]) {
         assert.equal(
           results([...open, { ...exported, openFlags } as Step]).at(-1),
           'EINVAL',

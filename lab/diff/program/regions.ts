@@ -1,4 +1,5 @@
 /** Random steps on a device's regions: access by the CPU, and lending them. */
+import { O_APPEND } from '../../../src/abi/fcntl.ts';
 import type { Step } from '../../../src/scenario/step.ts';
 import type { DeviceTraits } from '../lenders.ts';
 import { PAGE, type ProgramCommand } from './command.ts';
@@ -108,7 +109,7 @@ function badExport(a: number, b: number, { name: device, region, regionBytes }: 
     },
     { ranges: [[0, '0x8000000000000000']] },
     { openFlags: 0xffffffff, ranges: [[0, PAGE]] },
-    { openFlags: 0o2000, ranges: [[0, PAGE]] },
+    { openFlags: O_APPEND, ranges: [[0, PAGE]] },
   ];
   return { op: 'export', device, region, ranges: [[0, PAGE]], ...choices[a % choices.length] };
 }

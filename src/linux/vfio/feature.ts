@@ -46,13 +46,13 @@ export function deviceFeatureRaw(
   headerBytes: number = vfio_device_feature.sizeof,
 ): number {
   const header = vfio_device_feature.encode({ argsz, flags }).subarray(0, headerBytes);
-  const argument = UserArg.of(Buffer.concat([header, payload]));
+  const argument = new UserArg(Buffer.concat([header, payload]));
   try {
     const result = check(
       sys.ioctl(device.fd.fd, VFIO_DEVICE_FEATURE, argument.address),
       () => `VFIO_DEVICE_FEATURE(flags 0x${flags.toString(16)}, argsz ${argsz}) on ${device.name}`,
     );
-    payload.set(argument.bytes.subarray(header.length));
+    payload.set(argument.read().subarray(header.length));
     return result;
   } finally {
     argument.close();
