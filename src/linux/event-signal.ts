@@ -11,8 +11,8 @@ import { PollSet } from './poll.ts';
 
 /**
  * An eventfd of a peer. The peer may fill its counter up and make its file blocking at any moment: the kernel signals
- * it, which never waits. Where the kernel cannot (kernel-signal.ts), each signal looks first for room. A peer that fills
- * the counter in the microsecond between look and write then holds this thread until it reads.
+ * it, which never waits. Where the kernel cannot (kernel-signal.ts), each signal looks first for room. A peer that
+ * fills the counter in the microsecond between look and write then holds this thread until it reads.
  */
 export class EventfdSignal implements EventSignal {
   readonly #fd: OwnedFd;

@@ -1,7 +1,7 @@
 /**
- * Descriptors that a peer sent. The close of the last descriptor of a file may take as long as its maker likes: a socket
- * waits for what SO_LINGER says, a file of FUSE for its server. Of such a file even fstat(2) waits: only calls that ask
- * nobody may find out what a descriptor is.
+ * Descriptors that a peer sent. The close of the last descriptor of a file may take as long as its maker likes: a
+ * socket waits for what SO_LINGER says, a file of FUSE for its server. Of such a file even fstat(2) waits: only calls
+ * that ask nobody may find out what a descriptor is.
  */
 import { readFileSync, readlinkSync } from 'node:fs';
 import { F_GET_SEALS } from '../abi/fcntl.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomFillSync } from 'node:crypto';
 import { test } from 'node:test';
-import { IoatDriver } from '../../src/drivers/ioat.ts';
+import { type CopyRequest, IoatDriver } from '../../src/drivers/ioat.ts';
 import { Random } from '../../src/explore/search/random.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
@@ -18,13 +18,24 @@ const MAX_BYTES = 2 ** 20;
 const BAR_BYTES = 2 ** 20;
 const MEMORY_IOVA = 0x1000_0000;
 const LENT_IOVA = 0x2000_0000;
+/** The engine copies a descriptor at once: a revoke comes between two of them. */
+const MAX_CHAIN = 64;
 const BOTH = 3;
 const REVOKE_CHANCE = 0.5;
-const LONGEST_WAIT_MS = 0.5;
+const LONGEST_WAIT_MS = 0.3;
 const QUIET_MS = 0.2;
 
 const server = await withServer();
 const random = new Random(SEED);
+
+/** A copy as a chain, of as many descriptors as the driver's ring takes. */
+function pieces(source: number, destination: number, length: number): CopyRequest[] {
+  const bytes = Math.ceil(length / MAX_CHAIN);
+  return Array.from({ length: Math.ceil(length / bytes) }, (_, i) => {
+    const at = i * bytes;
+    return { source: source + at, destination: destination + at, length: Math.min(bytes, length - at) };
+  });
+}
 
 function spin(ms: number): void {
   const end = performance.now() + ms;
@@ -60,7 +71,7 @@ class Load {
     const length = Math.floor(MIN_BYTES * (MAX_BYTES / MIN_BYTES) ** random.fraction());
     const offset = Math.floor(random.fraction() * (BAR_BYTES - length));
     randomFillSync(this.memory.bytes, 0, length);
-    this.driver.submit(MEMORY_IOVA, LENT_IOVA + offset, length);
+    this.driver.submitChain(pieces(MEMORY_IOVA, LENT_IOVA + offset, length));
     this.copies += 1;
     if (random.fraction() < REVOKE_CHANCE) {
       this.revoke(offset, length);
