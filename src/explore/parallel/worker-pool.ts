@@ -11,7 +11,7 @@ import { startWorker } from '../../linux/worker.ts';
 import type { Part, PartOutcome, Search } from '../search/search.ts';
 import { makeSearch, type SearchSpec } from '../spec.ts';
 import type { Program } from '../world/program.ts';
-import { type PartDone, type PoolWorkerData, searchPart } from './pool-worker.ts';
+import { type PartDone, type PoolWorkerData, searchPart } from './search-part.ts';
 
 /** A thread has parts for about so long before it, so that it need not wait for the next; but no others wait for it. */
 const AHEAD_MS = 40;
@@ -120,8 +120,8 @@ export class WorkerPool {
   }
 
   private member(spec: SearchSpec, catalogue: string): Member {
-    const workerData: PoolWorkerData = { pool: true, spec, catalogue, awaited: this.awaited };
-    const worker = startWorker('./pool-worker', import.meta.url, { workerData });
+    const workerData: PoolWorkerData = { spec, catalogue, awaited: this.awaited };
+    const worker = startWorker('./pool-thread', import.meta.url, { workerData });
     const member: Member = { worker, isReady: false, outstanding: 0, partMs: AHEAD_MS, restsUntil: 0 };
     worker.on('message', (done: PartDone[]) => {
       member.isReady = true;

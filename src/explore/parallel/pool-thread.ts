@@ -1,40 +1,13 @@
 /** A thread of a pool: goes through the parts of a search that it is sent, and says what came of them. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { applyMutantOf, type Catalogue } from '../catalogue.ts';
-import type { Part, PartOutcome, Search } from '../search/search.ts';
-import { makeSearch, type SearchSpec } from '../spec.ts';
+import type { Part, Search } from '../search/search.ts';
+import { makeSearch } from '../spec.ts';
 import type { Program } from '../world/program.ts';
+import { type PartDone, type PoolWorkerData, searchPart } from './search-part.ts';
 
-/** What came of the part of that number. */
-export interface PartDone {
-  id: number;
-  outcome: PartOutcome;
-  ms: number;
-}
-
-export interface PoolWorkerData {
-  pool: true;
-  spec: SearchSpec;
-  /** `Catalogue.url`. */
-  catalogue: string;
-  /** One number: the part that the thread which began the search waits for, or 0. */
-  awaited: Int32Array;
-}
-
-/** A part that takes longer is handed back with what is left of it. */
-const PART_MS = 25;
 /** So often at least a thread says what it has. */
 const REPORT_MS = 5;
-
-/** Goes through a part, or some of it: for a while, or until `isOver`. */
-export function searchPart(search: Search, part: Part, isOver: () => boolean): PartDone {
-  const start = performance.now();
-  search.load(part.state);
-  do {
-    if (search.advance(1) !== 'more') break;
-  } while (performance.now() - start < PART_MS && !isOver());
-  return { id: part.id, outcome: search.outcome(), ms: performance.now() - start };
-}
 
 /**
  * The parts of a thread, one after the other. The one that is waited for comes first, and is handed back after a run:
@@ -88,12 +61,14 @@ class Work {
   }
 }
 
-if (parentPort !== null && (workerData as { pool?: true } | null)?.pool === true) {
-  const data = workerData as PoolWorkerData;
+/** No module waits for this: a file of users that imports this package would wait for the module in turn. */
+async function main(data: PoolWorkerData): Promise<void> {
   const { catalogue } = (await import(data.catalogue)) as { catalogue: Catalogue };
   await catalogue.loadPrograms(data.spec.scenario);
   applyMutantOf(catalogue, data.spec);
   const work = new Work(catalogue.findProgram(data.spec.scenario), data);
-  parentPort.on('message', (parts: Part[]) => void work.add(parts));
-  parentPort.postMessage([]);
+  parentPort!.on('message', (parts: Part[]) => void work.add(parts));
+  parentPort!.postMessage([]);
 }
+
+void main(workerData as PoolWorkerData);
