@@ -91,7 +91,8 @@ const HOOKS = `
   let data;
   export function initialize(given) { data = given; }
   export async function resolve(name, context, next) {
-    const found = ${OWN_NAME}.test(name) ? await next(name, { ...context, parentURL: data.from }) : await next(name, context);
+    const isOwn = ${OWN_NAME}.test(name);
+    const found = await next(name, isOwn ? { ...context, parentURL: data.from } : context);
     return data.asEsm.includes(found.url.replace(/[?].*/, '')) ? { ...found, format: 'module' } : found;
   }
 `;

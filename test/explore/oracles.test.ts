@@ -68,6 +68,29 @@ test('a lock-order cycle is found though no run deadlocks, with a witness of eac
   assert.deepEqual([...new Set(bug.schedule)], ['one', 'two']);
 });
 
+test('locks that are taken both ways, but only behind a gate, are no cycle; readers of the gate are', async () => {
+  const behind = (isRead: boolean, gates: 1 | 2) => (stage: Stage) => {
+    const all = [new RwSemaphore({ name: 'gate' }), new RwSemaphore({ name: 'other gate' })];
+    const [a, b] = [new Mutex(A), new Mutex(B)];
+    const through = function* (gate: RwSemaphore, first: Mutex, second: Mutex): Task {
+      yield* isRead ? gate.read() : gate.write();
+      yield* both(first, second);
+      yield* isRead ? gate.releaseRead() : gate.releaseWrite();
+    };
+    const one = stage.spawn('one', through(all[0], a, b));
+    stage.spawn(
+      'two',
+      (function* () {
+        yield* one.join();
+        yield* through(all[gates - 1], b, a);
+      })(),
+    );
+  };
+  assert.equal(await bugOf(behind(false, 1)), null);
+  await assertBug('I4', /lock order has a cycle: a > b > a/, behind(false, 2));
+  await assertBug('I4', /lock order has a cycle: a > b > a/, behind(true, 1));
+});
+
 test('locks of one class that may nest are no cycle', async () => {
   const bug = await bugOf((stage) => {
     const nested = { name: 'nested', nestable: true };
