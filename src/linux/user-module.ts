@@ -12,8 +12,8 @@ const nodeTakesTypes = Boolean((process.features as { typescript?: unknown }).ty
 const isTsxThere = import.meta.url.endsWith('.ts');
 
 /**
- * Imports a file of JavaScript or TypeScript, ESM or CommonJS, wherever it lies. `barter` in it is this package, whatever
- * is installed there. Node takes TypeScript by itself from 22.18 on; before, the package tsx has to be installed.
+ * Imports a file of JavaScript or TypeScript, ESM or CommonJS, wherever it lies. `barter` in it is this package,
+ * whatever is installed there. Node takes TypeScript by itself from 22.18 on; before, the package tsx has to be installed.
  * UnloadableFileError where it is missing; otherwise whatever the file throws.
  */
 export async function importUserModule(file: string): Promise<Record<string, unknown>> {
@@ -62,7 +62,7 @@ async function share(source: string): Promise<void> {
   }
 }
 
-/** TypeScript with imports and exports of ESM. Taken for CommonJS, as its name or package may say, it would get copies. */
+/** TypeScript with imports and exports of ESM: taken for CommonJS, as its package may say, it would get copies. */
 function hasEsm(path: string, source: string): boolean {
   return (
     /\.c?ts$/.test(path) && /^\s*(import|export)\b/m.test(source) && !/^\s*(import .*= require|export =)/m.test(source)

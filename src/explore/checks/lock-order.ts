@@ -43,13 +43,11 @@ interface Holding {
 
 /** The same for a lock in every run and thread, and odd where it is held for reading. */
 function nameOf({ lock, isShared }: Holding): number {
-  return 2 * lock.serial + (isShared ? 1 : 0);
+  return lock.serial < SERIALS_PER_TASK ? 2 * lock.serial + (isShared ? 1 : 0) : UNNAMED;
 }
 
-/** Locks that tasks make may have other names in other threads, so that they count as nobody's gate. */
-function isStable(holding: Holding): boolean {
-  return holding.lock.serial < SERIALS_PER_TASK;
-}
+/** Locks that tasks make may have other numbers in other threads, so that they count as nobody's gate. */
+const UNNAMED = -2;
 
 export class LockOrder {
   /** The ways in which two classes were taken in this order, by both. */
@@ -70,7 +68,7 @@ export class LockOrder {
         from: other.lockClass.name,
         to: lock.lockClass.name,
         witness: `${label} takes ${lock.label} while it holds ${other.label}`,
-        held: [holding, ...list.filter((one) => one !== holding)].filter(isStable).map(nameOf),
+        held: [holding, ...list.filter((one) => one !== holding)].map(nameOf),
       });
     }
   }
@@ -92,8 +90,8 @@ export class LockOrder {
   }
 
   /**
-   * The shortest cycle of classes, as a sentence with its witnesses; null where there is none. Two tasks that would have
-   * to hold one lock at the same time, a gate, cannot be in a deadlock with each other.
+   * The shortest cycle of classes, as a sentence with its witnesses; null where there is none. Two tasks that would
+   * have to hold one lock at the same time, a gate, cannot be in a deadlock with each other.
    */
   cycle(): string | null {
     let best: LockEdge[] | null = null;
@@ -123,9 +121,7 @@ export class LockOrder {
     }
     const ways = targets.get(edge.to);
     if (ways === undefined) targets.set(edge.to, [edge]);
-    else if (ways.length < MAX_WAYS && !ways.some(({ held }) => held.every((name) => edge.held.includes(name)))) {
-      ways.push(edge);
-    }
+    else if (ways.length < MAX_WAYS) ways.push(edge);
   }
 
   private shortestBack(start: string): LockEdge[] | null {
@@ -156,5 +152,5 @@ function without({ held }: LockEdge): number[] {
 
 /** Whether two tasks that hold these cannot do so at the same time. */
 function haveGate(a: readonly number[], b: readonly number[]): boolean {
-  return a.some((one) => b.some((other) => one >> 1 === other >> 1 && (one & other & 1) === 0));
+  return a.some((one) => b.some((other) => one >= 0 && one >> 1 === other >> 1 && (one & other & 1) === 0));
 }
