@@ -13,7 +13,7 @@ const isTsxThere = import.meta.url.endsWith('.ts');
 
 /**
  * Imports a file of JavaScript or TypeScript, ESM or CommonJS, wherever it lies. `barter` in it is this package,
- * whatever is installed there. Node takes TypeScript by itself from 22.18 on; before, the package tsx has to be installed.
+ * whatever is installed there. Node takes TypeScript by itself from 22.18 on; before, it needs the package tsx.
  * UnloadableFileError where it is missing; otherwise whatever the file throws.
  */
 export async function importUserModule(file: string): Promise<Record<string, unknown>> {
