@@ -1,5 +1,7 @@
 /** Where in our own code something happens: the frames of a stack that are not the machinery of tasks. */
-import { relative } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { SourceMap } from 'node:module';
+import { dirname, join, relative } from 'node:path';
 import { PACKAGE_ROOT } from '../../linux/package-file.ts';
 
 const ROOT = `${PACKAGE_ROOT}/`;
@@ -12,16 +14,41 @@ export function callerStack(limit = 6): string[] {
   Error.stackTraceLimit = before;
   const frames: string[] = [];
   for (const line of stack.split('\n').slice(1)) {
-    const match = /at (?:([\w.$<>]+) )?.*?(?:file:\/\/)?(\/[^\s:?]+\.[cm]?[jt]s)[^\s:]*:(\d+)/.exec(line);
+    const match = /at (?:([\w.$<>]+) )?.*?(?:file:\/\/)?(\/[^\s:?]+\.[cm]?[jt]s)[^\s:]*:(\d+):(\d+)/.exec(line);
     if (match === null || match[2].includes('/node_modules/')) continue;
+    const source = sourceOf(match[2], Number(match[3]), Number(match[4]));
     // Barter's own files from its root, those of others from where the command was given.
-    const file = match[2].startsWith(ROOT) ? match[2].slice(ROOT.length) : relative('.', match[2]);
+    const file = source.path.startsWith(ROOT) ? source.path.slice(ROOT.length) : relative('.', source.path);
     if (MACHINERY.test(file)) continue;
     const name = (match[1] ?? '').replace(/^Object\./, '').replace(/\.next$/, '');
-    frames.push(`${name === '' || name.includes('<') ? '' : `${name} `}${file}:${match[3]}`);
+    frames.push(`${name === '' || name.includes('<') ? '' : `${name} `}${file}:${source.line}`);
     if (frames.length === limit) break;
   }
   return frames;
+}
+
+/** Maps of the files of dist/, which name lines of the sources; null for a file without one. */
+const maps = new Map<string, SourceMap | null>();
+
+/** The source of a place in a built file. Any other place stands for itself. Lines and columns count from 1. */
+function sourceOf(path: string, line: number, column: number): { path: string; line: number } {
+  if (!path.startsWith(`${ROOT}dist/`)) return { path, line };
+  let map = maps.get(path);
+  if (map === undefined) {
+    map = readMap(`${path}.map`);
+    maps.set(path, map);
+  }
+  const entry = map?.findEntry(line - 1, column - 1);
+  if (entry === undefined || !('originalSource' in entry)) return { path, line };
+  return { path: join(dirname(path), entry.originalSource), line: entry.originalLine + 1 };
+}
+
+function readMap(path: string): SourceMap | null {
+  try {
+    return new SourceMap(JSON.parse(readFileSync(path, 'utf8')));
+  } catch {
+    return null;
+  }
 }
 
 /** What steps tasks, and not what the tasks do. */
