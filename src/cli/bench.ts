@@ -1,9 +1,10 @@
 /** barter bench: how fast, as ratios against a named reference in the same run. */
 import type { Command } from 'commander';
 import { type BenchResult, missesBar } from '../../bench/result.ts';
+import { paint } from '../report/colour.ts';
 import { textTable } from '../report/table.ts';
 import { declareCommand } from './summaries.ts';
-import { UsageError } from './usage.ts';
+import { known } from './usage.ts';
 
 type Bench = () => BenchResult[] | Promise<BenchResult[]>;
 
@@ -56,9 +57,7 @@ Examples:
 }
 
 async function bench(name: string | undefined, json: boolean): Promise<void> {
-  if (name !== undefined && BENCHES[name] === undefined) {
-    throw new UsageError(`there is no benchmark ${name}; there are: ${Object.keys(BENCHES).join(', ')}`);
-  }
+  if (name !== undefined) known('benchmark', name, Object.keys(BENCHES));
   const results: BenchResult[] = [];
   for (const [each, { load }] of Object.entries(BENCHES)) {
     if (name !== undefined && name !== each) continue;
@@ -80,7 +79,7 @@ function print(results: readonly BenchResult[]): void {
     `${result.value.toPrecision(4)} ${result.unit}`,
     typeof result.reference === 'number' ? `${result.reference} ${result.unit}` : result.reference,
     result.ratio.toFixed(2),
-    missesBar(result) ? verdictOf(result) : 'good',
+    missesBar(result) ? paint('bad', verdictOf(result)) : paint('good', 'good'),
   ]);
   console.log(textTable(['benchmark', 'value', 'reference', 'ratio', ''], rows));
 }

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { runDemo } from '../demo/demo.ts';
 import { packageFile } from '../linux/package-file.ts';
+import { timedStepText } from '../report/lines.ts';
 import { declareCommand } from './summaries.ts';
 
 const MACHINE = packageFile('examples/two-peers.yaml');
@@ -15,10 +16,9 @@ export function addDemoCommand(program: Command): void {
 
 async function demo(json: boolean): Promise<void> {
   const started = performance.now();
-  if (!json) console.log('A client lends the BAR of one device to another, over vfio-user, and takes it back.\n');
-  const steps = await runDemo(MACHINE, ({ name, ok, ms, detail }) => {
-    if (!json)
-      console.log(`${ok ? '  ok  ' : 'FAILED'}  ${name.padEnd(36)} ${ms.toFixed(1).padStart(7)} ms  ${detail}`);
+  if (!json) console.log('A client lends a BAR of one device to another over vfio-user, and takes it back.\n');
+  const steps = await runDemo(MACHINE, (step) => {
+    if (!json) console.log(timedStepText(step));
   });
   const ok = steps.every((step) => step.ok);
   if (!ok) process.exitCode = 1;
@@ -29,8 +29,8 @@ async function demo(json: boolean): Promise<void> {
 function next(ms: number): string {
   return `
 All of it in ${(ms / 1000).toFixed(1)} s. What to try next:
-  npx barter inspect examples/two-peers.yaml   what the two devices are, and how they reach each other
-  npx barter explore revoke-vs-map             every interleaving of a revoke and a map, on the same code
-  npx barter serve examples/two-peers.yaml     the same devices for QEMU's -device vfio-user-pci
-  npx barter lab run guest-export              a real Linux in a real QEMU drives them`;
+  npx barter inspect examples/two-peers.yaml   what the two devices are
+  npx barter explore revoke-vs-map             every interleaving, on the same code
+  npx barter serve examples/two-peers.yaml     the devices for QEMU's vfio-user-pci
+  npx barter lab run guest-export              a real Linux in QEMU drives them`;
 }

@@ -1,19 +1,21 @@
 /** barter explore. */
-import { renameSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { ExploreProgress, ExploreResult } from '../explore/explore.ts';
 import type { ResumeFile } from '../explore/parallel/resume.ts';
 import { ALGORITHMS, type Algorithm } from '../explore/spec.ts';
+import { paint } from '../report/colour.ts';
 import { htmlTimeline } from '../report/html.ts';
 import { statementOf } from '../report/invariant.ts';
+import { beside, columns, hang } from '../report/lines.ts';
 import type { ReportTarget, SuiteReport } from '../report/test-report.ts';
 import { textTimeline } from '../report/timeline.ts';
 import { explore, replayFileOf, runOf } from '../verify/explore.ts';
 import { listMutants, type MutantResult, runMutants } from '../verify/mutants/run.ts';
-import { asUsage, readJson } from './files.ts';
+import { asUsage } from './explore-errors.ts';
+import { readJson, writeWhole } from './files.ts';
 import { addReportOption, isQuiet, reportSuites } from './report-option.ts';
 import { declareCommand } from './summaries.ts';
-import { UsageError } from './usage.ts';
+import { integer, known, UsageError } from './usage.ts';
 
 interface ExploreFlags {
   algorithm: string;
@@ -37,10 +39,10 @@ export function addExploreCommand(program: Command): void {
     .option('--algorithm <name>', ALGORITHMS.join(', '), 'optimal')
     .option('--mutant <name>', 'with a known bug put back')
     .option('--mutants', 'every mutant on its scenario: each must be caught')
-    .option('--bound <n>', 'only orders with at most n preemptions, depth first', count)
-    .option('--seed <n>', 'for pct, pos and random', count, 1)
-    .option('--max <n>', 'stop after n executions', count)
-    .option('--workers <n>', 'threads that search; what comes out does not depend on it (default: 1)', atLeastOne)
+    .option('--bound <n>', 'only orders with at most n preemptions, depth first', integer(0))
+    .option('--seed <n>', 'for pct, pos and random', integer(0), 1)
+    .option('--max <n>', 'stop after n executions', integer(0))
+    .option('--workers <n>', 'threads that search; what comes out does not depend on it (default: 1)', integer(1, 64))
     .option('--save <file>', 'where to write what is needed to go on (default: SCENARIO.resume.json, when stopped)')
     .option('--resume <file>', 'go on with a search that was stopped')
     .option('--html <file>', 'write the run of a bug as a page')
@@ -66,18 +68,6 @@ counts are of states and of runs between them, not of orders, and what only a wh
 orders) it looks for along its own runs alone. Complete, it has seen every state, every deadlock and every failed check.
 Ctrl-C stops a search and leaves a file for --resume. With --save it is also written every half minute, and after --max.
 Exit status: 0 nothing found, 1 a bug was found (or a mutant was not), 2 wrong usage, 130 stopped.`;
-
-function count(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 0) throw new UsageError(`${text} is no count`);
-  return value;
-}
-
-function atLeastOne(text: string): number {
-  const value = count(text);
-  if (value < 1 || value > 64) throw new UsageError(`${text}: from 1 to 64 threads can search`);
-  return value;
-}
 
 async function exploreCommand(scenario: string | undefined, flags: ExploreFlags): Promise<void> {
   if (flags.mutants === true) return mutantsCommand(flags);
@@ -114,14 +104,12 @@ async function exploreCommand(scenario: string | undefined, flags: ExploreFlags)
 
 function checkNames(scenario: string | undefined, flags: ExploreFlags): void {
   if (scenario === undefined) throw new UsageError('explore wants a scenario; barter scenarios lists them');
-  if (!(ALGORITHMS as readonly string[]).includes(flags.algorithm)) {
-    throw new UsageError(`there is no algorithm ${flags.algorithm}; there are ${ALGORITHMS.join(', ')}`);
-  }
+  known('algorithm', flags.algorithm, ALGORITHMS);
   if (flags.algorithm === 'stateful' && [flags.workers, flags.save, flags.bound].some((flag) => flag !== undefined)) {
     throw new UsageError('a stateful search has one thread, no bound, and cannot be gone on with');
   }
   if (flags.mutant !== undefined && !listMutants().includes(flags.mutant)) {
-    throw new UsageError(`there is no mutant ${flags.mutant}; there are ${listMutants().join(', ')}`);
+    throw new UsageError(`there is no mutant ${flags.mutant}; barter explore --mutants tries and lists them all`);
   }
 }
 
@@ -134,25 +122,42 @@ function leaveResume(file: ResumeFile, wasStopped: boolean, flags: ExploreFlags)
 }
 
 function writeResume(path: string, file: ResumeFile): void {
-  writeFileSync(`${path}.new`, `${JSON.stringify(file)}\n`);
-  renameSync(`${path}.new`, path);
+  writeWhole(path, `${JSON.stringify(file)}\n`, '--save');
 }
 
 function fileNameOf(scenario: string): string {
   return scenario.replace(/^.*\//, '').replaceAll(':', '-');
 }
 
+/** Prints the run of a bug, and then writes its files. */
 function showBug(result: ExploreResult, flags: ExploreFlags): void {
   if (result.bug === null) return;
   process.exitCode = 1;
   const file = replayFileOf(result);
   if (file === null) return;
-  const path = flags.replayFile ?? `${fileNameOf(result.scenario)}.replay.json`;
-  writeFileSync(path, `${JSON.stringify(file)}\n`);
   const run = runOf(file.scenario, file.mutant, file.steps);
-  if (flags.html !== undefined) writeFileSync(flags.html, htmlTimeline(run, file.mutant));
-  if (flags.json === true) return;
-  console.log(`\n${textTimeline(run)}\n\nRun it again: barter replay ${path}`);
+  if (flags.json !== true) console.log(`\n${withFailures(textTimeline(run, { columns: columns() }))}`);
+  const path = flags.replayFile ?? `${fileNameOf(result.scenario)}.replay.json`;
+  if (flags.html !== undefined) tried(() => writeWhole(flags.html!, htmlTimeline(run, file.mutant), '--html'));
+  const written = tried(() => writeWhole(path, `${JSON.stringify(file)}\n`, '--replay-file'));
+  if (written && flags.json !== true) console.log(`\nRun it again: barter replay ${path}`);
+}
+
+/** A file that cannot be written is told, and leaves the exit status to the bug. */
+function tried(write: () => void): boolean {
+  try {
+    write();
+    return true;
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    console.error(`barter: ${error.message}`);
+    return false;
+  }
+}
+
+/** The steps that fail, and the finding, stand out. */
+function withFailures(timeline: string): string {
+  return timeline.replace(/^ *\d*! .*$/gm, (line) => paint('bad', line));
 }
 
 /** Without what is only for files. */
@@ -168,12 +173,17 @@ function print(result: ExploreResult): void {
   const seen = states === null ? '' : `${states} states, `;
   console.log(`${scenario} (${algorithm}): ${seen}${executions} executions, ${blocked} blocked, ${steps} steps`);
   console.log(`${seconds.toFixed(2)} s, ${rate} steps/s; ${complete ? 'complete' : 'not complete'}`);
-  if (bug === null) console.log('no invariant was broken');
-  else {
-    const stated = statementOf(bug.invariant);
-    console.log(`${bug.message}${stated === null ? '' : ` (${stated})`}`);
-    console.log(`${bug.preemptions} preemptions, ${bug.schedule.length} steps`);
+  if (bug === null) {
+    console.log(paint('good', 'no invariant was broken'));
+    return;
   }
+  const stated = statementOf(bug.invariant);
+  console.log(paint('bad', hang(`${bug.message}${stated === null ? '' : ` (${stated})`}`, 2)));
+  console.log(`${counted(bug.preemptions, 'preemption')}, ${counted(bug.schedule.length, 'step')}`);
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 function showProgress({ executions, total, seconds, done }: ExploreProgress): void {
@@ -202,7 +212,9 @@ async function mutantsCommand(flags: ExploreFlags): Promise<void> {
   const missed = mutants.filter((mutant) => !mutant.caught).length;
   await reportSuites(flags, 'barter explore --mutants', [mutantSuite(mutants)]);
   if (flags.json === true) console.log(JSON.stringify({ mutants }));
-  else if (!isQuiet(flags)) console.log(missed === 0 ? `all ${total} caught` : `${missed} of ${total} MISSED`);
+  else if (!isQuiet(flags)) {
+    console.log(missed === 0 ? paint('good', `all ${total} caught`) : paint('bad', `${missed} of ${total} MISSED`));
+  }
   if (mutants.some((mutant) => !mutant.caught)) process.exitCode = 1;
 }
 
@@ -217,26 +229,20 @@ function mutantSuite(mutants: readonly MutantResult[]): SuiteReport {
   return { name: 'mutants', cases };
 }
 
-const MUTANT_HEAD = `${'mutant'.padEnd(29)}${'breaks'.padEnd(8)}${'in'.padEnd(29)}seconds  steps  preemptions`;
+const MUTANT_HEAD = `${'mutant'.padEnd(28)} ${'breaks'.padEnd(7)}   sec steps  pre  in`;
 
-function mutantLine({
-  name,
-  invariant,
-  scenario,
-  caught,
-  seconds,
-  schedule,
-  preemptions,
-  found,
-}: MutantResult): string {
-  const what = `${name.padEnd(28)} ${invariant.padEnd(7)} ${scenario.padEnd(28)} ${seconds.toFixed(2).padStart(7)}`;
-  if (!caught) return `${what}  MISSED${found === null ? '' : `, but ${found}`}`;
-  return `${what}  ${String(schedule.length).padStart(5)}  ${String(preemptions).padStart(11)}`;
+/** `pre`: how many preemptions the shortest schedule has. */
+function mutantLine(result: MutantResult): string {
+  const { name, invariant, scenario, caught, seconds, schedule, preemptions, found } = result;
+  const what = `${name.padEnd(28)} ${invariant.padEnd(6)} ${seconds.toFixed(2).padStart(6)}`;
+  if (!caught)
+    return beside(`${what}  ${paint('bad', 'MISSED')}`, `${scenario}${found === null ? '' : `, but ${found}`}`, 30);
+  return beside(`${what} ${String(schedule.length).padStart(5)} ${String(preemptions).padStart(4)}`, scenario, 30);
 }
 
 function readResume(path: string): ResumeFile {
   const file = readJson(path) as ResumeFile;
   const isWhole = file.barter === 'resume' && typeof file.state === 'object' && typeof file.spec === 'object';
-  if (!isWhole) throw new UsageError(`${path} is no resume file`);
+  if (!isWhole) throw new UsageError(`${path} is not a resume file; barter explore leaves one when it is stopped`);
   return file;
 }

@@ -1,28 +1,54 @@
-/** The files of searches and schedules that the explorer's commands read, and the errors that are the user's. */
-import { readFileSync } from 'node:fs';
-import { UnknownNameError } from '../explore/catalogue.ts';
-import { StaleStateError } from '../explore/search/search.ts';
-import { NotComparableError } from '../explore/world/state-key.ts';
-import { UnloadableFileError } from '../linux/user-module.ts';
-import { UsageError } from './usage.ts';
+/** Files that commands read and write, with errors that say which file, why, and what to do. */
+import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { reasonOf, UsageError } from './usage.ts';
 
-/** UsageError where there is no such file, or it holds no object. */
+/** The JSON of a file. UsageError where it cannot be read, or holds no object. */
 export function readJson(path: string): object {
+  let text: string;
   try {
-    return Object(JSON.parse(readFileSync(path, 'utf8')));
+    text = readFileSync(path, 'utf8');
   } catch (error) {
-    throw new UsageError(`${path}: ${(error as Error).message}`);
+    throw new UsageError(`${path} cannot be read: ${reasonOf(error)}`);
+  }
+  try {
+    return Object(JSON.parse(text));
+  } catch {
+    throw new UsageError(`${path} is not JSON; barter explore writes files for replay and --resume`);
   }
 }
 
-/** Turns errors about names and old files into wrong usage. */
-export async function asUsage<T>(action: () => Promise<T>): Promise<T> {
+/**
+ * Writes a file whole or not at all. `option` is how the user chooses another. UsageError where it cannot be written:
+ * call this after the results are printed.
+ */
+export function writeWhole(path: string, text: string, option: string): void {
   try {
-    return await action();
+    writeFileSync(`${path}.new`, text);
+    renameSync(`${path}.new`, path);
   } catch (error) {
-    if (error instanceof UnknownNameError || error instanceof UnloadableFileError) throw new UsageError(error.message);
-    if (error instanceof NotComparableError) throw new UsageError(`no stateful search: ${error.message}`);
-    if (error instanceof StaleStateError) throw new UsageError(`${error.message}: the code is not that of the file`);
-    throw error;
+    throw new UsageError(`${path} cannot be written: ${reasonOf(error)}; choose another with ${option} FILE`);
+  }
+}
+
+/** Makes a folder that only this user may enter, where there is none yet. UsageError where it cannot be made. */
+export function makeFolder(path: string, option: string): void {
+  try {
+    makeFolders(path);
+  } catch (error) {
+    throw new UsageError(`${path} cannot be made: ${reasonOf(error)}; choose another with ${option} DIR`);
+  }
+}
+
+/** mkdirSync with `recursive` never returns where the system says ENOENT of a folder that is there, as /proc does. */
+function makeFolders(path: string): void {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found?.isDirectory() === true) return;
+  if (found === undefined && dirname(path) !== path) makeFolders(dirname(path));
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    // Another process may have made it in between.
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) throw error;
   }
 }

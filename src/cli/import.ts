@@ -1,13 +1,14 @@
 /** barter import: a BAR of a served device, borrowed by a second process or a second server. */
 import type { Command } from 'commander';
 import { runImport } from '../demo/import.ts';
+import { timedStepText } from '../report/lines.ts';
 import { declareCommand } from './summaries.ts';
-import { UsageError } from './usage.ts';
+import { integer, UsageError } from './usage.ts';
 
 interface ImportCommandOptions {
   borrower?: string;
-  revokes: string;
-  fd?: string;
+  revokes: number;
+  fd?: number;
   json?: true;
 }
 
@@ -15,8 +16,8 @@ export function addImportCommand(program: Command): void {
   declareCommand(program, 'import')
     .argument('[lender]', 'the socket of a device with memory in BAR 0 (barter serve prints it)')
     .option('--borrower <socket>', 'the socket of a DMA engine that borrows: of another server, or the same')
-    .option('--revokes <n>', 'how often the memory is taken back', '100')
-    .option('--fd <n>', 'be the second process: import the dma-buf that is open as this descriptor')
+    .option('--revokes <n>', 'how often the memory is taken back', integer(1, 1_000_000), 100)
+    .option('--fd <n>', 'be the second process: import the dma-buf that is open as this descriptor', integer(0))
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
@@ -35,31 +36,18 @@ Examples:
 
 async function importBuffer(lender: string | undefined, options: ImportCommandOptions): Promise<void> {
   if ((lender === undefined) === (options.fd === undefined)) {
-    throw new UsageError('say a lender socket, or --fd and the number of a descriptor');
+    throw new UsageError('import wants the socket of a lender, or --fd and the number of a descriptor');
   }
   if (options.fd !== undefined) {
     const { holdImporter } = await import('../demo/importer-main.ts');
-    holdImporter(natural('--fd', options.fd, 0));
+    holdImporter(options.fd);
     return;
   }
   const json = options.json === true;
-  const revokes = natural('--revokes', options.revokes, 1);
-  const steps = await runImport(
-    { lender: lender!, borrower: options.borrower, revokes },
-    ({ name, ok, ms, detail }) => {
-      if (!json)
-        console.log(`${ok ? '  ok  ' : 'FAILED'}  ${name.padEnd(32)} ${ms.toFixed(1).padStart(7)} ms  ${detail}`);
-    },
-  );
+  const steps = await runImport({ lender: lender!, borrower: options.borrower, revokes: options.revokes }, (step) => {
+    if (!json) console.log(timedStepText(step));
+  });
   const ok = steps.every((step) => step.ok);
   if (!ok) process.exitCode = 1;
   if (json) console.log(JSON.stringify({ ok, steps }));
-}
-
-function natural(option: string, text: string, least: number): number {
-  const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < least || value > 1_000_000) {
-    throw new UsageError(`${option} ${text}: a number from ${least} on is needed`);
-  }
-  return value;
 }

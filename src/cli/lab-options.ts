@@ -8,7 +8,7 @@ import type { LabKernel } from '../../lab/kernel/kernel.ts';
 import { findKernel } from '../../lab/kernel/kernels.ts';
 import { KERNELS } from '../../lab/kernel/named.ts';
 import { prepareMissing } from './lab-prepare.ts';
-import { UsageError } from './usage.ts';
+import { integer, UsageError } from './usage.ts';
 
 export interface KernelOptions {
   kernel: string;
@@ -69,11 +69,7 @@ export function demandLeakCheck({ hasKmemleak }: LabKernel, leakCheck: true | un
   }
 }
 
-export function numberOption(text: string): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new UsageError(`${text} is not a number`);
-  return value;
-}
+export const numberOption = integer(0);
 
 /** A failure is a sentence and not a stack. Its status is `status`, or 2 where the user asked for what cannot be. */
 export async function reported(action: () => Promise<void>, status = 1): Promise<void> {

@@ -10,6 +10,8 @@ import { ownDevice } from '../../lab/runs/own-device.ts';
 import { peerLoad } from '../../lab/runs/peer/load.ts';
 import { peerToPeer } from '../../lab/runs/peer/peer-to-peer.ts';
 import type { LabOptions, LabResult, LabStep } from '../../lab/runs/run.ts';
+import { paint } from '../report/colour.ts';
+import { timedStepText } from '../report/lines.ts';
 import type { SuiteReport } from '../report/test-report.ts';
 import {
   addRigOptions,
@@ -23,7 +25,7 @@ import {
 } from './lab-options.ts';
 import { printReports } from './lab-reports.ts';
 import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
-import { UsageError } from './usage.ts';
+import { known } from './usage.ts';
 
 type LabRun = (options: LabOptions) => Promise<LabResult>;
 
@@ -104,9 +106,7 @@ Examples:
 async function run(name: string, options: RunOptions): Promise<void> {
   const { leakCheck, seconds, seed } = options;
   const json = isQuiet(options);
-  const wanted = RUNS[name];
-  if (wanted === undefined)
-    throw new UsageError(`there is no lab run ${name}; there are: ${Object.keys(RUNS).join(', ')}`);
+  const wanted = RUNS[known('lab run', name, Object.keys(RUNS))];
   const { kernel, accel } = await takeRig(options);
   demandLeakCheck(kernel, leakCheck);
   const onStep = (step: LabStep) => {
@@ -118,7 +118,8 @@ async function run(name: string, options: RunOptions): Promise<void> {
   if (options.json === true) return console.log(JSON.stringify(result));
   if (json) return;
   printReports(result.reports);
-  console.log(`\n${result.ok ? 'All as expected' : 'NOT as expected'}: QEMU ${result.qemu}, Linux ${result.kernel}.`);
+  const verdict = result.ok ? paint('good', 'All as expected') : paint('bad', 'NOT as expected');
+  console.log(`\n${verdict}: QEMU ${result.qemu}, Linux ${result.kernel}.`);
 }
 
 /** Steps as CI systems see them. */
@@ -134,8 +135,7 @@ function suiteOf(name: string, { steps }: LabResult): SuiteReport {
 }
 
 function printStep({ name, ok, ms, expected, seen }: LabStep): void {
-  const time = ms === 0 ? '' : `${ms.toFixed(0)} ms`;
   const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
-  const what = ok ? text(seen ?? '') : `expected ${text(expected)}, seen ${text(seen)}`;
-  console.log(`${ok ? '  ok  ' : 'FAILED'}  ${name.padEnd(44)} ${time.padStart(8)}  ${what}`);
+  const detail = ok ? text(seen ?? '') : `expected ${text(expected)}, seen ${text(seen)}`;
+  console.log(timedStepText({ name, ok, ms, detail }));
 }

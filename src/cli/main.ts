@@ -5,7 +5,7 @@ import { Command, CommanderError } from 'commander';
 import { Errno } from '../abi/errno.ts';
 import { packageFile } from '../linux/package-file.ts';
 import { declareCommand, type SUMMARIES } from './summaries.ts';
-import { UsageError } from './usage.ts';
+import { systemErrorText, UsageError } from './usage.ts';
 
 type Adder = (program: Command, servingThread?: Worker) => void;
 
@@ -47,7 +47,7 @@ export async function main(argv: readonly string[], servingThread?: Worker): Pro
   const program = new Command('barter')
     .description("Lends a PCI device's memory to its peers, and takes it back safely.")
     .version(version())
-    .showHelpAfterError('Try: barter --help')
+    .configureOutput({ outputError: (text, write) => write(asOneLine(text, argv)) })
     .exitOverride();
   program.addHelpText(
     'after',
@@ -90,6 +90,25 @@ function report(error: unknown): void {
     process.exitCode = 2;
     return;
   }
-  console.error(error instanceof Errno ? `barter: ${error.message}` : error);
+  const text = error instanceof Errno ? error.message : systemErrorText(error);
+  console.error(`barter: ${text ?? defectText(error)}`);
   process.exitCode = 1;
+}
+
+/** An error that no part of Barter expects. Its stack is for those who ask for it. */
+function defectText(error: unknown): string {
+  if (process.env.BARTER_DEBUG !== undefined) return (error as Error)?.stack ?? String(error);
+  const message = error instanceof Error ? error.message : String(error);
+  return `unexpected: ${message.split('\n')[0]}; BARTER_DEBUG=1 shows where, and a report of it is welcome`;
+}
+
+/** A complaint of commander as our own are: one line, with the next step. */
+function asOneLine(text: string, argv: readonly string[]): string {
+  const said = text
+    .replace(/^error: /, '')
+    .trim()
+    .replace(/\s*\n\s*/g, ' ')
+    .replace(/\.$/, '');
+  const name = commandName(argv);
+  return `barter: ${said}; see barter ${name === null ? '' : `${name} `}--help\n`;
 }

@@ -1,15 +1,20 @@
 /** barter replay, scenarios. */
-import { writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { ReplayFile } from '../explore/replay.ts';
 import { htmlTimeline } from '../report/html.ts';
+import { columns, hang } from '../report/lines.ts';
 import { textTimeline } from '../report/timeline.ts';
 import { builtInScenarios, loadScenario } from '../scenario/load.ts';
 import { listScenarios, loadPrograms } from '../verify/catalogue.ts';
 import { replay } from '../verify/explore.ts';
-import { asUsage, readJson } from './files.ts';
+import { asUsage } from './explore-errors.ts';
+import { readJson, writeWhole } from './files.ts';
 import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
+
+/** The group whose names follow a rule. */
+const TRIGGER_PAIRS = 'Two triggers at once';
+const NAME_COLUMNS = 26;
 
 export function addReplayCommands(program: Command): void {
   declareCommand(program, 'replay')
@@ -31,7 +36,6 @@ async function replayCommand(path: string, flags: { html?: string; stacks?: bool
     await loadPrograms(file.scenario);
     return replay(file);
   });
-  if (flags.html !== undefined) writeFileSync(flags.html, htmlTimeline(run, file.mutant));
   if (flags.json === true) {
     const bug = run.finding === null ? null : { ...run.finding, schedule: run.steps.map((s) => s.task) };
     console.log(
@@ -45,15 +49,17 @@ async function replayCommand(path: string, flags: { html?: string; stacks?: bool
       }),
     );
   } else {
-    console.log(textTimeline(run, { stacks: flags.stacks === true }));
+    console.log(textTimeline(run, { stacks: flags.stacks === true, columns: columns() }));
     if (!matches) console.log('\nThis is not the run of the file: the code has changed since it was written.');
   }
   if (run.finding !== null || !matches) process.exitCode = 1;
+  if (flags.html !== undefined) writeWhole(flags.html, htmlTimeline(run, file.mutant), '--html');
 }
 
 function readReplay(path: string): ReplayFile {
   const file = readJson(path) as ReplayFile;
-  if (file.barter !== 'replay' || !Array.isArray(file.steps)) throw new UsageError(`${path} is no replay file`);
+  if (file.barter !== 'replay' || !Array.isArray(file.steps))
+    throw new UsageError(`${path} is not a replay file; barter explore writes one for each bug`);
   return file;
 }
 
@@ -64,9 +70,27 @@ function scenariosCommand(flags: { json?: boolean }): void {
     console.log(JSON.stringify({ scenarios, files }));
     return;
   }
-  const line = ({ name, summary }: { name: string; summary: string }) => console.log(`${name.padEnd(32)} ${summary}`);
-  console.log('For barter explore (NAME:N takes N importers):');
-  scenarios.forEach(line);
-  console.log('\nFor barter run (files in examples/scenarios):');
-  files.forEach(line);
+  const pairs = scenarios.filter(({ group }) => group === TRIGGER_PAIRS);
+  console.log('For barter explore; NAME:N takes N importers, or a classic of size N.');
+  for (const group of new Set(scenarios.map((scenario) => scenario.group))) {
+    console.log(`\n${group}`);
+    if (group === TRIGGER_PAIRS) console.log(pairsText(pairs.map(({ name }) => name)));
+    else for (const { name, summary } of scenarios.filter((scenario) => scenario.group === group)) line(name, summary);
+  }
+  console.log('\nFor barter run (files in examples/scenarios)');
+  for (const { name, summary } of files) line(name, summary);
+}
+
+function line(name: string, summary: string): void {
+  const indent = NAME_COLUMNS + 4;
+  const left = `  ${name.padEnd(NAME_COLUMNS)}  `;
+  const start = left.length > indent ? `  ${name}\n${' '.repeat(indent)}` : left;
+  console.log(`${start}${hang(summary, indent, columns(), indent)}`);
+}
+
+/** Every pair of triggers has a scenario: their names say all. */
+function pairsText(names: readonly string[]): string {
+  const triggers = [...new Set(names.map((name) => name.split('-vs-')[0]))];
+  const text = `FIRST-vs-SECOND, each of which is one of ${triggers.join(', ')}: ${names.length} scenarios, such as ${names[1]}`;
+  return `  ${hang(text, 2, columns(), 2)}`;
 }

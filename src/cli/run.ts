@@ -10,16 +10,18 @@ import { loadMachine } from '../machine/load.ts';
 import type { MachineDescription } from '../machine/schema.ts';
 import { serveMachine } from '../machine/served.ts';
 import { DocumentError } from '../machine/yaml.ts';
+import { paint } from '../report/colour.ts';
+import { beside, columns, hang } from '../report/lines.ts';
 import { EngineBackend } from '../scenario/engine/backend.ts';
 import { LinuxBackend } from '../scenario/kernel/backend.ts';
 import { loadScenario } from '../scenario/load.ts';
 import { type RunResult, runScenario } from '../scenario/run.ts';
 import { VfioUserBackend } from '../scenario/served/backend.ts';
 import { checkForVfioUser, UnsupportedStepError } from '../scenario/served/check.ts';
-import type { Scenario } from '../scenario/step.ts';
+import type { Scenario, StepResult } from '../scenario/step.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { declareCommand } from './summaries.ts';
-import { UsageError } from './usage.ts';
+import { known, UsageError } from './usage.ts';
 
 interface RunOptions {
   on: string;
@@ -45,7 +47,7 @@ Real devices have to be bound to vfio-pci, and their users need /dev/vfio; impor
 
 Examples:
   barter run memory-bit
-  barter run memory-bit --profile linux-7.3 --json
+  barter run bad-requests --profile linux-7.3         what Linux accepts, and Barter refuses
   barter run bad-requests --on vfio-user
   barter run bad-requests --on linux:0000:01:00.0`,
     )
@@ -57,7 +59,7 @@ async function run(name: string, options: RunOptions): Promise<void> {
     const { scenario, machinePath } = loadScenario(name);
     const result = await runOn(options, scenario, machinePath);
     if (options.json === true) console.log(JSON.stringify(result));
-    else print(result);
+    else print(scenario.scenario, result);
     if (result.blocked.length > 0 || result.steps.some((step) => 'expected' in step)) process.exitCode = 1;
   } catch (error) {
     if (error instanceof DocumentError || error instanceof UnsupportedStepError) throw new UsageError(error.message);
@@ -66,8 +68,7 @@ async function run(name: string, options: RunOptions): Promise<void> {
 }
 
 async function runOn(options: RunOptions, scenario: Scenario, machinePath: string): Promise<RunResult> {
-  if (!(options.profile in PROFILES)) throw new UsageError(`there is no profile ${options.profile}`);
-  const profile = options.profile as ProfileName;
+  const profile = known('profile', options.profile, Object.keys(PROFILES) as ProfileName[]);
   const description = loadMachine(machinePath);
   if (options.on === 'engine') {
     return runScenario(scenario, new EngineBackend(buildMachine(description), PROFILES[profile]));
@@ -89,7 +90,7 @@ function addressesOf(on: string, { devices }: MachineDescription): Map<string, s
   try {
     return new Map(addresses.map((address, i) => [devices[i].name, readPciDevice(address).bdf]));
   } catch (error) {
-    throw error instanceof Errno ? new UsageError(error.message) : error;
+    throw error instanceof Errno ? new UsageError(`--on ${on}: ${error.message}`) : error;
   }
 }
 
@@ -117,15 +118,35 @@ export async function runServed(
   }
 }
 
-function print(result: RunResult): void {
+function print(name: string, result: RunResult): void {
   const width = Math.max(...result.steps.map((step) => step.task.length), 4);
-  for (const step of result.steps) {
-    const { task, op, result: outcome } = step;
-    const text = 'ok' in outcome ? `= ${JSON.stringify(outcome.ok)}` : `! ${outcome.message}`;
-    const unmet = 'expected' in step ? `  but ${JSON.stringify(step.expected)} was expected` : '';
-    console.log(`${task.padEnd(width)}  ${op}  ${text}${unmet}`);
+  const line = (task: string, op: string, outcome: string) =>
+    console.log(beside(`${task.padEnd(width)}  ${hang(op, width + 4, columns(), width + 2)}`, outcome, width + 4));
+  for (const { task, op, result: outcome, ...rest } of result.steps) {
+    line(task, op, outcomeText(outcome));
+    if (!('expected' in rest)) continue;
+    console.log(`${' '.repeat(width + 4)}${paint('bad', `FAILED: ${JSON.stringify(rest.expected)} was expected`)}`);
   }
   for (const { task, op, waitsFor } of result.blocked) {
-    console.log(`${task.padEnd(width)}  ${op}  ... waits for ${waitsFor} for ever`);
+    line(task, op, `... waits for ${waitsFor} for ever`);
+    console.log(`${' '.repeat(width + 4)}${paint('bad', 'FAILED: the task never ends')}`);
   }
+  console.log(`\n${verdict(name, result)}`);
+}
+
+/** What a step gave, where that says something: most steps that succeed give null. */
+function outcomeText(outcome: StepResult): string {
+  if ('errno' in outcome) return `! ${outcome.message}`;
+  return outcome.ok === null ? '' : `= ${JSON.stringify(outcome.ok)}`;
+}
+
+function verdict(name: string, { backend, steps, blocked }: RunResult): string {
+  const unmet = steps.filter((step) => 'expected' in step).length;
+  const wrong = [
+    ...(unmet > 0 ? [`${unmet} of ${steps.length} steps gave something else than expected`] : []),
+    ...(blocked.length > 0 ? [`${blocked.length} ${blocked.length === 1 ? 'task waits' : 'tasks wait'} for ever`] : []),
+  ];
+  const where = `${name} on ${backend}`;
+  if (wrong.length > 0) return `${paint('bad', 'FAILED')}  ${where}: ${wrong.join(', and ')}.`;
+  return `${paint('good', 'ok')}  ${where}: ${steps.length} steps, all as expected.`;
 }

@@ -1,20 +1,21 @@
 /** barter serve: each device of a machine on a vfio-user socket, until a signal. */
-import { mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import type { Command } from 'commander';
+import { Errno } from '../abi/errno.ts';
 import { loadMachine } from '../machine/load.ts';
 import { type ServedMachine, serveMachine } from '../machine/served.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { IMPORTER_TIMEOUT_MS } from '../vfio-user/dma-buf/limits.ts';
+import { makeFolder } from './files.ts';
 import { npxAndItsShell } from './launcher.ts';
 import { machinePath } from './machine-path.ts';
 import { createLog, LOG_LEVELS } from './serve-log.ts';
 import { ServeOutput } from './serve-trace.ts';
 import { declareCommand } from './summaries.ts';
-import { UsageError } from './usage.ts';
+import { known, UsageError } from './usage.ts';
 
 interface ServeCommandOptions {
   socketDir?: string;
@@ -64,30 +65,42 @@ Examples:
 async function serve(path: string, options: ServeCommandOptions, thread: Worker | undefined): Promise<void> {
   const threshold = LOG_LEVELS.find((level) => level === options.logLevel);
   if (threshold === undefined) throw new UsageError(`--log-level ${options.logLevel}: ${LOG_LEVELS.join(', ')}`);
-  if (!(options.profile in PROFILES)) throw new UsageError(`there is no profile ${options.profile}`);
+  const profile = known('profile', options.profile, Object.keys(PROFILES) as ProfileName[]);
   const description = describe(path);
   const socketDir = options.socketDir ?? defaultSocketDir(description.machine);
-  mkdirSync(socketDir, { recursive: true, mode: 0o700 });
+  makeFolder(socketDir, '--socket-dir');
   const output = new ServeOutput(options.json === true, () => {
     if (options.trace === true) stop();
   });
   let served: ServedMachine | null = null;
   const stop = () => void served?.stop();
   const launchers = npxAndItsShell();
-  served = await serveMachine(description, {
-    socketDir,
-    profile: options.profile as ProfileName,
-    importerTimeoutMs: milliseconds(options.importerTimeout),
-    log: createLog(threshold, options.logJson === true),
-    trace: options.trace === true ? (event) => output.trace(event) : undefined,
-    until: launchers,
-    thread,
-  });
+  served = await listening(socketDir, () =>
+    serveMachine(description, {
+      socketDir,
+      profile,
+      importerTimeoutMs: milliseconds(options.importerTimeout),
+      log: createLog(threshold, options.logJson === true),
+      trace: options.trace === true ? (event) => output.trace(event) : undefined,
+      until: launchers,
+      thread,
+    }),
+  );
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, stop);
   output.ready(served.devices);
   await served.ended;
   output.flush();
   for (const launcher of launchers) launcher.close();
+}
+
+/** Says what to do where another server has the sockets. */
+async function listening<T>(socketDir: string, start: () => Promise<T>): Promise<T> {
+  try {
+    return await start();
+  } catch (error) {
+    if (!(error instanceof Errno) || error.code !== 'EADDRINUSE') throw error;
+    throw new Errno('EADDRINUSE', `a server has sockets in ${socketDir}; stop it, or choose another --socket-dir`);
+  }
 }
 
 function milliseconds(text: string | undefined): number | undefined {

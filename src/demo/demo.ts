@@ -107,13 +107,13 @@ async function startServer(machinePath: string): Promise<Server> {
 }
 
 async function stopServer({ process: child, socketDir, paths }: Server, fdsBefore: number): Promise<string> {
-  const status = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  // Its end is complete when the pipe of its stdout is closed too.
+  const status = new Promise<number | null>((resolve) => child.once('close', resolve));
+  child.stdout?.resume();
   child.kill('SIGTERM');
   const code = await status;
   const sockets = [...paths.values()].filter((path) => existsSync(path));
   rmSync(socketDir, { recursive: true, force: true });
-  // The pipe of the server's stdout closes behind its exit.
-  await new Promise((resolve) => setImmediate(resolve));
   const leaked = openFds() - fdsBefore;
   if (code !== 0 || sockets.length > 0 || leaked > 0) {
     throw new Errno(

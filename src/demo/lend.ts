@@ -18,6 +18,24 @@ const MEMORY_IOVA = 0x1_0000_0000;
 const LENT_IOVA = 0x2_0000_0000;
 const BAR = 0;
 
+/** A client of a served device. Where that fails, the error says what to do. */
+function connect(path: string): VfioUserClient {
+  try {
+    return new VfioUserClient(path);
+  } catch (error) {
+    const advice = error instanceof Errno ? CONNECT_ADVICE[error.code] : undefined;
+    throw advice === undefined ? error : new Errno((error as Errno).code, `${path}: ${advice}`);
+  }
+}
+
+const CONNECT_ADVICE: Partial<Record<string, string>> = {
+  ENOENT: 'there is no such socket; barter serve MACHINE makes one for each device',
+  ECONNREFUSED: 'nobody listens there; barter serve MACHINE serves devices',
+  EACCES: 'this user may not connect to it',
+  EBUSY: 'the device has a client already, and takes one at a time',
+  ETIMEDOUT: 'whoever listens there does not answer as a vfio-user server',
+};
+
 /** The lender's side. Memory is on from the start. */
 export class LendingClient {
   readonly sizeBytes: number;
@@ -25,7 +43,7 @@ export class LendingClient {
 
   /** At most `mostBytes` of BAR 0 are lent. ENODEV where the device has no memory there. */
   constructor(path: string, mostBytes: number) {
-    this.client = new VfioUserClient(path);
+    this.client = connect(path);
     const { sizeBytes, map } = this.client.regionInfo(BAR);
     map?.fd.close();
     this.sizeBytes = Math.min(sizeBytes, mostBytes);
@@ -83,8 +101,13 @@ export class BorrowingClient {
   private readonly sizeBytes: number;
 
   constructor(path: string, sizeBytes: number) {
-    this.client = new VfioUserClient(path);
-    this.driver = new IoatDriver(this.client);
+    this.client = connect(path);
+    try {
+      this.driver = new IoatDriver(this.client);
+    } catch (error) {
+      this.client.close();
+      throw error;
+    }
     this.sizeBytes = sizeBytes;
     const memfd = createMemfd('to lend', sizeBytes);
     this.memory = Mapping.map({ fd: memfd.fd, offset: 0, sizeBytes, writable: true, what: 'own memory' });

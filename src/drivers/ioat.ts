@@ -2,11 +2,13 @@
  * A driver of the I/OAT engine from user space, by its registers (abi/ioat.ts): channel 0, one chain at a time, an
  * interrupt at the end of each.
  */
+import { Errno } from '../abi/errno.ts';
 import {
   IOAT_CHAINADDR_OFFSET,
   IOAT_CHAN_DMACOUNT_OFFSET,
   IOAT_CHANCMD_OFFSET,
   IOAT_CHANCMD_RESET,
+  IOAT_CHANCNT_OFFSET,
   IOAT_CHANCTRL_ANY_ERR_ABORT_EN,
   IOAT_CHANCTRL_ERR_INT_EN,
   IOAT_CHANCTRL_INT_REARM,
@@ -23,6 +25,7 @@ import {
   IOAT_INTRCTRL_MSIX_VECTOR_CONTROL,
   IOAT_INTRCTRL_OFFSET,
   IOAT_MMIO_BAR,
+  IOAT_VER_OFFSET,
   IOAT_XFERCAP_OFFSET,
   ioat_dma_descriptor,
 } from '../abi/ioat.ts';
@@ -45,6 +48,8 @@ const RING_IOVA = 2 ** 46;
 /** Descriptors of one chain. */
 const RING_ENTRIES = PAGE_SIZE / ioat_dma_descriptor.sizeof;
 const INTERRUPT_TIMEOUT_MS = 10_000;
+/** A reset ends when the request under way is over. Each of these reads is a message. */
+const MAX_RESET_READS = 100_000;
 const ERRORS = new Map([
   [IOAT_CHANERR_READ_DATA_ERR, 'read data error'],
   [IOAT_CHANERR_WRITE_DATA_ERR, 'write data error'],
@@ -69,17 +74,21 @@ export class IoatDriver {
   private readonly bytesPerDescriptor: number;
   interrupts = 0;
 
-  /** Switches memory, bus mastering and the channel's MSI-X vector on. The client stays the caller's. */
+  /**
+   * Switches memory, bus mastering and the channel's MSI-X vector on. The client stays the caller's. ENODEV where the
+   * device is not such an engine.
+   */
   constructor(client: VfioUserClient) {
     this.client = client;
-    const memfd = createMemfd('ioat ring', PAGE_SIZE);
-    this.ring = Mapping.map({ fd: memfd.fd, offset: 0, sizeBytes: PAGE_SIZE, writable: true, what: 'ioat ring' });
-    client.dmaMap(RING_IOVA, PAGE_SIZE, VFIO_USER_F_DMA_REGION_READ, memfd.fd);
-    memfd.close();
     const command = Buffer.alloc(2);
     client.readRegion(VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, command);
     command.writeUInt16LE(command.readUInt16LE() | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
     client.writeRegion(VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, command);
+    this.demandEngine();
+    const memfd = createMemfd('ioat ring', PAGE_SIZE);
+    this.ring = Mapping.map({ fd: memfd.fd, offset: 0, sizeBytes: PAGE_SIZE, writable: true, what: 'ioat ring' });
+    client.dmaMap(RING_IOVA, PAGE_SIZE, VFIO_USER_F_DMA_REGION_READ, memfd.fd);
+    memfd.close();
     const flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
     client.setIrqs(flags, VFIO_PCI_MSIX_IRQ_INDEX, 0, 1, undefined, [this.interrupt.fd]);
     this.set(IOAT_INTRCTRL_OFFSET, 1, IOAT_INTRCTRL_MSIX_VECTOR_CONTROL);
@@ -154,9 +163,26 @@ export class IoatDriver {
     this.ring.close();
   }
 
+  /** Looks at registers that only an engine has so. Nothing is written before. */
+  private demandEngine(): void {
+    const { sizeBytes, map } = this.client.regionInfo(IOAT_MMIO_BAR);
+    map?.fd.close();
+    if (sizeBytes >= 2 * IOAT_CHANNEL_MMIO_SIZE) {
+      const version = this.get(IOAT_VER_OFFSET, 1) >> 4;
+      const channels = this.get(IOAT_CHANCNT_OFFSET, 1);
+      const order = this.get(IOAT_XFERCAP_OFFSET, 1);
+      if (version >= 1 && version <= 3 && channels >= 1 && channels <= 32 && order >= 12 && order <= 32) return;
+    }
+    this.interrupt.close();
+    throw new Errno('ENODEV', `${this.client.path} is not an I/OAT DMA engine (model: ioat of a machine file)`);
+  }
+
   private reset(): void {
     this.setChannel(IOAT_CHANCMD_OFFSET, 1, IOAT_CHANCMD_RESET);
-    while ((this.getChannel(IOAT_CHANCMD_OFFSET, 1) & IOAT_CHANCMD_RESET) !== 0) {}
+    for (let reads = 0; reads < MAX_RESET_READS; reads++) {
+      if ((this.getChannel(IOAT_CHANCMD_OFFSET, 1) & IOAT_CHANCMD_RESET) === 0) return;
+    }
+    throw new Errno('ETIMEDOUT', `the DMA engine of ${this.client.path} does not come out of its reset`);
   }
 
   private getChannel(register: number, bytes: number): number {

@@ -5,18 +5,31 @@ import type { Program, ProgramFamily } from '../explore/world/program.ts';
 import { importUserModule } from '../linux/user-module.ts';
 import { CLASSICS } from './classics/index.ts';
 import { findMutant } from './mutants/index.ts';
-import { PRODUCT_PROGRAMS } from './product/index.ts';
+import { PRODUCT_GROUPS, PRODUCT_PROGRAMS } from './product/index.ts';
 
 const FAMILIES: readonly ProgramFamily[] = [...PRODUCT_PROGRAMS, ...CLASSICS];
 /** Those that `loadPrograms` found, by file and name. */
 const loaded = new Map<string, Program>();
 
-export function listScenarios(): { name: string; summary: string; isClassic: boolean }[] {
-  return FAMILIES.map(({ name, summary, sizes, isClassic }) => ({
-    name: sizes === null || !isClassic ? name : `${name}:${sizes.usual}`,
-    summary: sizes === null || isClassic ? summary : `${summary} (:${sizes.min} to :${sizes.max})`,
-    isClassic,
-  }));
+export interface ListedScenario {
+  /** As `barter explore` takes it. */
+  name: string;
+  summary: string;
+  isClassic: boolean;
+  /** The title of the group that it is listed in. */
+  group: string;
+}
+
+export function listScenarios(): ListedScenario[] {
+  const groups = [...PRODUCT_GROUPS, { title: 'Classic benchmarks of explorers', families: CLASSICS }];
+  return groups.flatMap(({ title: group, families }) =>
+    families.map(({ name, summary, sizes, isClassic }) => ({
+      name: sizes === null || !isClassic ? name : `${name}:${sizes.usual}`,
+      summary: sizes === null || isClassic ? summary : `${summary} (:${sizes.min} to :${sizes.max})`,
+      isClassic,
+      group,
+    })),
+  );
 }
 
 /** UnknownNameError where there is no such program, or not of that size. */

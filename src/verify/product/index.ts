@@ -10,14 +10,17 @@ import { REVOKE_VERSUS } from './revoke-versus.ts';
 import { TRIGGER_PAIRS } from './triggers.ts';
 import { VIRTUAL_FUNCTIONS } from './virtual-functions.ts';
 
-export const PRODUCT_PROGRAMS: readonly ProgramFamily[] = [
-  ...REVOKE_VERSUS,
-  ...LIFETIMES,
-  ...ADDRESS_SPACES,
-  ...HOT_RESETS,
-  ...REMOTE_IMPORTERS,
-  ...AT_REST,
-  ...ENGINES,
-  ...VIRTUAL_FUNCTIONS,
-  ...TRIGGER_PAIRS,
+/** By what they are about, in the order in which `barter scenarios` lists them. */
+export const PRODUCT_GROUPS: readonly { title: string; families: readonly ProgramFamily[] }[] = [
+  { title: 'A revoke against everything else', families: REVOKE_VERSUS },
+  { title: 'Lives of buffers and devices', families: LIFETIMES },
+  { title: 'I/O address spaces', families: ADDRESS_SPACES },
+  { title: 'Hot resets of a card with two functions', families: HOT_RESETS },
+  { title: 'Importers in other processes', families: REMOTE_IMPORTERS },
+  { title: 'Devices that are quiesced', families: AT_REST },
+  { title: 'The I/OAT engine', families: ENGINES },
+  { title: 'Virtual functions', families: VIRTUAL_FUNCTIONS },
+  { title: 'Two triggers at once', families: TRIGGER_PAIRS },
 ];
+
+export const PRODUCT_PROGRAMS: readonly ProgramFamily[] = PRODUCT_GROUPS.flatMap(({ families }) => families);
