@@ -73,24 +73,27 @@ function scenariosCommand(flags: { json?: boolean }): void {
   const pairs = scenarios.filter(({ group }) => group === TRIGGER_PAIRS);
   console.log('For barter explore; NAME:N takes N importers, or a classic of size N.');
   for (const group of new Set(scenarios.map((scenario) => scenario.group))) {
-    console.log(`\n${group}`);
-    if (group === TRIGGER_PAIRS) console.log(pairsText(pairs.map(({ name }) => name)));
+    console.log(`\n${group}:`);
+    if (group === TRIGGER_PAIRS) printPairs(pairs.map(({ name }) => name));
     else for (const { name, summary } of scenarios.filter((scenario) => scenario.group === group)) line(name, summary);
   }
-  console.log('\nFor barter run (files in examples/scenarios)');
+  console.log('\nFor barter run (files in examples/scenarios):');
   for (const { name, summary } of files) line(name, summary);
 }
 
 function line(name: string, summary: string): void {
-  const indent = NAME_COLUMNS + 4;
-  const left = `  ${name.padEnd(NAME_COLUMNS)}  `;
-  const start = left.length > indent ? `  ${name}\n${' '.repeat(indent)}` : left;
+  const indent = NAME_COLUMNS + 2;
+  const left = `${name.padEnd(NAME_COLUMNS)}  `;
+  const start = left.length > indent ? `${name}\n${' '.repeat(indent)}` : left;
   console.log(`${start}${hang(summary, indent, columns(), indent)}`);
 }
 
-/** Every pair of triggers has a scenario: their names say all. */
-function pairsText(names: readonly string[]): string {
-  const triggers = [...new Set(names.map((name) => name.split('-vs-')[0]))];
-  const text = `FIRST-vs-SECOND, each of which is one of ${triggers.join(', ')}: ${names.length} scenarios, such as ${names[1]}`;
-  return `  ${hang(text, 2, columns(), 2)}`;
+/** Every pair of triggers has a scenario. Their names say all, so that they need no line each. */
+function printPairs(names: readonly string[]): void {
+  const width = Math.max(...names.map((name) => name.length)) + 2;
+  const inLine = Math.max(1, Math.floor((columns() + 2) / width));
+  for (let at = 0; at < names.length; at += inLine) {
+    const line = names.slice(at, at + inLine).map((name) => name.padEnd(width));
+    console.log(line.join('').trimEnd());
+  }
 }

@@ -26,7 +26,8 @@ test('a bug exits with 1, shows its schedule, and leaves a replay file and a pag
   );
   assert.equal(status, 1);
   assert.match(stdout, /I5: the invalidate callback after importer was freed/);
-  assert.match(stdout, /^\s*\d+! .*src\/\S+:\d+$/m);
+  assert.match(stdout, /^\s*\d+! .*\n? .*src\/\S+:\d+$/m);
+  for (const line of stdout.split('\n')) assert.ok(line.length <= 80 || line.startsWith('Run it'), line);
   assert.match(readFileSync(page, 'utf8'), /<h1>revoke-vs-detach with L12-lock-destroyed-early<\/h1>/);
 
   const again = barter('replay', file);
@@ -95,13 +96,24 @@ test('every mutant, as JSON', () => {
   }
 });
 
-test('scenarios have a line each', () => {
+test('scenarios are in groups, and every name is there once', () => {
   const { stdout } = barter('scenarios');
-  const lines = stdout.trim().split('\n');
-  for (const name of ['revoke-vs-map', 'hot-reset-vs-member-access', 'd3hot-vs-flr', 'flr-vs-d3hot', 'lastzero']) {
-    assert.equal(lines.filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}:`)).length, 1, name);
-  }
-  for (const line of lines) assert.ok(line.length <= 140, line);
+  assert.match(stdout, /^Importers in other processes:\nrevoke-vs-remote-answer /m);
+  const words = stdout.split(/\s+/);
+  const { scenarios } = JSON.parse(barter('scenarios', '--json').stdout);
+  for (const { name } of scenarios) assert.equal(words.filter((word) => word === name).length, 1, name);
+  for (const line of stdout.split('\n')) assert.ok(line.length <= 80, line);
+});
+
+test('a bug is printed though its files cannot be written, and each of them is told', () => {
+  const { status, stdout, stderr } = barter(
+    ...['explore', 'revoke:2', '--mutant', 'classic-no-drain'],
+    ...['--replay-file', '/proc/none/x.json', '--html', '/proc/none/x.html'],
+  );
+  assert.equal(status, 1);
+  assert.match(stdout, /! {2}I2: a revoke returned with 1 mappings/);
+  assert.match(stderr, /^barter: \/proc\/none\/x\.html cannot be written: .*--html FILE\n/);
+  assert.match(stderr, /\nbarter: \/proc\/none\/x\.json cannot be written: .*--replay-file FILE\n$/);
 });
 
 test('an unknown mutant or scenario, or an impossible size, is wrong usage', () => {
