@@ -29,20 +29,3 @@ test('every command has help with examples', () => {
     assert.match(stdout, /Examples?:\n {2}barter /, command);
   }
 });
-
-test('wrong usage exits with 2 and says what is wrong', () => {
-  for (const [args, message] of [
-    [['frobnicate'], /unknown command 'frobnicate'/],
-    [['run'], /missing required argument 'scenario'/],
-    [['run', 'no-such-scenario'], /no-such-scenario/],
-    [['run', 'memory-bit', '--profile', 'linux-2.6'], /linux-2\.6/],
-    [['run', 'memory-bit', '--on', 'paper'], /paper/],
-    [['serve', 'no-such-machine.yaml'], /no-such-machine\.yaml/],
-    [['serve', 'examples/two-peers.yaml', '--profile', 'x'], /profile x/],
-  ] as const) {
-    const { status, stdout, stderr } = barter(...args);
-    assert.equal(status, 2, `${args.join(' ')}: ${stderr}`);
-    assert.match(stderr, message);
-    assert.equal(stdout, '');
-  }
-});

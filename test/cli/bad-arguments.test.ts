@@ -1,0 +1,119 @@
+/** Every command with arguments that cannot be right: one line that says what, where and the next step. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { SUMMARIES } from '../../src/cli/summaries.ts';
+import { ROOT } from './barter.ts';
+import type { ManyResult } from './run-many.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'barter-bad-'));
+after(() => rmSync(folder, { recursive: true }));
+const inFolder = (name: string) => join(folder, name);
+mkdirSync(inFolder('folder'));
+writeFileSync(inFolder('empty'), '');
+writeFileSync(inFolder('half.json'), '{');
+writeFileSync(inFolder('other.json'), '{"barter":"something else"}');
+writeFileSync(inFolder('half.yaml'), 'a: [');
+
+const MACHINE = 'examples/two-peers.yaml';
+const EXPLORE = ['explore', 'revoke-vs-map'];
+
+/** Arguments, what the line must say, and the exit status where it is not 2. */
+const CASES: readonly (readonly [args: readonly string[], said: RegExp, status?: number])[] = [
+  [['frobnicate'], /unknown command 'frobnicate'; see barter --help$/],
+  [['--frob'], /unknown option '--frob'; see barter --help$/],
+  [['demo', 'extra'], /too many arguments.*; see barter demo --help$/],
+  [['demo', '--frob'], /unknown option '--frob'; see barter demo --help$/],
+  [['serve'], /missing required argument 'machine'; see barter serve --help$/],
+  [['serve', inFolder('none.yaml')], /none\.yaml: there is no such file$/],
+  [['serve', inFolder('folder')], /folder: this is a folder; name a file in it$/],
+  [['serve', inFolder('empty')], /empty:1: /],
+  [['serve', MACHINE, '--profile', 'linux-2.6'], /there is no profile linux-2\.6; there are: default, linux-7\.3$/],
+  [['serve', MACHINE, '--profile', 'toString'], /there is no profile toString; there are: /],
+  [['serve', MACHINE, '--importer-timeout', 'soon'], /--importer-timeout soon: 1 to 3600000 milliseconds$/],
+  [['serve', MACHINE, '--socket-dir', inFolder('empty')], /empty cannot be made: .*; choose another with --socket-dir/],
+  [['serve', MACHINE, '--socket-dir', inFolder('empty/below')], /below cannot be made: .*--socket-dir DIR$/],
+  [['serve', MACHINE, '--socket-dir', '/proc/none/sockets'], /sockets cannot be made: .*--socket-dir DIR$/],
+  [['serve', MACHINE, '--socket-dir', inFolder('x'.repeat(300))], /cannot be made: the name is too long/],
+  [['import'], /import wants the socket of a lender, or --fd and the number of a descriptor$/],
+  [['import', 'x.sock', '--fd', '3'], /the socket of a lender, or --fd/],
+  [
+    ['import', 'x.sock', '--revokes', 'many'],
+    /'--revokes <n>' argument 'many' is invalid. It takes a whole number from 1/,
+  ],
+  [['import', '--fd', 'x'], /'--fd <n>' argument 'x' is invalid. It takes a whole number from 0 on/],
+  [['import', '--fd', '999'], /ENOTSOCK: descriptor 999/, 1],
+  [['inspect'], /missing required argument 'machine'/],
+  [['inspect', inFolder('half.yaml')], /half\.yaml:1: /],
+  [['capture'], /capture wants a PCI address \(lspci -D lists them\)/],
+  [['capture', '99:99'], /99:99 is no.* PCI address/],
+  [['capture', '0000:ff:1f.7'], /no PCI device 0000:ff:1f\.7/],
+  [['run'], /missing required argument 'scenario'/],
+  [['run', 'no-such-scenario'], /no scenario no-such-scenario.*barter scenarios/],
+  [['run', inFolder('folder')], /folder: this is a folder/],
+  [['run', 'memory-bit', '--profile', 'constructor'], /there is no profile constructor; there are: /],
+  [['run', 'memory-bit', '--on', 'paper'], /--on paper: wants engine, vfio-user or linux:BDF$/],
+  [['run', 'memory-bit', '--on', 'linux:zzz'], /--on linux:zzz: .*zzz is no.* PCI address/],
+  [['explore'], /explore wants a scenario; barter scenarios lists them$/],
+  [['explore', 'nope'], /no scenario nope; barter scenarios lists them$/],
+  [['explore', 'revoke-vs-map:99'], /revoke-vs-map:99: the size must be 1 to \d+$/],
+  [[...EXPLORE, '--bound', 'abc'], /'--bound <n>' argument 'abc' is invalid. It takes a whole number from 0 on/],
+  [[...EXPLORE, '--max', '-1'], /'--max <n>' argument '-1' is invalid/],
+  [[...EXPLORE, '--seed', ''], /'--seed <n>' argument '' is invalid/],
+  [[...EXPLORE, '--workers', '0'], /'--workers <n>' argument '0' is invalid. It takes a whole number from 1 to 64/],
+  [[...EXPLORE, '--algorithm', 'best'], /there is no algorithm best; there are: optimal, /],
+  [[...EXPLORE, '--mutant', 'zz'], /there is no mutant zz; barter explore --mutants tries and lists them all$/],
+  [['explore', '--resume', inFolder('none')], /none cannot be read: there is no such file or folder \(ENOENT\)$/],
+  [['explore', '--resume', inFolder('folder')], /folder cannot be read: it is a folder \(EISDIR\)$/],
+  [['explore', '--resume', inFolder('half.json')], /half\.json is not JSON; barter explore writes files/],
+  [['explore', '--resume', inFolder('other.json')], /other\.json is not a resume file; barter explore leaves one/],
+  [['explore', './none.ts'], /none\.ts: there is no such file$/],
+  [['replay'], /missing required argument 'file'/],
+  [['replay', inFolder('none')], /none cannot be read: /],
+  [['replay', inFolder('other.json')], /other\.json is not a replay file; barter explore writes one for each bug$/],
+  [['scenarios', 'extra'], /too many arguments/],
+  [['lab', 'nope'], /unknown command 'nope'; see barter lab --help$/],
+  [['lab', 'run'], /missing required argument 'name'/],
+  [['lab', 'run', 'nope'], /there is no lab run nope; there are: guest-export, /],
+  [['lab', 'run', 'toString'], /there is no lab run toString; there are: /],
+  [['lab', 'run', 'peer-load', '--seconds', 'abc'], /'--seconds <n>' argument 'abc' is invalid/],
+  [['lab', 'diff', '--steps', '1.5'], /'--steps <n>' argument '1\.5' is invalid/],
+  [['devices', 'no-such-model'], /no-such-model/],
+  [['check-tasks', inFolder('none')], /none/],
+  [['bench', 'nope'], /there is no benchmark nope; there are: \w+, /],
+  [['bench', 'toString'], /there is no benchmark toString; there are: /],
+];
+
+/** One process for all of them: a process for each would take minutes. */
+function runAll(commands: readonly (readonly string[])[]): ManyResult[] {
+  const args = ['--import', 'tsx', fileURLToPath(new URL('./run-many.ts', import.meta.url))];
+  const input = JSON.stringify(commands);
+  const { stdout, stderr, status } = spawnSync(process.execPath, args, { input, encoding: 'utf8', cwd: ROOT });
+  assert.equal(status, 0, stderr);
+  return JSON.parse(stdout);
+}
+
+const results = runAll(CASES.map(([args]) => args));
+
+for (const [i, [args, said, status = 2]] of CASES.entries()) {
+  test(`barter ${args.join(' ').replaceAll(folder, 'DIR').slice(0, 90)}`, () => {
+    const result = results[i];
+    assert.match(result.stderr.trimEnd(), said);
+    assert.match(result.stderr, /^barter: [^\n]+\n$/, 'one line, and no stack');
+    assert.equal(result.stdout, '');
+    assert.equal(result.status, status);
+  });
+}
+
+test('every command is among these', () => {
+  const tried = new Set(CASES.map(([args]) => args[0]));
+  const all = Object.keys(SUMMARIES);
+  assert.deepEqual(
+    all.filter((name) => !tried.has(name)),
+    [],
+  );
+});
