@@ -84,6 +84,7 @@ const CASES: readonly (readonly [args: readonly string[], said: RegExp, status?:
   [['lab', 'diff', '--steps', '1.5'], /'--steps <n>' argument '1\.5' is invalid/],
   [['devices', 'no-such-model'], /no-such-model/],
   [['check-tasks', inFolder('none')], /none/],
+  [['reproducer', 'no-such-scenario'], /no-such-scenario/],
   [['bench', 'nope'], /there is no benchmark nope; there are: \w+, /],
   [['bench', 'toString'], /there is no benchmark toString; there are: /],
 ];
