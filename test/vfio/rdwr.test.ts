@@ -107,9 +107,14 @@ test('the short way does what the long one does, and nothing where it cannot', (
   other.write(PCI_COMMAND, 2, 0);
   assert.equal(other.vdev.accessNow(0, 4, into, false), false);
   other.write(PCI_COMMAND, 2, 2);
-  runner.run(other.vdev.memoryLock.write());
-  assert.equal(other.vdev.accessNow(0, 4, into, false), false);
-  runner.run(other.vdev.memoryLock.releaseWrite());
+  const { memoryLock } = other.vdev;
+  runner.run(
+    (function* () {
+      yield* memoryLock.write();
+      assert.equal(other.vdev.accessNow(0, 4, into, false), false);
+      yield* memoryLock.releaseWrite();
+    })(),
+  );
   assert.equal(other.vdev.accessNow(0, 4, into, false), true);
   assert.equal(into[0], 9);
   write(PCI_COMMAND, 2, 0);
