@@ -1,0 +1,93 @@
+/** A buffer, its importers, and the exporter's operations between them. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { DMA_BIDIRECTIONAL, DmaBuf, type DmaBufAttachOps, type DmaBufOps } from '../../src/dma-buf/dma-buf.ts';
+import { SgTable } from '../../src/dma-buf/scatterlist.ts';
+import { DONE, type Task } from '../../src/task/op.ts';
+import { runner } from '../../src/task/runner.ts';
+
+function rig(more: Partial<DmaBufOps> = {}) {
+  const calls: string[] = [];
+  const ops: DmaBufOps = {
+    *map() {
+      calls.push('map');
+      return new SgTable([], []);
+    },
+    *unmap(_attachment, table) {
+      calls.push('unmap');
+      table.lifetime.end();
+    },
+    *release() {
+      calls.push('release');
+    },
+    ...more,
+  };
+  const dmabuf = new DmaBuf({ expName: 'test', ops, sizeBytes: 4096, flags: 0, priv: null });
+  const importer: DmaBufAttachOps = {
+    allowPeer2Peer: true,
+    *invalidateMappings() {
+      calls.push('invalidate');
+    },
+  };
+  const locked = <T>(body: () => Task<T>): T =>
+    runner.run(
+      (function* () {
+        yield* dmabuf.resv.lock.lock();
+        try {
+          return yield* body();
+        } finally {
+          yield* dmabuf.resv.lock.unlock();
+        }
+      })(),
+    );
+  return { calls, dmabuf, importer, locked };
+}
+
+test('a buffer has bytes', () => {
+  for (const sizeBytes of [0, -1]) {
+    const ops: DmaBufOps = { map: () => null as never, unmap: () => DONE, release: () => DONE };
+    assert.throws(() => new DmaBuf({ expName: '', ops, sizeBytes, flags: 0, priv: null }), { code: 'EINVAL' });
+  }
+});
+
+test('attach, map, unmap, detach, put: each asks the exporter once, and the last put releases', () => {
+  const { calls, dmabuf, importer, locked } = rig();
+  const attachment = runner.run(dmabuf.attach(null, importer));
+  assert.deepEqual([attachment.peer2peer, attachment.isDynamic, dmabuf.attachments.get().length], [true, true, 1]);
+  const table = locked(() => dmabuf.map(attachment, DMA_BIDIRECTIONAL));
+  assert.equal(attachment.mappings.get().size, 1);
+  locked(() => dmabuf.unmap(attachment, table, DMA_BIDIRECTIONAL));
+  runner.run(dmabuf.detach(attachment));
+  assert.equal(dmabuf.attachments.get().length, 0);
+  runner.run(dmabuf.put());
+  assert.deepEqual(calls, ['map', 'unmap', 'release']);
+});
+
+test('every importer that can be told is told, in order; one that attached later too', () => {
+  const { calls, dmabuf, importer, locked } = rig();
+  runner.run(dmabuf.attach(null, importer));
+  runner.run(dmabuf.attach(null, null));
+  runner.run(dmabuf.attach(null, { allowPeer2Peer: false }));
+  runner.run(dmabuf.attach(null, importer));
+  locked(() => dmabuf.invalidateMappings());
+  assert.deepEqual(calls, ['invalidate', 'invalidate']);
+});
+
+test('an importer that the exporter refuses is not listed', () => {
+  const { dmabuf, importer } = rig({
+    attach() {
+      throw new RangeError('refused');
+    },
+  });
+  assert.throws(() => runner.run(dmabuf.attach(null, importer)), RangeError);
+  assert.equal(dmabuf.attachments.get().length, 0);
+});
+
+test('a static importer asks for no peer, and cannot be told', () => {
+  const { dmabuf } = rig();
+  const attachment = runner.run(dmabuf.attach(null, null));
+  assert.deepEqual(
+    [attachment.peer2peer, attachment.isDynamic, attachment.importerName],
+    [false, false, 'the address space'],
+  );
+});

@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Bar, type BarKind, MemoryTarget } from '../../src/pci/bar.ts';
+import { ArrayMemory } from '../../src/pci/memory.ts';
+
+const bar = (kind: BarKind, sizeBytes: number, prefetchable = false) =>
+  new Bar(0, kind, prefetchable, sizeBytes, new MemoryTarget(new ArrayMemory(0)));
+
+test('sizes are powers of two, from 16 bytes on, or from 1 for ports, as legacy IDE has', () => {
+  for (const [kind, sizeBytes] of [
+    ['mem32', 8],
+    ['mem64', 0],
+    ['mem64', 24],
+    ['io', 0.5],
+    ['io', 12],
+    ['mem32', -16],
+    ['mem32', 16.5],
+  ] as const) {
+    assert.throws(() => bar(kind, sizeBytes), { code: 'EINVAL' }, `${kind} ${sizeBytes}`);
+  }
+  assert.deepEqual(
+    [bar('mem32', 16).sizeBytes, bar('io', 1).sizeBytes, bar('mem64', 2 ** 40).sizeBytes],
+    [16, 1, 2 ** 40],
+  );
+});
+
+test('the low bits of the register tell the kind', () => {
+  assert.deepEqual(
+    [bar('io', 4), bar('mem32', 16), bar('mem32', 16, true), bar('mem64', 16), bar('mem64', 16, true)].map(
+      (one) => one.typeBits,
+    ),
+    [1, 0, 8, 4, 12],
+  );
+});
+
+test('memory behind a BAR is read and written as it is', () => {
+  const target = new MemoryTarget(new ArrayMemory(8));
+  target.write(2, Uint8Array.of(1, 2));
+  const into = new Uint8Array(4);
+  target.read(1, into);
+  assert.deepEqual([...into], [0, 1, 2, 0]);
+});

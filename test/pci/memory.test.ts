@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { ArrayMemory, arrayMemory } from '../../src/pci/memory.ts';
+
+const PAGE = 4096;
+
+test('an array and sparse pages hold the same bytes', () => {
+  const write = fc.record({
+    offset: fc.nat(20 * PAGE - 1),
+    bytes: fc.uint8Array({ minLength: 1, maxLength: 3 * PAGE }),
+  });
+  fc.assert(
+    fc.property(fc.array(write, { maxLength: 4 }), (writes) => {
+      const size = 20 * PAGE;
+      const [sparse, plain] = [arrayMemory('sparse', size), new ArrayMemory(size)];
+      assert.notEqual(sparse.constructor, plain.constructor);
+      for (const { offset, bytes } of writes) {
+        for (const memory of [sparse, plain]) memory.write(offset, bytes.subarray(0, size - offset));
+      }
+      const [a, b] = [new Uint8Array(size), new Uint8Array(size)];
+      sparse.read(0, a);
+      plain.read(0, b);
+      assert.ok(Buffer.from(a).equals(b));
+      for (const { offset, sizeBytes } of sparse.extents!()) a.fill(0, offset, offset + sizeBytes);
+      assert.ok(
+        a.every((byte) => byte === 0),
+        'all else is zeros',
+      );
+    }),
+    { numRuns: 30 },
+  );
+});
+
+test('nobody leaves a memory: EFAULT', () => {
+  for (const memory of [new ArrayMemory(8), arrayMemory('large', 1 << 20)]) {
+    for (const offset of [memory.sizeBytes - 1, -1, memory.sizeBytes]) {
+      assert.throws(() => memory.read(offset, new Uint8Array(2)), { code: 'EFAULT' });
+      assert.throws(() => memory.write(offset, new Uint8Array(2)), { code: 'EFAULT' });
+    }
+  }
+});
