@@ -1,4 +1,4 @@
-/** Resets that a user asks for: of odd devices, of a physical function seen by its virtual ones, and of a whole slot. */
+/** Resets that a user asks for: of odd devices, of physical functions seen by their virtual ones, of a whole slot. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { buildMachine } from '../../src/machine/build.ts';
