@@ -62,14 +62,19 @@ export class BarMapping {
     this.check(offset, into.length);
     const backed = this.backed(offset, into.length);
     into.fill(0xff, backed);
-    yield* this.touch(() => this.vdev.pdev.mmio(this.bar, this.offset + offset, into.subarray(0, backed), false));
+    yield* this.touch(() => this.mmio(offset, into.subarray(0, backed), false));
   }
 
   /** A store by the CPU. BusError while memory is off. */
   *write(offset: number, from: Uint8Array): Task {
     this.check(offset, from.length);
     const part = from.subarray(0, this.backed(offset, from.length));
-    yield* this.touch(() => this.vdev.pdev.mmio(this.bar, this.offset + offset, part, true));
+    yield* this.touch(() => this.mmio(offset, part, true));
+  }
+
+  /** Behind the end of a small BAR nobody is asked. */
+  private mmio(offset: number, bytes: Uint8Array, isWrite: boolean): void {
+    if (bytes.length > 0) this.vdev.pdev.mmio(this.bar, this.offset + offset, bytes, isWrite);
   }
 
   /** How many of `length` bytes from `offset` lie in the BAR. */
