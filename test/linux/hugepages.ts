@@ -56,15 +56,15 @@ export function hugeMemfd(pages: number, flags = MFD_ALLOW_SEALING, name = 'test
   return memfd;
 }
 
-/** A hugetlbfs of its own until the test ends; null where it cannot be mounted. */
-export function hugetlbfs(t: TestContext): string | null {
-  const folder = mkdtempSync(join(tmpdir(), 'barter-huge-'));
-  const { status, stderr } = spawnSync('mount', ['-t', 'hugetlbfs', 'none', folder], { encoding: 'utf8' });
+/** A file system of that type until the test ends; null where it cannot be mounted. */
+export function mounted(t: TestContext, type: 'hugetlbfs' | 'tmpfs', ...options: string[]): string | null {
+  const folder = mkdtempSync(join(tmpdir(), `barter-${type}-`));
+  const { status, stderr } = spawnSync('mount', ['-t', type, ...options, 'none', folder], { encoding: 'utf8' });
   t.after(() => {
     if (status === 0) spawnSync('umount', ['-l', folder]);
     rmdirSync(folder);
   });
   if (status === 0) return folder;
-  isMissing(t, `hugetlbfs cannot be mounted: ${stderr}`, false);
+  isMissing(t, `${type} cannot be mounted: ${stderr}`, false);
   return null;
 }

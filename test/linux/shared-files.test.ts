@@ -1,12 +1,19 @@
 import assert from 'node:assert/strict';
-import { ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { fstatSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { Errno } from '../../src/abi/errno.ts';
-import { F_SEAL_FUTURE_WRITE, F_SEAL_SHRINK, O_APPEND, O_RDWR } from '../../src/abi/fcntl.ts';
-import { MFD_ALLOW_SEALING, MFD_CLOEXEC } from '../../src/abi/mman.ts';
+import {
+  F_ADD_SEALS,
+  F_SEAL_FUTURE_WRITE,
+  F_SEAL_SHRINK,
+  F_SEAL_WRITE,
+  O_APPEND,
+  O_RDWR,
+} from '../../src/abi/fcntl.ts';
+import { MADV_REMOVE, MAP_SHARED, MFD_ALLOW_SEALING, MFD_CLOEXEC, PROT_READ, PROT_WRITE } from '../../src/abi/mman.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import { OwnedFd } from '../../src/linux/fd.ts';
 import { sys } from '../../src/linux/ffi.ts';
@@ -14,6 +21,7 @@ import { PAGE_SIZE } from '../../src/linux/mapping.ts';
 import { addSeals, createMemfd, sealsOf } from '../../src/linux/memfd.ts';
 import { GuardedMemory, MappedMemory } from '../../src/linux/placed-memory.ts';
 import { MappingBudget, type MemoryPart, SharedFiles } from '../../src/linux/shared-files.ts';
+import { mounted } from './hugepages.ts';
 import { leavesNoFds } from './open-fds.ts';
 
 const GIB = 2 ** 30;
@@ -112,6 +120,43 @@ test('what cannot be memory is refused, and nothing stays mapped', () =>
     assert.deepEqual(linesOf('memfd:refused'), []);
     assert.throws(() => files.release(parts), /given back twice/);
   }));
+
+test('a page that is punched out of a sealed memfd is a fresh one', () => {
+  const files = newFiles();
+  const memfd = createMemfd('punched', 2 * PAGE_SIZE);
+  const parts = files.open(memfd, 0, 2 * PAGE_SIZE, true);
+  write(parts, 8, Buffer.from('gone'));
+  write(parts, PAGE_SIZE, Buffer.from('stays'));
+  const own = sys.mmap(0, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd.fd, 0);
+  assert.equal(sys.madvise(own, PAGE_SIZE, MADV_REMOVE), 0);
+  sys.munmap(own, PAGE_SIZE);
+  assert.deepEqual(read(parts, 8, 4), Buffer.alloc(4));
+  assert.equal(read(parts, PAGE_SIZE, 5).toString(), 'stays');
+  assert.ok(sys.fcntl(memfd.fd, F_ADD_SEALS, F_SEAL_WRITE) < 0, 'nobody seals it while it is mapped');
+  files.release(parts);
+  memfd.close();
+});
+
+test('a hole in a file of a full file system does not answer; what is there does', (t) => {
+  const folder = mounted(t, 'tmpfs', '-o', 'size=64k');
+  if (folder === null) return;
+  const file = new OwnedFd(openSync(join(folder, 'ram'), 'w+'), 'file');
+  ftruncateSync(file.fd, 64 * PAGE_SIZE);
+  const files = newFiles();
+  const parts = files.open(file, 0, 64 * PAGE_SIZE, true);
+  write(parts, 0, Buffer.from('first'));
+  const rest = new OwnedFd(openSync(join(folder, 'rest'), 'w+'), 'file');
+  const page = Buffer.alloc(PAGE_SIZE, 1);
+  while (sys.pwrite(rest.fd, page, PAGE_SIZE, fstatSync(rest.fd).size) > 0) {}
+  assert.throws(() => write(parts, 40 * PAGE_SIZE, page), refused('EFAULT', /took them away/));
+  assert.throws(() => write(parts, 63 * PAGE_SIZE, Buffer.alloc(4)), refused('EFAULT', /took them away/));
+  assert.equal(read(parts, 0, 5).toString(), 'first');
+  ftruncateSync(rest.fd, 0);
+  write(parts, 40 * PAGE_SIZE, page);
+  assert.deepEqual(read(parts, 40 * PAGE_SIZE, PAGE_SIZE), page);
+  files.release(parts);
+  for (const fd of [file, rest]) fd.close();
+});
 
 test('regions of one file share a mapping, as long as any of them is there', () => {
   const pages = 1000;

@@ -11,7 +11,7 @@ import { check, sys } from '../../src/linux/ffi.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
-import { freeHugePages, HUGE, hugeMemfd, hugetlbfs, withHugePages } from '../linux/hugepages.ts';
+import { freeHugePages, HUGE, hugeMemfd, mounted, withHugePages } from '../linux/hugepages.ts';
 import { withServer } from './served.ts';
 
 const PAGE = 4096;
@@ -123,7 +123,7 @@ for (const [kind, make] of Object.entries(KINDS)) {
 
 test('a file of hugetlbfs: the device reads and writes it', async (t) => {
   if (!withHugePages(t, 5)) return;
-  const folder = hugetlbfs(t);
+  const folder = mounted(t, 'hugetlbfs');
   if (folder === null) return;
   const path = join(folder, 'ram');
   const file = new OwnedFd(openSync(path, 'w+'), 'file of hugetlbfs');
