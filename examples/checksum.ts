@@ -1,4 +1,5 @@
 /** A PCI device that reads guest memory and tells its CRC-32. docs/writing-a-device.md walks through it. */
+import { fileURLToPath } from 'node:url';
 import { crc32 } from 'node:zlib';
 import * as barter from 'barter';
 
@@ -8,7 +9,7 @@ const STATUS = 0x0c; // 32 bits: 0 idle, 1 busy, 2 done, 3 failed
 const RESULT = 0x10; // 32 bits
 const CHUNK_BYTES = 65536;
 
-class Checksum implements barter.DeviceModel {
+export default class Checksum implements barter.DeviceModel {
   readonly identity = { vendorId: 0x1b36, deviceId: 0x0c5c, classCode: 0x120000, revision: 1 };
   readonly capabilities = { express: {}, msix: { vectors: 1, bar: 1, tableOffset: 0, pbaOffset: 0x800 } };
   private readonly bytes = new Uint8Array(4096);
@@ -55,6 +56,8 @@ class Checksum implements barter.DeviceModel {
   }
 }
 
-const { devices, stop } = barter.serveDevices({ checksum: new Checksum() }, process.argv[2] ?? '/tmp/checksum');
-process.once('SIGINT', stop).once('SIGTERM', stop);
-console.log(`ready: ${devices[0].socket}`);
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const { devices, stop } = barter.serveDevices({ checksum: new Checksum() }, process.argv[2] ?? '/tmp/checksum');
+  process.once('SIGINT', stop).once('SIGTERM', stop);
+  console.log(`ready: ${devices[0].socket}`);
+}

@@ -210,7 +210,8 @@ async function findDebootstrap(log: string): Promise<{ command: string; scripts:
 
 /** Where the machine's own apt gets its packages from. */
 async function findMirror(): Promise<string> {
-  if (process.env.BARTER_MIRROR !== undefined) return process.env.BARTER_MIRROR;
+  const { BARTER_MIRROR: named } = process.env;
+  if (named !== undefined && named !== '') return named;
   const targets = await output('apt-get', ['indextargets', '--format', '$(SITE) $(RELEASE)', 'Created-By: Packages']);
   if (targets === null) {
     throw new CommandError(

@@ -34,6 +34,10 @@ const BENCHES: Record<string, { describe: string; load: () => Promise<Bench> }> 
     describe: 'a BAR lent to another process: bytes, revokes and the death of the importer against their bars',
     load: async () => (await import('../../bench/dma-buf.ts')).benchDmaBuf,
   },
+  lab: {
+    describe: 'from the start of QEMU to a command in a guest, against a bare kernel with the same options',
+    load: async () => (await import('../../bench/lab.ts')).benchLab,
+  },
 };
 
 export function addBenchCommand(program: Command): void {
