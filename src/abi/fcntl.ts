@@ -12,6 +12,9 @@ export const O_NONBLOCK = 0o4000;
 export const O_DSYNC = 0o10000;
 export const O_CLOEXEC = 0o2000000;
 export const O_PATH = 0o10000000;
+/** flock(2). */
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;
 
 export const F_DUPFD = 0;
 export const F_GETFD = 1;

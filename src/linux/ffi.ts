@@ -80,6 +80,7 @@ export const sys = {
     offArg,
   ]),
   lseek: raw<[fd: number, offset: number, whence: number]>('lseek64', 'int64_t', [intArg, offArg, intArg]),
+  flock: raw<[fd: number, operation: number]>('flock', 'int', [intArg, intArg]),
   ftruncate: raw<[fd: number, length: number]>('ftruncate64', 'int', [intArg, offArg]),
   /** The third argument of fcntl, ioctl is variadic in C; on the 64-bit ABIs here it is passed like any other. */
   fcntl: raw<[fd: number, command: number, argument: number]>('fcntl', 'int', [intArg, intArg, 'long']),

@@ -106,10 +106,15 @@ export class Message {
 
   /**
    * The descriptors of the last recvmsg, now the caller's, close-on-exec. EMSGSIZE when the peer sent more than maxFds,
-   * or the process had no number left for one: all that came are closed.
+   * EMFILE when the process had no number left for one: all that came are closed.
    */
   takeFds(what: string): ForeignFd[] {
     const came = this.#receivedFds.length;
+    // There is room for all that the kernel sends at once: what is missing found no number in this process.
+    if (this.#truncated && this.maxFds > 0 && came <= this.maxFds) {
+      this.#dropFds();
+      throw new Errno('EMFILE', `${what}: the process has no number left for a descriptor (${came} came; closed)`);
+    }
     if (this.#truncated || came > this.maxFds) {
       this.#dropFds();
       throw new Errno('EMSGSIZE', `${what}: more than ${this.maxFds} descriptors in a message (${came} came; closed)`);

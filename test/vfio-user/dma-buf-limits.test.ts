@@ -252,10 +252,10 @@ test('a holder that shuts the socket down ends the opening of sessions, and noth
   importer.send({ command: DMA_BUF_SOCKET_QUERY });
   served.pump();
   assert.equal(importer.receive(false)?.error, 0);
-  assert.equal(served.server.exports.count, 1);
+  assert.equal(served.server.exports.size, 1);
   buffer.close();
   served.pump();
-  assert.equal(served.server.exports.count, 0);
+  assert.equal(served.server.exports.size, 0);
   importer.close();
   lender.close();
   served.close();

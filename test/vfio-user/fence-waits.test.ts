@@ -9,7 +9,7 @@ import { SgTable } from '../../src/dma-buf/scatterlist.ts';
 import type { Task } from '../../src/task/op.ts';
 import { runner } from '../../src/task/runner.ts';
 import type { TaskHandle } from '../../src/task/task-handle.ts';
-import { type FenceWait, FenceWaits } from '../../src/vfio-user/dma-buf/fence-waits.ts';
+import { type FenceWait, FenceWaits, giveUp } from '../../src/vfio-user/dma-buf/fence-waits.ts';
 import { EventLoop } from '../../src/vfio-user/wire/event-loop.ts';
 
 const POLLIN = DMA_BUF_SOCKET_POLLIN;
@@ -85,7 +85,7 @@ test('a WAIT ends when all its events are there, when its time is over, or when 
   const both = buffer.wait(POLLIN | POLLOUT);
   const timed = buffer.wait(POLLOUT, 1);
   const givenUp = buffer.wait(POLLOUT);
-  [...buffer.listed].at(-1)!.giveUp();
+  giveUp([[...buffer.listed].at(-1)!]);
   runner.drain();
   assert.equal(givenUp.result, 0);
   while (!timed.ended) buffer.loop.turn(1);

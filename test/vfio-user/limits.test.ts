@@ -374,12 +374,17 @@ test('handshakeTimeoutMs and dmaReplyTimeoutMs: silence ends the connection, and
   await server.assertNothingLeft();
 });
 
-test('maxWaitingClients: those beyond wait in the backlog, and are served when others have gone', async () => {
-  const waiting = Array.from({ length: 14 }, () => new RawClient(server.path('lender')));
+test('maxWaitingClients: half-open connections beyond it go, oldest first, and delay no client', async () => {
+  const start = performance.now();
+  const flood = Array.from({ length: 500 }, () => new RawClient(server.path('lender')));
+  const good = new RawClient(server.path('lender'));
+  assert.equal(good.outcome({ command: VFIO_USER_VERSION }, Buffer.from('\0\0\0\0{}\0')), 'ok');
+  assert.ok(performance.now() - start < LIMITS.handshakeTimeoutMs, 'nobody waited for the time of a handshake');
+  flood[0].assertDropped();
   assertBystanderServed();
-  for (const client of waiting.splice(0, 13)) client.close();
-  assert.equal(waiting[0].outcome({ command: VFIO_USER_VERSION }, Buffer.from('\0\0\0\0{}\0')), 'ok');
-  waiting[0].close();
+  const late = flood.at(-1)!;
+  assert.equal(late.outcome({ command: VFIO_USER_VERSION }, Buffer.from('\0\0\0\0{}\0')), 'EBUSY', 'it is still there');
+  for (const client of [good, ...flood]) client.close();
   await server.assertNothingLeft();
 });
 

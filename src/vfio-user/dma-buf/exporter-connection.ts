@@ -19,7 +19,7 @@ import type { Log, LogLevel } from '../wire/log.ts';
 import { PacketSocket } from '../wire/packet-socket.ts';
 import { type ImporterContext, REQUEST_HANDLERS, type Send } from './exporter-requests.ts';
 import { ExporterSession } from './exporter-session.ts';
-import type { FenceWait, FenceWaits } from './fence-waits.ts';
+import { type FenceWait, type FenceWaits, giveUp } from './fence-waits.ts';
 import { IMPORTER_LIMITS } from './limits.ts';
 import { INVALIDATE, NOTHING, OPEN, RESTORE } from './messages.ts';
 import { PendingInvalidates } from './pending-invalidates.ts';
@@ -187,7 +187,7 @@ export class ExporterConnection implements ImporterContext {
     if (why !== null)
       this.log('warn', 'dropped', `importer dropped: ${this.who}, ${describe(this.dmabuf)}: ${why.message}`);
     this.pending.clear();
-    for (const wait of [...this.waits]) wait.giveUp();
+    giveUp(this.waits);
     runner.start('end of an importer', this.end());
   }
 

@@ -30,11 +30,18 @@ interface OwnedFence {
   readonly attachment: RemoteAttachment;
 }
 
+/** Pending fences of a buffer, of all its importers. */
+const fencesOf = new WeakMap<DmaBuf, number>();
+/** Ranges of the mappings of all importers of this process. */
+let rangesOfAll = 0;
+
 export class ExporterSession {
   readonly dmabuf: DmaBuf;
   private readonly link: ImporterLink;
   private readonly bars: SharedBars;
   private nextId = 1;
+  /** Of all mappings. */
+  private ranges = 0;
   /** Both guarded by the reservation. An attachment is listed from its announcement on. */
   private readonly attachments = new Plain('importer.attachments', new Map<number, RemoteAttachment>());
   private readonly mappings = new Plain('importer.mappings', new Map<number, RemoteMapping>());
@@ -78,6 +85,10 @@ export class ExporterSession {
     try {
       const { size } = this.attachments.get();
       if (size >= IMPORTER_LIMITS.maxAttachments) throw new Errno('ENOSPC', `${size} attachments are the most`);
+      const ofBuffer = this.dmabuf.attachments.get().length;
+      if (ofBuffer > IMPORTER_LIMITS.maxAttachmentsOfBuffer) {
+        throw new Errno('ENOSPC', `the buffer has ${ofBuffer - 1} attachments of all its importers`);
+      }
       this.attachments.change().set(remote.id, remote);
       yield* announce(remote.id);
     } catch (error) {
@@ -130,6 +141,7 @@ export class ExporterSession {
       if (attachment === undefined) throw new Errno('ENOENT', `there is no attachment ${id}`);
       const { size } = this.mappings.get();
       if (size >= IMPORTER_LIMITS.maxMappings) throw new Errno('ENOSPC', `${size} mappings are the most`);
+      this.checkRanges();
       const direction = writable ? DMA_BIDIRECTIONAL : DMA_TO_DEVICE;
       const table = yield* this.dmabuf.map(attachment.attachment, direction);
       let mapping: RemoteMapping | null = null;
@@ -137,6 +149,7 @@ export class ExporterSession {
         const { memory, ranges } = memoryOf(this.dmabuf, table);
         mapping = { id: this.takeId(), attachment, direction, table, memory, ranges };
         this.mappings.change().set(mapping.id, mapping);
+        this.countRanges(mapping, 1);
         this.bars.hold(memory);
         yield* announce(mapping);
       } catch (error) {
@@ -191,8 +204,13 @@ export class ExporterSession {
       if (this.isRevoked) throw new Errno('ENODEV', 'the buffer is revoked: its device lends nothing now');
       const size = yield* this.fences.loadFor((fences) => fences.size);
       if (size >= IMPORTER_LIMITS.maxFences) throw new Errno('ENOSPC', `${size} fences are the most`);
+      const ofBuffer = fencesOf.get(this.dmabuf) ?? 0;
+      if (ofBuffer >= IMPORTER_LIMITS.maxFencesOfBuffer) {
+        throw new Errno('ENOSPC', `the buffer has ${ofBuffer} pending fences of all its importers`);
+      }
       const fence = new DmaFence('fence of an importer');
       yield* this.fences.changeFor((fences) => void fences.set(fenceId, { fence, attachment }));
+      fencesOf.set(this.dmabuf, ofBuffer + 1);
       yield* resv.addFence(fence, usage);
       yield* announce(fenceId);
     } finally {
@@ -253,9 +271,26 @@ export class ExporterSession {
     return [...this.mappings.get().values()].filter((mapping) => mapping.attachment === remote);
   }
 
+  /** Before the table is made: E2BIG for more ranges than a message takes, ENOSPC for more than may be kept. */
+  private checkRanges(): void {
+    if (this.isRevoked) return;
+    const count = (this.dmabuf.priv as VfioPciDmaBuf).physVec.length;
+    const { maxRanges, maxMappedRanges, maxMappedRangesOfAll } = IMPORTER_LIMITS;
+    if (count > maxRanges) throw new Errno('E2BIG', `${count} ranges; ${maxRanges} fit into a message`);
+    if (this.ranges + count > maxMappedRanges || rangesOfAll + count > maxMappedRangesOfAll) {
+      throw new Errno('ENOSPC', `${this.ranges} ranges of this session are mapped, ${rangesOfAll} of all`);
+    }
+  }
+
+  private countRanges({ ranges }: RemoteMapping, sign: 1 | -1): void {
+    this.ranges += sign * ranges.length;
+    rangesOfAll += sign * ranges.length;
+  }
+
   /** The reservation is held. */
   private *drop(mapping: RemoteMapping, stillMapped: boolean): Task {
     this.mappings.change().delete(mapping.id);
+    this.countRanges(mapping, -1);
     // Before the unmap, which lets a revoke return.
     yield* this.bars.drop(mapping.memory, stillMapped);
     yield* this.dmabuf.unmap(mapping.attachment.attachment, mapping.table, mapping.direction);
@@ -268,6 +303,7 @@ export class ExporterSession {
       return found;
     });
     if (owned === undefined) return false;
+    fencesOf.set(this.dmabuf, fencesOf.get(this.dmabuf)! - 1);
     owned.fence.error = error;
     yield* owned.fence.signal();
     return true;

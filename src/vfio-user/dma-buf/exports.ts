@@ -16,9 +16,11 @@ import type { OwnedFd } from '../../linux/fd.ts';
 import { Pinned, sys } from '../../linux/ffi.ts';
 import { hangUp } from '../../linux/foreign-fd.ts';
 import { Message } from '../../linux/message.ts';
+import { openFilesLimit } from '../../linux/process.ts';
 import type { MappingBudget } from '../../linux/shared-files.ts';
 import { isUnixPacketSocket, socketPair } from '../../linux/socket.ts';
 import { runner } from '../../task/runner.ts';
+import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import type { LentBuffers } from '../server/dma-regions.ts';
 import { type EventLoop, hungUp } from '../wire/event-loop.ts';
 import { frameBytes, LIMITS, ReceivedFrame, writeHeader } from '../wire/frame.ts';
@@ -39,6 +41,8 @@ export class ClientFiles extends FdTable {
 }
 
 interface Export {
+  readonly vdev: VfioPciCoreDevice;
+  readonly ranges: number;
   readonly ours: OwnedFd;
   readonly files: FdTable;
   readonly fd: number;
@@ -56,6 +60,10 @@ export class Exports implements ImporterHost, LentBuffers {
   readonly bars: SharedBars;
   /** By the inode of the client's end, which is that of every copy of it, and of nothing else while one is open. */
   private readonly byInode = new Map<number, Export>();
+  /** What is held of each device. */
+  private readonly held = new Map<VfioPciCoreDevice, { exports: number; ranges: number }>();
+  /** Each buffer takes a descriptor; the others are for clients and importers. */
+  private readonly mostExports = Math.min(LIMITS.maxExportsOfAll, Math.floor(openFilesLimit().soft / 4));
   private readonly importers = new Set<ExporterConnection>();
   private readonly waits = new WeakMap<DmaBuf, FenceWaits>();
   private readonly incoming = new Message(1, 1);
@@ -70,19 +78,41 @@ export class Exports implements ImporterHost, LentBuffers {
     this.incoming.setIov(0, this.packet.address, this.packet.bytes.length);
   }
 
-  get count(): number {
+  get size(): number {
     return this.byInode.size;
   }
 
-  /** The descriptor for the client that stands for descriptor `fd` of its table; the caller sends and closes it. */
-  publish(files: FdTable, fd: number): OwnedFd {
+  /** One more device may lend. */
+  addDevice(vdev: VfioPciCoreDevice): void {
+    this.held.set(vdev, { exports: 0, ranges: 0 });
+  }
+
+  /** EMFILE where so many buffers of a device, or of all, are held; ENOMEM where they have so many ranges. */
+  checkRoom(vdev: VfioPciCoreDevice, ranges: number): void {
+    const own = this.held.get(vdev)!;
+    const most = Math.min(LIMITS.maxExports, Math.floor(this.mostExports / this.held.size));
+    if (own.exports >= most || this.byInode.size >= this.mostExports) {
+      throw new Errno('EMFILE', `${own.exports} dma-bufs of ${vdev.pdev.name} are held, ${this.byInode.size} of all`);
+    }
+    const all = [...this.held.values()].reduce((sum, each) => sum + each.ranges, 0);
+    if (own.ranges + ranges > LIMITS.maxExportRanges || all + ranges > LIMITS.maxExportRangesOfAll) {
+      throw new Errno('ENOMEM', `dma-bufs of ${vdev.pdev.name} have ${own.ranges} ranges, those of all have ${all}`);
+    }
+  }
+
+  /**
+   * The descriptor for the client that stands for descriptor `fd` of its table, a buffer of `vdev` with `ranges` ranges.
+   * The caller sends and closes it.
+   */
+  publish(files: FdTable, fd: number, vdev: VfioPciCoreDevice, ranges: number): OwnedFd {
     const dmabuf = files.lookup(fd) as DmaBuf;
     const [ours, theirs] = socketPair('dma-buf of a client', SOCK_SEQPACKET);
     try {
-      const entry: Export = { ours, files, fd, dmabuf, key: 0 };
+      const entry: Export = { vdev, ranges, ours, files, fd, dmabuf, key: 0 };
       const inode = fstatSync(theirs.fd).ino;
       entry.key = this.loop.add(ours.fd, EPOLLIN | EPOLLRDHUP, (events) => this.onReady(inode, entry, events));
       this.byInode.set(inode, entry);
+      this.count(entry, 1);
       return theirs;
     } catch (error) {
       ours.close();
@@ -180,8 +210,15 @@ export class Exports implements ImporterHost, LentBuffers {
     hangUp(socket);
   }
 
+  private count({ vdev, ranges }: Export, sign: 1 | -1): void {
+    const held = this.held.get(vdev)!;
+    held.exports += sign;
+    held.ranges += sign * ranges;
+  }
+
   private drop(inode: number, entry: Export): void {
     this.byInode.delete(inode);
+    this.count(entry, -1);
     this.loop.remove(entry.key);
     hangUp(entry.ours);
     runner.start('close dma-buf', entry.files.close(entry.fd));

@@ -8,12 +8,21 @@ import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
 import type { EventLoop } from '../wire/event-loop.ts';
 
-/** One WAIT: `giveUp` ends it before its time. */
+/** One WAIT. */
 export interface FenceWait {
   readonly over: Completion;
   /** It is over because all its events are there. */
   isReady: boolean;
-  giveUp(): void;
+  /** The session has ended. */
+  isGivenUp: boolean;
+}
+
+/** Ends WAITs whose session has ended. */
+export function giveUp(waits: Iterable<FenceWait>): void {
+  for (const wait of [...waits]) {
+    wait.isGivenUp = true;
+    runner.run(wait.over.complete());
+  }
 }
 
 /** Those who wait for the fences of one usage of one buffer. */
@@ -94,8 +103,9 @@ export class FenceWaits {
     // The fences of POLLOUT include those of POLLIN.
     const watch = (events & DMA_BUF_SOCKET_POLLOUT) !== 0 ? this.pollout : this.pollin;
     const over = new Completion('WAIT of an importer');
-    const wait = { over, isReady: false, giveUp: () => runner.run(over.complete()) };
-    const deadline = timeoutMs === null ? null : this.loop.after(timeoutMs, wait.giveUp);
+    const wait: FenceWait = { over, isReady: false, isGivenUp: false };
+    const onTime = () => runner.run(over.complete());
+    const deadline = timeoutMs === null ? null : this.loop.after(timeoutMs, onTime);
     waits.add(wait);
     watch.add(wait);
     // Ended by the fences, by the deadline, or by the end of the session.
@@ -103,6 +113,8 @@ export class FenceWaits {
     watch.delete(wait);
     waits.delete(wait);
     if (deadline !== null) this.loop.cancel(deadline);
-    return wait.isReady ? events : this.ready(events);
+    if (wait.isReady) return events;
+    // Nobody reads the answer of a session that has ended; there may be thousands.
+    return wait.isGivenUp ? 0 : this.ready(events);
   }
 }

@@ -4,8 +4,15 @@ export const IMPORTER_LIMITS = {
   maxSessions: 64,
   maxSessionsOfAll: 512,
   maxAttachments: 64,
+  /** Attachments of all sessions of a buffer: each is told of a revoke. */
+  maxAttachmentsOfBuffer: 256,
   maxMappings: 256,
+  /** Ranges of all mappings of a session, and of all sessions of the process. */
+  maxMappedRanges: 32_768,
+  maxMappedRangesOfAll: 524_288,
   maxFences: 256,
+  /** Pending fences of all sessions of a buffer: a revoke, and each new fence, looks at all of them. */
+  maxFencesOfBuffer: 1024,
   /** Bytes of a request with its header. */
   maxRequestBytes: 128,
   /** Requests that are not answered yet. */

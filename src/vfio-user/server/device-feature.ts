@@ -16,6 +16,8 @@ import { dmaLogging } from './migration.ts';
 import { decodeSized, type Reply } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
+const NR_RANGES_OFFSET = vfio_device_feature.sizeof + 12;
+
 /** The argument of the ioctl: what the client sent can be read, and the reply has room for argsz bytes. */
 class FeatureArgument implements UserMemory {
   private readonly sent: Uint8Array;
@@ -52,6 +54,11 @@ class FeatureArgument implements UserMemory {
   }
 }
 
+/** nr_ranges of struct vfio_device_feature_dma_buf behind the header; 0 where it did not come. */
+function rangesIn(sent: Uint8Array): number {
+  return sent.length < NR_RANGES_OFFSET + 4 ? 0 : viewOf(sent).getUint32(NR_RANGES_OFFSET, true);
+}
+
 /**
  * VFIO_DEVICE_FEATURE. What the ioctl returns as a descriptor travels with the reply. The reply's payload is that of the
  * request for PROBE and SET, and for a GET that writes nothing; else the header and what the feature wrote.
@@ -68,12 +75,14 @@ export function* deviceFeature(context: RequestContext, frame: Frame, reply: Rep
   if (isExport && context.capabilities.maxMsgFds === 0) {
     throw new Errno('EMSGSIZE', 'a dma-buf is a descriptor, and the client takes none');
   }
+  const ranges = isExport ? rangesIn(sent) : 0;
+  if (isExport) exports.checkRoom(vdev, ranges);
   const result = yield* vdev.feature(argument, callerOf(context, frame));
   const isSet = (flags & VFIO_DEVICE_FEATURE_SET) !== 0;
   reply.append(isSet || argument.end === 0 ? sent : argument.written);
   if (!isExport) return;
   try {
-    reply.attach(exports.publish(files, result));
+    reply.attach(exports.publish(files, result, vdev, ranges));
   } catch (error) {
     yield* files.close(result);
     throw error;

@@ -1,10 +1,10 @@
 /** Devices on sockets: each listens at a path, and has one client at a time. */
-import { lstatSync, readdirSync, rmSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { ERRNO, Errno } from '../../abi/errno.ts';
 import { EPOLLIN } from '../../abi/poll.ts';
 import { closingCount } from '../../linux/closing-thread.ts';
 import { OwnedFd } from '../../linux/fd.ts';
-import { connectUnix, listenUnix, tryAccept } from '../../linux/socket.ts';
+import { tryAccept } from '../../linux/socket.ts';
 import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
 import { WaitQueue } from '../../task/wait-queue.ts';
@@ -17,6 +17,7 @@ import { type Log, LogLimiter } from '../wire/log.ts';
 import { ClientConnection } from './client-connection.ts';
 import type { TraceSink } from './message-trace.ts';
 import type { Client, SessionHost } from './session-host.ts';
+import { SocketPath } from './socket-path.ts';
 
 const ACCEPT_PAUSE_MS = 100;
 
@@ -26,7 +27,7 @@ class ServedDevice implements SessionHost {
   readonly exports: Exports;
   readonly path: string;
   private readonly server: VfioUserServer;
-  private readonly listener: OwnedFd;
+  private readonly socket: SocketPath;
   private readonly key: number;
   private readonly clients = new Set<ClientConnection>();
   /** Wakes a client that waits for the end of the one before it. */
@@ -42,8 +43,8 @@ class ServedDevice implements SessionHost {
     this.exports = server.exports;
     this.vdev = vdev;
     this.path = path;
-    this.listener = listenWhereNobodyDoes(path);
-    this.key = loop.add(this.listener.fd, EPOLLIN, () => this.accept());
+    this.socket = new SocketPath(path);
+    this.key = loop.add(this.socket.listener.fd, EPOLLIN, () => this.accept());
   }
 
   /** A client that closes its socket and connects again at once finds the device free, however long the end takes. */
@@ -76,14 +77,13 @@ class ServedDevice implements SessionHost {
   close(): void {
     this.closed = true;
     this.loop.remove(this.key);
-    this.listener.close();
-    rmSync(this.path, { force: true });
+    this.socket.close();
     for (const client of [...this.clients]) client.close(null);
   }
 
   private accept(): void {
     // A connection may bring descriptors of which closing does not end.
-    const fd = closingCount() < LIMITS.maxClosing ? tryAccept(this.listener) : -ERRNO.EMFILE;
+    const fd = closingCount() < LIMITS.maxClosing ? tryAccept(this.socket.listener) : -ERRNO.EMFILE;
     if (fd === -ERRNO.EMFILE || fd === -ERRNO.ENFILE || fd === -ERRNO.ENOMEM) {
       this.log(`${this.path}: no descriptor is left for a new client; trying again`, {
         level: 'warn',
@@ -94,13 +94,13 @@ class ServedDevice implements SessionHost {
       this.loop.after(ACCEPT_PAUSE_MS, () => this.listen(true));
       return;
     }
-    // Whoever left before it was accepted is nobody's loss.
+    // The client left before it was accepted.
     if (fd < 0) return;
     const socket = new OwnedFd(fd, `client of ${this.vdev.pdev.name}`);
     try {
       this.clients.add(new ClientConnection(this, this.vdev, socket));
     } catch (error) {
-      // The kernel has no room for one more: who asked for it does without.
+      // The kernel has no room for one more.
       socket.close();
       if (!(error instanceof Errno)) throw error;
       this.log(`${this.path}: a client was turned away: ${error.message}`, {
@@ -109,7 +109,17 @@ class ServedDevice implements SessionHost {
         client: this.vdev.pdev.name,
       });
     }
-    if (this.clients.size > LIMITS.maxWaitingClients) this.listen(false);
+    if (this.clients.size > LIMITS.maxWaitingClients + 1) this.dropWaiting();
+  }
+
+  /** Makes room: drops the oldest connection without a session, of the process that has most of them. */
+  private dropWaiting(): void {
+    const waiting = [...this.clients].filter((client) => client !== this.owner);
+    const counts = new Map<number, number>();
+    for (const { peerPid } of waiting) counts.set(peerPid, (counts.get(peerPid) ?? 0) + 1);
+    const most = Math.max(...counts.values());
+    const oldest = waiting.find(({ peerPid }) => counts.get(peerPid) === most)!;
+    oldest.close(new Errno('EMFILE', `${waiting.length} connections wait; ${most} of them are of this process`));
   }
 
   private listen(on: boolean): void {
@@ -145,6 +155,7 @@ export class VfioUserServer {
    */
   serve(vdev: VfioPciCoreDevice, path: string): void {
     this.served.push(new ServedDevice(this, vdev, path));
+    this.exports.addDevice(vdev);
   }
 
   ownerOf(vdev: VfioPciCoreDevice): Client | null {
@@ -165,26 +176,6 @@ export class VfioUserServer {
 
   /** Open descriptors and live buffers of this process, for reports of leaks. */
   census(): { openFds: number; buffers: number } {
-    return { openFds: readdirSync('/proc/self/fd').length, buffers: this.exports.count };
-  }
-}
-
-function listenWhereNobodyDoes(path: string): OwnedFd {
-  try {
-    return listenUnix(path);
-  } catch (error) {
-    if (!(error instanceof Errno) || error.code !== 'EADDRINUSE' || isAlive(path)) throw error;
-  }
-  rmSync(path);
-  return listenUnix(path);
-}
-
-function isAlive(path: string): boolean {
-  if (!lstatSync(path).isSocket()) return true;
-  try {
-    connectUnix(path).close();
-    return true;
-  } catch (error) {
-    return !(error instanceof Errno && error.code === 'ECONNREFUSED');
+    return { openFds: readdirSync('/proc/self/fd').length, buffers: this.exports.size };
   }
 }

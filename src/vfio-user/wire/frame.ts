@@ -33,10 +33,15 @@ export const LIMITS = {
   maxFileMappingsOfAll: 16_384,
   /** DMA regions of dma-bufs that another process lends: each is a session with it. */
   maxBorrowed: 256,
-  /** dma-bufs that one client holds open. */
+  /** dma-bufs that are held of one device, by its clients of now and before. */
   maxExports: 1024,
-  /** Connections to a device beyond the one that has it: each is refused in its VERSION. */
-  maxWaitingClients: 8,
+  /** dma-bufs that are held of all devices; less where the process may open few files. Each device has its share. */
+  maxExportsOfAll: 8192,
+  /** Ranges of the dma-bufs that are held of one device, and of all. */
+  maxExportRanges: 262_144,
+  maxExportRangesOfAll: 1_048_576,
+  /** Connections to a device besides the one that has it: beyond it the oldest without a session goes. */
+  maxWaitingClients: 64,
   /** Descriptors that are being closed and are not yet, by a file that makes its closers wait. */
   maxClosing: 512,
   /** Commands that wait while one is being served; reading stops there. */

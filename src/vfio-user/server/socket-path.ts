@@ -1,0 +1,82 @@
+/** A server's socket at a path: taken and removed without races between servers. */
+import { closeSync, constants, lstatSync, openSync, unlinkSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { ERRNO, Errno } from '../../abi/errno.ts';
+import { LOCK_EX, LOCK_NB } from '../../abi/fcntl.ts';
+import type { OwnedFd } from '../../linux/fd.ts';
+import { sys } from '../../linux/ffi.ts';
+import { connectUnix, listenUnix } from '../../linux/socket.ts';
+
+/** Servers hold the lock of a folder for a moment each, while they take or remove a socket. */
+const LOCK_TIMEOUT_MS = 5000;
+const LOCK_RETRY_MS = 2;
+/** A server that does not accept within this time is alive all the same. */
+const PROBE_MS = 1000;
+
+export class SocketPath {
+  readonly listener: OwnedFd;
+  private readonly path: string;
+  private readonly identity: string;
+
+  /**
+   * Listens at `path`, for its owner alone (0600). EADDRINUSE when another server listens there, or when the path is not
+   * a socket; the socket of a dead server is replaced.
+   */
+  constructor(path: string) {
+    this.path = path;
+    this.listener = withFolderLocked(path, () => {
+      if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) {
+        if (isTaken(path)) throw new Errno('EADDRINUSE', `bind(${path}): another server, or another file, is there`);
+        unlinkSync(path);
+      }
+      return listenUnix(path);
+    });
+    this.identity = identityOf(path) ?? '';
+  }
+
+  /** Ends listening, and removes the socket, unless it is another server's by now. */
+  close(): void {
+    this.listener.close();
+    try {
+      withFolderLocked(this.path, () => {
+        if (identityOf(this.path) === this.identity) unlinkSync(this.path);
+      });
+    } catch (error) {
+      // The folder is gone, or is not this user's any more: and so is the socket.
+      if ((error as NodeJS.ErrnoException).code === undefined) throw error;
+    }
+  }
+}
+
+/** Two servers that start, or one that starts and one that stops, must not see each other's half. */
+function withFolderLocked<T>(path: string, body: () => T): T {
+  const folder = openSync(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    for (const deadline = performance.now() + LOCK_TIMEOUT_MS; ; ) {
+      const result = sys.flock(folder, LOCK_EX | LOCK_NB);
+      // Some network file systems have no locks: there the moments between two calls remain.
+      if (result !== -ERRNO.EAGAIN && result !== -ERRNO.EINTR) return body();
+      if (performance.now() > deadline) throw new Errno('EBUSY', `${dirname(path)} is locked by another process`);
+      Atomics.wait(SLEEP, 0, 0, LOCK_RETRY_MS);
+    }
+  } finally {
+    closeSync(folder);
+  }
+}
+
+const SLEEP = new Int32Array(new SharedArrayBuffer(4));
+
+function isTaken(path: string): boolean {
+  if (!lstatSync(path).isSocket()) return true;
+  try {
+    connectUnix(path, PROBE_MS).close();
+    return true;
+  } catch (error) {
+    return !(error instanceof Errno && error.code === 'ECONNREFUSED');
+  }
+}
+
+function identityOf(path: string): string | null {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  return stat === undefined ? null : `${stat.dev}:${stat.ino}`;
+}
