@@ -124,8 +124,10 @@ function bundle(target) {
 
 /** Builds beside and renames, so that no process ever sees half of it. */
 function build(stamp, isRelease) {
-  const making = join(root, `dist.making-${process.pid}`);
-  const old = join(root, `dist.old-${process.pid}`);
+  const making = join(root, 'dist.making');
+  const old = join(root, 'dist.old');
+  // What a build left that was killed.
+  for (const left of [making, old]) rmSync(left, { recursive: true, force: true });
   try {
     compile(making, isRelease);
     if (isRelease) nameDeclarations(making);
