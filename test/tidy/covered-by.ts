@@ -1,0 +1,37 @@
+/**
+ * Which test covers a source file that has no test of its own name. A folder stands for all such files in it; the entry
+ * of a file, or of a folder inside it, comes before. Paths are below src/ and test/.
+ */
+export const COVERED_BY: Readonly<Record<string, readonly string[]>> = {
+  'abi/': ['abi/golden.test.ts'],
+  'abi/u64.ts': ['abi/layout.test.ts'],
+  'api/': ['api/guides.test.ts'],
+  'cli/': ['cli/bad-arguments.test.ts', 'cli/main.test.ts'],
+  'demo/': ['cli/demo.test.ts', 'cli/import.test.ts'],
+  'device/': ['device/ioat.test.ts'],
+  'dma-buf/': ['vfio/defects.test.ts', 'verify/product.test.ts'],
+  'explore/': ['explore/brute-force.test.ts', 'verify/determinism.test.ts'],
+  'explore/checks/': ['explore/oracles.test.ts', 'verify/mutants.test.ts'],
+  'explore/parallel/': ['explore/worker-pool.test.ts', 'explore/parts.test.ts'],
+  'index.ts': ['package/package.test.ts'],
+  'lint/': ['lint/check-tasks.test.ts'],
+  'linux/': ['linux/mapping.test.ts', 'vfio-user/loop.test.ts'],
+  'linux/vfio/': ['linux/vfio/device.test.ts'],
+  'machine/': ['machine/load.test.ts', 'machine/capture.test.ts'],
+  'pci/': ['pci/function.test.ts', 'pci/fabric.test.ts'],
+  'report/': ['report/timeline.test.ts', 'browser/timeline.test.ts'],
+  'reproduce/': ['lab/lab.test.ts'],
+  'scenario/': ['scenario/facts.test.ts', 'cli/run.test.ts'],
+  'scenario/kernel/': ['lab/lab.test.ts'],
+  'scenario/served/': ['scenario/vfio-user.test.ts'],
+  'task/': ['task/runner.test.ts', 'task/agreement.test.ts'],
+  'verify/': ['verify/product.test.ts'],
+  'verify/classics/': ['verify/counts.test.ts'],
+  'verify/mutants/': ['verify/mutants.test.ts'],
+  'vfio-user/': ['vfio-user/commands.test.ts'],
+  'vfio-user/dma-buf/': ['vfio-user/dma-buf-socket.test.ts', 'vfio-user/fake-exporter.test.ts'],
+  'vfio-user/wire/': ['vfio-user/loop.test.ts', 'vfio-user/limits.test.ts'],
+  'vfio/': ['vfio/defects.test.ts', 'scenario/facts.test.ts'],
+  'vfio/irqs/': ['vfio-user/interrupts.test.ts', 'scenario/facts.test.ts'],
+  'vfio/perms/': ['vfio/config.test.ts'],
+};
