@@ -4,6 +4,7 @@
  * turn out to be known (Abdulla, Aronis, Jonsson, Sagonas: Source Sets, JACM 2017).
  */
 
+import type { Op } from '../../task/op.ts';
 import { differenceAt } from '../checks/determinism.ts';
 import { HeldLocks } from '../checks/lock-order.ts';
 import { checkEnd } from '../checks/oracles.ts';
@@ -26,7 +27,7 @@ const NOTHING: never[] = [];
 
 export class DporSearch extends Search {
   private readonly log = new StepLog();
-  private readonly races = new Races(this.log);
+  private readonly races = new Races(this.log, () => this.invariantScopes.all.length > 0);
   private readonly names = new StepNames(this.ids, this.log);
   private readonly plain = new PlainPath(this.names);
   private readonly optimal: boolean;
@@ -150,6 +151,7 @@ export class DporSearch extends Search {
       this.plan(
         depth,
         sequence.map((step) => this.names.step(step)),
+        true,
       );
     }
     if (outcome.rest === null) {
@@ -326,7 +328,7 @@ export class DporSearch extends Search {
     return anyReady ? -2 : -1;
   }
 
-  private readonly onRace = (earlier: number, later: number, step: PlannedStep): void => {
+  private readonly onRace = (earlier: number, later: number, step: PlannedStep, isUncertain: boolean): void => {
     const { log, sequence, path } = this;
     sequence.length = 0;
     const end = this.optimal || later < 0 ? log.length : later;
@@ -334,14 +336,23 @@ export class DporSearch extends Search {
       if (k !== later && !log.happensBefore(earlier, k)) sequence.push(path[k].taken!);
     }
     sequence.push(step);
-    this.plan(earlier, sequence);
+    this.plan(earlier, sequence, isUncertain);
   };
 
-  /** Plans an order that reverses a race with the step at `depth`, unless it has been run or will be. */
-  private plan(depth: number, sequence: readonly PlannedStep[]): void {
+  /**
+   * Plans an order that reverses a race with the step at `depth`, unless it has been run or will be. `isUncertain`: in
+   * the new order, the last step may touch less than it is said to touch here.
+   */
+  private plan(depth: number, planned: readonly PlannedStep[], isUncertain: boolean): void {
     const node = this.path[depth];
+    let sequence = planned;
     if (this.optimal) {
       for (const sleeping of node.sleep) if (isWeakInitial(sleeping, sequence)) return;
+      if (isUncertain && depth >= this.base) {
+        // A tree with steps that touch more than they do takes one order for another, and leaves it out.
+        sequence = this.exactly(depth, sequence);
+        for (const sleeping of node.sleep) if (isWeakInitial(sleeping, sequence)) return;
+      }
     } else if (sequence.some((one) => node.started.includes(one.task) && isInitial(one, sequence))) return;
     if (depth < this.base) {
       const plain = { depth, sequence: sequence.map((step) => this.names.plain(step)) };
@@ -354,6 +365,20 @@ export class DporSearch extends Search {
       node.started.push(sequence[0].task);
       node.branches.push(branchOf(sequence[0]));
     }
+  }
+
+  /** The same order with its last step as it turns out there. */
+  private exactly(depth: number, sequence: readonly PlannedStep[]): readonly PlannedStep[] {
+    const execution = this.newExecution();
+    for (let at = 0; at < depth; at++) execution.step(this.path[at].taken!.task);
+    let op: Op | null = null;
+    for (const { task } of sequence) {
+      op = execution.pending[task] ?? null;
+      if (op === null || !execution.isReady(task)) return sequence;
+      execution.step(task);
+    }
+    const last = sequence.length - 1;
+    return sequence.with(last, this.log.taken(execution, sequence[last].task, op!));
   }
 
   /** Goes back to the last state, from `depth` on, with something left to run; false at the end of the search. */

@@ -1,14 +1,18 @@
 /** Finds the pairs of steps of a run that could have come in the other order. */
 import { type Op, OpKind } from '../../task/op.ts';
 import { TaskHandle } from '../../task/task-handle.ts';
-import { Access, accessAtMost, isAcquire, type PlannedStep, rules } from '../world/access.ts';
+import { Access, accessAtMost, isAcquire, isConditional, type PlannedStep, rules } from '../world/access.ts';
 import type { Execution } from '../world/execution.ts';
 import type { StepLog } from '../world/step-log.ts';
 
 /**
  * Called for each pair: `earlier` in the run, and the step (its index, or -1 for one that never came) that overtakes.
+ * `isUncertain`: the step may touch less in the other order. `step` is the most that it does there.
  */
-export type OnRace = (earlier: number, later: number, step: PlannedStep) => void;
+export type OnRace = (earlier: number, later: number, step: PlannedStep, isUncertain: boolean) => void;
+
+/** Invariants may see the step, whatever they saw of it elsewhere. */
+const EVERY = -1;
 
 export class Races {
   private readonly log: StepLog;
@@ -16,20 +20,27 @@ export class Races {
   /** The later step of the pair that is reported; the callback makes a copy to keep it. */
   private readonly step = { task: 0, object: 0, access: 0, peer: -1, seenBy: 0 };
 
-  constructor(log: StepLog) {
+  private isUncertain = false;
+  private readonly isSeen: () => boolean;
+
+  /** `isSeen`: invariants look at steps, and what they see of one may differ from order to order. */
+  constructor(log: StepLog, isSeen: () => boolean) {
     this.log = log;
+    this.isSeen = isSeen;
   }
 
   /** Races of the steps from `from` on, and of the steps that unfinished tasks wait to take. */
   find(execution: Execution, from: number, onRace: OnRace): void {
     const { log, step } = this;
+    const isSeen = this.isSeen();
     for (let j = Math.max(from, 1); j < log.length; j++) {
       const kind = log.kind[j];
       step.task = log.task[j];
       step.object = log.object[j];
-      step.access = Math.max(log.access[j], accessAtMost(kind));
+      step.access = isConditional(kind) ? Access.WRITE : accessAtMost(kind);
       step.peer = log.peer[j];
-      step.seenBy = log.seenBy[j];
+      step.seenBy = isSeen ? EVERY : 0;
+      this.isUncertain = isSeen || isConditional(kind);
       log.clockOfTask(step.task, j, this.clock);
       if (kind === OpKind.WAIT) {
         this.ofWait(log.overtakes[j], j, step, onRace);
@@ -49,7 +60,14 @@ export class Races {
     // A condition that was asked in vain could have been asked at any time: that was a step, with races of its own.
     if (op.object instanceof TaskHandle || op.kind === OpKind.EVALUATE || op.ready()) return;
     const object = log.slotOf(op.object.serial);
-    const step: PlannedStep = { task, object, access: accessAtMost(op.kind), peer: -1, seenBy: 0 };
+    const step: PlannedStep = {
+      task,
+      object,
+      access: accessAtMost(op.kind),
+      peer: -1,
+      seenBy: this.isSeen() ? EVERY : 0,
+    };
+    this.isUncertain = step.seenBy !== 0;
     log.clockOfTask(task, log.length, this.clock);
     if (op.kind === OpKind.WAIT) this.ofWait(log.overtaken(task, op, object), -1, step, onRace);
     else this.ofLock(op.kind, log.last(object), -1, step, onRace);
@@ -72,7 +90,7 @@ export class Races {
   private report(i: number, j: number, step: PlannedStep, onRace: OnRace): void {
     const { log, clock } = this;
     if (clock[log.task[i]] > i) return;
-    onRace(i, j, step);
+    onRace(i, j, step, this.isUncertain);
     log.join(clock, i);
   }
 
@@ -82,7 +100,7 @@ export class Races {
     for (let i = start; i >= 0; i = log.beforeOnObject(i)) {
       if (!isAcquire(log.kind[i])) continue;
       if (kind === OpKind.READ_LOCK && log.access[i] === Access.SHARE) continue;
-      if (clock[log.task[i]] <= i && this.isFree(kind, i, j, step.object)) onRace(i, j, step);
+      if (clock[log.task[i]] <= i && this.isFree(kind, i, j, step.object)) onRace(i, j, step, this.isUncertain);
       if (log.access[i] === Access.WRITE) return;
     }
   }
@@ -104,7 +122,7 @@ export class Races {
 
   private ofWait(overtakes: number[] | null, j: number, step: PlannedStep, onRace: OnRace): void {
     if (overtakes === null) return;
-    for (const i of overtakes) if (this.clock[this.log.task[i]] <= i) onRace(i, j, step);
+    for (const i of overtakes) if (this.clock[this.log.task[i]] <= i) onRace(i, j, step, this.isUncertain);
   }
 
   /** A condition over anything races with every step before it, but for what its task had to be woken by. */
@@ -120,7 +138,8 @@ export class Races {
   /** Races with steps on other objects that `j` must follow, where `j` could be taken without them. */
   private ofOthers(j: number, onRace: OnRace, couldCome: (i: number) => boolean): void {
     const { log, clock } = this;
-    for (const i of log.beforeElsewhere(j)) if (clock[log.task[i]] <= i && couldCome(i)) onRace(i, j, this.step);
+    for (const i of log.beforeElsewhere(j))
+      if (clock[log.task[i]] <= i && couldCome(i)) onRace(i, j, this.step, this.isUncertain);
   }
 
   /** Whether the wait `j` could end with step `i`, and all that comes after it by necessity, left out. */

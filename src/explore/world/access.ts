@@ -35,6 +35,10 @@ export const rules = {
   dependent: (a: number, b: number): boolean => a !== b || a >= Access.WRITE,
 };
 
+/** Steps of this kind may change something, or turn out to be reads. */
+export const isConditional = (kind: number): boolean =>
+  kind === OpKind.UPDATE || kind === OpKind.TRY_LOCK || kind === OpKind.TRY_READ_LOCK;
+
 export const isAcquire = (kind: number): boolean =>
   kind === OpKind.LOCK || kind === OpKind.READ_LOCK || kind === OpKind.TRY_LOCK || kind === OpKind.TRY_READ_LOCK;
 
