@@ -49,7 +49,7 @@
 #define MAX_COPY (4 * 1024 * 1024)
 /* So much per descriptor: an engine that copies page by page shows progress before its driver loses patience. */
 #define COPY_PART (64 * 1024)
-#define COPY_TIMEOUT_MS 5000
+#define COPY_TIMEOUT_MS 30000
 /* Bytes of the pattern behind a memcpy, which must not change. */
 #define GUARD 64
 
