@@ -29,7 +29,7 @@ export async function benchLab(): Promise<BenchResult[]> {
       bare.push(await bareMs(kernel));
       exec.push(await execMs(kernel));
     }
-    const [value, reference] = [Math.min(...exec), Math.min(...bare)];
+    const [value, reference] = [exec, bare].map((times) => Math.round(Math.min(...times)));
     const name = `lab: from QEMU's start to the command, ${kernel.name}`;
     results.push({ name, value, unit: 'ms', reference, ratio: reference / value, bar: BAR });
   }

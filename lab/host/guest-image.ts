@@ -5,6 +5,7 @@ import type { LabKernel } from '../kernel/kernel.ts';
 import { busyboxApplets, busyboxPath } from './busybox.ts';
 import { CommandError } from './command.ts';
 import { CpioArchive } from './cpio.ts';
+import { DEV_FOLDERS, DEV_LINKS, FIRST_MOUNTS, HOST_MOUNTS } from './init.ts';
 
 /** Each is loaded where the kernel has it as a module. */
 const MODULES = ['virtio_pci', 'virtio_console', '9pnet_virtio', '9p', 'vfio_iommu_type1', 'iommufd', 'vfio-pci'];
@@ -21,6 +22,11 @@ export function writeGuestImage(target: string, kernel: LabKernel, more: readonl
   for (const applet of busyboxApplets()) archive.link(`bin/${applet}`, 'busybox');
   const modules = kernelModules(kernel, more);
   for (const { name, content } of modules) archive.file(`lib/${name}`, content);
+  archive.file('first.fstab', FIRST_MOUNTS);
+  archive.file('host.fstab', HOST_MOUNTS);
+  archive.folder('dev.more');
+  for (const folder of DEV_FOLDERS) archive.folder(`dev.more/${folder}`);
+  for (const [link, target] of DEV_LINKS) archive.link(`dev.more/${link}`, target);
   archive.file('init', init(modules.map(({ name }) => name)));
   writeFileSync(target, gzipSync(archive.end(), { level: 1 }));
 }

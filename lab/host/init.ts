@@ -1,23 +1,41 @@
 /** The scripts that are a guest's first process. They run in busybox, and leave the host's files as they are. */
 
-/** What every guest has: its own /proc, /sys and /dev, and the host's root below /host, which it can only read. */
+/** The mounts that everything else needs, in the format of /etc/fstab. */
+export const FIRST_MOUNTS = `proc /proc proc
+sys /sys sysfs
+dev /dev devtmpfs
+`;
+
+/** The host's root, which the guest can only read, with a /proc, /sys and /dev of its own. */
+export const HOST_MOUNTS = `host /host 9p trans=virtio,version=9p2000.L,msize=1048576,cache=loose,ro
+proc /host/proc proc
+sys /host/sys sysfs
+debug /host/sys/kernel/debug debugfs
+dev /host/dev devtmpfs
+tmp /host/dev/shm tmpfs
+pts /host/dev/pts devpts
+`;
+
+/** What /dev has besides the kernel's nodes: folders, and links by their targets. */
+export const DEV_FOLDERS = ['shm', 'pts'];
+export const DEV_LINKS: ReadonlyMap<string, string> = new Map([
+  ['fd', '/proc/self/fd'],
+  ['stdin', '/proc/self/fd/0'],
+  ['stdout', '/proc/self/fd/1'],
+  ['stderr', '/proc/self/fd/2'],
+]);
+
+/**
+ * The beginning of every script. Under TCG a program takes some 20 ms to start, so that each does as much as it can:
+ * one mount(8) for several file systems, one copy for all of /dev.
+ */
 function mounts(modules: readonly string[]): string {
   return `#!/bin/busybox sh
 export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
+mount -a -T /first.fstab
+cp -a /dev.more/. /dev/
 ${modules.map((module) => `insmod /lib/${module} || echo "barter: ${module} does not load"`).join('\n')}
-mount -t 9p -o trans=virtio,version=9p2000.L,msize=1048576,cache=loose,ro host /host
-mount -t proc proc /host/proc
-mount -t sysfs sys /host/sys
-mount -t debugfs debug /host/sys/kernel/debug
-mount -t devtmpfs dev /host/dev
-mkdir -p /host/dev/shm /host/dev/pts
-ln -s /proc/self/fd /host/dev/fd
-for name in stdin:0 stdout:1 stderr:2; do ln -s /proc/self/fd/\${name#*:} /host/dev/\${name%:*}; done
-mount -t tmpfs tmp /host/dev/shm
-mount -t devpts pts /host/dev/pts
+mount -a -T /host.fstab
 `;
 }
 
@@ -76,7 +94,7 @@ find_ports() {
   done
   [ -n "$port_stdin" ] && [ -n "$port_stdout" ] && [ -n "$port_stderr" ] && [ -n "$port_control" ]
 }
-release=$(uname -r)
+read -r first second release rest < /proc/version
 until find_ports; do usleep 2000; done
 exec 9>$port_control
 echo ports >&9

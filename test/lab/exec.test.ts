@@ -66,7 +66,7 @@ test('the driver of the guide passes its test, and each planted bug is found', {
   assert.equal(built.status, 0, built.stderr);
   const run = (module: string, report: string) => {
     const device = ['--device', 'examples/checksum.ts', '--module', `examples/driver/${module}.ko`];
-    return exec(...device, '--timeout', '60', '--report', report, '--', 'examples/driver/test.sh');
+    return exec(...device, '--timeout', '30', '--report', report, '--', 'examples/driver/test.sh');
   };
   const good = run('checksum', 'ktap');
   assert.equal(good.status, 0, good.stderr);
@@ -77,5 +77,5 @@ test('the driver of the guide passes its test, and each planted bug is found', {
   assert.match(missed.stdout, /not ok 2 a page/);
   const stale = run('checksum-use-after-reset', `junit=${join(folder, 'report.xml')}`);
   assert.notEqual(stale.status, 0, stale.stderr);
-  assert.match(readFileSync(join(folder, 'report.xml'), 'utf8'), /<failure/);
+  assert.match(readFileSync(join(folder, 'report.xml'), 'utf8'), /<(failure|error)>/);
 });
