@@ -53,7 +53,7 @@ test('every step of the product has a source line, and an arrow only to an earli
   ]) {
     const run = await runWith(scenario, mutant);
     for (const step of run.steps) {
-      assert.match(step.source, /^src\/(vfio|dma-buf|pci|scenario|explore)\/.*\.ts:\d+$/);
+      assert.match(step.source, /^src\/(vfio|dma-buf|pci|scenario|verify)\/.*\.ts:\d+$/);
       for (const from of step.after) {
         assert.ok(from < step.index);
         assert.notEqual(run.steps[from].task, step.task);

@@ -35,18 +35,34 @@ export function explainEndless(program: Program, schedule: readonly number[]): E
   return { finding: loopFinding(steps.slice(0, cut.length), period, ready), schedule: [...cut] };
 }
 
+/** So often a loop must come again before it is called endless. */
+const REPEATS = 20;
+
 /**
- * The finding of a run that `explainEndless` cut; null where it does not end in the same loop twice. `ready`: the tasks
- * that could go on.
+ * The finding of a run that `explainEndless` cut; null where it does not end in the same loop twice, or where the loop
+ * ends when it goes on. `ready`: the tasks that could go on.
  */
-export function loopAtEnd(steps: readonly LoopStep[], ready: readonly string[]): Finding | null {
+export function loopAtEnd(
+  program: Program,
+  schedule: readonly number[],
+  steps: readonly LoopStep[],
+  ready: readonly string[],
+): Finding | null {
   for (let period = 1; 2 * period <= steps.length; period++) {
     const first = steps.length - 2 * period;
-    if (steps.slice(first, first + period).every((step, i) => isSame(step, steps[first + period + i]))) {
-      return loopFinding(steps, period, ready);
-    }
+    const isTwice = steps.slice(first, first + period).every((step, i) => isSame(step, steps[first + period + i]));
+    if (isTwice && goesOn(program, schedule, period)) return loopFinding(steps, period, ready);
   }
   return null;
+}
+
+/** Whether the last `period` steps of the schedule can be taken again and again, each as before. */
+function goesOn(program: Program, schedule: readonly number[], period: number): boolean {
+  const loop = schedule.slice(-period);
+  const longer = [...schedule, ...Array.from({ length: REPEATS }, () => loop).flat()];
+  const { steps } = follow(program, longer);
+  if (steps.length < longer.length) return false;
+  return steps.slice(schedule.length).every((step, i) => isSame(step, steps[schedule.length - period + (i % period)]));
 }
 
 function isSame(a: LoopStep, b: LoopStep): boolean {

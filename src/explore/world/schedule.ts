@@ -207,6 +207,8 @@ class Show {
   private loop(schedule: readonly number[], ready: readonly number[]): Finding | null {
     if (this.loopSteps.length < schedule.length) return null;
     return loopAtEnd(
+      this.program,
+      schedule,
       this.loopSteps,
       ready.map((task) => this.execution.handles[task].label),
     );
