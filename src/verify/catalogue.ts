@@ -1,4 +1,4 @@
-/** Every program by its name, and those that others keep in files of their own. */
+/** Finds every program by its name, in this project's lists or in a user's file. */
 import { existsSync } from 'node:fs';
 import { type Catalogue, UnknownNameError } from '../explore/catalogue.ts';
 import type { Program, ProgramFamily } from '../explore/world/program.ts';
@@ -8,15 +8,15 @@ import { findMutant } from './mutants/index.ts';
 import { PRODUCT_GROUPS, PRODUCT_PROGRAMS } from './product/index.ts';
 
 const FAMILIES: readonly ProgramFamily[] = [...PRODUCT_PROGRAMS, ...CLASSICS];
-/** Those that `loadPrograms` found, by file and name. */
+/** The programs that `loadPrograms` found, by file and name. */
 const loaded = new Map<string, Program>();
 
 export interface ListedScenario {
-  /** As `barter explore` takes it. */
+  /** The name as `barter explore` takes it. */
   name: string;
   summary: string;
   isClassic: boolean;
-  /** The title of the group that it is listed in. */
+  /** The title of the group that lists it. */
   group: string;
 }
 
@@ -32,7 +32,7 @@ export function listScenarios(): ListedScenario[] {
   );
 }
 
-/** UnknownNameError where there is no such program, or not of that size. */
+/** Throws UnknownNameError if no program has this name, or if it does not come in this size. */
 export function findProgram(scenario: string): Program {
   const known = loaded.get(scenario);
   if (known !== undefined) return known;
@@ -54,8 +54,8 @@ export function findProgram(scenario: string): Program {
 const FILE = /^(.*\.[cm]?[jt]s)(?::(.*))?$/;
 
 /**
- * Makes the program of a file known to `findProgram`: `FILE:NAME` is the program of that name among what the module
- * exports, `FILE` the only one. Other names are left alone. UnknownNameError where there is none.
+ * Loads the program of a user's file, so that `findProgram` knows it. `FILE:NAME` is the module's exported program of
+ * that name; `FILE` is its only program. Ignores other names. Throws UnknownNameError if the file has no such program.
  */
 export async function loadPrograms(scenario: string): Promise<void> {
   const match = FILE.exec(scenario);
@@ -74,7 +74,7 @@ export async function loadPrograms(scenario: string): Promise<void> {
   loaded.set(scenario, { ...found, name: scenario, build: (stage) => found.build(stage) });
 }
 
-/** What the explorer is fed: every program and mutant of this project, and the files of users. */
+/** The explorer's input: every program and mutant of this project, and the files of users. */
 export const catalogue: Catalogue = {
   url: import.meta.url,
   loadPrograms,

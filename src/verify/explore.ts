@@ -1,4 +1,4 @@
-/** The explorer with this project's own catalogue: what the command line, the benchmarks and most tests call. */
+/** The explorer with this project's own catalogue. The command line, the benchmarks and most tests call it. */
 import * as engine from '../explore/explore.ts';
 import * as replays from '../explore/replay.ts';
 import type { ShownRun } from '../explore/world/schedule.ts';

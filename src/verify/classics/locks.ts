@@ -69,7 +69,7 @@ export const filesystem: ProgramFamily = {
 
 const BUFFER_CLASS: LockClass = { name: 'buffer' };
 
-/** The buffer of `revoke`; its methods are what the mutants replace. */
+/** The buffer of `revoke`. Mutants replace its methods. */
 export class RevocableBuffer {
   readonly mutex = new Mutex(BUFFER_CLASS);
   readonly maps = new Var('maps');
@@ -105,7 +105,7 @@ export class RevocableBuffer {
   }
 }
 
-/** The operation of a step, to be yielded again and again. */
+/** The first operation of a task. The caller yields it again and again. */
 function firstOp(task: Task): Op {
   return task[Symbol.iterator]().next(undefined).value as Op;
 }

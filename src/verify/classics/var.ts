@@ -1,10 +1,10 @@
-/** A shared variable for programs that are written flat: its operations are yielded themselves, without `yield*`. */
+/** A shared variable for flat programs, which yield its operations themselves, without `yield*`. */
 import { action, Op, OpKind } from '../../task/op.ts';
 import { Shared } from '../../task/shared.ts';
 
 export class Var extends Shared {
   value: number;
-  /** Reads; the value of the `yield`. */
+  /** Reads the value; the `yield` returns it. */
   readonly get: Op<number>;
 
   constructor(label: string, value = 0) {
@@ -22,7 +22,7 @@ export class Var extends Shared {
     return new Op<void>(ADD, this, value);
   }
 
-  /** Stores `next` where the value is `expected`; returns whether it did. A failure is a read. */
+  /** Stores `next` if the value is `expected`; returns whether it did. A failure counts as a read. */
   compareExchange(expected: number, next: number): Op<boolean> {
     return new Op<boolean>(COMPARE_EXCHANGE, this, { expected, next });
   }
@@ -70,5 +70,5 @@ const UNTIL = action<Var, number, void>(
   (variable, value) => variable.value === value,
 );
 
-/** Tasks of programs written flat: results of yields come back untyped. */
+/** A task of a flat program: `yield` returns untyped results. */
 export type Flat = Generator<Op, void, never>;

@@ -1,4 +1,4 @@
-/** Bugs that a DMA engine, or its driver's trust in it, could have. */
+/** Bugs that a DMA engine, or a driver that trusts it too much, could have. */
 import { IoatChannel } from '../../device/ioat/channel.ts';
 import type { DescriptorCopier } from '../../device/ioat/copy.ts';
 import { Lifecycle } from '../../pci/lifecycle.ts';

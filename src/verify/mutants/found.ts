@@ -1,4 +1,4 @@
-/** Bugs of ours that the explorer found, put back so that it finds them for ever. */
+/** Bugs in this project that the explorer found. As mutants they prove that it still finds them. */
 import { DMA_BIDIRECTIONAL } from '../../dma-buf/dma-buf.ts';
 import { FdTable, type File } from '../../dma-buf/file.ts';
 import { EngineImporter } from '../../scenario/engine/importer-driver.ts';

@@ -1,4 +1,4 @@
-/** Bugs of importers, and of what lies between the devices. */
+/** Bugs of importers and of the path between the devices. */
 
 import type { DmaAddressSpace, DmaStatus } from '../../pci/dma.ts';
 import { Fabric } from '../../pci/fabric.ts';

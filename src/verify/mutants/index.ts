@@ -31,12 +31,12 @@ export const MUTANTS: readonly Mutant[] = [
   ...FOUND_MUTANTS,
 ];
 
-/** A mutation of the explorer itself, which the counts of the classics must tell: two writes are said to commute. */
+/** A mutation of the explorer itself: it treats two writes as commuting. The counts of the classics must reveal it. */
 export function weakenDependence(): () => void {
   return replace(rules, 'dependent', (a: number, b: number) => a !== b && a !== Access.SHARE);
 }
 
-/** UnknownNameError where there is none of that name; the message lists them. */
+/** Throws UnknownNameError, with a list of all mutants, if none has this name. */
 export function findMutant(name: string): Mutant {
   const mutant = MUTANTS.find((one) => one.name === name);
   if (mutant === undefined)

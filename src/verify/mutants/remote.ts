@@ -1,4 +1,4 @@
-/** Bugs that importers in other processes would bring, put back into the exporter's sessions with them. */
+/** Bugs that importers in other processes could trigger, put back into the exporter's sessions. */
 import type { ErrnoName } from '../../abi/errno.ts';
 import type { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import type { Cell } from '../../task/cell.ts';
@@ -22,7 +22,7 @@ interface SessionInside {
   drop(mapping: RemoteMapping, stillMapped: boolean): Task;
 }
 
-/** The session's own method, as it was. */
+/** The session's own method, before any mutant replaced it. */
 function original<A extends unknown[], R>(name: string): (this: unknown, ...args: A) => R {
   return (ExporterSession.prototype as unknown as Record<string, (this: unknown, ...args: A) => R>)[name];
 }
@@ -129,7 +129,7 @@ export const REMOTE_MUTANTS: readonly Mutant[] = [
   },
 ];
 
-/** ADD_FENCE, which does not see what is in `fields`. */
+/** Makes ADD_FENCE see `fields` instead of the session's own properties. */
 function addFenceBlindTo(fields: PropertyDescriptorMap): () => void {
   const addFenceLocked = original<unknown[], Task>('addFenceLocked');
   return replacePrivate<object>(ExporterSession.prototype, 'addFenceLocked', function (...args: unknown[]) {

@@ -1,4 +1,4 @@
-/** Every mutant on its scenario: each must be caught, by its invariant. */
+/** Runs every mutant on its scenario. The explorer must catch each by its invariant. */
 import { explore } from '../explore.ts';
 import { MUTANTS } from './index.ts';
 
@@ -10,19 +10,19 @@ export interface MutantResult {
   schedule: string[];
   preemptions: number;
   scenario: string;
-  /** What was found, be it another invariant than the one that is looked for. */
+  /** The message of the bug that was found, even if it breaks another invariant than the expected one. */
   found: string | null;
 }
 
 export const listMutants = (): string[] => MUTANTS.map((mutant) => mutant.name);
 
-/** `onResult` hears of each as soon as it is known. */
+/** Calls `onResult` with each result as soon as it is known. */
 export async function runMutants(onResult: (result: MutantResult) => void = () => {}): Promise<MutantResult[]> {
   const results: MutantResult[] = [];
   for (const { name, invariant, scenario } of MUTANTS) {
     const start = performance.now();
     const { bug } = await explore({ scenario, mutant: name, max: 100_000 });
-    // Minimising included: that is what one waits for.
+    // The time includes minimising, since the user waits for that too.
     const seconds = (performance.now() - start) / 1000;
     results.push({
       name,

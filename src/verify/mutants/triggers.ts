@@ -139,7 +139,7 @@ const resets: Mutant[] = [
   },
 ];
 
-/** A hot reset whose way back does not ask who is open, or even whose lock it has. */
+/** A hot reset whose restore skips the check that a device is open or, with `walksUntaken`, that it holds the lock. */
 function hotResetThat({ walksUntaken }: { walksUntaken: boolean }) {
   return function* (this: VfioPciCoreDevice): Task {
     const { devices, lock } = this.deviceSet;

@@ -1,4 +1,4 @@
-/** I/O address spaces that import a buffer, against those who take its memory back. */
+/** Imports of a buffer into I/O address spaces, against triggers that take the buffer's memory back. */
 
 import type { ProgramFamily } from '../../explore/world/program.ts';
 import type { Step } from '../../scenario/step.ts';
@@ -22,7 +22,7 @@ const COPY: Step = {
   iova: 0x20000,
 };
 
-/** Memory goes off while `iommufd` happens; afterwards no domain may translate to it. */
+/** Memory goes off while `iommufd` runs. Afterwards no domain may translate to it. */
 function revokeVersus(name: string, summary: string, before: readonly Step[], iommufd: readonly Step[]): ProgramFamily {
   return scenario(name, summary, (set) => {
     set.prepare([...OPEN_FOR_IOMMUFD, EXPORT, ALLOC, ...before]);

@@ -31,15 +31,15 @@ import { ATTACH, EXPORT, MAP, OFF, OPEN, scenario } from './family.ts';
 import type { ProductStage } from './stage.ts';
 import { TRIGGERS } from './triggers.ts';
 
-/** Where the engine has its descriptors, and what it copies: memory of the importer's. */
+/** The importer's memory for the engine's descriptors and for the bytes to copy. */
 const RING = 0x10000;
 const SOURCE = RING + 0x800;
 const BYTES = 4;
 const COPIES = 2;
 
 /**
- * What ioatdma and an importer do together: a chain of copies into the mapping, started under a fence that the
- * interrupt at its end signals.
+ * The joint work of ioatdma and an importer: a chain of copies into the mapping. A fence covers the chain, and the
+ * interrupt at its end signals the fence.
  */
 class EngineDriver {
   private readonly set: ProductStage;
@@ -100,7 +100,7 @@ class EngineDriver {
     yield* this.fence.signal();
   }
 
-  /** The engine is at rest, and who started it was told. */
+  /** The engine is at rest, and its driver was notified. */
   private checkEnd(): void {
     const state = this.getChannel(IOAT_CHANSTS_OFFSET) & IOAT_CHANSTS_STATUS;
     const isStarted = this.getChannel(IOAT_CHAN_DMACOUNT_OFFSET, 2) !== 0;

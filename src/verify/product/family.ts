@@ -1,4 +1,4 @@
-/** How the product's scenarios are written down. */
+/** Builders for the product's scenarios. */
 
 import type { ProgramFamily } from '../../explore/world/program.ts';
 import type { MachineDescription } from '../../machine/schema.ts';
@@ -23,9 +23,9 @@ export const OPEN: readonly Step[] = [
 ];
 
 interface Parts {
-  /** Where the scenario needs another machine than two peers. */
+  /** The machine; two peers by default. */
   machine?: MachineDescription;
-  /** Registrations that the lender ends with: 0 where it was unregistered. */
+  /** How many registrations the lender ends with: 0 if it was unregistered. */
   registrations?: number;
 }
 
@@ -39,7 +39,7 @@ export function scenario(
   return { name, summary, sizes: null, isClassic: false, make: () => program(name, summary, build, parts) };
 }
 
-/** A scenario with one to five importers; one is meant where no number is given. */
+/** A scenario with one to five importers; one by default. */
 export function withImporters(
   name: string,
   summary: string,
@@ -57,7 +57,7 @@ export function withImporters(
   };
 }
 
-/** A scenario that says all in the language of scenarios: what is done before, and who does what then. */
+/** A scenario written in scenario steps alone: steps that run before, then the steps of each task. */
 export function steps(
   name: string,
   summary: string,
@@ -70,7 +70,7 @@ export function steps(
   });
 }
 
-/** As `steps`, for scenarios in which one task closes the device that another is using. */
+/** Like `steps`, for scenarios in which one task closes the device that another task uses. */
 export function stepsWithFile(
   name: string,
   summary: string,
@@ -83,7 +83,7 @@ export function stepsWithFile(
   });
 }
 
-/** The steps of an importer of the name: attach and map. */
+/** The steps that attach and map the importer `name`. */
 export function importerSteps(name: string, fd = 'buf'): { attach: Step; map: Step; unmap: Step; detach: Step } {
   return {
     attach: { op: 'attach', fd, device: 'borrower', as: name },

@@ -1,4 +1,4 @@
-/** Hot resets over a card of two functions, whose members are busy. */
+/** Hot resets of a card with two functions, both busy. */
 
 import type { ProgramFamily } from '../../explore/world/program.ts';
 import type { Step } from '../../scenario/step.ts';

@@ -10,7 +10,7 @@ import { REVOKE_VERSUS } from './revoke-versus.ts';
 import { TRIGGER_PAIRS } from './triggers.ts';
 import { VIRTUAL_FUNCTIONS } from './virtual-functions.ts';
 
-/** By what they are about, in the order in which `barter scenarios` lists them. */
+/** The scenarios by topic, in the order in which `barter scenarios` lists them. */
 export const PRODUCT_GROUPS: readonly { title: string; families: readonly ProgramFamily[] }[] = [
   { title: 'A revoke against everything else', families: REVOKE_VERSUS },
   { title: 'Lives of buffers and devices', families: LIFETIMES },

@@ -1,5 +1,5 @@
 /**
- * What must hold of the product's objects at every step, and at the end: I1, I2, I6, I8 and I9 of
+ * Checks the invariants of the product's objects at every step and at the end: I1, I2, I6, I8 and I9 of
  * docs/invariants.md.
  */
 import type { DmaBufAttachment } from '../../dma-buf/dma-buf.ts';
@@ -14,16 +14,16 @@ import { runtime } from '../../task/runtime.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
 
-/** What was last seen of one buffer. */
+/** The last state that the checker saw of one buffer. */
 interface Seen {
   readonly device: VfioPciCoreDevice;
   wasRevoked: boolean;
   wasUsable: boolean;
-  /** All that there were. */
+  /** All attachments that the buffer ever had. */
   readonly attachments: Set<DmaBufAttachment>;
 }
 
-/** Bytes that a peer wrote, and was told that it did. */
+/** Bytes that a peer wrote, and whose write succeeded. */
 interface Written {
   memory: Memory;
   offset: number;
@@ -39,7 +39,7 @@ export class InvariantChecker {
   private readonly owed = new Map<DmaBufAttachment, number>();
   private readonly written: Written[] = [];
 
-  /** Makes memory that complains when it is reached while its function does not decode: no TLP may get there (I9). */
+  /** Makes memory that throws if it is accessed while its function does not decode: no TLP may get there (I9). */
   readonly memory: MemoryProvider = (label, sizeBytes) => {
     const inner = arrayMemory(label, sizeBytes);
     const check = (): void => {
@@ -66,7 +66,7 @@ export class InvariantChecker {
     fabric.onStrayTlp = refuseStrayTlp;
   }
 
-  /** An importer's callback runs; told before the buffer is usable it could only try in vain. */
+  /** Counts a call of an importer's callback, if the buffer is usable by then: earlier calls help nobody. */
   wasTold(attachment: DmaBufAttachment): void {
     const { revoked } = attachment.dmabuf.priv as VfioPciDmaBuf;
     if (!revoked.value) this.told.set(attachment, (this.told.get(attachment) ?? 0) + 1);
@@ -75,7 +75,7 @@ export class InvariantChecker {
   /** The same for the world's importers. */
   readonly onInvalidate = ({ attachment }: { attachment: DmaBufAttachment }): void => this.wasTold(attachment);
 
-  /** A peer's write was answered: its bytes must be there at the end. A later write to the same place replaces it. */
+  /** A peer's write succeeded: its bytes must be there at the end. A later write to the same place replaces it. */
   wrote(by: string, device: VfioPciCoreDevice, priv: VfioPciDmaBuf, at: number, bytes: Uint8Array): void {
     const bar = device.pdev.bars[priv.regionIndexes[0]]!;
     const memory = bar.target.memory!;
@@ -85,8 +85,8 @@ export class InvariantChecker {
   }
 
   /**
-   * Registers what must hold at each step. Each invariant looks at as little as it can: the fewer objects it depends
-   * on, the fewer orders the search has to try. So it asks first for what decides most often.
+   * Registers the checks that run at each step. Each check reads as few objects as it can: the fewer objects it depends
+   * on, the fewer orders the search has to try. So it first reads the object that decides most often.
    */
   watch(stage: Pick<Stage, 'afterEach'>): void {
     stage.afterEach((part) => this.eachBuffer(part, checkLent));
@@ -95,7 +95,7 @@ export class InvariantChecker {
     stage.afterEach((part) => this.eachBuffer(part, (priv, seen) => this.countOwed(priv, seen)));
   }
 
-  /** After the last step, before anything is given back. */
+  /** Checks the final state, after the last step and before anything is released. */
   checkEnd(): void {
     for (const [priv, seen] of this.buffers) {
       this.checkTold(priv, seen);
@@ -113,7 +113,7 @@ export class InvariantChecker {
     }
   }
 
-  /** Runs a check for each buffer that is listed, or was, and is alive. */
+  /** Runs a check for each live buffer that is or was in a device's list. */
   private eachBuffer(part: CheckPart, check: (priv: VfioPciDmaBuf, seen: Seen) => void): void {
     for (const device of this.world!.devices.values()) {
       for (const priv of device.dmabufs.get()) {
@@ -127,13 +127,14 @@ export class InvariantChecker {
     }
   }
 
-  /** I2: memory that may not be used any more has no mappings, and no pending fences when it goes. */
+  /** I2: a buffer has no mappings while its memory is off, and no pending fences when its memory goes off. */
   private checkDrained(priv: VfioPciDmaBuf, seen: Seen, part: CheckPart): void {
     const usable = isUsable(seen.device);
     const goesOff = seen.wasUsable && !usable;
     seen.wasUsable = usable;
     if (usable) return;
-    // An attachment that comes or goes without mappings changes nothing here, and the list need not be looked at.
+    // Without mappings, an attachment that comes or goes changes nothing here. So the check need not depend on the
+    // list.
     const { attachments, resv } = priv.dmabuf;
     for (const attachment of unwatched(() => attachments.get())) seen.attachments.add(attachment);
     for (const attachment of seen.attachments) {
@@ -148,7 +149,7 @@ export class InvariantChecker {
     }
   }
 
-  /** Whenever a buffer is lent again, its importers should be told (I6). */
+  /** I6: each time a buffer is lent again, its importers must be told. */
   private countOwed(priv: VfioPciDmaBuf, seen: Seen): void {
     const isRevoked = priv.revoked.value;
     if (seen.wasRevoked && !isRevoked) {
@@ -186,7 +187,7 @@ function checkLent(priv: VfioPciDmaBuf, seen: Seen): void {
   throw new InvariantError('I1', `${nameOf(seen)} is lent in low power`);
 }
 
-/** I8: the BARs of a buffer that is exported are claimed. */
+/** I8: an exported buffer's BARs are claimed. */
 function checkClaimed(priv: VfioPciDmaBuf, seen: Seen): void {
   const { pdev, dmabufs } = seen.device;
   const unclaimed = priv.regionIndexes.find((index) => !pdev.bars[index]!.claimed);
@@ -194,7 +195,7 @@ function checkClaimed(priv: VfioPciDmaBuf, seen: Seen): void {
   throw new InvariantError('I8', `${nameOf(seen)} is exported though BAR ${unclaimed} is not claimed`);
 }
 
-/** Looks without making the invariant depend on it: the caller says why it need not. */
+/** Reads without making the invariant depend on the read. Each caller says why that is safe. */
 function unwatched<T>(look: () => T): T {
   const { observer } = runtime;
   runtime.observer = null;
@@ -214,7 +215,7 @@ function refuseStrayTlp(tlp: StrayTlp): never {
   throw new InvariantError('I9', `a TLP of ${tlp.requester?.name ?? 'the CPU'} reaches ${where}`);
 }
 
-/** Whether the memory BARs answer, in a state in which they may be used. */
+/** Whether the memory BARs decode and the device is in a power state in which they may be used. */
 function isUsable({ pdev, lowPower }: VfioPciCoreDevice): boolean {
   return pdev.memoryDecode.value && pdev.powerState.value === 0 && !lowPower.engaged.value;
 }

@@ -1,4 +1,4 @@
-/** Buffers and devices that come and go: exports against unregistering, closing, and those who guess descriptors. */
+/** Buffers and devices that come and go: exports against unregistering, closing, and guessed descriptors. */
 
 import { Errno } from '../../abi/errno.ts';
 import type { ProgramFamily } from '../../explore/world/program.ts';
@@ -27,7 +27,7 @@ function twoBuffers(name: string, summary: string, revoker: readonly Step[]): Pr
   });
 }
 
-/** close(2) on a number that somebody else may have just been given. */
+/** close(2) on a descriptor number that another task may just have received. */
 function* guess(set: ProductStage): Task {
   try {
     yield* set.world.files.close(0);

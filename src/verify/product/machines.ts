@@ -1,4 +1,4 @@
-/** The machines of the product's scenarios: the lender and the borrower of examples/two-peers.yaml, and kin. */
+/** The machines of the product's scenarios: the one of examples/two-peers.yaml, and variants of it. */
 
 import { packageFile } from '../../linux/package-file.ts';
 import { loadMachine } from '../../machine/load.ts';
@@ -6,7 +6,7 @@ import type { MachineDescription } from '../../machine/schema.ts';
 
 export const PEERS = loadMachine(packageFile('examples/two-peers.yaml'));
 
-/** The lender is one of two functions of a card: they can only be hot reset together. */
+/** The lender is one of two functions of a card: a hot reset resets both. */
 export const SIBLINGS: MachineDescription = {
   ...PEERS,
   devices: PEERS.devices.flatMap((device) =>
@@ -14,7 +14,7 @@ export const SIBLINGS: MachineDescription = {
   ),
 };
 
-/** The lender is a physical function, and one of its virtual ones lends too. */
+/** The lender is a physical function, and one of its virtual functions lends too. */
 export const VIRTUAL: MachineDescription = {
   ...PEERS,
   devices: PEERS.devices.flatMap((device) => {

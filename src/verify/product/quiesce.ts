@@ -1,4 +1,4 @@
-/** Devices that are brought to rest while they work: migrations and resets of a DMA engine (I10). */
+/** Devices that must stop while they work: migrations and resets of a DMA engine (I10). */
 import {
   IOAT_CHAINADDR_OFFSET,
   IOAT_CHAN_DMACOUNT_OFFSET,
@@ -22,7 +22,7 @@ import type { Task } from '../../task/op.ts';
 import { ON, OPEN, scenario } from './family.ts';
 import type { ProductStage } from './stage.ts';
 
-/** In the lender's BAR: a chain of descriptors that copy there. */
+/** The place in the lender's BAR of a descriptor chain that copies within the BAR. */
 const CHAIN = 0x1000;
 const BYTES = 64;
 const DESCRIPTORS = 2;
@@ -61,7 +61,7 @@ class EngineAtWork {
     set.prepare([write('borrower', IOAT_CHANNEL_MMIO_SIZE + IOAT_CHAINADDR_OFFSET, chain)]);
   }
 
-  /** Goes to `state`, and back, as the user of the device. */
+  /** Goes to `state` and back, as the device's user does. */
   *rest(state: number): Task {
     const migration = this.device.migration!;
     yield* migration.setState(state);
@@ -69,21 +69,21 @@ class EngineAtWork {
     yield* migration.setState(VFIO_DEVICE_STATE_RUNNING);
   }
 
-  /** A reset after which nothing comes any more. */
+  /** Resets the device. Nothing may access its memory afterwards. */
   *reset(): Task {
     yield* this.device.reset();
     yield* this.look();
   }
 
   /**
-   * What only who believes the engine at rest may do: the memory that it reaches changes. An access that could come
-   * after this, in whatever order, is a race.
+   * Changes the memory that the engine reaches, which is only safe while the engine is at rest. A later access by the
+   * engine, in any order, is a race.
    */
   private *look(): Task {
     yield* this.target.memoryDecode.store(true);
   }
 
-  /** In the end the channel is done with its chain, whenever it was held up; or halted, when it was reset. */
+  /** At the end the channel has finished its chain, however long it was held up, or is halted if it was reset. */
   check(...allowed: number[]): void {
     const status = new Uint8Array(8);
     this.device.pdev.bars[0]!.target.read(IOAT_CHANNEL_MMIO_SIZE + IOAT_CHANSTS_OFFSET, status);
@@ -113,7 +113,7 @@ export const AT_REST: readonly ProgramFamily[] = [
     const engine = new EngineAtWork(set);
     set.task('driver', [START]);
     set.rawTask('resetter', engine.reset());
-    // A doorbell that rings after the reset finds a chain address of 0, which is nobody's.
+    // A doorbell that rings after the reset finds a chain address of 0, at which there is no memory.
     set.check(() => engine.check(IOAT_CHANSTS_HALTED));
   }),
   scenario('stop-vs-reset', 'a migration stops an engine while another thread resets the device', (set) => {

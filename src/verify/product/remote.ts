@@ -1,6 +1,6 @@
 /**
  * Importers in other processes (docs/dma-buf-socket.md): the exporter's own sessions, and processes that answer at
- * once, late, never, or die. What travels between the two travels when the explorer says so.
+ * once, late, or never, or die. The explorer schedules the messages between them.
  */
 import { Errno } from '../../abi/errno.ts';
 import { DMA_RESV_USAGE_BOOKKEEP } from '../../dma-buf/resv.ts';
@@ -16,7 +16,7 @@ import { SharedBars } from '../../vfio-user/dma-buf/shared-bars.ts';
 import { EXPORT, OFF, ON, OPEN, scenario } from './family.ts';
 import type { ProductStage } from './stage.ts';
 
-/** A BAR that moves is a step that others see: it leaves the process with a memory that is nobody's. */
+/** Makes the move of a BAR a step that other tasks observe. The process keeps the old memory, which no BAR uses. */
 class WatchedBars extends SharedBars {
   private readonly mapped: Cell<number>;
 
@@ -31,13 +31,13 @@ class WatchedBars extends SharedBars {
   }
 }
 
-/** The process at the other end: what it was told, and what it can reach. Its requests are tasks of their own. */
+/** The process at the other end: what it was told, and what it can reach. Each of its requests is a task. */
 class RemoteProcess {
   readonly session: ExporterSession;
   private readonly decode: Cell<boolean>;
-  /** Messages to it in their order; those that are no INVALIDATE are null. */
+  /** The messages to the process, in order. Null stands for any message other than INVALIDATE. */
   private readonly inbox = new Cell<readonly (InvalidateRequest | null)[]>('messages to the importer', []);
-  /** How many mappings of the BAR it has: what is true, whatever the exporter believes. */
+  /** How many mappings of the BAR the process really has, whatever the exporter believes. */
   private readonly mapped = new Cell('mappings of the process', 0);
   private attachment = 0;
   private mapping = 0;
@@ -68,7 +68,7 @@ class RemoteProcess {
     yield* this.send(null);
   }
 
-  /** It has the mapping from the moment on that the reply leaves: an INVALIDATE comes before or behind it. */
+  /** The process has the mapping from the moment the reply leaves: an INVALIDATE comes before or after it. */
   *map(): Task {
     yield* this.session.map(this.attachment, true, ({ id }) => this.gotMapping(id));
   }
@@ -79,9 +79,9 @@ class RemoteProcess {
     yield* this.setMapped(1);
   }
 
-  /** A store through its mapping, which the BAR's memory must be there for. */
+  /** A store through the mapping. The BAR must decode if the mapping still exists. */
   *store(): Task {
-    // In this order: who has lost its mapping since may do so, but not who still has it.
+    // In this order: a process that has lost its mapping since the first load may store, one that still has it may not.
     const decodes = yield* this.decode.load();
     if ((yield* this.mapped.load()) <= 0 || decodes) return;
     throw new InvariantError('I9', 'a process writes through its mapping to a BAR that does not decode');
@@ -112,7 +112,7 @@ class RemoteProcess {
     yield* this.session.signalFence(this.fence, null);
   }
 
-  /** Takes one INVALIDATE, as it should: ends its work, lets go, then answers. */
+  /** Handles one INVALIDATE correctly: ends the work, unmaps, then replies. */
   *answer(): Task {
     yield* this.inbox.waitUntil(isTold);
     const told = (yield* this.inbox.load()).find((message) => message !== null)!;
@@ -121,14 +121,14 @@ class RemoteProcess {
     yield* this.session.acknowledge(told);
   }
 
-  /** Its memory goes before its sockets do. */
+  /** The process dies. Its memory goes before its sockets do. */
   *die(): Task {
     yield* this.store();
     yield* this.setMapped(DEAD);
     yield* this.end(false);
   }
 
-  /** It was told, and is disconnected because it took too long; it lives on. */
+  /** The exporter disconnects the process because its reply took too long. The process lives on. */
   *timeOut(): Task {
     yield* this.inbox.waitUntil(isTold);
     yield* this.end(true);
@@ -139,7 +139,7 @@ class RemoteProcess {
     yield* this.setMapped(0);
   }
 
-  /** The dead map nothing, whatever reply is on its way to them. */
+  /** A dead process maps nothing, even if a reply is still on its way to it. */
   private *setMapped(count: number): Task {
     yield* this.mapped.update((before) => (before === DEAD ? DEAD : count));
   }
@@ -156,7 +156,7 @@ class RemoteProcess {
 }
 
 const DEAD = -1;
-/** What ends a listener that nothing comes to any more. */
+/** Ends a listener that will get no more messages. */
 const DETACHED: InvalidateRequest = { attachment: 0, mappings: [], fences: [] };
 
 function isTold(messages: readonly (InvalidateRequest | null)[]): boolean {
@@ -165,7 +165,7 @@ function isTold(messages: readonly (InvalidateRequest | null)[]): boolean {
 
 type Request = (process: RemoteProcess) => Task;
 
-/** Requests that come too late have their errno, and that is an answer. */
+/** Runs requests. A request that comes too late gets an errno, which is a correct answer. */
 function* tolerant(process: RemoteProcess, requests: readonly Request[]): Task {
   for (const request of requests) {
     try {

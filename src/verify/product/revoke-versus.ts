@@ -1,4 +1,4 @@
-/** Revokes against everything that users and importers do to a buffer. */
+/** Revokes against every operation of users and importers on a buffer. */
 
 import type { ProgramFamily } from '../../explore/world/program.ts';
 import type { Step } from '../../scenario/step.ts';
@@ -7,7 +7,7 @@ import { TRIGGERS } from './triggers.ts';
 
 const CLOSE: Step = { op: 'close', device: 'lender' };
 
-/** Importers write as they should, under fences, while the device's memory is taken. */
+/** Importers write correctly, under fences, while the device's memory is taken. */
 function dmaVersus(name: string, summary: string, trigger: readonly Step[]): ProgramFamily {
   return withImporters(name, summary, (set, importers) => {
     set.prepare([...OPEN, EXPORT]);
@@ -17,7 +17,7 @@ function dmaVersus(name: string, summary: string, trigger: readonly Step[]): Pro
   });
 }
 
-/** Importers take steps of their own while memory goes off. */
+/** Importers take their own steps while memory goes off. */
 function importersVersus(
   name: string,
   summary: string,

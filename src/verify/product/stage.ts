@@ -3,12 +3,12 @@
  *
  * Each run builds them anew, so a search spends much of its time on building and on collecting garbage. Three habits of
  * V8 decide how long an object of a run lives:
- * - V8 allocates a function among old objects when it is written where it is assigned to a property
- *   (`one.onInvalidate = () => ...`). Whatever the function can reach then outlives the run. Give it a name first, or
- *   make it a field.
- * - The same holds for a generator function that is written inside of another function.
+ * - V8 allocates a function among old objects if its expression is assigned directly to a property
+ *   (`one.onInvalidate = () => ...`). Everything that the function reaches then outlives the run. Name the function
+ *   first, or make it a field.
+ * - The same holds for a generator function that is written inside another function.
  * - A base class that many classes extend (`Shared`) `declare`s its fields and assigns them in its constructor.
- * What is the same in every run is kept (`configMapOf`).
+ * Objects that are the same in every run are kept (`configMapOf`).
  */
 
 import { Errno } from '../../abi/errno.ts';
@@ -35,7 +35,7 @@ export class ProductStage {
   readonly backend: EngineBackend;
   readonly checker = new InvariantChecker();
   private readonly stage: Stage;
-  /** Where the user's descriptor of the lender is, once `taskWithFile` is asked for: number 0. */
+  /** Holds the user's descriptor of the lender as number 0, once `taskWithFile` is called. */
   private readonly files = new FdTable(1);
   private readonly toGiveBack: (() => Task)[] = [];
 
@@ -55,7 +55,7 @@ export class ProductStage {
     return this.backend.world;
   }
 
-  /** Takes steps before the tasks start, in one piece; they must succeed. */
+  /** Runs steps in one piece before the tasks start. They must succeed. */
   prepare(steps: readonly Step[]): void {
     unobserved(() => {
       for (const step of steps) {
@@ -65,24 +65,24 @@ export class ProductStage {
     });
   }
 
-  /** As `prepare`, for what has no name in the language of scenarios. */
+  /** Like `prepare`, for operations that scenario steps cannot express. */
   prepareTask<T>(task: () => Task<T>): T {
     return unobserved(() => runner.run(task()));
   }
 
-  /** What is given back at the end of a run, before the engine's own. */
+  /** Registers a task that releases something at the end of a run, before the engine releases its own objects. */
   giveBack(task: () => Task): void {
     this.toGiveBack.push(task);
   }
 
-  /** A task of steps. That some fail with an errno in some orders is an answer and no bug. */
+  /** Adds a task of steps. A step may fail with an errno in some orders: that is an answer, not a bug. */
   task(label: string, steps: readonly Step[]): void {
     this.stage.spawn(label, this.run(steps));
   }
 
   /**
-   * As `task`, for scenarios in which the lender is closed: its descriptor is a file that each step holds while it
-   * runs, so that the device closes when the last of them is done, as Linux's fget has it. EBADF after that.
+   * Like `task`, for scenarios in which the lender is closed. The lender's descriptor is a file that each step holds
+   * while it runs, as with Linux's fget: the device closes when the last such step ends. Later steps get EBADF.
    */
   taskWithFile(label: string, steps: readonly Step[]): void {
     if (this.files.openCount === 0) {
@@ -91,33 +91,33 @@ export class ProductStage {
     this.stage.spawn(label, this.runWithFile(steps));
   }
 
-  /** A task of other steps, for what has no name in the language of scenarios. */
+  /** Adds a task of operations that scenario steps cannot express. */
   rawTask(label: string, task: Task): void {
     this.stage.spawn(label, task);
   }
 
   /**
-   * A task of an importer that does DMA as it should: only with a live mapping, and under a fence of its own.
-   * `offset` is where in the first range of the buffer it writes.
+   * Adds a task of an importer that does DMA correctly: only with a live mapping, and under its own fence. `offset` is
+   * where in the buffer's first range it writes.
    */
   dmaTask(label: string, importerName: string, device = 'lender', offset = 0): void {
     this.stage.spawn(label, this.carefulDma(importerName, device, offset));
   }
 
-  /** The importer maps whenever it is told that it may, and lets go when it must, all in its callback. */
+  /** Makes the importer map whenever it may and unmap whenever it must, all in its callback. */
   keepMapped(importerName: string): void {
     const importer = this.importer(importerName);
-    // Written at its place in the assignment it would outlive the run (the head of this file).
+    // Written directly in the assignment, the function would outlive the run (see the head of this file).
     const remap = (): Task => mapIfUsable(importer);
     importer.afterInvalidate = remap;
   }
 
-  /** Called after each run, before anything is given back; throws InvariantError where something does not hold. */
+  /** Calls `check` after each run, before anything is released. It throws InvariantError for a broken invariant. */
   check(check: () => void): void {
     this.stage.atEnd(check);
   }
 
-  /** At the end: the invariants that are about the end, and everything given back. */
+  /** Checks the invariants about the end of a run, and releases everything. */
   checkAtEnd(registrations = 1): void {
     this.stage.atEnd(() => {
       this.checker.checkEnd();
@@ -200,12 +200,12 @@ class DeviceFile extends File {
   }
 }
 
-/** Found when a timeline asks: most runs are never shown. */
+/** Computed when a timeline asks for it: most runs are never shown. */
 function activityOf(step: Step): () => string {
   return () => inWords(step);
 }
 
-/** A step as timelines head it: `memory lender off`. */
+/** A step as a timeline's heading: `memory lender off`. */
 function inWords(step: Step): string {
   const { op, ...rest } = step as { op: string } & Record<string, unknown>;
   const words = Object.entries(rest).map(([key, value]) => {

@@ -1,10 +1,10 @@
-/** What makes a device take its memory back, and each of these against each other. */
+/** Every trigger that makes a device take its memory back, against every other. */
 
 import type { ProgramFamily } from '../../explore/world/program.ts';
 import type { Step } from '../../scenario/step.ts';
 import { ATTACH, EXPORT, MAP, OFF, ON, OPEN, scenario } from './family.ts';
 
-/** With the way back, where there is one. */
+/** Each trigger by name, with the steps that undo it if any do. */
 export const TRIGGERS: Readonly<Record<string, Step[]>> = {
   memory: [OFF, ON],
   d3hot: [
@@ -25,7 +25,7 @@ export const TRIGGERS: Readonly<Record<string, Step[]>> = {
   close: [{ op: 'close', device: 'lender' }],
 };
 
-/** An importer holds a mapping all the while, and maps anew whenever it is told that it may. */
+/** An importer keeps a mapping throughout, and maps anew whenever it is told that it may. */
 function pair(a: string, b: string): ProgramFamily {
   const summary = a === b ? `the same trigger twice at once: ${a}` : `two triggers at once: ${a} and ${b}`;
   return scenario(`${a}-vs-${b}`, summary, (set) => {
@@ -44,5 +44,5 @@ function pair(a: string, b: string): ProgramFamily {
 
 const names = Object.keys(TRIGGERS);
 
-/** Every ordered pair: who comes first in the list of tasks is who comes first in sampled and bounded searches. */
+/** Every ordered pair: sampled and bounded searches start with the task that comes first in the list. */
 export const TRIGGER_PAIRS: readonly ProgramFamily[] = names.flatMap((a) => names.map((b) => pair(a, b)));

@@ -1,4 +1,4 @@
-/** Resets of a physical function, which take its virtual ones along, while a virtual one lends. */
+/** Resets of a physical function, which reset its virtual functions too, while one of these lends. */
 
 import type { ProgramFamily } from '../../explore/world/program.ts';
 import type { Step } from '../../scenario/step.ts';
