@@ -1,4 +1,4 @@
-/** How soon the command answers: whole processes, against Node with nothing to do. */
+/** How long the command takes to answer: whole processes, against Node running an empty script. */
 import { spawnSync } from 'node:child_process';
 import { median } from '../src/demo/median.ts';
 import { packageFile } from '../src/linux/package-file.ts';
@@ -20,7 +20,7 @@ function runMs(args: readonly string[]): number {
   return performance.now() - start;
 }
 
-/** Command and reference take turns, so that whatever else the machine does hits both alike. */
+/** Command and reference run alternately, so that other load on the machine slows both alike. */
 export function benchCli(): BenchResult[] {
   const bin = packageFile('bin/barter.cjs');
   return Object.entries(COMMANDS).map(([name, args]) => {

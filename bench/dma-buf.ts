@@ -1,6 +1,6 @@
 /**
- * A BAR that is lent across processes: how fast bytes move, how soon a revoke is answered, and how soon it returns when
- * the importer is killed.
+ * A BAR lent across processes: how fast bytes move, how long a revoke takes, and how soon it returns after the importer
+ * is killed.
  */
 import { randomFillSync } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -19,11 +19,11 @@ const BYTES = 64 << 20;
 const REVOKES = 100;
 const WRITTEN_REVOKES = 30;
 const KILLS = 5;
-/** Alternating, the fastest of each. */
+/** The copies alternate between both sides; the fastest of each side counts. */
 const COPIES = 30;
-/** The mapping is plain memory: what is lent is as fast as what is one's own. */
+/** The mapping is plain memory: lent memory is as fast as the process's own. */
 const MOVE_BAR = 0.8;
-/** Another server's BAR is reached through memory where one's own is reached through the fabric. */
+/** The engine reaches another server's BAR as memory, and its own server's BAR through the fabric. */
 const PEER_BAR = 0.8;
 const REVOKE_MS = 1;
 /** A revoke after 64 MiB were written costs little more than the importer's munmap of them. */
@@ -31,7 +31,7 @@ const UNMAP_BAR = 0.4;
 const KILL_MS = 50;
 const KILL_AFTER_MS = 50;
 
-/** A served machine, and where its sockets are. */
+/** A served machine, with the paths of its sockets. */
 class ServedPeers {
   readonly folder = mkdtempSync(join(tmpdir(), 'barter-bench-'));
   private served: ServedMachine | null = null;
@@ -65,7 +65,7 @@ export async function benchDmaBuf(): Promise<BenchResult[]> {
   }
 }
 
-/** An importer in another process: its copies, and its answers. */
+/** An importer in another process: how fast it copies and how fast it answers. */
 async function benchProcess(lender: LendingClient): Promise<BenchResult[]> {
   const buffer = lender.export();
   const importer = new ImporterProcess(buffer);
@@ -91,7 +91,7 @@ async function benchProcess(lender: LendingClient): Promise<BenchResult[]> {
   }
 }
 
-/** Memory off, until nobody has it any more: the importer was told, has unmapped it and answered. */
+/** The time to clear the memory bit: the importer is told, unmaps and replies before the write returns. */
 async function benchRevokes(lender: LendingClient, importer: ImporterProcess): Promise<BenchResult> {
   return await quietestLatency('dma-buf-revoke', REVOKES, REVOKE_MS, async () => {
     const ms = lender.memory(false);
@@ -101,7 +101,7 @@ async function benchRevokes(lender: LendingClient, importer: ImporterProcess): P
   });
 }
 
-/** The same when all pages were written: unmapping them is the importer's, and most of it. */
+/** The same after the importer wrote all pages. Most of the time goes to its munmap. */
 async function benchWritten(lender: LendingClient, importer: ImporterProcess): Promise<BenchResult> {
   const times: { revoke: number; unmap: number }[] = [];
   for (let i = 0; i < WRITTEN_REVOKES; i++) {
@@ -118,7 +118,7 @@ async function benchWritten(lender: LendingClient, importer: ImporterProcess): P
   return { name: 'dma-buf-revoke-written', value, unit: 'ms', reference, ratio: unmap / value, bar: UNMAP_BAR };
 }
 
-/** How long after a SIGKILL the revoke returns that waits for the dead. */
+/** The time from an importer's SIGKILL to the return of the revoke that waits for it. */
 async function kills(lender: LendingClient): Promise<number[]> {
   const times: number[] = [];
   for (let i = 0; i < KILLS; i++) {
@@ -138,7 +138,7 @@ async function kills(lender: LendingClient): Promise<number[]> {
   return times;
 }
 
-/** The engine of one server into a BAR of another, against an engine and a BAR of one server. */
+/** One server's engine copies into another server's BAR, against an engine and a BAR in one server. */
 function benchServers(lender: LendingClient, lending: ServedPeers, borrowing: ServedPeers): BenchResult {
   const buffer = lender.export();
   const borrowers = [borrowing, lending].map((server) => {

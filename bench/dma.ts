@@ -1,6 +1,6 @@
 /**
- * Copies by the I/OAT engine against memcpy of the same bytes in the same run: in process, where the bench rings the
- * doorbell and lets the tasks run, and over vfio-user, where a server has the engine and an interrupt ends a chain.
+ * Copies by the I/OAT engine against memcpy of the same bytes in the same run. In process, the bench rings the doorbell
+ * and runs the tasks. Over vfio-user, a server has the engine, and an interrupt ends a chain.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -25,8 +25,8 @@ import { VfioUserClient } from '../src/vfio-user/client/client.ts';
 import type { BenchResult } from './result.ts';
 
 /**
- * Copies in a chain, as drivers queue them, with the least ratios that are good. Besides its bytes a descriptor costs
- * half a microsecond, and a served chain several round trips: many times what memcpy takes for 4 KiB in a cache.
+ * The copies in a chain, as drivers queue them, with the least good ratios. Besides its bytes, a descriptor costs half
+ * a microsecond and a served chain several round trips. That is many times a memcpy of 4 KiB in a cache.
  */
 const SIZES: readonly [bytes: number, name: string, chain: number, inProcessBar: number, servedBar: number][] = [
   [4 << 10, '4KiB', 64, 0.1, 0.01],
@@ -45,7 +45,7 @@ const BUS_MASTER_AND_MEMORY = 6;
 const READ_WRITE = 3;
 const RUNS = 40;
 const MAX_CHAIN = 64;
-/** Chains of small copies come first: until V8 has compiled their path, most of a copy goes to it. */
+/** Chains of small copies come first: until V8 has compiled their path, its start-up cost hides the copy's. */
 const WARM_UPS = 300;
 const WARM_UP_BYTES = 4096;
 
@@ -67,7 +67,7 @@ export async function benchDma(): Promise<BenchResult[]> {
   return results;
 }
 
-/** Alternating runs; the best of each counts, which nothing else interrupted. */
+/** Both sides run alternately. The best run of each counts, since other load only slows a run down. */
 function compare(
   name: string,
   bytes: number,
@@ -102,13 +102,13 @@ class Memcpy {
   }
 }
 
-/** Its memory is mapped as a client's is. */
+/** The engine in this process. Its memory is mapped like a client's. */
 class InProcessEngine {
   private readonly fn: PciFunction;
   private readonly memories: MappedMemory[] = [];
   private readonly ring: MappedMemory;
   private readonly register = Buffer.alloc(8);
-  /** Of each descriptor in the ring. */
+  /** The size of each descriptor in the ring. */
   private ringBytes = 0;
 
   constructor() {
@@ -119,7 +119,7 @@ class InProcessEngine {
     runner.run(this.fn.configWrite(PCI_COMMAND, 2, BUS_MASTER_AND_MEMORY));
   }
 
-  /** One chain, as drivers that queue have it. */
+  /** Runs one chain, as queueing drivers do. */
   copy(bytes: number, count: number): void {
     if (bytes !== this.ringBytes) this.writeRing(bytes);
     this.set(IOAT_CHAINADDR_OFFSET, 8, RING);
@@ -127,7 +127,7 @@ class InProcessEngine {
     runner.drain();
   }
 
-  /** Of the longest chain: a shorter one is the beginning of it. */
+  /** Writes the ring of the longest chain. A shorter chain is the start of it. */
   private writeRing(bytes: number): void {
     this.ringBytes = bytes;
     for (let i = 0; i < MAX_CHAIN; i++) {

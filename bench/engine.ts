@@ -1,6 +1,6 @@
 /**
- * How fast the engine is, in process: exports and closes, mappings, revokes over many live buffers, and what a live
- * buffer takes. Times are the best of several rounds: what else runs on the machine only makes them worse.
+ * How fast the engine is in process: exports and closes, mappings, revokes over many live buffers, and the memory of a
+ * live buffer. The best of several rounds counts, since other load only slows a round down.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -29,10 +29,10 @@ const ROUNDS = 9;
 const CALLS = 2000;
 const LIVE = [1, 100, 10_000, 100_000];
 const MAX_LIVE = LIVE[LIVE.length - 1];
-/** What a revoke may take for each live buffer, and a live buffer of memory. */
+/** The most microseconds that a revoke may take, and the most bytes that memory may hold, for each live buffer. */
 const REVOKE_US = 2;
 const BYTES_EACH = 1024;
-/** Calls for each file that the kernel makes and closes. */
+/** The least calls for each file that the kernel makes and closes. */
 const CALLS_BAR = 0.15;
 
 export function benchEngine(): BenchResult[] {
@@ -43,7 +43,7 @@ function noEvents(): never {
   throw new Error('nobody here has eventfds');
 }
 
-/** A lender that is open and decodes, and a user with descriptors. */
+/** A lender that is open and decodes, and a user with a descriptor table. */
 class LendingRig {
   readonly lender: VfioPciCoreDevice;
   readonly borrower: PciFunction;
@@ -80,13 +80,13 @@ class LendingRig {
     return file;
   }
 
-  /** A user's write to COMMAND. */
+  /** Writes COMMAND, as a user does. */
   setMemory(on: boolean): void {
     this.run(this.lender.write(VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, on ? MEMORY_ON : MEMORY_OFF));
   }
 }
 
-/** Seconds of one call, the best of the rounds. */
+/** The seconds that one call takes in the best round. */
 function best(calls: number, body: () => void): number {
   let least = Number.POSITIVE_INFINITY;
   for (let round = 0; round < ROUNDS; round++) {
@@ -106,7 +106,7 @@ function* attachMapUnmap(dmabuf: DmaBuf, importer: PciFunction): Task {
   yield* dmabuf.detach(attachment);
 }
 
-/** Against what the kernel takes to make a file of a page with an inode of its own, and to close it. */
+/** Export and mapping calls, against the kernel's time to make and close a file of one page with its own inode. */
 function benchCalls(): BenchResult[] {
   const rig = new LendingRig();
   const memfd = best(CALLS, () => createMemfd('bench', 4096).close());
@@ -129,11 +129,11 @@ function benchCalls(): BenchResult[] {
 }
 
 /**
- * The memory bit is cleared over so many live buffers with nobody attached: what each of them adds to the write to
- * COMMAND. `writeUs` is the whole of that write.
+ * Clears the memory bit over `live` buffers without importers. The value is the time that each buffer adds to the write
+ * to COMMAND; `writeUs` is the whole write.
  */
 function benchRevokes(): BenchResult[] {
-  // Until what runs is compiled, nothing is measured.
+  // Warms up, so that only compiled code is measured.
   bestRevoke(100);
   const none = bestRevoke(0);
   return LIVE.map((live) => {
@@ -148,7 +148,7 @@ function benchRevokes(): BenchResult[] {
 function bestRevoke(live: number): number {
   const rig = new LendingRig();
   for (let i = 0; i < live; i++) rig.export();
-  // So often that a round is long enough to be measured.
+  // Enough calls to make a round long enough to measure.
   const calls = Math.max(1, Math.ceil(2000 / Math.max(1, live)));
   let least = Number.POSITIVE_INFINITY;
   for (let round = 0; round < ROUNDS; round++) least = Math.min(least, timeRevokes(rig, calls));
@@ -166,13 +166,16 @@ function timeRevokes(rig: LendingRig, calls: number): number {
   return seconds / calls;
 }
 
-/** Seconds since, by the clock or of the processor, whichever is less: other programs want the processor too. */
+/**
+ * Returns a function that gives the seconds since then: wall-clock or CPU time, whichever is less. Other programs use
+ * the CPU too.
+ */
 function stopwatch(): () => number {
   const cpu = process.cpuUsage();
   const began = performance.now();
   return () => {
     const wall = (performance.now() - began) / 1000;
-    // One call of the system costs more than what is to be measured here is long.
+    // For so short a time the system call for the CPU time would cost more than the work itself.
     if (wall < 1e-3) return wall;
     const { user, system } = process.cpuUsage(cpu);
     return Math.min(wall, (user + system) / 1e6);

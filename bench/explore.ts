@@ -1,10 +1,10 @@
-/** How fast the explorer is, against what the best tools in C took for the same programs on a two-core machine. */
+/** How fast the explorer is, against the best C tools on the same programs on a two-core machine. */
 
 import type { ExploreOptions, ExploreResult } from '../src/explore/explore.ts';
 import { explore } from '../src/verify/explore.ts';
 import type { BenchResult } from './result.ts';
 
-/** A whole search; an error where it does not come to its end without a blocked run. */
+/** Runs a whole search. Throws an Error if the search is cut short or blocks a run. */
 async function whole(options: ExploreOptions): Promise<ExploreResult> {
   const result = await explore(options);
   const isWhole = result.complete && (result.blocked === 0 || result.states !== null);
@@ -12,7 +12,7 @@ async function whole(options: ExploreOptions): Promise<ExploreResult> {
   return result;
 }
 
-/** The fastest of three: what else the machine does makes a short search no faster. */
+/** The fastest of three runs, since other load only slows a short search down. */
 async function fastest(scenario: string): Promise<ExploreResult> {
   const runs = [await whole({ scenario }), await whole({ scenario }), await whole({ scenario })];
   return runs.reduce((best, run) => (run.seconds < best.seconds ? run : best));
@@ -25,15 +25,15 @@ const BARS = [
   { scenario: 'revoke:4', seconds: 3.6 },
 ];
 const WORKERS = 2;
-/** Two threads on two cores; the rest goes to starting the second and to what is said between them. */
+/** Two threads on two cores. The rest goes to starting the second thread and to messages between them. */
 const WORKERS_BAR = 1.7;
 /**
- * 602,280 orders, minutes: what a second thread is for. Each thread compiles for itself, which takes it a second or
- * two, so that it brings less to a search of half a minute (docs/benchmarks.md).
+ * A search of 602,280 orders and several minutes, long enough for a second thread to pay off. Each thread compiles its
+ * own code for a second or two, so a second thread helps less in a search of half a minute (docs/benchmarks.md).
  */
 const LARGE = 'close-vs-map:5';
 
-/** Seconds for whole searches, steps each second of the largest of them, and what a second thread brings. */
+/** The seconds of whole searches, the steps per second of the largest one, and the speed-up by a second thread. */
 export async function benchExplore(): Promise<BenchResult[]> {
   const results: BenchResult[] = [];
   for (const { scenario, seconds } of BARS) {
@@ -46,7 +46,7 @@ export async function benchExplore(): Promise<BenchResult[]> {
   return [...results, await fiveImporters(), await workers()];
 }
 
-/** Orders, of which there are 602,280, against states. */
+/** A search of the 602,280 orders, against a search of the states. */
 async function fiveImporters(): Promise<BenchResult> {
   const orders = await whole({ scenario: 'revoke:5' });
   const { seconds, states } = await whole({ scenario: 'revoke:5', algorithm: 'stateful' });

@@ -12,10 +12,10 @@ import { KERNELS } from '../lab/kernel/named.ts';
 import { labExec } from '../lab/runs/exec.ts';
 import type { BenchResult } from './result.ts';
 
-/** Boots alternate, so that a machine that gets busier hits both; the quietest of each counts. */
+/** The boots alternate, so that other load slows both alike. The fastest of each counts. */
 const ROUNDS = 3;
 const MARK = 'barter: the first process runs';
-/** At most 1.3 times as long. */
+/** The command may take at most 1.3 times as long. */
 const BAR = 1 / 1.3;
 
 export async function benchLab(): Promise<BenchResult[]> {

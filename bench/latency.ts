@@ -1,4 +1,4 @@
-/** Times that may not be longer than so many ms. */
+/** Latencies against the most milliseconds that they may take. */
 
 import { median } from '../src/demo/median.ts';
 import type { BenchResult } from './result.ts';
@@ -10,7 +10,7 @@ export function latency(name: string, times: readonly number[], mostMs: number):
   return { name, value, unit: 'ms', reference: mostMs, ratio: mostMs / value, longestMs: Math.max(...times) };
 }
 
-/** Whatever else the machine does only adds: of several rounds of `runs` the quietest counts, in its median. */
+/** Runs several rounds of `runs`. The round with the least median counts, since other load only adds time. */
 export async function quietestLatency(
   name: string,
   runs: number,

@@ -1,20 +1,20 @@
 /** What every benchmark returns, and what `barter bench` prints. */
 
 /**
- * One figure. `ratio` says how many times better than the reference it is, and `bar` is the least ratio that is good. For a
- * cost, `ratio` says how many times the reference it takes, and `most` is the largest ratio that is good.
+ * One figure. `ratio` says how many times better than the reference it is, and `bar` is the least good ratio. For a
+ * cost, `ratio` says how many times the reference it takes, and `most` is the largest good ratio.
  */
 export interface BenchResult {
   name: string;
   value: number;
   unit: string;
-  /** What it is compared with: a name, or a value in the same unit. */
+  /** The reference: a name, or a value in the same unit. */
   reference: string | number;
   ratio: number;
-  /** 1 where neither it nor `most` is given. */
+  /** Is 1 by default if `most` is not given. */
   bar?: number;
   most?: number;
-  /** What a benchmark says beside: the reference's own value, percentiles. */
+  /** More details of a benchmark: the reference's own value, percentiles. */
   [detail: string]: string | number | undefined;
 }
 

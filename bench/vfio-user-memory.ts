@@ -19,12 +19,16 @@ const MACHINE = packageFile('examples/two-peers.yaml');
 const COPY_BYTES = 1 << 20;
 const RUNS = 600;
 const COPIES = 10;
-/** So many runs of small DMAs come first: until V8 has compiled their path, up to a third of a large one goes to it. */
+/**
+ * The number of small DMAs that run first: until V8 has compiled their path, it takes up to a third of a large DMA's
+ * time.
+ */
 const WARM_UPS = 10_000;
 const MEMCPY_BAR = 0.9;
 const REGIONS = 10_000;
 /**
- * A lookup among 10,000 may cost so many times one among 100: a binary search twice and its misses, a walk a hundred.
+ * How many times slower a lookup among 10,000 regions may be than among 100. A binary search with its cache misses
+ * takes about twice as long, a linear walk a hundred times.
  */
 const MAX_TIMES_SLOWER = 8;
 
@@ -33,15 +37,15 @@ export function benchMemory(): BenchResult[] {
 }
 
 interface SideBySide {
-  /** For one call, medians. */
+  /** The median seconds of one call. */
   seconds: number;
   referenceSeconds: number;
   ratio: number;
 }
 
 /**
- * What `body` takes and what `reference` takes, in turns so short that whatever slows the machine down for a while slows
- * both of a pair; of the pairs the median counts. Back and forth: each is the first of its pair as often as the other.
+ * Times `body` and `reference` in turns so short that a slow phase of the machine hits both of a pair. The median pair
+ * counts. The order within a pair alternates.
  */
 function sideBySide(calls: number, body: () => void, reference: () => void): SideBySide {
   const times: number[] = [];
@@ -63,8 +67,8 @@ function sideBySide(calls: number, body: () => void, reference: () => void): Sid
 }
 
 /**
- * A device's DMA of a megabyte of its client's memory, from the request on the bus to the bytes, against memcpy of the
- * same bytes at the same addresses: another mapping of the same file, aligned otherwise, differs by several percent.
+ * A device's DMA of a megabyte of its client's memory, from the request on the bus to the bytes. The reference is
+ * memcpy at the same addresses: another mapping of the same file has another alignment and differs by several percent.
  */
 function benchCopy(): BenchResult[] {
   const memfd = createMemfd('bench', COPY_BYTES);
@@ -117,7 +121,7 @@ function benchCopy(): BenchResult[] {
   return [result('dma-read-1MiB', read), result('dma-write-1MiB', write)];
 }
 
-/** Where the server itself has the client's memory at `iova`. */
+/** The address at which the server itself has mapped the client's memory at `iova`. */
 function addressAt(regions: DmaRegions, iova: number, length: number): number {
   const target = regions.domain.find(iova)?.target;
   if (target?.kind !== 'memory' || !(target.memory instanceof MappedMemory))
@@ -170,7 +174,7 @@ function newRegions(): DmaRegions {
   return new DmaRegions('bench', NOBODY, NO_BUFFERS, { maxDmaMaps: REGIONS });
 }
 
-/** An address space of a client with so many pages of one memfd. */
+/** A client's address space with `count` pages of one memfd. */
 class Space {
   readonly mapsPerSecond: number;
   private readonly regions: DmaRegions;
@@ -192,7 +196,7 @@ class Space {
   }
 
   lookUp(): void {
-    // The processor would learn a sequence that repeats.
+    // Random, since the processor would learn a repeating sequence.
     const iova = this.random.below(this.count) * 8192 + 8;
     if (this.regions.domain.find(iova) === null) throw new Error('a region is missing');
   }

@@ -156,7 +156,7 @@ static void once(int fd, const char *op, size_t bytes, const void *data) {
         request(fd, REGION_WRITE, 0, access, data, bytes);
         reply(fd, 32);
     } else {
-        /* A window of posted writes, and a read that says that they are done. */
+        /* A window of posted writes, then a read whose reply says that they are done. */
         for (int i = 0; i < WINDOW; i++) request(fd, REGION_WRITE, F_NO_REPLY, access, data, bytes);
         request(fd, REGION_READ, 0, (struct access){ 0, 0, 4 }, NULL, 0);
         reply(fd, 36);

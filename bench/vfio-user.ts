@@ -1,6 +1,6 @@
 /**
- * Round trips of a served device against a bare C echo server, and against libvfio-user where LIBVFIO_USER names a
- * built checkout. Client and references are C (vfio-user.c), so that what differs is the server alone.
+ * Round trips of a served device against a bare C echo server, and against libvfio-user if LIBVFIO_USER names a built
+ * checkout. Client and references are C (vfio-user.c), so that only the servers differ.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,7 +14,7 @@ import { quietestLatency } from './latency.ts';
 import type { BenchResult } from './result.ts';
 import { benchMemory } from './vfio-user-memory.ts';
 
-/** Alternating, so that whatever else the machine does hits both sides alike; the median counts. */
+/** The two sides alternate, so that other load slows both alike. The median counts. */
 const RUNS = 5;
 const CPU = '0';
 const ECHO_BAR = 0.85;
@@ -36,14 +36,14 @@ const MEASURES: readonly Measure[] = [
   { name: 'write-4B-posted', op: 'posted', bytes: 4, messages: 160_000 },
 ];
 
-/** Messages per second, and percentiles of one in microseconds. */
+/** Messages per second, and percentiles of one message in microseconds. */
 interface Rate {
   perSecond: number;
   p50Us: number;
   p99Us: number;
 }
 
-/** A server that a bench starts: what to run, and where it listens. */
+/** A server that a bench starts: its command and its socket. */
 interface Server {
   name: string;
   command: (folder: string) => string[];
@@ -63,7 +63,7 @@ const BARTER: Server = {
   socket: (folder) => join(folder, 'lender.sock'),
 };
 
-/** All ratios of Barter's rate over a reference's, pinned to one CPU and free; then memory, maps and the start. */
+/** The ratios of Barter's rate to each reference's, pinned to one CPU and unpinned; then memory, maps and the start. */
 export async function benchVfioUser(): Promise<BenchResult[]> {
   const folder = mkdtempSync(join(tmpdir(), 'barter-bench-'));
   try {
@@ -140,7 +140,7 @@ async function compare(
   const name = `${measure.name}-${cpu === null ? 'free' : 'pinned'}`;
   return references.map((reference) => {
     const other = medianOf(rates.get(reference.name)!);
-    // A wake on another CPU costs what it costs the machine: free runs are for information.
+    // A wake-up on another CPU costs whatever the machine makes it cost, so unpinned runs have no bar.
     const bar = cpu === null ? 0 : reference.name === 'c-echo' ? ECHO_BAR : LIBVFIO_USER_BAR;
     return {
       name,
@@ -187,12 +187,12 @@ function medianOf(rates: readonly Rate[]): Rate {
   return [...rates].sort((a, b) => a.perSecond - b.perSecond)[Math.floor(rates.length / 2)];
 }
 
-/** Of runs side by side: what slowed one of a pair down mostly slowed the other, too. */
+/** The median ratio of paired runs. Load that slows one of a pair mostly slows the other too. */
 function medianRatio(rates: readonly Rate[], others: readonly Rate[]): number {
   return median(rates.map(({ perSecond }, i) => perSecond / others[i].perSecond));
 }
 
-/** From the start of the process to the line that says that every socket listens. */
+/** The time from the start of the process to the line that says that every socket listens. */
 async function startMs(): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), 'barter-bench-'));
   const began = performance.now();

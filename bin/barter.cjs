@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// The command: runs what is built in dist/. A clone builds it first where its sources changed; a package has it. A server
-// runs from a bundle, and its serving thread starts before all else. CommonJS, because Node runs that sooner.
+// The `barter` command: runs dist/. In a clone it first builds dist/ if the sources changed; a package contains it. A
+// server runs from a bundle, and its serving thread starts before all else. CommonJS, since Node starts that sooner.
 'use strict';
 const { existsSync } = require('node:fs');
 const { join } = require('node:path');
@@ -8,7 +8,7 @@ const { join } = require('node:path');
 const root = join(__dirname, '..');
 const dist = (path) => join(root, 'dist', path);
 
-/** Only a clone has the means to build. False where it failed: the reason is told. */
+/** Builds dist/ in a clone. Returns false, with the reason printed, if that failed. A package needs no build. */
 function isBuilt() {
   if (!existsSync(join(root, 'scripts', 'build.cjs'))) return true;
   try {
@@ -30,7 +30,7 @@ async function serve() {
     const { runCached } = require('./code-cache.cjs');
     await runCached(dist('bundle/main.cjs')).main(process.argv, thread);
   } finally {
-    // Where there was nothing to serve it ends by itself: stopping a thread while it loads koffi aborts the process.
+    // Without a file to run the thread ends by itself. Stopping a thread while it loads koffi aborts the process.
     thread.postMessage(null);
   }
 }

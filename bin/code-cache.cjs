@@ -1,5 +1,5 @@
-// Runs a file without compiling it anew: what V8 made of it is kept in the user's cache folder when a process ends in good
-// order. Node has this built in from 22 on (module.enableCompileCache).
+// Runs a file without compiling it anew: a process that ends normally keeps V8's compiled code in the user's cache
+// folder. Node has this built in from 22 on (module.enableCompileCache).
 'use strict';
 const { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } = require('node:fs');
 const { createRequire } = require('node:module');
@@ -18,7 +18,7 @@ function read(path) {
   }
 }
 
-/** Where the compiled code of a source is kept: V8 trusts what it is given, so the name tells path, time and version. */
+/** The path of a source's compiled code. V8 trusts the data it gets, so the name encodes path, time and version. */
 function cachePath(path) {
   const { mtimeMs, size } = statSync(path);
   const name = crc32(`${path} ${mtimeMs} ${size} ${process.version} ${process.arch}`).toString(16).padStart(8, '0');
@@ -26,7 +26,7 @@ function cachePath(path) {
   return join(caches, 'barter', 'code', `${basename(path, '.cjs')}-${name}`);
 }
 
-/** The exports of the CommonJS file at `path`, all of which is ASCII. V8 refuses code of another version. */
+/** Returns the exports of the CommonJS file at `path`, which must be ASCII. V8 refuses code of another version. */
 exports.runCached = (path) => {
   const cache = cachePath(path);
   const source = `(function (exports, require, module, __filename, __dirname) {${readFileSync(path, 'latin1')}\n})`;
@@ -39,7 +39,9 @@ exports.runCached = (path) => {
   return module.exports;
 };
 
-/** `known` bytes are of what was compiled before: a server compiles more than one that only prints its help. */
+/**
+ * Keeps the compiled code if it grew beyond `known` bytes: a server compiles more than a call that only prints help.
+ */
 function keep(script, cache, known) {
   const data = script.createCachedData();
   if (data.length < 1.1 * known) return;
@@ -49,10 +51,10 @@ function keep(script, cache, known) {
     mkdirSync(folder, { recursive: true });
     const isOld = (path) => Date.now() - statSync(path).mtimeMs > MONTH_MS;
     for (const name of readdirSync(folder)) if (isOld(join(folder, name))) rmSync(join(folder, name), { force: true });
-    // V8 does not check what is in it: half a file, left by a crash of the machine, would crash every server.
+    // V8 does not check the data: a file cut short by a crash of the machine would crash every server.
     writeFileSync(making, data, { flush: true });
     renameSync(making, cache);
   } catch {
-    // The folder is not ours to write: the next server compiles, too.
+    // This process may not write to the folder, so the next server compiles too.
   }
 }

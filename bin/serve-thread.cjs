@@ -1,5 +1,5 @@
-// The thread of a server: it starts while the rest is still looked for, and is told which file to run; null where nothing
-// is to be run.
+// The thread of a server. It starts while the main thread still looks for its file, and gets the file's path by
+// message, or null if there is nothing to run.
 'use strict';
 const { parentPort } = require('node:worker_threads');
 const { runCached } = require('./code-cache.cjs');

@@ -1,7 +1,7 @@
 /*
- * An importer of a dma-buf of Barter in C, after docs/dma-buf-socket.md and nothing else: opens a session through
- * descriptor 3, where whoever starts it has put the buffer, maps it, counts up its first 32-bit word, and lets go and
- * maps again as the exporter says.
+ * An importer of Barter's dma-bufs in C, written from docs/dma-buf-socket.md alone. It opens a session through
+ * descriptor 3, in which its parent passes the buffer, maps it, and counts up its first 32-bit word. It unmaps and maps
+ * again as the exporter asks.
  */
 #define _GNU_SOURCE
 #include <stddef.h>
@@ -62,7 +62,7 @@ static struct {
 	size_t length;
 } maps[MAX_RANGES];
 static uint32_t map_count;
-/* The buffer can be mapped, as far as is known. */
+/* Whether the buffer can be mapped, as far as the importer knows. */
 static int may_map = 1;
 
 static void fail(const char *what)
@@ -71,7 +71,7 @@ static void fail(const char *what)
 	exit(1);
 }
 
-/* One packet out, with a descriptor where `fd` is one. */
+/* Sends one packet, with the descriptor `fd` if it is not negative. */
 static void send_packet(int socket, struct packet *packet, size_t payload, int fd)
 {
 	char control[CMSG_SPACE(sizeof(int))] = { 0 };
@@ -92,7 +92,7 @@ static void send_packet(int socket, struct packet *packet, size_t payload, int f
 		fail("sendmsg");
 }
 
-/* The next packet into `in`, its descriptors into `fds`; exits at the end of the session. */
+/* Receives the next packet into `in` and its descriptors into `fds`. Exits at the end of the session. */
 static void receive(int socket)
 {
 	char control[CMSG_SPACE(MAX_FDS * sizeof(int))];
@@ -112,10 +112,10 @@ static void receive(int socket)
 	}
 }
 
-/* The exporter took the buffer back, or gave it again. */
+/* Handles the exporter's message that it revokes or restores the buffer. */
 static void told(int socket);
 
-/* Sends a request and waits for its reply; what the exporter asks meanwhile is answered. Returns the errno, or 0. */
+/* Sends a request and waits for its reply. Meanwhile it answers the exporter's requests. Returns the errno, or 0. */
 static uint32_t request(int socket, uint16_t command, struct packet *packet, size_t payload)
 {
 	static uint16_t next_id = 1;

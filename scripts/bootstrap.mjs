@@ -1,5 +1,5 @@
-// Makes a fresh clone ready: installs the locked dependencies once, and again only when the lock file changes.
-// Plain JavaScript with nothing but Node, since nothing is installed before it has run.
+// Prepares a fresh clone: installs the locked dependencies once, and again only if the lock file changes. Uses plain
+// JavaScript and Node alone, since it runs before anything is installed.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';

@@ -1,5 +1,6 @@
-// Builds dist/ of a clone: JavaScript of every module, declarations where a package is made, and bundles of what must
-// start fast (the server) or run elsewhere (the lab's agent). A clone builds again when its sources changed.
+// Builds a clone's dist/: JavaScript of every module, declarations for a package, and bundles. Bundles are for the
+// server, which must start fast, and for the lab's agent, which runs in the guest. A clone builds again when its
+// sources changed.
 //   node scripts/build.cjs             what `barter` needs to run, without a check of types
 //   node scripts/build.cjs --release   with declarations, types checked: what npm users get
 'use strict';
@@ -31,7 +32,7 @@ const CONFIGURATION = [
 ];
 const WAIT_MS = 50;
 
-/** Names, sizes and times of all sources, so that no edit is missed. */
+/** A checksum over the names, sizes and times of all sources, which changes with every edit. */
 function fingerprint() {
   let sources = '';
   const add = (path) => {
@@ -70,7 +71,7 @@ function compile(target, isRelease) {
   if (status !== 0) throw new Error(`the sources do not compile:\n${stdout}${stderr}`);
 }
 
-/** Declarations name the files that are there: the compiler leaves `.ts` in them. */
+/** Makes declarations import the .js files: the compiler leaves `.ts` in them. */
 function nameDeclarations(folder) {
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
     const path = join(folder, entry.name);
@@ -82,7 +83,7 @@ function nameDeclarations(folder) {
   }
 }
 
-/** koffi's own JavaScript is bundled where its native module can be found from here as well; npm puts it so. */
+/** Bundles koffi's own JavaScript if its native module is found from here too, which is where npm puts it. */
 function koffiOutside() {
   try {
     require.resolve(`@koromix/koffi-${process.platform}-${process.arch}`);
@@ -92,11 +93,11 @@ function koffiOutside() {
   }
 }
 
-/** The server's two threads as one file each, and the lab's agent. */
+/** Bundles the server's two threads as one file each, and the lab's agent. */
 function bundle(target) {
   const { buildSync } = require('esbuild');
   const common = { bundle: true, platform: 'node', target: 'node20', logLevel: 'silent' };
-  // A server needs no other command.
+  // Leaves out all other commands, since a server needs none of them.
   const commands = read(join(root, 'src/cli/main.ts')).matchAll(/import\('(\.\/[\w-]+\.ts)'\)/g);
   const others = [...commands].map((match) => match[1]).filter((path) => path !== './serve.ts');
   buildSync({
@@ -122,11 +123,11 @@ function bundle(target) {
   });
 }
 
-/** Builds beside and renames, so that no process ever sees half of it. */
+/** Builds in a folder beside dist/ and renames it, so that no process ever sees a half-built dist/. */
 function build(stamp, isRelease) {
   const making = join(root, 'dist.making');
   const old = join(root, 'dist.old');
-  // What a build left that was killed.
+  // Removes the remains of a killed build.
   for (const left of [making, old]) rmSync(left, { recursive: true, force: true });
   try {
     compile(making, isRelease);
@@ -150,7 +151,7 @@ function isAlive(pid) {
   }
 }
 
-/** One process builds at a time; a lock of a process that is gone is taken over. */
+/** Lets one process build at a time, and takes over the lock of a process that has ended. */
 function withLock(action) {
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
   for (;;) {
@@ -173,7 +174,7 @@ function withLock(action) {
   }
 }
 
-/** Builds dist/ where the sources are newer. Throws an Error with one sentence, and the compiler's output. */
+/** Builds dist/ if the sources are newer. Throws an Error with one sentence and the compiler's output. */
 exports.ensureBuilt = ({ isRelease = false } = {}) => {
   const wanted = () => `${fingerprint()}${isRelease ? ' release' : ''}`;
   if (isFresh(wanted())) return;

@@ -1,5 +1,5 @@
-// `npm run check`: everything about the sources that needs no test to run. The tools run at once, since each of them
-// waits for files or has one thread for most of its time. Their results appear in this order.
+// `npm run check`: every check of the sources that runs no tests. The tools run in parallel, since each mostly waits
+// for files or uses one thread. Their results appear in this order.
 import { spawn } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';

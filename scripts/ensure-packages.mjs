@@ -1,5 +1,5 @@
-// Installs what a test needs from the distribution's packages, where it may: as root, with apt. Tells what it does, and
-// what to do where it cannot. Plain JavaScript with nothing but Node.
+// Installs the distribution's packages that a test needs, if it runs as root and has apt. Prints what it installs, or
+// the command to run instead. Plain JavaScript with nothing but Node.
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -30,7 +30,7 @@ export function ensure(program, packages) {
   const apt = (...args) => spawnSync('apt-get', ['-q', '-y', ...args], { env, encoding: 'utf8' });
   let result = apt('install', '--no-install-recommends', ...packages);
   if (result.status !== 0) {
-    // Without package lists apt knows no package.
+    // Without package lists apt finds no package.
     apt('update');
     result = apt('install', '--no-install-recommends', ...packages);
   }

@@ -1,4 +1,4 @@
-// Prints what CHANGELOG.md says of a version: node scripts/release-notes.mjs 0.1.0
+// Prints a version's section of CHANGELOG.md: node scripts/release-notes.mjs 0.1.0
 import { readFileSync } from 'node:fs';
 
 const [version] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-// Runs everything that `npm test` stands for: the checks of `npm run check`, then the tests. Nothing is skipped silently.
+// Runs `npm test`: the checks of `npm run check`, then the tests. Nothing is skipped silently.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -28,19 +28,19 @@ function testFiles(folder) {
 }
 
 if (only.length === 0 && !(await check())) process.exit(1);
-// Needs the types of every expression, which takes longer than a check should.
+// This check needs the type of every expression, which takes too long for `npm run check`.
 if (only.length === 0) run('tasks', process.execPath, [join(root, 'bin', 'barter.cjs'), 'check-tasks']);
 if (only.length === 0) {
-  // Tests run the command from what is built; a package has declarations, too.
+  // Tests run the built command. Some check the package, which has declarations too.
   run('build', process.execPath, [join(root, 'scripts', 'build.cjs'), '--release']);
 }
-// The ABI is compared with a C compiler, the explorer's pages are opened in a browser. Where these cannot be had, the
-// tests that need them say so themselves, and fail in CI.
+// Tests compare the ABI with a C compiler and open the explorer's pages in a browser. If a tool cannot be installed,
+// the tests that need it say so, and fail in CI.
 if (only.length === 0) {
   ensure('cc', ['gcc', 'libc6-dev']);
   ensure('chromium', ['chromium']);
 }
 const files = only.length > 0 ? only : testFiles('test');
-// Examples import the package by its name: in tests that is the sources.
+// Examples import the package by its name, which resolves to the sources in tests.
 const options = ['--conditions=barter-source', '--import', 'tsx', '--test', '--test-reporter=spec'];
 run('tests', process.execPath, [...options, '--test-concurrency=2', ...files]);

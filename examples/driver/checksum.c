@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * Linux's driver of the device that docs/writing-a-device.md writes: it has the CRC-32 of memory told, by DMA and an
- * interrupt. Bytes that are written to /dev/checksum are summed up, and the sum is read from there.
+ * Linux's driver for the device of docs/writing-a-device.md, which computes the CRC-32 of memory by DMA and raises an
+ * interrupt. A write to /dev/checksum sums up its bytes; a read returns the sum.
  *
- * A reset may come between any two jobs: the work that it ends is never done, and what the device knew is gone.
+ * A reset may come between any two jobs. It aborts the job that runs, and the device loses its state.
  */
 #include <linux/completion.h>
 #include <linux/dma-mapping.h>
@@ -43,7 +43,7 @@ static irqreturn_t checksum_interrupt(int irq, void *data)
 	struct checksum *sum = data;
 
 #ifdef BUG_MISSED_INTERRUPT
-	/* Masks the interrupt as for a threaded handler, and nobody unmasks it: the second job is never heard of. */
+	/* Masks the interrupt as for a threaded handler, but nothing unmasks it: the second job never completes. */
 	disable_irq_nosync(irq);
 #endif
 	complete(&sum->done);
@@ -105,7 +105,7 @@ static void checksum_free(struct checksum *sum)
 	dma_free_coherent(&sum->pdev->dev, MAX_BYTES, sum->buffer, sum->address);
 }
 
-/* The kernel resets the device: no job may be under way, and none may begin. */
+/* The kernel is about to reset the device: no job may run, and none may begin. */
 static void checksum_reset_prepare(struct pci_dev *pdev)
 {
 	struct checksum *sum = pci_get_drvdata(pdev);
@@ -113,7 +113,7 @@ static void checksum_reset_prepare(struct pci_dev *pdev)
 	mutex_lock(&sum->lock);
 	sum->has_result = false;
 #ifdef BUG_USE_AFTER_RESET
-	/* Gives the memory back, and the next job uses it all the same. */
+	/* Frees the memory, but the next job uses it. */
 	checksum_free(sum);
 #endif
 }

@@ -8,7 +8,7 @@ work=$(mktemp -d)
 failed=0
 number=0
 
-# What gzip keeps of a file: the four bytes before the last four.
+# gzip stores a file's CRC-32 in the four bytes before the last four.
 crc32() { gzip -c "$1" | tail -c 8 | od -An -tx4 -N4 | tr -d ' '; }
 
 # The device's sum of a file.
