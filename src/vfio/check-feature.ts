@@ -3,7 +3,7 @@ import { VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_PROBE, VFIO_DEVICE_FEATURE
 
 /**
  * vfio_check_feature: EINVAL unless the flags ask for something in `supported` and the payload has `minBytes`. Returns
- * false for a probe, which is answered with 0 and nothing else; true when the feature is to do its work.
+ * false for a probe, which the ioctl answers with 0 alone. Returns true when the feature must do its work.
  */
 export function checkFeature(
   feature: number,

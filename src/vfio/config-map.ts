@@ -1,5 +1,5 @@
 /**
- * Which byte of config space belongs to which capability, and which of its bits are the user's copy or may be written.
+ * Maps each byte of config space to its capability, and tells which bits are the user's copy and which are writable.
  * Pure layout: perms/ has the rules, and config.ts acts on them.
  */
 import {
@@ -32,11 +32,11 @@ export interface VisibleCapability {
 const PLACEHOLDER_ID = 0;
 const PLACEHOLDER: CapabilityRule = { length: 4, write: writeNothing };
 
-/** Those that were made last. Functions of a kind share one: it is four times as large as their registers. */
+/** The maps made last. Functions of the same kind share one map: it is four times as large as their registers. */
 const KNOWN: { bytes: Uint8Array; map: ConfigMap }[] = [];
 const MAX_KNOWN = 32;
 
-/** The map of a config space as it is now, `bytes` being all that is in it. Nobody may change the map. */
+/** The map of a config space as it is now; `bytes` is its whole content. Callers must not change the map. */
 export function configMapOf(config: ConfigSpace, bytes: Uint8Array): ConfigMap {
   const known = KNOWN.find((one) => Buffer.compare(one.bytes, bytes) === 0);
   if (known !== undefined) return known.map;
@@ -54,7 +54,7 @@ export class ConfigMap {
   /** Bits that the user may change: in the copy where `virt` is set, else in the hardware. */
   readonly writable: Uint8Array;
   readonly capabilities: VisibleCapability[] = [];
-  /** Bytes of the user's copy that differ from the hardware's: lists without the hidden, bits that are cleared. */
+  /** Bytes of the user's copy that differ from the hardware's: lists without hidden capabilities, and cleared bits. */
   readonly patches = new Map<number, number>();
   private readonly config: ConfigSpace;
 
@@ -74,7 +74,7 @@ export class ConfigMap {
     return this.capabilities.find((capability) => capability.id === id && capability.extended === extended);
   }
 
-  /** Fields that begin at `start`; what lies behind `length` bytes is somebody else's. */
+  /** Declares fields that begin at `start`. Bytes past `length` belong to another capability. */
   private declareFrom(start: number, length: number): Declare {
     return {
       field: (offset, bytes, virt, writable) => {
@@ -91,13 +91,13 @@ export class ConfigMap {
     };
   }
 
-  /** The bits of `mask` of a byte of the user's copy are those of `value`. */
+  /** Gives the bits of `mask` in a byte of the user's copy the values that they have in `value`. */
   private patch(at: number, value: number, mask: number): void {
     const before = this.patches.get(at) ?? this.config.read(at, 1);
     this.patches.set(at, (before & ~mask) | (value & mask));
   }
 
-  /** Hidden capabilities are left out: the one before points to the one behind. */
+  /** Leaves hidden capabilities out: the one before points to the one after. */
   private mapStandardList(): void {
     if ((this.config.read(PCI_STATUS, 2) & PCI_STATUS_CAP_LIST) === 0) return;
     let pointer = PCI_CAPABILITY_LIST;
@@ -110,13 +110,13 @@ export class ConfigMap {
       else this.patch(pointer, next, 0xff);
       at = next;
     }
-    // A list that has nothing left is announced no more.
+    // An empty list is not announced.
     if (this.capabilities.length === 0) this.patch(PCI_STATUS, 0, PCI_STATUS_CAP_LIST);
   }
 
   /**
-   * The list begins at 0x100 and nowhere else: a hidden first capability keeps its place and its next pointer, and
-   * shows id and version 0. Without anything behind it the pointer goes too.
+   * The list always begins at 0x100: a hidden first capability keeps its place and its next pointer, and shows id and
+   * version 0. If no capability follows, the pointer is 0 too.
    */
   private mapExtendedList(): void {
     const hidden: number[] = [];
@@ -163,7 +163,7 @@ export class ConfigMap {
     return true;
   }
 
-  /** Registers behind the end of config space read as ones, as an absent device's do. */
+  /** Registers past the end of config space read as ones, as those of an absent device do. */
   private registersAt(start: number): CapabilityRegisters {
     return {
       read: (offset, size) =>

@@ -1,6 +1,6 @@
 /**
- * Config space as the user of a device sees it (vfio_pci_config.c): some bits are a copy, some the hardware's, and some
- * writes are orders to vfio: the memory bit, the power state, FLR. perms/ says for each capability which.
+ * Config space as the user of a device sees it (vfio_pci_config.c): some bits are a copy and some are the hardware's.
+ * Some writes are orders to vfio: the memory bit, the power state, FLR. perms/ has the rules for each capability.
  */
 import { Errno } from '../abi/errno.ts';
 import {
@@ -24,7 +24,7 @@ import { type ConfigMap, configMapOf, OWNER_HEADER, OWNER_NONE } from './config-
 import { type MemoryOwner, restoreMemory, revokeMemory } from './lending.ts';
 import type { ConfigDevice, UserConfig } from './perms/perm-bits.ts';
 
-/** What config space needs of the device behind it. */
+/** The device behind a config space. */
 export interface ConfiguredDevice extends ConfigDevice, MemoryOwner {
   readonly interrupts: ConfigDevice['interrupts'] & {
     readonly intxPin: number;
@@ -39,7 +39,7 @@ export class VfioConfig implements UserConfig {
   private readonly copyView: DataView;
   private barsDirty = true;
 
-  /** The device is in D0 and enabled: the copy starts as what the hardware shows now. */
+  /** Must be called when the device is in D0 and enabled: the copy starts with the hardware's present values. */
   constructor(vdev: ConfiguredDevice) {
     this.vdev = vdev;
     const { config } = vdev.pdev;
@@ -48,10 +48,10 @@ export class VfioConfig implements UserConfig {
     this.copyView = new DataView(this.copy.buffer);
     for (const [offset, value] of this.map.patches) this.copy[offset] = value;
     if (vdev.pdev.isVirtfn) {
-      // A VF's own ids read as ones (SR-IOV 1.1, 3.4.1.1): users see those of the PF's description.
+      // A VF's own ids read as ones (SR-IOV 1.1, 3.4.1.1): users see the ids that its PF describes.
       this.setCopy(0, 2, vdev.pdev.vendorId);
       this.setCopy(2, 2, vdev.pdev.deviceId);
-      // It has no memory bit (3.4.1.3): users see one that is set when they open it, as of any function.
+      // A VF has no memory bit (3.4.1.3). Its user sees one that is set at open, as for any function.
       this.setCopy(PCI_COMMAND, 2, this.virtualWord(PCI_COMMAND) | PCI_COMMAND_MEMORY);
     }
     if (vdev.interrupts.intxPin === 0) this.setCopy(PCI_INTERRUPT_PIN, 1, 0);
@@ -77,7 +77,7 @@ export class VfioConfig implements UserConfig {
     return into.length;
   }
 
-  /** Writes the bytes; EFAULT outside of config space. What a write orders has happened when it returns. */
+  /** Writes the bytes; EFAULT outside of config space. Returns after everything that the write orders has happened. */
   *write(offset: number, from: Uint8Array): Task<number> {
     this.checkRange(offset, from.length);
     for (let at = 0; at < from.length; ) {
@@ -95,7 +95,7 @@ export class VfioConfig implements UserConfig {
     return this.copy.slice();
   }
 
-  /** The view of a user elsewhere: what users can change of it. MSI is off until it is enabled here. */
+  /** Takes over another user's view, as far as users can change it. MSI stays off until it is enabled here. */
   load(saved: Uint8Array): void {
     for (let i = 0; i < this.copy.length; i++) {
       const bits = this.map.virt[i] & this.map.writable[i];
@@ -177,8 +177,8 @@ export class VfioConfig implements UserConfig {
   }
 
   /**
-   * A write that starts at COMMAND decides over memory: peers lose it before the bit is cleared, or get it back
-   * after.
+   * A write that starts at COMMAND switches memory. Peers lose it before the bit is cleared, or get it back after it is
+   * set.
    */
   private *writeCommand(write: RegisterWrite): Task {
     const { vdev } = this;
@@ -198,14 +198,16 @@ export class VfioConfig implements UserConfig {
     }
   }
 
-  /** The user believes memory on and the hardware has it off: a reset behind our back, which cleared the BARs too. */
+  /**
+   * True where memory is on for the user and off in the hardware: a reset that vfio did not see cleared the BARs too.
+   */
   private lostBars(): boolean {
     const pdev = this.vdev.pdev;
     const believed = (this.virtualWord(PCI_COMMAND) & PCI_COMMAND_MEMORY) !== 0;
     return believed && !pdev.isVirtfn && (pdev.configRead(PCI_COMMAND, 2) & PCI_COMMAND_MEMORY) === 0;
   }
 
-  /** What the user wrote to size a BAR reads back as hardware would answer: the size mask and the type bits. */
+  /** Makes a BAR that the user wrote to size it read back as hardware answers: the size mask and the type bits. */
   private fixBars(): void {
     if (!this.barsDirty) return;
     this.barsDirty = false;

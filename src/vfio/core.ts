@@ -1,6 +1,6 @@
 /**
- * A PCI device in the hands of one user: what vfio-pci adds to the function itself (vfio_pci_core.c). The parts that a
- * reader of drivers/vfio/pci knows by file have files of their own here; this one holds what they share.
+ * A PCI device in the hands of one user: the part that vfio-pci adds to the function itself (vfio_pci_core.c). Files of
+ * drivers/vfio/pci have counterparts of the same name here; this file holds the state that they share.
  *
  * Lock order, outermost first: device-set lock, memory_lock, reservation (docs/architecture.md, "Lock order").
  */
@@ -35,7 +35,7 @@ export interface VfioPciCoreOptions {
   profile?: Profile;
   /** Devices that share a reset share a set; by default the device is alone. */
   deviceSet?: DeviceSet<VfioPciCoreDevice>;
-  /** For a VF: the PF, when vfio-pci drives that too. */
+  /** For a VF: its PF, if vfio-pci drives the PF too. */
   physfn?: VfioPciCoreDevice;
 }
 
@@ -45,25 +45,25 @@ export class VfioPciCoreDevice {
   readonly deviceSet: DeviceSet<VfioPciCoreDevice>;
   readonly registration = new Registration();
   /**
-   * Held for write by everybody who changes whether the memory BARs answer, from before the revoke until after the
-   * restore; for read by those who rely on it. Guards `dmabufs`, `mappings`, `lowPower` and each buffer's `vdev`.
+   * A task that switches the memory BARs on or off holds it for write, from before the revoke until after the restore.
+   * A task that relies on them holds it for read. Guards `dmabufs`, `mappings`, `lowPower` and each buffer's `vdev`.
    */
   readonly memoryLock = new RwSemaphore(MEMORY_LOCK_CLASS);
-  /** Every buffer that was exported and neither released nor cleaned up. */
+  /** Every exported buffer, until its release or the device's cleanup. */
   readonly dmabufs = new Plain('vfio_pci_core_device.dmabufs', new Set<VfioPciDmaBuf>());
-  /** What the user mapped of the BARs; all of it is zapped while memory is off. */
+  /** The user's mappings of the BARs; all of them are zapped before memory goes off. */
   readonly mappings = new Set<BarMapping>();
   readonly lowPower = new LowPower();
   readonly interrupts: Interrupts;
-  /** Null where something behind the BARs cannot be read out, or the profile has none. */
+  /** Null where the state behind some BAR cannot be read out, or the profile has no migration. */
   readonly migration: Migration | null;
   /** A PF's token; null for all others. */
   readonly vfToken: VfToken | null;
   /** Guarded by the device-set lock. */
   openCount = 0;
-  /** For a VF its PF, where vfio-pci drives that too. */
+  /** For a VF: its PF, if vfio-pci drives the PF too. */
   readonly physfn: VfioPciCoreDevice | null;
-  /** A PF's VFs that vfio-pci drives too. */
+  /** For a PF: those of its VFs that vfio-pci drives too. */
   readonly virtfns: VfioPciCoreDevice[] = [];
   private configOfOpen: VfioConfig | null = null;
 
@@ -124,8 +124,9 @@ export class VfioPciCoreDevice {
   }
 
   /**
-   * The driver lets go of the device: asks its user by the REQ interrupt to close it, and waits until every user did
-   * and every buffer dropped its registration. Ended by those closes alone, since revoked buffers hold none.
+   * The driver lets go of the device. Asks the user by the REQ interrupt to close it, and waits until every user has
+   * closed it and every buffer has dropped its registration. Only the closes can end this wait, since revoked buffers
+   * hold no registration.
    */
   *unregister(): Task {
     yield* this.registration.unregister(() => this.interrupts.requestDevice());
@@ -138,7 +139,7 @@ export class VfioPciCoreDevice {
     return this.pdev.isVirtfn || (this.config.virtualWord(PCI_COMMAND) & PCI_COMMAND_MEMORY) !== 0;
   }
 
-  /** Whether peers may use the memory: they do not wake a device that sleeps, as the user's accesses do. */
+  /** Whether peers may use the memory. Unlike the user's accesses, theirs do not wake a sleeping device. */
   mayLend(): boolean {
     const asleep = this.lowPower.engaged.value && this.profile.lowPowerDisablesMemory;
     return !asleep && this.memoryEnabled();
@@ -149,7 +150,7 @@ export class VfioPciCoreDevice {
   }
 
   /**
-   * The BAR of a region that dma-bufs may be made of, I/O BARs included; null where there is none or it is not ours.
+   * The BAR of a region that dma-bufs may be made of, I/O BARs included; null if it is absent or not claimed by vfio.
    */
   exportableBar(regionIndex: number): Bar | null {
     if (regionIndex >= VFIO_PCI_ROM_REGION_INDEX) return null;
@@ -157,7 +158,10 @@ export class VfioPciCoreDevice {
     return bar?.claimed === true ? bar : null;
   }
 
-  /** Whether a user may map the BAR: memory with bytes behind it. A small one has its page for itself. */
+  /**
+   * Whether a user may map the BAR: memory with bytes behind it. A BAR smaller than a page shares its page with no
+   * other.
+   */
   isMappable(bar: Bar): boolean {
     return bar.kind !== 'io' && bar.target.memory !== null;
   }
@@ -173,7 +177,7 @@ export class VfioPciCoreDevice {
     return readRegion(this, regionIndex, offset, into);
   }
 
-  /** A read or write that needs no waiting and no check that could fail; false, and nothing done, for all others. */
+  /** Does a read or write that cannot wait or fail a check. Returns false, with nothing done, for all others. */
   accessNow(regionIndex: number, offset: number, bytes: Uint8Array, isWrite: boolean): boolean {
     return accessNow(this, regionIndex, offset, bytes, isWrite);
   }
@@ -203,17 +207,20 @@ export class VfioPciCoreDevice {
     return functionLevelReset(this);
   }
 
-  /** VFIO_DEVICE_PCI_HOT_RESET; `owned` are the groups that the caller proved to own. EINVAL for others, EBUSY. */
+  /**
+   * VFIO_DEVICE_PCI_HOT_RESET; `owned` are the groups that the caller has proved to own. EINVAL and EBUSY as in
+   * reset.ts.
+   */
   hotReset(owned: readonly number[]): Task {
     return hotReset(this, owned);
   }
 
-  /** A PMCSR write of the user's. */
+  /** The user's write of PMCSR. */
   setPowerState(write: PowerWrite): Task {
     return setPowerState(this, write);
   }
 
-  /** LOW_POWER_ENTRY; an event makes it the one with wakeup. EINVAL when the device sleeps already. */
+  /** LOW_POWER_ENTRY, or LOW_POWER_ENTRY_WITH_WAKEUP if there is an event. EINVAL when the device already sleeps. */
   enterLowPower(wakeEvent: EventSignal | null): Task {
     return lowPowerEntry(this, wakeEvent);
   }
@@ -247,7 +254,7 @@ export class VfioPciCoreDevice {
     yield* this.zapMappings();
     this.configOfOpen = null;
     yield* this.memoryLock.releaseWrite();
-    // Only now: a quiesced device resumes where nothing is left to go on with.
+    // The migration is reset last: a quiesced device must resume only when it has no work left.
     if (this.migration !== null) yield* this.migration.reset();
     const token = this.physfn?.vfToken;
     if (token !== null && token !== undefined && pdev.isVirtfn) token.users -= 1;

@@ -4,7 +4,7 @@ import { type LockClass, Mutex } from '../task/lock.ts';
 const DEVICE_SET_LOCK_CLASS: LockClass = { name: 'vfio_device_set.lock' };
 
 export class DeviceSet<Member> {
-  /** Guards who is open in the set, and is held through open, close and hot reset. Outside every memory_lock. */
+  /** Guards the open counts of the set; held through open, close and hot reset. Outside every memory_lock. */
   readonly lock = new Mutex(DEVICE_SET_LOCK_CLASS);
   readonly devices: Member[] = [];
 }

@@ -1,12 +1,12 @@
-/** DMA logging (features 6, 7 and 8): which pages of its user's memory a device wrote, by IOVA. */
+/** DMA logging (features 6, 7 and 8): the pages of its user's memory that a device wrote, by IOVA. */
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 
-/** As in Linux: what fits a page. */
+/** As in Linux: as many as fit into a page. */
 export const MAX_LOG_RANGES = 256;
 /** Pages of one block of the log: a block is made when one of them is written. */
 const BLOCK_PAGES = 32768;
-/** So many blocks are kept, 16 MiB; a device that writes in more places is taken to have written everywhere. */
+/** The most blocks that a log keeps, 16 MiB. If a device writes in more places, all of memory counts as written. */
 export const MAX_LOG_BLOCKS = 4096;
 
 export interface LoggedRange {
@@ -14,18 +14,18 @@ export interface LoggedRange {
   length: bigint;
 }
 
-/** From START to STOP. Writes are logged when they have arrived; a report takes what it tells out of the log. */
+/** A log from START to STOP. It logs a write after the write has arrived. A report clears the pages that it reports. */
 export class DmaLog {
   readonly pageBytes: number;
   /** In order; empty where every write is logged. */
   private readonly ranges: readonly LoggedRange[];
-  /** A bit for each page that is dirty, by the number of the block. */
+  /** By the number of the block, a bit for each dirty page. */
   private readonly blocks = new Map<number, Uint8Array>();
   private isFull = false;
 
   /**
-   * `pageSize` is a hint: pages are never smaller than the system's. EINVAL where it is no power of two, or a range is
-   * empty, not whole pages, or overlaps another; EOVERFLOW for one that wraps; E2BIG for too many.
+   * `pageSize` is a hint: pages are never smaller than the system's. EINVAL where it is not a power of two, or a range
+   * is empty, not whole pages, or overlaps another; EOVERFLOW for one that wraps; E2BIG for too many.
    */
   constructor(pageSize: bigint, ranges: readonly LoggedRange[]) {
     if (pageSize === 0n || (pageSize & (pageSize - 1n)) !== 0n || pageSize > 1n << 40n) {
@@ -44,7 +44,7 @@ export class DmaLog {
     }
   }
 
-  /** Called for each write of the device that arrived. */
+  /** Called for each write of the device after it has arrived. */
   written(address: number, sizeBytes: number): void {
     const last = Math.floor((address + sizeBytes - 1) / this.pageBytes);
     for (let page = Math.floor(address / this.pageBytes); page <= last; page++) {
@@ -72,9 +72,9 @@ export class DmaLog {
   }
 
   /**
-   * One bit for each `pageSize` bytes from `iova`, 64 of them in a u64; set where any of those bytes may have been
-   * written since the last report. Clears what it tells, unless the log is full: then all of it stays dirty. EINVAL for
-   * a page size that is no power of two from 4096 on.
+   * One bit for each `pageSize` bytes from `iova`, 64 of them in a u64. A bit is set where any of its bytes may have
+   * been written since the last report. Clears the reported pages, unless the log is full: then everything stays dirty.
+   * EINVAL unless the page size is a power of two of at least 4096.
    */
   report(iova: bigint, length: bigint, pageSize: bigint): Uint8Array {
     const bitmap = new Uint8Array(DmaLog.bitmapBytes(iova, length, pageSize));

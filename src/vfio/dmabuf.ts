@@ -1,12 +1,12 @@
 /**
  * VFIO_DEVICE_FEATURE_DMA_BUF: slices of a device's memory BARs lent to peers, and taken back (vfio_pci_dmabuf.c).
  *
- * Two locks decide whether a buffer may be used. The device's memory_lock is held for write by everyone who changes
- * whether its memory answers, and guards the list of buffers. The buffer's reservation is held by everyone who maps,
- * unmaps or flips `revoked`. memory_lock comes first.
+ * Two locks decide whether a buffer may be used. A task that switches the device's memory on or off holds memory_lock
+ * for write; it also guards the list of buffers. A task that maps, unmaps or flips `revoked` holds the buffer's
+ * reservation. memory_lock comes first.
  *
- * A buffer is listed from its export until either its release or the device's cleanup unlists it. The two cannot both
- * do it: cleanup takes a reference with `tryGet`, which fails once the release is bound to run.
+ * A buffer is listed from its export until its release or the device's cleanup unlists it. Never both: cleanup takes a
+ * reference with `tryGet`, which fails once the release is bound to run.
  */
 
 import { Errno } from '../abi/errno.ts';
@@ -39,7 +39,7 @@ interface DmaRange {
   length: bigint;
 }
 
-/** A range that says of which region it is. */
+/** A range together with its region. */
 export interface DmaArea extends DmaRange {
   regionIndex: number;
 }
@@ -48,33 +48,35 @@ export interface DmaArea extends DmaRange {
 export interface LendingDevice {
   readonly pdev: PciFunction;
   readonly profile: Profile;
-  /** Guards `dmabufs` and each buffer's `vdev`; held for write by everybody who revokes or restores. */
+  /** Guards `dmabufs` and each buffer's `vdev`; held for write during a revoke or restore. */
   readonly memoryLock: RwSemaphore;
-  /** Every buffer that was exported and neither released nor cleaned up. */
+  /** Every exported buffer, until its release or the device's cleanup. */
   readonly dmabufs: Plain<Set<VfioPciDmaBuf>>;
-  /** Whether peers may use the memory as things are. */
+  /** Whether peers may use the memory now. */
   mayLend(): boolean;
 }
 
 /** A device that new buffers are made of. */
 export interface ExportingDevice extends LendingDevice {
   readonly registration: Registration;
-  /** The BAR of a region that buffers may be made of, I/O BARs included; null for all else. */
+  /** The BAR of a region that buffers may be made of, I/O BARs included; null for other regions. */
   exportableBar(regionIndex: number): Bar | null;
 }
 
-/** What the exporter knows of one buffer (struct vfio_pci_dma_buf). */
+/** The exporter's state of one buffer (struct vfio_pci_dma_buf). */
 export class VfioPciDmaBuf {
   readonly physVec: readonly PhysVec[];
   readonly sizeBytes: number;
-  /** The regions that it is made of, a bit each; the ABI knows buffers of one region alone. */
+  /** The regions of its memory, one bit each. The ABI has only buffers of one region. */
   readonly regions: number;
-  /** Null once the device was cleaned up: then nothing of it may be touched. Guarded by memory_lock. */
+  /** Null after the device's cleanup: the buffer must not touch the device any more. Guarded by memory_lock. */
   readonly vdev: Plain<ExportingDevice | null>;
   readonly lifetime = new Lifetime('vfio_pci_dma_buf');
   /** Written under memory_lock and reservation; attach reads it without either. */
   readonly revoked: Cell<boolean>;
-  /** One, and one for each mapping. Taken under the reservation; at zero, nothing is mapped and a revoke may go on. */
+  /**
+   * One, and one more for each mapping. Taken under the reservation. At zero nothing is mapped, and a revoke goes on.
+   */
   readonly kref: Refcount;
   dmabuf!: DmaBuf<VfioPciDmaBuf>;
 
@@ -91,7 +93,7 @@ export class VfioPciDmaBuf {
     return [0, 1, 2, 3, 4, 5].filter((index) => (this.regions & (1 << index)) !== 0);
   }
 
-  /** Takes the buffer back, or lends it again; nothing when it is so already. memory_lock is held for write. */
+  /** Takes the buffer back, or lends it again; does nothing if it is already so. memory_lock is held for write. */
   move(revoked: boolean, profile: Profile): Task {
     if (this.revoked.value === revoked) return DONE;
     return revoked ? this.revoke() : this.restore(profile.tellAfterRestore);
@@ -107,13 +109,13 @@ export class VfioPciDmaBuf {
     // The reference that stands for "lent"; the last unmap wakes us.
     yield* this.kref.put();
     yield* this.kref.waitForZero();
-    // No map can succeed while `revoked` is set, so that nobody else takes a reference meanwhile.
+    // No map can succeed while `revoked` is set, so no other task takes a reference meanwhile.
     yield* this.kref.set(1);
   }
 
   /**
-   * Importers hear of a restore by their invalidate callback too. Told after `revoked` is cleared they may map right
-   * there, and there is nothing to wait for: since the revoke nobody could map.
+   * The invalidate callback tells importers of a restore too. It runs after `revoked` is cleared, so importers may map
+   * in it. The exporter need not wait: nothing could be mapped since the revoke.
    */
   private *restore(tellAfter: boolean): Task {
     const resv = this.dmabuf.resv;
@@ -167,7 +169,7 @@ export const vfioPciDmaBufOps: DmaBufOps = {
 
   *release(dmabuf: DmaBuf): Task {
     const priv = dmabuf.priv as VfioPciDmaBuf;
-    // Cleanup sets vdev to null while it holds a reference, so that it cannot change under a release.
+    // Cleanup sets vdev to null only while it holds a reference, so vdev cannot change during a release.
     const vdev = priv.vdev.get();
     if (vdev !== null) {
       yield* vdev.memoryLock.write();
@@ -179,7 +181,7 @@ export const vfioPciDmaBufOps: DmaBufOps = {
   },
 };
 
-/** Who has no device takes host addresses, and sees to it himself that only those reach them who should. */
+/** Maps for an importer. An importer without a device gets host addresses and must enforce access itself. */
 function mapFor(importer: PciFunction | null, { vdev, physVec, sizeBytes }: VfioPciDmaBuf): SgTable {
   if (importer === null) return new SgTable(cutSegments(physVec), []);
   const { pdev, profile } = vdev.get()!;
@@ -187,7 +189,7 @@ function mapFor(importer: PciFunction | null, { vdev, physVec, sizeBytes }: Vfio
 }
 
 /**
- * VFIO_DEVICE_FEATURE_DMA_BUF: returns the descriptor, installed in the caller's table. The checks come in Linux's
+ * VFIO_DEVICE_FEATURE_DMA_BUF: returns the descriptor, installed in the caller's table. The checks are in Linux's
  * order.
  */
 export function* featureDmaBuf(
@@ -215,8 +217,8 @@ export function* featureDmaBuf(
 }
 
 /**
- * As the feature, for areas that each name their region, one behind the other in the buffer: what the first patches
- * had. Areas of several regions are more than the merged ABI can ask for. Errors as the feature's.
+ * As the feature, for areas that each name their region, as in the first patches. The areas follow one another in the
+ * buffer. The merged ABI cannot ask for areas of several regions. Errors as the feature's.
  */
 export function* exportAreas(
   vdev: ExportingDevice,
@@ -234,7 +236,7 @@ export function* exportAreas(
   return yield* exportChecked(vdev, openFlags, areas, caller);
 }
 
-/** A slice of a region, the whole of it where offset and length are 0: the other shape of the first patches. */
+/** Exports a slice of a region, or all of it if offset and length are 0: the other form of the first patches. */
 export function* exportSlice(
   vdev: ExportingDevice,
   { regionIndex, offset, length }: DmaArea,
@@ -268,7 +270,7 @@ function* exportChecked(
     priv,
   });
   priv.dmabuf = dmabuf;
-  // From here on only a put frees: it runs `release`, which undoes all of the above.
+  // From here on only a put frees the buffer: it runs `release`, which undoes all of the above.
   yield* vdev.memoryLock.write();
   yield* dmabuf.resv.lock.lock();
   yield* priv.revoked.store(!vdev.mayLend());
@@ -276,7 +278,7 @@ function* exportChecked(
   yield* dmabuf.resv.lock.unlock();
   yield* vdev.memoryLock.releaseWrite();
   try {
-    // Another thread of the user may close the descriptor as soon as it is there: nothing is touched after this.
+    // Another thread of the user may close the descriptor at once: nothing may touch the buffer after this.
     return yield* caller.files.install(dmabuf);
   } catch (error) {
     yield* dmabuf.put();
@@ -307,7 +309,7 @@ function view(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** Checks the areas against each other and their BARs, in Linux's order, and gives host addresses and the size. */
+/** Checks the areas against each other and their BARs, in Linux's order. Returns host addresses and the size. */
 function physicalAreas(vdev: ExportingDevice, areas: readonly DmaArea[]): [PhysVec[], number] {
   let total = 0n;
   for (const [i, { offset, length }] of areas.entries()) {
@@ -337,8 +339,8 @@ function physicalArea(vdev: ExportingDevice, { regionIndex, offset, length }: Dm
 
 /**
  * vfio_pci_dma_buf_move: takes every buffer of the device back, or lends it again. memory_lock is held for write. A
- * revoke returns when no importer has a mapping and no fence is pending; importers end that wait by unmapping (within
- * bounded time, as they promised), and those who added fences by signalling them.
+ * revoke returns when no importer has a mapping and no fence is pending. Importers end that wait by unmapping, within
+ * bounded time as dma-buf demands; owners of fences end it by signalling them.
  */
 export function* dmaBufMove(vdev: LendingDevice, revoked: boolean): Task {
   vdev.memoryLock.assertHeldWrite();
@@ -346,14 +348,14 @@ export function* dmaBufMove(vdev: LendingDevice, revoked: boolean): Task {
     // A buffer whose last reference is gone has no importers; its release waits for memory_lock to unlist it.
     if (!(yield* priv.dmabuf.tryGet())) continue;
     yield* priv.move(revoked, vdev.profile);
-    // Release takes memory_lock, which is held here: if this was the last reference, it runs as a task of its own.
+    // The release takes memory_lock, which is held here: if this was the last reference, it runs as a separate task.
     yield* priv.dmabuf.putDeferred();
   }
 }
 
 /**
- * vfio_pci_dma_buf_cleanup: the device closes. Buffers that live on stay revoked for good and forget the device, so
- * that a later open never revives them. Must come before the device is disabled: peers may write until it returns.
+ * vfio_pci_dma_buf_cleanup: the device closes. Buffers that live on stay revoked and forget the device, so a later open
+ * never revives them. Must run before the device is disabled: peers may write until it returns.
  */
 export function* dmaBufCleanup(vdev: ExportingDevice): Task {
   yield* vdev.memoryLock.write();

@@ -1,4 +1,4 @@
-/** vfio-pci bound to functions: which devices share a set, and which VF belongs to which PF. */
+/** vfio-pci bound to functions: decides which devices share a set, and which PF each VF belongs to. */
 import type { PciFunction } from '../pci/function.ts';
 import { VfioPciCoreDevice } from './core.ts';
 import { DeviceSet } from './device-set.ts';
@@ -6,7 +6,7 @@ import type { Profile } from './profile.ts';
 
 /**
  * Binds every function, keyed by its name. Functions that a slot or bus reset hits together share a device set
- * (vfio_pci_core_register_device), while a VF is alone in one; VFs find their PF.
+ * (vfio_pci_core_register_device), while a VF is alone in one. Each VF gets a reference to its PF.
  */
 export function buildVfioDevices(
   functions: ReadonlyMap<string, PciFunction>,

@@ -1,4 +1,4 @@
-/** VFIO_DEVICE_FEATURE: the envelope that all features share, and the list of those that a vfio-pci device has. */
+/** VFIO_DEVICE_FEATURE: the envelope that all features share, and the list of features that a vfio-pci device has. */
 import { Errno } from '../abi/errno.ts';
 import {
   VFIO_DEVICE_FEATURE_DMA_BUF,
@@ -29,7 +29,7 @@ import type { Caller, UserMemory } from './user.ts';
 /** struct vfio_device_feature: u32 argsz, u32 flags, then the feature's own bytes. */
 const HEADER_BYTES = 8;
 
-/** What all features together need of a device. */
+/** A device that has all features. */
 export type FeatureDevice = ExportingDevice & MigratableDevice & SleepingDevice & TokenDevice;
 
 /** A feature; `payload` starts behind the header and `argsz` counts from its start. Returns the ioctl's value. */
@@ -48,7 +48,8 @@ const FEATURES = new Map<number, Feature>([
 
 /**
  * The ioctl on `arg`, which starts with its header. Returns what the ioctl returns: 0, or a descriptor. EFAULT where
- * the header cannot be read, EINVAL for a bad envelope, ENOTTY for an unknown feature, else what the feature throws.
+ * the header cannot be read, EINVAL for a bad envelope, ENOTTY for an unknown feature. Passes on the feature's own
+ * errors.
  */
 export function deviceFeature(vdev: FeatureDevice, arg: UserMemory, caller: Caller): Task<number> {
   const header = arg.read(0, HEADER_BYTES);

@@ -1,6 +1,6 @@
 /**
- * VFIO_DEVICE_SET_IRQS and the ways of an interrupt to a user's eventfd (vfio_pci_intrs.c). Each kind has a file in
- * irqs/; of INTx, MSI and MSI-X only one is enabled at a time.
+ * VFIO_DEVICE_SET_IRQS, and the delivery of interrupts to a user's eventfds (vfio_pci_intrs.c). Each kind has a file in
+ * irqs/. Only one of INTx, MSI and MSI-X is enabled at a time.
  */
 import { Errno } from '../abi/errno.ts';
 import {
@@ -51,7 +51,7 @@ export class Interrupts {
   private readonly intx: Intx;
   private readonly msi: MessageInterrupts;
   private readonly msix: MessageInterrupts;
-  /** An uncorrectable error of the device; no model here reports one, so that users hear of it by trying it alone. */
+  /** Reports an uncorrectable error of the device. Models here report none: only a user's own test signals it. */
   private readonly err = new Notice(VFIO_PCI_ERR_IRQ_INDEX);
   private readonly req = new Notice(VFIO_PCI_REQ_IRQ_INDEX);
   private table: MsixTable | null | undefined;
@@ -84,7 +84,7 @@ export class Interrupts {
     return this.pdev.isVirtfn ? 0 : this.pdev.config.read(PCI_INTERRUPT_PIN, 1);
   }
 
-  /** Where the MSI-X table lies; null without one. Looked up once: every access to a BAR asks. */
+  /** The place of the MSI-X table; null without one. Looked up once, since every access to a BAR needs it. */
   get msixTable(): MsixTable | null {
     if (this.table === undefined) this.table = findMsixTable(this.pdev.config);
     return this.table;
@@ -101,8 +101,8 @@ export class Interrupts {
   }
 
   /**
-   * VFIO_DEVICE_SET_IRQS. EINVAL for flags, index or range that make no sense, ENOTTY for an action that the index does
-   * not have, EBADF for a descriptor that is not open.
+   * VFIO_DEVICE_SET_IRQS. EINVAL for invalid flags, index or range, ENOTTY for an action that the index does not have,
+   * EBADF for a descriptor that is not open.
    */
   *setIrqs(flags: number, index: number, start: number, count: number, bytes: Uint8Array, caller: Caller): Task {
     const data = new IrqData(flags, this.count(index), start, count, bytes);
@@ -125,7 +125,7 @@ export class Interrupts {
     }
   }
 
-  /** Close: nobody hears of an interrupt any more. */
+  /** Close: no eventfd is signalled any more. */
   *disableAll(): Task {
     yield* this.igate.lock();
     yield* this.msi.disable();
@@ -141,7 +141,7 @@ export class Interrupts {
     return this.locked(() => this.intx.setDisabled(disabled));
   }
 
-  /** The driver wants its device back: asks the user to close it (vfio_pci_core_request). */
+  /** vfio_pci_core_request: asks the user to close the device, since the driver must let go of it. */
   requestDevice(): void {
     this.req.signal();
   }

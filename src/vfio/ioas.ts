@@ -1,7 +1,7 @@
 /**
- * An importer as iommufd is one: dma-bufs of vfio devices mapped into an I/O address space, for whatever devices are
- * attached to it (IOMMU_IOAS_MAP_FILE on a dma-buf). A revoke takes the translations out of every domain before it
- * returns, for good: the area keeps its place until the user unmaps it, and lends nothing any more.
+ * An importer with iommufd's rules: maps dma-bufs of vfio devices into an I/O address space, for all devices that are
+ * attached to it (IOMMU_IOAS_MAP_FILE on a dma-buf). A revoke removes the translations from every domain before it
+ * returns. They never come back: the area keeps its place until the user unmaps it, but translates nothing.
  */
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
@@ -17,17 +17,20 @@ import { IoptArea, IoptPages } from './iopt-pages.ts';
 const IOAS_LOCK_CLASS: LockClass = { name: 'io_pagetable.iova_rwsem' };
 const READ_WRITE = IOMMU_READ | IOMMU_WRITE;
 const U64_MAX = (1n << 64n) - 1n;
-/** Beyond what any IOMMU translates: addresses are plain numbers inside. */
+/** Above every address that an IOMMU translates. Addresses are plain numbers inside. */
 const IOVA_END = 2 ** 52;
 
 export interface IoasOptions {
-  /** Take dma-bufs of several ranges too, one range behind the other. iommufd refuses them. */
+  /** Accept dma-bufs of several ranges, mapped one after another. iommufd refuses them. */
   severalRanges?: boolean;
-  /** An unmap that would cut an area has unmapped those before it, as in iommufd; else it changes nothing. */
+  /**
+   * If set, an unmap that would cut an area has already unmapped those before it, as in iommufd. Else it changes
+   * nothing.
+   */
   unmapStopsHalfway?: boolean;
 }
 
-/** A part of an import, on its way into an address space. */
+/** A part of an import that is to be mapped into an address space. */
 interface Slice {
   pages: IoptPages;
   startByte: number;
@@ -36,9 +39,9 @@ interface Slice {
 
 export class Ioas {
   private readonly lock = new Mutex(IOAS_LOCK_CLASS);
-  /** In order of IOVA, none overlaps another; changed under `lock`. */
+  /** In order of IOVA, without overlaps; changed under `lock`. */
   private readonly areas = new Plain<IoptArea[]>('io_pagetable.area_itree', []);
-  /** Changed under `lock`; revokes look at it without. A domain is listed before anything is mapped into it. */
+  /** Changed under `lock`; revokes read it without the lock. A domain is listed before anything is mapped into it. */
   private readonly domains = new Cell<readonly DmaAddressSpace[]>('io_pagetable.domains', []);
   private readonly severalRanges: boolean;
   private readonly unmapStopsHalfway: boolean;
@@ -49,8 +52,8 @@ export class Ioas {
   }
 
   /**
-   * Attaches a domain: everything that is mapped now, and later, becomes reachable through it. EADDRINUSE where an area
-   * lies at addresses that the domain cannot translate, or is not made of whole pages.
+   * Attaches a domain: all present and later mappings become reachable through it. EADDRINUSE where an area lies at
+   * addresses that the domain cannot translate, or is not made of whole pages.
    */
   *attachDomain(domain: DmaAddressSpace): Task {
     yield* this.lock.lock();
@@ -75,7 +78,7 @@ export class Ioas {
     }
   }
 
-  /** Detaches a domain: nothing that is mapped here stays reachable through it. */
+  /** Detaches a domain: no mapping of this address space stays reachable through it. */
   *detachDomain(domain: DmaAddressSpace): Task {
     yield* this.lock.lock();
     for (const area of this.areas.get()) {
@@ -89,9 +92,9 @@ export class Ioas {
   }
 
   /**
-   * IOMMU_IOAS_MAP_FILE with a fixed IOVA. `buffer` gives a reference to the dma-buf. What IoptPages.import refuses;
-   * then EINVAL for what is not whole pages (which an address space without domains takes) or lies where a domain does
-   * not translate, EEXIST where the IOVA is taken.
+   * IOMMU_IOAS_MAP_FILE with a fixed IOVA. `buffer` gives a reference to the dma-buf. First the errors of
+   * IoptPages.import. Then EINVAL for a length of partial pages (which an address space without domains accepts) or an
+   * IOVA that a domain does not translate; EEXIST where the IOVA is taken.
    */
   *mapFile(buffer: Task<DmaBuf>, start: bigint, length: bigint, iova: bigint, prot = READ_WRITE): Task {
     demandBelow(U64_MAX, iova, length);
@@ -104,8 +107,8 @@ export class Ioas {
   }
 
   /**
-   * IOMMU_IOAS_COPY: shows a run of another address space's areas, or a part of it, here too. The areas share the
-   * import, and its revoke. ENOENT where a byte of the run is not mapped; else as `mapFile`.
+   * IOMMU_IOAS_COPY: maps a run of another address space's areas, or a part of it, here too. The areas share the import
+   * and its revoke. ENOENT where a byte of the run is not mapped; else as `mapFile`.
    */
   *copy(source: Ioas, sourceIova: bigint, length: bigint, iova: bigint, prot = READ_WRITE): Task {
     demandBelow(U64_MAX, length, sourceIova, iova);
@@ -119,7 +122,7 @@ export class Ioas {
 
   /**
    * IOMMU_IOAS_UNMAP of whole areas; returns the bytes unmapped. ENOENT where there are none, or one would be cut. IOVA
-   * 0 with a length of 2^64 - 1 unmaps all there is, if anything.
+   * 0 with a length of 2^64 - 1 unmaps everything, and accepts an empty address space.
    */
   *unmap(iova: bigint, length: bigint): Task<number> {
     const all = iova === 0n && length === U64_MAX;
@@ -146,7 +149,7 @@ export class Ioas {
     }
   }
 
-  /** IOMMU_DESTROY: nothing stays mapped or attached to a buffer. EBUSY while a domain is attached. */
+  /** IOMMU_DESTROY: unmaps everything and detaches from all buffers. EBUSY while a domain is attached. */
   *destroy(): Task {
     yield* this.lock.lock();
     try {
@@ -157,7 +160,7 @@ export class Ioas {
     }
   }
 
-  /** iopt_get_pages: what lies at a run of addresses, each part with a reference to its import. */
+  /** iopt_get_pages: the parts of imports at a run of addresses, each with a reference to its import. */
   private *slices(iova: bigint, length: bigint): Task<Slice[]> {
     demandRange(iova, length);
     yield* this.lock.lock();
@@ -180,7 +183,7 @@ export class Ioas {
     }
   }
 
-  /** iopt_map_pages: all slices, one behind the other, or none. */
+  /** iopt_map_pages: maps all slices, one after another, or none. */
   private *insert(slices: readonly Slice[], iova: bigint, prot: number): Task {
     yield* this.lock.lock();
     try {
@@ -203,7 +206,7 @@ export class Ioas {
     }
   }
 
-  /** In Linux's order. `lock` is held. */
+  /** Checks in Linux's order. `lock` is held. */
   private demandPlace(slices: readonly Slice[], iova: bigint): void {
     const length = slices.reduce((sum, slice) => sum + slice.sizeBytes, 0);
     const alignment = this.domains.value.length === 0 ? 1 : PAGE_SIZE;

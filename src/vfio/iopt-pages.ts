@@ -19,11 +19,11 @@ export class IoptArea {
   readonly iova: number;
   readonly sizeBytes: number;
   readonly pages: IoptPages;
-  /** Of the import, where the area begins. */
+  /** The byte of the import at which the area begins. */
   readonly startByte: number;
   /** IOMMU_READ, IOMMU_WRITE. */
   readonly prot: number;
-  /** Those of its address space, at any time. */
+  /** The domains of its address space, kept up to date by the owner. */
   readonly domains: Cell<readonly DmaAddressSpace[]>;
 
   constructor(
@@ -44,7 +44,7 @@ export class IoptArea {
     return this.iova + this.sizeBytes;
   }
 
-  /** All of it or nothing: EEXIST where somebody else mapped into the domain. The reservation is held. */
+  /** Maps all of the area or nothing: EEXIST where the domain has another mapping there. The reservation is held. */
   mapInto(domain: DmaAddressSpace): void {
     let iova = this.iova;
     try {
@@ -65,12 +65,12 @@ export class IoptArea {
 
 export class IoptPages {
   readonly dmabuf: DmaBuf;
-  /** The areas that show a part of it, in whatever address space. Guarded by the reservation. */
+  /** The areas that show a part of it, in any address space. Guarded by the reservation. */
   readonly areas = new Set<IoptArea>();
   private readonly kref = new Refcount('iopt_pages.kref');
   /** The byte of the buffer that is byte 0 here: the first of its page. */
   private readonly firstByte: number;
-  /** What the buffer is made of; null once it was revoked, for good. Guarded by the reservation. */
+  /** The memory of the buffer; null for good after a revoke. Guarded by the reservation. */
   private physical: readonly PhysVec[] | null = null;
   private attachment!: DmaBufAttachment;
 
@@ -80,8 +80,8 @@ export class IoptPages {
   }
 
   /**
-   * iopt_alloc_dmabuf_pages. `buffer` gives a reference to the dma-buf, which is the import's from then on; it is asked
-   * when the slice makes sense in itself. EINVAL for a length of 0 or a slice that leaves the buffer, EOVERFLOW past 64
+   * iopt_alloc_dmabuf_pages. `buffer` gives a reference to the dma-buf, which the import then owns; it is called only
+   * after the slice itself was checked. EINVAL for a length of 0 or a slice that leaves the buffer, EOVERFLOW past 64
    * bits, ENODEV while it is revoked, EOPNOTSUPP for a buffer that is not vfio's, or of several ranges unless allowed.
    */
   static *import(buffer: Task<DmaBuf>, start: bigint, length: bigint, severalRanges: boolean): Task<IoptPages> {
@@ -105,19 +105,19 @@ export class IoptPages {
     return this.physical === null;
   }
 
-  /** One more area, or one who makes some, uses it. */
+  /** Takes a reference, for an area or for a task that makes areas. */
   get(): Task {
     return this.kref.get();
   }
 
-  /** The last one detaches and drops the buffer; the reservation is not held. */
+  /** Drops a reference; the last put detaches and drops the buffer. The reservation is not held. */
   *put(): Task {
     if (!(yield* this.kref.put())) return;
     yield* this.dmabuf.detach(this.attachment);
     yield* this.dmabuf.put();
   }
 
-  /** Where bytes of it are, in order; nothing once it was revoked. The reservation is held. */
+  /** The host addresses of its bytes, in order; empty after a revoke. The reservation is held. */
   slice(startByte: number, length: number): PhysVec[] {
     return this.physical === null ? [] : cut(this.physical, this.firstByte + startByte, length);
   }
@@ -144,14 +144,14 @@ export class IoptPages {
       isMapped = true;
     } finally {
       yield* dmabuf.resv.lock.unlock();
-      // A revoke may have come by now: then it is an import all the same, of a buffer that lends nothing.
+      // A revoke may have come by now: the import is then valid, of a buffer that lends nothing.
       if (!isMapped) yield* dmabuf.detach(this.attachment);
     }
   }
 
   /**
    * iopt_revoke_notify, called by the exporter with the reservation held: takes the translations of every area out of
-   * every domain. A restore comes here too, and brings nothing back.
+   * every domain. A restore comes here too, but does not bring the translations back.
    */
   private *invalidate(): Task {
     if (this.physical === null || !(this.dmabuf.priv as VfioPciDmaBuf).revoked.value) return;

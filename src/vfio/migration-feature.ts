@@ -1,4 +1,4 @@
-/** Features 1, 2 and 9 of VFIO_DEVICE_FEATURE: what of a migration there is, and its states. */
+/** Features 1, 2 and 9 of VFIO_DEVICE_FEATURE: the support for migration, its states, and the size of its data. */
 import { Errno } from '../abi/errno.ts';
 import { viewOf } from '../abi/layout.ts';
 import {
@@ -48,8 +48,8 @@ export function* featureMigration(
 }
 
 /**
- * GET and SET: {u32 device_state, s32 data_fd}. data_fd is always -1: users read and write the stream by calls of
- * their own (`Migration.read`, MIG_DATA_READ of vfio-user).
+ * GET and SET: {u32 device_state, s32 data_fd}. data_fd is always -1: users read and write the stream by separate calls
+ * (`Migration.read`, MIG_DATA_READ of vfio-user).
  */
 export function* featureMigState(
   vdev: MigratableDevice,

@@ -9,8 +9,8 @@
  * | 4 | CONFIG | the registers of config space, and behind them the user's view of it |
  * | 5 | END | SHA-256 of everything before; comes last |
  *
- * Clients map BARs and write them unseen, so that nobody can tell which bytes changed: PRE_COPY sends the memory once
- * and keeps a digest of each chunk, and STOP_COPY sends the chunks whose digest differs.
+ * Clients write mapped BARs directly, so the server does not see which bytes change. PRE_COPY sends the memory once and
+ * keeps a digest of each chunk. STOP_COPY sends the chunks whose digest differs.
  */
 import { createHash } from 'node:crypto';
 import { Errno } from '../abi/errno.ts';
@@ -49,18 +49,18 @@ const header = struct('migration_header', 64, {
 });
 const memoryHead = struct('memory_head', 16, { bar: u32(0), reserved: u32(4), offset: u64(8) });
 
-/** A device whose state is read out and put back. */
+/** A device whose state can be saved and loaded. */
 export interface MigratingDevice extends MemoryOwner {
   /** The user's view of config space. */
   readonly config: { save(): Uint8Array; load(saved: Uint8Array): void; applyIntxDisable(): Task };
 }
 
-/** Whether everything behind the function's BARs can be read out: bytes, or a model that saves its registers. */
+/** Whether all state behind the function's BARs can be read out: as bytes, or by a model that saves its registers. */
 export function isMigratable(pdev: PciFunction): boolean {
   return pdev.bars.every((bar) => bar === null || bar.target.memory !== null || pdev.lifecycle.saves);
 }
 
-/** The most bytes that the stream of a stopped device has. */
+/** The most bytes that the stream of a stopped device can have. */
 export function stateBytes({ pdev }: MigratingDevice): number {
   let bytes = 4 * MAX_SECTION_BYTES;
   for (const { memory } of memoryBars(pdev)) {
@@ -75,7 +75,7 @@ function memoryBars(pdev: PciFunction): { index: number; memory: Memory }[] {
   );
 }
 
-/** Where the chunks lie that may hold something else than zeros. */
+/** The offsets of chunks that may hold other bytes than zeros. */
 function* chunks(memory: Memory): Generator<number> {
   let next = 0;
   for (const { offset, sizeBytes } of memory.extents?.() ?? [{ offset: 0, sizeBytes: memory.sizeBytes }]) {
@@ -106,12 +106,12 @@ function isZero(bytes: Uint8Array): boolean {
   return bytes.every((byte) => byte === 0);
 }
 
-/** The stream to read. It tells the memory once before `stop`, and all that is left after it. */
+/** The stream to read. It sends the memory once before `stop`, and everything else after it. */
 export class StateReader {
   private readonly vdev: MigratingDevice;
   private readonly hash = createHash('sha256');
   private readonly sections: Generator<Uint8Array | null>;
-  /** Of chunks that were sent, by "BAR:offset". */
+  /** The digests of the chunks that were sent, by "BAR:offset". */
   private readonly sent = new Map<string, string>();
   private rest: Uint8Array = NOTHING;
   private stopped = false;
@@ -121,7 +121,7 @@ export class StateReader {
     this.sections = this.produce();
   }
 
-  /** The device is quiesced: what the stream tells from here on is the last word. */
+  /** The device is quiesced: data that the stream sends from here on are final. */
   stop(): void {
     this.stopped = true;
   }
@@ -132,7 +132,7 @@ export class StateReader {
     while (length < size) {
       if (this.rest.length === 0) {
         const next = this.sections.next();
-        // Null says that there is nothing to tell yet, no bytes that there is more to look at.
+        // Null means that there are no data yet; an empty array means that more chunks have to be looked at.
         if (next.done === true || next.value === null) break;
         this.rest = next.value;
         yield* condResched();
@@ -159,7 +159,7 @@ export class StateReader {
     yield this.section(END, digest);
   }
 
-  /** Every chunk that is not as it was sent. Empty ones that were never sent are not told. */
+  /** Every chunk that has changed since it was sent. Skips chunks of zeros that were never sent. */
   private *memory(): Generator<Uint8Array | null> {
     const chunk = new Uint8Array(CHUNK_BYTES);
     for (const { index, memory } of memoryBars(this.vdev.pdev)) {
@@ -194,7 +194,9 @@ export class StateReader {
   }
 }
 
-/** The stream to write, in pieces of any size. Memory arrives as it comes, the rest when it is complete. */
+/**
+ * The stream to write, in pieces of any size. Memory takes effect as it arrives, the rest when the stream is complete.
+ */
 export class StateWriter {
   private readonly vdev: MigratingDevice;
   private readonly hash = createHash('sha256');
@@ -208,7 +210,10 @@ export class StateWriter {
     this.vdev = vdev;
   }
 
-  /** EINVAL for what cannot be such a stream, or is one of another kind of device; then nothing more is taken. */
+  /**
+   * EINVAL for bytes that are not such a stream, or belong to another kind of device. After an error it takes nothing
+   * more.
+   */
   *write(bytes: Uint8Array): Task {
     if (this.hasEnd) throw new Errno('EINVAL', 'migration data behind their end');
     this.pending = Buffer.concat([this.pending, bytes]);
@@ -226,7 +231,7 @@ export class StateWriter {
     }
   }
 
-  /** All of it takes effect. EINVAL where the stream is incomplete or a model does not know its state. */
+  /** Makes the whole stream take effect. EINVAL where it is incomplete or a model does not know its state. */
   *finish(): Task {
     const { vdev } = this;
     if (!this.hasEnd || this.config === null) throw new Errno('EINVAL', 'the migration data are incomplete');
@@ -255,7 +260,7 @@ export class StateWriter {
     if (this.states.size > this.vdev.pdev.lifecycle.size) throw new Errno('EINVAL', 'more models than the device has');
   }
 
-  /** The device that comes must be of this one's kind; what its stream does not name is zero. */
+  /** Checks that the source device is of the same kind. Memory that its stream does not name is zero. */
   private *header(type: number, payload: Uint8Array): Task {
     const { pdev } = this.vdev;
     if (type !== HEADER || !headerOf(pdev).equals(payload)) {

@@ -1,6 +1,6 @@
 /**
- * Migration of a device's state (linux/vfio.h, "VFIO migration protocol v2"): the state machine, and what happens on
- * its arcs. The stream is in migration-stream.ts.
+ * Migration of a device's state (linux/vfio.h, "VFIO migration protocol v2"): the state machine, and the actions on its
+ * arcs. The stream is in migration-stream.ts.
  */
 import { Errno } from '../abi/errno.ts';
 import {
@@ -23,7 +23,7 @@ import { type MigratingDevice, StateReader, StateWriter, stateBytes } from './mi
 const STATE_LOCK_CLASS: LockClass = { name: 'vfio_device.state_mutex' };
 
 const { freeze } = Object;
-/** Where each state can go to directly, indexed by state. */
+/** The states that each state leads to directly, indexed by state. */
 const ARCS: readonly (readonly number[])[] = freeze([
   [],
   [VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_STOP_COPY, VFIO_DEVICE_STATE_RESUMING],
@@ -36,12 +36,12 @@ const ARCS: readonly (readonly number[])[] = freeze([
 ]);
 const STATE_NAMES = ['ERROR', 'STOP', 'RUNNING', 'STOP_COPY', 'RESUMING', 'RUNNING_P2P', 'PRE_COPY', 'PRE_COPY_P2P'];
 
-/** States in which the device starts DMA of its own. */
+/** Whether the device starts its own DMA in a state. */
 function runs(state: number): boolean {
   return state === VFIO_DEVICE_STATE_RUNNING || state === VFIO_DEVICE_STATE_PRE_COPY;
 }
 
-/** The saving group: a stream is open for reading. */
+/** Whether a state is of the saving group: a stream is open for reading. */
 function saves(state: number): boolean {
   return isPreCopy(state) || state === VFIO_DEVICE_STATE_STOP_COPY;
 }
@@ -51,8 +51,9 @@ function isPreCopy(state: number): boolean {
 }
 
 /**
- * The states on the way, the last one included: the shortest way that passes through no saving state, unless both ends
- * are of the saving group. Null where there is none; nothing leads out of ERROR, nor from STOP_COPY back to PRE_COPY.
+ * The states on the way, the last one included. The way is the shortest one; it avoids saving states in between, unless
+ * both ends are of the saving group. Null where there is none: no way leads out of ERROR, or from STOP_COPY back to
+ * PRE_COPY.
  */
 export function migrationPath(from: number, to: number): number[] | null {
   if (to === VFIO_DEVICE_STATE_ERROR || to >= VFIO_DEVICE_STATE_NR) return null;
@@ -66,7 +67,7 @@ export function migrationPath(from: number, to: number): number[] | null {
     if (at !== from && saves(at) && !(saves(from) && saves(to))) continue;
     for (const next of ARCS[at]) {
       if (seen.has(next)) continue;
-      // An arc that ends at `to` may be the saving one.
+      // An arc into a saving state is allowed if it ends at `to`.
       if (next !== to && saves(next) && !(saves(from) && saves(to))) continue;
       seen.add(next);
       paths.push([...path, next]);
@@ -77,9 +78,9 @@ export function migrationPath(from: number, to: number): number[] | null {
 
 export class Migration {
   private readonly vdev: MigratingDevice;
-  /** Guards everything below. Its user alone is kept waiting by what the user asks of the stream. */
+  /** Guards everything below. A slow read or write of the stream delays only the device's own user. */
   private readonly lock = new Mutex(STATE_LOCK_CLASS);
-  /** Resets look at it without the lock. */
+  /** Resets read it without the lock. */
   private readonly current = new Cell('vfio_device.mig_state', VFIO_DEVICE_STATE_RUNNING);
   private reader: StateReader | null = null;
   private writer: StateWriter | null = null;
@@ -97,9 +98,9 @@ export class Migration {
   }
 
   /**
-   * VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, SET. EINVAL for a state that there is no way to, and then nothing changes;
-   * EINVAL also on the way out of RESUMING, for data that are incomplete or not of this kind of device: the device is
-   * in ERROR then, and a reset brings it back. Waits for the DMA that the device has under way.
+   * VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, SET. EINVAL for a state that cannot be reached; then nothing changes. EINVAL
+   * also on the way out of RESUMING, if the data are incomplete or belong to another kind of device. Then the device is
+   * in ERROR until a reset. Waits for the device's DMA to end.
    */
   *setState(target: number): Task {
     yield* this.lock.lock();
@@ -119,7 +120,7 @@ export class Migration {
     }
   }
 
-  /** The next bytes of the stream, at most `size`: fewer at its end, or while PRE_COPY has no more to tell. EINVAL. */
+  /** The next bytes of the stream, at most `size`: fewer at its end, or while PRE_COPY has no more data. EINVAL. */
   *read(size: number): Task<Uint8Array> {
     yield* this.lock.lock();
     try {
@@ -130,7 +131,7 @@ export class Migration {
     }
   }
 
-  /** EINVAL unless RESUMING, and for bytes that cannot be such a stream. */
+  /** EINVAL unless RESUMING, and for bytes that are not such a stream. */
   *write(bytes: Uint8Array): Task {
     yield* this.lock.lock();
     try {
@@ -141,14 +142,14 @@ export class Migration {
     }
   }
 
-  /** VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: what the stream has at most, as things are now. */
+  /** VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: the most bytes that the stream can have now. */
   dataBytes(): number {
     return stateBytes(this.vdev);
   }
 
   /**
-   * The device was reset, or closed: RUNNING, whatever it was before. memory_lock is not held. A device that is RUNNING
-   * needs nothing: a change of state that has begun comes after the reset then.
+   * After a reset or close: the state becomes RUNNING. memory_lock is not held. Does nothing for a RUNNING device: a
+   * change of state that has begun then counts as later than the reset.
    */
   *reset(): Task {
     if ((yield* this.current.load()) === VFIO_DEVICE_STATE_RUNNING) return;
@@ -166,7 +167,7 @@ export class Migration {
     return new Errno('EINVAL', `${this.vdev.pdev.name} is ${state}: there is no stream to be ${verb}`);
   }
 
-  /** One arc. */
+  /** Takes one arc. */
   private *take(from: number, to: number): Task {
     if (runs(from) && !runs(to)) yield* this.vdev.pdev.quiesce();
     if (saves(to) && !saves(from)) this.reader = new StateReader(this.vdev);

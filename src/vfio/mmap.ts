@@ -1,4 +1,4 @@
-/** A user's mapping of a BAR through the vfio device: the one kind of mapping that can be revoked. */
+/** A user's mapping of a BAR through the vfio device: the only kind of mapping that can be revoked. */
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 import { VFIO_PCI_ROM_REGION_INDEX } from '../abi/vfio.ts';
@@ -19,7 +19,7 @@ export interface MappableDevice {
   memoryEnabled(): boolean;
 }
 
-/** The signal that the kernel would send: the page exists, and its memory does not answer. */
+/** The signal that the kernel would send: the page exists, but its memory does not answer. */
 class BusError extends Error {
   constructor(message: string) {
     super(`SIGBUS: ${message}`);
@@ -28,8 +28,8 @@ class BusError extends Error {
 }
 
 /**
- * Access through it is checked at each call. It does not promise that two accesses see the same state, nor that an
- * access comes before a revoke that another task has begun; and it gives out no view that outlives the call.
+ * Checks each access at the call. It does not promise that two accesses see the same state, or that an access comes
+ * before a revoke that another task has begun. It gives out no view that outlives the call.
  */
 export class BarMapping {
   readonly sizeBytes: number;
@@ -46,7 +46,7 @@ export class BarMapping {
     if (bar === null || !vdev.isMappable(bar)) {
       throw new Errno('EINVAL', `region ${regionIndex} of ${vdev.pdev.name} cannot be mapped`);
     }
-    // A BAR smaller than a page has the rest of its page for itself, and nothing answers there.
+    // A BAR smaller than a page shares its page with no other; the rest of the page does not answer.
     if (offset < 0 || sizeBytes <= 0 || offset + sizeBytes > Math.max(bar.sizeBytes, PAGE_SIZE)) {
       throw new Errno('EINVAL', `bytes ${offset} to ${offset + sizeBytes} leave the ${bar.sizeBytes} of the region`);
     }
@@ -72,7 +72,7 @@ export class BarMapping {
     yield* this.touch(() => this.mmio(offset, part, true));
   }
 
-  /** Behind the end of a small BAR nobody is asked. */
+  /** Accesses past the end of a small BAR do not reach the device. */
   private mmio(offset: number, bytes: Uint8Array, isWrite: boolean): void {
     if (bytes.length > 0) this.vdev.pdev.mmio(this.bar, this.offset + offset, bytes, isWrite);
   }
@@ -88,15 +88,15 @@ export class BarMapping {
     this.vdev.mappings.delete(this);
   }
 
-  /** Called by the device with memory_lock held for write, before its memory stops to answer. */
+  /** Called by the device with memory_lock held for write, before its memory stops answering. */
   zap(): Task {
     return this.present.store(false);
   }
 
   /**
-   * The access, and the page fault before it: maps the page if memory is on, under memory_lock for read so that no
-   * zap is missed. An access through a present page is over before a zap returns: unmapping shoots it down on every
-   * CPU.
+   * Does the access, and the page fault before it. The fault maps the page if memory is on, under memory_lock for read
+   * so that it misses no zap. An access through a present page ends before a zap returns: the zap shoots the page down
+   * on every CPU.
    */
   private *touch(access: () => void): Task {
     const attempt = (isPresent: boolean): boolean => {

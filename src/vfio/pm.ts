@@ -1,4 +1,4 @@
-/** Power: the states that a user sets through config space, and runtime low power by the LOW_POWER features. */
+/** Power: the states that a user sets through config space, and runtime low power through the LOW_POWER features. */
 import { Errno } from '../abi/errno.ts';
 import {
   VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
@@ -19,7 +19,7 @@ export const PCI_D3HOT = 3;
 
 /** Runtime low power of one device; changed under its memory_lock. */
 export class LowPower {
-  /** The user allowed the device to sleep (pm_runtime_engaged). Accesses look at it without the lock. */
+  /** The user allowed the device to sleep (pm_runtime_engaged). Accesses read it without the lock. */
   readonly engaged = new Cell('vfio_pci_core_device.pm_runtime_engaged', false);
   wakeEvent: EventSignal | null = null;
 }
@@ -32,23 +32,23 @@ export interface SleepingDevice extends MemoryOwner {
   enterLowPower(wakeEvent: EventSignal | null): Task;
 }
 
-/** A write of PMCSR: the power state that it asks for, and what it does to the other bits of the register. */
+/** A write of PMCSR: the power state that it asks for, and its effect on the other bits of the register. */
 export interface PowerWrite {
   readonly state: PciPowerState;
-  /** Those of the bits in `mask` change to `value`. */
+  /** The bits in `mask` change to those of `value`. */
   readonly otherBits: RegisterWrite & { readonly mask: number };
 }
 
 /**
- * A PMCSR write: revokes before the memory stops to answer, restores after it answers again. The other bits share the
- * register: written without memory_lock they could bring an old power state back.
+ * A PMCSR write: revokes before the memory stops answering, restores after it answers again. The other bits share the
+ * register, so they are written under memory_lock too: else they could bring an old power state back.
  */
 export function* setPowerState(vdev: SleepingDevice, { state, otherBits }: PowerWrite): Task {
   yield* vdev.memoryLock.write();
   try {
     yield* vdev.pdev.configModify(otherBits.offset, otherBits.size, otherBits.mask, otherBits.value);
     if (!vdev.decodesIn(state)) yield* revokeMemory(vdev);
-    // A PF stays in D0 while its VFs are enabled, without a word to its user.
+    // A PF stays in D0 while its VFs are enabled; its user gets no error.
     if (vdev.pdev.virtfns.length === 0 || state === PCI_D0) yield* vdev.pdev.setPowerState(state);
     yield* restoreMemory(vdev);
   } finally {
@@ -57,8 +57,8 @@ export function* setPowerState(vdev: SleepingDevice, { state, otherBits }: Power
 }
 
 /**
- * Revokes, and lets the device sleep: from D0, whatever state the user had put it in, so that it wakes to D0. EINVAL
- * when it already may; `wakeEvent` is released where that fails.
+ * Revokes, and lets the device sleep. The device first goes to D0 from any state, so that it wakes to D0. EINVAL when
+ * it may already sleep; then `wakeEvent` is released.
  */
 export function* lowPowerEntry(vdev: SleepingDevice, wakeEvent: EventSignal | null): Task {
   yield* vdev.memoryLock.write();
@@ -109,7 +109,7 @@ export function* featureLowPowerEntryWithWakeup(
   return 0;
 }
 
-/** VFIO_DEVICE_FEATURE_LOW_POWER_EXIT: SET, no payload; does no harm when the device is awake. */
+/** VFIO_DEVICE_FEATURE_LOW_POWER_EXIT: SET, no payload; does nothing when the device is awake. */
 export function* featureLowPowerExit(
   vdev: SleepingDevice,
   flags: number,
@@ -133,7 +133,7 @@ function* lowPowerExit(vdev: SleepingDevice): Task {
 
 /**
  * vfio_device_pm_runtime_get: every ioctl on the device wakes it, as every access to a region does. A PF whose VFs are
- * enabled never goes to sleep, and so is not woken.
+ * enabled never sleeps, so nothing wakes it.
  */
 export function* resume(vdev: SleepingDevice): Task {
   if (vdev.pdev.virtfns.length > 0) return;
@@ -141,13 +141,13 @@ export function* resume(vdev: SleepingDevice): Task {
 }
 
 /**
- * Something woke the sleeping device: a user's access or ioctl, or a PME. With a wakeup eventfd that ends low power, and
- * the eventfd says so; without one the device goes back to sleep and the user hears nothing.
+ * Wakes the sleeping device, for a user's access or ioctl, or a PME. With a wakeup eventfd this ends low power and
+ * signals the eventfd. Without one the device sleeps again afterwards, and the user gets no signal.
  */
 function* wake(vdev: SleepingDevice): Task {
   yield* vdev.memoryLock.write();
   try {
-    // Whatever state was written since it went to sleep, it wakes to D0.
+    // The device wakes to D0, even if another state was written while it slept.
     yield* vdev.pdev.setPowerState(PCI_D0);
     const event = vdev.lowPower.wakeEvent;
     if (event === null) return;
@@ -159,7 +159,7 @@ function* wake(vdev: SleepingDevice): Task {
   }
 }
 
-/** memory_lock is held for write. */
+/** Ends low power. memory_lock is held for write. */
 export function* leaveLowPower(vdev: SleepingDevice): Task {
   vdev.memoryLock.assertHeldWrite();
   if (vdev.lowPower.engaged.value) yield* vdev.lowPower.engaged.store(false);

@@ -1,28 +1,32 @@
 /**
- * Where Barter is stricter than Linux 7.3, and the switch that makes it behave as Linux does, so that both can be
- * compared step by step. docs/differences.md gives the reason and the test of each field.
+ * The differences from Linux 7.3, where Barter is stricter. Each field switches Barter to Linux's behaviour, so that
+ * both can be compared step by step. docs/differences.md has the reason and the test of each field.
  */
 export interface Profile {
   readonly name: 'default' | 'linux-7.3';
-  /** Refuse open_flags that mean nothing to a dma-buf. Linux accepts any 32 bits. */
+  /** Refuse open_flags that have no meaning for a dma-buf. Linux accepts any 32 bits. */
   readonly checkOpenFlags: boolean;
   /** Only D0 decodes (PCI PM 1.2, 5.3): D1 and D2 revoke as D3hot does. Linux revokes from D3hot on. */
   readonly revokeInD1D2: boolean;
-  /** In low power the memory counts as disabled, whatever COMMAND says. Linux looks at COMMAND and D3hot alone. */
+  /** In low power the memory counts as disabled, even if COMMAND enables it. Linux looks only at COMMAND and D3hot. */
   readonly lowPowerDisablesMemory: boolean;
   /** Waking from low power by an event restores as LOW_POWER_EXIT does. In Linux the buffers stay revoked. */
   readonly wakeRestores: boolean;
-  /** A reset of a PF revokes what its VFs lend: they are reset along with it. Linux looks at the PF alone. */
+  /** A reset of a PF revokes the buffers of its VFs, which it resets too. Linux revokes only those of the PF. */
   readonly resetTakesVirtfns: boolean;
-  /** Importers are told of a restore after it took effect. Linux tells them before, and a map from there fails. */
+  /**
+   * Importers are told of a restore after it takes effect. Linux tells them before, and a map in their callback fails.
+   */
   readonly tellAfterRestore: boolean;
-  /** Devices migrate (features 1, 2 and 9). Linux's vfio-pci leaves that to drivers of single devices: ENOTTY. */
+  /**
+   * Devices migrate (features 1, 2 and 9). Linux leaves migration to drivers of single devices: vfio-pci gives ENOTTY.
+   */
   readonly migrates: boolean;
-  /** Several ranges map through an IOMMU as one does. Linux links them all to the start of the IOVA: EADDRINUSE. */
+  /** Several ranges map through an IOMMU, as one does. Linux links them all to the start of the IOVA: EADDRINUSE. */
   readonly mapsSeveralRanges: boolean;
-  /** IOMMU_IOAS_UNMAP that would cut an area changes nothing. Linux has unmapped the areas before it by then. */
+  /** An IOMMU_IOAS_UNMAP that would cut an area changes nothing. Linux unmaps the areas before it first. */
   readonly ioasUnmapAllOrNone: boolean;
-  /** SET_IRQS of several vectors that fails at one changes nothing. Linux has dropped those before it, and that one. */
+  /** A SET_IRQS of several vectors that fails at one changes nothing. Linux drops that one and those before it. */
   readonly irqsAllOrNone: boolean;
 }
 

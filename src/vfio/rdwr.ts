@@ -29,9 +29,9 @@ export function* writeRegion(vdev: AccessedDevice, index: number, offset: number
 }
 
 /**
- * An access to plain bytes of a BAR that nothing would keep waiting: then taking the lock, the access and the unlock
- * are one breath, and nobody could tell that the lock was not taken. False, and nothing done, where it takes
- * `readRegion` or `writeRegion` to do or to refuse it. Servers ask here first: most of what they are asked is this.
+ * Does an access to plain bytes of a BAR if it need not wait. Lock, access and unlock would then be one step, so no
+ * other task can tell that the lock is skipped. Returns false, with nothing done, if `readRegion` or `writeRegion` must
+ * do or refuse it. Servers try this first, since it serves most requests.
  */
 export function accessNow(
   vdev: AccessedDevice,
@@ -52,8 +52,8 @@ export function accessNow(
 }
 
 /**
- * Writes to a doorbell that an eventfd stands for (vfio_pci_ioeventfd): posted, so that they are lost without a word
- * where memory is off.
+ * Writes a doorbell for its ioeventfd (vfio_pci_ioeventfd). The write is posted, so it is silently lost where memory is
+ * off.
  */
 export function* ringDoorbell(vdev: AccessedDevice, doorbell: Doorbell): Task {
   yield* resume(vdev);
@@ -91,7 +91,7 @@ function barOf(vdev: AccessedDevice, index: number, offset: number): Bar {
   return bar;
 }
 
-/** Memory that does not answer gives EIO, and cannot be switched off while an access is under way. */
+/** Accesses a BAR: EIO where memory does not answer. Memory cannot be switched off during the access. */
 function* accessBar(
   vdev: AccessedDevice,
   bar: Bar,
@@ -112,7 +112,7 @@ function* accessBar(
   return length;
 }
 
-/** Runs `access` on the parts before, in and behind the MSI-X table, which users reach by SET_IRQS alone. */
+/** Runs `access` on the parts before, in and behind the MSI-X table, which users reach only by SET_IRQS. */
 function splitAtTable(
   table: MsixTable,
   offset: number,

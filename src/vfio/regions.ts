@@ -1,4 +1,4 @@
-/** What a device tells of itself: its flags, regions and interrupts (VFIO_DEVICE_GET_INFO and its kin). */
+/** A device's description of itself: its flags, regions and interrupts (VFIO_DEVICE_GET_INFO and related ioctls). */
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 import {
@@ -16,7 +16,7 @@ import type { Bar } from '../pci/bar.ts';
 import type { PciFunction } from '../pci/function.ts';
 import type { MsixTable } from './irqs/msix-table.ts';
 
-/** A device that tells what it has. */
+/** A device that can be described. */
 export interface DescribedDevice {
   readonly pdev: PciFunction;
   readonly interrupts: { readonly msixTable: MsixTable | null };
@@ -38,7 +38,7 @@ export interface RegionInfo {
   sizeBytes: number;
   /** Where the region starts in the device's file. */
   offset: number;
-  /** The MSI-X table lies in this BAR, and may be mapped all the same (VFIO_REGION_INFO_CAP_MSIX_MAPPABLE). */
+  /** The MSI-X table lies in this BAR, and may still be mapped (VFIO_REGION_INFO_CAP_MSIX_MAPPABLE). */
   msixMappable: boolean;
 }
 
@@ -47,7 +47,7 @@ export function deviceInfo(vdev: DescribedDevice): DeviceInfo {
   return { flags: VFIO_DEVICE_FLAGS_PCI | reset, numRegions: VFIO_PCI_NUM_REGIONS, numIrqs: VFIO_PCI_NUM_IRQS };
 }
 
-/** VFIO_DEVICE_GET_REGION_INFO. EINVAL for an index that a PCI device does not have; an absent region has no bytes. */
+/** VFIO_DEVICE_GET_REGION_INFO. EINVAL for an index that PCI devices do not have; an absent region has size 0. */
 export function regionInfo(vdev: DescribedDevice, index: number): RegionInfo {
   if (index < 0 || index > VFIO_PCI_CONFIG_REGION_INDEX) {
     throw new Errno('EINVAL', `${vdev.pdev.name} has no region ${index}`);

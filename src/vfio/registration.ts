@@ -18,9 +18,9 @@ export class Registration {
   }
 
   /**
-   * vfio_unregister_group_dev: drops the driver's own registration and waits for those of open descriptors and of
-   * exported buffers. Ended by their put: a device's close, or the release of a buffer that the close did not find.
-   * Where some are left, `request` first asks the user for the device.
+   * vfio_unregister_group_dev: drops the driver's own registration and waits for those of open descriptors and exported
+   * buffers. Their put ends the wait: a device's close, or the release of a buffer that the close did not find. If some
+   * are left, `request` first asks the user to close the device.
    */
   *unregister(request: () => void): Task {
     yield* this.put();

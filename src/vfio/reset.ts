@@ -1,4 +1,4 @@
-/** Resets that a user asks for: of one function, or of everything that shares its slot or bus. */
+/** Resets at a user's request: of one function, or of all functions on its slot or bus. */
 import { Errno } from '../abi/errno.ts';
 import type { PciFunction } from '../pci/function.ts';
 import type { Task } from '../task/op.ts';
@@ -10,19 +10,19 @@ import { PCI_D0 } from './pm.ts';
 export interface ResettableDevice extends MemoryOwner {
   readonly isOpen: boolean;
   readonly deviceSet: DeviceSet<ResettableDevice>;
-  /** A PF's VFs that vfio-pci drives too. */
+  /** For a PF: those of its VFs that vfio-pci drives too. */
   readonly virtfns: readonly ResettableDevice[];
-  /** Null where the device does not migrate; a reset brings it back to RUNNING. */
+  /** Null where the device does not migrate. A reset sets its state to RUNNING. */
   readonly migration: { reset(): Task } | null;
 }
 
-/** Resets a device: its memory, and that of what is reset along with it, is taken away from everybody meanwhile. */
+/** Resets a device. Its memory, and that of all devices reset with it, is revoked meanwhile. */
 export function withMemoryRevoked(vdev: ResettableDevice, action: () => Task): Task {
   return withOwnMemoryRevoked(vdev, () => withVirtfnsRevoked(vdev, action));
 }
 
 /**
- * A reset of a PF switches its VFs off until their enable bit is restored: what they lend is taken away meanwhile. A
+ * A reset of a PF switches its VFs off until their enable bit is restored, so their buffers are revoked meanwhile. A
  * VF's memory_lock comes inside its PF's.
  */
 export function withVirtfnsRevoked(vdev: ResettableDevice, action: () => Task): Task {
@@ -30,9 +30,7 @@ export function withVirtfnsRevoked(vdev: ResettableDevice, action: () => Task): 
   return virtfns.reduce((inner, virtfn) => () => withOwnMemoryRevoked(virtfn, inner), action)();
 }
 
-/**
- * Takes the device's memory away from everybody, lets `action` happen, and gives it back where it may be used again.
- */
+/** Revokes the device's memory, runs `action`, and restores the memory if it may be used again. */
 function* withOwnMemoryRevoked(vdev: ResettableDevice, action: () => Task): Task {
   yield* vdev.memoryLock.write();
   try {
@@ -40,7 +38,7 @@ function* withOwnMemoryRevoked(vdev: ResettableDevice, action: () => Task): Task
     try {
       yield* action();
     } finally {
-      // A reset that failed leaves the memory as it was: who may use it gets it back all the same.
+      // A failed reset leaves the memory as it was, so it is restored too.
       if (vdev.isOpen) yield* restoreMemory(vdev);
     }
   } finally {
@@ -48,11 +46,11 @@ function* withOwnMemoryRevoked(vdev: ResettableDevice, action: () => Task): Task
   }
 }
 
-/** VFIO_DEVICE_RESET. EINVAL where the function cannot be reset by itself. */
+/** VFIO_DEVICE_RESET. EINVAL where the function cannot be reset alone. */
 export function* resetDevice(vdev: ResettableDevice): Task {
   const pdev = vdev.pdev;
   if (pdev.canReset().length === 0) throw new Errno('EINVAL', `${pdev.name} has no function-level reset`);
-  // What the device has begun ends before the reset does, and not after the user heard of it.
+  // The device's DMA must end before the reset, so none arrives after the user learns of the reset.
   yield* pdev.quiesce();
   try {
     yield* resetQuiesced(vdev);
@@ -67,15 +65,15 @@ function* resetQuiesced(vdev: ResettableDevice): Task {
 }
 
 /**
- * A device in D3hot would come out of the reset with its state lost or not, as No_Soft_Reset has it; and an FLR would
- * bring D3hot back with the registers, where D0 is.
+ * Brings the device to D0 first. From D3hot, No_Soft_Reset would decide whether its state survives, and an FLR would
+ * restore D3hot with the registers.
  */
 function* resetInD0(pdev: PciFunction): Task {
   yield* pdev.setPowerState(PCI_D0);
   yield* pdev.resetFunction();
 }
 
-/** FLR through config space, of a function whose DEVCAP or AF capability says that it has one. */
+/** FLR through config space, for a function whose DEVCAP or AF capability announces it. */
 export function* functionLevelReset(vdev: ResettableDevice): Task {
   yield* withMemoryRevoked(vdev, () => resetInD0(vdev.pdev));
   if (vdev.migration !== null) yield* vdev.migration.reset();
@@ -90,7 +88,8 @@ export interface DependentDevice {
 }
 
 /**
- * VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: who is reset along with the device. ENODEV where slot and bus cannot be reset.
+ * VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: the devices that are reset with this one. ENODEV where slot and bus cannot be
+ * reset.
  */
 export function hotResetInfo(vdev: ResettableDevice): DependentDevice[] {
   return vdev.pdev.hotResetScope().map((pdev) => ({
@@ -102,10 +101,10 @@ export function hotResetInfo(vdev: ResettableDevice): DependentDevice[] {
 }
 
 /**
- * VFIO_DEVICE_PCI_HOT_RESET. `owned` are the groups whose ownership the caller proved by descriptors. EINVAL where
- * there are none, or more than devices that it hits, or it would hit a device outside of them or of the set; EBUSY
- * where a device of the set is in use by a holder of its memory_lock: the lock of a second device is only ever tried,
- * so that two resets cannot wait for each other.
+ * VFIO_DEVICE_PCI_HOT_RESET. `owned` are the groups whose ownership the caller has proved by descriptors. EINVAL for no
+ * groups, for more groups than affected devices, or if the reset affects a device outside the groups or the set. EBUSY
+ * where another task holds a device's memory_lock: a reset only tries the locks of further devices, so that two resets
+ * cannot wait for each other.
  */
 export function* hotReset(vdev: ResettableDevice, owned: readonly number[]): Task {
   const set = vdev.deviceSet;
@@ -137,7 +136,7 @@ export function* hotReset(vdev: ResettableDevice, owned: readonly number[]): Tas
     yield* vdev.pdev.resetScope();
     isReset = true;
   } finally {
-    // Only those whose lock was taken: the others' state is not ours to read.
+    // Only devices whose lock was taken: the state of the others must not be read.
     for (const device of locked.reverse()) {
       if (device.isOpen) yield* restoreMemory(device);
       yield* device.memoryLock.releaseWrite();

@@ -1,4 +1,4 @@
-/** VFIO_DEVICE_FEATURE_PCI_VF_TOKEN: the secret that a PF's user shares with those who open its VFs. */
+/** VFIO_DEVICE_FEATURE_PCI_VF_TOKEN: the secret that a PF's user shares with the users of its VFs. */
 import { randomBytes } from 'node:crypto';
 import { Errno } from '../abi/errno.ts';
 import { VFIO_DEVICE_FEATURE_PCI_VF_TOKEN, VFIO_DEVICE_FEATURE_SET } from '../abi/vfio-feature.ts';
@@ -11,15 +11,15 @@ import type { UserMemory } from './user.ts';
 const VF_TOKEN_BYTES = 16;
 const VF_TOKEN_LOCK_CLASS: LockClass = { name: 'vfio_pci_vf_token.lock' };
 
-/** The token of a PF. `users` counts the open VFs: while there are any the token cannot change under them. */
+/** The token of a PF. `users` counts the open VFs: the token cannot change while any VF is open. */
 export class VfToken {
   readonly lock = new Mutex(VF_TOKEN_LOCK_CLASS);
-  /** Until the user sets one, nobody knows it. */
+  /** Random, and so unknown, until the user sets one. */
   uuid: Uint8Array = randomBytes(VF_TOKEN_BYTES);
   users = 0;
 }
 
-/** A function whose openings a token may guard. */
+/** A function that a token may guard. */
 export interface TokenDevice {
   readonly pdev: PciFunction;
   /** A PF's token; null for all others. */
@@ -40,8 +40,8 @@ export function* featureVfToken(vdev: TokenDevice, flags: number, payload: UserM
 }
 
 /**
- * vfio_pci_validate_vf_token: whether a user who gives `given` may open the device. EACCES where a VF's token is
- * missing or wrong; EINVAL where a token is given that nobody asked for.
+ * vfio_pci_validate_vf_token: checks whether a user with the token `given` may open the device. EACCES where a VF's
+ * token is missing or wrong; EINVAL for a token that the device does not need.
  */
 export function validateVfToken(vdev: TokenDevice, pf: TokenDevice | null, given: Uint8Array | null): void {
   const token = pf?.vfToken ?? null;
@@ -52,7 +52,7 @@ export function validateVfToken(vdev: TokenDevice, pf: TokenDevice | null, given
   }
   if (vdev.vfToken !== null) {
     if (vdev.vfToken.users === 0) {
-      // Nobody relies on the old one: the PF's user may bring another with the open.
+      // No open VF relies on the old token: the PF's user may set another at open.
       if (given !== null) vdev.vfToken.uuid = Uint8Array.from(given);
     } else if (given === null || !equal(given, vdev.vfToken.uuid)) {
       throw new Errno('EACCES', `${vdev.pdev.name} has VFs in use: opening it wants their VF token`);
@@ -65,8 +65,8 @@ export function validateVfToken(vdev: TokenDevice, pf: TokenDevice | null, given
 }
 
 /**
- * The token that opens the device now; null where it takes none. A server uses it, since its protocol brings none: the
- * mode of its sockets says who may open its devices.
+ * The token that opens the device now; null if it takes none. A server uses it, since its protocol carries no tokens:
+ * the mode of its sockets controls access to its devices.
  */
 export function tokenToOpen(vdev: TokenDevice & { physfn: TokenDevice | null }): Uint8Array | null {
   const token = vdev.pdev.isVirtfn ? (vdev.physfn?.vfToken ?? null) : vdev.vfToken;

@@ -3,14 +3,14 @@ import { Errno } from '../abi/errno.ts';
 import type { FdTable } from '../dma-buf/file.ts';
 import type { Task } from '../task/op.ts';
 
-/** Memory that a user passed by address. Both throw EFAULT where it cannot be reached. */
+/** Memory that a user passed by address. Both methods throw EFAULT for unreachable bytes. */
 export interface UserMemory {
   /** `length` bytes from `offset`; the result may share memory with the user's. */
   read(offset: number, length: number): Uint8Array;
   write(offset: number, bytes: Uint8Array): void;
 }
 
-/** A user's argument that is a buffer: what lies behind its end cannot be reached. */
+/** A user's argument in a buffer: bytes past its end are unreachable. */
 export class BufferMemory implements UserMemory {
   private readonly bytes: Uint8Array;
 
@@ -35,25 +35,25 @@ export class BufferMemory implements UserMemory {
   }
 }
 
-/** eventfd_ctx: somebody who wants to hear of an interrupt. */
+/** eventfd_ctx: an eventfd that an interrupt signals. */
 export interface EventSignal {
   /** Adds one to the counter; never blocks. */
   signal(): void;
-  /** Gives the reference back; called once, when the owner of the trigger lets go. */
+  /** Drops the reference; the owner of the trigger calls it once. */
   release?(): void;
 }
 
 /** An eventfd that the user signals (struct virqfd). */
 export interface EventSource {
-  /** Listens no more. */
+  /** Stops listening. */
   release(): void;
 }
 
-/** Who makes a call: where descriptors are installed, and what its eventfds are. */
+/** The process that makes a call: its descriptor table and its eventfds. */
 export interface Caller {
   readonly files: FdTable;
-  /** The eventfd behind a descriptor. EBADF where it is not open, EINVAL where it is something else. */
+  /** The eventfd behind a descriptor. EBADF where it is not open, EINVAL where it is not an eventfd. */
   eventSignal(fd: number): EventSignal;
-  /** The other way round: starts `onSignal` whenever the user signals the eventfd. Errors as `eventSignal`. */
+  /** Starts `onSignal` whenever the user signals the eventfd. Errors as `eventSignal`. */
   eventSource(fd: number, onSignal: () => Task): EventSource;
 }

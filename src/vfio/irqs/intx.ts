@@ -1,4 +1,4 @@
-/** The level interrupt at INTA#: masked as it is delivered, delivered again by the unmask while its cause stands. */
+/** The level interrupt at INTA#: delivery masks it, and an unmask delivers it again while the line is high. */
 import { Errno } from '../../abi/errno.ts';
 import {
   VFIO_IRQ_SET_ACTION_MASK,
@@ -10,7 +10,7 @@ import type { Task } from '../../task/op.ts';
 import type { Caller, EventSignal, EventSource } from '../user.ts';
 import { type IrqData, noAction } from './irq-data.ts';
 
-/** All of it is guarded by the igate, but for the level, which the device drives. */
+/** Guarded by the igate, except the level, which the device drives. */
 export class Intx {
   isActive = false;
   private trigger: EventSignal | null = null;
@@ -19,14 +19,14 @@ export class Intx {
   private asserted = false;
   /** COMMAND.INTX_DISABLE as the user wrote it. */
   private disabled = false;
-  /** What the user's unmask eventfd starts: takes the igate, and calls `unmask`. */
+  /** Starts when the user signals the unmask eventfd: takes the igate, and calls `unmask`. */
   private readonly onUnmaskEvent: () => Task;
 
   constructor(onUnmaskEvent: () => Task) {
     this.onUnmaskEvent = onUnmaskEvent;
   }
 
-  /** EINVAL where INTx is not in the state that the action needs, `isFree` being that no other kind is enabled. */
+  /** EINVAL where INTx is not in the state that the action needs. `isFree`: no other kind is enabled. */
   set(action: number, data: IrqData, caller: Caller, isFree: boolean): void {
     if (action === VFIO_IRQ_SET_ACTION_TRIGGER) this.setTrigger(data, caller, isFree);
     else if (action === VFIO_IRQ_SET_ACTION_MASK || action === VFIO_IRQ_SET_ACTION_UNMASK) {

@@ -1,4 +1,4 @@
-/** What SET_IRQS brings for each vector: an eventfd, nothing, or a bool. */
+/** The data of SET_IRQS for each vector: an eventfd, nothing, or a bool. */
 import { Errno } from '../../abi/errno.ts';
 import {
   VFIO_IRQ_SET_ACTION_TYPE_MASK,
@@ -17,8 +17,8 @@ export class IrqData {
   private readonly view: DataView;
 
   /**
-   * vfio_set_irqs_validate_and_prepare, for an index that has `max` interrupts. EINVAL for flags, range or bytes that
-   * make no sense.
+   * vfio_set_irqs_validate_and_prepare, for an index that has `max` interrupts. EINVAL for invalid flags, range or
+   * bytes.
    */
   constructor(flags: number, max: number, start: number, count: number, bytes: Uint8Array) {
     this.type = flags & VFIO_IRQ_SET_DATA_TYPE_MASK;
@@ -50,7 +50,7 @@ export class IrqData {
     return this.type === VFIO_IRQ_SET_DATA_NONE && this.count === 0;
   }
 
-  /** Whether interrupt `i` of the block is acted on: always without data, else by its bool. */
+  /** Whether the action applies to interrupt `i` of the block: always without data, else if its bool is set. */
   chooses(i: number): boolean {
     return this.type === VFIO_IRQ_SET_DATA_NONE || this.view.getUint8(i) !== 0;
   }

@@ -1,4 +1,4 @@
-/** MSI or MSI-X: vectors, each with an eventfd or none. The hardware is enabled by the first eventfd. */
+/** MSI or MSI-X: vectors, each with an eventfd or none. The first eventfd enables the hardware. */
 import { Errno } from '../../abi/errno.ts';
 import { VFIO_PCI_MSI_IRQ_INDEX } from '../../abi/vfio.ts';
 import type { PciFunction } from '../../pci/function.ts';
@@ -7,16 +7,16 @@ import type { Profile } from '../profile.ts';
 import type { Caller, EventSignal } from '../user.ts';
 import type { IrqData } from './irq-data.ts';
 
-/** All of it is guarded by the igate. */
+/** Guarded by the igate. */
 export class MessageInterrupts {
   isActive = false;
-  /** The vectors that it was last enabled with, as a power of two; 0 before that. */
+  /** The number of vectors at the last enabling, as a power of two; 0 before the first. */
   queueMax = 0;
   private readonly kind: 'msi' | 'msix';
   private readonly pdev: PciFunction;
   private readonly profile: Profile;
   private triggers: (EventSignal | null)[] = [];
-  /** That it was enabled with. */
+  /** The number of vectors that it was enabled with. */
   private vectors = 0;
 
   constructor(index: number, pdev: PciFunction, profile: Profile) {
@@ -25,7 +25,7 @@ export class MessageInterrupts {
     this.profile = profile;
   }
 
-  /** EINVAL unless it is enabled, or could be: `isFree` is that no other kind is. */
+  /** EINVAL unless it is enabled, or can be. `isFree`: no other kind is enabled. */
   *set(data: IrqData, caller: Caller, isFree: boolean): Task {
     if (this.isActive && data.disables) return yield* this.disable();
     if (!(this.isActive || isFree)) {
@@ -67,8 +67,8 @@ export class MessageInterrupts {
   }
 
   /**
-   * The events of a block of vectors, all of them before anything changes: a bad one leaves everything as it was. Linux
-   * goes vector by vector, and takes those back that it has set, with what was there before.
+   * Looks up the events of a block of vectors before anything changes: a bad one leaves everything as it was. Linux
+   * goes vector by vector. On an error it drops those that it has set, and the events that they had before.
    */
   private lookUpEvents(data: IrqData, caller: Caller): (EventSignal | null)[] {
     const events: (EventSignal | null)[] = [];

@@ -1,4 +1,4 @@
-/** Where a function's MSI-X table lies: users reach it by SET_IRQS alone. */
+/** The place of a function's MSI-X table. Users reach the table only by SET_IRQS. */
 import {
   PCI_CAP_ID_MSIX,
   PCI_MSIX_ENTRY_SIZE,

@@ -1,4 +1,4 @@
-/** ERR and REQ: an eventfd by which vfio itself tells the user something. */
+/** ERR and REQ: eventfds by which vfio itself notifies the user. */
 import { Errno } from '../../abi/errno.ts';
 import type { Caller, EventSignal } from '../user.ts';
 import type { IrqData } from './irq-data.ts';
@@ -11,7 +11,7 @@ export class Notice {
     this.index = index;
   }
 
-  /** An eventfd is kept; a bool, or nothing, signals the one that there is, so that users can try it. */
+  /** Keeps a given eventfd. With a bool or no data, signals the present eventfd, so users can test it. */
   set(data: IrqData, caller: Caller): void {
     if (data.isEventfd) {
       if (data.count !== 1) throw new Errno('EINVAL', `index ${this.index} has one interrupt`);

@@ -1,6 +1,6 @@
 /**
- * The extended capabilities, as Linux 7.3's vfio treats them. Ids that are not here are hidden: those of root complexes,
- * MRIOV, SECPCI, PMUX, PASID, DPC, L1SS, PTM, DOE and all others whose length Linux does not know.
+ * The extended capabilities, as Linux 7.3's vfio treats them. All other ids are hidden: those of root complexes, MRIOV,
+ * SECPCI, PMUX, PASID, DPC, L1SS, PTM, DOE and all whose length Linux does not know.
  */
 import * as regs from '../../abi/pci_regs.ts';
 import { type CapabilityRegisters, type CapabilityRule, writeRaw } from './perm-bits.ts';
@@ -20,7 +20,7 @@ function channelsLength(registers: CapabilityRegisters): number {
   return phases === 0 ? channels : Math.ceil(channels / 16) * 16 + phases / 2;
 }
 
-/** With egress control, a bit for each port or function in whole dwords; a count of 0 stands for 256. */
+/** With egress control, a bit for each port or function, in whole dwords. A count of 0 means 256. */
 function acsLength(registers: CapabilityRegisters): number {
   if ((registers.read(regs.PCI_ACS_CAP, 1) & regs.PCI_ACS_EC) === 0) return 8;
   const bits = registers.read(regs.PCI_ACS_EGRESS_BITS, 1);
@@ -32,12 +32,12 @@ function resizableBarLength(registers: CapabilityRegisters): number {
   return 4 + (bars >> regs.PCI_REBAR_CTRL_NBAR_SHIFT) * 8;
 }
 
-/** The register has the number of substates less one, and each has a byte. */
+/** The register holds the number of substates minus one; each substate has a byte. */
 function powerAllocationLength(registers: CapabilityRegisters): number {
   return regs.PCI_DPA_BASE_SIZEOF + (registers.read(regs.PCI_DPA_CAP, 1) & regs.PCI_DPA_CAP_SUBSTATE_MASK) + 1;
 }
 
-/** Steering tags may be in the capability: the register has their number less one. */
+/** The capability may hold steering tags: the register has their number minus one. */
 function hintsLength(registers: CapabilityRegisters): number {
   const capable = registers.read(regs.PCI_TPH_CAP, 4);
   if ((capable & regs.PCI_TPH_CAP_LOC_MASK) !== regs.PCI_TPH_LOC_CAP) return regs.PCI_TPH_BASE_SIZEOF;
@@ -73,7 +73,7 @@ const CORRECTABLE =
   regs.PCI_ERR_COR_INTERNAL |
   regs.PCI_ERR_COR_LOG_OVER;
 
-/** Status bits are cleared by writing ones to them, as the hardware has it; masks and severities are the user's. */
+/** Writing ones clears status bits, as in the hardware. Masks and severities are the user's copy. */
 const errorReporting: CapabilityRule = {
   length: regs.PCI_ERR_ROOT_COMMAND,
   declare: (declare) => {
@@ -86,13 +86,13 @@ const errorReporting: CapabilityRule = {
   },
 };
 
-/** Linux opens the data register, which no hardware lets anybody write, and not the selector beside it. */
+/** As in Linux, users may write the data register, which is read-only in hardware, and not the selector beside it. */
 const powerBudgeting: CapabilityRule = {
   length: regs.PCI_EXT_CAP_PWR_SIZEOF,
   declare: (declare) => declare.field(regs.PCI_PWR_DATA, 1, 0, 0xff),
 };
 
-/** Both kinds of vendor's registers have their length in bits 20 to 31 of the dword behind the header. */
+/** Both kinds of vendor-specific registers have their length in bits 20 to 31 of the dword after the header. */
 const vendorSpecific: CapabilityRule = {
   length: (registers) => registers.read(regs.PCI_VNDR_HEADER, 4) >>> 20,
   write: writeRaw,

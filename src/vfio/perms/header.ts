@@ -1,4 +1,4 @@
-/** The standard header: which of its bits a user sees as a copy, and which may be written. */
+/** The standard header: the bits that are the user's copy, and those that may be written. */
 import * as regs from '../../abi/pci_regs.ts';
 import { ALL, type Declare } from './perm-bits.ts';
 

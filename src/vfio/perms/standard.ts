@@ -1,6 +1,6 @@
 /**
- * The capabilities of the first 256 bytes, as Linux 7.3's vfio treats them. Ids that are not here are hidden: NULL,
- * SLOTID, CHSWP, DBG, CCRC, SHPC, SSVID, AGP3, SECDEV, EA, and all that came later.
+ * The capabilities of the first 256 bytes, as Linux 7.3's vfio treats them. All other ids are hidden: NULL, SLOTID,
+ * CHSWP, DBG, CCRC, SHPC, SSVID, AGP3, SECDEV, EA, and all newer ones.
  */
 import * as regs from '../../abi/pci_regs.ts';
 import type { PciPowerState } from '../../pci/function.ts';
@@ -8,7 +8,7 @@ import { covers, setsBits } from '../../pci/register-write.ts';
 import type { Task } from '../../task/op.ts';
 import { ALL, type CapabilityRegisters, type CapabilityRule, type UserConfig, writeRaw } from './perm-bits.ts';
 
-/** The state is set by vfio, with the memory taken away before it stops to answer; PME is the host's business. */
+/** vfio sets the state, and revokes the memory before it stops answering. PME belongs to the host. */
 const PME = regs.PCI_PM_CTRL_PME_ENABLE | regs.PCI_PM_CTRL_PME_STATUS;
 const powerManagement: CapabilityRule = {
   length: regs.PCI_PM_SIZEOF,
@@ -26,8 +26,8 @@ const powerManagement: CapabilityRule = {
 };
 
 /**
- * Vital product data by address and flag: vfio reads or writes the device's own, and turns the flag when that is done. A
- * device that does not answer leaves the flag as it was written.
+ * Vital product data, by address and flag: vfio reads or writes the device's data, and then flips the flag. If the
+ * device does not answer, the flag stays as written.
  */
 const vitalProductData: CapabilityRule = {
   length: regs.PCI_CAP_VPD_SIZEOF,
@@ -57,8 +57,8 @@ function has(registers: CapabilityRegisters, offset: number, bit: number): boole
 }
 
 /**
- * 10 bytes, 4 more with a 64-bit address, 10 more with masks and pending bits. All but those two are the user's copy: a
- * user's vectors are eventfds.
+ * 10 bytes, 4 more with a 64-bit address, 10 more with masks and pending bits. All except these two are the user's
+ * copy, since the user's vectors are eventfds.
  */
 const msi: CapabilityRule = {
   length: (registers) => {
@@ -75,7 +75,7 @@ const msi: CapabilityRule = {
     declare.field(is64 ? regs.PCI_MSI_MASK_64 : regs.PCI_MSI_MASK_32, 4, 0, ALL);
     declare.field(is64 ? regs.PCI_MSI_PENDING_64 : regs.PCI_MSI_PENDING_32, 4, 0, ALL);
   },
-  /** SET_IRQS alone switches MSI on, and never for more vectors than it asked for last. */
+  /** Only SET_IRQS switches MSI on. A write never enables more vectors than SET_IRQS last asked for. */
   *write(config, write, start) {
     yield* config.writeDefault(write);
     const at = start + regs.PCI_MSI_FLAGS;
@@ -121,12 +121,14 @@ function expressLength(registers: CapabilityRegisters): number {
   return hasLink ? regs.PCI_CAP_EXP_ENDPOINT_SIZEOF_V2 : regs.PCI_CAP_EXP_RC_ENDPOINT_SIZEOF_V2;
 }
 
-/** The largest payload is decided for the whole tree, so that a user's is a copy; phantom functions and ARI are fixed. */
+/**
+ * The largest payload is fixed for the whole tree, so the user's is a copy. Phantom functions and ARI are fixed too.
+ */
 const express: CapabilityRule = {
   length: expressLength,
   declare: (declare, registers) => {
     const copied = regs.PCI_EXP_DEVCTL_BCR_FLR | regs.PCI_EXP_DEVCTL_PAYLOAD | regs.PCI_EXP_DEVCTL_READRQ;
-    // "Initiate FLR" is an order and never stays: it is seen in the written value.
+    // "Initiate FLR" is an order and is never stored: only the written value shows it.
     declare.field(regs.PCI_EXP_DEVCTL, 2, copied, ~(regs.PCI_EXP_DEVCTL_PHANTOM | regs.PCI_EXP_DEVCTL_BCR_FLR));
     if (expressLength(registers) > regs.PCI_EXP_DEVCTL2) {
       declare.field(regs.PCI_EXP_DEVCTL2, 2, 0, ~regs.PCI_EXP_DEVCTL2_ARI);
@@ -145,7 +147,7 @@ const express: CapabilityRule = {
   },
 };
 
-/** The hardware gets the user's maximum read request, but at least what its payload holds; two values are reserved. */
+/** The hardware gets the user's maximum read request, but at least the size of its payload. Two values are reserved. */
 function* setReadRequest({ vdev }: UserConfig, at: number, wanted: number): Task {
   const payload = (vdev.pdev.configRead(at, 2) & regs.PCI_EXP_DEVCTL_PAYLOAD) >> 5;
   const value = Math.max(wanted, payload);
@@ -173,7 +175,7 @@ export const STANDARD_CAPABILITIES: ReadonlyMap<number, CapabilityRule> = new Ma
   [regs.PCI_CAP_ID_HT, hyperTransport],
   [regs.PCI_CAP_ID_VNDR, { length: (registers) => registers.read(2, 1), write: writeRaw }],
   [regs.PCI_CAP_ID_EXP, express],
-  // Enabling and masking are SET_IRQS's.
+  // Only SET_IRQS enables and masks.
   [regs.PCI_CAP_ID_MSIX, { length: regs.PCI_CAP_MSIX_SIZEOF }],
   [regs.PCI_CAP_ID_SATA, sata],
   [regs.PCI_CAP_ID_AF, advancedFeatures],
