@@ -1,6 +1,6 @@
 /**
  * The dma-buf core (drivers/dma-buf/dma-buf.c): an exporter's buffer, the importers attached to it, and the rules
- * between them. What the memory is, and whether it may be used now, the exporter decides in its ops.
+ * between them. The exporter's ops decide what the memory is, and whether it may be used now.
  *
  * Locks: `resv.lock` guards the attachments and the fences. Exporters may take it inside their own locks, never the
  * other way round (docs/architecture.md, "Lock order").
@@ -19,13 +19,13 @@ export const DMA_BIDIRECTIONAL = 0;
 export const DMA_TO_DEVICE = 1;
 export type DmaDirection = 0 | 1 | 2;
 
-/** What an exporter does (struct dma_buf_ops). All may throw Errno but `detach`, `unmap` and `release`. */
+/** An exporter's operations (struct dma_buf_ops). All except `detach`, `unmap` and `release` may throw Errno. */
 export interface DmaBufOps {
   /** Called by `attach` without the reservation, before the attachment is listed. */
   attach?(attachment: DmaBufAttachment): Task<void>;
   /** Called by `detach` without the reservation, after the attachment was unlisted. */
   detach?(attachment: DmaBufAttachment): Task<void>;
-  /** Called with the reservation held. Exporters without it allow every pin and promise nothing by it. */
+  /** Called with the reservation held. An exporter without it allows every pin, which then has no effect. */
   pin?(attachment: DmaBufAttachment): Task<void>;
   unpin?(attachment: DmaBufAttachment): Task<void>;
   /** Called with the reservation held. */
@@ -36,13 +36,13 @@ export interface DmaBufOps {
   release(dmabuf: DmaBuf): Task<void>;
 }
 
-/** What a dynamic importer offers (struct dma_buf_attach_ops). */
+/** A dynamic importer's operations (struct dma_buf_attach_ops). */
 export interface DmaBufAttachOps {
   /** The importer can reach the memory of a peer without struct pages. */
   readonly allowPeer2Peer: boolean;
   /**
-   * Called by the exporter with the reservation held. The importer stops using its mappings once the fences that are on
-   * the reservation have signalled, and unmaps within bounded time: right here, or later after taking the reservation.
+   * Called by the exporter with the reservation held. The importer must stop using its mappings once the fences on the
+   * reservation have signalled. It must unmap within bounded time: in the callback, or later under the reservation.
    */
   invalidateMappings?(attachment: DmaBufAttachment): Task<void>;
 }
@@ -50,13 +50,13 @@ export interface DmaBufAttachOps {
 /** One importer's hold on one buffer (struct dma_buf_attachment). */
 export class DmaBufAttachment {
   readonly dmabuf: DmaBuf;
-  /** Whose DMA the mappings are for; null for an importer that takes addresses for others (an IOAS). */
+  /** The device whose DMA uses the mappings; null for an importer that takes addresses for other devices (an IOAS). */
   readonly dev: PciFunction | null;
-  /** Null for a static importer, which cannot be told to let go. */
+  /** Null for a static importer, which cannot be told to unmap. */
   readonly importerOps: DmaBufAttachOps | null;
-  /** Starts as what the importer asks for; the exporter may clear it in its attach op. */
+  /** Starts as the importer asks; the exporter's attach op may clear it. */
   peer2peer: boolean;
-  /** The exporter's own (attach->priv). */
+  /** Private data of the exporter (attach->priv). */
   priv: unknown = null;
   /** Live mappings; guarded by the reservation. */
   readonly mappings = new Plain('dma_buf_attachment mappings', new Set<SgTable>());
@@ -89,7 +89,7 @@ export interface DmaBufExportInfo<Priv> {
   priv: Priv;
 }
 
-/** Buffers to which nobody attached yet share one empty list: a machine may lend very many of them. */
+/** The empty list that all buffers without attachments share: a machine may lend very many of them. */
 const NOBODY: DmaBufAttachment[] = [];
 Object.freeze(NOBODY);
 
@@ -118,7 +118,7 @@ export class DmaBuf<Priv = unknown> extends File {
 
   /**
    * dma_buf_attach, dma_buf_dynamic_attach: `importerOps` null makes a static importer. The caller holds a reference to
-   * the buffer until it has detached, and not the reservation. Throws what the exporter's attach op throws.
+   * the buffer until it has detached. It does not hold the reservation. Throws what the exporter's attach op throws.
    */
   *attach(dev: PciFunction | null, importerOps: DmaBufAttachOps | null): Task<DmaBufAttachment> {
     const attachment = new DmaBufAttachment(this as DmaBuf, dev, importerOps);
@@ -150,8 +150,8 @@ export class DmaBuf<Priv = unknown> extends File {
   }
 
   /**
-   * dma_buf_map_attachment: the reservation is held. ENODEV while the exporter cannot lend. Unpinned mappings are good
-   * until the importer is told to invalidate.
+   * dma_buf_map_attachment: the reservation is held. ENODEV while the exporter cannot lend. An unpinned mapping is
+   * valid until the exporter calls `invalidateMappings`.
    */
   *map(attachment: DmaBufAttachment, direction: DmaDirection): Task<SgTable> {
     this.resv.lock.assertHeld();
@@ -219,7 +219,7 @@ export class DmaBuf<Priv = unknown> extends File {
   }
 
   private *invalidateEach(): Task {
-    // An importer may unmap in the callback, never detach: that needs the reservation, which is held here.
+    // An importer may unmap in the callback, but never detach: that takes the reservation, which is held here.
     for (const attachment of this.attachments.get()) {
       const invalidate = attachment.importerOps?.invalidateMappings;
       if (invalidate !== undefined) yield* invalidate.call(attachment.importerOps, attachment);

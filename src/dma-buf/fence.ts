@@ -1,11 +1,11 @@
-/** dma_fence: a promise of the hardware that it will be done with a buffer (drivers/dma-buf/dma-fence.c). */
+/** dma_fence: a promise of the hardware to finish its use of a buffer (drivers/dma-buf/dma-fence.c). */
 import type { ErrnoName } from '../abi/errno.ts';
 import { Completion } from '../task/completion.ts';
 import type { Task } from '../task/op.ts';
 
 let nextContext = 1;
 
-/** A timeline of fences that signal in order. */
+/** A new timeline of fences that signal in order. */
 function allocateFenceContext(): number {
   return nextContext++;
 }
@@ -30,22 +30,22 @@ export class DmaFence {
     return new DmaFence('stub', 0, 0, true);
   }
 
-  /** dma_fence_is_signaled, as a step: others may signal it at any time. */
+  /** dma_fence_is_signaled, as a step: other tasks may signal it at any time. */
   testSignaled(): Task<boolean> {
     return this.completion.test();
   }
 
-  /** The same where nobody signals meanwhile, or an answer that is late does no harm. */
+  /** As `testSignaled`, without a step. Use only where no task can signal meanwhile, or a stale answer is harmless. */
   get isSignaled(): boolean {
     return this.completion.isDone;
   }
 
-  /** dma_fence_signal. Signalling twice does nothing; a fence that nobody signals holds up every revoke (I7). */
+  /** dma_fence_signal. Signalling twice does nothing; a fence that is never signalled blocks every revoke (I7). */
   signal(): Task<void> {
     return this.completion.complete();
   }
 
-  /** dma_fence_wait, uninterruptible and without a timeout. Ended by `signal`. */
+  /** dma_fence_wait, uninterruptible and without a timeout. `signal` ends the wait. */
   wait(): Task<void> {
     return this.completion.wait();
   }

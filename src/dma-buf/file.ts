@@ -7,8 +7,8 @@ import { Refcount } from '../task/refcount.ts';
 import { spawn } from '../task/runner.ts';
 
 /**
- * An open file. The last reference runs `release` in the task that dropped it. Between the moment the count reaches
- * zero and the end of `release` the file is dead but still listed by its owner: `tryGet` is how others find out.
+ * An open file. The task that drops the last reference runs `release`. From then until `release` ends, the file is dead
+ * but its owner still lists it: other tasks must use `tryGet` to find out.
  */
 export abstract class File {
   readonly count: Refcount;
@@ -16,7 +16,7 @@ export abstract class File {
 
   constructor(label: string) {
     this.lifetime = new Lifetime(label);
-    // May be asked for after the file's end, as Linux's files may (SLAB_TYPESAFE_BY_RCU): `tryGet` then says no.
+    // May be asked for after the file's end, as in Linux (SLAB_TYPESAFE_BY_RCU): `tryGet` then returns false.
     this.count = new Refcount('f_count');
   }
 
@@ -35,9 +35,7 @@ export abstract class File {
     return this.releaseIf(this.count.put());
   }
 
-  /**
-   * fput as the kernel means it: the release runs later, as a task of its own. For those who hold a lock that it takes.
-   */
+  /** fput as in the kernel: the release runs later, as a separate task. For callers that hold a lock that it takes. */
   putDeferred(): Task {
     return this.releaseLaterIf(this.count.put());
   }
@@ -58,7 +56,7 @@ export abstract class File {
   }
 }
 
-/** What descriptors stand for. */
+/** The files of a table by descriptor. */
 class DescriptorCell extends Cell<Map<number, File>> {
   constructor() {
     super('files_struct', new Map());
@@ -70,8 +68,8 @@ class DescriptorCell extends Cell<Map<number, File>> {
 }
 
 /**
- * The descriptors of one process. A descriptor holds one reference; whoever shares the table may close any of them at
- * any time, so a file must be complete before `install`.
+ * The descriptors of one process. A descriptor holds one reference. Any task that shares the table may close a
+ * descriptor at any time, so a file must be complete before `install`.
  */
 export class FdTable {
   /** RLIMIT_NOFILE: how many descriptors may be open; setrlimit changes it at any time. */
@@ -102,8 +100,8 @@ export class FdTable {
   }
 
   /**
-   * The file behind a descriptor, for callers that nobody closes it under. EBADF where there is none. The reference
-   * stays the table's.
+   * The file behind a descriptor. Use only where no task can close it meanwhile: the table keeps the reference. EBADF
+   * where there is none.
    */
   lookup(fd: number): File {
     return open(this.files.value.get(fd), fd);
@@ -113,7 +111,7 @@ export class FdTable {
   *get(fd: number): Task<File> {
     for (;;) {
       const file = open(yield* this.files.loadFor((files) => files.get(fd)), fd);
-      // A close may have come between: then the descriptor is gone too, or another file's.
+      // A close may have come in between: then the descriptor is gone too, or names another file.
       if (yield* file.tryGet()) return file;
     }
   }
@@ -129,7 +127,7 @@ export class FdTable {
     yield* open(file, fd).put();
   }
 
-  /** What the exit of a process does. */
+  /** Closes all descriptors, as the exit of a process does. */
   *closeAll(): Task {
     for (const fd of [...this.files.value.keys()]) yield* this.close(fd);
   }

@@ -1,4 +1,4 @@
-/** What the file of a dma-buf answers to system calls (linux/dma-buf.h; dma_buf_fops). */
+/** System calls on the file of a dma-buf (linux/dma-buf.h; dma_buf_fops). */
 import { Errno } from '../abi/errno.ts';
 import type { Task } from '../task/op.ts';
 import type { DmaBuf } from './dma-buf.ts';
@@ -16,7 +16,7 @@ const DMA_BUF_NAME_LEN = 32;
 const SEEK_SET = 0;
 const SEEK_END = 2;
 
-/** lseek(2): only the two ways to ask for the size and to go back. Everything else is EINVAL. */
+/** lseek(2): accepts only the two calls that ask for the size and go back to 0. Everything else is EINVAL. */
 export function dmaBufLseek(dmabuf: { readonly sizeBytes: number }, offset: number, whence: number): number {
   const base = whence === SEEK_END ? dmabuf.sizeBytes : whence === SEEK_SET ? 0 : null;
   if (base === null || offset !== 0) {
@@ -25,7 +25,7 @@ export function dmaBufLseek(dmabuf: { readonly sizeBytes: number }, offset: numb
   return base;
 }
 
-/** mmap(2): EINVAL. Memory that can be revoked is mapped through the vfio device alone, which can take it back. */
+/** mmap(2): EINVAL. Revocable memory is mapped only through the vfio device, which can revoke the mapping. */
 export function dmaBufMmap(_dmabuf: DmaBuf): never {
   throw new Errno('EINVAL', 'a dma-buf of a vfio device cannot be mapped; map the region of the device');
 }
@@ -49,7 +49,7 @@ export function dmaBufFileCall(
   }
 }
 
-/** DMA_BUF_IOCTL_SYNC: START waits for those who write (to read) or use the buffer (to write); END changes nothing. */
+/** DMA_BUF_IOCTL_SYNC: START waits for writers (to read) or for all users (to write); END changes nothing. */
 export function* dmaBufSync(dmabuf: DmaBuf, flags: number): Task {
   if ((flags & ~(DMA_BUF_SYNC_RW | DMA_BUF_SYNC_END)) !== 0 || (flags & DMA_BUF_SYNC_RW) === 0) {
     throw new Errno('EINVAL', `DMA_BUF_IOCTL_SYNC flags 0x${(flags >>> 0).toString(16)}`);
@@ -73,7 +73,7 @@ function checkSyncFileFlags(ioctl: string, flags: number): void {
   }
 }
 
-/** DMA_BUF_IOCTL_EXPORT_SYNC_FILE: the fences that one who reads (or writes) would wait for, or a signalled one. */
+/** DMA_BUF_IOCTL_EXPORT_SYNC_FILE: the fences that a reader (or writer) must wait for, or a signalled one. */
 export function* dmaBufExportSyncFile(dmabuf: DmaBuf, flags: number): Task<SyncFile> {
   checkSyncFileFlags('DMA_BUF_IOCTL_EXPORT_SYNC_FILE', flags);
   const lock = dmabuf.resv.lock;
@@ -96,7 +96,7 @@ export function* dmaBufImportSyncFile(dmabuf: DmaBuf, flags: number, syncFile: u
   yield* lock.unlock();
 }
 
-/** poll(2): readable when no writer is left, writable when nobody is. */
+/** poll(2): readable when no writer is left, writable when no user is left. */
 export function dmaBufPoll(dmabuf: DmaBuf): { readable: boolean; writable: boolean } {
   return {
     readable: dmabuf.resv.testSignaled(DMA_RESV_USAGE_WRITE),
@@ -104,7 +104,7 @@ export function dmaBufPoll(dmabuf: DmaBuf): { readable: boolean; writable: boole
   };
 }
 
-/** The lines of /proc/self/fdinfo that are the buffer's own. `count` is the references but the one that asks. */
+/** The buffer's own lines of /proc/self/fdinfo. `count` is the number of references without the caller's. */
 export function dmaBufFdinfo(dmabuf: DmaBuf): Record<string, string> {
   const info: Record<string, string> = {
     size: String(dmabuf.sizeBytes),

@@ -1,4 +1,4 @@
-/** dma_resv: the lock of a buffer and the fences of those who use it (drivers/dma-buf/dma-resv.c). */
+/** dma_resv: the lock of a buffer and the fences of its users (drivers/dma-buf/dma-resv.c). */
 import { type LockClass, Mutex } from '../task/lock.ts';
 import { DONE, type Task } from '../task/op.ts';
 import type { DmaFence } from './fence.ts';
@@ -10,7 +10,7 @@ export const DMA_RESV_USAGE_READ = 2;
 export const DMA_RESV_USAGE_BOOKKEEP = 3;
 export type DmaResvUsage = 0 | 1 | 2 | 3;
 
-/** dma_resv_usage_rw: what one who reads, or writes, has to wait for. */
+/** dma_resv_usage_rw: the usage that a reader, or a writer, has to wait for. */
 export function resvUsageRw(write: boolean): DmaResvUsage {
   return write ? DMA_RESV_USAGE_READ : DMA_RESV_USAGE_WRITE;
 }
@@ -23,7 +23,7 @@ interface ResvEntry {
 }
 
 export class DmaResv {
-  /** Guards the fences, the buffer's attachments, and what the exporter says that it guards. */
+  /** Guards the fences, the buffer's attachments, and fields of the exporter. */
   readonly lock = new Mutex(RESV_LOCK_CLASS);
   private entries: ResvEntry[] | null = null;
 
@@ -50,7 +50,7 @@ export class DmaResv {
     return this.entries === null || this.fences(usage).every((fence) => fence.isSignaled);
   }
 
-  /** dma_resv_wait_timeout with MAX_SCHEDULE_TIMEOUT: ended by those who signal the fences. */
+  /** dma_resv_wait_timeout with MAX_SCHEDULE_TIMEOUT: signals of the fences end it. */
   wait(usage: DmaResvUsage): Task {
     return this.entries === null ? DONE : waitForFences(this.fences(usage));
   }

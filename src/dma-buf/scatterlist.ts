@@ -1,5 +1,5 @@
 /**
- * Scatterlists of peer-to-peer memory: DMA addresses and lengths, and never a struct page
+ * Scatterlists of peer-to-peer memory: DMA addresses and lengths, without struct pages
  * (drivers/dma-buf/dma-buf-mapping.c).
  */
 import { Errno } from '../abi/errno.ts';
@@ -8,15 +8,15 @@ import type { PciFunction } from '../pci/function.ts';
 import { mapType } from '../pci/p2pdma.ts';
 import { Lifetime } from '../task/lifetime.ts';
 
-/** A piece of an exporter's memory by host address (struct phys_vec). */
+/** A range of an exporter's memory by host address (struct phys_vec). */
 export interface PhysVec {
   address: number;
   sizeBytes: number;
 }
 
 /**
- * The part of `ranges`, laid end to end, that is `length` bytes from `start`: `part` makes each piece, of a range, how
- * far into it the piece begins, and how long it is.
+ * The `length` bytes from `start` of `ranges`, laid end to end. `part` makes each piece from its range, its offset in
+ * the range, and its length.
  */
 export function cutRanges<R extends { sizeBytes: number }>(
   ranges: readonly R[],
@@ -35,7 +35,7 @@ export function cutRanges<R extends { sizeBytes: number }>(
   return parts;
 }
 
-/** What the importer's engine is programmed with: sg_dma_address and sg_dma_len. */
+/** The address and length that the importer programs its engine with: sg_dma_address and sg_dma_len. */
 export interface SgSegment {
   address: number;
   sizeBytes: number;
@@ -45,11 +45,11 @@ export interface SgSegment {
 export const MAX_SEGMENT_BYTES = 0xfffff000;
 const MAX_SEGMENTS = 0xffffffff;
 
-/** Addresses of one mapping, good until it is unmapped (struct sg_table, the DMA side only). */
+/** Addresses of one mapping, valid until it is unmapped (struct sg_table, the DMA side only). */
 export class SgTable {
   readonly segments: readonly SgSegment[];
   readonly lifetime = new Lifetime('sg_table');
-  /** What unmapping gives back: the IOVAs that stand for the memory. Empty where peers use bus addresses. */
+  /** The IOVAs of the memory, which unmapping frees. Empty where peers use bus addresses. */
   readonly iovas: readonly { domain: DmaAddressSpace; iova: number; sizeBytes: number }[];
 
   constructor(
@@ -81,11 +81,10 @@ export function cutSegments(runs: readonly PhysVec[]): SgSegment[] {
 
 /**
  * dma_buf_phys_vec_to_sgt: makes the ranges of `exporter` reachable for the DMA of `importer`. Below one bridge that
- * does not redirect, by bus address, past the IOMMU; else through the host bridge, by one IOVA for all ranges where
- * the importer's domain translates, or by each range's own address. EINVAL where the two cannot reach each other.
- * ENOMEM where the importer's DMA mask leaves no addresses for them, and nothing is mapped then.
- * With `oneRangeByIova`, several ranges in one IOVA are refused with EADDRINUSE, as Linux 7.3 does: it links the
- * second range where it has linked the first.
+ * does not redirect, it uses bus addresses, past the IOMMU. Else DMA goes through the host bridge: by one IOVA for all
+ * ranges if the importer's domain translates, or by each range's own address. EINVAL where the two cannot reach each
+ * other. ENOMEM where the importer's DMA mask leaves no addresses; then nothing is mapped. With `oneRangeByIova`,
+ * several ranges in one IOVA give EADDRINUSE, as in Linux 7.3: it links the second range where it has linked the first.
  */
 export function mapPhysVec(
   importer: PciFunction,
@@ -139,7 +138,7 @@ function mapContiguous(domain: DmaAddressSpace, iova: number, physVec: readonly 
   return new SgTable(cutSegments([{ address: iova, sizeBytes }]), [{ domain, iova, sizeBytes }]);
 }
 
-/** No IOVA is left for all of it: each range gets its own, and all or none are mapped. */
+/** For when no single IOVA has room for all: gives each range its own, and maps all or none. */
 function mapEachRange(domain: DmaAddressSpace, physVec: readonly PhysVec[], dmaBits: 32 | 64): SgTable {
   const mapped: { domain: DmaAddressSpace; iova: number; sizeBytes: number }[] = [];
   for (const range of physVec) {

@@ -17,6 +17,6 @@ export class SyncFile extends File {
   }
 
   protected override *release(): Task {
-    // The fences belong to those who signal them.
+    // The tasks that signal the fences own them.
   }
 }
