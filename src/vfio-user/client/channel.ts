@@ -1,4 +1,4 @@
-/** The sockets of a client that blocks: messages out, replies back, and the device's own commands answered meanwhile. */
+/** The sockets of a blocking client: sends messages, takes replies, and meanwhile answers the device's own commands. */
 import { ERRNO, Errno } from '../../abi/errno.ts';
 import { viewOf } from '../../abi/layout.ts';
 import { POLLHUP, POLLIN } from '../../abi/poll.ts';
@@ -19,7 +19,7 @@ import { answerDma, type ClientDmaMemory } from './dma-answer.ts';
 import { lost, Stream, type WhileWaiting } from './stream.ts';
 
 export interface Answer {
-  /** A copy: it stays good. */
+  /** A copy, so it stays valid. */
   payload: Buffer;
   fds: OwnedFd[];
 }
@@ -29,13 +29,13 @@ export interface ClientOptions {
   timeoutMs?: number;
   /** Ask for a second socket for the commands of the server. */
   twinSocket?: boolean;
-  /** Lets a client answer others while a call waits. */
+  /** Called while a call waits, so that the client can answer others. */
   whileWaiting?: WhileWaiting;
 }
 
 /**
  * One connection to one device. A refusal of the server is thrown as the Errno that it sent. While a call waits for its
- * reply, DMA_READ and DMA_WRITE of the server are answered from `memory`.
+ * reply, the channel answers the server's DMA_READ and DMA_WRITE from `memory`.
  */
 export class ClientChannel {
   readonly path: string;
@@ -49,7 +49,7 @@ export class ClientChannel {
   private nextId = 0;
 
   /**
-   * Connects and agrees on a version. ENOENT or ECONNREFUSED where nobody listens, EBUSY while the device has another
+   * Connects and agrees on a version. ENOENT or ECONNREFUSED without a listener, EBUSY while the device has another
    * client. ETIMEDOUT when the server does not accept, or is silent, for `timeoutMs`. EPROTO where its VERSION
    * contradicts itself or the client's.
    */
@@ -66,12 +66,14 @@ export class ClientChannel {
     }
   }
 
-  /** Whether the commands of the server come on a socket of their own. */
+  /** Whether the server's commands come on a socket of their own. */
   get hasTwinSocket(): boolean {
     return this.twin !== null;
   }
 
-  /** Sends a command and waits for its reply. Throws the errno that the server sent, or why there is no reply. */
+  /**
+   * Sends a command and waits for its reply. Throws the errno that the server sent, or the reason why no reply comes.
+   */
   call(command: number, payload: Uint8Array, fds: readonly number[] = NO_FDS): Answer {
     this.checkFds(fds);
     const id = this.takeId();
@@ -95,7 +97,7 @@ export class ClientChannel {
     }
   }
 
-  /** Sends a command that has no reply: nobody hears of its failure. */
+  /** Sends a command without a reply. Its failure is not reported. */
   post(command: number, payload: Uint8Array): void {
     this.main.send(this.takeId(), command, payload, VFIO_USER_F_TYPE_COMMAND | VFIO_USER_F_NO_REPLY);
   }
@@ -120,8 +122,8 @@ export class ClientChannel {
   }
 
   /**
-   * As `close`, and returns when the device is closed: what it lent is taken back, and it takes another client. That is
-   * what close(2) does on a device of the kernel's. ETIMEDOUT where the server does not come to it.
+   * As `close`, but returns only when the device is closed: its lent buffers are revoked, and it takes another client.
+   * close(2) does the same on a device of the kernel. ETIMEDOUT when the server does not finish.
    */
   closeAndWait(): void {
     try {
@@ -135,7 +137,7 @@ export class ClientChannel {
     this.close();
   }
 
-  /** EMSGSIZE before more descriptors leave than the server takes; it would drop the connection. */
+  /** EMSGSIZE for more descriptors than the server takes. The server would drop the connection for them. */
   private checkFds(fds: readonly number[]): void {
     if (fds.length === 0) return;
     const most = this.capabilities.maxMsgFds;
@@ -175,7 +177,7 @@ export class ClientChannel {
     return this.twin === null ? [this.main] : [this.main, this.twin];
   }
 
-  /** The next frame of the main socket; what comes on the twin meanwhile is answered. */
+  /** Returns the next frame of the main socket. Meanwhile it answers the commands on the twin. */
   private nextOfBoth(twin: Stream): Frame {
     for (let frame = this.main.ready(); ; frame = this.main.ready()) {
       if (frame !== null) return frame;
@@ -207,7 +209,7 @@ export class ClientChannel {
 
 const NO_FDS: readonly number[] = [];
 
-/** A view of a reply's payload. EPROTO where it is shorter than `struct`. */
+/** Returns a view of a reply's payload. EPROTO where it is shorter than `struct`. */
 export function replyOf(payload: Buffer, struct: { name: string; sizeof: number }): DataView {
   if (payload.length < struct.sizeof) {
     throw new Errno('EPROTO', `a reply of ${payload.length} bytes is shorter than ${struct.name}`);

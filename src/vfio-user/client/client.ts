@@ -1,6 +1,4 @@
-/**
- * A client that blocks: for command lines, tests and tools. Servers and their clients may be threads of one process.
- */
+/** A blocking client for command lines, tests and tools. Server and client may be threads of one process. */
 import { Errno } from '../../abi/errno.ts';
 import { vfio_irq_info, vfio_irq_set, vfio_pci_hot_reset } from '../../abi/vfio.ts';
 import { VFIO_DMA_UNMAP_FLAG_ALL } from '../../abi/vfio-type1.ts';
@@ -33,9 +31,9 @@ import { RegionIoFds, type SubRegion } from './io-fds.ts';
 import { type ClientRegionInfo, regionInfoOf } from './region-info.ts';
 import { type RegionWrite, writeBatch } from './write-multi.ts';
 
-/** One connection to one device, with a method for each command (channel.ts has what a call does). */
+/** One connection to one device, with a method for each command. channel.ts documents what a call does. */
 export class VfioUserClient extends ClientChannel {
-  /** What is mapped now, by IOVA: no more than the server takes. */
+  /** The mapped regions: sizes by IOVA, no more than the server takes. */
   private readonly maps = new Map<number, number>();
   private readonly ioFds = new Map<number, RegionIoFds>();
 
@@ -46,7 +44,7 @@ export class VfioUserClient extends ClientChannel {
     return { flags, numRegions: num_regions, numIrqs: num_irqs };
   }
 
-  /** The caller closes `map.fd`. */
+  /** Asks for a region's info. The caller closes `map.fd`. */
   regionInfo(index: number): ClientRegionInfo {
     return regionInfoOf(this, index);
   }
@@ -75,8 +73,8 @@ export class VfioUserClient extends ClientChannel {
   }
 
   /**
-   * SET_IRQS; eventfds travel as descriptors and stay the caller's. More of them than the server takes with one message
-   * go in several, each for the interrupts behind the last, after one that enables all: MSI does not grow.
+   * SET_IRQS. Eventfds travel as descriptors and stay the caller's. When they are too many for one message, the first
+   * message enables all interrupts, because MSI does not grow. Further messages carry the remaining eventfds.
    */
   setIrqs(
     flags: number,
@@ -101,7 +99,7 @@ export class VfioUserClient extends ClientChannel {
     this.call(VFIO_USER_DEVICE_SET_IRQS, payload, eventfds);
   }
 
-  /** Fills `into` from a region, in as many messages as it takes. EIO while memory is off. */
+  /** Fills `into` from a region, in several messages if needed. EIO while memory is off. */
   readRegion(region: number, offset: number, into: Uint8Array): void {
     const head = vfio_user_region_access.sizeof;
     for (let at = 0; at < into.length; ) {
@@ -118,8 +116,8 @@ export class VfioUserClient extends ClientChannel {
   }
 
   /**
-   * Writes to a region; a posted write does not wait, and nobody hears of its failure. One to a place that has an
-   * eventfd (`useIoFds`) is no message at all.
+   * Writes to a region. A posted write does not wait, and its failure is not reported. A posted write to a place with
+   * an eventfd (`useIoFds`) sends no message.
    */
   writeRegion(region: number, offset: number, from: Uint8Array, posted = false): void {
     if (posted && this.ioFds.get(region)?.ring(offset, from) === true) return;
@@ -134,8 +132,8 @@ export class VfioUserClient extends ClientChannel {
   }
 
   /**
-   * Writes of at most 8 bytes each, in order, many in a message; returns how many were done before the first that
-   * failed. One by one where the server has no WRITE_MULTI.
+   * Does writes of at most 8 bytes each, in order, many in a message. Returns how many were done before the first
+   * failure. Sends them one by one where the server lacks WRITE_MULTI.
    */
   writeRegions(writes: readonly RegionWrite[]): number {
     const tooLong = writes.find(({ bytes }) => bytes.length > VFIO_USER_MULTI_DATA);
@@ -152,8 +150,8 @@ export class VfioUserClient extends ClientChannel {
   }
 
   /**
-   * GET_REGION_IO_FDS: what of a region can be written by an eventfd, from now on used by posted writes. Returns the
-   * places; EPROTO for some that the region does not have. The descriptors are closed with the client.
+   * GET_REGION_IO_FDS: gets the eventfds for places of a region; posted writes use them from now on. Returns the
+   * places. EPROTO for places outside the region. The client owns the descriptors.
    */
   useIoFds(index: number): readonly SubRegion[] {
     const { map, sizeBytes } = this.regionInfo(index);
@@ -173,8 +171,8 @@ export class VfioUserClient extends ClientChannel {
   }
 
   /**
-   * DMA_MAP: memory of a file or a lent dma-buf by its descriptor, which stays the caller's; without one, `memory`.
-   * ENOSPC beyond what the server takes, EINVAL for less than the pages that both have.
+   * DMA_MAP: maps memory of a file or a lent dma-buf by its descriptor, which stays the caller's. Without a descriptor,
+   * the device reaches `memory`. ENOSPC beyond the server's limit, EINVAL for a range smaller than the agreed page.
    */
   dmaMap(iova: number, sizeBytes: number, flags: number, fd: number | null = null, offset = 0): void {
     const { maxDmaMaps, pageBytes } = this.capabilities;
@@ -212,12 +210,12 @@ export class VfioUserClient extends ClientChannel {
     this.call(VFIO_USER_DEVICE_RESET, NOTHING);
   }
 
-  /** VFIO_DEVICE_GET_PCI_HOT_RESET_INFO (an extension): what a hot reset would hit. */
+  /** VFIO_DEVICE_GET_PCI_HOT_RESET_INFO (an extension): the devices that a hot reset would hit. */
   hotResetInfo(): DependentDevice[] {
     return hotResetInfoOf(this);
   }
 
-  /** VFIO_DEVICE_PCI_HOT_RESET (an extension): this process must have every other device of the set that is in use. */
+  /** VFIO_DEVICE_PCI_HOT_RESET (an extension). This process must have every other device of the set that is in use. */
   hotReset(): void {
     this.call(VFIO_USER_X_PCI_HOT_RESET, vfio_pci_hot_reset.encode({ argsz: vfio_pci_hot_reset.sizeof }));
   }

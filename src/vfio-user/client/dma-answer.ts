@@ -1,4 +1,4 @@
-/** A client's answers to the device's DMA: DMA_READ and DMA_WRITE of the server. */
+/** A client's answers to the device's DMA: the server's DMA_READ and DMA_WRITE. */
 import { ERRNO, Errno } from '../../abi/errno.ts';
 import { viewOf } from '../../abi/layout.ts';
 import {
@@ -10,7 +10,7 @@ import {
 import { type Frame, LIMITS } from '../wire/frame.ts';
 import type { Stream } from './stream.ts';
 
-/** Memory of the client that devices reach by DMA_READ and DMA_WRITE. */
+/** Client memory that devices reach by DMA_READ and DMA_WRITE. */
 export interface ClientDmaMemory {
   read(address: number, into: Uint8Array): void;
   write(address: number, from: Uint8Array): void;

@@ -1,11 +1,11 @@
-/** GET_PCI_HOT_RESET_INFO (an extension) as a client asks. */
+/** GET_PCI_HOT_RESET_INFO (an extension) on the client's side. */
 import { Errno } from '../../abi/errno.ts';
 import { vfio_pci_dependent_device, vfio_pci_hot_reset_info } from '../../abi/vfio.ts';
 import { VFIO_USER_X_GET_PCI_HOT_RESET_INFO } from '../../abi/vfio-user.ts';
 import type { DependentDevice } from '../../vfio/reset.ts';
 import { type ClientChannel, replyOf } from './channel.ts';
 
-/** What a hot reset would hit. */
+/** Returns the devices that a hot reset would hit. */
 export function hotResetInfoOf(channel: ClientChannel): DependentDevice[] {
   const request = vfio_pci_hot_reset_info.encode({ argsz: vfio_pci_hot_reset_info.sizeof });
   const { payload } = channel.call(VFIO_USER_X_GET_PCI_HOT_RESET_INFO, request);

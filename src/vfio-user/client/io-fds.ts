@@ -1,4 +1,4 @@
-/** The eventfds that a server gave for places of a region: a write there needs no message. */
+/** The server's eventfds for places of a region. A write there needs no message. */
 import { Errno } from '../../abi/errno.ts';
 import { viewOf } from '../../abi/layout.ts';
 import {
@@ -25,14 +25,14 @@ export class RegionIoFds {
   readonly places: readonly SubRegion[];
   private readonly fds: readonly OwnedFd[];
 
-  /** Takes the descriptors over, also when it throws EPROTO for places outside of the region, or without descriptor. */
+  /** Takes the descriptors over, also when it throws. EPROTO for places outside the region, or without a descriptor. */
   constructor({ payload, fds }: Answer, regionBytes: number) {
     this.fds = fds;
     try {
       const view = viewOf(payload);
       const { argsz, count } = vfio_user_region_io_fds.read(view);
       const head = vfio_user_region_io_fds.sizeof;
-      // The size of an entry is not to be relied on: it follows from the sizes of the whole.
+      // Compute the size of an entry from the whole; the entry's own size field is not reliable.
       const entryBytes = count === 0 ? 0 : (argsz - head) / count;
       if (payload.length < head + count * entryBytes || entryBytes % 8 !== 0 || (count > 0 && entryBytes < 40)) {
         throw new Errno('EPROTO', `GET_REGION_IO_FDS: ${count} places in ${payload.length} bytes, argsz ${argsz}`);
@@ -44,7 +44,7 @@ export class RegionIoFds {
     }
   }
 
-  /** Signals instead of writing, where the place is one that an eventfd stands for; false for all others. */
+  /** Signals instead of writing, where an eventfd stands for the place; false for all other places. */
   ring(offset: number, bytes: Uint8Array): boolean {
     const place = this.places.find((each) => stands(each, offset, bytes));
     if (place === undefined) return false;

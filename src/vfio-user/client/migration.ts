@@ -1,4 +1,4 @@
-/** What a client does to move a device, and to learn which pages it wrote. */
+/** The client's side of moving a device, and of learning which pages it wrote. */
 import { Errno } from '../../abi/errno.ts';
 import { viewOf } from '../../abi/layout.ts';
 import {
@@ -39,18 +39,18 @@ export function migrationState(client: VfioUserClient): number {
   return vfio_device_feature_mig_state.fields.device_state.get(viewOf(data));
 }
 
-/** Returns when the device is in the state. Errors as Migration.setState (vfio/migration.ts). */
+/** Sets the state; returns when the device is in it. Errors as Migration.setState (vfio/migration.ts). */
 export function setMigrationState(client: VfioUserClient, state: number): void {
   set(client, VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, vfio_device_feature_mig_state.encode({ device_state: state }));
 }
 
-/** The most bytes that the device's stream has in STOP_COPY. */
+/** Returns the most bytes of the device's stream in STOP_COPY. */
 export function migrationBytes(client: VfioUserClient): number {
   const data = get(client, VFIO_DEVICE_FEATURE_MIG_DATA_SIZE, Buffer.alloc(vfio_device_feature_mig_data_size.sizeof));
   return vfio_device_feature_mig_data_size.fields.stop_copy_length.get(viewOf(data));
 }
 
-/** All that the stream tells now, in pieces of what one message takes. */
+/** Reads all that the stream has now, in pieces of one message each. */
 export function* readMigrationData(client: VfioUserClient): Generator<Buffer> {
   const size = client.capabilities.maxDataXferBytes - vfio_user_mig_data.sizeof;
   for (let length = size; length === size; ) {
@@ -64,7 +64,7 @@ export function* readMigrationData(client: VfioUserClient): Generator<Buffer> {
   }
 }
 
-/** EINVAL unless the device is RESUMING, and for bytes that are not of such a device. */
+/** Writes to the stream. EINVAL unless the device is RESUMING, and for bytes of another kind of device. */
 export function writeMigrationData(client: VfioUserClient, bytes: Uint8Array): void {
   const most = client.capabilities.maxDataXferBytes - vfio_user_mig_data.sizeof;
   for (let at = 0; at < bytes.length; at += most) {
@@ -78,7 +78,7 @@ export function writeMigrationData(client: VfioUserClient, bytes: Uint8Array): v
   }
 }
 
-/** Logs DMA writes to the ranges, or to everywhere where there is none; returns the bytes of a page of the log. */
+/** Logs DMA writes to the ranges, or to all addresses without any. Returns the page size of the log in bytes. */
 export function startDmaLogging(
   client: VfioUserClient,
   pageSize: number,
@@ -98,7 +98,7 @@ export function stopDmaLogging(client: VfioUserClient): void {
   set(client, VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, Buffer.alloc(0));
 }
 
-/** The pages that were written since the last report, as numbers of pages from `iova`. */
+/** Returns the pages written since the last report, as page numbers from `iova`. */
 export function dirtyPages(client: VfioUserClient, iova: number, length: number, pageSize: number): number[] {
   const pages = Math.ceil(length / pageSize);
   const report = vfio_user_device_feature_dma_logging_report.encode({ iova, length, page_size: pageSize });

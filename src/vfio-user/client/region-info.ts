@@ -1,4 +1,4 @@
-/** GET_REGION_INFO as a client asks: what a region is, and what of it can be mapped. */
+/** GET_REGION_INFO on the client's side: a region's size and flags, and its mappable areas. */
 import { viewOf } from '../../abi/layout.ts';
 import { VFIO_REGION_INFO_CAP_SPARSE_MMAP, VFIO_REGION_INFO_FLAG_CAPS, vfio_region_info } from '../../abi/vfio.ts';
 import { VFIO_USER_DEVICE_GET_REGION_INFO } from '../../abi/vfio-user.ts';
@@ -11,11 +11,11 @@ export interface ClientRegionInfo {
   index: number;
   flags: number;
   sizeBytes: number;
-  /** What can be mapped, and by which descriptor; null where messages are the only way. */
+  /** The mappable areas and their descriptor; null where only messages reach the region. */
   map: { fd: OwnedFd; fdOffset: number; areas: { offset: number; sizeBytes: number }[] } | null;
 }
 
-/** Asks once more with room for the capabilities, where the first reply says that there are some. */
+/** Asks for a region's info, and asks again with room for capabilities when the first reply announces them. */
 export function regionInfoOf(channel: ClientChannel, index: number): ClientRegionInfo {
   let answer = ask(channel, index, vfio_region_info.sizeof);
   const wanted = vfio_region_info.fields.argsz.get(viewOf(answer.payload));

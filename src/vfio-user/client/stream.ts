@@ -1,4 +1,4 @@
-/** One socket of a client that blocks, and what was received on it. */
+/** One socket of a blocking client, with the bytes received on it. */
 import { ERRNO, Errno } from '../../abi/errno.ts';
 import { SHUT_WR } from '../../abi/socket.ts';
 import { VFIO_USER_HEADER_SIZE } from '../../abi/vfio-user.ts';
@@ -46,7 +46,7 @@ export class Stream {
     }
   }
 
-  /** A frame that is complete already; null where there is none. */
+  /** Returns a frame that is complete already; null without one. */
   ready(): Frame | null {
     return this.frames.next();
   }
@@ -65,7 +65,7 @@ export class Stream {
     if (received <= 0) throw lost(received, this.path);
   }
 
-  /** Says that nothing more comes, and waits until the server hangs up. ETIMEDOUT when it does not. */
+  /** Shuts down its sending side, and waits until the server hangs up. ETIMEDOUT when it does not. */
   finish(): void {
     shutdownSocket(this.socket, SHUT_WR);
     try {
@@ -83,7 +83,7 @@ export class Stream {
 
 const NO_FDS: readonly number[] = [];
 
-/** Why a call on the socket of the server at `path` failed. */
+/** Returns why a call on the socket of the server at `path` failed. */
 export function lost(result: number, path: string): Errno {
   if (result === 0) return new Errno('ECONNRESET', `${path}: the server closed the connection`);
   if (result === -ERRNO.EAGAIN) return new Errno('ETIMEDOUT', `${path}: the server is silent`);

@@ -1,4 +1,4 @@
-/** REGION_WRITE_MULTI as a client sends it. */
+/** REGION_WRITE_MULTI on the client's side. */
 import { viewOf } from '../../abi/layout.ts';
 import {
   VFIO_USER_REGION_WRITE_MULTI,
@@ -13,7 +13,7 @@ export interface RegionWrite {
   bytes: Uint8Array;
 }
 
-/** Sends writes of at most 8 bytes each in one message; returns how many were done before the first that failed. */
+/** Sends writes of at most 8 bytes each in one message. Returns how many were done before the first failure. */
 export function writeBatch(channel: ClientChannel, writes: readonly RegionWrite[]): number {
   const { sizeof } = vfio_user_region_write_multi;
   const payload = vfio_user_region_write_multi.encode(

@@ -1,6 +1,6 @@
 /**
- * An importer that blocks, for programs of one's own: a session with the exporter of a dma-buf in another process. What
- * the exporter asks for is answered while a call waits, and in `poll`: call it, or the buffer is taken away by force.
+ * A blocking importer: a session with the exporter of a dma-buf in another process, for programs. It answers the
+ * exporter's requests while a call waits, and in `poll`. A program that does not call `poll` loses the buffer by force.
  */
 import type { ErrnoName } from '../../abi/errno.ts';
 import type { DmaResvUsage } from '../../dma-buf/resv.ts';
@@ -16,9 +16,9 @@ export class BlockingImporter {
   private readonly importer: DmaBufImporter;
 
   /**
-   * Opens a session through a descriptor of the buffer, which stays the caller's and is not needed any more. ENOTSOCK
-   * for what cannot be a lent dma-buf, ETIMEDOUT where nobody answers, EMFILE where the exporter takes no more. A
-   * `loop` of the caller's answers while the caller lets it turn.
+   * Opens a session through a descriptor of the buffer. The descriptor stays the caller's, who may close it afterwards.
+   * ENOTSOCK for a descriptor that cannot be a lent dma-buf, ETIMEDOUT without an answer, EMFILE where the exporter
+   * takes no more sessions. With a `loop` of the caller's, the session also answers while that loop turns.
    */
   constructor(buffer: OwnedFd, events: ImporterEvents, loop: EventLoop | null = null) {
     this.loop = loop ?? new EventLoop();
@@ -49,7 +49,7 @@ export class BlockingImporter {
     this.run(this.importer.setName(name));
   }
 
-  /** As DmaBufImporter.attach; the others likewise. */
+  /** As DmaBufImporter.attach. The other calls follow DmaBufImporter likewise. */
   attach(): number {
     return this.run(this.importer.attach());
   }
@@ -78,7 +78,7 @@ export class BlockingImporter {
     return this.run(this.importer.wait(events, timeoutMs));
   }
 
-  /** Answers what the exporter asks for; waits for it at most `timeoutMs` (-1 without end). False after that time. */
+  /** Answers the exporter's requests; waits for one at most `timeoutMs` (-1: without end). False after that time. */
   poll(timeoutMs: number): boolean {
     return this.loop.turn(timeoutMs);
   }
@@ -94,7 +94,7 @@ export class BlockingImporter {
 
   private run<T>(task: Task<T>): T {
     const handle = runner.start('call of an exporter', settled(task));
-    // An event makes the task runnable; a turn that began with it would then wait for the next.
+    // An event makes the task runnable. A turn that began with the event would then wait for the next one.
     while (!handle.ended) if (!runner.drainRound() && !handle.ended) this.loop.turn(-1);
     const { value, error } = handle.result!;
     if (error !== undefined) throw error;
@@ -102,7 +102,7 @@ export class BlockingImporter {
   }
 }
 
-/** How a task ended, as a value: a failure is its caller's, and no defect that the runner should report. */
+/** Returns how a task ended, as a value. A failure goes to the caller; the runner must not report it as a defect. */
 function* settled<T>(task: Task<T>): Task<{ value?: T; error?: unknown }> {
   try {
     return { value: yield* task };

@@ -16,8 +16,8 @@ export class BorrowedBuffer {
   private lost = false;
 
   /**
-   * `onLost` is called once, when the exporter takes the buffer back or is gone, before the memory is unmapped: nothing
-   * may reach it when it returns. ENOTSOCK for a descriptor that is not a lent dma-buf.
+   * `onLost` is called once, before the memory is unmapped: the exporter takes the buffer back or is gone. When
+   * `onLost` returns, nothing may reach the memory. ENOTSOCK for a descriptor that is not a lent dma-buf.
    */
   constructor(loop: EventLoop, fd: OwnedFd, budget: MappingBudget, onLost: () => void) {
     this.onLost = onLost;
@@ -30,8 +30,8 @@ export class BorrowedBuffer {
   }
 
   /**
-   * Attaches and maps `sizeBytes` from `start`; returns the parts in order, good until `onLost` or `close`. EINVAL
-   * where the slice leaves the buffer; ENODEV where it is revoked, or is meanwhile.
+   * Attaches and maps `sizeBytes` from `start`. Returns the parts in order; they stay good until `onLost` or `close`.
+   * EINVAL where the slice leaves the buffer; ENODEV where the buffer is revoked, also while this waits.
    */
   *map(start: number, sizeBytes: number, writable: boolean): Task<readonly MemoryPart[]> {
     const { importer } = this;

@@ -1,4 +1,6 @@
-/** The importer's socket to the exporter: requests out, answers back, and what the exporter says on its own. */
+/**
+ * The importer's socket to the exporter: sends requests, receives replies, and receives the exporter's own messages.
+ */
 import {
   DMA_BUF_SOCKET_COMMAND_NAMES,
   DMA_BUF_SOCKET_MAJOR,
@@ -43,13 +45,15 @@ const OPEN_TIMEOUT_MS = 5000;
 /** An exporter that answered OPEN may be in the middle of a revoke. */
 export const REQUEST_TIMEOUT_MS = 30_000;
 
-/** What the exporter says on its own. */
+/** The messages that the exporter sends on its own. */
 export interface ImporterEvents {
-  /** Lets go of every mapping of the attachment before it returns; the answer goes out behind it. Must not throw. */
+  /**
+   * Must let go of every mapping of the attachment before it returns; the answer is sent afterwards. Must not throw.
+   */
   onInvalidate(attachment: number): void;
   /** The buffer can be mapped again. */
   onRestore?(attachment: number): void;
-  /** Called once, last: the exporter ended the session, or is gone, and no mapping means anything any more. */
+  /** Called once, last: the exporter ended the session or is gone. No mapping is valid any more. */
   onClose?(why: Error | null): void;
 }
 
@@ -73,7 +77,10 @@ export class ExporterCalls {
   private readonly openId: number;
   private nextId = 0;
 
-  /** Opens a session through `buffer`, which stays the caller's. ENOTSOCK where it cannot be a lent dma-buf. */
+  /**
+   * Opens a session through `buffer`, which stays the caller's. ENOTSOCK for a descriptor that cannot be a lent
+   * dma-buf.
+   */
   constructor(loop: EventLoop, buffer: number, events: ImporterEvents) {
     if (!isUnixPacketSocket(buffer)) throw new Errno('ENOTSOCK', `descriptor ${buffer} is not a dma-buf of a server`);
     this.loop = loop;
@@ -99,14 +106,14 @@ export class ExporterCalls {
     return this.packets.isOpen;
   }
 
-  /** Waits for the answer to OPEN. ETIMEDOUT where nobody answers; EMFILE where the exporter takes no more. */
+  /** Waits for the answer to OPEN. ETIMEDOUT without an answer; EMFILE where the exporter takes no more sessions. */
   *opened(): Task {
     const { payload, fds } = yield* this.answerOf(this.openId);
     for (const fd of fds) fd.close();
     decode(OPEN.reply, payload, 'EPROTO');
   }
 
-  /** A request, and what its reply says. Throws the errno of an error reply, or why no reply comes. */
+  /** Sends a request and returns its reply. Throws the errno of an error reply, or why no reply comes. */
   *call<Q extends Fields, R extends Fields>(
     type: MessageType<Q, R>,
     request: Settable<Q>,
@@ -117,7 +124,7 @@ export class ExporterCalls {
     return decode(type.reply, payload, 'EPROTO');
   }
 
-  /** As `call`, for a reply that brings descriptors, which are the caller's. */
+  /** As `call`, for a reply with descriptors, which the caller then owns. */
   *callRaw<Q extends Fields, R extends Fields>(
     type: MessageType<Q, R>,
     request: Settable<Q>,
@@ -147,7 +154,7 @@ export class ExporterCalls {
     this.waiting.set(id, { command, done: new Completion(`${name} reply`), deadline, answer: null });
   }
 
-  /** Ended by the exporter's answer, by its end, or by the deadline, which ends the session. */
+  /** Waits for the exporter's answer, its end, or the deadline. The deadline ends the session. */
   private *answerOf(id: number): Task<ExporterAnswer> {
     const waiting = this.waiting.get(id)!;
     yield* waiting.done.wait();

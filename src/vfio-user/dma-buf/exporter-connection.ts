@@ -1,4 +1,4 @@
-/** The exporter's end of one session: messages in, tasks of the session out, and deadlines for what is due. */
+/** The exporter's end of one session: takes messages, runs the session's tasks, and keeps the deadlines. */
 import {
   DMA_BUF_SOCKET_INVALIDATE,
   DMA_BUF_SOCKET_MAJOR,
@@ -29,16 +29,16 @@ import type { SharedBars } from './shared-bars.ts';
 /** The log names an importer that has not answered for this long. */
 const REPORT_AFTER_MS = 500;
 
-/** What a connection needs of the server around it. */
+/** The server's services for a connection. */
 export interface ImporterHost {
   readonly loop: EventLoop;
   readonly bars: SharedBars;
-  /** How long an importer may keep what it was told to give back. */
+  /** How long an importer may keep mappings and fences after an INVALIDATE. */
   readonly timeoutMs: number;
   readonly log: Log;
   /** The WAITs of all importers of a buffer. */
   waitsOf(dmabuf: DmaBuf): FenceWaits;
-  /** Called once, when everything that the importer had is given back. */
+  /** Called once, after the importer has given everything back. */
   onEnd(connection: ExporterConnection): void;
 }
 
@@ -48,7 +48,7 @@ export class ExporterConnection implements ImporterContext {
   private readonly host: ImporterHost;
   private readonly packets: PacketSocket;
   private readonly pid: number;
-  /** For people: which process. */
+  /** The importer's process, for the log. */
   private readonly who: string;
   private readonly pending: PendingInvalidates;
   private readonly waits = new Set<FenceWait>();
@@ -89,7 +89,7 @@ export class ExporterConnection implements ImporterContext {
     this.packets.send({ id, command: OPEN.command, flags: VFIO_USER_F_TYPE_REPLY }, opened);
   }
 
-  /** The server ends, and the memory with it: no BAR needs to move. */
+  /** Ends the session because the server ends. The memory ends too, so no BAR needs to move. */
   endWithServer(): void {
     this.isServerEnding = true;
     this.packets.close(null);
@@ -105,13 +105,13 @@ export class ExporterConnection implements ImporterContext {
       this.onAnswer(packet);
       return;
     }
-    // A revoke waits for this one: it counts to no limit.
+    // A revoke waits for this request, so it counts to no limit.
     const isFree = packet.command === DMA_BUF_SOCKET_SIGNAL_FENCE;
     if (!isFree) this.requests += 1;
     runner.start(`request ${packet.command} of an importer`, this.serve(packet, isFree));
   }
 
-  /** Serves one request, beside those that wait. */
+  /** Serves one request. Requests that wait do not hold it up. */
   private *serve({ id, command, noReply, payload, fds }: ReceivedFrame, isFree: boolean): Task {
     let isOut = false;
     const reply = (body: Uint8Array, error: number, bodyFds: readonly number[] = []) => {

@@ -1,4 +1,4 @@
-/** The commands of an importer, and what the exporter does for each. What a handler throws is the reply's errno. */
+/** The commands of an importer, with a handler for each. An error that a handler throws becomes the reply's errno. */
 import {
   DMA_BUF_SOCKET_FOREVER,
   DMA_BUF_SOCKET_INFO_REVOKED,
@@ -19,10 +19,10 @@ import * as messages from './messages.ts';
 import { decode, encodeMapped, type MessageType, type Settable, type Values } from './messages.ts';
 import type { RemoteMapping } from './remote-mapping.ts';
 
-/** What a handler may use of the session's connection. */
+/** The part of the session's connection that a handler may use. */
 export interface ImporterContext {
   readonly session: ExporterSession;
-  /** WAIT, at most `timeoutMs` (null: without end); returns the events that are there. */
+  /** WAIT, at most `timeoutMs` (null: without end); returns the events that have happened. */
   wait(events: number, timeoutMs: number | null): Task<number>;
 }
 
@@ -30,7 +30,9 @@ export interface ImporterContext {
 export type Send = (payload: Uint8Array, fds?: readonly number[]) => Task;
 export type ImporterRequestHandler = (context: ImporterContext, payload: Uint8Array, send: Send) => Task;
 
-/** A row of the table: the request is decoded before the first wait, which its payload does not outlive. */
+/**
+ * Makes a row of the table. It decodes the request before the first wait, because the payload is valid only until then.
+ */
 function on<Q extends Fields, R extends Fields>(
   type: MessageType<Q, R>,
   handler: (context: ImporterContext, request: Values<Q>, reply: (values: Settable<R>) => Task, send: Send) => Task,

@@ -1,11 +1,11 @@
 /**
- * An importer in another process, as the exporter has it: attachments, mappings and fences of one session
- * (docs/dma-buf-socket.md). Nothing here knows of sockets: exporter-connection.ts moves the messages, and the explorer
+ * The exporter's state of one importer in another process: attachments, mappings and fences of one session
+ * (docs/dma-buf-socket.md). Nothing here knows of sockets. exporter-connection.ts moves the messages, and the explorer
  * moves them in every order.
  *
- * Every request is a task of its own. They meet at the buffer's reservation, which guards the attachments and the
- * mappings; fences are signalled without it, since a revoke holds it while it waits for them. `InvalidateRequest`
- * says what an importer owes after it was told to let go; the connection makes it pay.
+ * Every request is a task of its own. Requests meet at the buffer's reservation, which guards the attachments and the
+ * mappings. Fences are signalled without it, since a revoke holds it while it waits for them. `InvalidateRequest` says
+ * what an importer owes after an INVALIDATE; the connection enforces it.
  */
 import { Errno, type ErrnoName } from '../../abi/errno.ts';
 import { DMA_BIDIRECTIONAL, DMA_TO_DEVICE, type DmaBuf } from '../../dma-buf/dma-buf.ts';
@@ -40,35 +40,35 @@ export class ExporterSession {
   private readonly link: ImporterLink;
   private readonly bars: SharedBars;
   private nextId = 1;
-  /** Of all mappings. */
+  /** Ranges of all mappings of the session. */
   private ranges = 0;
-  /** Both guarded by the reservation. An attachment is listed from its announcement on. */
+  /** Both maps are guarded by the reservation. An attachment is listed from its announcement on. */
   private readonly attachments = new Plain('importer.attachments', new Map<number, RemoteAttachment>());
   private readonly mappings = new Plain('importer.mappings', new Map<number, RemoteMapping>());
-  /** Those that are not signalled; changed by ADD_FENCE under the reservation, by SIGNAL_FENCE without. */
+  /** The pending fences. ADD_FENCE changes them under the reservation, SIGNAL_FENCE without. */
   private readonly fences = new Cell('importer.fences', new Map<number, OwnedFence>());
-  /** Set before anything is given back: requests that come, or are under way, change nothing any more. */
+  /** Set before anything is given back. After that, requests that come or are under way change nothing. */
   private readonly ended = new Cell('importer.ended', false);
   /** Attachments that are being detached. */
   private readonly leaving = new Cell('importer.leaving', new Set<number>());
   /** Requests that `end` waits for. */
   private readonly underWay = new Cell('importer.requests', 0);
 
-  /** Takes over a reference to `dmabuf`, which `end` drops. */
+  /** Takes ownership of a reference to `dmabuf`; `end` drops it. */
   constructor(dmabuf: DmaBuf, link: ImporterLink, bars: SharedBars) {
     this.dmabuf = dmabuf;
     this.link = link;
     this.bars = bars;
   }
 
-  /** Whether the exporter lends nothing now. */
+  /** Whether the buffer is revoked. */
   get isRevoked(): boolean {
     return !(this.dmabuf.priv instanceof VfioPciDmaBuf) || this.dmabuf.priv.revoked.value;
   }
 
   /**
-   * ATTACH: `announce` tells the importer its id, and is called with the reservation held, so that nothing about the
-   * attachment can be sent before. ENOSPC beyond the limit, else what the exporter's attach says.
+   * ATTACH. `announce` sends the id to the importer with the reservation held, so that no message about the attachment
+   * can precede it. ENOSPC beyond the limit, else the errors of the exporter's attach.
    */
   attach(announce: (id: number) => Task): Task {
     return this.during(() => this.attachListed(announce));
@@ -100,15 +100,15 @@ export class ExporterSession {
     yield* lock.unlock();
   }
 
-  /** DETACH: ends the attachment's mappings too, and its fences, with an error. ENOENT. */
+  /** DETACH. Ends the attachment's mappings too, and signals its fences with an error. ENOENT. */
   detach(id: number): Task {
     return this.during(() => this.detachListed(id));
   }
 
   private *detachListed(id: number): Task {
     const { lock } = this.dmabuf.resv;
-    // First the fences: the reservation may be held by somebody who waits for them. Those that are being added see that
-    // they come too late.
+    // Signal the fences first: a task that waits for them may hold the reservation. An ADD_FENCE under way sees
+    // `leaving`, and signals its own fence.
     yield* this.leaving.changeFor((ids) => void ids.add(id));
     for (const [fence, owned] of yield* this.pendingFences()) {
       if (owned.attachment.id === id) yield* this.signal(fence, 'ECANCELED');
@@ -126,8 +126,8 @@ export class ExporterSession {
   }
 
   /**
-   * MAP: `announce` sends the mapping, with the reservation held: an INVALIDATE can only follow it. ENOENT, ENOSPC;
-   * ENODEV while revoked; E2BIG for more ranges than a message takes; EOPNOTSUPP where no memory can be shared.
+   * MAP. `announce` sends the mapping with the reservation held, so that an INVALIDATE can only follow it. ENOENT,
+   * ENOSPC; ENODEV while revoked; E2BIG for more ranges than a message takes; EOPNOTSUPP where no memory can be shared.
    */
   map(attachment: number, writable: boolean, announce: (mapping: RemoteMapping) => Task): Task {
     return this.during(() => this.mapLocked(attachment, writable, announce));
@@ -162,12 +162,12 @@ export class ExporterSession {
     }
   }
 
-  /** UNMAP. ENOENT, also where an answer to INVALIDATE was faster. */
+  /** UNMAP. ENOENT, also where an answer to INVALIDATE came first. */
   unmap(id: number): Task {
     return this.during(() => this.unmapAll([id]));
   }
 
-  /** The answer to INVALIDATE: every mapping that was there when it was sent is given back. */
+  /** Handles the answer to INVALIDATE: drops every mapping that existed when the INVALIDATE was sent. */
   acknowledge(told: InvalidateRequest): Task {
     return this.during(() => this.unmapAll(null, told));
   }
@@ -187,8 +187,8 @@ export class ExporterSession {
   }
 
   /**
-   * ADD_FENCE: as DMA_BUF_IOCTL_IMPORT_SYNC_FILE, a fence that later users wait for. ENOENT, ENOSPC; ENODEV while
-   * revoked: who has no mapping has no work to wait for, and a revoke that has begun has all that it waits for.
+   * ADD_FENCE: adds a fence that later users wait for, as DMA_BUF_IOCTL_IMPORT_SYNC_FILE does. ENOENT, ENOSPC. ENODEV
+   * while revoked: an importer without mappings has no work, and a revoke must not get new fences to wait for.
    */
   addFence(attachment: number, usage: DmaResvUsage, announce: (id: number) => Task): Task {
     return this.during(() => this.addFenceLocked(attachment, usage, announce));
@@ -214,22 +214,24 @@ export class ExporterSession {
       yield* resv.addFence(fence, usage);
       yield* announce(fenceId);
     } finally {
-      // Only now: `end` or `detach` may have signalled what there was just before. One of the two sees the other.
+      // `end` or `detach` may have signalled the fences just before. Checked after the insertion, so that one of the
+      // two sees the other.
       const isLate = (yield* this.ended.load()) || (yield* this.leaving.loadFor((ids) => ids.has(id)));
       if (isLate) yield* this.signal(fenceId, 'ECANCELED');
       yield* resv.lock.unlock();
     }
   }
 
-  /** SIGNAL_FENCE. Takes no lock: a revoke holds the reservation while it waits for this. ENOENT. */
+  /** SIGNAL_FENCE. Takes no lock, because a revoke holds the reservation while it waits for the fence. ENOENT. */
   *signalFence(id: number, error: ErrnoName | null): Task {
     if (!(yield* this.signal(id, error))) throw new Errno('ENOENT', `there is no fence ${id}`);
   }
 
   /**
-   * The importer is gone, or is taken to be: fences signal with an error, and everything is given back. `stillMapped` says
-   * that it may live on with its mappings: the memory is moved away from it as soon as nobody else shares it, before
-   * a revoke that waits for these mappings returns. Called once; ended by requests under way, which end by themselves.
+   * Ends the session of an importer that is gone or counts as gone: fences signal with an error, and everything is
+   * given back. With `stillMapped`, the importer may live on with its mappings. The BAR then moves to other memory as
+   * soon as nobody else shares it, before a revoke that waits for these mappings returns. Called once. Waits for the
+   * requests under way, which end by themselves.
    */
   *end(stillMapped: boolean): Task {
     yield* this.ended.store(true);
@@ -257,7 +259,7 @@ export class ExporterSession {
     yield* this.link.invalidate({ attachment: remote.id, mappings: this.mappingsOf(remote), fences });
   }
 
-  /** Ids have 32 bits and are never used twice: a session that has had them all is at its end. */
+  /** Ids have 32 bits and are never used twice. A session ends when it has used them all. */
   private takeId(): number {
     if (this.nextId > 0xffffffff) throw new Errno('ENOSPC', 'the session has used all its ids');
     return this.nextId++;
@@ -271,7 +273,7 @@ export class ExporterSession {
     return [...this.mappings.get().values()].filter((mapping) => mapping.attachment === remote);
   }
 
-  /** Before the table is made: E2BIG for more ranges than a message takes, ENOSPC for more than may be kept. */
+  /** Runs before the table is made. E2BIG for more ranges than a message takes, ENOSPC for more than may be kept. */
   private checkRanges(): void {
     if (this.isRevoked) return;
     const count = (this.dmabuf.priv as VfioPciDmaBuf).physVec.length;
@@ -291,7 +293,7 @@ export class ExporterSession {
   private *drop(mapping: RemoteMapping, stillMapped: boolean): Task {
     this.mappings.change().delete(mapping.id);
     this.countRanges(mapping, -1);
-    // Before the unmap, which lets a revoke return.
+    // Must precede the unmap, which lets a revoke return.
     yield* this.bars.drop(mapping.memory, stillMapped);
     yield* this.dmabuf.unmap(mapping.attachment.attachment, mapping.table, mapping.direction);
   }
@@ -309,7 +311,7 @@ export class ExporterSession {
     return true;
   }
 
-  /** A request: `end` waits for it, and it finds out in time that it comes too late. ESHUTDOWN. */
+  /** Runs a request that `end` waits for. ESHUTDOWN where the session has ended. */
   private *during<T>(request: () => Task<T>): Task<T> {
     yield* this.underWay.update((count) => count + 1);
     try {

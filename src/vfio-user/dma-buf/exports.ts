@@ -1,8 +1,8 @@
 /**
- * Buffers that clients hold: each is a socket whose other end is here. When the last copy of the client's end is
- * closed, in whatever process, ours reads the end of it, and the buffer's descriptor is closed. Whoever has a copy may
- * send OPEN through it with a socket of its own, and is an importer from then on (docs/dma-buf-socket.md): nothing is
- * ever answered on the socket that all copies share.
+ * The buffers that clients hold. Each is a socket pair: the client has one end, the server the other. When the last
+ * copy of the client's end is closed, in any process, the server reads the end of stream and closes the buffer's
+ * descriptor. A process with a copy may send OPEN through it with a socket of its own, and becomes an importer
+ * (docs/dma-buf-socket.md). The server never answers on the socket that all copies share.
  */
 import { fstatSync } from 'node:fs';
 import { DMA_BUF_SOCKET_MAJOR } from '../../abi/dma-buf-socket.ts';
@@ -33,7 +33,9 @@ import { IMPORTER_LIMITS, IMPORTER_TIMEOUT_MS } from './limits.ts';
 import { decode, OPEN } from './messages.ts';
 import { SharedBars } from './shared-bars.ts';
 
-/** The descriptors of one client. They outlive its connection: whoever got a copy of one keeps the buffer. */
+/**
+ * The descriptors of one client. They outlive its connection: a process with a copy of a descriptor keeps the buffer.
+ */
 export class ClientFiles extends FdTable {
   constructor() {
     super(LIMITS.maxExports);
@@ -50,7 +52,7 @@ interface Export {
   key: number;
 }
 
-/** OPEN, and one byte more, so that a longer packet shows. */
+/** Room for OPEN and one byte more, so that a longer packet shows. */
 const OPEN_BYTES = VFIO_USER_HEADER_SIZE + OPEN.request.sizeof;
 
 export class Exports implements ImporterHost, LentBuffers {
@@ -58,11 +60,11 @@ export class Exports implements ImporterHost, LentBuffers {
   readonly timeoutMs: number;
   readonly log: Log;
   readonly bars: SharedBars;
-  /** By the inode of the client's end, which is that of every copy of it, and of nothing else while one is open. */
+  /** Keyed by the inode of the client's end. All copies share that inode, and nothing else has it while one is open. */
   private readonly byInode = new Map<number, Export>();
-  /** What is held of each device. */
+  /** What clients hold of each device. */
   private readonly held = new Map<VfioPciCoreDevice, { exports: number; ranges: number }>();
-  /** Each buffer takes a descriptor; the others are for clients and importers. */
+  /** The limit for all buffers. Each takes one descriptor; clients and importers need the others. */
   private readonly mostExports = Math.min(LIMITS.maxExportsOfAll, Math.floor(openFilesLimit().soft / 4));
   private readonly importers = new Set<ExporterConnection>();
   private readonly waits = new WeakMap<DmaBuf, FenceWaits>();
@@ -82,12 +84,12 @@ export class Exports implements ImporterHost, LentBuffers {
     return this.byInode.size;
   }
 
-  /** One more device may lend. */
+  /** Counts one more device that may lend. */
   addDevice(vdev: VfioPciCoreDevice): void {
     this.held.set(vdev, { exports: 0, ranges: 0 });
   }
 
-  /** EMFILE where so many buffers of a device, or of all, are held; ENOMEM where they have so many ranges. */
+  /** EMFILE when too many buffers of the device, or of all, are held; ENOMEM when their ranges are too many. */
   checkRoom(vdev: VfioPciCoreDevice, ranges: number): void {
     const own = this.held.get(vdev)!;
     const most = Math.min(LIMITS.maxExports, Math.floor(this.mostExports / this.held.size));
@@ -101,8 +103,8 @@ export class Exports implements ImporterHost, LentBuffers {
   }
 
   /**
-   * The descriptor for the client that stands for descriptor `fd` of its table, a buffer of `vdev` with `ranges` ranges.
-   * The caller sends and closes it.
+   * Returns the client's descriptor for descriptor `fd` of its table, a buffer of `vdev` with `ranges` ranges. The
+   * caller sends and closes it.
    */
   publish(files: FdTable, fd: number, vdev: VfioPciCoreDevice, ranges: number): OwnedFd {
     const dmabuf = files.lookup(fd) as DmaBuf;
@@ -121,18 +123,18 @@ export class Exports implements ImporterHost, LentBuffers {
     }
   }
 
-  /** The buffer that a descriptor stands for; null for every other kind of descriptor. */
+  /** Returns the buffer of a descriptor; null for every other kind of descriptor. */
   find(fd: OwnedFd): DmaBuf | null {
     if (!isUnixPacketSocket(fd.fd)) return null;
     return this.byInode.get(fstatSync(fd.fd).ino)?.dmabuf ?? null;
   }
 
-  /** A buffer that another process lends, for a client here; `onLost` as in BorrowedBuffer. */
+  /** Borrows a buffer of another process for a client of this server; `onLost` as in BorrowedBuffer. */
   borrow(fd: OwnedFd, budget: MappingBudget, onLost: () => void): BorrowedBuffer {
     return new BorrowedBuffer(this.loop, fd, budget, onLost);
   }
 
-  /** The server ends: every buffer loses its importers and its last descriptor. */
+  /** Ends all exports with the server: every buffer loses its importers and its last descriptor. */
   closeAll(): void {
     for (const importer of this.importers) importer.endWithServer();
     for (const [inode, entry] of this.byInode) this.drop(inode, entry);
@@ -155,11 +157,11 @@ export class Exports implements ImporterHost, LentBuffers {
     const received = this.incoming.recvmsg(entry.ours.fd, MSG_DONTWAIT);
     if (received > 0) this.onPacket(entry, received);
     else if (hungUp(events)) this.drop(inode, entry);
-    // A holder shut the way to us down, for every copy: nothing comes any more but the end.
+    // A holder shut down the way to the server, for every copy. Only the end can come now.
     else if ((events & EPOLLRDHUP) !== 0) this.loop.modify(entry.key, 0);
   }
 
-  /** A packet that is no OPEN is nobody's loss: it is dropped, and its descriptors with it. */
+  /** Drops any packet other than OPEN and closes the descriptors that came with it. */
   private onPacket({ dmabuf }: Export, received: number): void {
     let fds: OwnedFd[] = [];
     try {
@@ -192,13 +194,13 @@ export class Exports implements ImporterHost, LentBuffers {
       socket = fds[0].duplicate();
       importer = new ExporterConnection(this, dmabuf, socket);
     } catch (failure) {
-      // No descriptor, or no place in the loop, is left.
+      // The process has no descriptor left, or the loop has no room.
       socket?.close();
       if (failure instanceof Errno) this.refuse(fds[0], id, -failure.errno);
       else throw failure;
       return;
     }
-    // A session is as good as a descriptor: it holds the buffer.
+    // A session holds the buffer, as a descriptor does.
     runner.run(dmabuf.get());
     this.importers.add(importer);
     importer.answerOpen(id);

@@ -1,4 +1,4 @@
-/** WAITs of importers: many of them wait for the same fences, and cost no more than one. */
+/** The WAITs of importers. Many WAITs for the same fences cost no more than one. */
 import { DMA_BUF_SOCKET_POLLIN, DMA_BUF_SOCKET_POLLOUT } from '../../abi/dma-buf-socket.ts';
 import type { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import type { DmaFence } from '../../dma-buf/fence.ts';
@@ -11,7 +11,7 @@ import type { EventLoop } from '../wire/event-loop.ts';
 /** One WAIT. */
 export interface FenceWait {
   readonly over: Completion;
-  /** It is over because all its events are there. */
+  /** The wait is over because all its events have happened. */
   isReady: boolean;
   /** The session has ended. */
   isGivenUp: boolean;
@@ -25,13 +25,13 @@ export function giveUp(waits: Iterable<FenceWait>): void {
   }
 }
 
-/** Those who wait for the fences of one usage of one buffer. */
+/** The waiters for the fences of one usage of one buffer. */
 class Watch {
   private readonly waits = new Set<FenceWait>();
   private readonly dmabuf: DmaBuf;
   private readonly usage: DmaResvUsage;
   private isWatching = false;
-  /** A fence of the usage; while it is pending, no look at the others is needed. */
+  /** A fence of the usage. While it is pending, the others need no look. */
   private pending: DmaFence | null = null;
 
   constructor(dmabuf: DmaBuf, usage: DmaResvUsage) {
@@ -56,7 +56,7 @@ class Watch {
     this.waits.delete(wait);
   }
 
-  /** Every fence is waited for once, however many wait here. Ended by those who signal the fences. */
+  /** Waits for every fence once, for all waiters together. Ends when the fences are signalled. */
   private *watch(): Task {
     const { resv } = this.dmabuf;
     while (this.waits.size > 0) {
@@ -86,7 +86,7 @@ export class FenceWaits {
     this.pollout = new Watch(dmabuf, DMA_RESV_USAGE_READ);
   }
 
-  /** Those of `events` that are there now. */
+  /** Returns those of `events` that have happened. */
   private ready(events: number): number {
     const pollin = (events & DMA_BUF_SOCKET_POLLIN) !== 0 && this.pollin.isReady ? DMA_BUF_SOCKET_POLLIN : 0;
     const pollout = (events & DMA_BUF_SOCKET_POLLOUT) !== 0 && this.pollout.isReady ? DMA_BUF_SOCKET_POLLOUT : 0;
@@ -94,8 +94,8 @@ export class FenceWaits {
   }
 
   /**
-   * Waits until all of `events` are there, at most `timeoutMs` (null: without end); returns those that are. `waits`
-   * lists the WAIT meanwhile, for its owner to give it up.
+   * Waits until all of `events` have happened, at most `timeoutMs` (null: without end); returns those that have.
+   * `waits` lists the WAIT meanwhile, so that its owner can give it up.
    */
   *wait(events: number, timeoutMs: number | null, waits: Set<FenceWait>): Task<number> {
     const ready = this.ready(events);
@@ -108,13 +108,13 @@ export class FenceWaits {
     const deadline = timeoutMs === null ? null : this.loop.after(timeoutMs, onTime);
     waits.add(wait);
     watch.add(wait);
-    // Ended by the fences, by the deadline, or by the end of the session.
+    // The fences, the deadline or the end of the session ends this wait.
     yield* over.wait();
     watch.delete(wait);
     waits.delete(wait);
     if (deadline !== null) this.loop.cancel(deadline);
     if (wait.isReady) return events;
-    // Nobody reads the answer of a session that has ended; there may be thousands.
+    // Skip the check when the session has ended: nobody reads the answer, and thousands of waits may end at once.
     return wait.isGivenUp ? 0 : this.ready(events);
   }
 }

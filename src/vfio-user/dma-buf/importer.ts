@@ -1,6 +1,6 @@
 /**
  * The importer's end of a session with the exporter of a dma-buf in another process (docs/dma-buf-socket.md), as tasks
- * on an event loop. BlockingImporter is the same for programs that block.
+ * on an event loop. BlockingImporter does the same for programs that block.
  */
 import {
   DMA_BUF_SOCKET_FOREVER,
@@ -32,14 +32,14 @@ export type { ImporterEvents } from './exporter-calls.ts';
 
 export interface BufferInfo {
   sizeBytes: number;
-  /** The exporter lends nothing at the moment. */
+  /** Whether the buffer is revoked now. */
   isRevoked: boolean;
   exporter: string;
-  /** Empty where none was set. */
+  /** Empty without a name. */
   name: string;
 }
 
-/** Where the bytes of a mapping are: slices of files, end to end. The descriptors are the caller's to close. */
+/** Where the bytes of a mapping are: slices of files, end to end. The caller closes the descriptors. */
 export interface RemoteRanges {
   readonly id: number;
   readonly fds: readonly OwnedFd[];
@@ -51,8 +51,8 @@ export class DmaBufImporter {
   private readonly attachments = new Set<number>();
 
   /**
-   * Opens a session through a descriptor of the buffer, which stays the caller's and is not needed any more. ENOTSOCK
-   * for a descriptor that cannot be a lent dma-buf. `opened` must be run before anything else.
+   * Opens a session through a descriptor of the buffer. The descriptor stays the caller's, who may close it afterwards.
+   * Run `opened` before any other call. ENOTSOCK for a descriptor that cannot be a lent dma-buf.
    */
   constructor(loop: EventLoop, buffer: number, events: ImporterEvents) {
     this.calls = new ExporterCalls(loop, buffer, events);
@@ -62,7 +62,7 @@ export class DmaBufImporter {
     return this.calls.isOpen;
   }
 
-  /** Waits for the answer to OPEN. ETIMEDOUT where nobody answers; EMFILE where the exporter takes no more. */
+  /** Waits for the answer to OPEN. ETIMEDOUT without an answer; EMFILE where the exporter takes no more sessions. */
   opened(): Task {
     return this.calls.opened();
   }
@@ -88,13 +88,13 @@ export class DmaBufImporter {
     return id;
   }
 
-  /** Ends the attachment's mappings too: the caller has let go of them. */
+  /** Ends the attachment and its mappings. The caller must have let go of them. */
   *detach(attachment: number): Task {
     this.attachments.delete(attachment);
     yield* this.calls.call(DETACH, { id: attachment });
   }
 
-  /** ENODEV while the buffer is revoked. */
+  /** Maps the buffer. ENODEV while it is revoked. */
   *map(attachment: number, writable: boolean): Task<RemoteRanges> {
     const flags = DMA_BUF_SOCKET_MAP_READ | (writable ? DMA_BUF_SOCKET_MAP_WRITE : 0);
     const answer = yield* this.calls.callRaw(MAP, { attachment, flags });
@@ -106,12 +106,12 @@ export class DmaBufImporter {
     }
   }
 
-  /** The caller has let go of the mapping. */
+  /** Ends a mapping. The caller must have let go of it. */
   *unmap(mapping: number): Task {
     yield* this.calls.call(UNMAP, { id: mapping });
   }
 
-  /** Returns the id of a new fence that later users of the buffer, and a revoke, wait for. */
+  /** Returns the id of a new fence. Later users of the buffer, and a revoke, wait for it. */
   *addFence(attachment: number, usage: DmaResvUsage): Task<number> {
     return (yield* this.calls.call(ADD_FENCE, { attachment, usage })).id;
   }
@@ -121,8 +121,8 @@ export class DmaBufImporter {
   }
 
   /**
-   * Waits until `events` (POLLIN: nobody writes; POLLOUT: nobody uses the buffer) are all there; returns those that are
-   * when the time is over. 0 ms only looks, -1 waits for ever.
+   * Waits until all `events` have happened (POLLIN: nobody writes; POLLOUT: nobody uses the buffer), at most
+   * `timeoutMs`. Returns those that have. 0 ms only looks, -1 waits for ever.
    */
   *wait(events: number, timeoutMs: number): Task<number> {
     const timeout_ms = timeoutMs < 0 ? DMA_BUF_SOCKET_FOREVER : timeoutMs;
@@ -130,7 +130,7 @@ export class DmaBufImporter {
     return (yield* this.calls.call(WAIT, { events, timeout_ms }, most)).events;
   }
 
-  /** Ends the session, and with it all attachments, whose mappings the caller has let go of. */
+  /** Ends the session with all its attachments. The caller must have let go of their mappings. */
   close(): void {
     for (const id of this.attachments) this.calls.post(DETACH, { id });
     this.calls.close();

@@ -1,17 +1,17 @@
-/** What one importer may make the exporter hold. docs/limits.md has the table. */
+/** What the exporter holds for one importer at most. docs/limits.md has the table. */
 export const IMPORTER_LIMITS = {
   /** Sessions of one buffer, and of all buffers of the process. */
   maxSessions: 64,
   maxSessionsOfAll: 512,
   maxAttachments: 64,
-  /** Attachments of all sessions of a buffer: each is told of a revoke. */
+  /** Attachments of all sessions of a buffer. A revoke tells each of them. */
   maxAttachmentsOfBuffer: 256,
   maxMappings: 256,
   /** Ranges of all mappings of a session, and of all sessions of the process. */
   maxMappedRanges: 32_768,
   maxMappedRangesOfAll: 524_288,
   maxFences: 256,
-  /** Pending fences of all sessions of a buffer: a revoke, and each new fence, looks at all of them. */
+  /** Pending fences of all sessions of a buffer. A revoke, and each new fence, looks at all of them. */
   maxFencesOfBuffer: 1024,
   /** Bytes of a request with its header. */
   maxRequestBytes: 128,
@@ -24,7 +24,7 @@ export const IMPORTER_LIMITS = {
 } as const;
 
 /**
- * How long an importer may keep what it was told to give back. Below the five seconds that QEMU gives a device for an
- * answer: a guest that switches its memory off waits for the importers.
+ * How long an importer may keep mappings and fences after an INVALIDATE. A guest that switches its memory off waits for
+ * the importers. QEMU gives a device five seconds for an answer, so this must be less.
  */
 export const IMPORTER_TIMEOUT_MS = 3000;

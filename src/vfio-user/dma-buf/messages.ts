@@ -1,4 +1,4 @@
-/** The messages of docs/dma-buf-socket.md, for both ends: what each is called, and what travels in either direction. */
+/** The messages of docs/dma-buf-socket.md, for both ends: their names, requests and replies. */
 import {
   DMA_BUF_SOCKET_ADD_FENCE,
   DMA_BUF_SOCKET_ATTACH,
@@ -29,7 +29,7 @@ import {
 import { Errno } from '../../abi/errno.ts';
 import { type Fields, packedStruct, type SettableOf, type Struct, type ValueOf, viewOf } from '../../abi/layout.ts';
 
-/** A struct's fields as values, read and to be written. */
+/** The values of a struct's fields, to read or to write. */
 export type Values<F extends Fields> = { [K in keyof F]: ValueOf<F[K]> };
 export type Settable<F extends Fields> = { [K in keyof F]?: SettableOf<F[K]> };
 
@@ -56,7 +56,7 @@ export const SET_NAME = type(DMA_BUF_SOCKET_SET_NAME, dma_buf_socket_name, nothi
 /** The request is an id of 0. */
 export const ATTACH = type(DMA_BUF_SOCKET_ATTACH, dma_buf_socket_id, dma_buf_socket_id);
 export const DETACH = type(DMA_BUF_SOCKET_DETACH, dma_buf_socket_id, nothing);
-/** The reply has ranges behind its struct: `encodeMapped`, `decodeMapped`. */
+/** The reply has ranges after its struct: see `encodeMapped` and `decodeMapped`. */
 export const MAP = type(DMA_BUF_SOCKET_MAP, dma_buf_socket_map, dma_buf_socket_mapped);
 export const UNMAP = type(DMA_BUF_SOCKET_UNMAP, dma_buf_socket_id, nothing);
 export const INVALIDATE = type(DMA_BUF_SOCKET_INVALIDATE, dma_buf_socket_id, nothing);
@@ -67,7 +67,7 @@ export const WAIT = type(DMA_BUF_SOCKET_WAIT, dma_buf_socket_wait, dma_buf_socke
 
 export const NOTHING = new Uint8Array(0);
 
-/** What a payload says. Throws `blame` where its size is not that of `struct`, or where reserved bits are set. */
+/** Decodes a payload. Throws `blame` for a size other than that of `struct`, or where reserved bits are set. */
 export function decode<F extends Fields>(
   struct: Struct<F>,
   payload: Uint8Array,
@@ -87,7 +87,7 @@ export interface FileRange {
   readonly sizeBytes: number;
 }
 
-/** The reply to MAP, for ranges that all lie in the reply's one descriptor. */
+/** Encodes the reply to MAP, for ranges that all lie in the reply's one descriptor. */
 export function encodeMapped(mapping: number, ranges: readonly FileRange[]): Buffer {
   const { sizeof } = dma_buf_socket_mapped;
   const entry = dma_buf_socket_range;
@@ -99,7 +99,7 @@ export function encodeMapped(mapping: number, ranges: readonly FileRange[]): Buf
   return payload;
 }
 
-/** The reply to MAP. EPROTO where it contradicts itself. */
+/** Decodes the reply to MAP. EPROTO where it contradicts itself. */
 export function decodeMapped(payload: Uint8Array): { mapping: number; ranges: (FileRange & { fdIndex: number })[] } {
   const { sizeof } = dma_buf_socket_mapped;
   const entry = dma_buf_socket_range;

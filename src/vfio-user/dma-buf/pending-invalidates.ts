@@ -1,4 +1,4 @@
-/** What an importer was told to give back, and has not given back yet. */
+/** The INVALIDATEs that an importer has not yet fulfilled. */
 import type { Deadline } from '../wire/deadlines.ts';
 import type { EventLoop } from '../wire/event-loop.ts';
 import type { InvalidateRequest } from './remote-mapping.ts';
@@ -28,7 +28,9 @@ export class PendingInvalidates {
     return this.pending.has(id);
   }
 
-  /** `onReport` is called after `reportMs`, `onTimeout` after `timeoutMs`, unless all is given back before. */
+  /**
+   * `onReport` is called after `reportMs`, `onTimeout` after `timeoutMs`, unless the importer gives all back before.
+   */
   add(
     id: number,
     request: InvalidateRequest,
@@ -39,7 +41,7 @@ export class PendingInvalidates {
     this.pending.set(id, { request, answered: false, signaled: 0, report, deadline });
   }
 
-  /** Message `id` was answered; null where no answer to it is due. */
+  /** Takes the answer to message `id`. Returns null where no answer to it is due. */
   answer(id: number): InvalidateRequest | null {
     const entry = this.pending.get(id);
     if (entry === undefined || entry.answered) return null;
@@ -47,7 +49,7 @@ export class PendingInvalidates {
     return entry.request;
   }
 
-  /** Takes out what was given back: answered, and every fence of it signalled. */
+  /** Removes the INVALIDATEs that are fulfilled: answered, with every fence signalled. */
   settle(): void {
     for (const [id, entry] of this.pending) {
       const { fences } = entry.request;

@@ -1,4 +1,4 @@
-/** What an importer in another process has of a buffer, and what it owes. */
+/** The attachments, mappings and debts of an importer in another process. */
 import { Errno } from '../../abi/errno.ts';
 import type { DmaBuf, DmaBufAttachment, DmaDirection } from '../../dma-buf/dma-buf.ts';
 import type { DmaFence } from '../../dma-buf/fence.ts';
@@ -33,22 +33,22 @@ export class RemoteAttachment {
   }
 }
 
-/** What an importer owes for one INVALIDATE: these mappings given back, by its answer; these fences signalled. */
+/** The debt of an importer for one INVALIDATE. Its answer gives these mappings back; these fences must signal. */
 export interface InvalidateRequest {
   readonly attachment: number;
   readonly mappings: readonly RemoteMapping[];
   readonly fences: readonly DmaFence[];
 }
 
-/** The way to the importer. Called with the reservation held: must not wait for an answer. */
+/** The way to the importer. Called with the reservation held, so it must not wait for an answer. */
 export interface ImporterLink {
-  /** INVALIDATE; `acknowledge(told)` is called when the importer answers. */
+  /** Sends INVALIDATE. `acknowledge(told)` is called when the importer answers. */
   invalidate(told: InvalidateRequest): Task;
-  /** RESTORE. */
+  /** Sends RESTORE. */
   restore(attachment: number): Task;
 }
 
-/** Where the bytes of a mapping are. All of it lies in one BAR of a device that is there while it is mapped. */
+/** Returns where the bytes of a mapping are. All of them lie in one BAR, whose device exists while it is mapped. */
 export function memoryOf(dmabuf: DmaBuf, table: SgTable): { memory: Memory; ranges: MemoryRange[] } {
   const { physVec, vdev } = dmabuf.priv as VfioPciDmaBuf;
   const { fabric } = vdev.get()!.pdev;

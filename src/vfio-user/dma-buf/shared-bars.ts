@@ -1,6 +1,6 @@
 /**
- * The holders of a BAR's memory. A memfd that another process has mapped cannot be taken from it. The BAR moves to a
- * fresh one instead, so that a holder that kept the old one sees nothing new and writes to nobody.
+ * The holders of a BAR's memory. A memfd cannot be taken from another process that has mapped it. The BAR moves to a
+ * fresh memfd instead. A holder that keeps the old one then reads stale bytes, and its writes reach nobody.
  */
 import type { Memory } from '../../pci/memory.ts';
 import type { Task } from '../../task/op.ts';
@@ -15,12 +15,12 @@ export class SharedBars {
     this.log = log;
   }
 
-  /** Somebody gets the memory's descriptor: a client that maps the BAR itself, an importer that maps a buffer. */
+  /** Counts a holder of the memory's descriptor: a client that maps the BAR, or an importer that maps a buffer. */
   hold(memory: Memory): void {
     this.holders.set(memory, (this.holders.get(memory) ?? 0) + 1);
   }
 
-  /** It was given back; `stillMapped` says that it was not, and that the holder can still reach it. */
+  /** Drops a holder. With `stillMapped`, it did not give the memory back and can still reach it. */
   *drop(memory: Memory, stillMapped: boolean): Task {
     const left = this.holders.get(memory)! - 1;
     if (left > 0) this.holders.set(memory, left);

@@ -1,4 +1,4 @@
-/** The client as the engine's calls see their caller. */
+/** The client as a caller of the engine. */
 import { Errno } from '../../abi/errno.ts';
 import { checkedEventfd, EventfdSignal } from '../../linux/event-signal.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
@@ -8,7 +8,7 @@ import { EventWatch } from '../wire/event-watch.ts';
 import type { Frame } from '../wire/frame.ts';
 import type { RequestContext } from './request-context.ts';
 
-/** Descriptors in the request's argument are numbers of those that came with the message. */
+/** Descriptors in the request's argument are indexes into those of the message. */
 export function callerOf({ files, loop }: RequestContext, frame: Frame): Caller {
   const descriptor = (i: number): OwnedFd => {
     const fd = frame.fds[i];

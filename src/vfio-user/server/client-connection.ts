@@ -1,4 +1,4 @@
-/** One client of one device: its messages in, its requests served in order, its replies out. */
+/** One client of one device: takes its messages, serves its requests in order, and sends its replies. */
 import { ERRNO, Errno } from '../../abi/errno.ts';
 import { VFIO_USER_F_TYPE_REPLY, VFIO_USER_HEADER_SIZE, VFIO_USER_VERSION } from '../../abi/vfio-user.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
@@ -27,7 +27,7 @@ export class ClientConnection implements Client {
   private readonly connection: Connection;
   private readonly reply = new Reply();
   private readonly queue = new RequestQueue();
-  /** Wakes a request that waits until the client has taken the replies before it. */
+  /** Wakes a request that waits until the client has taken the earlier replies. */
   private readonly drained = new WaitQueue('replies that a client takes');
   private readonly handshake: Deadline;
   private session: Session | null = null;
@@ -74,7 +74,7 @@ export class ClientConnection implements Client {
     return !task.ended;
   }
 
-  /** The short way of a read or write of plain bytes, without a task; false where it takes the long one. */
+  /** Serves a read or write of plain bytes without a task; false where the access needs one. */
   private accessNow(session: Session, frame: ReceivedFrame): boolean {
     let error = 0;
     try {
@@ -93,12 +93,12 @@ export class ClientConnection implements Client {
     return ERRNO.EIO;
   }
 
-  /** Serves a request and those that came meanwhile, one after the other, as the protocol wants. */
+  /** Serves a request and those that came meanwhile, one after the other, as the protocol demands. */
   private *serve(first: Frame): Task {
     for (let frame: Frame | undefined = first; frame !== undefined; frame = this.nextQueued()) {
       if (this.connection.isOpen) yield* this.serveOne(frame);
       for (const fd of frame.fds) fd.close();
-      // Ended by the client, which takes its replies or leaves.
+      // The client ends this wait: it takes its replies or leaves.
       yield* this.drained.waitUntil(() => !this.connection.isClogged || !this.connection.isOpen);
     }
     this.busy = false;
@@ -106,7 +106,7 @@ export class ClientConnection implements Client {
   }
 
   private nextQueued(): Frame | undefined {
-    // The end of a pause hands on frames that waited behind it: look before taking.
+    // The end of a pause hands on frames that waited behind it, so look before taking.
     if (this.queue.hasRoom) this.connection.setPaused(false);
     return this.queue.shift();
   }
@@ -150,7 +150,7 @@ export class ClientConnection implements Client {
     this.host.loop.cancel(this.handshake);
     this.session?.close();
     this.queue.close();
-    // A request that is being served ends first, and then the session.
+    // Let a request under way end first, then the session.
     if (this.busy) runner.run(this.drained.wake());
     else runner.start(`end of a client of ${this.vdev.pdev.name}`, this.end());
   }

@@ -1,4 +1,4 @@
-/** Memory that only the client can reach: DMA_READ and DMA_WRITE, which the server sends. */
+/** Memory that only the client can reach. The server reads and writes it by DMA_READ and DMA_WRITE. */
 import { Errno } from '../../abi/errno.ts';
 import { VFIO_USER_DMA_READ, VFIO_USER_DMA_WRITE, vfio_user_dma_region_access } from '../../abi/vfio-user.ts';
 import { Pinned } from '../../linux/ffi.ts';
@@ -28,7 +28,7 @@ interface Outstanding {
   readonly sizeBytes: number;
   deadline: Deadline;
   ok: boolean;
-  /** The access has failed already; the reply is still owed, and says nothing when it comes. */
+  /** The access has failed already. Its reply is still due, and is ignored when it comes. */
   aborted: boolean;
 }
 
@@ -44,10 +44,10 @@ export class ClientMemory implements RemoteMemory {
   private readonly outstanding = new Map<number, Outstanding>();
   private nextId = 0;
   private gone = false;
-  /** Hears of each answer as it comes, also of one that nobody waits for any more. */
+  /** Called with each answer as it comes, also for an access that was aborted. */
   onDone: ((dma: DoneDma) => void) | null = null;
 
-  /** `chunkBytes` is what the client takes in one message. `onTimeout` hears of a client that does not answer. */
+  /** `chunkBytes` is the client's limit for one message. `onTimeout` is called when the client does not answer. */
   constructor(loop: EventLoop, chunkBytes: number, send: SendCommand, onTimeout: () => void) {
     this.loop = loop;
     this.send = send;
@@ -72,7 +72,7 @@ export class ClientMemory implements RemoteMemory {
     return true;
   }
 
-  /** A reply of the client. Throws EPROTO for one that nobody waits for, or that is not what was asked. */
+  /** Takes a reply of the client. EPROTO for a reply that is not due, or does not match its command. */
   onReply(frame: Frame): void {
     const waiting = this.outstanding.get(frame.id);
     if (waiting === undefined) throw new Errno('EPROTO', `a reply to message ${frame.id}, which was not sent`);
@@ -94,8 +94,9 @@ export class ClientMemory implements RemoteMemory {
   }
 
   /**
-   * Accesses that are under way and touch the range fail at once, without waiting for the client: one that waits for
-   * the reply to its DMA_UNMAP or RESET may be unable to answer. Its replies are still taken, and must come in time.
+   * Fails at once the accesses under way that touch the range. They must not wait for the client: while it waits for
+   * the reply to its DMA_UNMAP or RESET, it may be unable to answer. Its replies are still taken, and must come in
+   * time.
    */
   abort(address = 0, sizeBytes = Number.POSITIVE_INFINITY): void {
     for (const waiting of this.outstanding.values()) {
@@ -106,7 +107,7 @@ export class ClientMemory implements RemoteMemory {
     }
   }
 
-  /** The client is gone: everything that waits for it fails. */
+  /** Fails every access that waits for the client, which is gone. */
   close(): void {
     this.gone = true;
     for (const [id, waiting] of this.outstanding) {
@@ -131,7 +132,7 @@ export class ClientMemory implements RemoteMemory {
     const waiting: Outstanding = { command, replied, address, into, sizeBytes, deadline, ok: false, aborted: false };
     this.outstanding.set(id, waiting);
     this.send(message, HEAD + (from?.length ?? 0));
-    // Ended by the client's reply, by `abort`, by its leaving, or by the deadline, which makes it leave.
+    // Ended by the client's reply, by `abort`, by the client's end, or by the deadline, which makes it leave.
     yield* replied.wait();
     return waiting.ok;
   }

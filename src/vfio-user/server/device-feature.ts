@@ -18,11 +18,11 @@ import type { RequestContext } from './request-context.ts';
 
 const NR_RANGES_OFFSET = vfio_device_feature.sizeof + 12;
 
-/** The argument of the ioctl: what the client sent can be read, and the reply has room for argsz bytes. */
+/** The argument of the ioctl: holds the client's bytes, and has room for a reply of argsz bytes. */
 class FeatureArgument implements UserMemory {
   private readonly sent: Uint8Array;
   private readonly out: Uint8Array;
-  /** Where what the feature wrote ends; 0 where it wrote nothing. */
+  /** The end of the bytes that the feature wrote; 0 where it wrote nothing. */
   end = 0;
 
   constructor(sent: Uint8Array, argsz: number) {
@@ -46,7 +46,7 @@ class FeatureArgument implements UserMemory {
     this.end = Math.max(this.end, offset + bytes.length);
   }
 
-  /** The payload of the reply to GET: what the feature wrote, and argsz, its length. */
+  /** The payload of the reply to GET: the bytes that the feature wrote, and their length as argsz. */
   get written(): Uint8Array {
     const bytes = this.out.subarray(0, this.end);
     vfio_device_feature.fields.argsz.set(viewOf(bytes), 0, this.end);
@@ -54,20 +54,20 @@ class FeatureArgument implements UserMemory {
   }
 }
 
-/** nr_ranges of struct vfio_device_feature_dma_buf behind the header; 0 where it did not come. */
+/** Returns nr_ranges of the struct vfio_device_feature_dma_buf after the header; 0 where the message ends before it. */
 function rangesIn(sent: Uint8Array): number {
   return sent.length < NR_RANGES_OFFSET + 4 ? 0 : viewOf(sent).getUint32(NR_RANGES_OFFSET, true);
 }
 
 /**
- * VFIO_DEVICE_FEATURE. What the ioctl returns as a descriptor travels with the reply. The reply's payload is that of the
- * request for PROBE and SET, and for a GET that writes nothing; else the header and what the feature wrote.
+ * VFIO_DEVICE_FEATURE. A descriptor that the ioctl returns travels with the reply. For PROBE and SET, and for a GET
+ * that writes nothing, the reply repeats the request's payload. Otherwise it has the header and the feature's bytes.
  */
 export function* deviceFeature(context: RequestContext, frame: Frame, reply: Reply): Task {
   const { vdev, files, exports } = context;
   const { argsz, flags } = vfio_device_feature.read(decodeSized(vfio_device_feature, frame));
   if (dmaLogging(context, frame, reply)) return;
-  // The feature may wait, and the payload's memory is received into again.
+  // The feature may wait, and the buffer of the payload is reused meanwhile.
   const sent = frame.payload.slice();
   const argument = new FeatureArgument(sent, argsz);
   const isExport =

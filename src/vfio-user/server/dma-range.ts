@@ -1,10 +1,10 @@
-/** Ranges of DMA addresses in commands: one rule for all of them. */
+/** The rule for ranges of DMA addresses, for all commands. */
 import { Errno } from '../../abi/errno.ts';
 import { U64_MAX } from '../../abi/u64.ts';
 
 /**
- * Where addresses end that a device can reach. Devices and the fabric count in numbers, which are exact up to 2^53, and
- * add lengths to them. x86's physical addresses end at the same place.
+ * The end of the addresses that a device can reach. Devices and the fabric use JavaScript numbers, which are exact up
+ * to 2^53, and add lengths to them. x86's physical addresses end at the same place.
  */
 const DMA_END = 1n << 52n;
 
@@ -18,7 +18,7 @@ export function checkDmaRange(what: string, pageBytes: number, address: bigint, 
   }
 }
 
-/** EOVERFLOW for a range that ends where no device can reach. */
+/** EOVERFLOW for a range that ends beyond the reach of devices. */
 export function checkReachable(what: string, end: bigint): void {
   if (end > DMA_END) throw new Errno('EOVERFLOW', `${what}: ends at 0x${end.toString(16)}; addresses have 52 bits`);
 }

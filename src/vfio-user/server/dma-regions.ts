@@ -1,4 +1,4 @@
-/** What a client said its memory is: DMA_MAP and DMA_UNMAP, and the address space that they fill for the device. */
+/** A client's memory: DMA_MAP and DMA_UNMAP, and the address space that they fill for the device. */
 import { Errno } from '../../abi/errno.ts';
 import { VFIO_DMA_UNMAP_FLAG_ALL } from '../../abi/vfio-type1.ts';
 import {
@@ -20,53 +20,55 @@ import { Ioas } from '../../vfio/ioas.ts';
 import type { BorrowedBuffer } from '../dma-buf/borrowed-buffer.ts';
 import { LIMITS } from '../wire/frame.ts';
 
-/** What a client may map, as VERSION agreed. */
+/** A client's limits for mapping, as VERSION agreed. */
 export interface DmaLimits {
   /**
-   * A client that says the protocol's default, or nothing, gets LIMITS.maxDmaMaps all the same: QEMU says it, and maps
-   * whatever its guest maps.
+   * A client that sends the protocol's default, or nothing, gets LIMITS.maxDmaMaps all the same. QEMU sends it, and
+   * maps whatever its guest maps.
    */
   maxDmaMaps: number;
 }
 
 const ACCESS = VFIO_USER_F_DMA_REGION_READ | VFIO_USER_F_DMA_REGION_WRITE;
-/** Regions that are given back in one go; then others are served. */
+/** Regions released in a row before other clients have their turn. */
 const RELEASE_BATCH = 64;
 
 /** Regions of every client of this process. */
 let regionsOfAll = 0;
 
-/** struct vfio_user_dma_map, in plain numbers; dma-requests.ts has checked the range. */
+/** struct vfio_user_dma_map as plain numbers. dma-requests.ts has checked the range. */
 export interface DmaMapRequest {
   flags: number;
-  /** In the file of the descriptor. */
+  /** The offset in the descriptor's file. */
   offset: number;
   iova: number;
   sizeBytes: number;
 }
 
-/** One DMA_MAP, and what has to be given back for it. */
+/** One DMA_MAP with the resources that it holds. */
 interface Region {
   readonly iova: number;
   readonly sizeBytes: number;
   readonly held: Held;
 }
 
-/** Parts of the client's files; a buffer of another process; or what others hold: the IOAS, or nobody. */
+/**
+ * The holder of the resources: parts of the client's files, a borrowed buffer, the IOAS (`buffer`), or nobody
+ * (`remote`).
+ */
 type Held = { parts: readonly MemoryPart[] } | { borrowed: BorrowedBuffer } | 'buffer' | 'remote';
 
-/** What a descriptor may stand for beside memory. */
+/** Finds the dma-buf of a descriptor that does not stand for memory. */
 export interface LentBuffers {
-  /** The dma-buf of this process; null for any other descriptor. */
+  /** Returns the dma-buf of this process; null for any other descriptor. */
   find(fd: OwnedFd): DmaBuf | null;
-  /** A session with the exporter of a dma-buf of another process; the arguments as in BorrowedBuffer. */
+  /** Opens a session with the exporter of another process's dma-buf; the arguments as in BorrowedBuffer. */
   borrow(fd: OwnedFd, budget: MappingBudget, onLost: () => void): BorrowedBuffer;
 }
 
 /**
  * The I/O address space of one client. Its files are mapped and stay until DMA_UNMAP. A lent buffer, of this process or
- * another, follows its exporter: a revoke takes its translations out for good, and the place stays taken until
- * DMA_UNMAP.
+ * another, follows its exporter. A revoke removes its translations for good, and its range stays taken until DMA_UNMAP.
  */
 export class DmaRegions {
   readonly domain: IommuDomain;
@@ -95,10 +97,10 @@ export class DmaRegions {
   }
 
   /**
-   * DMA_MAP; takes `fd` over, null where the memory is reached by messages only. EINVAL for flags or a range that
-   * make no sense and for descriptors of the wrong kind, EACCES for writes to one that is open for reading, EPERM to
-   * one that is sealed against them, EEXIST where a region overlaps, ENOSPC beyond the agreed number and the limits;
-   * for a lent buffer also what Ioas.mapFile and BorrowedBuffer.map say, ETIMEDOUT for one whose exporter is silent.
+   * DMA_MAP. Takes `fd` over; null for memory that only messages reach. EINVAL for invalid flags or ranges and for
+   * descriptors of the wrong kind. EACCES for writes to a file open only for reading, EPERM for writes to a sealed
+   * one. EEXIST where regions overlap, ENOSPC beyond the agreed number and the limits. For a lent buffer also the
+   * errors of Ioas.mapFile and BorrowedBuffer.map, and ETIMEDOUT when its exporter is silent.
    */
   *map(request: DmaMapRequest, fd: OwnedFd | null): Task {
     try {
@@ -116,8 +118,8 @@ export class DmaRegions {
   }
 
   /**
-   * DMA_UNMAP of whole regions; returns the bytes unmapped, 0 where nothing was. ENOENT where a region would be
-   * cut, and then nothing changes. What a region holds is given back whatever else fails.
+   * DMA_UNMAP of whole regions. Returns the bytes unmapped, 0 if none. ENOENT where a region would be cut; then nothing
+   * changes. A region's resources are released whatever else fails.
    */
   *unmap(flags: number, iova: bigint, size: bigint): Task<number> {
     const all = (flags & VFIO_DMA_UNMAP_FLAG_ALL) !== 0;
@@ -136,7 +138,7 @@ export class DmaRegions {
     return gone.reduce((sum, region) => sum + region.sizeBytes, 0);
   }
 
-  /** The client is gone: nothing stays mapped. Throws the first failure of a release, when all have been tried. */
+  /** Unmaps everything, because the client is gone. Tries all releases, then throws the first failure. */
   *destroy(): Task {
     try {
       yield* this.releaseAll(this.regions.remove(0, Number.POSITIVE_INFINITY));
@@ -146,7 +148,7 @@ export class DmaRegions {
     }
   }
 
-  /** There may be many: other clients are served in between. */
+  /** Releases regions. There may be many, so other clients have their turn in between. */
   private *releaseAll(regions: readonly Region[]): Task {
     regionsOfAll -= regions.length;
     let failure: unknown;
@@ -178,7 +180,8 @@ export class DmaRegions {
       this.domain.map(iova, sizeBytes, { kind: 'remote', access: this.remote, address: iova }, prot);
       return 'remote';
     }
-    // Memory knows seals; asked first, since a guest with a virtual IOMMU maps a quarter of a million pages of it.
+    // Memory has seals. They are checked first, since a guest with a virtual IOMMU maps a quarter of a million pages of
+    // it.
     if (sealsOf(fd.fd) === null && isUnixPacketSocket(fd.fd)) return yield* this.mapLent(request, fd, prot);
     if (write && !isWritable(fd.fd)) throw new Errno('EACCES', `DMA_MAP: the descriptor is not open for writing`);
     const parts = this.files.open(fd, offset, sizeBytes, write);
@@ -208,7 +211,7 @@ export class DmaRegions {
     }
   }
 
-  /** A dma-buf of another process: real bytes through its memory, until its exporter takes it back. */
+  /** Maps a dma-buf of another process, whose memory holds the real bytes, until its exporter takes it back. */
   private *mapBorrowed({ iova, sizeBytes, offset }: DmaMapRequest, fd: OwnedFd, prot: number): Task<Held> {
     if (this.borrowed >= LIMITS.maxBorrowed) throw new Errno('ENOSPC', `DMA_MAP: ${this.borrowed} lent buffers`);
     const borrowed = this.buffers.borrow(fd, this.budget, () => this.domain.unmap(iova, sizeBytes));

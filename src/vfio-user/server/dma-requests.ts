@@ -1,4 +1,4 @@
-/** DMA_MAP and DMA_UNMAP: which memory of the client the device reaches. */
+/** DMA_MAP and DMA_UNMAP: the memory of the client that the device reaches. */
 import { Errno } from '../../abi/errno.ts';
 import { PAGE_SIZE } from '../../abi/mman.ts';
 import { VFIO_DMA_UNMAP_FLAG_ALL } from '../../abi/vfio-type1.ts';
@@ -14,7 +14,7 @@ import { checkDmaRange, checkReachable } from './dma-range.ts';
 import { decodeSized, type Reply } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
-/** Which calls the descriptor allows. The server finds out by itself what works on the file, and is safe. */
+/** The calls that the descriptor allows. The server does not rely on them: it finds out safely which calls work. */
 const FILE_ACCESS = VFIO_USER_F_DMA_REGION_MMAP | VFIO_USER_F_DMA_REGION_FILE_IO;
 
 export function* dmaMap({ regions, capabilities }: RequestContext, frame: Frame): Task {
@@ -40,7 +40,7 @@ export function* dmaMap({ regions, capabilities }: RequestContext, frame: Frame)
 }
 
 /**
- * Unmaps a region, or several whole ones: a virtual IOMMU unmaps address spaces in one go. ENOENT where nothing is
+ * Unmaps one region or several whole ones; a virtual IOMMU unmaps whole address spaces at once. ENOENT where nothing is
  * mapped, or where the range does not end with a region.
  */
 export function* dmaUnmap({ regions, capabilities }: RequestContext, frame: Frame, reply: Reply): Task {

@@ -15,8 +15,8 @@ import type { Client, SessionHost } from './session-host.ts';
 const TWIN_FD_INDEX = 0;
 
 /**
- * Serves the first command. EPROTO for any other than VERSION, EBUSY while another client has the device, else what
- * `decodeVersion` and the device's open throw.
+ * Serves the first command. EPROTO for any command other than VERSION, EBUSY while another client has the device, else
+ * the errors of `decodeVersion` and of the device's open.
  */
 export function* agree(
   host: SessionHost,

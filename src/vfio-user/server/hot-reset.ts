@@ -1,4 +1,4 @@
-/** The two hot-reset ioctls over a connection: an extension of ours (abi/vfio-user.ts). */
+/** The two hot-reset ioctls over a connection: an extension of Barter (abi/vfio-user.ts). */
 import { Errno } from '../../abi/errno.ts';
 import { vfio_pci_dependent_device, vfio_pci_hot_reset, vfio_pci_hot_reset_info } from '../../abi/vfio.ts';
 import type { Task } from '../../task/op.ts';
@@ -7,7 +7,7 @@ import type { Frame } from '../wire/frame.ts';
 import { decodeSized, type Reply } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
-/** VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: all of the list, however little room argsz says. */
+/** VFIO_DEVICE_GET_PCI_HOT_RESET_INFO. Returns the whole list, even where argsz has too little room. */
 export function* getHotResetInfo({ vdev }: RequestContext, frame: Frame, reply: Reply): Task {
   decodeSized(vfio_pci_hot_reset_info, frame);
   const devices = hotResetInfo(vdev);
@@ -19,8 +19,8 @@ export function* getHotResetInfo({ vdev }: RequestContext, frame: Frame, reply: 
 }
 
 /**
- * VFIO_DEVICE_PCI_HOT_RESET. A group counts as the caller's when all of its devices do (`mayReset`): here others may have
- * some of them, as they cannot in the kernel.
+ * VFIO_DEVICE_PCI_HOT_RESET. A group counts as the caller's when all of its devices do (`mayReset`). Unlike in the
+ * kernel, other clients may have some of them here.
  */
 export function* pciHotReset(context: RequestContext, frame: Frame): Task {
   const { vdev } = context;

@@ -8,7 +8,7 @@ import { ringDoorbell } from '../../vfio/rdwr.ts';
 import type { EventLoop } from '../wire/event-loop.ts';
 import { EventWatch } from '../wire/event-watch.ts';
 
-/** The eventfds of one client: one for each doorbell that it asked for, however often it asks. */
+/** The eventfds of one client: one for each doorbell, however often the client asks. */
 export class IoFds {
   private readonly loop: EventLoop;
   private readonly vdev: VfioPciCoreDevice;
@@ -19,7 +19,7 @@ export class IoFds {
     this.vdev = vdev;
   }
 
-  /** The descriptor stays here. */
+  /** Returns the doorbell's eventfd. IoFds keeps the ownership. */
   eventfd(doorbell: Doorbell): number {
     let entry = this.given.get(doorbell);
     if (entry === undefined) {

@@ -1,28 +1,28 @@
-/** The messages between clients and devices, as `barter serve --trace` shows them. */
+/** The messages between clients and devices, for `barter serve --trace`. */
 import { viewOf } from '../../abi/layout.ts';
 import * as abi from '../../abi/vfio-user.ts';
 import type { Frame } from '../wire/frame.ts';
 
-/** A request as it arrives, or an answer of the client to a DMA of the device. */
+/** A request as it arrives, or the client's answer to a DMA of the device. */
 export interface TraceEvent {
   /** Milliseconds since the epoch, with fractions. */
   atMs: number;
   device: string;
   /** The command's name without its prefix: DMA_MAP, REGION_READ, ... */
   message: string;
-  /** Of the DMA commands; hexadecimal. */
+  /** Set for DMA commands; hexadecimal. */
   iova?: string;
   sizeBytes?: number;
-  /** Of the region commands. */
+  /** Set for region commands. */
   region?: number;
   offset?: number;
-  /** Events before this one that nobody was told of: the reader was too slow. */
+  /** The number of events lost before this one, because the reader was too slow. */
   lost?: number;
-  /** Of DMA_READ and DMA_WRITE: whether the client did it. */
+  /** Set for DMA_READ and DMA_WRITE: whether the client did it. */
   ok?: boolean;
 }
 
-/** Hears of each message. */
+/** Called with each message. */
 export type TraceSink = (event: TraceEvent) => void;
 
 const NAMES = new Map(

@@ -1,4 +1,4 @@
-/** MIG_DATA_READ and MIG_DATA_WRITE, and DMA logging with its ranges and bitmaps in line. */
+/** MIG_DATA_READ and MIG_DATA_WRITE, and DMA logging with its ranges and bitmaps inside the messages. */
 import { Errno } from '../../abi/errno.ts';
 import { viewOf } from '../../abi/layout.ts';
 import {
@@ -32,7 +32,7 @@ function migrationOf({ vdev }: RequestContext): Migration {
   return vdev.migration;
 }
 
-/** Fewer bytes than were asked for say that there are no more, or, in PRE_COPY, none yet. */
+/** A reply with fewer bytes than requested means that there are no more, or, in PRE_COPY, none yet. */
 export function* migDataRead(context: RequestContext, frame: Frame, reply: Reply): Task {
   const { argsz, size } = vfio_user_mig_data.read(decodeSized(vfio_user_mig_data, frame));
   const most = Math.min(context.capabilities.maxDataXferBytes, argsz - vfio_user_mig_data.sizeof);
@@ -79,7 +79,7 @@ function logOf({ vdev }: RequestContext): DmaLog {
   return log;
 }
 
-/** The reply is the request, with the page size that was taken. */
+/** Starts the log. The reply repeats the request, with the page size that was chosen. */
 function start({ vdev, capabilities }: RequestContext, flags: number, frame: Frame, reply: Reply): void {
   const { sizeof, fields } = vfio_user_device_feature_dma_logging_control;
   const feature = VFIO_DEVICE_FEATURE_DMA_LOGGING_START;
@@ -105,7 +105,7 @@ function start({ vdev, capabilities }: RequestContext, flags: number, frame: Fra
   reply.append(bytes);
 }
 
-/** Where argsz has too little room, the reply says how much it takes, and the log stays as it is. */
+/** Reports the log. Where argsz has too little room, the reply names the size it needs, and the log does not change. */
 function report(context: RequestContext, argsz: number, flags: number, frame: Frame, reply: Reply): void {
   const { sizeof, fields } = vfio_user_device_feature_dma_logging_report;
   const feature = VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT;

@@ -1,6 +1,6 @@
 /**
- * REGION_READ and REGION_WRITE without a task, an allocation or a copy more than needed: nearly all messages are
- * these.
+ * REGION_READ and REGION_WRITE without a task, and without needless allocations or copies. Nearly all messages are of
+ * these two kinds.
  */
 import {
   VFIO_USER_HEADER_SIZE,
@@ -16,8 +16,8 @@ const { sizeof, fields } = vfio_user_region_access;
 const OFFSET_HIGH = fields.offset.offset + 4;
 
 /**
- * Serves the request if it is one of the two, well-formed, and can be done at once; then the reply is in `reply`.
- * False, and nothing done, for all others: requests.ts does or refuses them.
+ * Serves the request if it is one of the two, is well-formed, and can be done at once. Its reply is then in `reply`.
+ * Otherwise returns false and does nothing; requests.ts serves or refuses it.
  */
 export function regionAccessNow(context: RequestContext, frame: ReceivedFrame, reply: Reply): boolean {
   const isWrite = frame.command === VFIO_USER_REGION_WRITE;

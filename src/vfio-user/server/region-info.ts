@@ -1,4 +1,4 @@
-/** GET_REGION_INFO: what of a region there is, what a client may map of it, and the descriptor to map. */
+/** GET_REGION_INFO: a region's size and flags, the areas that a client may map, and their descriptor. */
 import { PAGE_SIZE } from '../../abi/mman.ts';
 import {
   VFIO_PCI_VGA_REGION_INDEX,
@@ -19,8 +19,8 @@ import { decodeSized, type Reply } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
 /**
- * The descriptor comes with the full reply. A reply without room for the capabilities says how large it would be, and
- * shows none, as Linux does: the client asks again. The mmap offset is the region's plus that of the area.
+ * The descriptor comes with the full reply. A reply without room for the capabilities names its full size and shows
+ * none, as on Linux; the client asks again. An area's mmap offset is the region's offset plus the area's.
  */
 export function* getRegionInfo(context: RequestContext, frame: Frame, reply: Reply): Task {
   const { vdev, capabilities } = context;
@@ -60,16 +60,13 @@ export function* getRegionInfo(context: RequestContext, frame: Frame, reply: Rep
 
 const NOTHING = Buffer.alloc(0);
 
-/**
- * Linux refuses the index of a region that is not there; rust-vmm's client asks for all and waits for more than an
- * errno.
- */
+/** Linux refuses the index of an absent region. rust-vmm's client asks for all, and needs more than an errno. */
 function infoOf(vdev: VfioPciCoreDevice, index: number): RegionInfo {
   if (index !== VFIO_PCI_VGA_REGION_INDEX) return regionInfo(vdev, index);
   return { index, flags: 0, sizeBytes: 0, offset: 0, msixMappable: false };
 }
 
-/** All of the BAR, or what lies around the pages of the MSI-X table, which is reached by SET_IRQS. */
+/** Returns the whole BAR, or the areas around the pages of the MSI-X table, which SET_IRQS reaches. */
 function mappableAreas(vdev: VfioPciCoreDevice, index: number, sizeBytes: number): { offset: number; size: number }[] {
   const table = msixTablePages(vdev);
   if (table === null || table.barIndex !== index) return [{ offset: 0, size: sizeBytes }];
@@ -81,8 +78,8 @@ function mappableAreas(vdev: VfioPciCoreDevice, index: number, sizeBytes: number
 }
 
 /**
- * For a BAR with the MSI-X table: the areas around it, and MSIX_MAPPABLE behind them, so that a client takes the areas
- * as they are and cuts no more out of them.
+ * For a BAR with the MSI-X table: the areas around it, then MSIX_MAPPABLE. A client then takes the areas as they are,
+ * and cuts no more out of them.
  */
 function capabilityChain(areas: readonly { offset: number; size: number }[]): Buffer {
   const sparseBytes = vfio_region_info_cap_sparse_mmap.sizeof + areas.length * vfio_region_sparse_mmap_area.sizeof;

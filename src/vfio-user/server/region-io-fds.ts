@@ -12,7 +12,10 @@ import type { Frame } from '../wire/frame.ts';
 import { decodeSized, type Reply } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
-/** As many doorbells as the client takes descriptors in one message; without any the region has no entries. */
+/**
+ * Returns as many doorbells as the client takes descriptors in one message. Without doorbells the region has no
+ * entries.
+ */
 export function* getRegionIoFds(context: RequestContext, frame: Frame, reply: Reply): Task {
   const { vdev, ioFds, capabilities } = context;
   const {

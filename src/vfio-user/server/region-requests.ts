@@ -1,4 +1,4 @@
-/** REGION_READ, REGION_WRITE and REGION_WRITE_MULTI, where region-access.ts has no short way. */
+/** REGION_READ, REGION_WRITE and REGION_WRITE_MULTI, for the accesses that region-access.ts leaves. */
 import { Errno } from '../../abi/errno.ts';
 import { viewOf } from '../../abi/layout.ts';
 import {
@@ -14,7 +14,7 @@ import type { Frame } from '../wire/frame.ts';
 import { checkTransfer, decode, type Reply } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
-/** Writes of a WRITE_MULTI in a row, before other clients have their turn. */
+/** Writes of a WRITE_MULTI in a row before other clients have their turn. */
 const WRITES_AT_ONCE = 256;
 
 export function* regionRead(context: RequestContext, frame: Frame, reply: Reply): Task {
@@ -43,7 +43,7 @@ export function* regionWrite(context: RequestContext, frame: Frame, reply: Reply
     throw new Errno('EINVAL', `REGION_WRITE of ${count} bytes brings ${frame.payload.length - sizeof}`);
   }
   checkTransfer('REGION_WRITE', count, context);
-  // The request is not looked at after the write: a write that waits may outlive it.
+  // Do not use the request after the write: a write that waits may outlive it.
   reply.append(frame.payload.subarray(0, sizeof));
   const length = yield* context.vdev.write(
     fields.region.get(view),
@@ -53,7 +53,7 @@ export function* regionWrite(context: RequestContext, frame: Frame, reply: Reply
   if (length < count) fields.count.set(reply.message.view, VFIO_USER_HEADER_SIZE, length);
 }
 
-/** Writes of at most 8 bytes each, in order; the first that fails ends it, and the reply counts those before. */
+/** Does writes of at most 8 bytes each, in order. The first failure ends it, and the reply counts the writes before. */
 export function* regionWriteMulti(context: RequestContext, frame: Frame, reply: Reply): Task {
   const { vdev, capabilities } = context;
   if (!capabilities.writeMultiple) throw new Errno('EOPNOTSUPP', 'WRITE_MULTI was not agreed on in VERSION');
@@ -73,7 +73,7 @@ export function* regionWriteMulti(context: RequestContext, frame: Frame, reply: 
       checkTransfer('WRITE_MULTI', length, context);
       const data = frame.payload.subarray(at + fields.data.offset, at + fields.data.offset + length);
       yield* vdev.write(fields.region.get(view, at), fields.offset.get(view, at), data);
-      // A message may hold tens of thousands: others are served in between.
+      // A message may hold tens of thousands of writes, so other clients have their turn in between.
       if (written % WRITES_AT_ONCE === WRITES_AT_ONCE - 1) yield* condResched();
     }
   } catch (error) {

@@ -1,4 +1,4 @@
-/** What request handlers share: reading a request's struct, and making its reply. */
+/** Helpers of request handlers: read a request's struct, and make its reply. */
 import { Errno } from '../../abi/errno.ts';
 import { viewOf } from '../../abi/layout.ts';
 import { VFIO_USER_HEADER_SIZE } from '../../abi/vfio-user.ts';
@@ -8,12 +8,12 @@ import { type Frame, LIMITS } from '../wire/frame.ts';
 
 const FIRST_REPLY_BYTES = 8192;
 
-/** The reply that is being made: bytes behind the header's place, and descriptors that go with it. */
+/** The reply under construction: bytes after the header's place, and descriptors that travel with it. */
 export class Reply {
   message = new Pinned(FIRST_REPLY_BYTES);
   payloadBytes = 0;
   fds: number[] = [];
-  /** Those of `fds` that are the reply's to close. */
+  /** Those of `fds` that the reply must close. */
   private owned: OwnedFd[] = [];
 
   begin(): void {
@@ -21,7 +21,7 @@ export class Reply {
     if (this.fds.length > 0) this.fds = [];
   }
 
-  /** Room for `length` more bytes; they are whatever was there before. */
+  /** Returns room for `length` more bytes. They are not cleared. */
   reserve(length: number): Uint8Array {
     const at = VFIO_USER_HEADER_SIZE + this.payloadBytes;
     this.makeRoom(length);
@@ -37,7 +37,7 @@ export class Reply {
     this.message = larger;
   }
 
-  /** Begins a reply of `offset` bytes and `length` more, and returns the place of those; they are whatever was there. */
+  /** Begins a reply of `offset` bytes and `length` more, and returns the place of the latter. They are not cleared. */
   window(offset: number, length: number): Uint8Array {
     this.begin();
     this.makeRoom(offset + length);
@@ -49,7 +49,7 @@ export class Reply {
     this.reserve(bytes.length).set(bytes);
   }
 
-  /** Sends a descriptor along, which is closed here when the reply is out. */
+  /** Sends a descriptor along, and closes it when the reply is out. */
   attach(fd: OwnedFd): void {
     this.fds.push(fd.fd);
     this.owned.push(fd);
@@ -71,7 +71,7 @@ export function checkTransfer(
   if (count > maxDataXferBytes) throw new Errno('EINVAL', `${what} of ${count} bytes; ${maxDataXferBytes} is the most`);
 }
 
-/** A view of a request's payload. EINVAL where it is shorter than `struct`. */
+/** Returns a view of a request's payload. EINVAL where it is shorter than `struct`. */
 export function decode(struct: { name: string; sizeof: number }, frame: Frame): DataView {
   if (frame.payload.length < struct.sizeof) {
     throw new Errno('EINVAL', `command ${frame.command}: ${frame.payload.length} bytes, wants ${struct.name}`);
@@ -80,8 +80,8 @@ export function decode(struct: { name: string; sizeof: number }, frame: Frame): 
 }
 
 /**
- * As `decode`, of a struct that begins with argsz, the most bytes of the reply's payload. EINVAL where argsz has no room
- * for the struct, or has room for more data than a message may carry. Every command with an argsz is read by this.
+ * As `decode`, for a struct that begins with argsz, the most bytes of the reply's payload. EINVAL where argsz is too
+ * small for the struct, or has room for more data than a message may carry. Every command with an argsz uses this.
  */
 export function decodeSized(struct: { name: string; sizeof: number }, frame: Frame): DataView {
   const view = decode(struct, frame);

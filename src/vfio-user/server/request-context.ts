@@ -1,4 +1,4 @@
-/** What request handlers may use of the session that they serve. */
+/** The part of the session that request handlers may use. */
 import type { Memory } from '../../pci/memory.ts';
 import type { Task } from '../../task/op.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
@@ -19,13 +19,13 @@ export interface RequestContext {
   /** What VERSION agreed on. */
   readonly capabilities: Capabilities;
   readonly ioFds: IoFds;
-  /** Whether nobody else has the device: it is free, or its client is this session's process. */
+  /** Whether nobody else has the device: it is free, or its client is in this session's process. */
   mayReset(device: VfioPciCoreDevice): boolean;
-  /** The client gets the descriptor of a BAR's memory, and may map it until its session ends. */
+  /** Records that the client gets the descriptor of a BAR's memory. It may map it until its session ends. */
   share(memory: Memory): void;
-  /** The device is about to be reset: its DMA that waits for the client fails at once. */
+  /** Fails the device's DMA that waits for the client, because the device is about to be reset. */
   abortDma(): void;
 }
 
-/** A command: throws the Errno that the error reply carries. */
+/** Serves a command. Throws the Errno that the error reply carries. */
 export type RequestHandler = (context: RequestContext, frame: Frame, reply: Reply) => Task;

@@ -1,4 +1,4 @@
-/** Requests of one client that wait behind the one that is being served. */
+/** Requests of one client that wait behind the one under way. */
 import { type Frame, LIMITS } from '../wire/frame.ts';
 
 /** Reading resumes when the queue is down to this part of its limits. */
@@ -9,12 +9,12 @@ export class RequestQueue {
   private bytes = 0;
   private fds = 0;
 
-  /** Reading should stop. */
+  /** Whether reading should stop. */
   get isFull(): boolean {
     return this.isAbove(1);
   }
 
-  /** Reading may go on. */
+  /** Whether reading may go on. */
   get hasRoom(): boolean {
     return !this.isAbove(LOW_WATER);
   }
@@ -35,7 +35,7 @@ export class RequestQueue {
     return next;
   }
 
-  /** Drops all of them. */
+  /** Drops all requests. */
   close(): void {
     for (let frame = this.shift(); frame !== undefined; frame = this.shift()) for (const fd of frame.fds) fd.close();
   }

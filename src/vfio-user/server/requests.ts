@@ -1,4 +1,4 @@
-/** The commands of a client: which function serves which, named as in the protocol. */
+/** The commands of a client and their handlers, named as in the protocol. */
 import { Errno } from '../../abi/errno.ts';
 import {
   VFIO_USER_DEVICE_FEATURE,
@@ -52,7 +52,7 @@ const HANDLERS = new Map<number, RequestHandler>([
   [VFIO_USER_MIG_DATA_WRITE, migDataWrite],
 ]);
 
-/** An ioctl wakes a sleeping device first. */
+/** Wraps an ioctl, which wakes a sleeping device first. */
 function ioctl(handler: RequestHandler): RequestHandler {
   return function* (context, frame, reply) {
     yield* resume(context.vdev);
@@ -60,7 +60,7 @@ function ioctl(handler: RequestHandler): RequestHandler {
   };
 }
 
-/** ENOSYS for an unknown command. */
+/** Serves a request. ENOSYS for an unknown command. */
 export function serveRequest(context: RequestContext, frame: Frame, reply: Reply): Task {
   const handler = HANDLERS.get(frame.command);
   if (handler === undefined) throw new Errno('ENOSYS', `command ${frame.command}`);

@@ -1,4 +1,4 @@
-/** Devices on sockets: each listens at a path, and has one client at a time. */
+/** Devices on sockets: each listens at a path and has one client at a time. */
 import { readdirSync } from 'node:fs';
 import { ERRNO, Errno } from '../../abi/errno.ts';
 import { EPOLLIN } from '../../abi/poll.ts';
@@ -30,7 +30,7 @@ class ServedDevice implements SessionHost {
   private readonly socket: SocketPath;
   private readonly key: number;
   private readonly clients = new Set<ClientConnection>();
-  /** Wakes a client that waits for the end of the one before it. */
+  /** Wakes a client that waits until its predecessor is gone. */
   private readonly released = new WaitQueue('the device is free');
   readonly vdev: VfioPciCoreDevice;
   owner: Client | null = null;
@@ -47,9 +47,12 @@ class ServedDevice implements SessionHost {
     this.key = loop.add(this.socket.listener.fd, EPOLLIN, () => this.accept());
   }
 
-  /** A client that closes its socket and connects again at once finds the device free, however long the end takes. */
+  /**
+   * Claims the device. A client that closes its socket and connects again at once finds it free, however long the end
+   * takes.
+   */
   *claim(client: Client): Task {
-    // Ended by the predecessor's end: the requests that it has sent, and its close.
+    // The predecessor's end ends this wait: its last requests, then its close.
     if (this.owner?.isLeaving === true) yield* this.released.waitUntil(() => this.owner?.isLeaving !== true);
     if (this.owner !== null) throw new Errno('EBUSY', `${this.vdev.pdev.name} has a client already`);
     this.owner = client;
@@ -82,7 +85,7 @@ class ServedDevice implements SessionHost {
   }
 
   private accept(): void {
-    // A connection may bring descriptors of which closing does not end.
+    // A connection may bring descriptors whose close does not end.
     const fd = closingCount() < LIMITS.maxClosing ? tryAccept(this.socket.listener) : -ERRNO.EMFILE;
     if (fd === -ERRNO.EMFILE || fd === -ERRNO.ENFILE || fd === -ERRNO.ENOMEM) {
       this.log(`${this.path}: no descriptor is left for a new client; trying again`, {
@@ -100,7 +103,7 @@ class ServedDevice implements SessionHost {
     try {
       this.clients.add(new ClientConnection(this, this.vdev, socket));
     } catch (error) {
-      // The kernel has no room for one more.
+      // The kernel has no room for another connection.
       socket.close();
       if (!(error instanceof Errno)) throw error;
       this.log(`${this.path}: a client was turned away: ${error.message}`, {
@@ -127,7 +130,7 @@ class ServedDevice implements SessionHost {
   }
 }
 
-/** Every device of a process, on one thread. */
+/** All devices of a process, on one thread. */
 export class VfioUserServer {
   readonly loop = new EventLoop();
   readonly exports: Exports;
@@ -136,23 +139,20 @@ export class VfioUserServer {
   readonly trace: TraceSink | null;
   private readonly served: ServedDevice[] = [];
 
-  /** `importerTimeoutMs`: how long an importer in another process may keep what it was told to give back. */
+  /** `importerTimeoutMs`: how long an importer in another process may keep mappings and fences after an INVALIDATE. */
   constructor(log: Log, importerTimeoutMs = IMPORTER_TIMEOUT_MS, trace: TraceSink | null = null) {
     this.limiter = new LogLimiter(this.loop, log);
     this.log = this.limiter.log;
     this.trace = trace;
     this.exports = new Exports(this.loop, this.log, importerTimeoutMs);
-    // A defect in one device's task must not take the others down with it; it is reported all the same.
+    // A defect in one device's task must not stop the other devices, but must be reported.
     runner.onFailure = (task) => {
       const about = { level: 'error', cause: 'defect', client: task.label } as const;
       this.log(`defect: task ${task.label}: ${(task.error as Error).stack}`, about);
     };
   }
 
-  /**
-   * Serves a device at `path`. EADDRINUSE when another server listens there; a socket that a dead one left is
-   * replaced.
-   */
+  /** Serves a device at `path`. EADDRINUSE when another server listens there. Replaces the socket of a dead server. */
   serve(vdev: VfioPciCoreDevice, path: string): void {
     this.served.push(new ServedDevice(this, vdev, path));
     this.exports.addDevice(vdev);
@@ -162,7 +162,7 @@ export class VfioUserServer {
     return this.served.find((device) => device.vdev === vdev)?.owner ?? null;
   }
 
-  /** Blocks until `stop`; then nothing is left: no socket, client, mapping or buffer. */
+  /** Blocks until `stop`. Then no socket, client, mapping or buffer is left. */
   run(): void {
     this.loop.run();
   }

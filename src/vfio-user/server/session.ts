@@ -1,4 +1,4 @@
-/** A client past its handshake: what it agreed on, what it holds, and how that is given back when it goes. */
+/** A client after its handshake: its capabilities, its resources, and their release at its end. */
 import { Errno } from '../../abi/errno.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
 import { socketPair } from '../../linux/socket.ts';
@@ -30,13 +30,13 @@ export class Session implements RequestContext {
   private readonly client: Client;
   private readonly main: Connection;
   private readonly memory: ClientMemory;
-  /** Where DMA_READ and DMA_WRITE go, when VERSION agreed on a socket of their own. */
+  /** The socket for DMA_READ and DMA_WRITE, when VERSION agreed on a second one. */
   private twin: Connection | null = null;
   private readonly domainBefore: DmaAddressSpace | null;
-  /** Memory of BARs whose descriptor the client has. */
+  /** Memory of BARs for which the client has the descriptor. */
   private readonly shared = new Set<Memory>();
 
-  /** `vdev` is open, and the session's to close. */
+  /** `vdev` is open; the session closes it. */
   constructor(
     host: SessionHost,
     client: Client,
@@ -69,7 +69,7 @@ export class Session implements RequestContext {
     this.vdev.pdev.iommuDomain = this.regions.domain;
   }
 
-  /** A second socket for the commands of the server; returns the client's end. Replies alone come back on it. */
+  /** Opens a second socket for the server's commands, and returns the client's end. Only replies come back on it. */
   openTwin(): OwnedFd {
     const [ours, theirs] = socketPair(`twin socket of ${this.vdev.pdev.name}`);
     this.twin = new Connection(this.loop, ours, {
@@ -100,13 +100,13 @@ export class Session implements RequestContext {
     return owner === null || owner === this.client || (peerPid > 0 && owner.peerPid === peerPid);
   }
 
-  /** A reply on the main socket. EPROTO where replies belong on the twin socket. */
+  /** Takes a reply on the main socket. EPROTO where replies belong on the twin socket. */
   onReply(frame: Frame): void {
     if (this.twin !== null) throw new Errno('EPROTO', 'a reply that belongs on the twin socket');
     this.memory.onReply(frame);
   }
 
-  /** The connection is closed: nothing that waits for the client may wait any longer. */
+  /** Marks the connection closed: nothing may wait for the client any longer. */
   close(): void {
     this.twin?.close(null);
     this.ioFds.close();
@@ -114,12 +114,12 @@ export class Session implements RequestContext {
   }
 
   /**
-   * Gives everything back that the client had; buffers that others hold stay, revoked for good. Never throws: it logs
-   * what fails, and gives the rest back all the same.
+   * Releases everything that the client had. Buffers that others hold stay, revoked for good. Never throws: it logs
+   * each failure and continues.
    */
   *end(): Task {
     const { regions, vdev } = this;
-    // First the device, so that nothing of it is under way any more; then the memory that it might have reached.
+    // Close the device first, so that nothing of it is under way; then release the memory that it might have reached.
     yield* this.attempt('close of the device', vdev.close());
     vdev.pdev.iommuDomain = this.domainBefore;
     yield* this.attempt('release of its memory', regions.destroy());
@@ -138,7 +138,7 @@ export class Session implements RequestContext {
     }
   }
 
-  /** After `end`: the peer learns that all is given back. */
+  /** Closes the sockets after `end`; the peer learns that all is released. */
   hangUp(): void {
     this.twin?.hangUp();
   }

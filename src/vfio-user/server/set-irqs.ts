@@ -7,7 +7,7 @@ import { callerOf } from './caller.ts';
 import { decodeSized } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
-/** Eventfds come as descriptors of the message: one for each interrupt, or none at all to disconnect them. */
+/** The message carries one eventfd for each interrupt, or none at all to disconnect them. */
 export function* setIrqs(context: RequestContext, frame: Frame): Task {
   const { vdev } = context;
   const view = decodeSized(vfio_irq_set, frame);

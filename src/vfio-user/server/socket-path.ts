@@ -7,10 +7,10 @@ import type { OwnedFd } from '../../linux/fd.ts';
 import { sys } from '../../linux/ffi.ts';
 import { connectUnix, listenUnix } from '../../linux/socket.ts';
 
-/** Servers hold the lock of a folder for a moment each, while they take or remove a socket. */
+/** Each server holds the folder's lock for a moment, while it takes or removes a socket. */
 const LOCK_TIMEOUT_MS = 5000;
 const LOCK_RETRY_MS = 2;
-/** A server that does not accept within this time is alive all the same. */
+/** A server that does not accept within this time still counts as alive. */
 const PROBE_MS = 1000;
 
 export class SocketPath {
@@ -19,8 +19,8 @@ export class SocketPath {
   private readonly identity: string;
 
   /**
-   * Listens at `path`, for its owner alone (0600). EADDRINUSE when another server listens there, or when the path is not
-   * a socket; the socket of a dead server is replaced.
+   * Listens at `path`, for the owner alone (0600). EADDRINUSE when another server listens there, or when the path is
+   * not a socket. Replaces the socket of a dead server.
    */
   constructor(path: string) {
     this.path = path;
@@ -34,7 +34,7 @@ export class SocketPath {
     this.identity = identityOf(path) ?? '';
   }
 
-  /** Ends listening, and removes the socket, unless it is another server's by now. */
+  /** Stops listening and removes the socket, unless another server has taken the path. */
   close(): void {
     this.listener.close();
     try {
@@ -42,19 +42,19 @@ export class SocketPath {
         if (identityOf(this.path) === this.identity) unlinkSync(this.path);
       });
     } catch (error) {
-      // The folder is gone, or is not this user's any more: and so is the socket.
+      // The folder is gone or not this user's any more, and so is the socket.
       if ((error as NodeJS.ErrnoException).code === undefined) throw error;
     }
   }
 }
 
-/** Two servers that start, or one that starts and one that stops, must not see each other's half. */
+/** Runs `body` under the folder's lock. A server that starts and one that stops must not see each other's half. */
 function withFolderLocked<T>(path: string, body: () => T): T {
   const folder = openSync(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     for (const deadline = performance.now() + LOCK_TIMEOUT_MS; ; ) {
       const result = sys.flock(folder, LOCK_EX | LOCK_NB);
-      // Some network file systems have no locks: there the moments between two calls remain.
+      // Some network file systems have no locks. There, races between two calls remain.
       if (result !== -ERRNO.EAGAIN && result !== -ERRNO.EINTR) return body();
       if (performance.now() > deadline) throw new Errno('EBUSY', `${dirname(path)} is locked by another process`);
       Atomics.wait(SLEEP, 0, 0, LOCK_RETRY_MS);

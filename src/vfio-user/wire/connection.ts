@@ -1,4 +1,4 @@
-/** A connection's bytes: cut into frames with their descriptors, and sent without ever blocking the loop. */
+/** A connection's byte stream: cuts it into frames with their descriptors, and sends without blocking the loop. */
 import { ERRNO, Errno } from '../../abi/errno.ts';
 import { EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../../abi/poll.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
@@ -12,20 +12,20 @@ import { LIMITS, type ReceivedFrame } from './frame.ts';
 import { FrameReader } from './frame-reader.ts';
 import { SendQueue } from './send-queue.ts';
 
-/** Reads in a row, before other connections have their turn. */
+/** Reads in a row before other connections have their turn. */
 const MAX_READS = 16;
-/** Messages that go by after an extra read found nothing, until the next extra read. */
+/** After an extra read found nothing, the number of messages before the next extra read. */
 const LOOK_AGAIN_AFTER = 4;
 
 export interface ConnectionEvents {
-  /** A whole message; its descriptors are the callee's. Returns whether its payload is still in use after the call. */
+  /** Takes a whole message and owns its descriptors. Returns whether its payload is still in use after the call. */
   onFrame(frame: ReceivedFrame): boolean;
   /**
    * Called once, last, whichever side ended it; `why` is null when the peer closed in good order. The socket stays open
-   * until `hangUp`: a peer that waits for the end of the stream learns by it that everything is given back.
+   * until `hangUp`. Its end tells a waiting peer that everything is given back.
    */
   onClose(why: Error | null): void;
-  /** Called when a peer that did not take its replies has taken them all. */
+  /** Called when a peer that was slow to take its replies has taken them all. */
   onDrained?(): void;
 }
 
@@ -36,10 +36,10 @@ export class Connection {
   private readonly key: number;
   private readonly frames = new FrameReader();
   private readonly peeked: PeekedBytes;
-  /** The loop will call when all is quiet, so that nothing stays in the socket for long. */
+  /** Whether the loop is to call when it is quiet. Then no bytes stay in the socket for long. */
   private askedForQuiet = false;
   private unlucky = 0;
-  /** While something waits here, nothing is read. */
+  /** Reading stops while messages wait here. */
   private readonly outgoing: SendQueue;
   private paused = false;
   private open = true;
@@ -60,12 +60,12 @@ export class Connection {
     return this.open;
   }
 
-  /** The peer has closed its end: nothing but what it sent before can come. */
+  /** Whether the peer has closed its end. Only bytes that it sent before can still come. */
   get isLeaving(): boolean {
     return !this.open || (pollOne(this.socket.fd, EPOLLRDHUP, 0) & (EPOLLRDHUP | EPOLLHUP)) !== 0;
   }
 
-  /** Stops or goes on reading; while paused no frame is handed on. */
+  /** Pauses or resumes reading. While paused, the connection hands no frame on. */
   setPaused(paused: boolean): void {
     if (this.paused === paused || !this.open) return;
     this.paused = paused;
@@ -73,18 +73,18 @@ export class Connection {
     if (!paused) this.cut();
   }
 
-  /** Whether replies wait for a peer that does not take them. */
+  /** Whether replies wait because the peer does not take them. */
   get isClogged(): boolean {
     return !this.outgoing.isEmpty;
   }
 
-  /** Sends the first `length` bytes of `message`, with descriptors that stay the caller's; or later, in order. */
+  /** Sends the first `length` bytes of `message`, now or later, in order. The descriptors stay the caller's. */
   send(message: Pinned, length: number, fds?: readonly number[]): void {
     if (!this.open) return;
     try {
       this.outgoing.send(message, length, fds);
     } catch (error) {
-      // A reply that cannot be kept is lost, and with it the client's place in the conversation.
+      // This reply is lost, and the client can no longer match replies to requests.
       this.close(error as Error);
       return;
     }
@@ -102,7 +102,7 @@ export class Connection {
     this.events.onClose(why);
   }
 
-  /** After `onClose`. */
+  /** Closes the socket. Call it after `onClose`. */
   hangUp(): void {
     if (this.socket.isOpen) hangUp(this.socket);
   }
@@ -128,8 +128,9 @@ export class Connection {
   }
 
   /**
-   * Reads everything: the loop reports it once. A peer that is `leaving` has its end of the stream behind it. A peer may
-   * take its reply and ask again at once; extra reads find that without the loop, as long as they succeed.
+   * Reads everything, because the loop reports it only once. For a peer that is `leaving`, the end of the stream
+   * follows. A peer may take its reply and ask again at once. Extra reads find such requests without the loop, as long
+   * as they succeed.
    */
   private receive(leaving: boolean): void {
     let must = true;
@@ -159,7 +160,7 @@ export class Connection {
     return this.open && !this.paused && this.outgoing.isEmpty;
   }
 
-  /** False when there was nothing, or the end. */
+  /** Reads once. False when the socket was empty or at its end. */
   private receiveOnce(): boolean {
     let received: number;
     try {
@@ -193,7 +194,7 @@ export class Connection {
     }
   }
 
-  /** Hands every complete frame on, until it is told to pause, or until the peer does not take its replies. */
+  /** Hands on every complete frame until it is paused or the peer stops taking its replies. */
   private cut(): void {
     if (this.cutting) return;
     this.cutting = true;

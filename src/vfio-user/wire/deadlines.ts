@@ -1,9 +1,9 @@
-/** Times at which something is to be done, soonest first: a binary heap, so that many of them cost no more than few. */
+/** Pending deadlines, soonest first: a binary heap, so that many of them cost little more than few. */
 
 export class Deadline {
   readonly atMs: number;
   readonly run: () => void;
-  /** Its place in the heap; -1 where it is not listed any more. */
+  /** The deadline's place in the heap; -1 when it is not listed any more. */
   index = -1;
 
   constructor(atMs: number, run: () => void) {
@@ -15,7 +15,7 @@ export class Deadline {
 export class Deadlines {
   private readonly heap: Deadline[] = [];
 
-  /** The soonest; undefined where there is none. */
+  /** The soonest deadline; undefined without any. */
   get first(): Deadline | undefined {
     return this.heap[0];
   }
@@ -27,7 +27,7 @@ export class Deadlines {
     return deadline;
   }
 
-  /** Takes a deadline out; false where it has run, or was taken out before. */
+  /** Removes a deadline; false where it has run or was removed before. */
   remove(deadline: Deadline): boolean {
     const { index } = deadline;
     if (index < 0) return false;

@@ -5,11 +5,11 @@ import { runner } from '../../task/runner.ts';
 import { type Deadline, Deadlines } from './deadlines.ts';
 import { Spin } from './spin.ts';
 
-/** It is quiet when nothing came for this time; after this many rounds it counts as quiet all the same. */
+/** The loop is quiet after this time without events. After this many rounds it counts as quiet all the same. */
 const QUIET_MS = 5;
 const MAX_ROUNDS_TO_QUIET = 256;
 
-/** What is ready, as EPOLL bits. Runs outside of any task and must not throw for what a peer did. */
+/** Takes the ready events as EPOLL bits. Runs outside of any task, and must not throw for what a peer did. */
 export type Handler = (events: number) => void;
 
 interface Registered {
@@ -18,8 +18,8 @@ interface Registered {
 }
 
 /**
- * Blocks in epoll_wait; everything that it calls runs on its thread, one at a time, so that there is nothing to lock
- * between connections. Ends when `stop` is called from a handler.
+ * Blocks in epoll_wait and calls handlers on its own thread, one at a time, so connections need no locks. Ends when a
+ * handler calls `stop`.
  */
 export class EventLoop {
   private readonly epoll = new Epoll(64);
@@ -45,7 +45,7 @@ export class EventLoop {
     if (handler !== undefined) this.epoll.modify(handler.fd, events, key);
   }
 
-  /** Before the descriptor is closed. */
+  /** Removes a handler. Call it before the descriptor is closed. */
   remove(key: number): void {
     const handler = this.handlers.get(key);
     if (handler === undefined) return;
@@ -62,7 +62,7 @@ export class EventLoop {
     this.deadlines.remove(deadline);
   }
 
-  /** Calls `run` once, as soon as nothing came for a moment, and soon even where something always comes. */
+  /** Calls `run` once, as soon as no event came for a moment, or after some rounds if events never stop. */
   whenQuiet(run: () => void): void {
     if (this.quiet.length === 0) this.roundsToQuiet = MAX_ROUNDS_TO_QUIET;
     this.quiet.push(run);
@@ -74,14 +74,14 @@ export class EventLoop {
     this.close();
   }
 
-  /** Frees the loop after the last `turn`; `run` does so itself. */
+  /** Frees the loop after the last `turn`. `run` frees it itself. */
   close(): void {
     this.epoll.close();
   }
 
   /**
-   * One round: tasks, then what is ready, for which it waits at most `mostMs` (-1: for as long as it takes). Returns
-   * whether there was anything to do.
+   * Runs one round: tasks, then ready handlers. Waits for events at most `mostMs` (-1: without end). Returns whether
+   * there was anything to do.
    */
   turn(mostMs: number): boolean {
     const more = runner.drainRound();
@@ -132,7 +132,7 @@ function earlier(a: number, b: number): number {
   return Math.min(a, b);
 }
 
-/** The peer is gone: nothing that is sent arrives. */
+/** Whether the peer is gone; then no message reaches it. */
 export function hungUp(events: number): boolean {
   return (events & (EPOLLHUP | EPOLLERR)) !== 0;
 }

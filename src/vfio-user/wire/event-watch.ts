@@ -1,11 +1,11 @@
-/** Eventfds that a client signals, heard by the server's loop. */
+/** Eventfds that a client signals and the server's loop watches. */
 import { EPOLLIN } from '../../abi/poll.ts';
 import { readEventfd } from '../../linux/eventfd.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
 import type { EventSource } from '../../vfio/user.ts';
 import type { EventLoop } from './event-loop.ts';
 
-/** Calls `onSignal` after signals, once for those that came together. The client may have read them itself. */
+/** Calls `onSignal` after signals, once for several that came together. The client may have read them itself. */
 export class EventWatch implements EventSource {
   private readonly loop: EventLoop;
   private readonly fd: OwnedFd;

@@ -19,13 +19,13 @@ const FIRST_BUFFER_BYTES = 64 * 1024;
 
 const header = vfio_user_header.fields;
 
-/** Shared by all frames without descriptors: it stays empty. */
+/** Shared by all frames without descriptors; stays empty. */
 const NO_FDS: OwnedFd[] = [];
 Object.freeze(NO_FDS);
 
 /**
- * The descriptors of the last recvmsg. EMFILE, and none, where so many wait for the end of their close that nobody may
- * bring one more that might.
+ * Returns the descriptors of the last recvmsg. EMFILE, and all are closed, when one of them may linger in its close and
+ * LIMITS.maxClosing others already do.
  */
 export function takeFds(message: Message): OwnedFd[] {
   const fds = message.takeFds('descriptor of a peer');
@@ -37,21 +37,21 @@ export function takeFds(message: Message): OwnedFd[] {
 export class FrameReader {
   private readonly message = new Message(1, LIMITS.maxMsgFds);
   private buffer = new Pinned(FIRST_BUFFER_BYTES);
-  /** What was received and not yet cut into frames lies from `start` to `filled`. */
+  /** The bytes from `start` to `filled` are received and not yet cut into frames. */
   private start = 0;
   private filled = 0;
-  /** How many bytes of the stream lie before the buffer. */
+  /** Bytes of the stream before the buffer. */
   private consumed = 0;
   /**
-   * Descriptors that came, and where in the stream the read ended that brought them. They belong to the message with
-   * the last of those bytes: the kernel ends a read behind the send that carried descriptors.
+   * Descriptors that came, with the place in the stream where their read ended. They belong to the message with the
+   * last of those bytes: the kernel ends a read after a send that carried descriptors.
    */
   private arrived: { end: number; fds: OwnedFd[] }[] = [];
   private more = false;
-  /** The last read brought one access alone: a peer that waits for its reply before it goes on. */
+  /** The last read brought one access alone, so the peer waits for its reply before it sends more. */
   private isSingleAccess = false;
 
-  /** The socket may hold more than the last read brought: it ended for want of room, or behind descriptors. */
+  /** Whether the socket may hold more bytes: the last read filled its room, or ended after descriptors. */
   get mayHaveMore(): boolean {
     return this.more;
   }
@@ -62,9 +62,9 @@ export class FrameReader {
   }
 
   /**
-   * One recvmsg(2); returns what it returns: bytes, 0 at the end of the stream, or the negative errno. Throws
-   * EMSGSIZE for too many descriptors, and what `frameBytes` throws for a message that is too large. With `left`, whole
-   * messages that come alone stay in the socket, until it takes them out; then it must not `wait`.
+   * Calls recvmsg(2) once and returns its result: bytes, 0 at the end of the stream, or the negative errno. Throws
+   * EMSGSIZE for too many descriptors, and the errors of `frameBytes` for a message that is too large. With `left`, a
+   * whole message that comes alone stays in the socket until `left` takes it out; `wait` must then be false.
    */
   receive(socket: number, wait: boolean, left: PeekedBytes | null = null): number {
     this.makeRoom();
@@ -88,8 +88,8 @@ export class FrameReader {
   }
 
   /**
-   * Reads an access that comes alone, and leaves it in the socket; null for all else, which is to be read for good. It
-   * needs no descriptors, so recv(2) does: it costs much less than recvmsg(2).
+   * Reads a lone access and leaves it in the socket. Returns null for anything else, which the caller reads for good.
+   * The access needs no descriptors, so recv(2) does; it costs much less than recvmsg(2).
    */
   private look(socket: number, room: number, left: PeekedBytes): number | null {
     const received = sys.recv(socket, this.buffer.address + this.filled, room, MSG_DONTWAIT | MSG_PEEK);
@@ -104,7 +104,7 @@ export class FrameReader {
     return null;
   }
 
-  /** The last `received` bytes are all that there is, and are one REGION_READ or REGION_WRITE. */
+  /** Whether the last `received` bytes are all there is, and are one REGION_READ or REGION_WRITE. */
   private isLoneAccess(received: number): boolean {
     if (this.start + received !== this.filled || received < VFIO_USER_HEADER_SIZE) return false;
     const { view } = this.buffer;
@@ -113,14 +113,19 @@ export class FrameReader {
     return command === VFIO_USER_REGION_READ || command === VFIO_USER_REGION_WRITE;
   }
 
-  /** A message may come in many reads, and each with descriptors. Those of complete frames were handed on before. */
+  /**
+   * Checks the count of descriptors. A message may come in many reads, each with descriptors. Complete frames have
+   * theirs already.
+   */
   private checkArrived(): void {
     let count = 0;
     for (const { fds } of this.arrived) count += fds.length;
     if (count > LIMITS.maxMsgFds) throw new Errno('EMSGSIZE', `${count} descriptors; ${LIMITS.maxMsgFds} are the most`);
   }
 
-  /** The next complete frame, or null. Its payload is good until `receive`, its descriptors are the caller's. */
+  /**
+   * Returns the next complete frame, or null. Its payload is valid until `receive`; the caller owns its descriptors.
+   */
   next(): ReceivedFrame | null {
     if (this.filled - this.start < VFIO_USER_HEADER_SIZE) return null;
     const size = frameBytes(this.buffer.view, this.start);
@@ -131,14 +136,14 @@ export class FrameReader {
     return new ReceivedFrame(this.buffer, at, this.start, fds);
   }
 
-  /** The last frame's payload stays good for whoever has it: what follows goes into a new buffer. */
+  /** Keeps the last frame's payload valid. Later bytes go into a new buffer. */
   keepLast(): void {
     const fresh = new Pinned(Math.max(FIRST_BUFFER_BYTES, this.filled - this.start));
     fresh.bytes.set(this.buffer.bytes.subarray(this.start, this.filled));
     this.replace(fresh);
   }
 
-  /** Closes descriptors that nobody got. */
+  /** Closes descriptors that no frame took. */
   close(): void {
     this.message.close();
     for (const { fds } of this.arrived.splice(0)) for (const fd of fds) fd.close();
@@ -150,7 +155,7 @@ export class FrameReader {
     return fds;
   }
 
-  /** Moves what is left to the start, and grows the buffer for a large message that has begun. */
+  /** Moves the remaining bytes to the start, and grows the buffer for a large message that has begun. */
   private makeRoom(): void {
     const left = this.filled - this.start;
     const size = left < VFIO_USER_HEADER_SIZE ? 0 : frameBytes(this.buffer.view, this.start);

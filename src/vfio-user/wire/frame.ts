@@ -1,4 +1,4 @@
-/** Frames of the vfio-user protocol, and how large the things in them may get. */
+/** Frames of the vfio-user protocol, and their limits. */
 import { ERRNO, Errno } from '../../abi/errno.ts';
 import {
   VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE,
@@ -12,9 +12,7 @@ import {
 import type { OwnedFd } from '../../linux/fd.ts';
 import type { Pinned } from '../../linux/ffi.ts';
 
-/**
- * What one peer may make the other hold. docs/limits.md has the table, and names a test for each.
- */
+/** What one side holds for its peer at most. docs/limits.md has the table, and names a test for each. */
 export const LIMITS = {
   /** Bytes of data in one REGION_READ, REGION_WRITE, DMA_READ or DMA_WRITE. */
   maxDataXferBytes: VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE,
@@ -22,31 +20,31 @@ export const LIMITS = {
   maxMessageBytes: VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE + 64,
   /** Descriptors with one message; QEMU refuses servers that say more than 16. */
   maxMsgFds: 16,
-  /** DMA regions of a client, and of all clients of the process together: each takes some 250 bytes. */
+  /** DMA regions of a client, and of all clients of the process together. Each takes some 250 bytes. */
   maxDmaMaps: 1 << 19,
   maxDmaMapsOfAll: 1 << 20,
   /**
-   * Mappings of this process that a client's files take, one for each GiB of a file, and those of all clients together.
-   * A process has 65,530 (vm.max_map_count).
+   * Mappings of this process for a client's files, one for each GiB of a file, and those of all clients together. A
+   * process has 65,530 (vm.max_map_count).
    */
   maxFileMappings: 4096,
   maxFileMappingsOfAll: 16_384,
-  /** DMA regions of dma-bufs that another process lends: each is a session with it. */
+  /** DMA regions of dma-bufs from other processes. Each is a session with the lender. */
   maxBorrowed: 256,
-  /** dma-bufs that are held of one device, by its clients of now and before. */
+  /** dma-bufs of one device that its present and former clients hold. */
   maxExports: 1024,
-  /** dma-bufs that are held of all devices; less where the process may open few files. Each device has its share. */
+  /** dma-bufs of all devices; less where the process may open few files. Each device has its share. */
   maxExportsOfAll: 8192,
-  /** Ranges of the dma-bufs that are held of one device, and of all. */
+  /** Ranges of the dma-bufs of one device that clients hold, and of all devices. */
   maxExportRanges: 262_144,
   maxExportRangesOfAll: 1_048_576,
-  /** Connections to a device besides the one that has it: beyond it the oldest without a session goes. */
+  /** Connections to a device besides the one that has it. Beyond it, the oldest one without a session is closed. */
   maxWaitingClients: 64,
-  /** Descriptors that are being closed and are not yet, by a file that makes its closers wait. */
+  /** Descriptors whose close is not over yet, because a file makes its closers wait. */
   maxClosing: 512,
-  /** Commands that wait while one is being served; reading stops there. */
+  /** Commands that wait while the server handles another. Reading stops at this number. */
   maxPendingRequests: 64,
-  /** Bytes that wait with them, and descriptors. */
+  /** Bytes and descriptors that wait with these commands. */
   maxPendingBytes: 4 << 20,
   maxPendingFds: 256,
   /** Milliseconds until a client that does not answer a DMA_READ or DMA_WRITE counts as gone. */
@@ -59,7 +57,7 @@ export const LIMITS = {
   logWindowMs: 10_000,
 } as const;
 
-/** The fields of a header, in plain words. */
+/** The decoded fields of a header. */
 export interface Frame {
   id: number;
   command: number;
@@ -67,15 +65,15 @@ export interface Frame {
   noReply: boolean;
   /** Positive errno of an error reply, else 0. */
   error: number;
-  /** What follows the header. Good until the next frame of the connection is looked at. */
+  /** The bytes after the header. Valid until the connection looks at its next frame. */
   payload: Uint8Array;
-  /** Whoever gets the frame closes what it does not keep. */
+  /** The receiver closes the descriptors that it does not keep. */
   fds: OwnedFd[];
 }
 
 const header = vfio_user_header.fields;
 
-/** Bytes of the whole message whose header is at `at`. EMSGSIZE or EPROTO for a size or a type that cannot be. */
+/** Returns the size of the whole message whose header is at `at`. EMSGSIZE for a bad size, EPROTO for a bad type. */
 export function frameBytes(view: DataView, at: number): number {
   const size = header.msg_size.get(view, at);
   const type = header.flags.get(view, at) & VFIO_USER_F_TYPE_MASK;
@@ -87,7 +85,7 @@ export function frameBytes(view: DataView, at: number): number {
   return size;
 }
 
-/** A frame where it was received: nothing is copied, and nothing made that nobody asks for. */
+/** A frame in its receive buffer. It copies nothing, and makes objects only on demand. */
 export class ReceivedFrame implements Frame {
   readonly id: number;
   readonly command: number;
@@ -95,7 +93,7 @@ export class ReceivedFrame implements Frame {
   readonly noReply: boolean;
   readonly error: number;
   readonly fds: OwnedFd[];
-  /** The buffer that holds the frame, and where in it the payload is. */
+  /** The buffer that holds the frame, and the payload's place in it. */
   readonly view: DataView;
   readonly start: number;
   readonly end: number;
@@ -116,13 +114,13 @@ export class ReceivedFrame implements Frame {
     this.buffer = buffer;
   }
 
-  /** No Buffer, whose `slice` copies nothing: whoever keeps the payload of a request takes a slice of it. */
+  /** Not a Buffer, whose `slice` copies nothing. To keep the payload of a request, take a slice of it. */
   get payload(): Uint8Array {
     const { buffer, byteOffset } = this.buffer.bytes;
     return new Uint8Array(buffer, byteOffset + this.start, this.end - this.start);
   }
 
-  /** `length` bytes of the payload from `offset`; the caller knows that they are there. */
+  /** Returns `length` bytes of the payload from `offset`. The caller must know that they are in range. */
   slice(offset: number, length: number): Uint8Array {
     return this.buffer.window.at(this.start + offset, length);
   }

@@ -1,16 +1,16 @@
-/** What the server tells people, with a limit of rate: a client that loops must not fill a disk. */
+/** The server's log with a rate limit: a client that loops must not fill a disk. */
 import type { Deadline } from './deadlines.ts';
 import type { EventLoop } from './event-loop.ts';
 import { LIMITS } from './frame.ts';
 
 export type LogLevel = 'error' | 'warn' | 'info';
 
-/** What a line is about. Lines of one client and cause are limited together. */
+/** The subject of a line. Lines of one client and cause are limited together. */
 export interface LogAbout {
   readonly level: LogLevel;
-  /** Why, in a word or two: `dropped`, `late`, `defect`, ... */
+  /** The cause, in a word or two: `dropped`, `late`, `defect`, ... */
   readonly cause: string;
-  /** Who: the device, and the process where it is known. */
+  /** The client: the device, and the process where it is known. */
   readonly client: string;
 }
 
@@ -18,7 +18,7 @@ export type Log = (line: string, about: LogAbout) => void;
 
 /**
  * Hands on LIMITS.maxLogLines of each client and cause, and LIMITS.maxLogLinesOfAll, in a window of time. At the end of
- * the window one line for each client and cause says how many more there were.
+ * the window, one line for each client and cause counts the dropped ones.
  */
 export class LogLimiter {
   private readonly loop: EventLoop;
@@ -50,7 +50,7 @@ export class LogLimiter {
     this.sink(line, about);
   };
 
-  /** The server ends, and the window with it. */
+  /** Ends the window with the server. */
   close(): void {
     if (this.window === null) return;
     this.loop.cancel(this.window);

@@ -1,4 +1,4 @@
-/** One end of a conversation in packets (docs/dma-buf-socket.md), which never blocks the loop. */
+/** One end of a packet conversation (docs/dma-buf-socket.md). It never blocks the loop. */
 import { ERRNO, Errno } from '../../abi/errno.ts';
 import { EPOLLIN, EPOLLOUT } from '../../abi/poll.ts';
 import { MSG_DONTWAIT } from '../../abi/socket.ts';
@@ -12,17 +12,17 @@ import { frameBytes, ReceivedFrame, writeHeader } from './frame.ts';
 import { takeFds } from './frame-reader.ts';
 import { reasonOf, SendQueue } from './send-queue.ts';
 
-/** Descriptors with one packet. */
+/** Descriptors of one packet. */
 const MAX_FDS = 8;
 
 export interface PacketEvents {
-  /** A whole message; its payload is good until the call returns, its descriptors are the callee's. */
+  /** Takes a whole message. Its payload is valid until the call returns; the callee owns its descriptors. */
   onPacket(packet: ReceivedFrame): void;
   /** Called once, last, whichever side ended it; `why` is null when the peer closed in good order. */
   onClose(why: Error | null): void;
 }
 
-/** What goes into a header. `error` is a positive errno. */
+/** The fields of a header. `error` is a positive errno. */
 export interface PacketHeader {
   id: number;
   command: number;
@@ -36,7 +36,7 @@ export class PacketSocket {
   private readonly events: PacketEvents;
   private readonly key: number;
   private readonly incoming = new Message(1, MAX_FDS);
-  /** While something waits here, nothing is read. */
+  /** Reading stops while messages wait here. */
   private readonly outgoing: SendQueue;
   private readonly buffer: Pinned;
   private scratch = new Pinned(256);
@@ -48,7 +48,7 @@ export class PacketSocket {
     this.socket = socket;
     this.events = events;
     this.outgoing = new SendQueue(socket, MAX_FDS, (why) => this.close(why));
-    // One more byte, so that a packet that was cut shows.
+    // One more byte, so that a truncated packet shows.
     this.buffer = new Pinned(mostBytes + 1);
     this.incoming.setIov(0, this.buffer.address, mostBytes + 1);
     this.key = loop.add(socket.fd, EPOLLIN, (ready) => this.onReady(ready));
@@ -58,7 +58,9 @@ export class PacketSocket {
     return this.open;
   }
 
-  /** Sends one message; the descriptors stay the caller's. Throws EMFILE where one must wait and cannot be kept. */
+  /**
+   * Sends one message; the descriptors stay the caller's. EMFILE where descriptors must wait and cannot be duplicated.
+   */
   send(header: PacketHeader, payload: Uint8Array, fds?: readonly number[]): void {
     if (!this.open) return;
     const length = VFIO_USER_HEADER_SIZE + payload.length;

@@ -1,4 +1,4 @@
-/** What leaves through a socket, in order, without ever blocking the loop: stream and packet sockets alike. */
+/** Sends messages in order without blocking the loop, on stream and packet sockets. */
 import { ERRNO, Errno } from '../../abi/errno.ts';
 import { MSG_DONTWAIT, MSG_NOSIGNAL } from '../../abi/socket.ts';
 import { closeAll, duplicateAll, type OwnedFd } from '../../linux/fd.ts';
@@ -15,8 +15,8 @@ interface Unsent {
 }
 
 /**
- * Sends messages at once where the socket takes them. The rest is copied, with duplicates of its descriptors, and
- * leaves by `flush` once the socket is writable again.
+ * Sends messages at once where the socket takes them. It copies the rest, with duplicates of the descriptors. `flush`
+ * sends these copies once the socket is writable again.
  */
 export class SendQueue {
   private readonly socket: OwnedFd;
@@ -24,7 +24,7 @@ export class SendQueue {
   private readonly onLost: (why: Error | null) => void;
   private readonly unsent: Unsent[] = [];
 
-  /** `onLost` hears that the peer cannot be reached; its argument is null when the peer closed in good order. */
+  /** `onLost` is called when the peer cannot be reached; its argument is null when the peer closed in good order. */
   constructor(socket: OwnedFd, maxFds: number, onLost: (why: Error | null) => void) {
     this.socket = socket;
     this.outgoing = new Message(1, maxFds);
@@ -36,8 +36,8 @@ export class SendQueue {
   }
 
   /**
-   * Sends the first `length` bytes of `message`, with descriptors that stay the caller's. Throws EMFILE where
-   * descriptors must wait and no number is left for their duplicates, ENOBUFS when too many messages wait.
+   * Sends the first `length` bytes of `message`, with descriptors that stay the caller's. EMFILE where descriptors must
+   * wait and no number is left for their duplicates; ENOBUFS when too many messages wait.
    */
   send(message: Pinned, length: number, fds: readonly number[] = NO_FDS): void {
     if (this.unsent.length > 0) {
@@ -51,7 +51,7 @@ export class SendQueue {
     else this.onLost(reasonOf(sent, 'send to the peer'));
   }
 
-  /** Sends what waits, as far as the socket takes it. */
+  /** Sends waiting messages, as far as the socket takes them. */
   flush(): void {
     for (let next = this.unsent[0]; next !== undefined; next = this.unsent[0]) {
       const { length } = next.bytes;
@@ -70,7 +70,7 @@ export class SendQueue {
     }
   }
 
-  /** Drops what waits. */
+  /** Drops the waiting messages. */
   close(): void {
     for (const { fds } of this.unsent.splice(0)) closeAll(fds);
   }
@@ -87,7 +87,7 @@ export class SendQueue {
   }
 }
 
-/** Why a connection ends after `result` of a system call on its socket; null when the peer closed in good order. */
+/** Returns why a connection ends after `result` of a system call; null when the peer closed in good order. */
 export function reasonOf(result: number, what: string): Error | null {
   return result === -ERRNO.EPIPE || result === -ERRNO.ECONNRESET ? null : Errno.fromCode(-result, what);
 }

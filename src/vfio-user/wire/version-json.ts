@@ -1,7 +1,7 @@
 /** The JSON of VERSION. Its numbers may have 64 bits: masks, and limits that mean "none". */
 import { Errno } from '../../abi/errno.ts';
 
-/** Strings, or integers outside of them. */
+/** Matches strings, and integers outside of them. */
 const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?/g;
 const INTEGER = /^\d+$/;
 /** Marks a string that was an integer. The text ends at its first zero byte, and may not have an escaped one. */
@@ -10,7 +10,7 @@ const MARK = '\\u0000';
 export type JsonObject = Record<string, unknown>;
 
 /**
- * The object that the text says, with every integer as a bigint: as a number, 2^64 - 1 would be 2^64. EINVAL where the
+ * Parses the text to an object with every integer as a bigint: as a number, 2^64 - 1 would be 2^64. EINVAL where the
  * text is not the JSON of an object.
  */
 export function parseVersionJson(text: string): JsonObject {
@@ -49,7 +49,7 @@ export function booleanOf(said: JsonObject, key: string): boolean {
   return value;
 }
 
-/** Null where it is missing. */
+/** Null where the key is missing. */
 export function objectOf(said: JsonObject, key: string): JsonObject | null {
   const value = said[key] ?? null;
   if (value !== null && !isObject(value)) throw new Errno('EINVAL', `VERSION: ${key} is not an object`);

@@ -1,4 +1,4 @@
-/** VERSION: what both sides can do, as JSON, and what the two agree on. */
+/** VERSION: each side's capabilities as JSON, and what the two agree on. */
 import { Errno } from '../../abi/errno.ts';
 import { viewOf } from '../../abi/layout.ts';
 import { PAGE_SIZE } from '../../abi/mman.ts';
@@ -26,7 +26,7 @@ import {
 import { LIMITS } from './frame.ts';
 import { booleanOf, integerOf, type JsonObject, limitOf, objectOf, parseVersionJson } from './version-json.ts';
 
-/** What one side says of itself, held against what this one can do: of two limits the lower. */
+/** The peer's capabilities, merged with those of this side: of two limits, the lower. */
 export interface Capabilities {
   /** Descriptors that the peer takes with one message. */
   maxMsgFds: number;
@@ -35,15 +35,15 @@ export interface Capabilities {
   /** The smallest page that both can map, in bytes: DMA_MAP takes multiples of it. */
   pageBytes: number;
   writeMultiple: boolean;
-  /** The peer wants or gives a second socket for the commands of the server. */
+  /** Whether the peer wants or gives a second socket for the server's commands. */
   twinSocket: boolean;
-  /** In a reply: which descriptor of the message that socket is. */
+  /** In a reply: the index of that socket's descriptor. */
   twinFdIndex: number | null;
-  /** The bytes of a dirty bitmap that it takes in one message; null where it does not migrate. */
+  /** The bytes of a dirty bitmap that the peer takes in one message; null where it does not migrate. */
   migration: { maxBitmapBytes: number } | null;
 }
 
-/** What is up to the sender of a VERSION; the other limits are always said. */
+/** The sender's choices in a VERSION. The other limits are always sent. */
 export interface VersionOffer {
   /** In a reply at most what the request said: QEMU refuses a server that says more than 65,535. */
   maxDmaMaps: number;
@@ -64,7 +64,7 @@ export const CLIENT_OFFER: VersionOffer = {
 /** A dirty bitmap travels in one DEVICE_FEATURE reply. */
 const MAX_BITMAP_BYTES = LIMITS.maxDataXferBytes / 2;
 
-/** The payload of a VERSION message. QEMU refuses a reply that is larger than its own request: 198 bytes. */
+/** Encodes the payload of a VERSION message. QEMU refuses a reply that is larger than its own request: 198 bytes. */
 export function encodeVersion(offer: VersionOffer = CLIENT_OFFER): Buffer {
   const { maxDmaMaps, writeMultiple, migration, twinSocket } = offer;
   const twin =
@@ -95,9 +95,9 @@ export function encodeVersion(offer: VersionOffer = CLIENT_OFFER): Buffer {
 }
 
 /**
- * What the peer's VERSION says; capabilities that it does not name have the protocol's defaults. Any minor version is
- * taken: the lower of the two counts. EINVAL for another major version, for a text that is not JSON or has
- * the wrong types, and for page sizes of which this side can map none.
+ * Decodes the peer's VERSION. Capabilities that it does not name have the protocol's defaults. Any minor version is
+ * accepted; the lower of the two counts. EINVAL for another major version, for a text that is not JSON or has the wrong
+ * types, and for page sizes of which this side can map none.
  */
 export function decodeVersion(payload: Uint8Array): Capabilities {
   if (payload.length < vfio_user_version.sizeof) {
@@ -134,7 +134,10 @@ function migrationOf(said: JsonObject): { maxBitmapBytes: number } {
   return { maxBitmapBytes: limitOf(said, VFIO_USER_CAP_MAX_BITMAP_SIZE, MAX_BITMAP_BYTES, MAX_BITMAP_BYTES) };
 }
 
-/** Page sizes come or'ed together in 64 bits; this side maps every power of two from 4096 on. */
+/**
+ * Returns the smallest page size in bytes. The bits of `sizes` are page sizes; this side maps powers of two from 4096
+ * on.
+ */
 function smallestPage(sizes: bigint): number {
   const mappable = sizes & U64_MAX & ~BigInt(PAGE_SIZE - 1);
   if (mappable === 0n) throw new Errno('EINVAL', `VERSION: pages of ${sizes} bytes; ${PAGE_SIZE} is the smallest here`);
