@@ -1,4 +1,4 @@
-/** Runs in the guest: reads a call from the virtio port, answers it, and so on until it is told to end. */
+/** Runs in the guest: reads calls from the virtio port and answers each, until a call tells it to end. */
 import { spawnSync } from 'node:child_process';
 import { openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { release } from 'node:os';
@@ -32,7 +32,7 @@ function captureOrNull(address: string): string | null {
 
 type Handlers = { [Name in keyof AgentCalls]: (p: AgentCalls[Name]['parameters']) => AgentCalls[Name]['result'] };
 
-/** Takes the time of each step, in the order in which they end: that of the steps in the result. */
+/** Times each step. The times are in the order in which steps end, like the steps of the result. */
 class TimedBackend implements Backend {
   readonly name: string;
   readonly isLinux = true;
@@ -56,9 +56,9 @@ class TimedBackend implements Backend {
   }
 }
 
-/** From `lend` to `end`. */
+/** The trial between `lend` and `end`. */
 let peer: PeerTrial | null = null;
-/** For steps that start others. */
+/** The threads for steps that start others. */
 let threads: StartedThreads;
 
 const handlers: Handlers = {
@@ -94,7 +94,7 @@ const handlers: Handlers = {
   },
 };
 
-/** The virtio port's device node, by the name that the host gave the port. */
+/** The virtio port's device node, found by the name that the host gave the port. */
 function findPort(): string {
   const ports = '/sys/class/virtio-ports';
   const port = readdirSync(ports).find((name) => readFileSync(join(ports, name, 'name'), 'utf8').trim() === 'barter');
@@ -114,7 +114,7 @@ function serve(): void {
   let text = '';
   for (;;) {
     const length = readSync(port, chunk);
-    // The host is not there: its end of the port is closed.
+    // The host has closed its end of the port.
     if (length === 0) return;
     text += decoder.write(chunk.subarray(0, length));
     for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n')) {
@@ -135,7 +135,7 @@ function answer(id: number, name: keyof Handlers, parameters: never): unknown {
   }
 }
 
-// The threads of the agent are this file again: the guest has one file of ours.
+// The agent's threads run this same file, since the guest gets only one file.
 if (isMainThread) {
   threads = await StartedThreads.create((shared) => new Worker(new URL(import.meta.url), { workerData: { shared } }));
   serve();

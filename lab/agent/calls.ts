@@ -1,4 +1,4 @@
-/** What the host asks the agent in the guest, line by line in JSON. */
+/** The calls from the host to the agent in the guest, one JSON line each. */
 import type { LabCopy } from '../../src/linux/lab-importer.ts';
 import type { RunResult } from '../../src/scenario/run.ts';
 import type { Scenario } from '../../src/scenario/step.ts';
@@ -6,61 +6,66 @@ import type { ConfigAccesses, ConfigAnswers } from './config-accesses.ts';
 import type { OwnDeviceAnswer } from './own-device.ts';
 
 export interface AgentCalls {
-  /** uname -r, and what is on the bus. */
+  /** uname -r, and the devices on the bus. */
   hello: { parameters: Record<string, never>; result: { release: string; devices: string[] } };
   /** Binds devices to vfio-pci by their addresses. */
   bind: { parameters: { addresses: string[] }; result: null };
-  /** Runs a scenario on the guest's kernel; `addresses` are the devices that it names. `ms` has an entry for each step. */
+  /**
+   * Runs a scenario on the guest's kernel. `addresses` gives the devices that it names; `ms` has an entry for each
+   * step.
+   */
   scenario: {
     parameters: { scenario: Scenario; addresses: Record<string, string> };
     result: RunResult & { ms: number[] };
   };
-  /** The machine files of devices as `barter capture` writes them; null for those that it refuses, as bridges. */
+  /**
+   * The machine files of devices as `barter capture` writes them; null for a device that it refuses, such as a bridge.
+   */
   capture: { parameters: { addresses: string[] }; result: Record<string, string | null> };
-  /** Copies by a device's DMA engine, inside of its driver's memory; gives how many bytes were wrong after each. */
+  /** Copies by a device's DMA engine within its driver's memory; returns how many bytes were wrong after each copy. */
   memcpy: { parameters: { address: string; copies: MemoryCopy[] }; result: number[] };
-  /** What lab/agent/peer.ts does with a lender and a borrower; its methods have the words. */
+  /** Runs a trial between a lender and a borrower (lab/agent/peer/trial.ts). */
   peer: { parameters: PeerRequest; result: PeerAnswer };
   /** Drives the device of docs/writing-a-device.md. */
   ownDevice: { parameters: { address: string }; result: OwnDeviceAnswer };
-  /** What vfio-pci answers to accesses of a device's config space, and which bits of it can be written at all. */
+  /** The results of accesses to a device's config space through vfio-pci, and which of its bits can be written. */
   configAccesses: { parameters: ConfigAccesses; result: ConfigAnswers };
-  /** A command of the guest's shell: its status and output. */
+  /** Runs a command in the guest's shell; returns its status and output. */
   shell: { parameters: { command: string }; result: { status: number | null; stdout: string; stderr: string } };
 }
 
-/** What makes the lender take its memory back. */
+/** The trigger that makes the lender take its memory back. */
 export type PeerTrigger = 'memory bit' | 'D3hot' | 'FLR' | 'DEVICE_RESET' | 'hot reset' | 'low power' | 'close';
 
 export type PeerRequest =
   /** Opens the lender, and lends `ranges` as dma-bufs of one range each. */
   | { do: 'lend'; addresses: { lender: string; borrower: string }; ranges: [number, number][] }
-  /** One dma-buf of all the ranges: the errno of mapping it, or 'mapped'. */
+  /** Exports all ranges as one dma-buf; gives the errno of mapping it, or 'mapped'. */
   | { do: 'map-together'; ranges: [number, number][] }
-  /** Fills each lent range by the engine, and reads it back by the engine. */
+  /** Fills each lent range by DMA, and reads it back by DMA. */
   | { do: 'copy'; seed: number }
-  /** Starts copies, pulls the trigger while they are under way, and tries what must fail from then on. */
+  /** Starts copies, pulls the trigger while they run, and tries operations that must fail from then on. */
   | { do: 'revoke'; trigger: PeerTrigger; seed: number }
-  /** Undoes the trigger and maps anew; after a close, opens and lends anew. */
+  /** Undoes the trigger and maps anew. After a close it opens and lends anew. */
   | { do: 'restore'; trigger: PeerTrigger }
-  /** Copies at random, and revokes at random moments, for a while. */
+  /** Copies at random and revokes at random moments for `seconds`. */
   | { do: 'load'; seed: number; seconds: number }
   | { do: 'end' };
 
 export interface PeerAnswer {
-  /** For each range: where the borrower has it. */
+  /** For each range: the address at which the borrower has it. */
   addresses?: number[];
-  /** For each range: CRC-32 of what was read back. */
+  /** For each range: the CRC-32 of the bytes read back. */
   crc32?: number[];
-  /** How the copy that was under way ended, for each range. */
+  /** For each range: how the copy that was running ended. */
   copies?: LabCopy[];
-  /** For each range: the errno of a copy to where it was, and of a new map; 'ok' where it was done. */
+  /** For each range: the errno of a copy to its old address and of a new mapping; 'ok' for a success. */
   tried?: { copy: string; map: string }[];
-  /** The errno of mapping all ranges as one. */
+  /** The errno of mapping all ranges as one dma-buf. */
   together?: string;
-  /** Milliseconds that the trigger took, by the guest's clock. */
+  /** Milliseconds that the trigger took by the guest's clock. */
   triggerMs?: number;
-  /** What `load` did. */
+  /** The totals of `load`. */
   load?: { copies: number; bytes: number; failed: number; revokes: number; inFlight: number; wrong: string[] };
 }
 

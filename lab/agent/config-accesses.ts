@@ -1,4 +1,6 @@
-/** In the guest: which registers of a device can be written, and what its vfio-pci answers to reads and writes. */
+/**
+ * In the guest: finds out which registers of a device can be written, and how its vfio-pci answers reads and writes.
+ */
 import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { Errno } from '../../src/abi/errno.ts';
 import { VFIO_PCI_CONFIG_REGION_INDEX } from '../../src/abi/vfio.ts';
@@ -10,20 +12,20 @@ const FIRST_CAPABILITY = 0x40;
 
 export interface ConfigAccesses {
   address: string;
-  /** Dwords that are not written while nobody drives the device: QEMU acts on them. */
+  /** Dwords that must not be written while no driver owns the device, because QEMU acts on them. */
   skip: number[];
-  /** In this order: offset, size, and what is written, or null for a read. */
+  /** In this order: offset, size, and the value to write, or null for a read. */
   accesses: [offset: number, size: number, value: number | null][];
 }
 
 /** All config space in hexadecimal. */
 export interface ConfigAnswers {
-  /** Which bits can be 1, and which can be 0. */
+  /** The bits that can be 1, and the bits that can be 0. */
   ones: string;
   zeros: string;
-  /** What the hardware shows once vfio-pci has opened the device. */
+  /** The hardware's registers once vfio-pci has opened the device. */
   opened: string;
-  /** For each access what was read, null for a write, or an errno. */
+  /** For each access: the value read, null for a write, or an errno. */
   answers: (number | string | null)[];
 }
 
@@ -70,7 +72,7 @@ function readAll(file: number): Buffer {
   return bytes;
 }
 
-/** Writes ones and zeros to each dword behind the header, and then what was there before. */
+/** Writes ones and zeros to each dword after the header, and then restores it. */
 function probe(file: number, skip: ReadonlySet<number>): { ones: Buffer; zeros: Buffer } {
   const ones = readAll(file);
   const zeros = Buffer.from(ones);

@@ -1,4 +1,4 @@
-/** What a guest and the engine are asked of a device's config space, and the engine's answers. */
+/** The accesses to a device's config space that the guest and the engine both make, and the engine's results. */
 import { Errno } from '../../src/abi/errno.ts';
 import { VFIO_PCI_CONFIG_REGION_INDEX } from '../../src/abi/vfio.ts';
 import { ConfigSpace } from '../../src/pci/config-space.ts';
@@ -25,9 +25,9 @@ export interface PlacedCapability {
   end: number;
 }
 
-/** The registers of a device as the server has them, without a machine around it. */
+/** A device's registers as the server has them, without a machine around it. */
 export interface Laid {
-  /** As the server has it. */
+  /** Config space as the server has it. */
   config: ConfigSpace;
   capabilities: PlacedCapability[];
   skip: number[];
@@ -45,14 +45,14 @@ export function layOut(spec: CapabilityDeviceSpec): Laid {
     const bytes = (extended ? spec.extended : spec.standard).find((body) => body.id === id)?.bytes ?? VPD_BYTES;
     return { id, extended, start: offset, end: Math.min(...behind, offset + ((bytes + 3) & ~3)) };
   });
-  // QEMU enables vectors when it sees their bits.
+  // QEMU enables vectors as soon as their bits are set.
   const skip = capabilities
     .filter(({ id, extended }) => !extended && (id === 0x05 || id === 0x11))
     .map((one) => one.start);
   return { config, capabilities, skip };
 }
 
-/** Every byte is read; then each takes ones and zeros, alone and by dwords. */
+/** Reads every byte, then writes ones and zeros to each, by bytes and by dwords. */
 export function accessesOf(capabilities: readonly PlacedCapability[], sizeBytes: number): Access[] {
   const accesses: Access[] = [
     [0x06, 2, null],
@@ -72,7 +72,7 @@ export function accessesOf(capabilities: readonly PlacedCapability[], sizeBytes:
   return accesses;
 }
 
-/** The same accesses on the engine, over registers that are the guest's in value and in what can be written. */
+/** Makes the same accesses on the engine, over registers with the guest's values and writable bits. */
 export function answersOfEngine(guest: ConfigAnswers, accesses: readonly Access[]): Answers {
   const [ones, zeros, opened] = [guest.ones, guest.zeros, guest.opened].map((hex) => Buffer.from(hex, 'hex'));
   const config = new ConfigSpace(opened.length > 256 ? 4096 : 256);

@@ -1,13 +1,13 @@
-/** Where a guest's vfio-pci answers otherwise than the engine, and what QEMU keeps for itself. */
+/** Compares the results of a guest's vfio-pci with the engine's, and reports the bits that QEMU keeps for itself. */
 import { capabilityName } from '../../src/machine/capability-names.ts';
 import type { ConfigAnswers } from '../agent/config-accesses.ts';
 import type { Steps } from '../runs/run.ts';
 import { type Access, type Answers, answersOfEngine, type Laid, type PlacedCapability } from './accesses.ts';
 
-/** Enough to see what is wrong. */
+/** How many differences a step shows. */
 const MAX_TOLD = 4;
 
-/** A step for each capability: whether both show it, and the accesses that they answer otherwise. */
+/** One step for each capability: whether both show it, and the accesses with different results. */
 export function compareDevice(steps: Steps, laid: Laid, accesses: readonly Access[], guest: ConfigAnswers): void {
   const engine = answersOfEngine(guest, accesses);
   const hardware = Buffer.from(guest.opened, 'hex');
@@ -33,7 +33,7 @@ export function compareDevice(steps: Steps, laid: Laid, accesses: readonly Acces
   }
 }
 
-/** Accesses in a range that the guest's kernel answered otherwise than the engine. */
+/** The accesses in a range whose results differ between the guest's kernel and the engine. */
 function differences(
   accesses: readonly Access[],
   engine: Answers,
@@ -56,7 +56,9 @@ function show(answer: Answers[number]): string {
 
 const keyOf = (extended: boolean, at: number): string => `${extended ? 'extended ' : ''}${at}`;
 
-/** Where a user's lists of capabilities lead, by the reads of dwords at the start. Ids of 0 hold a place. */
+/**
+ * The capabilities in the user's lists, followed through the reads of dwords at the start. Ids of 0 are placeholders.
+ */
 function shownIn(accesses: readonly Access[], answers: Answers): Set<string> {
   const dwords = new Map<number, number>();
   for (const [i, [offset, size, value]] of accesses.entries()) {
@@ -79,7 +81,7 @@ function shownIn(accesses: readonly Access[], answers: Answers): Set<string> {
   return shown;
 }
 
-/** What the guest's hardware, which is QEMU's, does otherwise than the device that is served. */
+/** The registers in which QEMU's device in the guest differs from the served device. */
 function heldByQemu(
   { config, skip }: Laid,
   { id, extended, start, end }: PlacedCapability,
@@ -90,7 +92,7 @@ function heldByQemu(
   const shownId = extended ? hardware.readUInt32LE(start) & 0xffff : hardware[start];
   if (shownId !== id) return `it shows id 0x${shownId.toString(16)} there`;
   if (skip.includes(start)) return 'the vectors are enabled and masked by it';
-  // The flag of VPD turns by itself.
+  // The flag of VPD changes by itself.
   if (id === 0x03 && !extended) return '';
   const [ones, zeros] = [guest.ones, guest.zeros].map((hex) => Buffer.from(hex, 'hex'));
   const bytes: number[] = [];

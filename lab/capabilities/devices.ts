@@ -1,6 +1,6 @@
 /**
- * Devices that together have every capability: those that vfio shows, and those that it hides. Their registers keep
- * what is written, so that a guest's writes show.
+ * Devices that together have every capability that vfio shows or hides. Their registers keep every write, so that a
+ * guest's writes show.
  */
 import type { DeviceIdentity, DeviceModel } from '../../src/device/model.ts';
 import { Bar, MemoryTarget } from '../../src/pci/bar.ts';
@@ -11,15 +11,15 @@ import type { MemoryProvider } from '../../src/pci/memory.ts';
 
 const ALL = 0xffffffff;
 const BAR_BYTES = 0x4000;
-/** The first capability, vital product data, is placed by `addCapabilities`. */
+/** Follows the first capability, vital product data, which `addCapabilities` places. */
 const FIRST_STANDARD = 0x48;
 
 interface CapabilityBody {
   readonly id: number;
   readonly bytes: number;
-  /** Values of 4 bytes by their offsets; those of the header's dword are its upper half. */
+  /** Values of 4 bytes by offset. In the header's dword only the upper half counts. */
   readonly registers?: Readonly<Record<number, number>>;
-  /** Dwords by their offsets, and the bits of them that can be written; all of the others can. */
+  /** The writable bits of dwords, by offset. All bits of other dwords are writable. */
   readonly writable?: Readonly<Record<number, number>>;
 }
 
@@ -41,7 +41,7 @@ const vendorBytes = (length: number): CapabilityBody => ({
   registers: { 0: length << 16 },
   writable: { 0: 0xff00_0000 },
 });
-/** D3hot keeps the state, so that nothing is reset on the way back. */
+/** D3hot keeps the state, so the way back to D0 resets nothing. */
 const power: CapabilityBody = {
   id: 0x01,
   bytes: 8,
@@ -49,7 +49,7 @@ const power: CapabilityBody = {
   writable: { 0: 0, 4: 0x1f03 },
 };
 const advancedFeatures: CapabilityBody = { id: 0x13, bytes: 8, registers: { 0: 0x0006_0000 }, writable: { 0: 0 } };
-/** Four vectors; the table and the pending bits at the end of the BAR. */
+/** Four vectors; the table and the pending bits are at the end of the BAR. */
 const msix: CapabilityBody = {
   id: 0x11,
   bytes: 12,
@@ -127,7 +127,7 @@ export const CAPABILITY_DEVICES: readonly CapabilityDeviceSpec[] = [
   },
 ];
 
-/** The vital product data of each. */
+/** The name in each device's vital product data. */
 export const VPD_NAME = 'Barter';
 export const VPD_WRITABLE_BYTES = 16;
 
@@ -162,7 +162,7 @@ export class CapabilityDevice implements DeviceModel {
   }
 }
 
-/** `header` are the bits of the first dword that are the list's. */
+/** Fills a body's registers. `header` gives the bits of the first dword that belong to the list. */
 function fill(
   config: ConfigSpace,
   at: number,

@@ -1,6 +1,6 @@
 /**
- * Serves one of the devices that have every capability, with config space as the hardware has it: nobody hides a
- * capability from the guest, so that the guest's own vfio-pci has everything to decide over.
+ * Serves one of the devices that have every capability, with config space as the hardware has it. The server hides no
+ * capability from the guest, so the guest's own vfio-pci decides over all of them.
  *
  * node serve.js NAME SOCKET_DIR
  */
@@ -9,12 +9,15 @@ import type { Task } from '../../src/task/op.ts';
 import { VfioConfig } from '../../src/vfio/config.ts';
 import { CAPABILITY_DEVICES, CapabilityDevice } from './devices.ts';
 
-/** Capability pointers and all that they point to; the rest of the header stays vfio's: BARs, COMMAND, interrupts. */
+/**
+ * The capability pointer and all dwords behind the header. The rest of the header stays vfio's: BARs, COMMAND,
+ * interrupts.
+ */
 const isRaw = (dword: number): boolean => dword === 0x34 || dword >= 0x40;
 
 const { read, write } = VfioConfig.prototype;
 
-/** Calls `access` for each dword that the bytes lie in. */
+/** Calls `access` for each dword that overlaps the bytes. */
 function* eachDword(offset: number, bytes: Uint8Array, access: (at: number, part: Uint8Array) => Task<unknown>): Task {
   for (let done = 0; done < bytes.length; ) {
     const at = offset + done;

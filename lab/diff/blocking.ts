@@ -1,4 +1,4 @@
-/** Programs that never leave their one task waiting: what would wait is started as a task of its own, or left out. */
+/** Keeps a program's only task from blocking: a step that would wait becomes a task of its own, or is left out. */
 import type { MachineDescription } from '../../src/machine/schema.ts';
 import type { RunResult } from '../../src/scenario/run.ts';
 import type { Step, StepOf } from '../../src/scenario/step.ts';
@@ -21,9 +21,9 @@ const STARTABLE: ReadonlySet<Step['op']> = new Set<Step['op']>([
 ]);
 
 /**
- * A revoke that waits for a fence, or for an importer that keeps its mapping, would block the only task that there is:
- * it is started, so that both sides say that it waits, and joined at the end, when what it waits for has come. Steps
- * that wait behind it and cannot be started are left out.
+ * Starts each revoke that would block the only task, because it waits for a fence or for an importer that keeps its
+ * mapping. Both sides then report that it waits, and the end of the program joins it. Leaves out later steps that would
+ * wait behind it and cannot be started.
  */
 export function withStarted(
   description: MachineDescription,
@@ -49,7 +49,7 @@ function started(step: Step, index: number): Step {
   return { op: 'start', step: step as StepOf<'start'>['step'], as: `started${index}` };
 }
 
-/** Lets everything go on that waits, and asks what became of it. */
+/** Lets everything that waits go on, and asks for its result. */
 function ending(program: readonly Step[]): Step[] {
   return [
     ...program.flatMap((step): Step[] => (step.op === 'add-fence' ? [{ op: 'signal-fence', fence: step.as }] : [])),

@@ -1,4 +1,4 @@
-/** The same program on Barter's engine and on a kernel, result by result. */
+/** Compares the same program on Barter's engine and on a kernel, result by result. */
 
 import {
   PCI_BASE_ADDRESS_0,
@@ -15,7 +15,7 @@ import type { Scenario, Step, StepOf, StepResult } from '../../src/scenario/step
 import { PROFILES, type ProfileName } from '../../src/vfio/profile.ts';
 
 export interface Difference {
-  /** The step that differs, and those before it. */
+  /** The index of the step whose result differs. */
   index: number;
   op: string;
   engine: unknown;
@@ -51,21 +51,19 @@ export function differences(steps: readonly Step[], engine: RunResult, kernel: R
   });
 }
 
-/**
- * What is compared of a result: the errno of a refusal; of values, those that mean something outside of the process.
- */
+/** The comparable part of a result: the errno of a refusal, and values that have a meaning outside the process. */
 function comparable(step: Step, result: StepResult | undefined, bits: number): unknown {
   if (result === undefined) return 'not reached';
   if (!('ok' in result)) return result.errno;
-  // An export without a name gives a descriptor's number, which is each process's own.
+  // An export without a name returns a descriptor number, which each process chooses itself.
   if (step.op === 'feature' && typeof result.ok === 'number' && result.ok > 0) return 'descriptor';
   if (step.op === 'config-read' && typeof result.ok === 'number') return (result.ok & bits) >>> 0;
-  // The bits are those of data: of these either all or none are compared.
+  // `bits` applies to data: here either all bits or none are compared.
   if (bits === 0 && typeof result.ok === 'string') return 'bytes';
   return sorted(result.ok);
 }
 
-/** In D1 and D2 a function answers no memory request (PCI PM 1.2, 5.3), which QEMU's devices do all the same. */
+/** In D1 and D2 a function answers no memory requests (PCI PM 1.2, 5.3), but QEMU's devices answer them. */
 function isInD1D2(steps: readonly Step[], index: number): boolean {
   let state = 0;
   for (const step of steps.slice(0, index)) {
@@ -75,10 +73,10 @@ function isInD1D2(steps: readonly Step[], index: number): boolean {
   return state === 1 || state === 2;
 }
 
-/** SERR# and parity error response: firmware sets them as it likes. */
+/** SERR# and parity error response, which firmware sets as it likes. */
 const FIRMWARE_COMMAND = 0x0140;
 
-/** The bits of a read that both sides must agree on. */
+/** The bits of a read on which both sides must agree. */
 function comparedBits(steps: readonly Step[], index: number): number {
   const step = steps[index];
   if (step.op === 'region-read' || step.op === 'mmap-read') return isInD1D2(steps, index) ? 0 : 0xffffffff;
@@ -89,8 +87,8 @@ function comparedBits(steps: readonly Step[], index: number): number {
 }
 
 /**
- * Of a byte of config space: not what firmware chose in COMMAND, nor where it put a BAR or an interrupt, until the
- * program has written that since the device was opened.
+ * The comparable bits of a config-space byte. Firmware's choices in COMMAND, BARs and the interrupt line count only
+ * after the program has written them since the device was opened.
  */
 function comparedByte(steps: readonly Step[], index: number, { device }: StepOf<'config-read'>, at: number): number {
   if (at >= PCI_COMMAND && at < PCI_COMMAND + 2) return ~(FIRMWARE_COMMAND >>> (8 * (at - PCI_COMMAND))) & 0xff;

@@ -1,6 +1,6 @@
 /**
- * barter lab diff: the same steps on the engine and on the kernel of the guest, compared result by result. On each
- * lender: the scenarios of its machine that are kept, then random programs.
+ * barter lab diff: runs the same steps on the engine and on the guest's kernel and compares every result. On each
+ * lender it runs the kept scenarios of its machine, then random programs.
  */
 
 import { resolve } from 'node:path';
@@ -16,46 +16,46 @@ import { type Compared, type GuestChoice, GuestRig } from './rig.ts';
 import { FINDINGS, facts, findings, type KeptScenario } from './suites.ts';
 
 const MAX_STEPS = 40;
-/** Of one lender; more of the same kind tell nothing new. */
+/** The most differences reported for one lender. More of the same kind tell nothing new. */
 const MAX_DIFFERENCES = 10;
 
 export interface DiffOptions extends GuestChoice {
   seed: number;
-  /** Of random programs, over all lenders together. */
+  /** How many steps the random programs have, over all lenders together. */
   steps: number;
   lenders: readonly LenderSetup[];
   /**
-   * Every trigger after every other, too: in the stages of a buffer's life that are named (`STAGES`), or each pair in
-   * one of them where none is named. Null for no matrix.
+   * Runs every trigger after every other, too: in each of the named stages of a buffer's life (`STAGES`), or each pair
+   * in one stage if the list is empty. Null runs no matrix.
    */
   matrix: readonly string[] | null;
-  /** Hears what is done. */
+  /** Called with the progress. */
   onProgress: (progress: DiffProgress) => void;
 }
 
 export interface DiffProgress {
   lender: string;
   steps: number;
-  /** How many there will be, the matrix aside. */
+  /** How many steps there will be, without the matrix. */
   ofSteps: number;
   differences: number;
-  /** How far the matrix is on this lender, in programs, while it is under way. */
+  /** How many of the matrix's programs are done on this lender; null unless it runs. */
   matrix: { stage: string; done: number; of: number } | null;
 }
 
 export interface FoundDifference extends Difference {
   lender: string;
   /**
-   * The file of the finding that this difference is: the kernel's answer is known to be wrong, and the engine's is
-   * that of the default profile. Null for a difference that nobody knows, between the kernel and the profile that
-   * should behave as it does.
+   * The file of the finding that explains this difference: the kernel's result is known to be wrong, and the engine's
+   * is that of the default profile. Null for an unexplained difference between the kernel and the profile that models
+   * it.
    */
   finding: string | null;
-  /** The shortest program that was found to differ. */
+  /** The shortest program with this difference that shrinking found. */
   program: Step[];
 }
 
-/** What one stage of the matrix came to. */
+/** The result of one stage of the matrix. */
 interface MatrixStage {
   lender: string;
   stage: string;
@@ -67,7 +67,7 @@ interface MatrixStage {
 }
 
 export interface DiffResult {
-  /** No difference, no break and no report but those that docs/kernel-findings.md describes. */
+  /** True if docs/kernel-findings.md describes every difference, violation and report. */
   ok: boolean;
   seed: number;
   kernel: string;
@@ -77,9 +77,9 @@ export interface DiffResult {
   programs: number;
   differences: FoundDifference[];
   matrix: MatrixStage[];
-  /** What the matrix found the kernel to break, each with the fewest triggers, and the finding that it is. */
+  /** The invariants that the kernel breaks in the matrix, each with the fewest triggers and its finding. */
   violations: { lender: string; invariant: string; message: string; triggers: string[]; finding: string | null }[];
-  /** What the kernel complained of meanwhile. */
+  /** The kernel's reports during the run. */
   reports: KernelReport[];
 }
 
@@ -114,14 +114,14 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
   return result;
 }
 
-/** Of the kept scenarios, each finding twice, and of the random programs. */
+/** The steps of the kept scenarios, each finding counted twice, and of the random programs. */
 function totalSteps({ lenders, steps }: DiffOptions): number {
   const count = (kept: readonly KeptScenario[], lender: LenderSetup): number =>
     kept.filter((each) => belongsTo(lender, each)).reduce((sum, each) => sum + each.scenario.tasks.user.length, 0);
   return lenders.reduce((sum, lender) => sum + count(facts(), lender) + 2 * count(findings(), lender), steps);
 }
 
-/** A scenario runs on the lender whose machine it has, and with address spaces where devices are opened for them. */
+/** Whether a scenario runs on a lender: its machine matches, and so does its use of address spaces. */
 function belongsTo({ machine, ioas = false }: LenderSetup, { machinePath, scenario }: KeptScenario): boolean {
   return resolve(machinePath) === machine && scenario.tasks.user.some((step) => groupOf(step) === 'ioas') === ioas;
 }
@@ -162,7 +162,7 @@ function rowOf({ matrix }: DiffResult, lender: string, stage: string): MatrixSta
   return row;
 }
 
-/** One value after the other of the same seed: a run can be repeated, and a longer one begins with it. */
+/** Draws all programs from one seed, so that a run can be repeated and a longer run starts with the same programs. */
 async function compareRandom(
   rig: GuestRig,
   options: DiffOptions,
@@ -183,7 +183,7 @@ function unknown({ differences }: DiffResult): number {
   return differences.filter(({ finding }) => finding === null).length;
 }
 
-/** A program on the kernel and on the engine as it should behave like the kernel. */
+/** Compares the kernel with the engine in the profile that models this kernel. */
 async function compareOne(
   rig: GuestRig,
   { onProgress }: DiffOptions,
@@ -205,7 +205,7 @@ async function compareOne(
   return compared;
 }
 
-/** As `compareOne`; and the kernel against the default profile, which does what is right. */
+/** As `compareOne`, and also compares the kernel with the default profile, which behaves correctly. */
 async function compareFinding(
   rig: GuestRig,
   options: DiffOptions,
@@ -226,9 +226,9 @@ async function compareFinding(
       program: program.slice(0, difference.index + 1),
     });
   }
-  // One that results do not tell of is a report's (`documented`).
+  // A finding without a differing result shows only in a kernel report (`documented`).
   if (found.length > 0 || !program.some((step) => 'linux' in step)) return;
-  // What is said to be wrong with the kernel is right by now: the finding's file is what differs.
+  // The kernel no longer has the bug of this finding, so the finding's file is the difference.
   const gone = {
     index: 0,
     op: 'the finding',

@@ -4,35 +4,37 @@ import { packageFile } from '../../src/linux/package-file.ts';
 import { guestAddress } from '../host/guest.ts';
 import type { LabKernel } from '../kernel/kernel.ts';
 
-/** What a program may do to a device; the registers behind igb's BARs are not memory. */
+/** The operations that a program may do on a device. The registers behind igb's BARs are not memory. */
 export interface DeviceTraits {
   name: string;
-  /** In the guest. */
+  /** The device's address in the guest. */
   address: string;
   /** A BAR that can be lent, its size, and whether its bytes are plain memory. */
   region: number;
   regionBytes: number;
   isMemory: boolean;
-  /** For a virtual function: its physical one, and the token that opens it once the program has set that. */
+  /**
+   * For a virtual function: its physical function, and the token that opens it after the program has set that token.
+   */
   vf?: { physfn: string; token: string };
 }
 
 export interface LenderSetup {
   name: string;
-  /** QEMU's devices, each below a root port of its own; null for the served device of that name. */
+  /** QEMU's devices, each below its own root port. Null stands for the served device of that name. */
   qemu: Readonly<Record<string, string | null>>;
   extra: readonly string[];
-  /** Words of the guest's kernel command line; by default the IOMMU translates. */
+  /** Words for the guest's kernel command line. By default the IOMMU translates. */
   iommu?: string;
-  /** In the guest, once the devices are bound. */
+  /** Shell commands that run in the guest after the devices are bound. */
   setup?: string;
-  /** Whose scenarios (facts, findings) run here. */
+  /** The machine file whose scenarios (facts, findings) run here. */
   machine?: string;
-  /** What is bound to vfio-pci and lends, in the order in which the engine's machine has them. */
+  /** The devices that are bound to vfio-pci and lend, in the order of the engine's machine. */
   devices: readonly DeviceTraits[];
   /** The guest's address of the device that only borrows. */
   borrower: string;
-  /** Programs are about I/O address spaces, and devices are opened by their own nodes: the kernel has iommufd. */
+  /** Whether programs use I/O address spaces and open devices by their own nodes. The kernel must have iommufd. */
   ioas?: boolean;
 }
 
@@ -69,7 +71,7 @@ const LENDERS: readonly LenderSetup[] = [
     name: 'igb',
     qemu: { lender: 'igb,romfile=', second: null, borrower: null },
     extra: [],
-    // The virtual function lies 0x80 behind the physical one.
+    // The virtual function is 0x80 after the physical one.
     setup: [
       'set -e',
       'echo 1 > /sys/module/vfio_pci/parameters/enable_sriov',
@@ -91,7 +93,7 @@ const LENDERS: readonly LenderSetup[] = [
     borrower: guestAddress(2),
   },
   {
-    // Two functions of one slot, in one group: they are reset together.
+    // Two functions of one slot and group, which are reset together.
     name: 'ivshmem',
     qemu: { lender: 'ivshmem-plain,memdev=memory0,addr=0.0,multifunction=on', borrower: null },
     extra: [
@@ -124,7 +126,7 @@ const LENDERS: readonly LenderSetup[] = [
   },
 ];
 
-/** Address spaces need iommufd, which the distribution's kernel has not. */
+/** The lenders for a kernel. Address spaces need iommufd, which the distribution's kernel does not have. */
 export function lendersOf({ hasIommufd }: Pick<LabKernel, 'hasIommufd'>): LenderSetup[] {
   return LENDERS.filter(({ ioas }) => ioas !== true || hasIommufd);
 }

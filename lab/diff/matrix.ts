@@ -1,6 +1,6 @@
 /**
- * Every trigger after every other, looked at from outside: after them, may a peer map exactly when the device's memory
- * can be used? The judge knows neither engine nor kernel; it sees what steps gave.
+ * Runs every trigger after every other and judges from outside: afterwards a peer may map exactly if the device's
+ * memory can be used. The judge sees only the results of steps, not the engine or the kernel.
  */
 import { PCI_CAP_ID_PM, PCI_COMMAND, PCI_PM_CTRL } from '../../src/abi/pci_regs.ts';
 import { given, type RunResult } from '../../src/scenario/run.ts';
@@ -12,7 +12,7 @@ interface Trigger {
   steps: Step[];
 }
 
-/** Everything that changes, or might change, whether a device's memory can be used. */
+/** Every step that changes, or might change, whether a device's memory can be used. */
 function triggers({ name: device, region }: DeviceTraits): Trigger[] {
   const one = (name: string, step: object): Trigger => ({ name, steps: [{ device, ...step } as Step] });
   const command = (name: string, size: number, value: number, at = 0) =>
@@ -51,7 +51,7 @@ function triggers({ name: device, region }: DeviceTraits): Trigger[] {
   ];
 }
 
-/** Every sequence of at most `most` triggers, the shorter ones first. */
+/** Every sequence of at most `most` triggers, shorter ones first. */
 function sequences(all: readonly Trigger[], most: number): Trigger[][] {
   let longest: Trigger[][] = [[]];
   const found: Trigger[][] = [];
@@ -62,15 +62,15 @@ function sequences(all: readonly Trigger[], most: number): Trigger[][] {
   return found;
 }
 
-/** Where a buffer, its descriptor and its importer are in their lives when the triggers come. */
+/** The stage of a buffer, its descriptor and its importer at the time of the triggers. */
 interface MatrixState {
   name: string;
-  /** Before the triggers, and after them, when the importer `peer` is there at last. */
+  /** The steps before and after the triggers. Afterwards the importer `peer` exists. */
   before: Step[];
   after: Step[];
 }
 
-/** Their names, in order. */
+/** The names of the stages, in order. */
 export const STAGES = ['mapped', 'exported', 'attached', 'descriptor-closed', 'fence-signalled', 'several-ranges'];
 
 function stages({ name: device, region }: DeviceTraits): MatrixState[] {
@@ -86,7 +86,7 @@ function stages({ name: device, region }: DeviceTraits): MatrixState[] {
     { name: 'descriptor-closed', before: [made, attach, map, { op: 'close-fd', fd: 'buffer' }], after: [] },
     { name: 'fence-signalled', before: [made, attach, map, fence, { op: 'signal-fence', fence: 'fence' }], after: [] },
     {
-      // To itself: through the IOMMU Linux does not map several ranges.
+      // Maps for the lender itself: Linux does not map several ranges through the IOMMU.
       name: 'several-ranges',
       before: [{ ...made, ranges: [[0, 4096], ...ranges] }, { ...attach, device }, map],
       after: [],
@@ -94,7 +94,7 @@ function stages({ name: device, region }: DeviceTraits): MatrixState[] {
   ];
 }
 
-/** One of the matrix's programs: what happens, and to a buffer in which stage of its life. */
+/** One program of the matrix: its triggers, and the stage of the buffer's life in which they come. */
 export interface MatrixEntry {
   stage: string;
   sequence: Trigger[];
@@ -102,8 +102,8 @@ export interface MatrixEntry {
 }
 
 /**
- * Every trigger, and every trigger after every other (every sequence of at most `most`): in each of the stages that are
- * named, one stage after the other; or each in one stage, going round, where none is named.
+ * Every sequence of at most `most` triggers. Each runs in every named stage, one stage after the other. Without names,
+ * each runs in one stage, and the stages take turns.
  */
 export function matrix(traits: DeviceTraits, named: readonly string[], most = 2): MatrixEntry[] {
   const lives = stages(traits);
@@ -118,7 +118,10 @@ export function matrix(traits: DeviceTraits, named: readonly string[], most = 2)
   return chosen.flatMap((stage) => all.map((sequence) => entry(sequence, stage)));
 }
 
-/** A buffer in one stage of its life, and a mapping of the user's; then the triggers; then the questions. */
+/**
+ * Makes a program: a buffer in one stage of its life and a mapping of the user's, then the triggers, then the
+ * questions.
+ */
 function matrixProgram(traits: DeviceTraits, chosen: readonly Trigger[], stage: MatrixState): Step[] {
   const { name: device, region } = traits;
   const ranges: [number, number][] = [[0, 4096]];
@@ -132,7 +135,7 @@ function matrixProgram(traits: DeviceTraits, chosen: readonly Trigger[], stage: 
     { op: 'callbacks', importer: 'peer' },
     { op: 'map', importer: 'peer', as: 'lent1' },
     { op: 'mmap-read', map: 'bar', offset: 0, length: 4 },
-    // What config space is asked wakes a sleeping device: once more, as it is now.
+    // A read of config space wakes a sleeping device, so this asks again in the present state.
     { op: 'cap-read', device, cap: PCI_CAP_ID_PM, offset: PCI_PM_CTRL, size: 1 },
     { op: 'callbacks', importer: 'peer' },
     { op: 'map', importer: 'peer', as: 'lent2' },
@@ -148,7 +151,7 @@ export interface BrokenBy {
   triggers: string[];
 }
 
-/** The violations that are not another's with triggers more: what is left when each sequence is as short as can be. */
+/** Keeps only the shortest violations: drops each whose triggers contain those of another. */
 export class Shortest {
   private readonly found = new Map<string, BrokenBy[]>();
 
@@ -165,7 +168,7 @@ export class Shortest {
   }
 }
 
-/** Whether all of `part` are in `whole`, in order. */
+/** Whether `whole` contains all of `part`, in order. */
 function isPart(part: readonly string[], whole: readonly string[]): boolean {
   let at = 0;
   for (const name of whole) if (name === part[at]) at += 1;
@@ -177,7 +180,9 @@ export interface Violation {
   message: string;
 }
 
-/** The finding (lab/findings/) that says why Linux breaks this after these triggers; null where none does. */
+/**
+ * The finding (lab/findings/) that explains why Linux breaks this invariant after these triggers; null if none does.
+ */
 export function findingOf({ invariant, message }: Violation, triggers: readonly string[]): string | null {
   const [first] = triggers;
   if (invariant === 'I6') return first === 'sleep-with-wakeup' ? '05-wake-restores-nothing.yaml' : null;
@@ -187,7 +192,7 @@ export function findingOf({ invariant, message }: Violation, triggers: readonly 
   return message.includes('a new buffer') ? '04-born-lent-in-low-power.yaml' : null;
 }
 
-/** What the answers of a matrix program break. */
+/** The invariants that the results of a matrix program break. */
 export function violations(program: readonly Step[], { steps }: RunResult): Violation[] {
   const answers = program.map((step, i) => ({ step, answer: given(steps[i].result) }));
   const last = (op: Step['op'], as?: string) =>
@@ -201,12 +206,12 @@ export function violations(program: readonly Step[], { steps }: RunResult): Viol
   };
   const isD0 = ((last('cap-read') as number) & 3) === 0;
   const maps = (as: string) => Array.isArray(last('map', as));
-  // Where the importer came late and was refused, there is nothing to map; that it was refused is the answer.
+  // An importer that came late and was refused has nothing to map. The refusal is the answer.
   const wasLate = last('attach', 'peer') !== null;
   judge('at once', maps('lent1'), mmapReads[0].answer !== 'SIGBUS');
   if (!wasLate) judge('when asked', maps('lent2'), mmapReads[1].answer !== 'SIGBUS' && isD0);
   judge('for a new buffer', last('attach', 'other') === null, mmapReads[1].answer !== 'SIGBUS' && isD0);
-  // A read wakes a sleeping device for as long as it takes: that it works promises a peer nothing.
+  // A read wakes a sleeping device for its own duration. Its success promises a peer nothing.
   if (last('region-read') === 'EIO') judge('by read', maps('lent2'), false);
   return found;
 }

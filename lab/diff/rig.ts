@@ -1,4 +1,4 @@
-/** One guest with the devices of a lender, and the same devices on the engine: as the guest's own sysfs shows them. */
+/** One guest with a lender's devices, and the same devices on the engine, described by the guest's sysfs. */
 import { loadMachine, parseMachine } from '../../src/machine/load.ts';
 import type { MachineDescription } from '../../src/machine/schema.ts';
 import type { RunResult } from '../../src/scenario/run.ts';
@@ -17,7 +17,7 @@ import { prefix } from './program/program.ts';
 
 const CALL_TIMEOUT_MS = 60_000;
 
-/** Which kernel the guest runs, and whether it looks for leaks. */
+/** The guest's kernel, and whether the guest looks for leaks. */
 export interface GuestChoice {
   kernel: LabKernel;
   accel: Accel;
@@ -26,7 +26,7 @@ export interface GuestChoice {
 
 export interface Compared {
   program: Step[];
-  /** Null where the kernel did not end. */
+  /** The kernel's result; null if the program did not end. */
   kernel: RunResult | null;
   difference: Difference | null;
 }
@@ -34,7 +34,7 @@ export interface Compared {
 export class GuestRig {
   readonly lender: LenderSetup;
   readonly kernel: string;
-  /** The lender's devices and the borrower, with the registers that they have in the guest. */
+  /** The lender's devices and the borrower, with their registers in the guest. */
   readonly description: MachineDescription;
   private guest: Guest;
   private readonly served: Served;
@@ -70,7 +70,7 @@ export class GuestRig {
     }
   }
 
-  /** Runs a program on both. What the engine says would block is started as a task of its own. */
+  /** Runs a program on both. A step that would block on the engine is started as a task of its own. */
   async compare(raw: readonly Step[]): Promise<Compared> {
     const { steps: program, result: engine } = withStarted(this.description, raw);
     try {
@@ -78,7 +78,7 @@ export class GuestRig {
       return { program, kernel, difference: firstDifference(program, engine, kernel) };
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
-      // The kernel blocks where the engine does not, or the guest died: the next program wants a guest that lives.
+      // The kernel blocks where the engine does not, or the guest died. The next program needs a new guest.
       const tail = error.message.split('\n').slice(-3).join(' | ');
       await this.stopGuest();
       this.guest = await boot(this.lender, this.choice, this.served);
@@ -87,7 +87,7 @@ export class GuestRig {
     }
   }
 
-  /** CommandError where it does not end. */
+  /** Throws CommandError if the program does not end. */
   runOnKernel(program: readonly Step[]): Promise<RunResult> {
     const addresses = Object.fromEntries(this.lender.devices.map(({ name, address }) => [name, address]));
     const parameters = {
@@ -97,7 +97,7 @@ export class GuestRig {
     return this.guest.call('scenario', parameters, CALL_TIMEOUT_MS);
   }
 
-  /** Leaves out one step after the other while a difference stays. */
+  /** Leaves out one step after the other while a difference remains. */
   async shrink(program: readonly Step[], difference: Difference): Promise<Difference & { program: Step[] }> {
     let shortest = { program: program.slice(0, difference.index + 1), difference };
     const kept = (this.lender.ioas === true ? IOAS_PREFIX : this.lender.devices.flatMap(prefix)).length;
@@ -112,7 +112,7 @@ export class GuestRig {
     return { ...shortest.difference, program: shortest.program };
   }
 
-  /** What all of its guests complained of. */
+  /** Stops the guest; returns the kernel reports of all guests so far. */
   async stop(): Promise<readonly KernelReport[]> {
     await this.stopGuest();
     await this.served.stop();
@@ -134,7 +134,8 @@ async function boot(lender: LenderSetup, choice: GuestChoice, served: Served): P
       lender.devices.filter(({ vf }) => (vf !== undefined) === isVf).map(({ address }) => address),
     );
     await guest.call('bind', { addresses: physical });
-    // A kernel that has its driver built in gives the borrower the driver's DMA mask, and the importer says which it has.
+    // A kernel with a built-in driver gives the borrower that driver's DMA mask. Without a driver the importer chooses
+    // the mask.
     const driver = `/sys/bus/pci/devices/${lender.borrower}/driver`;
     const release = `if [ -e ${driver} ]; then echo ${lender.borrower} > ${driver}/unbind; fi`;
     const { status, stderr } = await guest.call('shell', { command: `set -e\n${release}\n${lender.setup ?? ''}` });
@@ -147,7 +148,9 @@ async function boot(lender: LenderSetup, choice: GuestChoice, served: Served): P
   }
 }
 
-/** The captured devices below ports as they have them in the guest, and the borrower of the lab's machine. */
+/**
+ * Puts the captured devices below the ports that they have in the guest, and adds the borrower of the lab's machine.
+ */
 function describe(lender: LenderSetup, captured: Record<string, string | null>): MachineDescription {
   const machine = loadMachine(LAB_MACHINE);
   const port = (address: string) => `root${Number.parseInt(address.split(':')[1], 16) - 1}`;

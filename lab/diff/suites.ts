@@ -1,10 +1,10 @@
-/** The scenarios that are kept: one for each fact that a guest can show, and one for each finding in the kernel. */
+/** The kept scenarios: one for each fact that a guest can show, and one for each finding in the kernel. */
 import { readdirSync } from 'node:fs';
 import { packageFile } from '../../src/linux/package-file.ts';
 import { type LoadedScenario, loadScenario } from '../../src/scenario/load.ts';
 
 export interface KeptScenario extends LoadedScenario {
-  /** From the top of the repository. */
+  /** The path from the top of the repository. */
   file: string;
 }
 

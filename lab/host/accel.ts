@@ -1,7 +1,7 @@
 /**
- * Chooses KVM where it can run a kernel, else TCG. Opening /dev/kvm and making a processor succeed on hosts whose KVM
- * cannot run what a distribution's kernel is made of, so a guest boots that kernel and says whether it came to its first
- * process. What it said is kept for this host, this QEMU and this kernel.
+ * Chooses KVM if it can run a kernel, else TCG. On some hosts /dev/kvm opens and makes a processor, but KVM cannot run
+ * the instructions of a distribution's kernel. So a guest boots that kernel and reports that it reached its first
+ * process. The result is kept for this host, this QEMU and this kernel.
  */
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs';
@@ -21,16 +21,16 @@ export const ACCEL_CHOICES: readonly AccelChoice[] = ['auto', 'kvm', 'tcg'];
 
 export interface ChosenAccel {
   accel: Accel;
-  /** One line: what was chosen and why. */
+  /** One line with the choice and its reason. */
   why: string;
 }
 
 const DEVICE = '/dev/kvm';
 const CAME_UP = 'barter: the probe came up';
-/** With KVM a kernel needs a second or two; one whose instructions cannot be run may stand still for ever. */
+/** With KVM a kernel needs a second or two. A kernel whose instructions KVM cannot run may hang for ever. */
 const PROBE_TIMEOUT_MS = 30_000;
 
-/** CommandError where KVM is asked for and does not work. */
+/** Throws CommandError if the user asks for KVM and it does not work. */
 export async function chooseAccel(choice: AccelChoice, kernel: LabKernel): Promise<ChosenAccel> {
   if (choice === 'tcg') return { accel: 'tcg', why: 'TCG, as asked for' };
   const fault = openFault() ?? (await keptProbe(kernel));
@@ -49,7 +49,7 @@ function openFault(): string | null {
   }
 }
 
-/** Why KVM cannot run the kernel, or null. A probe takes seconds, so its result is kept. */
+/** Returns the reason why KVM cannot run the kernel, or null. A probe takes seconds, so its result is kept. */
 async function keptProbe(kernel: LabKernel): Promise<string | null> {
   const image = kernel.image();
   const { mtimeMs, size } = statSync(image);
@@ -67,7 +67,7 @@ async function probe(kernel: LabKernel): Promise<string | null> {
   let qemu: QemuProcess | null = null;
   const watch = (part: Buffer): void => {
     output += part.toString('latin1');
-    // QEMU stops such a guest, and keeps it.
+    // QEMU stops such a guest, but does not end.
     if (/KVM internal error|error: kvm/i.test(output)) qemu?.kill();
   };
   const started = await QemuProcess.start(

@@ -1,4 +1,4 @@
-/** The static busybox of the lab's root: it runs on the host and in every guest. */
+/** The static busybox of the lab's root, which runs on the host and in every guest. */
 import { execFileSync } from 'node:child_process';
 import { labPath } from './cache.ts';
 
@@ -8,7 +8,7 @@ export function busyboxPath(): string {
 
 let names: readonly string[] | null = null;
 
-/** The names of its applets, busybox itself left out. */
+/** The names of its applets, except busybox itself. */
 export function busyboxApplets(): readonly string[] {
   names ??= execFileSync(busyboxPath(), ['--list'], { encoding: 'utf8' })
     .trim()

@@ -1,4 +1,7 @@
-/** Where the lab keeps what it fetched and built: outside the clone, shared by all clones, one writer at a time. */
+/**
+ * Where the lab keeps everything that it fetched and built: outside the clone, shared by all clones, one writer at a
+ * time.
+ */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,12 +10,12 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 
 /**
- * The release that the lab is made of. By default the oldest whose backports have QEMU 10.1 and Linux 6.19; each other
- * one has a lab of its own beside that.
+ * The release of the lab. The default is the oldest release whose backports have QEMU 10.1 and Linux 6.19. Every other
+ * release has its own lab beside it.
  */
 const OLDEST_SUITE = 'trixie';
 export const SUITE = process.env.BARTER_SUITE ?? OLDEST_SUITE;
-/** Where QEMU and the kernel come from. */
+/** The source of QEMU and the kernel. */
 export const NEWEST_SUITE = SUITE === OLDEST_SUITE ? `${SUITE}-backports` : SUITE;
 
 export function labCache(): string {
@@ -20,12 +23,12 @@ export function labCache(): string {
   return join(base, SUITE === OLDEST_SUITE ? 'lab' : `lab-${SUITE}`);
 }
 
-/** Where a part of the lab is: `root` is the folder of the distribution that QEMU and the compiler come from. */
+/** The path of a part of the lab. `root` is the folder of the distribution that QEMU and the compiler come from. */
 export function labPath(...parts: string[]): string {
   return join(labCache(), ...parts);
 }
 
-/** A stage that was completed, and what it was made of: another `key` makes it again. */
+/** Whether a stage was completed with this `key`. Another `key` makes the stage again. */
 export function isStamped(stage: string, key: string): boolean {
   const path = labPath(`${stage}.done`);
   return existsSync(path) && readFileSync(path, 'utf8') === key;
@@ -40,9 +43,8 @@ export function unstamp(stage: string): void {
 }
 
 /**
- * Holds the cache for writing, and waits while another process has it: `onWait` hears which. The lock is an abstract
- * socket, which the kernel takes away when its holder ends, however it ends; who waits sees that as the end of a
- * connection.
+ * Holds the cache for writing. Waits while another process holds it, and calls `onWait` with its pid. The lock is an
+ * abstract socket, which the kernel removes however its holder ends. A waiter sees that as the end of its connection.
  */
 export async function lockCache(onWait: (pid: string) => void): Promise<() => void> {
   mkdirSync(labCache(), { recursive: true });

@@ -1,4 +1,4 @@
-/** Runs other programs: output into a log, and its last lines into the error when one fails. */
+/** Runs other programs: their output goes into a log, and its last lines into the error if one fails. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFileSync, createWriteStream, readFileSync } from 'node:fs';
@@ -11,7 +11,7 @@ export class CommandError extends Error {
   }
 }
 
-/** The user asked for something that cannot be: exit status 2. */
+/** An impossible request by the user: exit status 2. */
 export class WrongUse extends CommandError {
   constructor(message: string) {
     super(message);
@@ -21,7 +21,7 @@ export class WrongUse extends CommandError {
 
 const CLEAN_ENVIRONMENT = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
 
-/** What a failed program's words mean to who runs it, and what would help. */
+/** For words in a failed program's output: their meaning for the user, and the next step. */
 const ADVICE: readonly [RegExp, string][] = [
   [
     /(temporary failure|could not) resolv|unable to connect|could not connect|network is unreachable|failed to fetch/i,
@@ -46,14 +46,14 @@ function adviceFor(text: string): string {
 }
 
 /**
- * Runs a program to its end with its output in `log`. CommandError when it fails, with what would help where that is
- * known, and the end of its output. It goes with all that it started when this process ends.
+ * Runs a program to its end with its output in `log`. Throws CommandError if it fails, with the end of its output and,
+ * if known, the next step. When this process ends, the program ends too, with all its children.
  */
 export async function run(log: string, command: string, args: readonly string[], cwd?: string): Promise<void> {
   appendFileSync(log, `\n$ ${command} ${args.join(' ')}\n`);
   const stream = createWriteStream(log, { flags: 'a' });
   await once(stream, 'open');
-  // A process group of its own, so that an end takes the whole of it.
+  // Its own process group, so that one signal ends the program and its children.
   const child = spawn(command, args, {
     stdio: ['ignore', stream, stream],
     env: CLEAN_ENVIRONMENT,
@@ -77,7 +77,7 @@ export async function run(log: string, command: string, args: readonly string[],
   );
 }
 
-/** What a program prints; null where it fails or is not there. */
+/** Returns the output of a program; null if it fails or does not exist. */
 export async function output(command: string, args: readonly string[]): Promise<string | null> {
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'ignore'], env: CLEAN_ENVIRONMENT });
   let text = '';

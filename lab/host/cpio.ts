@@ -1,4 +1,6 @@
-/** An archive that the kernel unpacks as its first file system: cpio's format newc (early-userspace/buffer-format). */
+/**
+ * An archive that the kernel unpacks as its first file system, in cpio's newc format (early-userspace/buffer-format).
+ */
 
 const MODE_FOLDER = 0o040755;
 const MODE_FILE = 0o100755;
@@ -13,7 +15,7 @@ export class CpioArchive {
     this.add(path, MODE_FOLDER, Buffer.alloc(0));
   }
 
-  /** Every file can be executed. */
+  /** Adds a file. Every file is executable. */
   file(path: string, content: Buffer | string): void {
     this.add(path, MODE_FILE, Buffer.from(content));
   }
@@ -23,7 +25,7 @@ export class CpioArchive {
     this.add(path, MODE_LINK, Buffer.from(target));
   }
 
-  /** The whole archive; nothing can be added afterwards. */
+  /** Returns the whole archive. Nothing can be added afterwards. */
   end(): Buffer {
     this.add(TRAILER, 0, Buffer.alloc(0));
     return Buffer.concat(this.parts);
@@ -38,7 +40,7 @@ export class CpioArchive {
   }
 }
 
-/** Header with name, and content, each end at a multiple of 4 bytes. */
+/** Pads a header with its name, or the content, to a multiple of 4 bytes. */
 function padded(bytes: Buffer): Buffer {
   return Buffer.concat([bytes, Buffer.alloc(-bytes.length & 3)]);
 }

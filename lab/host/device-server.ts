@@ -1,6 +1,6 @@
 /**
- * A program of its own that serves devices of the user's: `device-server.ts FOLDER NAME=FILE ...`. Each file's default
- * export is a device model's class, or a device model.
+ * A program that serves the user's devices: `device-server.ts FOLDER NAME=FILE ...`. Each file's default export is a
+ * device model's class, or a device model.
  */
 import { pathToFileURL } from 'node:url';
 import type { DeviceModel } from '../../src/device/model.ts';

@@ -1,4 +1,4 @@
-/** A guest that runs one command: its input and output are ports, its status comes back, and then it is gone. */
+/** A guest that runs one command. Ports carry its input and output, its status comes back, and then the guest ends. */
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
@@ -12,33 +12,33 @@ import { QemuProcess } from './qemu-process.ts';
 import { guestPath } from './tools.ts';
 
 const BOOT_TIMEOUT_MS = 180_000;
-/** From the command's end to QEMU's. */
+/** The limit from the command's end to QEMU's. */
 const POWER_OFF_MS = 10_000;
 
 export interface ExecGuestOptions extends MachineOptions {
   program: ExecProgram;
-  /** The kernel's modules that are loaded besides those that every guest has. */
+  /** Kernel modules to load besides those of every guest. */
   kernelModules?: readonly string[];
-  /** From the command's start. */
+  /** The limit from the command's start. */
   timeoutMs?: number | undefined;
-  /** The guest waits for a debugger before its first instruction: no time is too long for it. */
+  /** Whether the guest waits for a debugger before its first instruction. Then no time limit applies. */
   isDebugged?: boolean;
   consoleFile?: string | undefined;
   stdin: Readable;
   onStdout: (part: Buffer) => void;
   onStderr: (part: Buffer) => void;
-  /** The command starts. */
+  /** Called when the command starts. */
   onStarted?: () => void;
 }
 
 export interface ExecOutcome {
-  /** The command's; null where it did not end. */
+  /** The command's exit status; null if it did not end. */
   status: number | null;
-  /** Why there is no status: the guest did not come up, could not be set up, died, or took too long. */
+  /** The reason for a missing status: the guest did not come up, could not be set up, died, or took too long. */
   fault: { kind: 'not up' | 'setup' | 'died' | 'timeout'; message: string } | null;
   /** From QEMU's start to the command's. */
   bootMs: number | null;
-  /** As uname says; empty where the command did not start. */
+  /** The release that uname reports; empty if the command did not start. */
   release: string;
   reports: KernelReport[];
 }
@@ -112,7 +112,7 @@ async function follow(
   try {
     await connectPorts(qemu, options, onControl);
   } catch (error) {
-    // Where QEMU ended before it listened, its end says more.
+    // If QEMU ended before it listened, its exit status says more.
     if (!qemu.isOver) end('not up', (error as Error).message);
   }
   const how = await qemu.ended;
@@ -125,13 +125,13 @@ async function follow(
   return { status, fault, bootMs, release };
 }
 
-/** Returns when all that comes from the guest has come. */
+/** Connects the ports; returns when all output of the guest has arrived. */
 async function connectPorts(
   qemu: QemuProcess,
   { program, stdin, onStdout, onStderr }: ExecGuestOptions,
   onControl: (line: string) => void,
 ): Promise<void> {
-  // Half of the connection stays open when the input ends: the guest reads what is left of it first.
+  // Half of the connection stays open when the input ends, so that the guest can read the rest first.
   const input = await qemu.connect('stdin', { allowHalfOpen: true });
   const output = await qemu.connect('stdout');
   const errors = await qemu.connect('stderr');

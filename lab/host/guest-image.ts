@@ -1,4 +1,4 @@
-/** The guest's first file system: busybox, the modules that it needs, and a script that is its first process. */
+/** The guest's first file system: busybox, the modules that it needs, and a script as its first process. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import type { LabKernel } from '../kernel/kernel.ts';
@@ -7,14 +7,14 @@ import { CommandError } from './command.ts';
 import { CpioArchive } from './cpio.ts';
 import { DEV_FOLDERS, DEV_LINKS, FIRST_MOUNTS, HOST_MOUNTS } from './init.ts';
 
-/** Each is loaded where the kernel has it as a module. */
+/** Each is loaded if the kernel has it as a module. */
 const MODULES = ['virtio_pci', 'virtio_console', '9pnet_virtio', '9p', 'vfio_iommu_type1', 'iommufd', 'vfio-pci'];
 const FOLDERS = ['bin', 'lib', 'dev', 'proc', 'sys', 'host'];
 
-/** Makes the first process's script of the names of the modules in /lib, in the order in which they are loaded. */
+/** Makes the first process's script from the names of the modules in /lib, in load order. */
 export type InitScript = (modules: readonly string[]) => string;
 
-/** Writes the compressed archive to `target`. `more` are modules of the kernel besides those that every guest has. */
+/** Writes the compressed archive to `target`. `more` are kernel modules besides those of every guest. */
 export function writeGuestImage(target: string, kernel: LabKernel, more: readonly string[], init: InitScript): void {
   const archive = new CpioArchive();
   for (const folder of FOLDERS) archive.folder(folder);
@@ -31,7 +31,7 @@ export function writeGuestImage(target: string, kernel: LabKernel, more: readonl
   writeFileSync(target, gzipSync(archive.end(), { level: 1 }));
 }
 
-/** An archive for a kernel alone: a first process that says so on the console, and powers off. */
+/** Writes an archive without modules. Its first process prints a line on the console and powers off. */
 export function writeBareImage(target: string, init: string): void {
   const archive = new CpioArchive();
   for (const folder of FOLDERS) archive.folder(folder);

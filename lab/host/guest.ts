@@ -1,4 +1,4 @@
-/** One boot of the guest with an agent inside that answers calls. */
+/** One boot of the guest, with an agent inside that answers calls. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
@@ -23,16 +23,16 @@ const CALL_TIMEOUT_MS = 120_000;
 const KMEMLEAK = '/sys/kernel/debug/kmemleak';
 
 export interface GuestOptions extends Omit<MachineOptions, 'kernel' | 'accel'> {
-  /** The distribution's where it is left out. */
+  /** The distribution's kernel by default. */
   kernel?: LabKernel;
-  /** TCG where it is left out. */
+  /** TCG by default. */
   accel?: Accel;
-  /** The kernel's modules that are loaded besides those that every guest has. */
+  /** Kernel modules to load besides those of every guest. */
   modules?: readonly string[];
 }
 
 export class Guest {
-  /** What its kernel complained of; complete once it has stopped. */
+  /** The kernel's reports; complete after the guest has stopped. */
   reports: readonly KernelReport[] = [];
   private readonly kernel: LabKernel;
   private readonly leakCheck: boolean;
@@ -48,7 +48,7 @@ export class Guest {
     qemu.ended.then((how) => this.fail(how));
   }
 
-  /** Boots, and returns when the agent answers. CommandError with the end of the console when it does not. */
+  /** Boots, and returns when the agent answers. If it does not, throws CommandError with the end of the console. */
   static async boot(options: GuestOptions): Promise<Guest> {
     const { kernel = DISTRIBUTION, accel = 'tcg', leakCheck = false, modules = [] } = options;
     const qemu = await QemuProcess.start((folder) => {
@@ -67,7 +67,9 @@ export class Guest {
     return guest;
   }
 
-  /** Asks the agent. Throws what it threw, and a CommandError when the guest dies or is silent for `timeoutMs`. */
+  /**
+   * Calls the agent. Rethrows the agent's error; throws CommandError if the guest dies or is silent for `timeoutMs`.
+   */
   async call<Name extends keyof AgentCalls>(
     name: Name,
     parameters: AgentCalls[Name]['parameters'],
@@ -85,7 +87,7 @@ export class Guest {
     }
   }
 
-  /** Powers the guest off; takes QEMU down where it does not go by itself. Nothing is left afterwards. */
+  /** Powers the guest off, and kills QEMU if it does not end by itself. Removes everything. */
   async stop(): Promise<void> {
     const leaks = this.leakCheck ? await this.findLeaks() : '';
     for (const { reject } of this.waiting.values()) reject(new CommandError('the guest was stopped'));
@@ -104,7 +106,7 @@ export class Guest {
     try {
       await Promise.race([this.connect(), ready]);
       await ready;
-      // What the boot itself leaks is nobody's here.
+      // Leaks of the boot itself do not count.
       if (this.leakCheck) await this.call('shell', { command: `echo clear > ${KMEMLEAK}` });
     } catch (error) {
       await this.stop();
@@ -115,8 +117,8 @@ export class Guest {
   }
 
   /**
-   * What nothing points to any more. An object counts when two scans have missed it, and only if it is some seconds
-   * old: so long its owner may have it in a register alone.
+   * Finds memory that nothing points to. An object counts after two scans have missed it, and only if it is some
+   * seconds old: until then its owner may hold it in a register alone.
    */
   private async findLeaks(): Promise<string> {
     const scan = `echo scan > ${KMEMLEAK}`;
@@ -124,7 +126,7 @@ export class Guest {
       const { stdout } = await this.call('shell', { command: `sleep 6; ${scan}; ${scan}; cat ${KMEMLEAK}` });
       return stdout;
     } catch {
-      // A guest that died has said on its console why.
+      // A guest that died has printed the reason on its console.
       return '';
     }
   }
@@ -132,7 +134,7 @@ export class Guest {
   private async connect(): Promise<void> {
     const socket = await this.qemu.connect('barter');
     this.socket = socket;
-    // A QEMU that ends resets the connection, which the interface reports once more.
+    // A QEMU that ends resets the connection, and the interface reports that a second time.
     const lines = createInterface({ input: socket }).on('error' as never, () => {});
     lines.on('line', (line) => this.onReply(JSON.parse(line) as AgentReply));
   }
@@ -154,8 +156,8 @@ export class Guest {
 }
 
 /**
- * One file of plain JavaScript, so that the guest reads little over 9p. koffi stays where it is: the guest sees the
- * machine's own files.
+ * Copies the agent as one file of plain JavaScript, so that the guest reads little over 9p. koffi stays in its place:
+ * the guest sees the machine's own files.
  */
 function copyAgent(target: string): void {
   const agent = readFileSync(packageFile('dist/bundle/agent.mjs'), 'utf8');

@@ -1,4 +1,4 @@
-/** The scripts that are a guest's first process. They run in busybox, and leave the host's files as they are. */
+/** The scripts of a guest's first process. They run in busybox and do not change the host's files. */
 
 /** The mounts that everything else needs, in the format of /etc/fstab. */
 export const FIRST_MOUNTS = `proc /proc proc
@@ -6,7 +6,7 @@ sys /sys sysfs
 dev /dev devtmpfs
 `;
 
-/** The host's root, which the guest can only read, with a /proc, /sys and /dev of its own. */
+/** The host's root, read-only for the guest, with the guest's own /proc, /sys and /dev. */
 export const HOST_MOUNTS = `host /host 9p trans=virtio,version=9p2000.L,msize=1048576,cache=loose,ro
 proc /host/proc proc
 sys /host/sys sysfs
@@ -16,7 +16,7 @@ tmp /host/dev/shm tmpfs
 pts /host/dev/pts devpts
 `;
 
-/** What /dev has besides the kernel's nodes: folders, and links by their targets. */
+/** Folders and links (name and target) in /dev besides the kernel's nodes. */
 export const DEV_FOLDERS = ['shm', 'pts'];
 export const DEV_LINKS: ReadonlyMap<string, string> = new Map([
   ['fd', '/proc/self/fd'],
@@ -26,8 +26,8 @@ export const DEV_LINKS: ReadonlyMap<string, string> = new Map([
 ]);
 
 /**
- * The beginning of every script. Under TCG a program takes some 20 ms to start, so that each does as much as it can:
- * one mount(8) for several file systems, one copy for all of /dev.
+ * The start of every script. Under TCG a program takes some 20 ms to start, so each does as much as it can: one
+ * mount(8) for several file systems, one copy for all of /dev.
  */
 function mounts(modules: readonly string[]): string {
   return `#!/bin/busybox sh
@@ -39,10 +39,10 @@ mount -a -T /host.fstab
 `;
 }
 
-/** Where a guest can write: a file system in its memory. */
+/** The guest's writable folder, a file system in its memory. */
 const SCRATCH = '/dev/shm';
 
-/** Runs the agent, a program of the host's Node, and powers off when it ends. */
+/** Runs the agent with the host's Node, and powers off when the agent ends. */
 export function agentInit(node: string, agent: string, path: string): (modules: readonly string[]) => string {
   return (modules) => `${mounts(modules)}export TMPDIR=${SCRATCH} HOME=${SCRATCH}
 PATH=${quoted(path)} /bin/chroot /host ${quoted(node)} ${quoted(agent)}
@@ -52,31 +52,33 @@ sleep 5
 `;
 }
 
-/** What a guest runs for `barter lab exec`. */
+/** The program that a guest runs for `barter lab exec`. */
 export interface ExecProgram {
   command: readonly string[];
-  /** A folder of the host. */
+  /** The working folder, on the host. */
   cwd: string;
   environment: Readonly<Record<string, string>>;
-  /** Modules from outside of the kernel's own, by their paths on the host. */
+  /** Modules from outside the kernel, by their paths on the host. */
   modules: readonly string[];
   /** Folders of the host that the guest may write, by the tags of their devices. */
   shares: ReadonlyMap<string, string>;
-  /** Lines of a shell that run as root before the command; a line that fails ends it. */
+  /** Shell lines that run as root before the command. A line that fails ends the script. */
   setup: readonly string[];
-  /** With a terminal: its size. Otherwise input and output have ports of their own. */
+  /** The terminal's size, or null: then input and output have their own ports. */
   terminal: { rows: number; columns: number } | null;
 }
 
-/** The ports of a guest that runs a program, in the order of their numbers: the last to be connected is `control`. */
+/** The ports of a guest that runs a program, in the order of their numbers. The host connects `control` last. */
 export const EXEC_PORTS = ['stdin', 'stdout', 'stderr', 'control'] as const;
 
 /**
- * Runs a program and tells on the port `control`: "started RELEASE"; "failed TEXT" where it does not come to that;
- * "reading" once the port of its input is open, since QEMU loses an end that comes before that; and "status N" once all
- * that the program has written is out. Pipes lie between the program and the ports, since a port can be opened once
- * only. A write to `control` waits until the host is there, and then the host is there for all ports: a read before
- * that would be an end of file.
+ * Runs a program and reports on the port `control`:
+ * - "started RELEASE" when it starts, or "failed TEXT" if it does not;
+ * - "reading" once the port of its input is open, since QEMU loses an end of input that comes earlier;
+ * - "status N" once all output of the program is written.
+ *
+ * Pipes connect the program to the ports, since a port can be opened only once. A write to `control` waits until the
+ * host has connected, and then it has connected all ports. An earlier read would return an end of file.
  */
 export function execInit(program: ExecProgram): (modules: readonly string[]) => string {
   const { command, cwd, environment, shares, terminal } = program;
@@ -110,9 +112,9 @@ end "status $status"
 }
 
 /**
- * The pipes have no names: one that has a name cannot be opened again, as /dev/stdin is, once its writer has gone. What
- * the command has left running would keep its output open, so that it ends with the command; the four that carry the
- * output note their numbers.
+ * Runs the program between pipes without names: a named pipe cannot be opened again, as /dev/stdin is, after its writer
+ * has ended. Processes left running would keep the output open, so their output ends with the command. The four
+ * processes that carry the output record their pids.
  */
 function runPiped(inHost: string): string {
   return `keep() { read -r pid rest < /proc/self/stat; echo $pid > /keep.$1; }
@@ -143,7 +145,7 @@ setsid -c env ${inHost} < /dev/hvc0 > /dev/hvc0 2>&1 9>&-
 status=$?`;
 }
 
-/** A first process that says that it runs and that its instructions do what they should, and powers off. */
+/** A first process that reports that it runs and that its instructions work, and then powers off. */
 export function bareInit(message: string): string {
   return `#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev 2>/dev/null
@@ -152,7 +154,7 @@ echo ${quoted(message)} > /dev/console
 `;
 }
 
-/** A word for a POSIX shell that is the text itself. */
+/** Quotes a text as one word for a POSIX shell. */
 function quoted(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }

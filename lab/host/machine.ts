@@ -9,34 +9,32 @@ const CPUS = 2;
 export interface MachineOptions {
   kernel: LabKernel;
   accel: Accel;
-  /**
-   * QEMU's devices, each below a root port of its own: the first is at 0000:01:00.0, the second at 0000:02:00.0, ...
-   */
+  /** QEMU's devices, each below its own root port: the first at 0000:01:00.0, the second at 0000:02:00.0, ... */
   devices: readonly string[];
   /**
-   * Links of 5 GT/s. Behind faster ones Linux waits after a bus reset for the port to say that the link is up again,
-   * which QEMU's ports do not, and calls the reset failed.
+   * Limits links to 5 GT/s. After a bus reset Linux waits for a faster port to report that its link is up. QEMU's ports
+   * never do, so Linux calls the reset failed.
    */
   slowLinks?: boolean;
-  /** Devices that sit on the root complex itself, further functions of a port's slot, and other arguments. */
+  /** Devices on the root complex itself, further functions of a port's slot, and other arguments. */
   extra?: readonly string[];
-  /** Words of the kernel's command line that say what the IOMMU is for. */
+  /** Words for the kernel's command line that choose the use of the IOMMU. */
   iommu?: string;
-  /** With a kernel that has kmemleak: that it looks for leaks, which doubles the time to boot. */
+  /** Makes a kernel with kmemleak look for leaks, which doubles the time to boot. */
   leakCheck?: boolean;
   /** More words for the kernel's command line. */
   append?: string;
-  /** As QEMU's -m has it. */
+  /** The memory, as in QEMU's -m. */
   memory?: string;
   cpus?: number;
 }
 
-/** The address of the device that was given as number `index`. */
+/** The guest's address of device number `index`. */
 export function guestAddress(index: number): string {
   return `0000:${(index + 1).toString(16).padStart(2, '0')}:00.0`;
 }
 
-/** All but what is read and written by somebody: files, ports. The console is QEMU's standard output. */
+/** All of QEMU's arguments except files and ports. The console is QEMU's standard output. */
 export function machineArguments(initrd: string, options: MachineOptions): string[] {
   const { kernel, accel, devices, extra = [], memory = MEMORY, cpus = CPUS } = options;
   const slowLinks = options.slowLinks === true ? ',x-speed=5' : '';
@@ -48,7 +46,7 @@ export function machineArguments(initrd: string, options: MachineOptions): strin
   ]);
   return [
     ...['-M', 'q35,kernel-irqchip=split,memory-backend=ram', '-accel', accel === 'kvm' ? 'kvm' : 'tcg,thread=multi'],
-    // Linux lets peers reach each other through an AMD host bridge of this family; with -cpu max it does not.
+    // Linux lets peers reach each other through an AMD host bridge of this family, but not with -cpu max.
     ...['-cpu', 'EPYC', '-smp', String(cpus)],
     ...['-m', memory, '-object', `memory-backend-memfd,id=ram,size=${memory},share=on`],
     ...['-nodefaults', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
@@ -60,8 +58,8 @@ export function machineArguments(initrd: string, options: MachineOptions): strin
 }
 
 /**
- * Warnings are shown: a kernel's complaints are looked for on its console. On a busy machine the timer's interrupts come
- * late, and the kernel would take them for broken: it does not check them.
+ * Prints warnings, since the lab looks for the kernel's complaints on its console. On a busy machine the timer's
+ * interrupts come late and would look broken to the kernel, so it does not check them.
  */
 function commandLine({ kernel, iommu = 'iommu=nopt', leakCheck, append }: MachineOptions): string {
   const words = [`console=ttyS0 loglevel=5 intel_iommu=on ${iommu} no_timer_check panic=-1`, ...kernel.append];
@@ -70,13 +68,13 @@ function commandLine({ kernel, iommu = 'iommu=nopt', leakCheck, append }: Machin
   return words.join(' ');
 }
 
-/** The host's root, which the guest can only read. */
+/** The host's root, read-only for the guest. */
 export const HOST_FILES: readonly string[] = [
   ...['-fsdev', 'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap'],
   ...['-device', 'virtio-9p-pci,fsdev=host,mount_tag=host'],
 ];
 
-/** A folder that the guest can write, by the tag that it mounts. */
+/** A folder that the guest can write. The guest mounts it by its tag. */
 export function sharedFolder(tag: string, path: string): string[] {
   // A comma in QEMU's options is written twice.
   const escaped = path.replaceAll(',', ',,');
@@ -95,7 +93,7 @@ export function portArguments(folder: string, names: readonly string[]): string[
   return ['-device', 'virtio-serial-pci,id=ports', ...ports];
 }
 
-/** QEMU takes a device as words, or as JSON where a field is an object (a socket). */
+/** QEMU takes a device as words, or as JSON if a field is an object (a socket). */
 function withBus(device: string, bus: string): string {
   if (!device.startsWith('{')) return `${device},bus=${bus}`;
   return JSON.stringify({ ...JSON.parse(device), bus });

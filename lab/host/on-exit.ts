@@ -1,11 +1,12 @@
-/** What must not outlive this process, however it ends: processes that it started, folders, half-made stages. */
+/** Cleans up when this process ends, however it ends: processes that it started, folders, half-made stages. */
 import { constants } from 'node:os';
 
 const actions = new Set<() => void>();
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
- * `action` runs when the process exits or a signal ends it, latest first; it cannot wait. Returns what takes it back.
+ * Runs `action` when the process exits or a signal ends it, latest first. It must not wait. Returns a function that
+ * cancels it.
  */
 export function onExit(action: () => void): () => void {
   if (actions.size === 0) watch();
@@ -21,13 +22,13 @@ function watch(): void {
   for (const signal of SIGNALS) process.on(signal, end);
 }
 
-/** With nothing to do, signals mean again what they mean to any process. */
+/** Restores the default meaning of signals once no action is left. */
 function unwatch(): void {
   process.off('exit', runAll);
   for (const signal of SIGNALS) process.off(signal, end);
 }
 
-/** The status is the one that shells give to a process that the signal ended. */
+/** Exits with the status that shells report for a process killed by this signal. */
 function end(signal: NodeJS.Signals): void {
   process.exit(128 + constants.signals[signal]);
 }

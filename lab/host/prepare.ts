@@ -1,8 +1,7 @@
 /**
- * Makes the lab's parts from the distribution's packages: QEMU, a kernel with its modules, what builds the importer,
- * and where they are asked for, kernels of the lab's own. All of it lies in a folder of its own that is entered with
- * chroot; the machine itself is not changed. Each stage is stamped when it is complete; one that was interrupted is
- * made again.
+ * Makes the lab's parts from the distribution's packages: QEMU, a kernel with its modules, the tools that build the
+ * importer, and on request the lab's own kernels. Everything is in one folder that commands enter with chroot; the
+ * machine itself does not change. A complete stage gets a stamp. An interrupted stage is made again.
  */
 import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -23,12 +22,12 @@ const PACKAGES = [
   'patch',
 ];
 
-/** Hears how far the preparation is. */
+/** Receives the progress of the preparation. */
 export interface PrepareProgress {
-  /** A stage begins that usually takes about `usualSeconds`; 0 where it is there already. */
+  /** A stage begins that usually takes about `usualSeconds`; 0 if it exists already. */
   begin(stage: string, what: string, usualSeconds: number): void;
   end(stage: string, cached: boolean): void;
-  /** Another process prepares the same cache; this one goes on when that one ends. */
+  /** Another process prepares the same cache. This one continues when that one ends. */
   wait(pid: string): void;
 }
 
@@ -37,21 +36,21 @@ interface PrepareStage {
   what: string;
   /** On two cores and a near mirror. */
   usualSeconds: number;
-  /** What the stage is made of: when it changes, the stage is made again. */
+  /** The inputs of the stage. Another key makes the stage again. */
   key: () => string;
-  /** The stage whose result this one is made from: when that is made again, so is this. */
+  /** The stage whose result is this one's input. Making that one again makes this one again. */
   from: string | null;
-  /** The kernels of the lab that need it; every guest where it is left out. */
+  /** The lab's kernels that need it; by default every guest needs it. */
   kernels?: readonly KernelName[];
   make: (log: string) => Promise<void>;
 }
 
 const OWN_KERNELS: readonly KernelName[] = ['distribution', 'iommufd', 'debug'];
 
-/** Stages that no kernel needs, and some commands do. */
+/** Stages that no kernel needs, but some commands do. */
 export type StageName = 'selftests';
 
-/** In the order in which they are made. */
+/** The stages in the order in which they are made. */
 const STAGES: PrepareStage[] = [
   { name: 'root', what: `base system of ${SUITE}`, usualSeconds: 30, key: () => SUITE, from: null, make: makeRoot },
   {
@@ -108,7 +107,7 @@ function kernelStage(kernel: BuiltKernel, usualSeconds: number): PrepareStage {
     from: 'source',
     kernels: [kernel],
     what: `a kernel of our own, built from source`,
-    // On two cores; of more, each takes its share.
+    // Measured on two cores, and divided by the cores of this machine.
     usualSeconds: Math.ceil((usualSeconds * 2) / availableParallelism()),
     key: () => kernelKey(kernel),
     make: (log) => buildKernel(log, kernel),
@@ -124,7 +123,7 @@ function stagesFor({ base }: LabKernel, also: readonly StageName[]): PrepareStag
   return STAGES.filter((stage) => named.includes(stage) || sources.has(stage.name));
 }
 
-/** Prepares what is not prepared yet. CommandError says what could not be done, and what would help. */
+/** Prepares each missing part. Throws CommandError with the failure and the next step. */
 export async function prepareLab(
   progress: PrepareProgress,
   kernel: LabKernel = DISTRIBUTION,
@@ -150,13 +149,13 @@ export async function prepareLab(
   }
 }
 
-/** Of all kernels: what was made of something that is made again is out of date. */
+/** Unstamps a stage and, for all kernels, every stage that is made from it. */
 function unstampWithDependents(name: string): void {
   unstamp(name);
   for (const stage of STAGES) if (stage.from === name) unstampWithDependents(stage.name);
 }
 
-/** What no stage can do without, said before the first one begins. */
+/** Checks the needs of all stages before the first one begins. */
 function demandMachine(): void {
   if (process.arch !== 'x64') throw new CommandError(`the lab is for x86-64 machines; this one is ${process.arch}`);
   if (process.getuid?.() !== 0) {
@@ -164,7 +163,7 @@ function demandMachine(): void {
   }
 }
 
-/** The names of the stages that are still to be made for a kernel. */
+/** The names of the stages that a kernel still lacks. */
 export function missingStages(kernel: LabKernel = DISTRIBUTION, also: readonly StageName[] = []): string[] {
   return stagesFor(kernel, also)
     .filter((stage) => !isStamped(stage.name, stage.key()))
@@ -183,7 +182,7 @@ async function makeRoot(log: string): Promise<void> {
   writeFileSync(join(root, 'etc/apt/sources.list'), lines.join(''));
 }
 
-/** The machine's debootstrap, or one that is unpacked beside the lab. It needs a script for the suite. */
+/** The machine's debootstrap, if it has a script for the suite; otherwise one that is unpacked beside the lab. */
 async function findDebootstrap(log: string): Promise<{ command: string; scripts: string | null }> {
   const installed = '/usr/sbin/debootstrap';
   if (existsSync(installed) && existsSync(`/usr/share/debootstrap/scripts/${SUITE}`)) {
@@ -195,7 +194,7 @@ async function findDebootstrap(log: string): Promise<{ command: string; scripts:
   try {
     await run(log, 'apt-get', ['download', '-q', 'debootstrap'], folder);
   } catch {
-    // Without package lists apt knows no package.
+    // Without package lists apt finds no package.
     await run(log, 'apt-get', ['update', '-q']);
     await run(log, 'apt-get', ['download', '-q', 'debootstrap'], folder);
   }
@@ -203,12 +202,12 @@ async function findDebootstrap(log: string): Promise<{ command: string; scripts:
   if (deb === undefined) throw new CommandError('apt-get download debootstrap brought no package');
   await run(log, 'dpkg', ['-x', join(folder, deb), folder]);
   const scripts = join(folder, 'usr/share/debootstrap');
-  // Its scripts for one release after the other are links to one and the same.
+  // debootstrap's scripts for successive releases are links to the same script.
   if (!existsSync(join(scripts, 'scripts', SUITE))) symlinkSync('sid', join(scripts, 'scripts', SUITE));
   return { command: join(folder, 'usr/sbin/debootstrap'), scripts };
 }
 
-/** Where the machine's own apt gets its packages from. */
+/** The mirror from which the machine's own apt gets its packages. */
 async function findMirror(): Promise<string> {
   const { BARTER_MIRROR: named } = process.env;
   if (named !== undefined && named !== '') return named;
@@ -237,7 +236,9 @@ async function installPackages(log: string): Promise<void> {
   await inRoot(log, 'apt-get', 'clean');
 }
 
-/** What the machine's apt needs to get packages of its mirror, the root's needs too: one that stands still is stale. */
+/**
+ * The settings that the machine's apt needs to reach its mirror. The root needs them too: a frozen mirror looks stale.
+ */
 const FETCH_SETTINGS = ['Acquire::http::Proxy', 'Acquire::https::Proxy', 'Acquire::Check-Valid-Until'];
 
 async function copyFetchSettings(root: string): Promise<void> {
@@ -245,7 +246,7 @@ async function copyFetchSettings(root: string): Promise<void> {
   if (config !== null) writeFileSync(join(root, 'etc/apt/apt.conf.d/99machine'), config);
 }
 
-/** The newest kernel that the backports have, and the headers of the same version, unpacked and not installed. */
+/** Fetches the newest kernel of the backports and the headers of the same version, unpacked but not installed. */
 async function fetchKernel(log: string): Promise<void> {
   const root = labPath('root');
   const target = labPath('kernel');
@@ -265,7 +266,7 @@ async function fetchKernel(log: string): Promise<void> {
   ]);
 }
 
-/** Built in the root, against the headers there; the module lands in the cache. */
+/** Builds the importer in the root, against the headers there, and copies the module into the cache. */
 async function buildImporter(log: string): Promise<void> {
   const root = labPath('root');
   const folder = join(root, 'tmp/importer');

@@ -1,4 +1,6 @@
-/** One QEMU: a folder of its own for files and sockets, its console in a file, and nothing left when it is over. */
+/**
+ * One QEMU process, with its own folder for files and sockets and its console in a file. Its end removes the folder.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
@@ -19,7 +21,7 @@ import { CommandError } from './command.ts';
 import { onExit } from './on-exit.ts';
 import { QEMU_ENVIRONMENT, qemuProgram } from './qemu.ts';
 
-/** Where the console of the guest that ended last can be read. */
+/** The path of the last guest's console. */
 function lastConsole(): string {
   return labPath('console.log');
 }
@@ -27,16 +29,16 @@ function lastConsole(): string {
 const RETRY_MS = 5;
 
 export interface ConsoleOptions {
-  /** Where the console is kept; in the folder where it is left out. */
+  /** The path of the console; by default it is in the folder. */
   file?: string | undefined;
-  /** Hears each part as it comes. */
+  /** Called with each part of the console's output. */
   onOutput?: ((part: Buffer) => void) | undefined;
 }
 
 export class QemuProcess {
   readonly folder: string;
   readonly consolePath: string;
-  /** Resolves when QEMU has ended, with how. */
+  /** Resolves when QEMU has ended, with a description of how. */
   readonly ended: Promise<string>;
   isOver = false;
   private readonly child: ChildProcess;
@@ -55,7 +57,7 @@ export class QemuProcess {
     });
     this.ended = new Promise((resolve) => {
       child.once('error', (error) => resolve(`QEMU did not start: ${error.message}`));
-      // `close` comes when all of the console has been read.
+      // `close` comes after all console output was read.
       child.once('close', (code, signal) => resolve(`QEMU ended (${signal ?? `status ${code}`})`));
     });
     this.ended.then(() => {
@@ -63,7 +65,7 @@ export class QemuProcess {
     });
   }
 
-  /** `prepare` writes what QEMU reads into the folder, and returns its arguments. */
+  /** Starts QEMU. `prepare` writes QEMU's input files into the folder, and returns its arguments. */
   static async start(
     prepare: (folder: string) => string[] | Promise<string[]>,
     { file, onOutput }: ConsoleOptions = {},
@@ -94,7 +96,7 @@ export class QemuProcess {
     }
   }
 
-  /** Connects to the socket of a port. CommandError where QEMU ends before it is there. */
+  /** Connects to the socket of a port. Throws CommandError if QEMU ends first. */
   async connect(name: string, options: { allowHalfOpen?: boolean } = {}): Promise<Socket> {
     const path = join(this.folder, `${name}.sock`);
     for (;;) {
@@ -107,7 +109,7 @@ export class QemuProcess {
         socket.on('error', () => {});
         return socket;
       } catch {
-        // A socket has its name a moment before it is listened to.
+        // A socket has its name a moment before QEMU listens on it.
         await delay(RETRY_MS);
       }
     }
@@ -117,7 +119,7 @@ export class QemuProcess {
     this.child.kill('SIGKILL');
   }
 
-  /** Waits for its end, for `graceMs` at most, and then ends it. */
+  /** Waits at most `graceMs` for QEMU's end, and then kills it. */
   async endWithin(graceMs: number): Promise<void> {
     const timer = setTimeout(() => this.kill(), graceMs);
     await this.ended;
@@ -133,7 +135,7 @@ export class QemuProcess {
     return existsSync(this.consolePath) ? readFileSync(this.consolePath, 'utf8') : '';
   }
 
-  /** Once it has ended: nothing is left afterwards, but the last guest's console in the cache. */
+  /** Must be called after the end. Removes everything except the last guest's console in the cache. */
   async dispose(): Promise<void> {
     if (!this.log.writableFinished) {
       this.log.end();

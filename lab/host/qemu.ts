@@ -1,9 +1,9 @@
-/** QEMU out of the lab's root, without entering it: with its own loader, libraries, firmware and modules. */
+/** Runs QEMU from the lab's root without entering it, with its own loader, libraries, firmware and modules. */
 import { join } from 'node:path';
 import { labPath } from './cache.ts';
 import { CommandError, output } from './command.ts';
 
-/** A program of the root as this machine can run it. */
+/** The command that runs a program of the root on this machine. */
 export function rootProgram(path: string): string[] {
   const root = labPath('root');
   const loader = join(root, 'lib64/ld-linux-x86-64.so.2');
@@ -25,7 +25,7 @@ export const QEMU_ENVIRONMENT = (): Record<string, string> => ({
   QEMU_MODULE_DIR: join(labPath('root'), 'usr/lib/x86_64-linux-gnu/qemu'),
 });
 
-/** As QEMU itself prints it: "11.1.3 (Debian ...)". */
+/** The version that QEMU prints: "11.1.3 (Debian ...)". */
 export async function qemuVersion(): Promise<string> {
   const [command, ...args] = rootProgram('usr/bin/qemu-system-x86_64');
   const text = await output(command, [...args, '--version']);

@@ -1,4 +1,4 @@
-/** Programs for the guest that the host may not have: the lab's root has them. */
+/** Programs for the guest that the host may lack. They come from the lab's root. */
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { busyboxApplets, busyboxPath } from './busybox.ts';
@@ -7,13 +7,13 @@ import { rootProgram } from './qemu.ts';
 
 const STANDARD_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-/** Each with arguments that come before its own: where its data are. */
+/** Each program's path, and arguments that come before the user's own, such as the place of its data. */
 const PROGRAMS: readonly [name: string, path: string, ...string[]][] = [
   ['lspci', 'usr/bin/lspci', '-i', 'usr/share/misc/pci.ids'],
   ['setpci', 'usr/bin/setpci'],
 ];
 
-/** Makes a folder of programs in `folder`, and returns a PATH that has them behind the host's own. */
+/** Makes a folder of programs in `folder`; returns a PATH that has them after the host's own. */
 export function guestPath(folder: string): string {
   const tools = join(folder, 'tools');
   mkdirSync(tools);

@@ -1,4 +1,4 @@
-/** In the guest: what the host asks of a trial between peers, each request by the function that does it. */
+/** In the guest: maps each request of the host to the function of the trial that serves it. */
 import type { PeerAnswer, PeerRequest } from '../calls.ts';
 import { PeerLoad } from './load.ts';
 import type { PeerTrial } from './trial.ts';

@@ -8,12 +8,12 @@ import type { Lent, PeerTrial } from './trial.ts';
 const MIN_BYTES = 4096;
 const MAX_BYTES = 2 ** 20;
 const REVOKE_CHANCE = 0.3;
-/** Short copies are over before a revoke comes to them: most of those that are to be caught are long. */
+/** A short copy ends before a revoke reaches it, so most copies meant to be interrupted are long. */
 const LONG_BYTES = MAX_BYTES / 2;
 const LONG_CHANCE = 0.7;
 const LONGEST_WAIT_MS = 6;
 
-/** Every byte of the ranges is known before and after each copy: what it was, or what the copy wrote over it. */
+/** Knows every byte of the ranges before and after each copy: the old byte, or the one that the copy wrote. */
 export class PeerLoad {
   private readonly trial: PeerTrial;
   private readonly random: Random;
@@ -62,7 +62,7 @@ export class PeerLoad {
     else {
       this.done.failed += 1;
       if (parts < of) this.done.inFlight += 1;
-      // As PeerTrial.copy says, the driver aborts copies of its own accord; their bytes are checked all the same.
+      // The driver aborts copies on its own, as PeerTrial.copy says. Their bytes are checked all the same.
       if (!revokes && result !== 'aborted')
         this.complain(`failed without a revoke: ${result}, ${parts} of ${of} parts`);
     }
@@ -84,7 +84,7 @@ export class PeerLoad {
     this.trial.mapAll();
   }
 
-  /** Where the copy was done its bytes are there; where it failed each is there or was not touched. */
+  /** After a successful copy all its bytes are there. After a failed one each byte is either copied or unchanged. */
   private check(i: number, offset: number, written: Buffer, isDone: boolean): void {
     const known = this.known[i];
     const seen = Buffer.from(this.bytesOf(this.trial.lent[i]));

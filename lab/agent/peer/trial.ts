@@ -1,6 +1,6 @@
 /**
- * In the guest: a lender under vfio-pci and a borrower under ioatdma. Ranges of the lender's BAR are lent as dma-bufs,
- * the lab's importer has the borrower's engine copy into them, and the lender takes them back while it does.
+ * In the guest: a lender under vfio-pci and a borrower under ioatdma. The lender lends ranges of its BAR as dma-bufs.
+ * The lab's importer makes the borrower's engine copy into them while the lender takes them back.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { Errno } from '../../../src/abi/errno.ts';
@@ -22,16 +22,16 @@ const TRIGGERS: Record<PeerTrigger, { pull: Step; undo?: Step }> = {
   close: { pull: { op: 'close', device } },
 };
 /**
- * Reads of the borrower's last bytes of config space: its server sees them in order with everything else, so that its
- * trace tells what came before a trigger returned and what after.
+ * Markers: reads of the last bytes of the borrower's config space. Its server sees them in order with everything else,
+ * so its trace shows which messages came before a trigger returned and which after.
  */
 const MARKERS = { before: 0xffe, returned: 0xfff, restored: 0xffd, submitting: 0xffc };
 const RAW_BYTES = 4096;
-/** So far from the seeds of other copies. */
+/** Far from the seeds of other copies. */
 const RAW_SEED = 1000;
 const MAX_TRIALS = 3;
 
-/** One range that is lent: its importer, and its mapping while it has one. */
+/** One lent range: its importer, and its mapping while it has one. */
 export interface Lent {
   readonly length: number;
   readonly offset: number;
@@ -102,7 +102,7 @@ export class PeerTrial {
     this.mapAll();
   }
 
-  /** A dma-buf that is of several ranges. */
+  /** Exports several ranges as one dma-buf and maps it; returns 'ok' or the errno. */
   mapTogether(ranges: [number, number][]): string {
     this.step({ op: 'export', device, region: 0, ranges, as: 'together' });
     this.step({ op: 'attach', fd: 'together', device: 'borrower', as: 'of all' });
@@ -112,14 +112,14 @@ export class PeerTrial {
     return 'ok' in result ? 'ok' : result.errno;
   }
 
-  /** Copies into each lent range, and returns the checksums of what is there then. */
+  /** Copies into each lent range; returns the checksums of their contents afterwards. */
   copyAll(seed: number): number[] {
     return this.lent.map((each, i) => this.copy(each, seed + i));
   }
 
   /**
-   * A while after an error ioatdma restarts a channel that it believes to hang, and aborts what is under way then: a
-   * copy that meets that is made again. One that the engine or the mapping fails would fail again.
+   * Copies once, and again if the driver aborts the copy. A while after an error ioatdma restarts a channel that it
+   * believes to hang, and aborts its running copies. A failure by the engine or the mapping would only repeat.
    */
   private copy({ importer, map, length }: Lent, seed: number): number {
     for (let trial = 1; ; trial++) {

@@ -50,7 +50,7 @@ export function importerStep({ verb, a, b, c }: ProgramCommand, i: number, names
     if (fd === null) return null;
     names.importers.push(`imp${i}`);
     const kind = (['dynamic', 'dynamic', 'dynamic', 'dynamic', 'static', 'no-p2p', 'no-callback'] as const)[b % 7];
-    // A lender can borrow too, from another or from itself.
+    // A lender can borrow too, from another lender or from itself.
     const device = (['borrower', 'borrower', 'borrower', 'second', 'lender'] as const)[c % 5];
     return { op: 'attach', fd, device, as: `imp${i}`, kind, onInvalidate: b % 5 === 4 ? 'keep' : 'unmap' };
   }

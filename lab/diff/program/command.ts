@@ -1,7 +1,7 @@
-/** The commands of random programs: what a program is made of before its steps have names. */
+/** The commands of random programs: the form of a step before its objects have names. */
 export const PAGE = 4096;
 
-/** A command before names are given: its numbers choose among what there is by then. */
+/** A command without names. Its numbers choose among the objects that exist when it runs. */
 export interface ProgramCommand {
   verb: ProgramVerb;
   a: number;

@@ -1,4 +1,4 @@
-/** Random steps on a device itself: its life, power, resets, config space and interrupts. */
+/** Random steps on a device itself: its life cycle, power, resets, config space and interrupts. */
 import type { Step } from '../../../src/scenario/step.ts';
 import type { DeviceTraits } from '../lenders.ts';
 import type { ProgramCommand } from './command.ts';
@@ -8,14 +8,14 @@ const MSI = 0x05;
 const EXP = 0x10;
 const MSIX = 0x11;
 const AF = 0x13;
-/** More than a process has. */
+/** Above every descriptor that a process has. */
 const NO_DESCRIPTOR = 1 << 30;
-/** Extended. */
+/** The extended capability of Advanced Error Reporting. */
 const ERR = 0x01;
 const ARI = 0x0e;
 const SRIOV = 0x10;
 
-/** By id, with the bytes to look at; and whether it is an extended one. */
+/** Each capability by id, with how many bytes to read, and whether it is extended. */
 const CAPABILITIES: readonly [cap: number, bytes: number, ext: boolean][] = [
   [PM, 8, false],
   [EXP, 10, false],
@@ -56,10 +56,10 @@ export function deviceStep({ verb, a, b, c }: ProgramCommand, { name: device, vf
       return { op: 'config-read', device, offset, size: size(b) };
     }
     case 'config-write':
-      // COMMAND without bus mastering, a BAR, the ROM, the interrupt line: what a user writes all the time.
+      // COMMAND without bus mastering, a BAR, the ROM and the interrupt line: users write these all the time.
       return configWrite(device, vf !== undefined, a, b, c);
     case 'cap-read': {
-      // Not the status registers: errors and pending transactions are each hardware's own.
+      // No status registers: errors and pending transactions differ between hardware.
       const [cap, bytes, ext] = CAPABILITIES[a % CAPABILITIES.length];
       const at = { cap, offset: b % bytes, size: b % 2 === 0 ? 2 : 1 } as const;
       return { op: 'cap-read', device, ...at, ...(ext ? { ext } : {}) };
@@ -80,7 +80,7 @@ function size(number: number): 1 | 2 | 4 {
 }
 
 function configWrite(device: string, isVf: boolean, a: number, b: number, c: number): Step {
-  // QEMU's virtual functions have an I/O bit, which none has (SR-IOV 1.1, 3.4.1.3).
+  // QEMU's virtual functions have an I/O bit, which they should not have (SR-IOV 1.1, 3.4.1.3).
   const on = isVf ? 2 : 3;
   const choices: [number, 1 | 2 | 4, number][] = [
     [4, 2, [0, 2, on, 0x402, 0x400][b % 5]],

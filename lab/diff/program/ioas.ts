@@ -1,4 +1,4 @@
-/** Random programs on I/O address spaces: imports of a lender's buffers, and everything that takes them back. */
+/** Random programs on I/O address spaces: imports of a lender's buffers, and every trigger that takes them back. */
 import type { Random } from '../../../src/explore/search/random.ts';
 import type { Step } from '../../../src/scenario/step.ts';
 import { MIN_COMMANDS, randomCommand } from './random-command.ts';
@@ -8,7 +8,7 @@ const LARGE = 2 << 20;
 const REGION = 0;
 const REGION_BYTES = 64 << 20;
 
-/** A command before names are given: its numbers choose among what there is by then. */
+/** A command without names. Its numbers choose among the objects that exist when it runs. */
 interface IoasCommand {
   verb: IoasVerb;
   a: number;
@@ -36,14 +36,14 @@ const WEIGHTS = {
 } as const;
 type IoasVerb = keyof typeof WEIGHTS;
 
-/** What every program begins with, and keeps when it is shrunk. */
+/** The start of every program, which shrinking keeps. */
 export const IOAS_PREFIX: readonly Step[] = [
   { op: 'open', device: 'lender', cdev: true },
   { op: 'open', device: 'second', cdev: true },
   { op: 'memory', device: 'lender', on: true },
 ];
 
-/** A program of `most` steps at most behind the prefix. */
+/** Makes a program of at most `most` steps after the prefix. */
 export function randomIoasProgram(random: Random, most: number): Step[] {
   const names: IoasNames = { fds: [], spaces: [], places: [], closed: new Set() };
   const length = MIN_COMMANDS + random.below(most - MIN_COMMANDS + 1);
@@ -53,7 +53,7 @@ export function randomIoasProgram(random: Random, most: number): Step[] {
   return [...IOAS_PREFIX, ...steps.filter((step) => step !== null)];
 }
 
-/** Most programs have what it takes to map something. */
+/** The usual start of a program, with everything that a mapping needs. */
 const USUAL_START: readonly IoasCommand[] = [
   { verb: 'export', a: 1, b: 2, c: 3 },
   { verb: 'alloc', a: 0, b: 0, c: 0 },
@@ -63,9 +63,9 @@ const USUAL_START: readonly IoasCommand[] = [
 interface IoasNames {
   fds: { name: string; sizeBytes: number }[];
   spaces: string[];
-  /** Where something was mapped, whether it worked or not. */
+  /** Every place of a mapping attempt, successful or not. */
   places: { ioas: string; iova: number; length: number }[];
-  /** Closed, as far as the program knows. */
+  /** The devices that the program has closed, as far as it knows. */
   closed: Set<string>;
 }
 
@@ -189,7 +189,7 @@ function deviceStep({ verb, a, b }: IoasCommand, { closed }: IoasNames): Step | 
       return TAKES[a % TAKES.length];
     case 'reopen': {
       const name = deviceOf(b);
-      // The other way, or once more.
+      // Opens the device by its group, or a second time.
       if (a % 6 === 0) return { op: 'open', device: name };
       if (a % 6 === 1) return { op: 'open', device: name, cdev: true };
       if (closed.delete(name)) return { op: 'open', device: name, cdev: true };

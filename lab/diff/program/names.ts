@@ -1,4 +1,4 @@
-/** What a random program has made by a point, by name. */
+/** The named objects that a random program has made so far. */
 export class MadeNames {
   readonly fds: string[] = [];
   readonly syncs: string[] = [];

@@ -1,4 +1,4 @@
-/** Random programs: steps on lenders, their buffers and importers, as a user and a driver might take them. */
+/** Random programs of steps on lenders, their buffers and importers, such as a user and a driver might take. */
 import { VFIO_DEVICE_FEATURE_SET } from '../../../src/abi/vfio-feature.ts';
 import type { Random } from '../../../src/explore/search/random.ts';
 import type { Step } from '../../../src/scenario/step.ts';
@@ -10,10 +10,10 @@ import { MadeNames } from './names.ts';
 import { MIN_COMMANDS, randomCommand } from './random-command.ts';
 import { regionStep } from './regions.ts';
 
-/** So many of eight commands are for the first device. */
+/** Of eight commands, this many are for the first device. */
 const FIRST_DEVICE_OF_8 = 5;
 
-/** A program of `most` commands at most; it begins with an open and with the memory bit set. */
+/** A program of at most `most` commands. It begins with an open and sets the memory bit. */
 export function randomProgram(random: Random, devices: readonly DeviceTraits[], most: number): Step[] {
   const names = new MadeNames();
   const steps = devices.flatMap(prefix);
@@ -31,7 +31,7 @@ export function randomProgram(random: Random, devices: readonly DeviceTraits[], 
   return steps;
 }
 
-/** What every program begins with, and keeps when it is shrunk: the devices open, decoding, with the same bytes. */
+/** The start of every program, which shrinking keeps: the devices are open, decode, and contain the same bytes. */
 export function prefix({ name: device, region, regionBytes, isMemory, vf }: DeviceTraits): Step[] {
   const written = isMemory ? [0, 4, PAGE, 2 * PAGE, regionBytes - 4] : [];
   const bytes = '00000000';

@@ -1,4 +1,4 @@
-/** Random steps on a device's regions: access by the CPU, and lending them. */
+/** Random steps on a device's regions: access by the CPU, and lending. */
 import { O_APPEND } from '../../../src/abi/fcntl.ts';
 import type { Step } from '../../../src/scenario/step.ts';
 import type { DeviceTraits } from '../lenders.ts';
@@ -60,7 +60,7 @@ function featureStep(
   switch (verb) {
     case 'feature': {
       const feature = [11, 3, 4, 5, 0, 1, 99][a % 7];
-      // A GET of the export that succeeds is what `export` does; and no device of these sleeps by a raw SET.
+      // A successful GET of the export is `export`'s own step. None of these devices enters low power by a raw SET.
       const method = [PROBE, PROBE | GET, PROBE | SET, GET | SET, 0, 1 << 20][b % 6];
       return {
         op: 'feature',
