@@ -1,7 +1,7 @@
 /**
- * Builds the lab's own kernels from the source that the distribution has for its kernel, with the importer inside.
- * Source and objects stay in the lab's root: an interrupted build goes on where it was, and a changed list of options
- * (lab/kernel/) or importer builds again what depends on it.
+ * Builds the lab's own kernels, with the importer inside, from the source of the distribution's kernel. Source and
+ * objects stay in the lab's root, so an interrupted build continues. A changed list of options (lab/kernel/) or a
+ * changed importer rebuilds what depends on it.
  */
 import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -30,14 +30,14 @@ export const BUILD_PACKAGES = [
   'gcc',
 ];
 
-/** Fetches and unpacks the source, and gives the importer its place in it. */
+/** Fetches and unpacks the source, and puts the importer into it. */
 export async function unpackKernelSource(log: string): Promise<void> {
   const version = /^\d+\.\d+/.exec(distributionRelease())?.[0];
   if (version === undefined) throw new CommandError(`the kernel's release ${distributionRelease()} has no version`);
   const tree = inside(SOURCE);
   rmSync(tree, { recursive: true, force: true });
   mkdirSync(join(tree, IMPORTER_IN_SOURCE), { recursive: true });
-  // The lists are as old as the root.
+  // The package lists are as old as the root.
   await inRoot(log, 'apt-get', 'update', '-q');
   await installInRoot(log, `linux-source-${version}`, ...BUILD_PACKAGES);
   await inRoot(log, 'apt-get', 'clean');
@@ -48,7 +48,7 @@ export async function unpackKernelSource(log: string): Promise<void> {
   append(join(tree, 'drivers/Kconfig'), `source "${IMPORTER_IN_SOURCE}/Kconfig"\n`);
 }
 
-/** What a kernel is made of, besides its source. */
+/** The inputs of a kernel besides its source. */
 export function kernelKey(name: BuiltKernel): string {
   const hash = createHash('sha256')
     .update(configText(name))
@@ -57,7 +57,7 @@ export function kernelKey(name: BuiltKernel): string {
   return hash.digest('hex');
 }
 
-/** Configures and builds; what QEMU boots lands in the cache. */
+/** Configures and builds a kernel, and copies the image that QEMU boots into the cache. */
 export async function buildKernel(log: string, name: BuiltKernel): Promise<void> {
   copyImporter();
   const target = IMAGE_OF[name];
@@ -67,17 +67,17 @@ export async function buildKernel(log: string, name: BuiltKernel): Promise<void>
   const make = `nice make -C ${SOURCE} O=${objects} ARCH=x86_64`;
   await buildInRoot(log, `${make} KCONFIG_ALLCONFIG=${objects}/lab.config allnoconfig`);
   demandOptions(name, readFileSync(join(inside(objects), '.config'), 'utf8'));
-  // `modules` makes Module.symvers, which drivers from outside the tree are linked with.
+  // `modules` makes Module.symvers, against which modules from outside the tree are linked.
   await buildInRoot(log, `${make} -s -j${availableParallelism()} ${target} modules`);
   const built = join(inside(objects), target === 'vmlinux' ? target : `arch/x86/boot/${target}`);
   const image = builtImagePath(name);
   mkdirSync(join(image, '..'), { recursive: true });
-  // A guest that boots right now keeps the image that it has.
+  // Renames a new file, so that a guest that boots right now keeps its image.
   copyFileSync(built, `${image}.new`);
   renameSync(`${image}.new`, image);
 }
 
-/** A path of the root as this machine has it. */
+/** The path on this machine of a path in the root. */
 function inside(path: string): string {
   return labPath('root', path);
 }
@@ -86,7 +86,7 @@ function append(path: string, line: string): void {
   writeFileSync(path, readFileSync(path, 'utf8') + line);
 }
 
-/** The same sources as the module's. A file that has not changed keeps its time: make then leaves its object alone. */
+/** Copies the same sources as the module's. An unchanged file keeps its time, so make does not rebuild its object. */
 function copyImporter(): void {
   const folder = join(inside(SOURCE), IMPORTER_IN_SOURCE);
   const texts = importerSources();
@@ -106,7 +106,7 @@ function configText(name: BuiltKernel): string {
   return ['common', name].map((file) => readFileSync(join(CONFIGS, `${file}.config`), 'utf8')).join('\n');
 }
 
-/** The configuration drops options in silence whose conditions do not hold. */
+/** Throws if the configuration silently dropped an option whose conditions do not hold. */
 function demandOptions(name: BuiltKernel, config: string): void {
   const lines = new Set(config.split('\n'));
   const wanted = configText(name).split('\n');

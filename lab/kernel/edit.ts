@@ -1,6 +1,6 @@
 /**
- * A change to a kernel's source that has no line of the kernel in it: a file, a function, a pattern that is found there
- * once, and the lines that go there.
+ * A change to a kernel's source that contains no line of the kernel: a file, a function, a pattern that matches there
+ * once, and the new lines.
  */
 import { parse } from 'yaml';
 import { z } from 'zod';
@@ -8,11 +8,11 @@ import { WrongUse } from '../host/command.ts';
 
 const place = z.strictObject({
   file: z.string(),
-  /** The function whose body the pattern is looked for in; the whole file where it is left out. */
+  /** The function in whose body the pattern must match; by default the whole file. */
   function: z.string().optional(),
-  /** A regular expression for whole lines: it begins at the start of a line and ends at the end of one. */
+  /** A regular expression that matches whole lines. */
   find: z.string(),
-  /** Whether the lines take the place of what was found, or go beside it. */
+  /** Whether the new lines replace the match or go beside it. */
   at: z.enum(['instead', 'before', 'after']),
   put: z.string(),
 });
@@ -22,7 +22,7 @@ const edit = z.strictObject({ title: z.string(), why: z.string(), edits: z.array
 export type KernelEdit = z.infer<typeof edit>;
 type Place = z.infer<typeof place>;
 
-/** WrongUse where it is not an edit. */
+/** Throws WrongUse if the text is not an edit. */
 export function parseEdit(text: string, name: string): KernelEdit {
   const result = edit.safeParse(parse(text));
   if (result.success) return result.data;
@@ -30,7 +30,7 @@ export function parseEdit(text: string, name: string): KernelEdit {
   throw new WrongUse(`${name}: ${path.join('.')}: ${message}`);
 }
 
-/** The text of a file with one edit made. WrongUse where the pattern is not there, or more than once. */
+/** Returns a file's text with one edit made. Throws WrongUse unless the pattern matches exactly once. */
 export function applyEdit(text: string, change: Place): string {
   const { start, end } = bodyOf(text, change);
   const body = text.slice(start, end);
@@ -45,7 +45,10 @@ export function applyEdit(text: string, change: Place): string {
   return text.slice(0, start) + body.slice(0, index) + kept + body.slice(index + lines.length) + text.slice(end);
 }
 
-/** A function begins in the first column with its name before a parenthesis, and ends with a brace there. */
+/**
+ * Finds a function's body: a function starts in the first column with its name before a parenthesis, and ends with a
+ * brace in that column.
+ */
 function bodyOf(text: string, { file, function: name }: Place): { start: number; end: number } {
   if (name === undefined) return { start: 0, end: text.length };
   const definition = new RegExp(`^(?=[a-z]).*\\b${name}\\((?:[^;{}]*)\\)\\s*\\{$`, 'm').exec(text);

@@ -1,16 +1,16 @@
-/** Whether an image is what its build tree would build now. */
+/** Checks that an image is up to date with its build tree. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readlinkSync, realpathSync, statSync } from 'node:fs';
 import { isAbsolute, join, relative } from 'node:path';
 import { labPath } from '../host/cache.ts';
 import { WrongUse } from '../host/command.ts';
 
-/** Folders of the source that no image is made of. */
+/** Folders of the source that do not affect the image. */
 const IGNORED = ['.git', 'Documentation', 'tools', 'samples'];
 
 /**
- * WrongUse where a file that the image is made of has changed since it was built: a source, a header, or an option.
- * make notes in .NAME.cmd what each object depends on.
+ * Throws WrongUse if a source, a header or an option has changed since the image was built. make records the
+ * dependencies of each object in .NAME.cmd.
  */
 export function demandFresh(tree: string, image: string): void {
   const config = join(tree, '.config');
@@ -28,7 +28,10 @@ function stale(tree: string, file: string, image: string): WrongUse {
   return new WrongUse(`${file} is newer than ${image}: build the kernel again (make -C ${tree})`);
 }
 
-/** Where the objects are apart, `source` leads to the source: by a path of the lab's root for what was built there. */
+/**
+ * In a separate objects folder `source` links to the source. The link is a path in the lab's root if it was built
+ * there.
+ */
 function sourceOf(tree: string): string {
   const link = join(tree, 'source');
   if (!existsSync(join(tree, 'Kconfig'))) {
@@ -58,7 +61,7 @@ function newerFiles(folder: string, image: string, filter: readonly string[]): s
     .filter((file) => file !== '');
 }
 
-/** The first of the files that an object which was built depends on. */
+/** The first of the files on which a built object depends. */
 function firstUsed(tree: string, files: readonly string[]): string | undefined {
   const input = `${files.join('\n')}\n`;
   const options = ['-rhoF', '--include=.*.cmd', '--exclude-dir=.git', '-m', '1', '-f', '-', tree];

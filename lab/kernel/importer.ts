@@ -1,4 +1,4 @@
-/** The source of the importer, which every kernel of the lab has as a module or built in. */
+/** The source of the importer, which is a module of every lab kernel or built in. */
 import { createHash } from 'node:crypto';
 import { copyFileSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,7 +6,7 @@ import { packageFile } from '../../src/linux/package-file.ts';
 
 const FOLDER = packageFile('lab/importer');
 
-/** Changes with every byte of it. */
+/** A hash of every byte of the source. */
 export function importerKey(): string {
   const hash = createHash('sha256');
   for (const file of readdirSync(FOLDER).sort()) hash.update(file).update(readFileSync(join(FOLDER, file)));
@@ -19,7 +19,7 @@ export function importerSources(): Map<string, string> {
   return new Map(files.sort().map((file) => [file, readFileSync(join(FOLDER, file), 'utf8')]));
 }
 
-/** Copies all that a module is built of. */
+/** Copies all files from which the module is built. */
 export function copyImporterTo(folder: string): void {
   for (const file of readdirSync(FOLDER)) copyFileSync(join(FOLDER, file), join(folder, file));
 }

@@ -7,8 +7,9 @@ import { openOutsideKernel } from './outside.ts';
 import { findPatchedKernel } from './patched.ts';
 
 /**
- * The kernel that --kernel names: one of KERNELS, a patched one, or a path of a build tree or an image. `modules` is the
- * folder of an image's modules. WrongUse where there is none, or where it cannot do what the lab needs.
+ * Finds the kernel that --kernel names: one of KERNELS, a patched one, or the path of a build tree or an image.
+ * `modules` is the folder of an image's modules. Throws WrongUse if there is none, or if it lacks something that the
+ * lab needs.
  */
 export function findKernel(text: string, modules: string | null = null): LabKernel {
   const named = KERNELS.find(({ name }) => name === text) ?? findPatchedKernel(text);

@@ -1,4 +1,4 @@
-/** Builds modules from outside of the kernel's tree, against a kernel of the lab or one that is given. */
+/** Builds modules from outside the kernel's tree, against a kernel of the lab or a given one. */
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -9,10 +9,10 @@ import { copyImporterTo } from './importer.ts';
 import type { LabKernel } from './kernel.ts';
 import { importerPath } from './outside.ts';
 
-/** Where the lab's root has the folder while its module is built. */
+/** The path in the lab's root of the folder whose module is built. */
 const IN_ROOT = '/mnt';
 
-/** Builds the modules of a folder that has a Kbuild or a Makefile, in place; returns their files. */
+/** Builds the modules of a folder with a Kbuild or a Makefile, in place; returns their files. */
 export async function buildModule(log: string, kernel: LabKernel, folder: string): Promise<string[]> {
   const path = resolve(folder);
   if (!['Kbuild', 'Makefile'].some((file) => existsSync(join(path, file)))) {
@@ -36,13 +36,13 @@ exec chroot "$root" "$@"`;
   return modules.map((line) => join(path, line.replace(`${IN_ROOT}/`, '').replace(/\.o$/, '.ko')));
 }
 
-/** Whether a kernel from outside has its importer, or cannot have one. */
+/** Whether the importer of a kernel from outside is built, or cannot be built. */
 export function isImporterReady(kernel: LabKernel): boolean {
   if (kernel.base !== null || kernel.hasImporter || kernel.moduleBuild() === null) return true;
   return existsSync(importerPath(kernel.image()));
 }
 
-/** The importer for a kernel from outside that has none built in. Nothing where it cannot have one. */
+/** Builds the importer for a kernel from outside that has none built in. Does nothing if it cannot be built. */
 export async function buildOutsideImporter(log: string, kernel: LabKernel): Promise<void> {
   if (isImporterReady(kernel)) return;
   const target = importerPath(kernel.image());

@@ -1,4 +1,4 @@
-/** The modules of a kernel: where each file is, and what must be loaded before it. */
+/** The modules of a kernel: the file of each, and the modules to load before it. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -20,25 +20,25 @@ export class KernelModules {
     this.files = files;
   }
 
-  /** Of a folder such as lib/modules/RELEASE. */
+  /** The modules in a folder such as lib/modules/RELEASE. */
   static installed(folder: string): KernelModules {
     const paths = readdirSync(folder, { recursive: true }).map((path) => join(folder, String(path)));
     return new KernelModules(folder, byName(paths));
   }
 
-  /** Of a build tree: those that its modules.order lists. */
+  /** The modules of a build tree, from its modules.order. */
   static built(tree: string): KernelModules {
     const order = join(tree, 'modules.order');
     const lines = existsSync(order) ? readFileSync(order, 'utf8').trim().split('\n') : [];
     return new KernelModules(null, byName(lines.map((line) => join(tree, line.replace(/\.o$/, '.ko')))));
   }
 
-  /** The file of a module; null where the kernel has none of that name, perhaps because it is built in. */
+  /** The file of a module; null if the kernel has no such file, perhaps because the module is built in. */
   find(module: string): string | null {
     return this.files.get(plainName(module)) ?? null;
   }
 
-  /** The modules that are named, each behind those that it needs. Names without a file are left out. */
+  /** The named modules, each after those that it needs. Leaves out names without a file. */
   inOrder(modules: readonly string[]): string[] {
     const order = new Set<string>();
     const visit = (module: string): void => {
@@ -51,7 +51,7 @@ export class KernelModules {
     return [...order];
   }
 
-  /** A module's content, without its compression. CommandError where the kernel has no such module. */
+  /** A module's content, decompressed. Throws CommandError if the kernel has no such module. */
   read(module: string): Buffer {
     const name = plainName(module);
     const path = this.files.get(name);
@@ -64,7 +64,7 @@ export class KernelModules {
     return content;
   }
 
-  /** A module says itself which others it needs: `depends=` in its section .modinfo. */
+  /** The modules that a module needs: `depends=` in its section .modinfo. */
   private needs(module: string): string[] {
     const list = /\0depends=([^\0]*)\0/.exec(this.read(module).toString('latin1'))?.[1] ?? '';
     return list === '' ? [] : list.split(',');
@@ -80,7 +80,7 @@ function byName(paths: readonly string[]): Map<string, string> {
   return files;
 }
 
-/** Files are named with dashes or underscores as it comes; the kernel takes them for the same. */
+/** Makes names comparable: files are named with dashes or underscores, and the kernel treats both the same. */
 function plainName(module: string): string {
   return module.replaceAll('-', '_');
 }

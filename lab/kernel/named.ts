@@ -1,4 +1,4 @@
-/** The kernels that have a name: the distribution's own, and those that are built from its source. */
+/** The named kernels: the distribution's own, and those built from its source. */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { labPath } from '../host/cache.ts';
@@ -33,7 +33,7 @@ export const KERNELS: readonly LabKernel[] = [
   }),
   builtKernel('debug', {
     describe: 'with KASAN, lockdep, kmemleak and the detector of hung tasks',
-    // KASAN reports once without.
+    // Without this, KASAN reports only once.
     append: ['kasan_multi_shot'],
     hasKmemleak: true,
     slowness: 4,
@@ -64,7 +64,7 @@ function builtImage(name: BuiltKernel): string {
   return path;
 }
 
-/** The release of the distribution's kernel that was prepared, as uname would say. */
+/** The release of the prepared distribution kernel, as uname reports it. */
 export function distributionRelease(): string {
   const modules = labPath('kernel', 'usr', 'lib', 'modules');
   const [release] = readdirSync(modules).sort().reverse();

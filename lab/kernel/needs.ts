@@ -1,9 +1,9 @@
-/** The options that a kernel must have for the lab, and the test of a kernel's configuration against them. */
+/** The options that the lab needs in a kernel, and the check of a kernel's configuration. */
 
 interface Need {
-  /** One of these is enough, set to y or, where the lab can load it as a module, to m. The first is recommended. */
+  /** One of these is enough, set to y or, if the lab can load it as a module, to m. The first is recommended. */
   options: readonly string[];
-  /** False where it must be built in: the guest has no modules yet when it is needed. */
+  /** False if it must be built in, because the guest needs it before it has modules. */
   mayBeModule: boolean;
   why: string;
 }
@@ -53,7 +53,7 @@ const NEEDS: readonly Need[] = [
   { options: ['VFIO_CONTAINER', 'IOMMUFD_VFIO_CONTAINER', 'IOMMUFD'], mayBeModule: true, why: 'an IOMMU for devices' },
 ];
 
-/** The values of a .config: y, m, or a text. An option that is not set is absent. */
+/** The values of a .config: y, m, or a text. An unset option is absent. */
 export function parseConfig(text: string): Map<string, string> {
   const options = new Map<string, string>();
   for (const line of text.split('\n')) {
@@ -63,7 +63,7 @@ export function parseConfig(text: string): Map<string, string> {
   return options;
 }
 
-/** One line for each need that a configuration does not meet, with the command that would meet it. */
+/** One line for each unmet need of a configuration, with the command that meets it. */
 export function unmetNeeds(config: ReadonlyMap<string, string>): string[] {
   const isMet = ({ options, mayBeModule }: Need): boolean =>
     options.some((option) => {
@@ -77,7 +77,7 @@ export function unmetNeeds(config: ReadonlyMap<string, string>): string[] {
   });
 }
 
-/** What `barter lab kconfig` prints: a fragment for scripts/kconfig/merge_config.sh. */
+/** The output of `barter lab kconfig`: a fragment for scripts/kconfig/merge_config.sh. */
 export function kconfigFragment(): string {
   const lines = NEEDS.map(({ options: [option], why }) => `# ${why}\nCONFIG_${option}=y`);
   return `# What barter's lab needs of a kernel: scripts/kconfig/merge_config.sh .config FRAGMENT\n${lines.join('\n')}\n`;

@@ -1,4 +1,4 @@
-/** A kernel from outside of the lab: a build tree, or an image with its modules. */
+/** A kernel from outside the lab: a build tree, or an image with its modules. */
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -13,7 +13,7 @@ import { parseConfig, unmetNeeds } from './needs.ts';
 
 type Config = ReadonlyMap<string, string>;
 
-/** WrongUse where it is neither, is out of date, or lacks an option that the lab needs. */
+/** Throws WrongUse if the path is not a kernel, is out of date, or lacks an option that the lab needs. */
 export function openOutsideKernel(path: string, modules: string | null): LabKernel {
   const real = realpathSync(path);
   if (!statSync(real).isDirectory()) return openImage(path, real, modules);
@@ -40,7 +40,7 @@ function openTree(name: string, tree: string): LabKernel {
   });
 }
 
-/** A compressed image boots everywhere; the ELF file needs PVH, and dies with KASAN. */
+/** Prefers a compressed image, which boots everywhere. The ELF file needs PVH, and dies with KASAN. */
 function imageOf(name: string, tree: string, config: Config): string {
   const compressed = join(tree, 'arch/x86/boot/bzImage');
   const plain = join(tree, 'vmlinux');
@@ -52,7 +52,7 @@ function imageOf(name: string, tree: string, config: Config): string {
   throw new WrongUse(`${name} has ${what}: make -C ${name} bzImage`);
 }
 
-/** A tree of the lab's own was built in the lab's root, and has paths of that. */
+/** A tree that the lab built has the paths of the lab's root. */
 function treeBuild(tree: string): ModuleBuild {
   const root = existsSync(labPath('root')) ? realpathSync(labPath('root')) : null;
   if (root === null || !tree.startsWith(`${root}/`)) return { make: ['-C', tree], inRoot: false };
@@ -79,7 +79,7 @@ function openImage(name: string, image: string, modulesOption: string | null): L
   });
 }
 
-/** The boot protocol's header says where a bzImage has its release; a vmlinux has a banner. */
+/** The release: a bzImage has it at the place that its boot header names, a vmlinux has a banner. */
 function releaseOf(image: Buffer): string | null {
   if (image.subarray(0x202, 0x206).toString('latin1') === 'HdrS') {
     const at = image.readUInt16LE(0x20e) + 0x200;
@@ -90,7 +90,7 @@ function releaseOf(image: Buffer): string | null {
   return banner < 0 ? null : (/^Linux version (\S+)/.exec(image.toString('latin1', banner, banner + 256))?.[1] ?? null);
 }
 
-/** DIR is lib/modules/RELEASE, or a folder that has it. */
+/** The folder is lib/modules/RELEASE, or contains it. */
 function modulesFolder(option: string, release: string): string {
   const places = [option, ...['', 'lib/modules', 'usr/lib/modules'].map((part) => join(option, part, release))];
   const folder = places.find((place) => existsSync(join(place, 'kernel')));
@@ -109,7 +109,7 @@ function configOf(image: string, content: Buffer, release: string, folder: strin
   ];
   const file = places.find((place) => existsSync(place));
   if (file !== undefined) return parseConfig(readFileSync(file, 'utf8'));
-  // CONFIG_IKCONFIG keeps the configuration inside, between two marks.
+  // CONFIG_IKCONFIG keeps the configuration in the image, between two marks.
   const [start, end] = [content.indexOf('IKCFG_ST'), content.indexOf('IKCFG_ED')];
   return start < 0 || end < start ? null : parseConfig(gunzipSync(content.subarray(start + 8, end)).toString('utf8'));
 }
@@ -153,7 +153,7 @@ function outsideKernel({ name, describe, image, config, modules, moduleBuild, sy
   };
 }
 
-/** Where the importer is that was built for this image: another image or another source of it has another one. */
+/** The path of the importer for this image. It differs for every image and every version of the importer's source. */
 export function importerPath(image: string): string {
   const { mtimeMs, size } = statSync(image);
   const key = createHash('sha256').update(`${image} ${mtimeMs} ${size} ${importerKey()}`).digest('hex').slice(0, 16);

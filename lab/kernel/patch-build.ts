@@ -1,7 +1,7 @@
 /**
- * Builds a kernel of the lab with a series of changes. The base's source is copied by links, and its objects as they
- * are; both are mounted where the base has them, so that make builds what has changed and no more. Base and copies
- * never mix: a patched kernel has a name and a folder of its own.
+ * Builds a lab kernel with a series of changes. It links the base's source and copies its objects, and mounts both at
+ * the base's paths, so that make rebuilds only what changed. A patched kernel has its own name and folder, so it never
+ * mixes with the base.
  */
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -15,12 +15,15 @@ import { type BuiltKernel, IMAGE_OF, objectsFolder, SOURCE } from './kernel.ts';
 import { type PatchedManifest, patchedFolder } from './patched.ts';
 import { type Change, readSeries, seriesKey } from './series.ts';
 
-/** The name of the kernel that a series makes of a base: iommufd+fix. */
+/** The name of the kernel that a series makes from a base: iommufd+fix. */
 function patchedName(base: BuiltKernel, series: string): string {
   return `${base}+${basename(resolve(series)).replace(/\.(mbox|patch|diff|ya?ml)$/, '')}`;
 }
 
-/** Builds it, where it is not there yet; `onWait` hears who holds the cache, `onBuild` that it is being built. */
+/**
+ * Builds the patched kernel if it does not exist yet. Calls `onWait` with the pid that holds the cache, and `onBuild`
+ * when the build starts.
+ */
 export async function buildPatched(
   base: BuiltKernel,
   series: string,
@@ -73,7 +76,7 @@ ${mount(objects, objectsFolder(base))} && exec chroot "$root" nice "$@"`;
   }
 }
 
-/** Files are replaced, never written into: the base has the same ones. patch(1) does so, too. */
+/** Replaces files and never writes into them, since the base has the same files. patch(1) does so, too. */
 async function apply(log: string, source: string, change: Change): Promise<void> {
   if (change.kind === 'edit') {
     for (const each of change.edits) {

@@ -1,4 +1,4 @@
-/** The kernels that `barter lab patch` has made: a kernel of the lab's source with a series of changes. */
+/** The kernels that `barter lab patch` has made: a lab kernel's source with a series of changes. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { labPath } from '../host/cache.ts';
@@ -8,7 +8,7 @@ import { type BuiltKernel, IMAGE_OF, type LabKernel } from './kernel.ts';
 import { KERNELS } from './named.ts';
 import { seriesKey } from './series.ts';
 
-/** What a patched kernel was made of. */
+/** The inputs of a patched kernel. */
 export interface PatchedManifest {
   name: string;
   base: BuiltKernel;
@@ -18,7 +18,7 @@ export interface PatchedManifest {
   titles: string[];
 }
 
-/** Where a patched kernel is kept: its image, its symbols, and manifest.json. */
+/** The folder of a patched kernel: its image, its symbols, and manifest.json. */
 export function patchedFolder(name: string): string {
   return labPath('patched', name);
 }
@@ -29,7 +29,7 @@ function patchedNames(): string[] {
   return readdirSync(folder).filter((name) => existsSync(join(folder, name, 'manifest.json')));
 }
 
-/** Null where no patched kernel has that name. WrongUse where what it was made of has changed since. */
+/** Returns null if no patched kernel has that name. Throws WrongUse if its inputs have changed since. */
 export function findPatchedKernel(name: string): LabKernel | null {
   if (!patchedNames().includes(name)) return null;
   const folder = patchedFolder(name);

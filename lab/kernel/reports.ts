@@ -1,19 +1,19 @@
 /**
- * What a kernel says of itself on its console when something is wrong with it: memory errors, lock inversions, hung
- * tasks, leaks, warnings and oopses. Each is a finding of its own, whatever the steps that ran meanwhile gave.
+ * Finds a kernel's complaints on its console: memory errors, lock inversions, hung tasks, leaks, warnings and oopses.
+ * Each is a finding of its own, whatever the results of the steps were.
  */
 
 export interface KernelReport {
   kind: 'KASAN' | 'lockdep' | 'hung task' | 'kmemleak' | 'warning' | 'oops';
   /** The report's own first line. */
   title: string;
-  /** All of it, without the timestamps. */
+  /** The whole report without timestamps. */
   text: string;
-  /** Where it is described, for one that is known. */
+  /** The place that describes a known report. */
   documented: string | null;
 }
 
-/** Where a report begins. The first that matches names its kind. */
+/** The beginnings of reports. The first match gives the kind. */
 const BEGINNINGS: readonly [KernelReport['kind'], RegExp][] = [
   ['KASAN', /^BUG: KASAN: /],
   ['lockdep', /^WARNING: (possible |inconsistent |suspicious |bad |nested |held lock|lock held)/],
@@ -24,7 +24,7 @@ const BEGINNINGS: readonly [KernelReport['kind'], RegExp][] = [
   ['warning', /^WARNING: /],
 ];
 
-/** Reports that docs/kernel-findings.md describes, by what is in them. */
+/** Reports that docs/kernel-findings.md describes, recognised by their text. */
 const DOCUMENTED: readonly { kind: KernelReport['kind']; text: RegExp; where: string }[] = [
   {
     kind: 'kmemleak',
@@ -39,7 +39,7 @@ const DOCUMENTED: readonly { kind: KernelReport['kind']; text: RegExp; where: st
 ];
 
 const TIMESTAMP = /^\[\s*\d+\.\d+\](\[\s*[TC]\d+\])? ?/;
-/** Of a report's text; what follows is the next thing's. */
+/** The most lines of a report. Later lines belong to something else. */
 const MAX_LINES = 120;
 
 /** The reports in a console's text, in order. */
@@ -58,18 +58,18 @@ export function kernelReports(consoleText: string): KernelReport[] {
   return reports;
 }
 
-/** A report ends with its trace, or where something else begins. */
+/** A report ends with its trace, or at the next beginning. */
 function endOfReport(lines: readonly string[], at: number): number {
   const most = Math.min(lines.length, at + MAX_LINES);
   for (let end = at + 1; end < most; end++) {
     if (/^(---\[ end trace|={40,}$)/.test(lines[end])) return end + 1;
-    // An oops names its kind after it has begun.
+    // An oops names its kind after its first line.
     if (!lines[end].startsWith('Oops: ') && BEGINNINGS.some(([, pattern]) => pattern.test(lines[end]))) return end;
   }
   return most;
 }
 
-/** Those that nobody has described: a run that has one has failed. */
+/** The reports that no document describes. A run with one of them has failed. */
 export function undocumented(reports: readonly KernelReport[]): KernelReport[] {
   return reports.filter((report) => report.documented === null);
 }

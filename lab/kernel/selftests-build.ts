@@ -8,7 +8,7 @@ import { buildInRoot, inRoot, installInRoot } from '../host/root.ts';
 import { SOURCE } from './kernel.ts';
 
 const MODE = 'selftests-mode.c';
-/** In the lab's root. */
+/** The path in the lab's root. */
 const TARGET = '/usr/src/barter-selftests';
 const PACKAGES = ['uuid-dev', 'libc6-dev', 'linux-libc-dev'];
 
@@ -27,13 +27,13 @@ export async function buildSelftests(log: string): Promise<void> {
   const make = [
     ...['make', '-s', `-j${availableParallelism()}`, '-C', `${SOURCE}/tools/testing/selftests/vfio`, 'ARCH=x86_64'],
     ...['KHDR_INCLUDES="-isystem /usr/include"', 'EXTRA_CFLAGS="-Wno-error -static -Wl,--wrap=poll"'],
-    // It takes the place of what the Makefile has there.
+    // Replaces the Makefile's own value.
     ...[`LDLIBS="${TARGET}/mode.o -luuid"`, `OUTPUT=${TARGET}`],
   ];
   await buildInRoot(log, make.join(' '));
 }
 
-/** The programs, by name, as the host and every guest see them. */
+/** The programs by name, with the paths that the host and every guest have for them. */
 export function selftestPrograms(): Map<string, string> {
   const folder = labPath('root', TARGET);
   const names = readdirSync(folder).filter((name) => /^vfio_\w+_test$/.test(name));

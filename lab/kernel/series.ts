@@ -1,4 +1,4 @@
-/** A series of changes to a kernel's source: an mbox, a folder of patches, or an edit of this project's own. */
+/** A series of changes to a kernel's source: an mbox, a folder of patches, or an edit in this project's format. */
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -7,14 +7,14 @@ import { type KernelEdit, parseEdit } from './edit.ts';
 
 export type Change = { kind: 'patch'; title: string; text: string } | ({ kind: 'edit' } & KernelEdit);
 
-/** The changes, in the order in which they are made. WrongUse where there are none. */
+/** Reads the changes in order. Throws WrongUse if there are none. */
 export function readSeries(path: string): Change[] {
   const changes = filesOf(path).flatMap(changesOf);
   if (changes.length === 0) throw new WrongUse(`${path} has no patch: give an mbox, or a folder of *.patch files`);
   return changes;
 }
 
-/** Changes with every byte of the series. */
+/** A hash of every byte of the series. */
 export function seriesKey(path: string): string {
   const hash = createHash('sha256');
   for (const file of filesOf(path)) hash.update(basename(file)).update(readFileSync(file));
@@ -31,14 +31,14 @@ function filesOf(path: string): string[] {
 function changesOf(file: string): Change[] {
   const text = readFileSync(file, 'utf8');
   if (/\.ya?ml$/.test(file)) return [{ kind: 'edit', ...parseEdit(text, file) }];
-  // A mail begins with "From " and, in what git writes, a commit.
+  // A mail begins with "From " and, if git wrote it, a commit.
   return text
     .split(/^(?=From [0-9a-f]{40} |From \S+@\S+ )/m)
     .filter((mail) => /^(diff --git|--- \S)/m.test(mail))
     .map((mail) => ({ kind: 'patch' as const, title: titleOf(mail) ?? basename(file), text: mail }));
 }
 
-/** A subject may go on in further lines, which begin with a space. */
+/** A subject may continue on lines that begin with a space. */
 function titleOf(mail: string): string | null {
   const subject = /^Subject: (.*(?:\n[ \t].*)*)/m.exec(mail)?.[1];
   return subject === undefined ? null : subject.replaceAll(/\n[ \t]+/g, ' ').replace(/^\[[^\]]*\]\s*/, '');

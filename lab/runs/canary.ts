@@ -1,13 +1,13 @@
 /**
- * Does in a debug kernel what its detectors are there for (lab/importer/barter_canary.c). Every step succeeds, and the
- * run fails, as any other would in which the kernel complains.
+ * Does in a debug kernel what its detectors must report (lab/importer/barter_canary.c). Every step succeeds, but the
+ * run fails, as any run must in which the kernel complains.
  */
 import { CommandError } from '../host/command.ts';
 import { Guest } from '../host/guest.ts';
 import { type LabOptions, type LabResult, labRun } from './run.ts';
 
 const CANARY = '/sys/kernel/debug/barter-canary';
-/** In this order: lockdep says nothing more once KASAN has spoken. */
+/** In this order, since lockdep reports nothing after KASAN has reported. */
 const SONGS = ['inversion', 'leak', 'hang', 'use-after-free'];
 
 export function canary(options: LabOptions): Promise<LabResult> {

@@ -1,7 +1,7 @@
 /**
- * Every capability that Linux's vfio shows or hides: a guest's vfio-pci reads and writes each byte of it, and the engine
- * answers the same accesses on the same registers. The devices' server edits nothing of config space; what QEMU keeps of
- * a capability for itself is measured by writes through the guest's sysfs, and told beside it.
+ * Every capability that Linux's vfio shows or hides. A guest's vfio-pci reads and writes each byte of it, and the
+ * engine must answer the same accesses alike over the same registers. The devices' server edits nothing in config
+ * space. Writes through the guest's sysfs show which bits QEMU keeps for itself.
  */
 import { packageFile } from '../../src/linux/package-file.ts';
 import { accessesOf, layOut } from '../capabilities/accesses.ts';

@@ -1,4 +1,4 @@
-/** What `barter lab exec` does: serves the devices, boots a guest that has them, and runs a command in it. */
+/** `barter lab exec`: serves the devices, boots a guest with them, and runs a command in it. */
 import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { resolve } from 'node:path';
@@ -13,12 +13,12 @@ export interface ExecRequest {
   kernel: LabKernel;
   accel: Accel;
   machine?: string | undefined;
-  /** Files with a device model each. */
+  /** Files with one device model each. */
   devices: readonly string[];
-  /** Modules: a file each, or a name of the kernel's own. */
+  /** Modules: a file each, or the name of one of the kernel's own. */
   modules: readonly string[];
   shares: readonly string[];
-  /** Null for a shell: on the terminal where there is one, else of what comes in. */
+  /** Null for a shell: on the terminal if there is one, else with standard input as its script. */
   command: readonly string[] | null;
   setup?: readonly string[];
   environment?: Readonly<Record<string, string>>;
@@ -30,7 +30,7 @@ export interface ExecRequest {
   slowLinks?: boolean;
   timeoutMs?: number | undefined;
   consoleFile?: string | undefined;
-  /** Waits for a debugger; hears at which port. */
+  /** Called with the port at which the guest waits for a debugger. */
   onDebugger?: ((port: number) => void) | undefined;
   terminal: { rows: number; columns: number } | null;
   stdin: Readable;
@@ -100,7 +100,7 @@ function deviceVariables(addresses: ReadonlyMap<string, string>): Record<string,
   );
 }
 
-/** What a command may want to know of the user's surroundings. */
+/** The variables of the user's environment that the command gets. */
 function inherited(): Record<string, string> {
   const names = ['TERM', 'LANG', 'LC_ALL', 'NODE_PATH', 'USER'];
   return Object.fromEntries(names.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])));
@@ -110,7 +110,7 @@ function loginShell(): string {
   return existsSync('/bin/bash') ? '/bin/bash' : '/bin/sh';
 }
 
-/** QEMU stops before the first instruction, and listens on a port that is free now. */
+/** Makes QEMU stop before the first instruction and listen on a free port. */
 async function debuggerArguments(onDebugger: (port: number) => void): Promise<string[]> {
   const server = createServer().listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));

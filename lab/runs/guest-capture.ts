@@ -1,6 +1,6 @@
 /**
- * Real devices of a real kernel, captured and served again: what `barter capture` writes in the guest is loaded and
- * served here, and shows a client the device that was captured.
+ * Captures real devices of a real kernel and serves them again: loads and serves the files that `barter capture` writes
+ * in the guest, and checks that a client sees the captured device.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -30,7 +30,7 @@ export function guestCapture(options: LabOptions): Promise<LabResult> {
       for (const [address, text] of Object.entries(captures)) {
         if (text !== null) await serveCaptured(steps, started, folder, address, text);
       }
-      // PCI-to-PCI bridges by their class, as the guest's kernel has it.
+      // PCI-to-PCI bridges, by their class in the guest's kernel.
       const { stdout } = await guest.call('shell', { command: 'cd /sys/bus/pci/devices; grep -l 0x0604 */class' });
       const bridges = stdout.split('\n').flatMap((line) => (line === '' ? [] : [line.replace('/class', '')]));
       const refused = devices.filter((address) => captures[address] === null);
@@ -58,7 +58,7 @@ async function serveCaptured(
   try {
     const ids = Buffer.alloc(12);
     client.readRegion(7, 0, ids);
-    // COMMAND and STATUS, bytes 4 to 7, are the served device's own.
+    // COMMAND and STATUS, bytes 4 to 7, belong to the served device.
     const captured = Buffer.from(parseConfigText(device.config));
     const identity = (bytes: Buffer) => bytes.toString('hex', 0, 4) + bytes.toString('hex', 8, 12);
     const bars = device.bars.map((bar) => bar.size);

@@ -1,6 +1,6 @@
 /**
- * The thin whole, for real: a Linux guest binds vfio-pci to a device that Barter serves, exports its BAR, reaches its
- * bytes, is refused what must be refused, and loses and regains the memory with the memory bit.
+ * The whole chain on a real kernel. A Linux guest binds vfio-pci to a device that Barter serves, exports its BAR and
+ * accesses its bytes. It gets every required refusal, and loses and regains the memory with the memory bit.
  */
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { packageFile } from '../../src/linux/package-file.ts';
@@ -15,7 +15,7 @@ const FROM_SERVER = '7365656e206279207468652067756573';
 const GUEST_OFFSET = 0x10000;
 const SERVER_OFFSET = 0x20000;
 
-/** A step of the guest's, and what it must give: a value, or the errno of a refusal. */
+/** A step in the guest and its expected result: a value, or the errno of a refusal. */
 type Expected = [name: string, step: Step, expected: unknown];
 
 const device = 'lender';
@@ -132,7 +132,7 @@ function processOf({ pid }: Served): string {
   return `process ${pid}`;
 }
 
-/** What a step gave, in the form in which expectations are written. */
+/** The result of a step, in the form of the expectations. */
 function given(result: StepResult | undefined): unknown {
   if (result === undefined) return 'not reached';
   return 'ok' in result ? result.ok : result.errno;

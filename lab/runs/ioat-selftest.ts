@@ -1,4 +1,4 @@
-/** Linux's own driver of the I/OAT engine on a served one: it binds, tests it, and copies. */
+/** Linux's own driver of the I/OAT engine on a served engine: it binds, tests the engine, and copies. */
 
 import { Random } from '../../src/explore/search/random.ts';
 import { packageFile } from '../../src/linux/package-file.ts';
@@ -8,7 +8,7 @@ import { Guest, guestAddress } from '../host/guest.ts';
 import { type LabOptions, type LabResult, labRun, Served } from './run.ts';
 
 const MACHINE = packageFile('examples/two-peers.yaml');
-/** What the distribution's kernel has the driver in, and what it needs. */
+/** The modules of the driver in the distribution's kernel, in load order. */
 const IOAT_MODULES = ['dca', 'ioatdma'];
 const COPIES = 100;
 const MAX_BYTES = 2 ** 20;
@@ -25,7 +25,7 @@ export function ioatSelftest(options: LabOptions): Promise<LabResult> {
     const { release } = await guest.call('hello', {});
     const address = guestAddress(0);
     steps.compare('its driver has bound', 'ioatdma', await driverOf(guest, address));
-    // Bound anew with its debug messages on, it says when the test of copies is behind it, and XOR's turn comes.
+    // Bound again with debug messages on, it says when its copy test is done and its XOR test begins.
     const control = '/sys/kernel/debug/dynamic_debug/control';
     const driver = '/sys/bus/pci/drivers/ioatdma';
     await shell(guest, `echo 'module ioatdma +p' > ${control} && echo ${address} > ${driver}/unbind && dmesg -C`);
@@ -67,13 +67,13 @@ function isComplaint(line: string): boolean {
   return /ioat/i.test(line) && /selftest|self-test|halted|timeout|timed out|error|fail/i.test(line);
 }
 
-/** The modules of the driver. CommandError for a kernel that has none. */
+/** The modules of the driver. Throws CommandError if the kernel has none. */
 export function ioatModules({ kernel }: LabOptions): string[] {
   if (kernel.modules()?.find('ioatdma') != null) return IOAT_MODULES;
   throw new CommandError(`ioatdma is a module of the distribution's kernel, and the ${kernel.name} kernel has none`);
 }
 
-/** The name of the driver that a device of the guest is bound to; empty where none is. */
+/** The name of the driver that a device of the guest is bound to; empty if there is none. */
 export async function driverOf(guest: Guest, address: string): Promise<string> {
   const link = `/sys/bus/pci/devices/${address}/driver`;
   return (await shell(guest, `basename "$(readlink ${link})"`)).trim();
@@ -85,7 +85,7 @@ async function shell(guest: Guest, command: string): Promise<string> {
   return stdout;
 }
 
-/** How many interrupts of the driver's all CPUs have had. */
+/** How many of the driver's interrupts all CPUs have received. */
 async function interruptsOf(guest: Guest): Promise<number> {
   const lines = (await shell(guest, 'cat /proc/interrupts')).split('\n').filter((line) => line.includes('ioat-msix'));
   return lines
@@ -99,7 +99,7 @@ async function interruptsOf(guest: Guest): Promise<number> {
     .reduce((sum, count) => sum + Number(count), 0);
 }
 
-/** Sizes whose logarithms are even, at any offset; source and destination do not overlap. */
+/** Random copies with log-uniform sizes, at any offset. Source and destination do not overlap. */
 function randomCopies(seed: number): MemoryCopy[] {
   const random = new Random(seed);
   return Array.from({ length: COPIES }, (_, i) => {

@@ -1,4 +1,4 @@
-/** What a mapping of a lent buffer leaves in the kernel's memory when it ends: docs/kernel-findings.md, 8. */
+/** Measures the kernel memory that a mapping of a lent buffer leaves behind: docs/kernel-findings.md, 8. */
 import { loadMachine } from '../../src/machine/load.ts';
 import type { Scenario, Step } from '../../src/scenario/step.ts';
 import { LAB_MACHINE } from '../diff/lenders.ts';
@@ -7,7 +7,7 @@ import { Guest, guestAddress } from '../host/guest.ts';
 import { type LabOptions, type LabResult, labRun, Served } from './run.ts';
 
 const MAPPINGS = 5000;
-/** One struct scatterlist, rounded up to what kmalloc has. */
+/** The slab of one struct scatterlist: its size rounded up to a size of kmalloc. */
 const CACHE = /^kmalloc-(?:rnd-\d+-)?32 +(\d+)/gm;
 
 export function mapLeak(options: LabOptions): Promise<LabResult> {
@@ -26,7 +26,7 @@ export function mapLeak(options: LabOptions): Promise<LabResult> {
       const refused = taken.find((step) => 'expected' in step);
       if (refused !== undefined) throw new CommandError(`${refused.op} gave ${JSON.stringify(refused.result)}`);
     };
-    // What is made once and stays is made by the first of them.
+    // The first mappings make all objects that are made once and stay.
     await mapAndUnmap(MAPPINGS / 10);
     const before = await objects(guest);
     await mapAndUnmap(MAPPINGS);
@@ -56,7 +56,7 @@ function mappings(count: number): Scenario {
   return { scenario: 'map-leak', description: 'maps and unmaps', machine: LAB_MACHINE, tasks: { user } };
 }
 
-/** How many objects of that size the kernel has, as /proc/slabinfo says. */
+/** The kernel's number of objects of that size, from /proc/slabinfo. */
 async function objects(guest: Guest): Promise<number> {
   const { stdout } = await guest.call('shell', { command: 'cat /proc/slabinfo' });
   const counts = [...stdout.matchAll(CACHE)].map(([, count]) => Number(count));

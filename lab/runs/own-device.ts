@@ -1,4 +1,4 @@
-/** The device that docs/writing-a-device.md writes, in a guest. */
+/** The device of docs/writing-a-device.md, in a guest. */
 
 import { packageFile } from '../../src/linux/package-file.ts';
 import { Guest, guestAddress } from '../host/guest.ts';

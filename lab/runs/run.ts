@@ -1,4 +1,4 @@
-/** A run of the lab: devices served by this clone, a guest that has them, and steps with what was expected of each. */
+/** A run of the lab: devices served by this clone, a guest that has them, and steps with expected results. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
@@ -18,18 +18,18 @@ export interface LabStep {
   name: string;
   ok: boolean;
   ms: number;
-  /** What was expected and what was seen, where they are short. */
+  /** The expected and the seen value, if they are short. */
   expected?: unknown;
   seen?: unknown;
 }
 
 export interface LabResult {
   ok: boolean;
-  /** As the programs themselves report them. */
+  /** The versions that the programs themselves report. */
   qemu: string;
   kernel: string;
   steps: LabStep[];
-  /** What the kernel complained of meanwhile. */
+  /** The kernel's reports during the run. */
   reports: KernelReport[];
 }
 
@@ -38,13 +38,13 @@ export interface LabOptions {
   kernel: LabKernel;
   accel: Accel;
   leakCheck: boolean;
-  /** Of runs that go on for a while: how long, and which random choices. */
+  /** For runs of a chosen duration: how long they run, and their seed. */
   seconds?: number | undefined;
   seed?: number | undefined;
   onStep: (step: LabStep) => void;
 }
 
-/** Takes steps one after the other and hears of each; a step that throws is one that failed. */
+/** Collects the steps of a run and reports each. A step that throws has failed. */
 export class Steps {
   readonly all: LabStep[] = [];
   private readonly onStep: (step: LabStep) => void;
@@ -65,14 +65,14 @@ export class Steps {
     }
   }
 
-  /** A step whose result is compared with what is right. */
+  /** Adds a step that compares its result with the expected one. */
   compare(name: string, expected: unknown, seen: unknown, ms = 0): boolean {
     const ok = JSON.stringify(expected) === JSON.stringify(seen);
     this.add({ name, ok, ms, expected, seen });
     return ok;
   }
 
-  /** A figure that nothing is expected of. */
+  /** Adds a figure without an expected value. */
   note(name: string, seen: unknown): void {
     this.add({ name, ok: true, ms: 0, seen });
   }
@@ -92,8 +92,8 @@ function show(key: string, value: unknown): Record<string, unknown> {
 }
 
 /**
- * Runs `body` with what ends it: a CommandError becomes a failed step, and everything that was started is stopped. The
- * kernel's version is what `body` returns.
+ * Runs `body`, which returns the kernel's version. A CommandError becomes a failed step. At the end everything that was
+ * started is stopped.
  */
 export async function labRun(
   { onStep }: LabOptions,
@@ -116,13 +116,13 @@ export async function labRun(
   return { ok, qemu, kernel, steps: steps.all, reports };
 }
 
-/** Something that runs beside us, and is stopped. A guest has reports then. */
+/** A process or guest that runs beside this one and must be stopped. After its end a guest has reports. */
 interface Stoppable {
   stop(): Promise<void>;
   readonly reports?: readonly KernelReport[];
 }
 
-/** What a run has started, ended in the opposite order. */
+/** Everything that a run has started. Stops it in the opposite order. */
 export class Started {
   readonly reports: KernelReport[] = [];
   private readonly things: Stoppable[] = [];
@@ -145,11 +145,11 @@ interface Device {
   socket: string;
 }
 
-/** `barter serve`, or a program that serves, in a process of its own. */
+/** `barter serve`, or another server, in a process of its own. */
 export class Served {
   readonly pid: number;
   readonly sockets: ReadonlyMap<string, string>;
-  /** With `trace`: everything that passed so far. */
+  /** With `trace`: all messages so far. */
   readonly events: TraceEvent[] = [];
   private readonly process: ChildProcess;
   private readonly folder: string;
@@ -178,7 +178,10 @@ export class Served {
     );
   }
 
-  /** A program that serves one device, by the name of its socket, in the folder that comes behind `words`. */
+  /**
+   * Starts a program that serves one device. Its last argument, after `words`, is the folder for the socket, whose name
+   * is the device's.
+   */
   static program(path: string, ...words: string[]): Promise<Served> {
     return Served.launch(
       path,
@@ -190,7 +193,7 @@ export class Served {
     );
   }
 
-  /** Device models of the user's: each file's default export, by the file's name. */
+  /** Serves the user's device models: each file's default export, under the file's name. */
   static models(files: readonly string[]): Promise<Served> {
     const program = packageFile('dist/lab/host/device-server.js');
     const words = files.map((file) => `${basename(file).replace(/\.[cm]?[jt]s$/, '')}=${file}`);
@@ -201,7 +204,7 @@ export class Served {
     );
   }
 
-  /** Starts Node with `args`, and reads the devices from the first line that comes. */
+  /** Starts Node with `args`, and reads the devices from its first line. */
   private static async launch(
     what: string,
     args: (folder: string) => string[],
@@ -226,14 +229,14 @@ export class Served {
     return served;
   }
 
-  /** The device argument that makes QEMU attach a served device. */
+  /** The argument that makes QEMU attach a served device. */
   qemuDevice(name: string): string {
     const path = this.sockets.get(name);
     if (path === undefined) throw new CommandError(`the machine has no device ${name}`);
     return JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path } });
   }
 
-  /** The memfd of a BAR as the server's process has it open: the file that its bytes are in. */
+  /** The path of a BAR's memfd in the server's process. It contains the BAR's bytes. */
   barFile(label: string): string {
     const folder = `/proc/${this.pid}/fd`;
     const fd = readdirSync(folder).find((entry) => readLink(join(folder, entry)).includes(`barter:${label}`));
@@ -256,12 +259,12 @@ function readLink(path: string): string {
   try {
     return readlinkSync(path);
   } catch {
-    // It was closed since the folder was read.
+    // The descriptor was closed after the folder was read.
     return '';
   }
 }
 
-/** What makes Node load TypeScript: nothing where it can do so itself, else tsx. */
+/** The arguments that make Node load TypeScript: none if it can do so itself, else tsx. */
 function typesLoader(files: readonly string[]): string[] {
   if (files.every((file) => /\.[cm]?js$/.test(file)) || Reflect.get(process.features, 'typescript') !== undefined)
     return [];

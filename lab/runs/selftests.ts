@@ -1,4 +1,4 @@
-/** What `barter lab selftests` does: Linux's own vfio selftests, on devices that Barter serves and on QEMU's igb. */
+/** `barter lab selftests`: Linux's own vfio selftests, on devices that Barter serves and on QEMU's igb. */
 import { Readable } from 'node:stream';
 import { packageFile } from '../../src/linux/package-file.ts';
 import { CommandError } from '../host/command.ts';
@@ -11,12 +11,12 @@ import { labExec } from './exec.ts';
 import { parseTap, type TapResult } from './tap.ts';
 
 const MACHINE = packageFile('examples/apart.yaml');
-/** The tests of the driver map a GiB of shared memory. */
+/** The driver's tests map a GiB of shared memory. */
 const MEMORY = '4G';
 const HUGE_PAGES = 160;
 /**
- * Where the kernel has huge pages for shared memory, a GiB is 512 mappings and not 262,144 of 4 KiB: behind a virtual
- * IOMMU each is a message to the server, and a test has 30 seconds.
+ * Enables huge pages for shared memory. They make a GiB 512 mappings instead of 262,144 of 4 KiB. Behind a virtual
+ * IOMMU each mapping is a message to the server, and a test may take only 30 seconds.
  */
 const LARGE_SHARED_PAGES =
   'f=/sys/kernel/mm/transparent_hugepage/shmem_enabled; if [ -e $f ]; then echo always > $f; fi';
@@ -25,7 +25,7 @@ const SRIOV_PROGRAM = 'vfio_pci_sriov_uapi_test';
 const MARK = '### barter';
 
 export interface SelftestSuite {
-  /** The program, and the device that it ran on. */
+  /** The program and its device. */
   name: string;
   passed: number;
   failed: number;
@@ -45,9 +45,9 @@ export interface SelftestsResult {
 export interface SelftestsOptions {
   kernel: LabKernel;
   accel: Accel;
-  /** Programs by name; all of them where there are none. */
+  /** Programs by name; if empty, all of them. */
   only: readonly string[];
-  /** Hears each suite that is over. */
+  /** Called with each finished suite. */
   onSuite: (suite: SelftestSuite) => void;
 }
 
@@ -88,11 +88,11 @@ export async function labSelftests(options: SelftestsOptions): Promise<Selftests
 interface Case {
   name: string;
   program: string;
-  /** The device's address in the guest, as a word of its shell. */
+  /** The device's address in the guest, as a shell word. */
   device: string;
 }
 
-/** igb is below the last port, so that it has the last bus. */
+/** igb is below the last port, so it has the last bus. */
 function plan(programs: readonly (readonly [string, string])[]): Case[] {
   return programs.flatMap(([name, program]) => {
     if (name === SRIOV_PROGRAM) return [{ name: `${name} on igb`, program, device: '$igb' }];
@@ -121,7 +121,7 @@ ${LARGE_SHARED_PAGES}
 ${cases.map(run).join('\n')}`;
 }
 
-/** The next suite whose lines are complete; takes them out. */
+/** Removes and returns the next suite whose lines are complete. */
 function nextSuite(output: string[], { hasIommufd }: LabKernel): SelftestSuite | null {
   const end = output.findIndex((line) => line.startsWith(`${MARK} end`));
   if (end < 0) return null;
@@ -139,13 +139,13 @@ function nextSuite(output: string[], { hasIommufd }: LabKernel): SelftestSuite |
   };
 }
 
-/** Tests of iommufd fail, rather than skip, where the kernel has none. */
+/** Turns failures into skips: tests of iommufd fail instead of skipping if the kernel has no iommufd. */
 function withoutIommufd(test: TapResult, suite: string, hasIommufd: boolean): TapResult {
   if (hasIommufd || test.verdict !== 'fail' || !/iommufd/.test(`${suite} ${test.name}`)) return test;
   return { ...test, verdict: 'skip', reason: 'the kernel has no /dev/iommu' };
 }
 
-/** Lines of a stream that comes in parts. */
+/** Splits a stream into lines. */
 class LineReader {
   private rest = '';
   private readonly onLine: (line: string) => void;

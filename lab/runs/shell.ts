@@ -1,4 +1,4 @@
-/** Commands in a guest that has the served devices, one after the other, as long as somebody asks. */
+/** Runs the user's commands, one after the other, in a guest that has the served devices. */
 
 import { packageFile } from '../../src/linux/package-file.ts';
 import { Guest, guestAddress } from '../host/guest.ts';
@@ -8,7 +8,7 @@ import type { KernelReport } from '../kernel/reports.ts';
 import { Served, Started } from './run.ts';
 
 const MACHINE = packageFile('examples/two-peers.yaml');
-/** A command may be somebody's whole day. */
+/** A command may take a whole day. */
 const COMMAND_TIMEOUT_MS = 24 * 3600 * 1000;
 
 export interface ShellOutput {
@@ -18,8 +18,8 @@ export interface ShellOutput {
 }
 
 /**
- * Boots, binds the lender to vfio-pci, and lets `body` run commands of the guest's shell; the machine's own files are
- * there to be read. Returns what the kernel complained of meanwhile.
+ * Boots, binds the lender to vfio-pci, and lets `body` run commands in the guest's shell. The guest can read the
+ * machine's own files. Returns the kernel's reports.
  */
 export async function labShell(
   kernel: LabKernel,

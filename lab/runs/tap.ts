@@ -1,17 +1,17 @@
-/** What a program of Linux's selftests prints: TAP 13 as Documentation/dev-tools/ktap.rst has it. */
+/** Reads the output of a Linux selftest: TAP 13 in the form of Documentation/dev-tools/ktap.rst. */
 
 export interface TapResult {
   name: string;
   verdict: 'pass' | 'fail' | 'skip';
-  /** Of a skip. */
+  /** The reason for a skip. */
   reason: string;
-  /** What the test printed before its verdict. */
+  /** The test's output before its verdict. */
   text: string;
 }
 
 /**
- * The results of one program. One that ends before all the tests of its plan has failed in the next one; one that plans
- * nothing, or skips all, is one result named `all`.
+ * Returns the results of one program. If it ends early, the next test of its plan has failed. If it plans nothing or
+ * skips everything, the only result is named `all`.
  */
 export function parseTap(lines: readonly string[], status: number): TapResult[] {
   const results: TapResult[] = [];

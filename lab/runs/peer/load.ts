@@ -1,6 +1,6 @@
 /**
- * Load on peer-to-peer in a guest: ioatdma copies pieces of random sizes into a lent BAR, and the lender takes it back
- * at random moments. No byte may be wrong, and none arrive after a revoke has returned.
+ * Load on peer-to-peer DMA in a guest: ioatdma copies pieces of random sizes into a lent BAR, and the lender takes it
+ * back at random moments. Every byte must be right, and none may arrive after a revoke has returned.
  */
 import type { PeerAnswer } from '../../agent/calls.ts';
 import { type LabOptions, type LabResult, labRun } from '../run.ts';

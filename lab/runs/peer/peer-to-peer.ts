@@ -1,7 +1,7 @@
 /**
- * The whole, for real: a guest whose vfio-pci lends a served device's BAR, and whose ioatdma copies into it through the
- * mapping that the kernel's dma-buf, peer-to-peer and IOMMU code made; then each thing that makes the lender take it
- * back while copies are under way.
+ * Peer-to-peer DMA on a real kernel. A guest's vfio-pci lends a served device's BAR. Its ioatdma copies into the BAR
+ * through a mapping made by the kernel's dma-buf, peer-to-peer and IOMMU code. Then each trigger makes the lender take
+ * the BAR back while copies run.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -14,18 +14,18 @@ import { driverOf, ioatModules } from '../ioat-selftest.ts';
 import { type LabOptions, type LabResult, labRun, Served, type Started, type Steps } from '../run.ts';
 import { lastRevoke } from './trace.ts';
 
-/** A root port each, and an engine with a channel for each of the ranges. */
+/** Each device has its own root port, and the engine has a channel for each range. */
 const MACHINE = packageFile('examples/apart.yaml');
 const MIB = 2 ** 20;
-/** What is lent at once, a dma-buf each. */
+/** The ranges that are lent at once, each as a dma-buf. */
 const RANGES: [number, number][] = [
   [16 * MIB, 4 * MIB],
   [MIB, MIB],
 ];
 const TRIGGERS: PeerTrigger[] = ['memory bit', 'D3hot', 'FLR', 'DEVICE_RESET', 'hot reset', 'low power', 'close'];
-/** A reset ends with the memory as it was before, and lent again. */
+/** Triggers at whose end the memory is lent again: a reset restores the memory bit. */
 const LENDS_AGAIN: PeerTrigger[] = ['FLR', 'DEVICE_RESET', 'hot reset'];
-/** Long after a revoke has returned; nothing may arrive any more. */
+/** Long after a revoke has returned. Nothing may arrive by then. */
 const QUIET_MS = 200;
 const MAX_TRIALS = 5;
 
@@ -46,7 +46,7 @@ export function peerToPeer(options: LabOptions): Promise<LabResult> {
   });
 }
 
-/** A guest with both devices, and ranges of the lender's BAR that are lent. */
+/** A guest with both devices and lent ranges of the lender's BAR. */
 export class PeerGuest {
   readonly served: Served;
   readonly release: string;
@@ -105,7 +105,7 @@ export class PeerGuest {
     return this.guest.call('peer', request, timeoutMs);
   }
 
-  /** Guest memory into the BAR and back: the lender's own process, the engine and the pattern agree. */
+  /** Copies guest memory into the BAR and back. The lender's own process, the engine and the pattern must agree. */
   async copyBothWays(name: string, seed: number): Promise<void> {
     const { crc32: back } = await this.steps.take(
       name,
@@ -122,8 +122,8 @@ export class PeerGuest {
   }
 
   /**
-   * On a busy machine copies may be over before the trigger comes to them: what it did is checked all the same, and it
-   * is tried again.
+   * Revokes while copies run. On a busy machine the copies may end before the trigger: its effects are checked all the
+   * same, and it is tried again.
    */
   async revokeBy(trigger: PeerTrigger, seed: number): Promise<void> {
     let inMidst = false;
@@ -133,7 +133,7 @@ export class PeerGuest {
     this.steps.compare(`${trigger}: a copy was in its midst`, true, inMidst);
   }
 
-  /** Returns whether a copy was under way when the memory was taken back. */
+  /** Returns whether a copy was running when the memory was taken back. */
   private async revokeOnce(trigger: PeerTrigger, seed: number): Promise<boolean> {
     const { steps } = this;
     const before = this.content();
@@ -143,7 +143,7 @@ export class PeerGuest {
       ({ copies, triggerMs }) => ({ copies, triggerMs }),
     );
     const after = this.content();
-    // A short one may be over before the revoke comes to it.
+    // A short copy may end before the revoke reaches it.
     const results = answer.copies!.filter(({ parts, of, result }) => parts < of === (result === 'done'));
     steps.compare(`${trigger}: each copy failed cleanly or was done`, [], results);
     const isBack = LENDS_AGAIN.includes(trigger);
@@ -180,7 +180,7 @@ export class PeerGuest {
     return this.ranges.map(([, length], i) => pattern(seed + i, 0, length));
   }
 
-  /** What the lent ranges of the BAR hold, as the lender's process has them. */
+  /** The bytes of the lent ranges, read from the BAR in the lender's process. */
   private content(): Buffer[] {
     return this.ranges.map(([offset, length]) => {
       const bytes = Buffer.alloc(length);

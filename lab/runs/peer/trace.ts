@@ -1,23 +1,23 @@
-/** What the borrower's server saw of a revoke, from the trace of `barter serve`. */
+/** A revoke as the borrower's server saw it, from the trace of `barter serve`. */
 import type { TraceEvent } from '../../../src/vfio-user/server/message-trace.ts';
 
-/** A range of the borrower's addresses that is lent. */
+/** A lent range, at the borrower's addresses. */
 export interface LentRange {
   address: number;
   length: number;
 }
 
 export interface RevokeTrace {
-  /** Bytes of each range that DMA_UNMAP took away between the trigger and its return. */
+  /** For each range: the bytes that DMA_UNMAP removed between the trigger and its return. */
   unmappedBytes: number[];
-  /** From the trigger to the last of them. */
+  /** From the trigger to the last DMA_UNMAP. */
   lastUnmapMs: number | null;
-  /** Writes to the ranges that were done, before and after the trigger had returned. */
+  /** Successful writes to the ranges before and after the trigger returned. */
   writesBefore: number;
   writesAfter: number;
 }
 
-/** Where lab/agent/peer.ts reads a byte of config space. */
+/** The bytes of config space that lab/agent/peer/trial.ts reads as markers. */
 const MARKERS = new Map([
   [0xffe, 'before'],
   [0xfff, 'returned'],
@@ -25,7 +25,7 @@ const MARKERS = new Map([
   [0xffc, 'submitting'],
 ]);
 
-/** The marker that an event is, or null. */
+/** The marker that an event stands for, or null. */
 function markerOf({ message, region, offset, sizeBytes }: TraceEvent): string | null {
   if (message !== 'REGION_READ' || region !== 7 || sizeBytes !== 1) return null;
   return MARKERS.get(offset!) ?? null;
@@ -56,9 +56,8 @@ export function lastRevoke(events: readonly TraceEvent[], ranges: readonly LentR
 }
 
 /**
- * Writes that were done between a revoke and the next copy, while the lender's memory was off and after it was back:
- * there must be none, since whatever else the borrower writes goes to memory that its server has mapped, and is no
- * message.
+ * Counts successful writes between a revoke and the next copy, while the lender's memory was off and after it was on
+ * again. There must be none. The borrower's other writes go to memory that its server has mapped, and send no message.
  */
 export function lateWrites(events: readonly TraceEvent[]): { whileOff: number; afterRestore: number } {
   let marker: string | null = null;
