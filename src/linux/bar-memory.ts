@@ -7,7 +7,7 @@ import { mapMemory } from './segmented-memory.ts';
 
 /**
  * The bytes of a BAR as a sealed memfd: mapped here, and shared with every process that gets the descriptor. No process
- * can take a mapping back from another: what a client of a BAR maps directly it keeps until it unmaps it
+ * can take a mapping back from another: a client that maps a BAR directly keeps it until it unmaps it
  * (docs/differences.md).
  */
 class MemfdMemory implements PlacedMemory {
@@ -46,7 +46,7 @@ class MemfdMemory implements PlacedMemory {
     return copyPlaced(this, offset, target, targetOffset, length);
   }
 
-  /** Copies what was ever written; an empty BAR costs nothing. */
+  /** Moves to a fresh memfd, and copies only the pages that were ever written. An empty BAR costs nothing. */
   renew(): void {
     const old = { memfd: this.#memfd, mapping: this.#mapping };
     const fresh = this.#make();
@@ -104,5 +104,5 @@ function copy(from: PlacedMemory, to: PlacedMemory, start: number, length: numbe
   }
 }
 
-/** What production puts behind a BAR. Pages cost memory once they are touched. */
+/** The memory of BARs in production. Pages cost memory once they are touched. */
 export const memfdMemory: MemoryProvider = (label, sizeBytes) => new MemfdMemory(`barter:${label}`, sizeBytes);

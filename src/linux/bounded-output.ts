@@ -1,4 +1,4 @@
-/** Lines for a descriptor that may be full, or that nobody reads: writing never waits, and never throws. */
+/** Lines for a descriptor that may be full or without a reader: writing never waits and never throws. */
 import { fstatSync } from 'node:fs';
 import { ERRNO } from '../abi/errno.ts';
 import { O_NONBLOCK, O_WRONLY } from '../abi/fcntl.ts';
@@ -14,7 +14,7 @@ const RETRY_MS = 20;
 const CHUNK_BYTES = 4096;
 
 export interface BoundedOutputOptions {
-  /** The line that stands for so many lost ones. */
+  /** Returns the line that stands for this many lost lines. */
   lost(lines: number): string;
   /** Called once, when no reader can ever come. */
   onGone?(): void;
@@ -26,7 +26,7 @@ export class BoundedOutput {
   private readonly send: (length: number) => number;
   private readonly lines: Buffer[] = [];
   private bytes = 0;
-  /** How much of the first line is out. */
+  /** The bytes of the first line that are out. */
   private written = 0;
   private lostLines = 0;
   private retry: NodeJS.Timeout | null = null;
@@ -46,7 +46,7 @@ export class BoundedOutput {
     if (this.retry === null) this.flush();
   }
 
-  /** Writes what waits, as far as the descriptor takes it now. */
+  /** Writes the waiting bytes, as far as the descriptor takes them now. */
   flush(): void {
     while (this.lines.length > 0 && !this.isGone) {
       const [line] = this.lines;
@@ -82,7 +82,8 @@ export class BoundedOutput {
       this.options.onGone?.();
       return;
     }
-    // Full (EAGAIN, ENOSPC), or something that may pass (EIO, EDQUOT, ...): what waits is bounded.
+    // The descriptor is full (EAGAIN, ENOSPC), or has an error that may pass (EIO, EDQUOT, ...). The waiting bytes are
+    // bounded.
     this.retry = setTimeout(() => {
       this.retry = null;
       this.flush();
@@ -92,8 +93,9 @@ export class BoundedOutput {
 }
 
 /**
- * A write(2) of bytes at `address` that never waits. O_NONBLOCK belongs to the open file, which other processes share, so
- * that a pipe or a terminal is opened anew. A regular file has its offset in the open file, and does not wait.
+ * Returns a write(2) of bytes at `address` that never waits. O_NONBLOCK belongs to the open file, which other processes
+ * share. A pipe or terminal is therefore opened anew. A regular file keeps its open file, which has the offset, and
+ * does not wait.
  */
 function writerOf(fd: number, address: number): (length: number) => number {
   let kind: ReturnType<typeof fstatSync>;

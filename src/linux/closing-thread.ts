@@ -1,12 +1,12 @@
 /**
- * close(2) in a thread of its own, which nobody waits for. libuv has four threads, and a process does not end before
- * they are done: closes that never end would hold up all others, and the end. The end of the process ends a thread of
- * libc.
+ * close(2) in a thread of its own, for which nobody waits. libuv has four threads, and a process does not end before
+ * they are done. Closes that never end would hold up all others, and the end of the process. A libc thread ends with
+ * the process.
  */
 import { ERRNO } from '../abi/errno.ts';
 import { addressOfSymbol, Pinned, sys } from './ffi.ts';
 
-/** What a thread takes that makes one system call, with the TLS of all libraries. */
+/** The stack of a thread that makes one system call, with the TLS of all libraries. */
 const STACK_BYTES = 256 * 1024;
 /** pthread_attr_t: 56 or 64 bytes. */
 const ATTRIBUTES_BYTES = 128;
@@ -17,14 +17,14 @@ const closing = new Set<bigint>();
 let waiting: number[] = [];
 let attributes: Pinned | null = null;
 
-/** Closes `fd` in a thread of its own; when there can be none, as soon as there can be one. */
+/** Closes `fd` in a thread of its own. Without room for a thread, it does so as soon as there is some. */
 export function closingThread(fd: number): void {
   reap();
   waiting.push(fd);
   waiting = waiting.filter((each) => !start(each));
 }
 
-/** How many closes are not over. */
+/** Returns the number of closes that are not over. */
 export function closingCount(): number {
   reap();
   return closing.size + waiting.length;

@@ -26,10 +26,10 @@ import { check, Pinned, sys } from './ffi.ts';
 import { Mapping } from './mapping.ts';
 import { pollOne } from './poll.ts';
 
-/** What can be done with a dma-buf's descriptor (linux/dma-buf.h). All throw the kernel's errno. */
+/** The system calls on a dma-buf's descriptor (linux/dma-buf.h). All throw the kernel's errno. */
 
 /**
- * lseek(2) as the kernel answers it; (0, SEEK_END) is the size in bytes, everything but that and (0, SEEK_SET)
+ * lseek(2) as the kernel answers it. (0, SEEK_END) returns the size in bytes, (0, SEEK_SET) returns 0, and all else is
  * EINVAL.
  */
 export function dmaBufSeek(buf: OwnedFd, offset: number, whence: number): number {
@@ -40,7 +40,7 @@ export function dmaBufSizeBytes(buf: OwnedFd): number {
   return dmaBufSeek(buf, 0, SEEK_END);
 }
 
-/** Shows in /proc/PID/fdinfo and as /dmabuf:NAME; at most 31 bytes. */
+/** Sets the name that /proc/PID/fdinfo and /dmabuf:NAME show; at most 31 bytes. */
 export function dmaBufSetName(buf: OwnedFd, name: string): void {
   const argument = new Pinned(Buffer.byteLength(name) + 1);
   argument.bytes.write(name);
@@ -57,7 +57,7 @@ export function dmaBufSync(buf: OwnedFd, flags: number): void {
   );
 }
 
-/** A sync file of the fences that a reader (DMA_BUF_SYNC_READ) or a writer (_WRITE) would wait for. */
+/** Returns a sync file of the fences that a reader (DMA_BUF_SYNC_READ) or a writer (_WRITE) would wait for. */
 export function dmaBufExportSyncFile(buf: OwnedFd, flags: number): OwnedFd {
   const argument = new Pinned(dma_buf_export_sync_file.sizeof);
   dma_buf_export_sync_file.write(argument.view, 0, { flags, fd: -1 });
@@ -80,13 +80,13 @@ export function dmaBufImportSyncFile(buf: OwnedFd, flags: number, syncFile: numb
 
 /** Readable when no write fence is pending, writable when no fence is. */
 export function dmaBufPoll(buf: OwnedFd, timeoutMs = 0): { readable: boolean; writable: boolean } {
-  // Asked one by one: asked together, poll returns as soon as one of the two is ready.
+  // Poll for them separately: a common poll returns as soon as one of the two is ready.
   const readable = (pollOne(buf.fd, POLLIN, timeoutMs) & POLLIN) !== 0;
   const writable = (pollOne(buf.fd, POLLOUT, timeoutMs) & POLLOUT) !== 0;
   return { readable, writable };
 }
 
-/** The lines of /proc/self/fdinfo: pos, flags, mnt_id, ino, size, count, exp_name, name. */
+/** Returns the lines of /proc/self/fdinfo: pos, flags, mnt_id, ino, size, count, exp_name, name. */
 export function dmaBufFdinfo(buf: OwnedFd): Record<string, string> {
   const text = readFileSync(`/proc/self/fdinfo/${buf.fd}`, 'utf8');
   const pairs = text.split('\n').flatMap((line) => {
@@ -96,12 +96,12 @@ export function dmaBufFdinfo(buf: OwnedFd): Record<string, string> {
   return Object.fromEntries(pairs);
 }
 
-/** Where /proc/self/fd points: "/dmabuf:NAME". */
+/** Returns the target of /proc/self/fd/N: "/dmabuf:NAME". */
 export function dmaBufLink(buf: OwnedFd): string {
   return readlinkSync(`/proc/self/fd/${buf.fd}`);
 }
 
-/** Other system calls on the descriptor, through Node where it has them. */
+/** Makes other system calls on the descriptor, through Node where it has them. */
 export function dmaBufFileCall(
   buf: OwnedFd,
   call: 'read' | 'write' | 'ftruncate' | 'reopen' | 'ioctl' | 'stat' | 'link',
@@ -128,7 +128,7 @@ export function dmaBufFileCall(
   }
 }
 
-/** Tries to map it. A buffer of a vfio device refuses with EINVAL, and must; system memory of a dma-heap maps. */
+/** Tries to map the buffer. A buffer of a vfio device must refuse with EINVAL; system memory of a dma-heap maps. */
 export function dmaBufMap(buf: OwnedFd, sizeBytes: number): Mapping {
   return Mapping.map({ fd: buf.fd, offset: 0, sizeBytes, writable: true, what: buf.what });
 }

@@ -10,9 +10,9 @@ import { signalByKernel } from './kernel-signal.ts';
 import { PollSet } from './poll.ts';
 
 /**
- * An eventfd of a peer. The peer may fill its counter up and make its file blocking at any moment: the kernel signals
- * it, which never waits. Where the kernel cannot (kernel-signal.ts), each signal looks first for room. A peer that
- * fills the counter in the microsecond between look and write then holds this thread until it reads.
+ * An eventfd of a peer. The peer may fill its counter up and make its file blocking at any moment. The kernel therefore
+ * signals it, which never waits. Where the kernel cannot (kernel-signal.ts), each signal looks first for room. A peer
+ * that fills the counter in the microsecond between look and write then blocks this thread until it reads.
  */
 export class EventfdSignal implements EventSignal {
   readonly #fd: OwnedFd;
@@ -35,7 +35,10 @@ export class EventfdSignal implements EventSignal {
   }
 }
 
-/** The descriptor, made non-blocking. Takes ownership, also when it throws EINVAL for one that is not an eventfd. */
+/**
+ * Makes the descriptor non-blocking. Takes ownership, also when it throws EINVAL for a descriptor that is not an
+ * eventfd.
+ */
 export function checkedEventfd(fd: OwnedFd): OwnedFd {
   try {
     if (!isEventfd(fd.fd)) throw new Errno('EINVAL', `${fd.what} is not an eventfd`);

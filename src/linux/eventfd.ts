@@ -5,14 +5,14 @@ import { iovec } from '../abi/socket.ts';
 import { OwnedFd } from './fd.ts';
 import { check, Pinned, retry, sys } from './ffi.ts';
 
-/** Eight bytes of 1, and eight to read into; a thread does one call at a time, so that all eventfds share them. */
+/** Eight bytes of 1, and eight to read into. A thread makes one call at a time, so that all eventfds share them. */
 const one = new Pinned(8);
 one.view.setBigUint64(0, 1n, true);
 const word = new Pinned(8);
 const vector = new Pinned(iovec.sizeof);
 iovec.write(vector.view, 0, { iov_base: word.address, iov_len: 8 });
 
-/** A counter that can be waited for (eventfd(2)), non-blocking and close-on-exec. */
+/** Makes an eventfd(2), a counter to wait for: non-blocking and close-on-exec. */
 export function createEventfd(what = 'eventfd', initial = 0, semaphore = false): OwnedFd {
   const flags = EFD_CLOEXEC | EFD_NONBLOCK | (semaphore ? EFD_SEMAPHORE : 0);
   return new OwnedFd(
@@ -22,8 +22,8 @@ export function createEventfd(what = 'eventfd', initial = 0, semaphore = false):
 }
 
 /**
- * Adds one. A counter that is full (2^64 - 2) stays as it is: its reader is woken anyway. Works on any
- * eventfd that a peer sent; for something else it throws what write(2) says.
+ * Adds one. A counter that is full (2^64 - 2) does not change: its reader is woken anyway. Works on any eventfd that a
+ * peer sent; for another descriptor it throws the errno of write(2).
  */
 export function signalEventfd(fd: number): void {
   const result = retry(() => sys.write(fd, one.address, 8));
@@ -31,8 +31,8 @@ export function signalEventfd(fd: number): void {
 }
 
 /**
- * Takes the count and sets it to 0; 0 when nothing was signalled. Does not wait for a blocking one either, but on
- * kernels before 5.8, which know no such read.
+ * Takes the count and sets it to 0; 0 when nothing was signalled. Does not wait for a blocking eventfd either, except
+ * on kernels before 5.8, which lack such a read.
  */
 export function readEventfd(fd: number): number {
   let result = retry(() => sys.syscall(__NR_preadv2, fd, vector.address, 1, -1, -1, RWF_NOWAIT));

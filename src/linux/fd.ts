@@ -3,24 +3,24 @@ import { F_DUPFD_CLOEXEC } from '../abi/fcntl.ts';
 import { check, sys } from './ffi.ts';
 
 /**
- * A file descriptor with one owner, who closes it once. Every use after that is an error that says what the descriptor
- * was, instead of a call on another file that has the number by then.
+ * A file descriptor with one owner, who closes it once. Every later use is an error that names the descriptor, instead
+ * of a call on another file that has the number by then.
  *
- * It does not promise that the file behind it still works (a peer may have shut it down, a device may be gone), nor
- * that nobody else holds the same file: `duplicate`, SCM_RIGHTS and fork make more.
+ * It does not promise that the file behind it still works: a peer may have shut it down, or a device may be gone.
+ * Others may hold the same file: `duplicate`, SCM_RIGHTS and fork make more descriptors.
  */
 export class OwnedFd {
   readonly what: string;
   #fd: number;
 
-  /** Takes ownership of `fd`. `what` is for messages: "eventfd", "dma-buf of BAR 0". */
+  /** Takes ownership of `fd`. `what` names it in messages: "eventfd", "dma-buf of BAR 0". */
   constructor(fd: number, what: string) {
     if (!Number.isInteger(fd) || fd < 0) throw new Errno('EBADF', `${what}: ${fd} is not a file descriptor`);
     this.#fd = fd;
     this.what = what;
   }
 
-  /** The number, for one call. Throws EBADF after close or release. */
+  /** Returns the number, for one call. Throws EBADF after close or release. */
   get fd(): number {
     if (this.#fd < 0) throw new Errno('EBADF', `${this.what}: used after it was closed`);
     return this.#fd;
@@ -30,7 +30,7 @@ export class OwnedFd {
     return this.#fd >= 0;
   }
 
-  /** Closes it; closing again does nothing. An error of close(2) is thrown, the descriptor is gone all the same. */
+  /** Closes it; closing again does nothing. Throws an error of close(2), but the descriptor is gone all the same. */
   close(): void {
     if (this.#fd < 0) return;
     const fd = this.#fd;
@@ -49,13 +49,13 @@ export class OwnedFd {
     return fd;
   }
 
-  /** A second descriptor of the same open file, close-on-exec. */
+  /** Returns a second descriptor of the same open file, close-on-exec. */
   duplicate(what = this.what): OwnedFd {
     return duplicateFd(this.fd, what);
   }
 }
 
-/** Closes all of them, the later ones too when an earlier one fails; throws the first failure. */
+/** Closes all descriptors, also after one fails; throws the first failure. */
 export function closeAll(fds: Iterable<OwnedFd>): void {
   let failure: unknown;
   for (const fd of fds) {
@@ -68,7 +68,7 @@ export function closeAll(fds: Iterable<OwnedFd>): void {
   if (failure !== undefined) throw failure;
 }
 
-/** A second descriptor of each, or of none: throws when there are not enough numbers left. */
+/** Returns a second descriptor of each. Throws, and makes none, when too few numbers are left. */
 export function duplicateAll(fds: readonly number[], what: string): OwnedFd[] {
   const kept: OwnedFd[] = [];
   try {
@@ -80,7 +80,7 @@ export function duplicateAll(fds: readonly number[], what: string): OwnedFd[] {
   }
 }
 
-/** A descriptor of our own for the file behind somebody else's descriptor, close-on-exec. */
+/** Returns a descriptor for the file of another owner's descriptor, close-on-exec. */
 export function duplicateFd(fd: number, what: string): OwnedFd {
   return new OwnedFd(
     check(sys.fcntl(fd, F_DUPFD_CLOEXEC, 0), () => `fcntl(F_DUPFD_CLOEXEC) of ${what}`),

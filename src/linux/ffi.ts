@@ -13,7 +13,7 @@ import { viewOf } from '../abi/layout.ts';
 type Bytes = Uint8Array;
 type Raw<A extends unknown[]> = (...args: A) => number;
 
-/** null loads the symbols of the running process, which is linked with its libc: glibc or musl, whatever its file. */
+/** null loads the symbols of the running process, which is linked with its libc: glibc or musl. */
 const libc = koffi.load(null);
 
 const intArg = 'int';
@@ -22,7 +22,7 @@ const bufArg = 'void *';
 const sizeArg = 'size_t';
 const offArg = 'int64_t';
 
-/** A libc function whose failure is -1 with errno, as one that returns the negative errno. errno is read at once. */
+/** Wraps a libc function that fails with -1 and errno, so that it returns the negative errno. Reads errno at once. */
 function raw<A extends unknown[]>(name: string, result: string, parameters: string[]): Raw<A> {
   const call = libc.func(name, result, parameters) as unknown as (...args: Anything[]) => number;
   return wrap(call, parameters.length) as Raw<A>;
@@ -173,7 +173,7 @@ export const sys = {
     sizeArg,
     bufArg,
   ]),
-  /** For calls that libc has no function for, or not every libc: arguments that are left over are 0. */
+  /** For calls without a libc function, or without one in every libc. Pass 0 for unused arguments. */
   syscall: raw<[number: number, a: number, b: number, c: number, d: number, e: number, f: number]>('syscall', 'long', [
     'long',
     'long',
@@ -189,7 +189,7 @@ export const sys = {
     ptrArg,
     sizeArg,
   ]),
-  /** `start` is the address of a C function of one argument, as addressOfSymbol gives it. */
+  /** `start` is the address of a C function of one argument; addressOfSymbol returns it. */
   pthread_create: raw<[thread: number, attributes: number, start: number, argument: number]>('pthread_create', 'int', [
     ptrArg,
     ptrArg,
@@ -202,14 +202,14 @@ export const sys = {
 
 const dlsym = libc.func('dlsym', ptrArg, [ptrArg, 'str']) as unknown as (handle: number, name: string) => number;
 
-/** Where a function of libc is, for calls that want a pointer to one. */
+/** Returns the address of a libc function, for calls that want a pointer to one. */
 export function addressOfSymbol(name: string): number {
   return dlsym(0, name);
 }
 
 /**
- * `result` when it is not negative; otherwise throws the Errno that it stands for, as "CALL(arguments)". `describe` is
- * a function so that nothing is formatted when nothing failed.
+ * Returns `result` when it is not negative. Otherwise throws its Errno, as "CALL(arguments)". `describe` is a function
+ * so that success formats nothing.
  */
 export function check(result: number, describe: () => string): number {
   if (result < 0) {
@@ -219,13 +219,13 @@ export function check(result: number, describe: () => string): number {
   return result;
 }
 
-/** Descriptions begin with the call, or with the name of an ioctl, which is in capitals. */
+/** Returns the call that a description begins with, or the name of an ioctl, which is in capitals. */
 function syscallOf(what: string): string | undefined {
   const name = /^\w+(?=\(| of |$)/.exec(what)?.[0];
   return name !== undefined && name === name.toUpperCase() ? 'ioctl' : name;
 }
 
-/** Makes a call until a signal no longer interrupts it (EINTR); for calls that have no timeout. */
+/** Repeats a call until no signal interrupts it (EINTR); for calls without a timeout. */
 export function retry(call: () => number): number {
   let result = call();
   while (result === -ERRNO.EINTR) result = call();
@@ -233,14 +233,14 @@ export function retry(call: () => number): number {
 }
 
 /**
- * Zeroed memory outside the JavaScript heap, so that its address stays what it is for as long as the returned bytes are
- * referenced. (A small typed array may live inside the heap and move.)
+ * Zeroed memory outside the JavaScript heap. Its address does not change while the returned bytes are referenced. (A
+ * small typed array may live inside the heap and move.)
  */
 export function pinnedBytes(length: number): Buffer {
   return Buffer.from(new ArrayBuffer(Math.max(length, 1)), 0, length);
 }
 
-/** Parts of `bytes`. Asked for the same again it gives the same, so that accesses alike make no views. */
+/** Parts of `bytes`. The same request again returns the same view, so that repeated accesses make no views. */
 export class Window {
   readonly #bytes: Uint8Array;
   #last: Uint8Array;
@@ -260,7 +260,7 @@ export class Window {
   }
 }
 
-/** Pinned memory with its address. Keep the object, not the number alone: the memory is freed with the object. */
+/** Pinned memory with its address. Keep the object, not only the number: the memory is freed with the object. */
 export class Pinned {
   readonly bytes: Buffer;
   readonly view: DataView;
@@ -275,14 +275,14 @@ export class Pinned {
   }
 }
 
-/** The address of bytes from `pinnedBytes`, which the caller keeps referenced while the address is in use. */
+/** Returns the address of bytes from `pinnedBytes`. The caller keeps them referenced while the address is in use. */
 export function addressOf(bytes: Uint8Array): number {
   return Number(koffi.address(bytes));
 }
 
 /**
- * An ArrayBuffer over memory that JavaScript does not own. Node frees what belongs to it (2 KiB) when its event loop
- * turns, and a thread that serves never turns it: there use MappedMemory, which makes none for each mapping.
+ * An ArrayBuffer over memory that JavaScript does not own. Node frees its bookkeeping (2 KiB) only when its event loop
+ * turns. A serving thread never turns that loop: use MappedMemory there, which does not make a buffer for each mapping.
  */
 export function externalBuffer(address: number, length: number): ArrayBuffer {
   return koffi.view(BigInt(address), length);

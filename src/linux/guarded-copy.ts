@@ -1,7 +1,7 @@
 /**
- * Copies that the kernel makes for this process, of memory that may fault: the file behind it was cut off, a page of it
- * is gone and none is left, a BAR does not decode. Where a load or store would end the process with SIGBUS, these
- * answer false. A copy that faults may have moved a part.
+ * Copies that the kernel makes for this process, for memory that may fault: its file was truncated, a page of it is
+ * gone without a replacement, or a BAR does not decode. A load or store would end the process with SIGBUS; these copies
+ * return false. A copy that faults may have moved a part.
  */
 import { pid } from 'node:process';
 import { ERRNO } from '../abi/errno.ts';
@@ -16,8 +16,8 @@ const local = new Pinned(iovec.sizeof);
 const remote = new Pinned(iovec.sizeof);
 
 /**
- * process_vm_readv(2) and process_vm_writev(2) on this process. They reach the local side as any system call reaches
- * its arguments, a device's BAR included; the remote side they find page by page, where a BAR is EFAULT.
+ * process_vm_readv(2) and process_vm_writev(2) on this process. The kernel accesses the local side as any system call's
+ * arguments, which works for a device's BAR. It looks up the remote side page by page, where a BAR is EFAULT.
  */
 function transfer(call: typeof sys.process_vm_readv, here: number, there: number, length: number): boolean {
   setRange(local, here, length);
@@ -34,11 +34,13 @@ function setRange({ view }: Pinned, address: number, length: number): void {
   iovec.fields.iov_len.set(view, 0, length);
 }
 
-/** What a pair of sockets takes at once. */
+/** The bytes that a pair of sockets takes at once. */
 const SOCKET_BYTES = 64 * 1024;
 let sockets: ReturnType<typeof socketPair> | null = null;
 
-/** Into a socket and out of it: two copies, for systems that refuse the calls above (a seccomp filter, gVisor). */
+/**
+ * Copies into a socket and out of it: two copies, for systems that refuse the calls above (a seccomp filter, gVisor).
+ */
 export const copyBySocket: GuardedCopy = (target, source, length) => {
   sockets ??= socketPair('guarded copy');
   const [into, from] = sockets;
@@ -47,7 +49,7 @@ export const copyBySocket: GuardedCopy = (target, source, length) => {
     const sent = retry(() => sys.write(into.fd, source + at, bytes));
     const received = sent > 0 ? retry(() => sys.read(from.fd, target + at, sent)) : 0;
     if (received === bytes) continue;
-    // What did not arrive must not be what the next copy finds.
+    // The next copy must not find bytes that stayed in the sockets.
     for (const end of sockets) end.close();
     sockets = null;
     return false;
@@ -57,7 +59,7 @@ export const copyBySocket: GuardedCopy = (target, source, length) => {
 
 let works: boolean | null = null;
 
-/** Asked once: whether this process may use the calls on itself. */
+/** Returns whether this process may use the calls on itself. Tests it once. */
 function callsWork(): boolean {
   if (works !== null) return works;
   const probe = new Pinned(2);
@@ -65,10 +67,10 @@ function callsWork(): boolean {
   return works;
 }
 
-/** The memory at `source` may be anything, a BAR too; `target` may fault, and is memory or a file. */
+/** Copies from `source`, which may be any memory, a BAR too. `target` may fault, and is memory or a file. */
 export const readGuarded: GuardedCopy = (target, source, length) =>
   callsWork() ? transfer(sys.process_vm_writev, source, target, length) : copyBySocket(target, source, length);
 
-/** The memory at `target` may be anything, a BAR too; `source` may fault, and is memory or a file. */
+/** Copies to `target`, which may be any memory, a BAR too. `source` may fault, and is memory or a file. */
 export const writeGuarded: GuardedCopy = (target, source, length) =>
   callsWork() ? transfer(sys.process_vm_readv, target, source, length) : copyBySocket(target, source, length);

@@ -1,4 +1,4 @@
-/** What an Intel IOMMU translates for a device, as its debugfs shows the page tables (CONFIG_INTEL_IOMMU_DEBUGFS). */
+/** The pages that an Intel IOMMU translates for a device, read from its debugfs (CONFIG_INTEL_IOMMU_DEBUGFS). */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { normalizeBdf } from './sysfs.ts';
@@ -14,11 +14,11 @@ const BITS_PER_LEVEL = 9;
 export interface IommuPage {
   iova: number;
   sizeBytes: number;
-  /** Host physical. */
+  /** The host physical address. */
   address: number;
 }
 
-/** The pages that are mapped for a device now, in order of IOVA. Throws what reading throws: it needs root. */
+/** Returns the pages that are mapped for a device now, in order of IOVA. Needs root; throws the errors of reading. */
 export function readIommuPages(bdf: string, root = DEBUGFS): IommuPage[] {
   const text = readFileSync(join(root, normalizeBdf(bdf), 'domain_translation_struct'), 'utf8');
   return text.split('\n').flatMap((line) => {

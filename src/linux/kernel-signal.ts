@@ -1,7 +1,7 @@
 /**
- * Eventfds of a peer, signalled by the kernel: write(2) waits where the peer has filled the counter up, and O_NONBLOCK
- * is a flag of the file, which the peer can clear at any moment. The end of an asynchronous operation signals an
- * eventfd too (IOCB_FLAG_RESFD in linux/aio_abi.h), and never waits. The operation here is a poll that is over at once.
+ * Eventfds of a peer, signalled by the kernel. write(2) waits where the peer has filled the counter up, and the peer
+ * can clear the file's O_NONBLOCK at any moment. The end of an asynchronous operation also signals an eventfd
+ * (IOCB_FLAG_RESFD in linux/aio_abi.h), and never waits. The operation here is a poll that ends at once.
  */
 import {
   __NR_io_destroy,
@@ -17,7 +17,7 @@ import { ERRNO } from '../abi/errno.ts';
 import { POLLIN, POLLOUT } from '../abi/poll.ts';
 import { Pinned, sys } from './ffi.ts';
 
-/** So many operations end before their ends are looked at. */
+/** The number of operations that end before their ends are looked at. */
 const EVENTS = 64;
 
 interface Context {
@@ -27,16 +27,16 @@ interface Context {
   readonly events: Pinned;
 }
 
-/** Of this thread; null where the machine has no asynchronous I/O, or nothing of it is left. */
+/** The context of this thread; null where the machine lacks asynchronous I/O, or has used all of it. */
 let context: Context | null | undefined;
 
-/** Adds one to the eventfd, without ever waiting. False, and nothing done, where that cannot be promised here. */
+/** Adds one to the eventfd without ever waiting. Returns false and does nothing where it cannot promise that. */
 export function signalByKernel(fd: number): boolean {
-  // Asked once: null stays null.
+  // Tried once: null stays null.
   if (context === undefined) context = open();
   if (context === null) return false;
   const { id, iocb: request, list, events } = context;
-  // A counter can always be read or written, or both.
+  // A counter is always readable, writable, or both.
   iocb.fields.aio_fildes.set(request.view, 0, fd);
   iocb.fields.aio_resfd.set(request.view, 0, fd);
   let result = sys.syscall(__NR_io_submit, id, 1, list.address, 0, 0, 0);

@@ -2,10 +2,10 @@ import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
 import { ERRNO, Errno, type ErrnoName } from '../abi/errno.ts';
 
-/** Where lab/importer/barter_importer.c puts its file. */
+/** The debugfs file of lab/importer/barter_importer.c. */
 const LAB_IMPORTER = '/sys/kernel/debug/barter/importer';
 
-/** What the callback does with live mappings. */
+/** The callback's action on live mappings. */
 type OnInvalidate = 'unmap' | 'keep' | 'remap';
 
 export interface LabSegment {
@@ -20,14 +20,14 @@ export interface LabCopy {
 }
 
 /**
- * One importer in the guest's kernel: at most one attachment, its mappings and fences, told what to do by commands.
- * Every method throws the errno of the kernel's own function; EBADF before `attach`.
+ * One importer in the guest's kernel: at most one attachment, its mappings and fences, controlled by commands. Every
+ * method throws the errno of the kernel's own function; EBADF before `attach`.
  */
 export class LabImporter {
   readonly #fd: number;
   readonly #reply = Buffer.alloc(1 << 20);
   #open = true;
-  /** Of the last `map`. */
+  /** The segments of the last `map`. */
   segments: readonly LabSegment[] = [];
 
   /** ENOENT where the module is not loaded. */
@@ -51,7 +51,7 @@ export class LabImporter {
     return { id: map, segments: this.segments };
   }
 
-  /** EINVAL where an invalidate callback was faster. */
+  /** EINVAL where an invalidate callback came first. */
   unmap(id: number): void {
     this.#say(`unmap ${id}`);
   }
@@ -76,25 +76,25 @@ export class LabImporter {
     this.#say(`signal ${fence}`);
   }
 
-  /** For each callback since the last call: how many mappings were live. */
+  /** Returns the number of live mappings at each callback since the last call. */
   callbacks(): number[] {
     return (this.#ask('callbacks') as { callbacks: number[] }).callbacks;
   }
 
-  /** For each callback since the last call: its number among those of all importers. */
+  /** Returns the number of each callback since the last call, counted over all importers. */
   callbackOrder(): number[] {
     return (this.#ask('order') as { order: number[] }).order;
   }
 
   /**
-   * A pattern of `length` bytes (at most 4 MiB), copied into a mapping by the device's DMA engine. ENODEV without
-   * one.
+   * Has the device's DMA engine copy a pattern of `length` bytes (at most 4 MiB) into a mapping. ENODEV without an
+   * engine.
    */
   fill(map: number, offset: number, length: number, seed: number): void {
     this.#say(`fill ${map} ${offset} ${length} ${seed}`);
   }
 
-  /** The CRC-32 of bytes that the device's DMA engine copied out of a mapping. */
+  /** Returns the CRC-32 of bytes that the device's DMA engine copied out of a mapping. */
   checksum(map: number, offset: number, length: number): number {
     return (this.#ask(`sum ${map} ${offset} ${length}`) as { crc32: number }).crc32;
   }
@@ -104,19 +104,19 @@ export class LabImporter {
     this.#say(`submit ${map} ${offset} ${length} ${seed}`);
   }
 
-  /** How the copy of `submit` ended: what the engine's driver reported, and how many parts of how many were done. */
+  /** Returns how the copy of `submit` ended: the engine driver's report, and how many of its parts were done. */
   collect(): LabCopy {
     return this.#ask('collect') as LabCopy;
   }
 
-  /** As a broken driver might: the pattern to a bus address, be it mapped or not. EIO where the engine fails. */
+  /** Writes the pattern to a bus address, mapped or not, as a broken driver might. EIO where the engine fails. */
   raw(address: number, length: number, seed: number): void {
     this.#say(`raw 0x${address.toString(16)} ${length} ${seed}`);
   }
 
   /**
-   * Has a device's DMA engine copy inside of memory that holds a pattern, and looks at every byte of it; returns how
-   * many are wrong. Needs no attachment.
+   * Has a device's DMA engine copy inside memory that holds a pattern, and checks every byte. Returns the number of
+   * wrong bytes. Needs no attachment.
    */
   memcpy(bdf: string, from: number, to: number, length: number, seed: number): number {
     return (this.#ask(`memcpy ${bdf} ${from} ${to} ${length} ${seed}`) as { wrong: number }).wrong;
@@ -130,7 +130,7 @@ export class LabImporter {
     return Buffer.from((this.#ask(`peek ${map} ${offset} ${length}`) as { bytes: string }).bytes, 'hex');
   }
 
-  /** Signals what is not signalled, unmaps, detaches. */
+  /** Signals the pending fences, unmaps and detaches. */
   close(): void {
     if (!this.#open) return;
     this.#open = false;
@@ -138,7 +138,7 @@ export class LabImporter {
   }
 
   #say(command: string): void {
-    // The number may be another importer's by now.
+    // Another importer may have the number by now.
     if (!this.#open) throw new Errno('EBADF', `the importer is closed: ${command}`);
     try {
       writeSync(this.#fd, command);
@@ -154,7 +154,7 @@ export class LabImporter {
   }
 }
 
-/** Node names some errnos as libuv does (ENOTSUP for EOPNOTSUPP): the number decides. */
+/** Node names some errnos as libuv does (ENOTSUP for EOPNOTSUPP), so this goes by the number. */
 function asErrno(error: NodeJS.ErrnoException, command: string): Error {
   const verb = `the importer's ${command.split(' ')[0]}`;
   if (error.errno === undefined) return error;

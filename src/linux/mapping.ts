@@ -2,28 +2,28 @@ import { Errno } from '../abi/errno.ts';
 import { MAP_SHARED, PROT_READ, PROT_WRITE } from '../abi/mman.ts';
 import { check, externalBuffer, sys, Window } from './ffi.ts';
 
-/** Of this machine: 4096 on x86-64, 4096 to 65536 on arm64. */
+/** The page size of this machine: 4096 on x86-64, 4096 to 65536 on arm64. */
 export const PAGE_SIZE = sys.getpagesize();
 
-/** What one ArrayBuffer of Node 20 holds. */
+/** The most bytes of one ArrayBuffer in Node 20. */
 const MAX_BYTES = 2 ** 32;
 
-/** What drivers access registers by: one load or store, and no view is made for it. */
+/** The bytes of a register access: one load or store, without a view of its own. */
 const WORD = 4;
 
-/** Where to map from: the descriptor is needed only during `map`. */
+/** The source of a mapping. The descriptor is needed only during `map`. */
 export interface MapRequest {
   fd: number;
-  /** In the file; a multiple of the page size. */
+  /** The offset in the file; a multiple of the page size. */
   offset: number;
   sizeBytes: number;
   /** Without it the memory is read-only, and a write through the mapping is refused before it could fault. */
   writable: boolean;
-  /** For messages: "BAR 0 of lender". */
+  /** Names the mapping in messages: "BAR 0 of lender". */
   what: string;
 }
 
-/** What JavaScript reaches mapped memory by. */
+/** The views through which JavaScript reaches mapped memory. */
 class Views {
   readonly buffer: ArrayBuffer;
   readonly bytes: Uint8Array;
@@ -39,21 +39,21 @@ class Views {
 }
 
 /**
- * Memory of a file or device mapped into this process (mmap(2), MAP_SHARED), and the only owner of it: `unmap` detaches
- * the ArrayBuffer behind every view that was ever taken, so that none of them can reach the memory, or what is mapped
- * at its place later. A stale Uint8Array has length 0, a stale DataView throws TypeError; methods here throw EFAULT.
+ * Memory of a file or device mapped into this process (mmap(2), MAP_SHARED). It is the only owner: `unmap` detaches the
+ * ArrayBuffer behind every view, so that no view reaches the memory, or a later mapping at its place. A stale
+ * Uint8Array has length 0, a stale DataView throws TypeError; methods here throw EFAULT.
  *
- * What it does not promise:
- *  - that the memory stays backed. If the file is truncated, touching what was cut off kills the process with SIGBUS.
- *    Map only files of one's own; SharedFiles is for those of a peer.
- *  - that what belongs to its views is freed on `unmap`: Node does that when its event loop turns. A thread that serves
- *    never turns it, and uses MappedMemory.
- *  - that a device's BAR answers. With memory decoding off, touching a mapped vfio region kills with SIGBUS as well;
- *    pread on the device fd gives EIO instead.
+ * It does not promise:
+ *  - that the memory stays backed. If the file is truncated, touching a lost page kills the process with SIGBUS. Map
+ *    only the process's own files; use SharedFiles for those of a peer.
+ *  - that `unmap` frees the bookkeeping of its views. Node frees it when its event loop turns. A serving thread never
+ *    turns that loop, and uses MappedMemory.
+ *  - that a device's BAR answers. With memory decoding off, touching a mapped vfio region also kills with SIGBUS. pread
+ *    on the device fd gives EIO instead.
  *  - that bytes hold still: other processes and devices write them at any time. Aligned accesses of up to 8 bytes by
- *    DataView are single loads and stores; anything longer may be torn. Read once, check what you read, use that copy.
+ *    DataView are single loads and stores; longer ones may be torn. Read once, check the copy, use the copy.
  *  - ordering against other threads, except through Atomics on an Int32Array or BigInt64Array over `buffer`.
- *  - that a write of a read-only mapping through a view is refused: it kills with SIGSEGV. `write` refuses it.
+ *  - that a view refuses to write a read-only mapping: such a write kills with SIGSEGV. `write` refuses it.
  */
 export class Mapping {
   readonly sizeBytes: number;
@@ -69,7 +69,7 @@ export class Mapping {
     this.#address = address;
   }
 
-  /** Maps. EINVAL for an offset or size that mmap refuses, EACCES, ENODEV, ENOMEM as mmap(2) says. */
+  /** Maps. EINVAL for an offset or size that mmap refuses; EACCES, ENODEV and ENOMEM as mmap(2) says. */
   static map(request: MapRequest): Mapping {
     const { fd, offset, sizeBytes, what } = request;
     if (sizeBytes <= 0 || sizeBytes > MAX_BYTES || offset % PAGE_SIZE !== 0) {
@@ -87,13 +87,13 @@ export class Mapping {
     return this.#address !== 0;
   }
 
-  /** Where it is, for system calls that take an address; valid until unmap. */
+  /** The memory's address, for system calls; valid until unmap. */
   get address(): number {
     this.#checkMapped();
     return this.#address;
   }
 
-  /** All of it, for code that indexes bytes itself. It and its subarrays have length 0 after unmap. */
+  /** All bytes, for code that indexes them itself. They and their subarrays have length 0 after unmap. */
   get bytes(): Uint8Array {
     return this.#open().bytes;
   }
@@ -129,7 +129,7 @@ export class Mapping {
     views.bytes.set(source, offset);
   }
 
-  /** Gives the memory back; doing so again does nothing. */
+  /** Unmaps the memory; doing so again does nothing. */
   unmap(): void {
     if (this.#address === 0) return;
     const address = this.#address;
@@ -150,7 +150,7 @@ export class Mapping {
     if (this.#address === 0) throw new Errno('EFAULT', `${this.what}: used after it was unmapped`);
   }
 
-  /** V8 counts the bytes behind a view as its own, and collects garbage for them: one is made when it is asked for. */
+  /** Makes the views on demand: V8 counts the bytes behind a view as its own, and collects garbage for them. */
   #open(): Views {
     this.#checkMapped();
     this.#views ??= new Views(this.#address, this.sizeBytes);
@@ -166,13 +166,13 @@ export class Mapping {
   }
 }
 
-/** Not in the ES2023 library's types, and not in Node 20. */
+/** Neither the ES2023 library's types nor Node 20 have it. */
 type Transferable = ArrayBuffer & { transfer?: () => ArrayBuffer };
 
 /**
- * Detaches an ArrayBuffer: its views become empty at once. Node 22 and later have ArrayBuffer.prototype.transfer; in
- * Node 20 a byte stream takes the buffer over, as the streams standard requires of it. Nothing else there detaches a
- * buffer of foreign memory: structuredClone copies it.
+ * Detaches an ArrayBuffer: its views become empty at once. Node 22 and later have ArrayBuffer.prototype.transfer. In
+ * Node 20 a byte stream takes the buffer over, as the streams standard requires. No other way there detaches a buffer
+ * of foreign memory: structuredClone copies it.
  */
 function detach(buffer: Transferable): void {
   if (buffer.byteLength === 0) return;

@@ -18,8 +18,8 @@ import { OwnedFd } from './fd.ts';
 import { check, sys } from './ffi.ts';
 
 /**
- * Anonymous memory of `sizeBytes` as a file (memfd_create(2)). It is sealed: nobody who gets the descriptor can change
- * its size, and a mapping of it never faults with SIGBUS. The name shows in /proc/PID/maps; 249 bytes at most.
+ * Anonymous memory of `sizeBytes` as a file (memfd_create(2)). It is sealed: no holder of the descriptor can change its
+ * size, and a mapping of it never faults with SIGBUS. /proc/PID/maps shows the name; 249 bytes at most.
  */
 export function createMemfd(name: string, sizeBytes: number): OwnedFd {
   const flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
@@ -37,19 +37,21 @@ export function createMemfd(name: string, sizeBytes: number): OwnedFd {
   }
 }
 
-/** fcntl(F_ADD_SEALS). EPERM where sealing is closed, EINVAL where the file knows no seals. */
+/** fcntl(F_ADD_SEALS). EPERM where sealing is closed, EINVAL where the file lacks seals. */
 export function addSeals(fd: number, seals: number): void {
   check(sys.fcntl(fd, F_ADD_SEALS, seals), () => `fcntl(${fd}, F_ADD_SEALS, 0x${seals.toString(16)})`);
 }
 
-/** The seals of a file; null where its kind knows none: only memfds and files of tmpfs and hugetlbfs do. */
+/**
+ * Returns the seals of a file; null where its kind lacks them. Only memfds and files of tmpfs and hugetlbfs have seals.
+ */
 export function sealsOf(fd: number): number | null {
   const seals = sys.fcntl(fd, F_GET_SEALS, 0);
   if (seals === -ERRNO.EINVAL) return null;
   return check(seals, () => `fcntl(${fd}, F_GET_SEALS)`);
 }
 
-/** The parts of the first `sizeBytes` of a file that have pages (lseek(2), SEEK_DATA): the rest reads as zeros. */
+/** Yields the parts of a file's first `sizeBytes` that have pages (lseek(2), SEEK_DATA). The rest reads as zeros. */
 export function* dataExtents(fd: number, sizeBytes: number): Generator<{ offset: number; sizeBytes: number }> {
   for (let at = 0; at < sizeBytes; ) {
     const start = sys.lseek(fd, at, SEEK_DATA);
@@ -70,7 +72,7 @@ export function* dataExtents(fd: number, sizeBytes: number): Generator<{ offset:
   }
 }
 
-/** The same file, open for reading alone: it cannot be mapped for writing through this descriptor. */
+/** Opens the same file for reading alone. It cannot be mapped for writing through this descriptor. */
 export function reopenReadOnly(fd: number): OwnedFd {
   const path = `/proc/self/fd/${fd}`;
   return new OwnedFd(

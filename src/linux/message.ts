@@ -19,15 +19,15 @@ import { closeForeign, ForeignFd } from './foreign-fd.ts';
 const SIZEOF_INT = 4;
 
 /**
- * A struct msghdr with its iovecs and room for descriptors, made once and used for every sendmsg(2) and recvmsg(2) of a
- * connection: a message costs the system call and a few stores, and allocates nothing unless descriptors travel.
+ * A struct msghdr with its iovecs and room for descriptors, made once for every sendmsg(2) and recvmsg(2) of a
+ * connection. A message costs the system call and a few stores. It allocates nothing unless descriptors travel.
  *
  * Set the iovecs, then call. `recvmsg` and `sendmsg` return the number of bytes, or the negative errno (-EAGAIN,
- * -EPIPE, -ECONNRESET, ...), never an exception: what a dead peer means is the caller's business. EINTR is retried. 0
- * bytes received is the end of the stream.
+ * -EPIPE, -ECONNRESET, ...). They never throw: the caller decides what a dead peer means. EINTR is retried. 0 bytes
+ * received is the end of the stream.
  *
  * On a stream socket the kernel never merges bytes across a send that carried descriptors, but it does put earlier
- * plain bytes in front of them: descriptors belong to the last send whose bytes a recvmsg returned.
+ * plain bytes in front of them. Descriptors belong to the last send whose bytes a recvmsg returned.
  */
 export class Message {
   readonly maxFds: number;
@@ -40,7 +40,7 @@ export class Message {
   readonly #controlView: DataView;
   /** Bytes of the messages set by setIov live as long as these references. */
   readonly #pinned: (Uint8Array | undefined)[];
-  /** What the iovecs say: a connection receives into the same place again and again. */
+  /** The current addresses of the iovecs: a connection receives into the same place again and again. */
   readonly #addresses: number[];
   readonly #lengths: number[];
   #iovCount = 0;
@@ -55,14 +55,14 @@ export class Message {
     this.#pinned = new Array(maxIovs).fill(undefined);
     this.#addresses = new Array(maxIovs).fill(0);
     this.#lengths = new Array(maxIovs).fill(0);
-    // Room for all that can come: those that found none would be closed by the kernel, while this thread waits.
+    // Room for all descriptors that can come. The kernel would close those without room while this thread waits.
     this.#control = pinnedBytes(maxFds === 0 ? 0 : CMSG_SPACE(SCM_MAX_FD * SIZEOF_INT));
     this.#controlView = viewOf(this.#control);
     msghdr.write(this.#headerView, 0, { msg_iov: addressOf(this.#iovs), msg_control: addressOf(this.#control) });
   }
 
   /**
-   * Iovec `index` becomes `length` bytes at `address`, and the message ends with it (set them in order, 0 first). The
+   * Sets iovec `index` to `length` bytes at `address`. The message ends with it, so set them in order, 0 first. The
    * memory must stay until the last call that uses it; pass `pin`, its owner, to keep JavaScript memory alive.
    */
   setIov(index: number, address: number, length: number, pin?: Uint8Array): void {
@@ -105,12 +105,12 @@ export class Message {
   }
 
   /**
-   * The descriptors of the last recvmsg, now the caller's, close-on-exec. EMSGSIZE when the peer sent more than maxFds,
-   * EMFILE when the process had no number left for one: all that came are closed.
+   * Returns the descriptors of the last recvmsg, now the caller's, close-on-exec. EMSGSIZE when the peer sent more than
+   * maxFds, EMFILE when the process had no number left for one. On an error, all of them are closed.
    */
   takeFds(what: string): ForeignFd[] {
     const came = this.#receivedFds.length;
-    // There is room for all that the kernel sends at once: what is missing found no number in this process.
+    // The room suffices for all that the kernel sends at once. A missing descriptor found no number in this process.
     if (this.#truncated && this.maxFds > 0 && came <= this.maxFds) {
       this.#dropFds();
       throw new Errno('EMFILE', `${what}: the process has no number left for a descriptor (${came} came; closed)`);
@@ -152,9 +152,9 @@ export class Message {
     this.#headerView.setUint32(msghdr.fields.msg_controllen.offset, length, true);
   }
 
-  /** Skips control messages other than SCM_RIGHTS: without a socket option for them none comes. */
+  /** Skips control messages other than SCM_RIGHTS. Without a socket option for them, none comes. */
   #parseControl(): void {
-    // Without room for any the kernel discards descriptors, and sets MSG_CTRUNC then, too.
+    // Without room for any, the kernel discards descriptors, and sets MSG_CTRUNC then too.
     this.#truncated = (msghdr.fields.msg_flags.get(this.#headerView) & MSG_CTRUNC) !== 0;
     if (this.maxFds === 0) return;
     const end = this.#headerView.getUint32(msghdr.fields.msg_controllen.offset, true);

@@ -1,4 +1,4 @@
-/** The files of this package beside its code: examples, the lab's sources in C, machine files. */
+/** Files of this package besides its code: examples, the lab's sources in C, machine files. */
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,7 +9,7 @@ function findRoot(): string {
   return folder;
 }
 
-/** The package's own folder. The code runs from src/ or from dist/, so that its depth below this one differs. */
+/** The package's own folder. The code runs from src/ or from dist/, so its depth below the folder differs. */
 export const PACKAGE_ROOT = findRoot();
 
 /** The absolute path of a file of the package, given from its root. */

@@ -1,4 +1,4 @@
-/** Memory of this process at an address: what BARs and the memory of clients are made of. */
+/** Memory of this process at an address: the base of BARs and of client memory. */
 import { Errno } from '../abi/errno.ts';
 import { MAP_NORESERVE, MAP_SHARED, PROT_READ, PROT_WRITE } from '../abi/mman.ts';
 import type { Memory } from '../pci/memory.ts';
@@ -6,28 +6,28 @@ import { check, Pinned, sys } from './ffi.ts';
 import { readGuarded, writeGuarded } from './guarded-copy.ts';
 import { type SlotRequest, ViewSlot } from './view-slot.ts';
 
-/** What drivers access registers and rings by: one load or store of the CPU. */
+/** The bytes of an access to a register or ring: one load or store of the CPU. */
 const WORD = 4;
 const LONG = 8;
-/** A descriptor of most devices. */
+/** The size of most devices' descriptors. */
 const SHORT = 64;
 
 /** Eight bytes, as a number and as bytes. */
 const long = new BigUint64Array(1);
 const longBytes = new Uint8Array(long.buffer);
 
-/** Memory that can say where it is, so that a copy between two of them needs no buffer. */
+/** Memory with an address, so that a copy between two of them needs no buffer. */
 export interface PlacedMemory extends Memory {
   /** An access may fault: only the kernel may make it (guarded-copy.ts). */
   readonly isGuarded: boolean;
   /**
-   * The address of `length` bytes at `offset`, good until the memory is closed; 0 where they are not in one piece.
-   * EINVAL outside, EACCES for a write of what is read-only, EFAULT after close.
+   * Returns the address of `length` bytes at `offset`, valid until the memory is closed; 0 where they are not in one
+   * piece. EINVAL outside the memory, EACCES for a write of read-only memory, EFAULT after close.
    */
   place(offset: number, length: number, isWrite: boolean): number;
 }
 
-/** As Memory.copyTo says. EFAULT where one of the two no longer answers. */
+/** Copies as Memory.copyTo says. EFAULT where one of the two memories fails. */
 export function copyPlaced(
   source: PlacedMemory,
   offset: number,
@@ -55,7 +55,7 @@ function isPlaced(memory: Memory): memory is PlacedMemory {
   return 'place' in memory;
 }
 
-/** What all of them share: bounds, and what is refused after close. */
+/** The common part of all kinds: the bounds, and the refusal after close. */
 abstract class MappedFile implements PlacedMemory {
   readonly sizeBytes: number;
   readonly writable: boolean;
@@ -83,7 +83,7 @@ abstract class MappedFile implements PlacedMemory {
     return copyPlaced(this, offset, target, targetOffset, length);
   }
 
-  /** Gives the memory back; doing so again does nothing. Throws where the kernel refuses. */
+  /** Unmaps the memory; doing so again does nothing. Throws where the kernel refuses. */
   close(): void {
     if (this.address === 0) return;
     this.unmap();
@@ -99,19 +99,19 @@ abstract class MappedFile implements PlacedMemory {
 }
 
 /**
- * Memory of a file that nobody can take away, mapped into this process: a memfd of ordinary pages that cannot shrink.
- * Loads and stores go to it directly. It gives out no view of itself, so that nothing outlives `close`.
+ * Memory of a file that no other process can take away: a memfd of ordinary pages that cannot shrink. Loads and stores
+ * go to its mapping directly. It hands out no view of itself, so that nothing outlives `close`.
  *
- * What it does not promise:
- *  - that bytes hold still: other processes and devices write them at any time. Accesses of 4 bytes, and of 8 that are
- *    aligned, are single loads and stores; anything longer may be torn. Read once, check what you read, use that copy.
- *  - that a page can be had when it is first touched: a machine without memory kills processes.
+ * It does not promise:
+ *  - that bytes hold still: other processes and devices write them at any time. Accesses of 4 bytes, and aligned ones
+ *    of 8, are single loads and stores; longer ones may be torn. Read once, check the copy, use the copy.
+ *  - that a page is available when it is first touched: a machine without memory kills processes.
  */
 export class MappedMemory extends MappedFile {
   readonly isGuarded = false;
   readonly #slot: ViewSlot;
 
-  /** Maps; `request.sizeBytes` is at most MAX_SLOT_BYTES. Throws what mmap(2) says. */
+  /** Maps; `request.sizeBytes` is at most MAX_SLOT_BYTES. Throws the errno of mmap(2). */
   constructor(request: SlotRequest) {
     const slot = ViewSlot.map(request);
     super(request, slot.address);
@@ -156,24 +156,24 @@ export class MappedMemory extends MappedFile {
   }
 }
 
-/** What passes between guarded memory and arrays of JavaScript, which may move. */
+/** A buffer between guarded memory and JavaScript arrays, which may move. */
 const bounce = new Pinned(64 * 1024);
 
 /**
- * Memory of a file that somebody can take away: huge pages, whose holes are filled from a pool that may be empty; a
- * file that can be cut off; a file system that may be full. The kernel makes each access, and one that faults is
- * EFAULT. 64 KiB cost three to seven times what they cost by load and store.
+ * Memory of a file that another process can take away: huge pages from a pool that may be empty, a file that can be
+ * truncated, a file system that may be full. The kernel makes each access, and throws EFAULT for one that faults.
+ * Accesses of 64 KiB cost three to seven times as much as by load and store.
  *
  * It does not promise single accesses, and a write that fails may have arrived in part.
  */
 export class GuardedMemory extends MappedFile {
   readonly isGuarded = true;
 
-  /** Maps. Throws what mmap(2) says. */
+  /** Maps. Throws the errno of mmap(2). */
   constructor(request: SlotRequest) {
     const { fd, offset, sizeBytes, writable, what } = request;
     const protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-    // Without a reservation: huge pages that this process set aside would be missing elsewhere.
+    // Do not reserve: another user would lack the huge pages set aside here.
     const address = check(
       sys.mmap(0, sizeBytes, protection, MAP_SHARED | MAP_NORESERVE, fd, offset),
       () => `mmap of ${what}: offset 0x${offset.toString(16)}, size 0x${sizeBytes.toString(16)}`,

@@ -5,7 +5,7 @@ import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, epoll_event
 import { OwnedFd } from './fd.ts';
 import { addressOf, check, pinnedBytes, sys } from './ffi.ts';
 
-/** Calls `wait` with what is left of `timeoutMs` (-1 without limit) until it is not interrupted by a signal. */
+/** Calls `wait` with the rest of `timeoutMs` (-1 without limit) until no signal interrupts it. */
 function withDeadline(timeoutMs: number, wait: (leftMs: number) => number): number {
   let result = wait(timeoutMs);
   if (result !== -ERRNO.EINTR) return result;
@@ -32,25 +32,27 @@ export class PollSet {
     for (let i = 0; i < count; i++) this.set(i, -1, 0);
   }
 
-  /** Entry `index` waits for `events` (POLLIN, ...) of `fd`; a negative fd is left out. */
+  /** Makes entry `index` wait for `events` (POLLIN, ...) of `fd`; a negative fd is left out. */
   set(index: number, fd: number, events: number): void {
     if (index >= this.#count) throw new Errno('EINVAL', `entry ${index} of a poll set of ${this.#count}`);
     pollfd.write(this.#view, index * pollfd.sizeof, { fd, events, revents: 0 });
   }
 
-  /** Waits until one is ready; returns how many are, 0 after `timeoutMs` (-1 waits for ever, 0 only looks). */
+  /**
+   * Waits until one is ready; returns the number of ready ones, 0 after `timeoutMs` (-1 waits for ever, 0 only looks).
+   */
   wait(timeoutMs: number): number {
     const result = withDeadline(timeoutMs, (leftMs) => sys.poll(this.#address, this.#count, leftMs));
     return check(result, () => `poll of ${this.#memory.length / pollfd.sizeof} descriptors`);
   }
 
-  /** What entry `index` is ready for, after wait: POLLIN, POLLHUP, POLLERR, POLLNVAL, ... */
+  /** Returns the ready events of entry `index` after wait: POLLIN, POLLHUP, POLLERR, POLLNVAL, ... */
   revents(index: number): number {
     return pollfd.fields.revents.get(this.#view, index * pollfd.sizeof);
   }
 }
 
-/** What one descriptor is ready for right now or within `timeoutMs`; 0 for nothing. */
+/** Returns the events of one descriptor that are ready now or within `timeoutMs`; 0 for none. */
 export function pollOne(fd: number, events: number, timeoutMs: number): number {
   const set = new PollSet(1);
   set.set(0, fd, events);
@@ -79,7 +81,7 @@ export class Epoll {
     );
   }
 
-  /** `data` comes back from the wait that finds `fd` ready for `events`. */
+  /** Adds `fd`. The wait that finds it ready for `events` returns `data`. */
   add(fd: number, events: number, data: number): void {
     this.#ctl(EPOLL_CTL_ADD, fd, events, data);
   }
@@ -88,12 +90,12 @@ export class Epoll {
     this.#ctl(EPOLL_CTL_MOD, fd, events, data);
   }
 
-  /** Before the descriptor is closed: a duplicate of it elsewhere would keep it in the set. */
+  /** Removes `fd`. Call it before the descriptor is closed: a duplicate elsewhere would keep it in the set. */
   remove(fd: number): void {
     this.#ctl(EPOLL_CTL_DEL, fd, 0, 0);
   }
 
-  /** Waits; returns how many events there are to ask `events(i)` and `data(i)` for, 0 after `timeoutMs`. */
+  /** Waits; returns the number of events, which `events(i)` and `data(i)` describe, and 0 after `timeoutMs`. */
   wait(timeoutMs: number): number {
     const epfd = this.#fd.fd;
     const first = sys.epoll_wait(epfd, this.#address, this.#maxEvents, timeoutMs);

@@ -24,7 +24,10 @@ export function setOpenFilesLimit(soft: number): number {
   return before.soft;
 }
 
-/** A descriptor that is readable when the process has ended (pidfd_open(2)); null where it has, or before Linux 5.3. */
+/**
+ * A descriptor that is readable when the process has ended (pidfd_open(2)). Null where it has ended, or before Linux
+ * 5.3.
+ */
 export function openPidfd(pid: number): OwnedFd | null {
   const fd = sys.syscall(__NR_pidfd_open, pid, 0, 0, 0, 0, 0);
   return fd < 0 ? null : new OwnedFd(fd, `process ${pid}`);
@@ -37,10 +40,10 @@ export function setAffinity(cpus: readonly number[]): void {
   check(sys.sched_setaffinity(0, mask.length, mask), () => `sched_setaffinity(${cpus.join(',')})`);
 }
 
-/** /proc/PID/stat: the process gives its memory back, and then closes its descriptors. */
+/** /proc/PID/stat: the process frees its memory, and then closes its descriptors. */
 const PF_EXITING = 0x4;
 
-/** Whether a process ends, or has ended. One of another pid namespace has number 0, and counts as alive. */
+/** Whether a process ends, or has ended. A process of another pid namespace has number 0, and counts as alive. */
 export function isExiting(pid: number): boolean {
   let stat: string;
   try {
@@ -48,7 +51,7 @@ export function isExiting(pid: number): boolean {
   } catch {
     return pid > 0;
   }
-  // The name in parentheses may hold anything.
+  // The name in parentheses may contain any character.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return fields[0] === 'Z' || fields[0] === 'X' || (Number(fields[6]) & PF_EXITING) !== 0;
 }

@@ -5,8 +5,8 @@ import { copyPlaced, MappedMemory, type PlacedMemory } from './placed-memory.ts'
 import { MAX_SLOT_BYTES } from './view-slot.ts';
 
 /**
- * Memory larger than one view can be: a BAR of many gigabytes. A part is mapped when it is first touched, so that what
- * nobody uses costs nothing; an access can therefore fail with ENOMEM.
+ * Memory larger than the limit of one view: a BAR of many gigabytes. It maps a part at its first access, so unused
+ * parts cost nothing. An access can therefore fail with ENOMEM.
  */
 export class SegmentedMemory implements PlacedMemory {
   readonly sizeBytes: number;

@@ -1,6 +1,6 @@
 /**
  * Memory that a peer shares by descriptors. Regions of one file share its mappings: a quarter of a million DMA_MAPs of
- * 4 KiB of one memfd take one.
+ * 4 KiB of one memfd use one mapping.
  */
 import { fstatSync, statfsSync } from 'node:fs';
 import { Errno } from '../abi/errno.ts';
@@ -18,7 +18,7 @@ import { MAX_SLOT_BYTES } from './view-slot.ts';
 /** A piece of a region, in order. */
 export interface MemoryPart {
   readonly memory: Memory;
-  /** In `memory`. */
+  /** The offset in `memory`. */
   readonly offset: number;
   readonly sizeBytes: number;
 }
@@ -27,21 +27,21 @@ export interface MemoryPart {
 let mappingsOfAll = 0;
 
 /**
- * How many mappings one owner has, which may be in several SharedFiles. The kernel gives a process 65,530
- * (vm.max_map_count), and one takes up to two of those.
+ * The mappings of one owner, which may be in several SharedFiles. The kernel gives a process 65,530 (vm.max_map_count),
+ * and one takes up to two of those.
  */
 export class MappingBudget {
   private readonly most: number;
   private readonly mostOfAll: number;
   private taken = 0;
 
-  /** `most` for this owner, and `mostOfAll` for all of this process. */
+  /** `most` limits this owner, `mostOfAll` all owners of this process. */
   constructor(most: number, mostOfAll: number) {
     this.most = most;
     this.mostOfAll = mostOfAll;
   }
 
-  /** ENOSPC beyond either limit. */
+  /** Counts one mapping. ENOSPC beyond either limit. */
   take(what: string): void {
     if (this.taken >= this.most || mappingsOfAll >= this.mostOfAll) {
       const counts = `${this.taken} of ${this.most}, ${mappingsOfAll} of ${this.mostOfAll} with those of others`;
@@ -57,10 +57,10 @@ export class MappingBudget {
   }
 }
 
-/** A mapping of part of a file, as long as regions use it. */
+/** A mapping of part of a file, kept while regions use it. */
 class Window {
   readonly memory: MappedMemory | GuardedMemory;
-  /** Where it starts in the file. */
+  /** The window's offset in the file. */
   readonly start: number;
   readonly file: SharedFile;
   users = 0;
@@ -76,21 +76,21 @@ class Window {
   }
 }
 
-/** A file that regions are of; gone with the last of its windows. */
+/** A file with regions. It is dropped with the last of its windows. */
 interface SharedFile {
-  /** Null where nothing else shares its mappings. */
+  /** Null where its mappings are not shared. */
   readonly key: string | null;
   readonly writable: boolean;
-  /** Whether somebody can take its memory away. */
+  /** Whether another process can take its memory away. */
   readonly isGuarded: boolean;
   readonly pageBytes: number;
   /** The latest window of each stretch of the file, by the number of the stretch. */
   readonly windows: Map<number, Window>;
-  /** How many windows there are, earlier ones included. */
+  /** The number of windows, earlier ones included. */
   live: number;
 }
 
-/** What fcntl and fstat say of a descriptor. */
+/** A descriptor's properties from fcntl and fstat. */
 interface Facts {
   readonly key: string | null;
   readonly sizeBytes: number;
@@ -108,11 +108,11 @@ export class SharedFiles {
   }
 
   /**
-   * Memory of a file, mapped; the caller gives every part to `release` once. The descriptor stays the caller's and is not
-   * needed any longer. A memfd that lets itself be sealed against shrinking is sealed.
+   * Maps memory of a file; the caller gives every part to `release` once. The descriptor stays the caller's, who may
+   * close it afterwards. Seals a memfd against shrinking if it allows seals.
    *
-   * EINVAL when it is not a regular file, or one of a file system whose calls wait for somebody (FUSE, NFS, ...), when
-   * it is shorter than offset + sizeBytes, or the offset is not page-aligned; EPERM for writes to what is sealed
+   * EINVAL when it is not a regular file, when calls on its file system wait for another process (FUSE, NFS, ...), when
+   * it is shorter than offset + sizeBytes, or when the offset is not page-aligned. EPERM for writes to a file sealed
    * against them; ENOSPC beyond the limits; ENOMEM, EACCES and others as mmap(2) says.
    */
   open(fd: OwnedFd, offset: number, sizeBytes: number, writable: boolean): MemoryPart[] {
@@ -137,7 +137,10 @@ export class SharedFiles {
     }
   }
 
-  /** Gives parts back; the last one of a mapping unmaps it. All are gone when it throws what the kernel refused. */
+  /**
+   * Releases parts; the last part of a mapping unmaps it. All parts are released even when it throws the kernel's
+   * errno.
+   */
   release(parts: readonly MemoryPart[]): void {
     let failure: unknown;
     for (const { memory } of parts) {
@@ -180,14 +183,14 @@ export class SharedFiles {
     };
   }
 
-  /** The window that holds the byte at `from`, and those up to `to` that are in its stretch of the file. */
+  /** Returns the window with the byte at `from`, and with those up to `to` that are in its stretch of the file. */
   private windowAt(fd: OwnedFd, file: SharedFile, from: number, to: number, fileBytes: number): Window {
     const stretch = stretchOf(file);
     const index = Math.floor(from / stretch);
     const known = file.windows.get(index);
     if (known !== undefined && known.end >= Math.min(to, (index + 1) * stretch)) return known;
     const start = index * stretch;
-    // Not past the end: mmap of hugetlbfs makes a file longer.
+    // Stop at the end: mmap of hugetlbfs makes a file longer.
     const end = Math.min(start + stretch, Math.ceil(fileBytes / file.pageBytes) * file.pageBytes);
     const { writable } = file;
     const request = { fd: fd.fd, offset: start, sizeBytes: end - start, writable, what: fd.what };
@@ -211,14 +214,14 @@ export class SharedFiles {
   }
 }
 
-/** How much of a file one mapping shows. */
+/** Returns the bytes of a file that one mapping shows. */
 function stretchOf({ pageBytes }: SharedFile): number {
   return Math.max(MAX_SLOT_BYTES, pageBytes);
 }
 
 function factsOf(fd: OwnedFd, writable: boolean): Facts {
   const seals = sealsOf(fd.fd);
-  // Of a file system that asks somebody, even fstat may wait.
+  // On a file system that asks another process, even fstat may wait.
   if (seals === null && !isLocalFile(fd.fd)) {
     throw new Errno('EINVAL', `${fd.what} is not a memfd, nor a file of a local file system`);
   }
@@ -227,10 +230,10 @@ function factsOf(fd: OwnedFd, writable: boolean): Facts {
   }
   const isSealed =
     seals !== null && ((seals & F_SEAL_SHRINK) !== 0 || sys.fcntl(fd.fd, F_ADD_SEALS, F_SEAL_SHRINK) >= 0);
-  // After the seal: what it says of the size stays true.
+  // Call it after the seal, so that the size stays true.
   const stat = fstatSync(fd.fd);
   if (!stat.isFile()) throw new Errno('EINVAL', `descriptor ${fd.fd} is not a regular file or memfd`);
-  // In an overlay one inode number may stand for two files, before and after the first write.
+  // In an overlay, one inode number may stand for two files: before and after the first write.
   const isShared = seals !== null || fileSystemOf(fd.fd) !== 'overlay';
   const key = isShared ? `${stat.dev}:${stat.ino}:${writable ? 'w' : 'r'}` : null;
   return { key, sizeBytes: stat.size, isSealed };

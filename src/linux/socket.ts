@@ -23,7 +23,7 @@ import { check, pinnedBytes, retry, sys } from './ffi.ts';
 
 /** UNIX sockets (unix(7)), close-on-exec. Descriptors travel by Message (message.ts). */
 
-/** A struct sockaddr_un and its length. EINVAL for a path that does not fit: 107 bytes is the most. */
+/** Returns a struct sockaddr_un and its length. EINVAL for a path of more than 107 bytes. */
 function unixAddress(path: string): { bytes: Buffer; length: number } {
   const name = Buffer.from(path);
   if (name.length === 0 || name.length >= SUN_PATH_MAX) {
@@ -42,15 +42,16 @@ function newSocket(flags: number, what: string): OwnedFd {
 }
 
 /**
- * A listening socket at `path`, which only its owner may connect to (mode 0600). EADDRINUSE when something is at that
- * path already: removing it is the caller's decision. The caller also unlinks the path when it has closed the socket.
+ * A listening socket at `path`, to which only its owner may connect (mode 0600). EADDRINUSE when something is at that
+ * path already; the caller decides whether to remove it. The caller also unlinks the path when it has closed the
+ * socket.
  */
 export function listenUnix(path: string, backlog = 16): OwnedFd {
   const { bytes, length } = unixAddress(path);
   const socket = newSocket(0, `listening socket ${path}`);
   try {
     check(sys.bind(socket.fd, bytes, length), () => `bind(${path})`);
-    // Before listen nobody can connect, so that the mode is never looser than it should be.
+    // Before listen nobody can connect, so the mode is never looser than it should be.
     chmodSync(path, 0o600);
     check(sys.listen(socket.fd, backlog), () => `listen(${path})`);
     return socket;
@@ -60,7 +61,9 @@ export function listenUnix(path: string, backlog = 16): OwnedFd {
   }
 }
 
-/** Waits for a connection. With `nonBlocking`, the connection is; that of the listener decides whether this waits. */
+/**
+ * Waits for a connection, unless the listener is non-blocking. `nonBlocking` makes the connection itself non-blocking.
+ */
 export function acceptUnix(listener: OwnedFd, what = 'connection', nonBlocking = false): OwnedFd {
   const fd = tryAccept(listener, nonBlocking);
   return new OwnedFd(
@@ -69,15 +72,15 @@ export function acceptUnix(listener: OwnedFd, what = 'connection', nonBlocking =
   );
 }
 
-/** As acceptUnix, but the descriptor or the negative errno (-EAGAIN, -EMFILE, ...). */
+/** As acceptUnix, but returns the descriptor or the negative errno (-EAGAIN, -EMFILE, ...). */
 export function tryAccept(listener: OwnedFd, nonBlocking = false): number {
   const flags = SOCK_CLOEXEC | (nonBlocking ? SOCK_NONBLOCK : 0);
   return retry(() => sys.accept4(listener.fd, 0, 0, flags));
 }
 
 /**
- * Connects. Blocks while the listener's backlog is full, at most `timeoutMs` (0: without end), then ETIMEDOUT. ENOENT or
- * ECONNREFUSED when nobody listens at `path`.
+ * Connects. Blocks while the listener's backlog is full, at most `timeoutMs` (0: without end), then ETIMEDOUT. ENOENT
+ * or ECONNREFUSED when nobody listens at `path`.
  */
 export function connectUnix(path: string, timeoutMs = 0): OwnedFd {
   const { bytes, length } = unixAddress(path);
@@ -96,14 +99,14 @@ export function connectUnix(path: string, timeoutMs = 0): OwnedFd {
   }
 }
 
-/** Two connected sockets, of a stream or (SOCK_SEQPACKET) of packets. */
+/** Two connected sockets: streams, or packet sockets (SOCK_SEQPACKET). */
 export function socketPair(what = 'socket pair', type = SOCK_STREAM): [OwnedFd, OwnedFd] {
   const pair = pinnedBytes(8);
   check(sys.socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, pair), () => 'socketpair');
   return [new OwnedFd(pair.readInt32LE(0), what), new OwnedFd(pair.readInt32LE(4), what)];
 }
 
-/** Who is on the other side: as it was at connect or socketpair. */
+/** The process on the other side at the time of connect or socketpair. */
 export function peerCredentials(socket: OwnedFd): { pid: number; uid: number; gid: number } {
   const value = pinnedBytes(ucred.sizeof);
   const length = pinnedBytes(4);
@@ -112,12 +115,12 @@ export function peerCredentials(socket: OwnedFd): { pid: number; uid: number; gi
   return ucred.read(viewOf(value));
 }
 
-/** Whether it is a UNIX socket of packets (SOCK_SEQPACKET); false for everything else that a descriptor can be. */
+/** Whether it is a UNIX packet socket (SOCK_SEQPACKET); false for any other kind of descriptor. */
 export function isUnixPacketSocket(fd: number): boolean {
   return option(fd, SO_DOMAIN) === AF_UNIX && option(fd, SO_TYPE) === SOCK_SEQPACKET;
 }
 
-/** An option that is an int; negative where the descriptor has no such option, or is not a socket. */
+/** Returns an int option; negative where the descriptor lacks it, or is not a socket. */
 function option(fd: number, name: number): number {
   const value = pinnedBytes(4);
   const length = pinnedBytes(4);
@@ -126,13 +129,13 @@ function option(fd: number, name: number): number {
   return result < 0 ? result : value.readInt32LE();
 }
 
-/** Ends the connection both ways: every call that is blocked in it, on either side and in any thread, returns. */
+/** Ends the connection both ways. Every call blocked in it returns, on either side and in any thread. */
 export function shutdownSocket(socket: OwnedFd, how = SHUT_RDWR): void {
   const result = sys.shutdown(socket.fd, how);
   if (result !== -ERRNO.ENOTCONN) check(result, () => `shutdown of ${socket.what}`);
 }
 
-/** How long a blocking receive and send may wait before -EAGAIN; 0 is without limit. */
+/** Sets how long a blocking receive and send may wait before -EAGAIN; 0 is without limit. */
 export function setSocketTimeout(socket: OwnedFd, timeoutMs: number): void {
   const timeval = pinnedBytes(16);
   timeval.writeBigInt64LE(BigInt(Math.floor(timeoutMs / 1000)), 0);

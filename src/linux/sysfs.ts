@@ -5,7 +5,7 @@ import { Errno } from '../abi/errno.ts';
 /** PCI devices as /sys/bus/pci shows them. */
 const SYS_PCI = '/sys/bus/pci';
 
-/** linux/ioport.h: the bits of a line of `resource` that say what it is. */
+/** linux/ioport.h: the type bits of a line of `resource`. */
 const IORESOURCE_IO = 0x100;
 const IORESOURCE_MEM = 0x200;
 const IORESOURCE_PREFETCH = 0x2000;
@@ -24,7 +24,7 @@ export interface SysfsBar {
 export interface SysfsPciDevice {
   /** "0000:00:02.0" */
   bdf: string;
-  /** 256 or 4096 bytes; 64 when the reader may not see more (only root may). */
+  /** 256 or 4096 bytes; 64 when the reader is not root. */
   config: Uint8Array;
   vendor: number;
   device: number;
@@ -35,11 +35,11 @@ export interface SysfsPciDevice {
   /** null without an IOMMU. */
   iommuGroup: number | null;
   driver: string | null;
-  /** For a virtual function the address of its physical one. Its ids read ffff in config space. */
+  /** For a virtual function the address of its physical function. Its ids read ffff in config space. */
   physfn: string | null;
 }
 
-/** "1:2.3" and "0000:01:02.3" as "0000:01:02.3". EINVAL for anything else. */
+/** Turns "1:2.3" and "0000:01:02.3" into "0000:01:02.3". EINVAL for any other text. */
 export function normalizeBdf(text: string): string {
   const match = /^(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])$/i.exec(text);
   if (match === null)
@@ -54,7 +54,7 @@ export function listPciDevices(root = SYS_PCI): string[] {
   return existsSync(folder) ? readdirSync(folder).sort() : [];
 }
 
-/** Reads a device. ENODEV when there is none at that address. */
+/** Reads a device. ENODEV without a device at that address. */
 export function readPciDevice(address: string, root = SYS_PCI): SysfsPciDevice {
   const bdf = normalizeBdf(address);
   const folder = join(root, 'devices', bdf);
@@ -79,7 +79,7 @@ export function readPciDevice(address: string, root = SYS_PCI): SysfsPciDevice {
   };
 }
 
-/** The BAR of a device that a host address lies in, and how far in; null for an address of others. */
+/** Returns the device's BAR that contains a host address, and the offset; null where none does. */
 export function findBar(address: string, at: number, root = SYS_PCI): { index: number; offset: number } | null {
   const lines = readFileSync(join(root, 'devices', normalizeBdf(address), 'resource'), 'utf8')
     .trim()
@@ -90,8 +90,8 @@ export function findBar(address: string, at: number, root = SYS_PCI): { index: n
 }
 
 /**
- * Binds a device to vfio-pci and to nothing else, whatever its ids: driver_override, unbind, drivers_probe. Returns the
- * driver that had it. ENODEV when the kernel did not bind it (vfio-pci not loaded, no IOMMU); EACCES without root.
+ * Binds a device to vfio-pci alone, whatever its ids: driver_override, unbind, drivers_probe. Returns its former
+ * driver. ENODEV when the kernel did not bind it (vfio-pci not loaded, no IOMMU); EACCES without root.
  */
 export function bindToVfioPci(address: string, root = SYS_PCI): string | null {
   const bdf = normalizeBdf(address);
@@ -107,7 +107,7 @@ export function bindToVfioPci(address: string, root = SYS_PCI): string | null {
   return before;
 }
 
-/** Gives a device back to whatever driver the kernel finds for it. */
+/** Gives a device back to the driver that the kernel finds for it. */
 export function unbindFromVfioPci(address: string, root = SYS_PCI): void {
   const bdf = normalizeBdf(address);
   const folder = join(root, 'devices', bdf);
@@ -122,7 +122,9 @@ interface ResourceLine {
   flags: number;
 }
 
-/** "0x00000000fe000000 0x00000000feffffff 0x0000000000040200": first, last, flags; all zero where nothing is. */
+/**
+ * Parses "0x00000000fe000000 0x00000000feffffff 0x0000000000040200": first, last, flags; all zero for an unused line.
+ */
 function parseResource(line: string): ResourceLine {
   const [start, end, flags] = line.split(/\s+/).map((word) => BigInt(word));
   const sizeBytes = end === 0n && start === 0n ? 0 : Number(end - start + 1n);

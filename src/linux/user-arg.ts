@@ -4,8 +4,8 @@ import { check, Pinned, sys } from './ffi.ts';
 import { PAGE_SIZE } from './mapping.ts';
 
 /**
- * Memory for an ioctl's argument whose last byte is followed by a page that nobody can touch: a kernel that reads or
- * writes further gets EFAULT, as with a user who passed too little. Length 0 gives an address that is bad at once.
+ * Memory for an ioctl's argument, followed by an inaccessible page. A kernel that reads or writes beyond the last byte
+ * gets EFAULT, as with a user who passed too little. Length 0 gives an address that is bad at once.
  */
 export class UserArg {
   readonly length: number;
@@ -32,13 +32,13 @@ export class UserArg {
     sys.memcpy(this.#address, source.address, length);
   }
 
-  /** For the call; good until `close`. EFAULT after it. */
+  /** The address for the call; valid until `close`. EFAULT after it. */
   get address(): number {
     if (this.#base === 0) throw new Errno('EFAULT', 'an argument is used after it was closed');
     return this.#address;
   }
 
-  /** A copy of what the argument holds now. */
+  /** Returns a copy of the argument's present bytes. */
   read(): Buffer {
     const target = new Pinned(this.length);
     sys.memcpy(target.address, this.address, this.length);

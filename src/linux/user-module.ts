@@ -1,4 +1,4 @@
-/** Modules of users: a program to explore, a device of their own. */
+/** Modules of users: a program to explore, or a device model. */
 import { existsSync, readFileSync } from 'node:fs';
 import Module, { createRequire, register } from 'node:module';
 import { resolve } from 'node:path';
@@ -8,13 +8,13 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 export class UnloadableFileError extends Error {}
 
 const nodeTakesTypes = Boolean((process.features as { typescript?: unknown }).typescript);
-/** This file can be TypeScript only where something takes the types away for all files. */
+/** This file is TypeScript only where a loader strips the types of all files. */
 const isTsxThere = import.meta.url.endsWith('.ts');
 
 /**
- * Imports a file of JavaScript or TypeScript, ESM or CommonJS, wherever it lies. `barter` in it is this package,
- * whatever is installed there. Node takes TypeScript by itself from 22.18 on; before, it needs the package tsx.
- * UnloadableFileError where it is missing; otherwise whatever the file throws.
+ * Imports a file of JavaScript or TypeScript, ESM or CommonJS, from any folder. `barter` in it is this package,
+ * whatever is installed there. Node takes TypeScript by itself from 22.18 on; earlier versions need the package tsx.
+ * UnloadableFileError where that is missing; otherwise the errors of the file.
  */
 export async function importUserModule(file: string): Promise<Record<string, unknown>> {
   const path = resolve(file);
@@ -24,7 +24,7 @@ export async function importUserModule(file: string): Promise<Record<string, unk
   if (hasEsm(path, source)) asEsm.push(pathToFileURL(path).href);
   registerHooks();
   const module = (await import(pathToFileURL(path).href)) as Record<string, unknown>;
-  // Of CommonJS, Node shows by name only what it finds without running the file.
+  // Node names only those exports of CommonJS that it finds without running the file.
   const { default: whole } = module;
   return typeof whole === 'object' && whole !== null ? { ...whole, ...module } : module;
 }
@@ -46,7 +46,7 @@ async function useTsx(file: string, canShare: boolean): Promise<void> {
 
 const require = createRequire(import.meta.url);
 const OWN_NAME = /^barter(\/|$)/;
-/** Where entries of this package are, for CommonJS: its cache has these very instances of them. */
+/** Paths of this package's entries, for CommonJS. Its cache has these very instances of them. */
 const shared = new Map<string, string>();
 
 /** Loads the entries of this package that the file names. */
@@ -62,7 +62,7 @@ async function share(source: string): Promise<void> {
   }
 }
 
-/** TypeScript with imports and exports of ESM: taken for CommonJS, as its package may say, it would get copies. */
+/** TypeScript with imports and exports of ESM. Loaded as CommonJS, as its package may say, it would get copies. */
 function hasEsm(path: string, source: string): boolean {
   return (
     /\.c?ts$/.test(path) && /^\s*(import|export)\b/m.test(source) && !/^\s*(import .*= require|export =)/m.test(source)
@@ -72,7 +72,7 @@ function hasEsm(path: string, source: string): boolean {
 const asEsm: string[] = [];
 let areRegistered = false;
 
-/** Once for each thread: `barter` means this package in every module, of either kind. */
+/** Runs once for each thread. `barter` then means this package in every module, ESM or CommonJS. */
 function registerHooks(): void {
   register(`data:text/javascript,${encodeURIComponent(HOOKS)}`, {
     data: { asEsm: asEsm.splice(0), own: import.meta.resolve('barter'), from: import.meta.url },
@@ -86,7 +86,7 @@ function registerHooks(): void {
   };
 }
 
-/** Runs in Node's own thread for hooks. */
+/** The source of the hooks; it runs in Node's own thread for them. */
 const HOOKS = `
   let data;
   export function initialize(given) { data = given; }

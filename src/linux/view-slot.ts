@@ -1,7 +1,7 @@
 /**
- * Ranges of addresses with a view of JavaScript over each, used again and again. Node frees a view of foreign memory
- * when its event loop turns, and a thread that serves never turns it; so views stay, and what lies behind them comes
- * and goes. A range that is not in use is reserved: no other mapping can come to lie there.
+ * Address ranges with a JavaScript view over each, used again and again. Node frees a view of foreign memory when its
+ * event loop turns, and a serving thread never turns it. Views therefore stay, and only the mappings behind them
+ * change. An unused range is reserved, so that no other mapping can lie there.
  */
 import {
   MAP_ANONYMOUS,
@@ -18,27 +18,27 @@ import {
 import { check, externalBuffer, sys } from './ffi.ts';
 import { PAGE_SIZE } from './mapping.ts';
 
-/** Sizes of slots, from a page on by factors of 16: few kinds, so that a slot that came back fits what comes next. */
+/** Sizes of slots, from a page on by factors of 16. Few sizes make it likely that a returned slot fits the next use. */
 const GROWTH = 16;
-/** What one slot holds at most: 4 GiB is what an ArrayBuffer of Node 20 has, and more than a CPU copies in a moment. */
+/** The most bytes of one slot. An ArrayBuffer of Node 20 holds 4 GiB, more than a CPU copies in a moment. */
 export const MAX_SLOT_BYTES = 2 ** 30;
 /** A huge page of x86 and arm64: at a multiple of it, memory of that size can be one. */
 const ALIGNMENT = 2 ** 21;
 
 const RESERVED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
-/** Slots that nothing lies behind, by their size. */
+/** Slots without a mapping, by their size. */
 const free = new Map<number, ViewSlot[]>();
 
-/** Where to map from: the descriptor is needed only during the call. */
+/** The source of a mapping. The descriptor is needed only during the call. */
 export interface SlotRequest {
   fd: number;
-  /** In the file; a multiple of the page size. */
+  /** The offset in the file; a multiple of the page size. */
   offset: number;
   /** At most MAX_SLOT_BYTES. */
   sizeBytes: number;
   writable: boolean;
-  /** For messages: "BAR 0 of lender". */
+  /** Names the mapping in messages: "BAR 0 of lender". */
   what: string;
 }
 
@@ -53,15 +53,15 @@ export class ViewSlot {
     this.#capacity = capacity;
   }
 
-  /** Maps part of a file into a slot (MAP_SHARED). Throws what mmap(2) says; the slot is free again then. */
+  /** Maps part of a file into a slot (MAP_SHARED). Throws the errno of mmap(2); the slot is free again then. */
   static map({ fd, offset, sizeBytes, writable, what }: SlotRequest): ViewSlot {
     const describe = () => `mmap of ${what}: offset 0x${offset.toString(16)}, size 0x${sizeBytes.toString(16)}`;
     const protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-    // Anywhere first: a mapping that is refused must not have taken the reservation away.
+    // Map anywhere first: a mapping that is refused must not cost the reservation.
     const address = check(sys.mmap(0, sizeBytes, protection, MAP_SHARED | MAP_NORESERVE, fd, offset), describe);
     try {
       const slot = ViewSlot.#take(sizeBytes);
-      // A slot that this fails for is not used again: what lies there now is not known.
+      // If this fails, the slot is not used again: its content is then unknown.
       check(sys.mremap(address, sizeBytes, sizeBytes, MREMAP_MAYMOVE | MREMAP_FIXED, slot.address), describe);
       return slot;
     } catch (error) {
@@ -70,7 +70,7 @@ export class ViewSlot {
     }
   }
 
-  /** V8 counts the bytes behind a view as its own, and collects garbage for them: one is made when it is asked for. */
+  /** Makes the view on demand: V8 counts the bytes behind a view as its own, and collects garbage for them. */
   get bytes(): Uint8Array {
     this.#bytes ??= new Uint8Array(externalBuffer(this.address, this.#capacity));
     return this.#bytes;
@@ -81,11 +81,11 @@ export class ViewSlot {
     return this.#view;
   }
 
-  /** Unmaps the `sizeBytes` that were mapped. Nobody may touch a view of the slot from now on: that is a SIGSEGV. */
+  /** Unmaps the `sizeBytes` that were mapped. Nobody may touch a view of the slot afterwards: that is a SIGSEGV. */
   unmap(sizeBytes: number): void {
     const result = sys.mmap(this.address, sizeBytes, PROT_NONE, RESERVED | MAP_FIXED, -1, 0);
     if (result < 0) {
-      // Unmapped it must be; the slot is not used again.
+      // The memory must be unmapped; the slot is not used again.
       check(sys.munmap(this.address, sizeBytes), () => `munmap of ${sizeBytes} bytes`);
       return;
     }

@@ -5,13 +5,13 @@ import { vfio_info_cap_header } from '../../abi/vfio.ts';
 export interface InfoCapability {
   id: number;
   version: number;
-  /** Of the header, from the start of the info struct. */
+  /** The offset of the header from the start of the info struct. */
   offset: number;
 }
 
 /**
- * Walks the chain that starts at `capOffset` (0: none). EPROTO when it leaves the struct or runs in a circle: a kernel
- * never does that, but a server on the other end of a socket may.
+ * Walks the chain that starts at `capOffset` (0: none). EPROTO when it leaves the struct or runs in a circle. A kernel
+ * never does that, but a server on a socket may.
  */
 export function infoCapabilities(view: DataView, capOffset: number, sizeBytes: number): InfoCapability[] {
   const found: InfoCapability[] = [];

@@ -61,7 +61,7 @@ export class Type1Container {
     this.#ioctl(VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU, 'VFIO_SET_IOMMU(VFIO_TYPE1v2_IOMMU)');
   }
 
-  /** Devices reach `sizeBytes` of this process's memory at `address` as I/O virtual addresses from `iova`. */
+  /** Lets devices reach `sizeBytes` of this process's memory at `address` as I/O virtual addresses from `iova`. */
   map(iova: number | bigint, address: number, sizeBytes: number, flags = READ_WRITE): void {
     const argument = new Pinned(vfio_iommu_type1_dma_map.sizeof);
     const { sizeof: argsz } = vfio_iommu_type1_dma_map;
@@ -69,7 +69,7 @@ export class Type1Container {
     this.#ioctl(VFIO_IOMMU_MAP_DMA, argument, `VFIO_IOMMU_MAP_DMA(iova 0x${iova.toString(16)}, ${sizeBytes} bytes)`);
   }
 
-  /** Unmaps what lies wholly in the range; returns how many bytes that was. */
+  /** Unmaps all mappings that lie wholly in the range; returns their bytes. */
   unmap(iova: number | bigint, sizeBytes: number | bigint, flags = 0): number {
     const argument = new Pinned(vfio_iommu_type1_dma_unmap.sizeof);
     const { sizeof: argsz } = vfio_iommu_type1_dma_unmap;
@@ -95,7 +95,7 @@ export class Type1Container {
   }
 }
 
-/** /dev/vfio/N: the devices that the IOMMU cannot tell apart. Open until its last device is closed. */
+/** /dev/vfio/N: devices that the IOMMU cannot tell apart. Open until its last device is closed. */
 export class VfioGroup {
   readonly fd: OwnedFd;
   readonly id: number;
@@ -119,7 +119,7 @@ export class VfioGroup {
     this.#ioctl(VFIO_GROUP_SET_CONTAINER, argument, 'VFIO_GROUP_SET_CONTAINER');
   }
 
-  /** The device's descriptor. `vfToken` is the UUID text for a VF whose PF demands one. */
+  /** Returns the device's descriptor. `vfToken` is the UUID text for a VF whose PF demands one. */
   getDevice(bdf: string, vfToken?: string): OwnedFd {
     const text = vfToken === undefined ? bdf : `${bdf} vf_token=${vfToken}`;
     const argument = new Pinned(Buffer.byteLength(text) + 1);

@@ -24,20 +24,22 @@ import { type IoctlCall, ioctl, kernelIoctl } from '../ioctl.ts';
 import { Mapping } from '../mapping.ts';
 import { infoCapabilities } from './caps.ts';
 
-/** What the kernel says of a region beyond what vfio says of each. */
+/** The kernel's info on a region, beyond that of every vfio. */
 export interface KernelRegionInfo extends RegionInfo {
-  /** What may be mapped, from the start of the region; null when the kernel does not say (then: all of it). */
+  /**
+   * The mappable areas, from the start of the region; null when the kernel does not list them (then the whole region).
+   */
   sparseAreas: { offset: number; sizeBytes: number }[] | null;
 }
 
-/** No kernel's info struct with its capabilities comes near this; a larger argsz is not believed. */
+/** The most bytes of an info struct. No kernel's comes near it; a larger argsz is refused. */
 const MAX_INFO_SIZE = 1 << 16;
 
 /**
- * An open vfio-pci device (linux/vfio.h, "IOCTLs for DEVICE file descriptors"). The methods are the ioctls; what the
- * kernel refuses is thrown as the Errno that it gave. Features are in feature.ts, hot reset in hot-reset.ts.
+ * An open vfio-pci device (linux/vfio.h, "IOCTLs for DEVICE file descriptors"). The methods are the ioctls, and throw
+ * the kernel's Errno. Features are in feature.ts, hot reset in hot-reset.ts.
  *
- * Closing the descriptor lets the device go only when its mappings are gone too: unmap them first.
+ * Closing the descriptor releases the device only when its mappings are gone too: unmap them first.
  */
 export class VfioDevice {
   readonly fd: OwnedFd;
@@ -47,7 +49,7 @@ export class VfioDevice {
   readonly #afterClose: () => void;
   readonly #regionOffsets = new Map<number, number>();
 
-  /** Takes ownership of `fd`. `release` gives back what the device needed to be opened: group, container, iommufd. */
+  /** Takes ownership of `fd`. `release` gives back the objects that opened the device: group, container, iommufd. */
   constructor(
     fd: OwnedFd,
     name: string,
@@ -115,12 +117,12 @@ export class VfioDevice {
     this.setIrqs(VFIO_IRQ_SET_DATA_EVENTFD | action, index, start, eventfds.length, data);
   }
 
-  /** EINVAL when the device cannot be reset on its own; EAGAIN while somebody else holds its bus. */
+  /** Resets the device. EINVAL when it cannot be reset on its own; EAGAIN while another caller holds its bus. */
   reset(): void {
     this.ioctl(VFIO_DEVICE_RESET, null, 'VFIO_DEVICE_RESET');
   }
 
-  /** Reads of a region; returns how many bytes came. EIO while memory does not decode, EFAULT past config space. */
+  /** Reads a region; returns the number of bytes. EIO while memory does not decode, EFAULT past config space. */
   readRegion(index: number, offset: number, target: Uint8Array): number {
     const at = this.#regionOffset(index) + offset;
     return check(
@@ -138,8 +140,8 @@ export class VfioDevice {
   }
 
   /**
-   * Maps part of a region. Touching it while the device does not decode memory kills this process with SIGBUS: read
-   * through `readRegion` where that may be (it gives EIO). EINVAL when the region or that part of it cannot be mapped.
+   * Maps part of a region. Touching it while the device does not decode memory kills this process with SIGBUS. Use
+   * `readRegion` where that may happen (it throws EIO). EINVAL when the region or that part of it cannot be mapped.
    */
   mapRegion(index: number, offset = 0, sizeBytes?: number): Mapping {
     const info = this.regionInfo(index);
@@ -152,12 +154,12 @@ export class VfioDevice {
     });
   }
 
-  /** An ioctl on the device's descriptor; `what` names it in the error. Returns what the kernel returned. */
+  /** Makes an ioctl on the device's descriptor; `what` names it in the error. Returns the kernel's result. */
   ioctl(request: number, argument: Pinned | number | null, what: string): number {
     return ioctl(this.ioctlCall, this.fd.fd, request, argument, () => `${what} on ${this.name}`);
   }
 
-  /** Closes the device and gives back what was opened for it; again does nothing. */
+  /** Closes the device and the objects that opened it; doing so again does nothing. */
   close(): void {
     if (!this.fd.isOpen) return;
     try {
@@ -171,7 +173,7 @@ export class VfioDevice {
     }
   }
 
-  /** Somebody else has closed the descriptor: gives back what the device was opened by. */
+  /** Gives back the objects that opened the device, after another owner closed its descriptor. */
   closed(): void {
     this.fd.release();
     this.#afterClose();

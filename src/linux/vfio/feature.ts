@@ -22,8 +22,8 @@ import type { VfioDevice } from './device.ts';
 /** VFIO_DEVICE_FEATURE on a device: raw, and one function for each feature that Barter uses. */
 
 /**
- * The ioctl with exactly these bytes behind the header, and an argsz that counts them. The payload is written back for
- * a GET. Returns what the kernel returned: an fd for DMA_BUF, else 0.
+ * The ioctl with exactly these bytes after the header, and an argsz that counts them. A GET writes the payload back.
+ * Returns the kernel's result: an fd for DMA_BUF, else 0.
  */
 export function deviceFeature(device: VfioDevice, flags: number, payload: Uint8Array): number {
   const argument = new Pinned(vfio_device_feature.sizeof + payload.length);
@@ -36,7 +36,7 @@ export function deviceFeature(device: VfioDevice, flags: number, payload: Uint8A
 
 /**
  * The ioctl for a user who lies: the header claims `argsz`, while memory ends right behind `payload` (and, when
- * `headerBytes` is below 8, inside the header). What the kernel reads beyond that is EFAULT. Always the real kernel.
+ * `headerBytes` is below 8, inside the header). The kernel's reads beyond that are EFAULT. Always uses the real kernel.
  */
 export function deviceFeatureRaw(
   device: VfioDevice,
@@ -77,7 +77,7 @@ export interface DmaBufRequest {
   openFlags?: number;
   /** Reserved; anything but 0 is EINVAL. */
   flags?: number;
-  /** What the header claims, when not the number of ranges. */
+  /** The header's count, where it differs from the number of ranges. */
   nrRanges?: number;
 }
 
@@ -104,15 +104,17 @@ const set = (device: VfioDevice, feature: number, payload: Uint8Array) =>
   deviceFeature(device, VFIO_DEVICE_FEATURE_SET | feature, payload);
 
 /**
- * Lets the device sleep until any access: its BARs stop answering and its buffers are revoked. The eventfd is signalled
- * when the device wakes by itself. The caller keeps the descriptor.
+ * Lets the device sleep until any access: its BARs stop answering and its buffers are revoked. The kernel signals the
+ * eventfd when the device wakes by itself. The caller keeps the descriptor.
  */
 export function lowPowerEntryWithWakeup(device: VfioDevice, eventfd: number): void {
   const payload = vfio_device_low_power_entry_with_wakeup.encode({ wakeup_eventfd: eventfd });
   set(device, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, payload);
 }
 
-/** The secret that openers of this PF's VFs must know: 16 bytes. ENOTTY when the device is no PF with SR-IOV. */
+/**
+ * Sets the secret that openers of this PF's VFs must know: 16 bytes. ENOTTY for a device other than a PF with SR-IOV.
+ */
 export function setVfToken(device: VfioDevice, token: Uint8Array): void {
   if (token.length !== VF_TOKEN_SIZE) throw new Errno('EINVAL', `a VF token has ${VF_TOKEN_SIZE} bytes`);
   set(device, VFIO_DEVICE_FEATURE_PCI_VF_TOKEN, token);

@@ -34,8 +34,8 @@ export function hotResetInfo(device: VfioDevice): { flags: number; devices: Kern
 }
 
 /**
- * VFIO_DEVICE_PCI_HOT_RESET. `groupFds` prove that the caller owns every group concerned; for a device opened as a cdev
- * there are none, its iommufd is the proof. EPERM without the proof, EBUSY when a device's memory is in use.
+ * VFIO_DEVICE_PCI_HOT_RESET. `groupFds` prove that the caller owns every group concerned. A device opened as a cdev
+ * passes none: its iommufd is the proof. EPERM without the proof, EBUSY when a device's memory is in use.
  */
 export function hotReset(device: VfioDevice, groupFds: readonly number[]): void {
   const argument = new Pinned(vfio_pci_hot_reset.sizeof + 4 * groupFds.length);

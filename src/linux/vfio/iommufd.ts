@@ -34,17 +34,17 @@ import { VfioDevice } from './device.ts';
 
 const READ_WRITE = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE;
 /**
- * vfio_device_bind_iommufd up to out_devid, attach_iommufd_pt up to pt_id, detach_iommufd_pt up to flags: what kernels
- * before the longer forms take.
+ * vfio_device_bind_iommufd up to out_devid, attach_iommufd_pt up to pt_id, detach_iommufd_pt up to flags. Kernels
+ * before the longer forms take these sizes.
  */
 const BIND_ARGSZ = 16;
 const ATTACH_ARGSZ = 12;
 const DETACH_ARGSZ = 8;
 
-/** An IOVA: a place that the caller chose, or undefined for one that the kernel chooses. */
+/** An IOVA that the caller chose, or undefined for one that the kernel chooses. */
 type Iova = number | bigint | undefined;
 
-/** /dev/iommu (linux/iommufd.h): I/O address spaces (IOAS), by id, and what is mapped in them. */
+/** /dev/iommu (linux/iommufd.h): I/O address spaces (IOAS), by id, with their mappings. */
 export class Iommufd {
   readonly fd: OwnedFd;
   readonly #call: IoctlCall;
@@ -58,18 +58,18 @@ export class Iommufd {
     return new Iommufd(openDeviceNode('/dev/iommu'));
   }
 
-  /** A new, empty address space; its id. */
+  /** Makes a new, empty address space; returns its id. */
   allocIoas(): number {
     const { view } = this.#ioctl(IOMMU_IOAS_ALLOC, iommu_ioas_alloc, {}, 'IOMMU_IOAS_ALLOC');
     return iommu_ioas_alloc.fields.out_ioas_id.get(view);
   }
 
-  /** Destroys any object. EBUSY while something uses it. */
+  /** Destroys any object. EBUSY while it is in use. */
   destroy(id: number): void {
     this.#ioctl(IOMMU_DESTROY, iommu_destroy, { id }, `IOMMU_DESTROY(${id})`);
   }
 
-  /** Maps this process's memory; returns the IOVA. EEXIST where something is mapped. */
+  /** Maps this process's memory; returns the IOVA. EEXIST where the range is taken. */
   map(ioas: number, address: number, length: number, iova: Iova, flags = READ_WRITE): bigint {
     const values = { ...place(iova, flags), ioas_id: ioas, user_va: address, length };
     const { view } = this.#ioctl(IOMMU_IOAS_MAP, iommu_ioas_map, values, `IOMMU_IOAS_MAP(ioas ${ioas})`);
@@ -106,7 +106,7 @@ export class Iommufd {
     return iommu_ioas_copy.fields.dst_iova.getBig(view);
   }
 
-  /** Unmaps whole mappings; returns the bytes. ENOENT when there is none, or the range cuts one. */
+  /** Unmaps whole mappings; returns the bytes. ENOENT for an empty range, or one that cuts a mapping. */
   unmap(ioas: number, iova: number | bigint, length: number | bigint): bigint {
     const what = `IOMMU_IOAS_UNMAP(ioas ${ioas}, 0x${iova.toString(16)}, ${length} bytes)`;
     const { view } = this.#ioctl(IOMMU_IOAS_UNMAP, iommu_ioas_unmap, { ioas_id: ioas, iova, length }, what);
@@ -157,7 +157,7 @@ function demandCdev(bdf: string): string {
   return path;
 }
 
-/** VFIO_DEVICE_BIND_IOMMUFD: the device belongs to `iommufd` from now on; its id there. */
+/** VFIO_DEVICE_BIND_IOMMUFD: binds the device to `iommufd`, and returns its id there. */
 export function bindIommufd(device: VfioDevice, iommufd: Iommufd): number {
   const argument = new Pinned(vfio_device_bind_iommufd.sizeof);
   vfio_device_bind_iommufd.write(argument.view, 0, { argsz: BIND_ARGSZ, iommufd: iommufd.fd.fd });
@@ -165,7 +165,9 @@ export function bindIommufd(device: VfioDevice, iommufd: Iommufd): number {
   return vfio_device_bind_iommufd.fields.out_devid.get(argument.view);
 }
 
-/** VFIO_DEVICE_ATTACH_IOMMUFD_PT: the device's DMA goes through that address space; the id of the page table in use. */
+/**
+ * VFIO_DEVICE_ATTACH_IOMMUFD_PT: routes the device's DMA through that address space; returns the id of its page table.
+ */
 export function attachIoas(device: VfioDevice, ioas: number): number {
   const argument = new Pinned(vfio_device_attach_iommufd_pt.sizeof);
   vfio_device_attach_iommufd_pt.write(argument.view, 0, { argsz: ATTACH_ARGSZ, pt_id: ioas });
@@ -180,7 +182,7 @@ export function detachIoas(device: VfioDevice): void {
   device.ioctl(VFIO_DEVICE_DETACH_IOMMUFD_PT, argument, 'VFIO_DEVICE_DETACH_IOMMUFD_PT');
 }
 
-/** A device opened by its own node and bound to `iommufd`, which must outlive it; attached to nothing yet. */
+/** Opens a device by its own node and binds it to `iommufd`, which must outlive it. It is not attached yet. */
 export function openCdev(bdf: string, iommufd: Iommufd, after: () => void = () => {}): VfioDevice {
   const device = new VfioDevice(openDeviceNode(demandCdev(bdf)), bdf, { after });
   try {
@@ -192,7 +194,7 @@ export function openCdev(bdf: string, iommufd: Iommufd, after: () => void = () =
   }
 }
 
-/** A device opened by its own node, in a new address space of a new iommufd. Closing the device closes both. */
+/** Opens a device by its own node, in a new address space of a new iommufd. Closing the device closes both. */
 export function openThroughCdev(bdf: string): { device: VfioDevice; iommufd: Iommufd; ioas: number } {
   demandCdev(bdf);
   const iommufd = Iommufd.open();
