@@ -1,4 +1,4 @@
-/** A device that is memory: what it lends is one BAR full of bytes. The lender of the examples. */
+/** A device of plain memory: it lends one BAR full of bytes. The lender of the examples. */
 import { Bar, MemoryTarget } from '../pci/bar.ts';
 import type { CapabilitySpec } from '../pci/capabilities.ts';
 import type { MemoryProvider } from '../pci/memory.ts';

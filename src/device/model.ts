@@ -1,4 +1,4 @@
-/** What a kind of device brings to a machine: it makes the BARs of a function, and lives behind them. */
+/** The interface of a device model: it makes the BARs of a function, and serves them. */
 import type { Bar } from '../pci/bar.ts';
 import type { CapabilitySpec } from '../pci/capabilities.ts';
 import type { PciFunction } from '../pci/function.ts';
@@ -10,7 +10,7 @@ export interface DeviceIdentity {
   /** 24 bits. */
   classCode: number;
   revision: number;
-  /** 0 where they are left out. */
+  /** 0 by default. */
   subsystemVendorId?: number;
   subsystemId?: number;
 }

@@ -1,6 +1,6 @@
 /**
- * A driver of the I/OAT engine from user space, by its registers (abi/ioat.ts): channel 0, one chain at a time, an
- * interrupt at the end of each.
+ * A user-space driver of the I/OAT engine, by its registers (abi/ioat.ts). It uses channel 0, one chain at a time, with
+ * an interrupt at the end of each.
  */
 import { Errno } from '../abi/errno.ts';
 import {
@@ -43,12 +43,12 @@ import { Mapping } from '../linux/mapping.ts';
 import { createMemfd } from '../linux/memfd.ts';
 import type { VfioUserClient } from '../vfio-user/client/client.ts';
 
-/** Where the device finds its descriptors: far from what clients map. */
+/** The descriptors' address for the device: far from the addresses that clients map. */
 const RING_IOVA = 2 ** 46;
 /** Descriptors of one chain. */
 const RING_ENTRIES = PAGE_SIZE / ioat_dma_descriptor.sizeof;
 const INTERRUPT_TIMEOUT_MS = 10_000;
-/** A reset ends when the request under way is over. Each of these reads is a message. */
+/** A reset ends after the request under way. Each of these reads is a message. */
 const MAX_RESET_READS = 100_000;
 const ERRORS = new Map([
   [IOAT_CHANERR_READ_DATA_ERR, 'read data error'],
@@ -56,7 +56,7 @@ const ERRORS = new Map([
   [IOAT_CHANERR_CHAIN_ADDR_VALUE_ERR, 'chain address error'],
 ]);
 
-/** One descriptor: addresses as the device sees them. */
+/** One descriptor. Addresses are those that the device uses. */
 export interface CopyRequest {
   readonly source: number;
   readonly destination: number;
@@ -75,7 +75,7 @@ export class IoatDriver {
   interrupts = 0;
 
   /**
-   * Switches memory, bus mastering and the channel's MSI-X vector on. The client stays the caller's. ENODEV where the
+   * Switches on memory, bus mastering and the channel's MSI-X vector. The client stays the caller's. ENODEV where the
    * device is not such an engine.
    */
   constructor(client: VfioUserClient) {
@@ -101,7 +101,7 @@ export class IoatDriver {
     return RING_ENTRIES * this.bytesPerDescriptor;
   }
 
-  /** Copies between addresses as the device sees them, and waits for the interrupt at the end. */
+  /** Copies between addresses of the device, and waits for the interrupt at the end. */
   copy(source: number, destination: number, length: number): CopyStatus {
     for (let at = 0; at < length; at += this.mostBytes) {
       this.submit(source + at, destination + at, Math.min(length - at, this.mostBytes));
@@ -111,7 +111,7 @@ export class IoatDriver {
     return 'ok';
   }
 
-  /** Waits for the interrupt of `submit`; answers the device's DMA to memory that it reaches by messages. */
+  /** Waits for the interrupt of `submit`. Meanwhile answers the device's DMA to memory that only messages reach. */
   wait(timeoutMs = INTERRUPT_TIMEOUT_MS): CopyStatus {
     if (!this.client.waitFor(this.interrupt.fd, timeoutMs)) return 'no interrupt';
     this.interrupts += readEventfd(this.interrupt.fd);
@@ -147,7 +147,7 @@ export class IoatDriver {
     this.setChannel(IOAT_CHAN_DMACOUNT_OFFSET, 2, count);
   }
 
-  /** How the last copy ended, and the channel ready for the next one; null while it is under way. */
+  /** Returns how the last copy ended, and readies the channel for the next; null while it is under way. */
   takeStatus(): CopyStatus | null {
     const state = this.getChannel(IOAT_CHANSTS_OFFSET, 8) & IOAT_CHANSTS_STATUS;
     if (state === IOAT_CHANSTS_ACTIVE) return null;
@@ -163,7 +163,7 @@ export class IoatDriver {
     this.ring.close();
   }
 
-  /** Looks at registers that only an engine has so. Nothing is written before. */
+  /** Checks registers that only such an engine has, before anything is written. */
   private demandEngine(): void {
     const { sizeBytes, map } = this.client.regionInfo(IOAT_MMIO_BAR);
     map?.fd.close();
@@ -193,7 +193,7 @@ export class IoatDriver {
     this.set(IOAT_CHANNEL_MMIO_SIZE + register, bytes, value);
   }
 
-  /** Of 64-bit registers, the low 32 bits. */
+  /** Returns the register's value; for 64-bit registers, the low 32 bits. */
   private get(register: number, bytes: number): number {
     this.register.fill(0);
     this.client.readRegion(IOAT_MMIO_BAR, register, this.register.subarray(0, bytes));

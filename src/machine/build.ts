@@ -1,4 +1,4 @@
-/** A machine from its description. */
+/** Builds a machine from its description. */
 import { PCI_CLASS_REVISION, PCI_DEVICE_ID, PCI_SUBSYSTEM_VENDOR_ID, PCI_VENDOR_ID } from '../abi/pci_regs.ts';
 import { IoatDevice } from '../device/ioat/ioat.ts';
 import { MemoryDevice } from '../device/memory.ts';
@@ -17,11 +17,11 @@ import type { DeviceDescription, MachineDescription } from './schema.ts';
 export interface Machine {
   readonly description: MachineDescription;
   readonly fabric: Fabric;
-  /** By their names in the description, in its order. */
+  /** The functions by their names in the description, in its order. */
   readonly functions: ReadonlyMap<string, PciFunction>;
 }
 
-/** Builds everything anew; machines share nothing. `memory` makes what is behind the BARs. */
+/** Builds a machine that shares nothing with others. `memory` makes the memory of the BARs. */
 export function buildMachine(description: MachineDescription, memory: MemoryProvider = arrayMemory): Machine {
   const ports = new Map<string, Port>();
   for (const { name, kind, parent, acs } of description.ports) {
@@ -48,7 +48,7 @@ export function buildMachine(description: MachineDescription, memory: MemoryProv
   return { description, fabric, functions };
 }
 
-/** One domain for each group: its members could reach each other's mappings anyway. */
+/** Attaches one domain to each group: its members could reach each other's mappings anyway. */
 function attachDomains(functions: ReadonlyMap<string, PciFunction>, translates: boolean): void {
   const domains = new Map<number, IommuDomain>();
   for (const fn of functions.values()) {
@@ -66,7 +66,7 @@ function buildFunction(device: DeviceDescription, memory: MemoryProvider, physfn
   return functionOf(device.name, buildModel(device), memory, physfn);
 }
 
-/** A model as a function that can be plugged in. */
+/** Makes a function of a model, ready to be plugged in. */
 export function functionOf(
   name: string,
   model: DeviceModel,
@@ -75,7 +75,7 @@ export function functionOf(
 ): PciFunction {
   const config = new ConfigSpace();
   const { identity } = model;
-  // A VF's own ids read as ones (SR-IOV 1.1, 3.4.1.1); its physical function tells what they are.
+  // A VF's own ids read as ones (SR-IOV 1.1, 3.4.1.1); its physical function has the real ones.
   config.set(PCI_VENDOR_ID, 2, physfn === null ? identity.vendorId : 0xffff);
   config.set(PCI_DEVICE_ID, 2, physfn === null ? identity.deviceId : 0xffff);
   config.set(PCI_CLASS_REVISION, 4, ((identity.classCode << 8) | identity.revision) >>> 0);
@@ -98,7 +98,7 @@ function buildModel(device: Exclude<DeviceDescription, { model: 'captured' }>): 
     subsystemVendorId: device.subsystemVendor,
     subsystemId: device.subsystem,
   };
-  // To the schema a field that is left out may also be undefined; the models ask for nothing else.
+  // In the schema's type an omitted field may also be undefined. The models accept nothing else.
   const capabilities = device.capabilities as CapabilitySpec;
   if (device.model === 'ioat') return new IoatDevice(identity, capabilities, device.channels);
   const bars = device.bars.map(({ size, ...bar }) => ({ ...bar, sizeBytes: size }));

@@ -1,17 +1,17 @@
-/** How many bytes each capability takes, by the specification that defines it. */
+/** The length of each capability in bytes, by the specification that defines it. */
 import * as regs from '../abi/pci_regs.ts';
 
 /** A register of 1, 2 or 4 bytes, at an offset from the start of config space. */
 export type ReadRegister = (offset: number, size: 1 | 2 | 4) => number;
 
 export interface CapabilityLength {
-  /** Every device of the kind has so many: two capabilities cannot share them. */
+  /** The bytes that every device of the kind has; two capabilities cannot share them. */
   least: number;
-  /** With the registers that are optional, or that follow from others. */
+  /** The bytes including registers that are optional or depend on others. */
   full: number;
 }
 
-/** Of a standard capability, whose header is at `at`. */
+/** Returns the length of a standard capability whose header is at `at`. */
 export function standardLength(id: number, at: number, read: ReadRegister): CapabilityLength {
   switch (id) {
     case regs.PCI_CAP_ID_MSI: {
@@ -21,10 +21,10 @@ export function standardLength(id: number, at: number, read: ReadRegister): Capa
       return exactly((is64 ? 14 : 10) + (masks ? 10 : 0));
     }
     case regs.PCI_CAP_ID_VNDR:
-      // Some devices write 0 here, so that no more than the header is known.
+      // Some devices write 0 here, so only the header is certain.
       return exactly(Math.max(3, read(at + 2, 1)));
     case regs.PCI_CAP_ID_EXP: {
-      // Devices inside of a root complex leave registers out, and some that claim version 2 do, too.
+      // Devices inside a root complex leave registers out; so do some that claim version 2.
       const version = read(at + regs.PCI_EXP_FLAGS, 2) & regs.PCI_EXP_FLAGS_VERS;
       return { least: 0x0c, full: version <= 1 ? 0x14 : 0x3c };
     }
@@ -35,7 +35,7 @@ export function standardLength(id: number, at: number, read: ReadRegister): Capa
   }
 }
 
-/** Of an extended capability, whose header is at `at`. */
+/** Returns the length of an extended capability whose header is at `at`. */
 export function extendedLength(id: number, at: number, read: ReadRegister): CapabilityLength {
   switch (id) {
     case regs.PCI_EXT_CAP_ID_VNDR:
@@ -53,7 +53,7 @@ export function extendedLength(id: number, at: number, read: ReadRegister): Capa
     }
     case regs.PCI_EXT_CAP_ID_TPH: {
       const capability = read(at + 4, 4);
-      // A location of 1: the table of steering tags is in the capability.
+      // Location 1: the capability contains the table of steering tags.
       const entries = ((capability >>> 9) & 3) === 1 ? ((capability >>> 16) & 0x7ff) + 1 : 0;
       return { least: 0x0c, full: 0x0c + 4 * Math.ceil(entries / 2) };
     }
@@ -63,7 +63,7 @@ export function extendedLength(id: number, at: number, read: ReadRegister): Capa
       return { least: 4, full: 4 + 8 * count };
     }
     case regs.PCI_EXT_CAP_ID_DOE:
-      // The mailboxes behind the status are not served, so that nobody notices who has their place.
+      // The mailboxes after the status are not served, so another capability may take their place.
       return { least: 0x10, full: 0x18 };
     default:
       return exactly(EXTENDED.get(id) ?? 4);
@@ -104,7 +104,7 @@ const EXTENDED = new Map<number, number>([
   [regs.PCI_EXT_CAP_ID_DLF, 0x0c],
 ]);
 
-/** Each entry tells its length in words of 4 bytes, without the first one. */
+/** Adds up the entries. Each gives its length in words of 4 bytes, without the first one. */
 function enhancedAllocationLength(at: number, read: ReadRegister): number {
   const entries = read(at + 2, 1) & 0x3f;
   let length = 4;

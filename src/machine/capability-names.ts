@@ -1,10 +1,10 @@
-/** Capabilities by the names that lspci's readers know. */
+/** The names of capabilities. */
 import * as regs from '../abi/pci_regs.ts';
 
 const STANDARD = namesOf('PCI_CAP_ID_');
 const EXTENDED = namesOf('PCI_EXT_CAP_ID_');
 
-/** PM, MSI-X, Express, ... as pci_regs.h abbreviates them: PM, MSIX, EXP. */
+/** Returns the abbreviation of pci_regs.h: PM, MSIX, EXP, ... */
 export function capabilityName(id: number, extended: boolean): string {
   return (extended ? EXTENDED : STANDARD).get(id) ?? `0x${id.toString(16).padStart(extended ? 4 : 2, '0')}`;
 }

@@ -1,4 +1,4 @@
-/** A machine file from real devices, as sysfs or lspci shows them: config space, and the sizes of BARs. */
+/** Makes a machine file from real devices in sysfs or lspci: their config space, and the sizes of their BARs. */
 import { stringify } from 'yaml';
 import { PCI_STD_HEADER_SIZEOF, PCI_VENDOR_ID } from '../abi/pci_regs.ts';
 import type { SysfsPciDevice } from '../linux/sysfs.ts';
@@ -8,11 +8,11 @@ import { type CapturedDescription, findCapturedProblem, whyNotServable } from '.
 import { formatConfigText } from './config-text.ts';
 import { sizeText } from './size-text.ts';
 
-/** A bus has 32 devices; below a switch are as many ports. */
+/** A bus has 32 devices. The host bridge takes one on bus 0; the bus inside a switch has all for its ports. */
 const MAX_ROOT_PORTS = 31;
 const MAX_DOWNSTREAM_PORTS = 32;
 
-/** A device that cannot be captured; the message says why, and what to do. */
+/** A device that cannot be captured. The message says why, and the next step. */
 export class CaptureError extends Error {
   constructor(message: string) {
     super(message);
@@ -21,9 +21,9 @@ export class CaptureError extends Error {
 }
 
 /**
- * The text of a machine with these devices, each slot below a port of its own, virtual functions beside their physical
- * one. What is behind the BARs is not captured: served, they are plain memory. Of several devices those that cannot be
- * served are left out, with the reason in a comment; CaptureError where nothing is left.
+ * Returns the text of a machine with these devices. Each slot is below a port of its own, with virtual functions beside
+ * their physical one. The memory behind the BARs is not captured: the server gives them plain memory. Devices that
+ * cannot be served are left out, with the reason in a comment. CaptureError where none is left.
  */
 export function captureMachine(devices: readonly SysfsPciDevice[]): string {
   const servable = [...devices].sort(byAddress).filter((device) => whyLeftOut(device) === null);
@@ -46,7 +46,7 @@ export function captureMachine(devices: readonly SysfsPciDevice[]): string {
   return `${comments.map((line) => `${line}\n`).join('')}${stringify(description, { lineWidth: 0 })}`;
 }
 
-/** Physical functions first, since virtual ones follow them; else by address. */
+/** Sorts physical functions first, since virtual ones follow them; else by address. */
 function byAddress(a: SysfsPciDevice, b: SysfsPciDevice): number {
   return Number(a.physfn !== null) - Number(b.physfn !== null) || (a.bdf < b.bdf ? -1 : Number(a.bdf > b.bdf));
 }
@@ -60,7 +60,7 @@ function whyLeftOut(device: SysfsPciDevice): string | null {
   return (findBarProblem(bars, false) ?? findCapturedProblem(checked))?.message ?? null;
 }
 
-/** The ids stand beside config space where that does not tell them, as in a virtual function. */
+/** Writes the ids beside config space where it lacks them, as in a virtual function. */
 function describe(device: SysfsPciDevice, physfn: string | null): Record<string, unknown> {
   const { bdf, config, bars, romSizeBytes, vendor, device: id } = device;
   const isMute = new CapturedConfig(config).read(PCI_VENDOR_ID, 2) === 0xffff;
@@ -80,12 +80,12 @@ function describe(device: SysfsPciDevice, physfn: string | null): Record<string,
   };
 }
 
-/** Text where a unit divides it, else the number of bytes. */
+/** Returns text where a unit divides the size, else the number of bytes. */
 function sizeOf(bytes: number): number | string {
   return bytes % 1024 === 0 ? sizeText(bytes) : bytes;
 }
 
-/** Root ports, or switches below root ports where there are more slots than root ports. */
+/** Returns root ports, or switches below root ports when there are more slots than root ports. */
 function portsFor(count: number): { all: object[]; slots: string[] } {
   if (count === 1) return { all: [{ name: 'root', kind: 'root' }], slots: ['root'] };
   const names = Array.from({ length: count }, (_, i) => `slot${i}`);
@@ -104,7 +104,7 @@ function nameOf(bdf: string): string {
   return `pci-${bdf.replaceAll(':', '-')}`;
 }
 
-/** Bus and device: its functions are one card. */
+/** Returns bus and device. The functions there are one card. */
 function slotOf(bdf: string): string {
   return bdf.slice(0, bdf.lastIndexOf('.'));
 }

@@ -1,4 +1,4 @@
-/** The config space of a captured device, and its capabilities as the two lists give them. */
+/** The config space of a captured device, and the capabilities of its two lists. */
 import {
   PCI_CAPABILITY_LIST,
   PCI_CFG_SPACE_EXP_SIZE,
@@ -14,27 +14,27 @@ export interface CapturedCapability {
   id: number;
   extended: boolean;
   offset: number;
-  /** Behind the last byte that all devices of the kind have. */
+  /** The end of the bytes that all devices of the kind have. */
   leastEnd: number;
-  /** Behind the last byte that this one may have: other capabilities begin no earlier. */
+  /** The end of the bytes that this device may have: the next capability begins here or later. */
   end: number;
 }
 
-/** A list of capabilities that hardware cannot have. */
+/** A list of capabilities that cannot exist in hardware. */
 export class CapabilityListError extends Error {}
 
 export class CapturedConfig {
-  /** 64, 256 or 4096 bytes: what is left out of a dump is 0. */
+  /** 64, 256 or 4096 bytes; bytes outside the dump are 0. */
   readonly bytes: Uint8Array;
   private readonly view: DataView;
 
   constructor(dump: Uint8Array) {
     const isExtended = dump.length > PCI_CFG_SPACE_SIZE && dump.subarray(0x100, 0x104).some((byte) => byte !== 0xff);
-    // Behind a bridge without extended config space it reads as ones (pci_cfg_space_size_ext).
+    // Behind a bridge without extended config space, the space reads as ones (pci_cfg_space_size_ext).
     this.bytes = new Uint8Array(isExtended ? PCI_CFG_SPACE_EXP_SIZE : PCI_CFG_SPACE_SIZE);
     this.bytes.set(dump.subarray(0, this.bytes.length));
     this.view = new DataView(this.bytes.buffer);
-    // A user that is not root reads the header alone, which tells of capabilities that are not in the dump.
+    // A user other than root reads only the header. It points at capabilities outside the dump.
     if (dump.length <= PCI_STD_HEADER_SIZEOF) {
       this.bytes[PCI_STATUS] &= ~PCI_STATUS_CAP_LIST;
       this.bytes[PCI_CAPABILITY_LIST] = 0;
@@ -47,7 +47,10 @@ export class CapturedConfig {
     return size === 2 ? this.view.getUint16(offset, true) : this.bytes[offset];
   };
 
-  /** In the order of their offsets. CapabilityListError for lists that hardware cannot have. */
+  /**
+   * Returns the capabilities in the order of their offsets. CapabilityListError for lists that cannot exist in
+   * hardware.
+   */
   capabilities(): CapturedCapability[] {
     const found = [...this.standard(), ...this.extended()].sort((a, b) => a.offset - b.offset);
     for (const [i, capability] of found.entries()) {

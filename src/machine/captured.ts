@@ -1,4 +1,4 @@
-/** A function that was captured from a real device: its config space as after a reset, and BARs of plain bytes. */
+/** A function captured from a real device: its config space as after a reset, and BARs of plain bytes. */
 import {
   PCI_BASE_ADDRESS_0,
   PCI_BIST,
@@ -22,7 +22,7 @@ import type { Register } from './registers/register.ts';
 import { STANDARD_REGISTERS } from './registers/standard.ts';
 import type { DeviceDescription } from './schema.ts';
 
-/** STATUS without the errors and the interrupt that were pending. */
+/** The bits of STATUS that stay: all but pending errors and the pending interrupt. */
 const STATUS_AT_RESET = 0x06f7;
 const BIST_CAPABLE = 0x80;
 
@@ -34,14 +34,14 @@ export function capturedFunction(
   const captured = new CapturedConfig(parseConfigText(device.config));
   const config = new ConfigSpace(captured.bytes.length === 256 ? 256 : 4096);
   for (let at = 0; at < captured.bytes.length; at += 4) config.set(at, 4, captured.read(at, 4));
-  // A virtual function's own ids read as ones (SR-IOV 1.1, 3.4.1.1); its physical function tells what they are.
+  // A virtual function's own ids read as ones (SR-IOV 1.1, 3.4.1.1); its physical function has the real ones.
   config.set(PCI_VENDOR_ID, 2, physfn !== null ? 0xffff : (device.vendor ?? captured.read(PCI_VENDOR_ID, 2)));
   config.set(PCI_DEVICE_ID, 2, physfn !== null ? 0xffff : (device.device ?? captured.read(PCI_DEVICE_ID, 2)));
   resetHeader(config);
   for (const { id, extended, offset, end } of captured.capabilities()) {
     const registers = (extended ? EXTENDED_REGISTERS : STANDARD_REGISTERS).get(id)?.(offset, captured.read) ?? [];
     for (const register of registers) {
-      // A register that would lie in the next capability is one that this device left out.
+      // A register that would lie in the next capability is absent in this device.
       if (offset + register.offset + register.size <= end) resetRegister(config, offset, register);
     }
   }
@@ -53,7 +53,7 @@ export function capturedFunction(
   return new PciFunction({ name: device.name, config, bars, romSizeBytes: device.romSize ?? 0, physfn });
 }
 
-/** The device is captured in use; served, it starts as after a reset. */
+/** Resets the header. The device was captured in use, and must start as after a reset. */
 function resetHeader(config: ConfigSpace): void {
   config.set(PCI_COMMAND, 2, 0);
   config.set(PCI_STATUS, 2, config.read(PCI_STATUS, 2) & STATUS_AT_RESET);
@@ -63,7 +63,7 @@ function resetHeader(config: ConfigSpace): void {
   config.set(PCI_ROM_ADDRESS, 4, 0);
 }
 
-/** Opens the writable bits of a register, and turns off what a reset turns off. */
+/** Makes the register's bits writable, and clears the bits that a reset clears. */
 function resetRegister(config: ConfigSpace, capability: number, register: Register): void {
   const { offset, size, writable = 0, clearable = 0, status = 0, reset = 0 } = register;
   const at = capability + offset;

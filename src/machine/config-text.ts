@@ -1,11 +1,11 @@
 /**
- * Config space as text: pairs of hexadecimal digits, or a dump as lspci -x, -xxx and -xxxx print it, with its header
- * line and its offsets or without them.
+ * Config space as text: pairs of hexadecimal digits, or a dump of lspci -x, -xxx or -xxxx, with or without its header
+ * line and offsets.
  */
 
-/** A line of the text that cannot be read. */
+/** A line of the text that cannot be parsed. */
 export class ConfigTextError extends Error {
-  /** From 0 on. */
+  /** The line's number, from 0 on. */
   readonly line: number;
 
   constructor(line: number, message: string) {
@@ -15,18 +15,18 @@ export class ConfigTextError extends Error {
   }
 }
 
-/** "01:00.0 VGA compatible controller: ...", with a domain or without. */
+/** "01:00.0 VGA compatible controller: ...", with or without a domain. */
 export const LSPCI_HEADER = /^((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?:\s+(.*))?$/i;
-/** "a0: 10 00 02 00", the offset being left out at times. */
+/** "a0: 10 00 02 00", with or without the offset. */
 const BYTES = /^\s*(?:([0-9a-f]{2,3}):\s*)?((?:[0-9a-f]{2}\s*)*)$/i;
 
-/** Whether lspci's hex dump could have such a line: an offset, and bytes. */
+/** Whether the line could be one of lspci's hex dump: an offset, and bytes. */
 export function isDumpLine(line: string): boolean {
   return /^\s*[0-9a-f]{2,3}:(\s+[0-9a-f]{2})+\s*$/i.test(line);
 }
 
 /**
- * The bytes. Lines of lspci -v between the header and the dump are passed over. ConfigTextError for other lines, for
+ * Returns the bytes. Skips lines of lspci -v between the header and the dump. ConfigTextError for other lines, for
  * offsets that leave bytes out, and for a second device.
  */
 export function parseConfigText(text: string): Uint8Array {
@@ -53,7 +53,7 @@ export function parseConfigText(text: string): Uint8Array {
   return Uint8Array.from(bytes);
 }
 
-/** Lines of 16 bytes, with offsets as lspci writes them. */
+/** Returns lines of 16 bytes, with offsets as lspci writes them. */
 export function formatConfigText(config: Uint8Array): string {
   const lines: string[] = [];
   for (let at = 0; at < config.length; at += 16) {

@@ -1,13 +1,13 @@
-/** The kinds of fields that machine files are made of. Sizes are numbers of bytes, or text such as `64M`. */
+/** The kinds of fields in machine files. Sizes are numbers of bytes, or text such as `64M`. */
 import * as z from 'zod';
 
 /**
- * A machine's or device's name becomes part of a socket's path, which has 107 bytes at most (unix(7)): the folder
+ * A name of a machine or device is part of a socket's path, which has 107 bytes at most (unix(7)): the folder
  * /run/user/UID/barter-UID-MACHINE, a slash, and DEVICE.sock.
  */
 const MAX_NAME = 32;
 const UNITS: Record<string, number> = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
-/** 64 TiB: half of what a process on x86-64 can map. */
+/** 64 TiB: half of the memory that a process on x86-64 can map. */
 const MAX_BAR_BYTES = 2 ** 46;
 
 export const name = z
@@ -39,7 +39,7 @@ export const size = z
   .refine((value) => Number.isInteger(Math.log2(value)), SIZE)
   .refine((value) => value <= MAX_BAR_BYTES, 'a BAR has 64T at most');
 
-/** Zod's own words for a field that is not there, ours for one that has the wrong kind. */
+/** Keeps zod's own message for a missing field, and returns `reason` for a field of the wrong kind. */
 export function missingOr(reason: string): (issue: { input?: unknown }) => string | undefined {
   return ({ input }) => (input === undefined ? undefined : reason);
 }

@@ -1,4 +1,4 @@
-/** A machine as a reader wants to see it: its devices, and who reaches whom. */
+/** A machine for readers: its devices, and which of them reach each other. */
 import type { PciFunction } from '../pci/function.ts';
 import { mapType } from '../pci/p2pdma.ts';
 import type { Machine } from './build.ts';
@@ -6,7 +6,7 @@ import { capabilityName } from './capability-names.ts';
 
 export interface DeviceView {
   name: string;
-  /** Where the fabric put it. */
+  /** The address that the fabric assigned. */
   bdf: string;
   model: string;
   vendor: number;
@@ -19,7 +19,7 @@ export interface DeviceView {
   resetMethods: string[];
 }
 
-/** How DMA of the device in the column reaches the memory of the device in the row. */
+/** How DMA of the column's device reaches the memory of the row's device. */
 export interface PeerView {
   /** As pci_p2pdma_map_type: by bus address, through the host bridge, or not at all. */
   type: 'bus-addr' | 'thru-host-bridge' | 'not-supported';

@@ -1,7 +1,7 @@
-/** The schemas of files as JSON Schema, for editors, and as lists of fields, for `barter devices` and the docs. */
+/** File schemas as JSON Schema, for editors, and as lists of fields, for `barter devices` and the docs. */
 import * as z from 'zod';
 
-/** The part of JSON Schema that zod writes for our files. */
+/** The part of JSON Schema that zod writes for these files. */
 export interface JsonSchema {
   type?: string;
   description?: string;
@@ -18,7 +18,7 @@ export interface JsonSchema {
   oneOf?: JsonSchema[];
 }
 
-/** What may stand in a file: fields with a default may be left out. Every field stands where it is used. */
+/** Returns the schema of a file's input: fields with a default may be left out. Every field stands where it is used. */
 export function jsonSchemaOf(schema: z.ZodType): JsonSchema {
   return z.toJSONSchema(schema, { io: 'input' }) as JsonSchema;
 }
@@ -29,12 +29,12 @@ export interface FileField {
   /** `memory|io`, `0..5`, `size`. */
   values: string;
   isRequired: boolean;
-  /** As files write it; null where there is none. */
+  /** The default as files write it; null without one. */
   default: string | null;
   description: string;
 }
 
-/** Every field, depth first. The alternatives of a list of several kinds are left out. */
+/** Returns every field, depth first. Skips the alternatives of a list of several kinds. */
 export function fieldsOf(schema: JsonSchema, prefix = ''): FileField[] {
   return Object.entries(schema.properties ?? {}).flatMap(([name, property]) => {
     const path = `${prefix}${name}`;
@@ -66,7 +66,7 @@ function alternatives(schemas: readonly JsonSchema[]): string {
   return schemas.map(({ const: value }) => String(value)).join('|');
 }
 
-/** Numbers of more than a byte in hexadecimal, as registers are written. */
+/** Writes numbers of more than a byte in hexadecimal, as for registers. */
 function valueText(value: unknown, { maximum = 0 }: JsonSchema): string {
   if (typeof value !== 'number' || maximum <= 0xfff || Math.abs(value) < 10)
     return typeof value === 'string' ? value : JSON.stringify(value);

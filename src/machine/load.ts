@@ -1,4 +1,4 @@
-/** Reads machine files. What is accepted builds, serves and attaches; what cannot exist is refused, with the reason. */
+/** Reads machine files. A valid file builds, serves and attaches; an impossible machine is refused with the reason. */
 import { findAddressProblem } from './check/addresses.ts';
 import { findDeviceProblem } from './check/devices.ts';
 import { findPortProblem } from './check/ports.ts';
@@ -10,7 +10,7 @@ export function loadMachine(path: string): MachineDescription {
   return parseMachine(readDocument(path), path);
 }
 
-/** Parses a machine description; `path` is for the errors. */
+/** Parses a machine description; `path` names it in errors. */
 export function parseMachine(text: string, path: string): MachineDescription {
   return parseYaml(
     text,

@@ -1,4 +1,4 @@
-/** Devices from the text of `lspci -vvv -xxxx`: bytes from the dump, sizes of BARs and the driver from the words. */
+/** Devices from the text of `lspci -vvv -xxxx`: the dump gives bytes; the words give BAR sizes and the driver. */
 import {
   PCI_BASE_ADDRESS_0,
   PCI_CLASS_REVISION,
@@ -19,14 +19,14 @@ import { isDumpLine, LSPCI_HEADER, parseConfigText } from './config-text.ts';
 
 const UNITS: Record<string, number> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
 const SIZE = /\[size=(\d+)([KMGT]?)\]/;
-/** "Region 0: Memory at fd000000 (64-bit, prefetchable) [size=16M]"; with one -v, "Region 0: " is left out. */
+/** "Region 0: Memory at fd000000 (64-bit, prefetchable) [size=16M]"; without "Region 0: " for a single -v. */
 const REGION = /^\s*(?:Region (\d):\s*)?(?:\[virtual\]\s*)?(Memory|I\/O ports) at \S+(?: \(([^)]*)\))?(.*)$/;
 const ROM = /^\s*(?:\[virtual\]\s*)?Expansion ROM at/;
 const DRIVER = /^\s*Kernel driver in use: (\S+)/;
-/** "[10de:1b80]" with -nn, "0300: 10de:1b80" with -n, "Device 8086:10c9" where names are not known. */
+/** "[10de:1b80]" with -nn, "0300: 10de:1b80" with -n, "Device 8086:10c9" for unknown names. */
 const IDS = /(?:\[|[ :])([0-9a-f]{4}):([0-9a-f]{4})(?:\]|\s|$)/i;
 
-/** Text that lspci did not print, or not with what is needed. */
+/** Text that lspci did not print, or printed without the necessary options. */
 export class LspciError extends Error {
   constructor(message: string) {
     super(message);
@@ -34,7 +34,7 @@ export class LspciError extends Error {
   }
 }
 
-/** Every device of the text, bridges included. LspciError where there is none, or none with a dump. */
+/** Returns every device of the text, bridges included. LspciError for a text without devices, or without dumps. */
 export function parseLspci(text: string): SysfsPciDevice[] {
   const blocks = blocksOf(text.split(/\r?\n/));
   if (blocks.length === 0) throw new LspciError('this is not the output of lspci; run lspci -vvv -xxxx');
@@ -91,7 +91,7 @@ function hasAddress(read: CapturedConfig['read']): boolean {
   return Array.from({ length: PCI_STD_NUM_BARS }, (_, i) => read(PCI_BASE_ADDRESS_0 + 4 * i, 4)).some((bar) => bar > 0);
 }
 
-/** SR-IOV lists the BARs of the virtual functions as it does the device's own: those are left out. */
+/** Leaves out the BARs of virtual functions, which SR-IOV lists like the device's own. */
 function withoutVirtualRegions(lines: readonly string[]): string[] {
   let inSriov = false;
   return lines.filter((line) => {
@@ -100,7 +100,7 @@ function withoutVirtualRegions(lines: readonly string[]): string[] {
   });
 }
 
-/** BARs that have a size: others have none, or firmware switched them off. */
+/** Returns the BARs with a size. Others are absent, or switched off by firmware. */
 function barsOf(lines: readonly string[], classCode: number, read: CapturedConfig['read']): SysfsBar[] {
   const bars: SysfsBar[] = [];
   let next = 0;
@@ -109,7 +109,7 @@ function barsOf(lines: readonly string[], classCode: number, read: CapturedConfi
     if (match === null || ROM.test(line)) continue;
     const [, number, what, kindText = ''] = match;
     let index = next;
-    // Without its number a region is the next register that is not 0.
+    // A region without a number is the next register other than 0.
     if (number !== undefined) index = Number(number);
     else while (index < PCI_STD_NUM_BARS - 1 && read(PCI_BASE_ADDRESS_0 + 4 * index, 4) === 0) index += 1;
     const legacy = legacyIdeSize(line, index, classCode);
@@ -126,8 +126,8 @@ function barsOf(lines: readonly string[], classCode: number, read: CapturedConfi
 }
 
 /**
- * Ports of an IDE controller in compatibility mode, which have no register: lspci takes their addresses for memory.
- * 8 of commands and 1 of control for each channel; 0 for all other regions.
+ * Returns the size of an IDE controller's port region in compatibility mode; 0 for all other regions. Such a region
+ * lacks a register, and lspci takes its address for memory. Each channel has 8 command ports and 1 control port.
  */
 function legacyIdeSize(line: string, index: number, classCode: number): number {
   const isCompatible = (classCode & (index < 2 ? 1 : 4)) === 0;
@@ -140,7 +140,7 @@ function sizeOf(line: string): number {
   return match === null ? 0 : Number(match[1]) * UNITS[match[2]];
 }
 
-/** A virtual function reads ffff for its ids: the physical one whose routing ids it has tells them. */
+/** A virtual function reads ffff for its ids. The physical function with its routing id has the real ones. */
 function withPhysfn(device: SysfsPciDevice, all: readonly SysfsPciDevice[]): SysfsPciDevice {
   const config = new CapturedConfig(device.config);
   if (config.read(PCI_VENDOR_ID, 2) !== 0xffff) return device;
@@ -167,13 +167,13 @@ function capabilitiesOf(config: CapturedConfig): ReturnType<CapturedConfig['capa
   try {
     return config.capabilities();
   } catch (error) {
-    // The capture says later what is wrong with the list.
+    // The capture reports the faulty list later.
     if (error instanceof CapabilityListError) return [];
     throw error;
   }
 }
 
-/** Bus, device and function as one number, as virtual functions count them. */
+/** Returns bus, device and function as one number, which counts virtual functions. */
 function routingId(bdf: string): number {
   const [, bus, device, fn] = /:(..):(..)\.(.)$/.exec(bdf)!;
   return (Number.parseInt(bus, 16) << 8) | (Number.parseInt(device, 16) << 3) | Number(fn);

@@ -1,4 +1,4 @@
-/** The models that devices of a machine file have, and their properties, from the schema that files are checked by. */
+/** The models of devices in machine files, with their properties, taken from the schema that checks the files. */
 import { type FileField, fieldsOf, jsonSchemaOf } from './json-schema.ts';
 import { machineSchema } from './schema.ts';
 

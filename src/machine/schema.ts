@@ -1,4 +1,4 @@
-/** Machine files: the fields that they have, with their units, defaults and meanings (docs/machine-files.md). */
+/** The schema of machine files: fields with units, defaults and meanings (docs/machine-files.md). */
 import * as z from 'zod';
 import { PCI_DEVICE_ID_INTEL_IOAT_SKX, PCI_VENDOR_ID_INTEL } from '../abi/ioat.ts';
 import { MAX_CHANNELS } from '../device/ioat/ioat.ts';
@@ -6,7 +6,7 @@ import { integer, missingOr, name, size, u8, u16, u24 } from './fields.ts';
 
 const flag = (description: string) => z.boolean().describe(description);
 const barIndex = integer(0, 5);
-/** A table of MSI-X lies below 4 GiB in its BAR, and its offset shares a register with the BAR's number. */
+/** An MSI-X table lies below 4 GiB in its BAR. Its offset shares a register with the BAR's number. */
 const tableOffset = integer(0, 0xffff_fff8).multipleOf(8, 'an offset is a multiple of 8');
 const msiVectors = z.union(
   [1, 2, 4, 8, 16, 32].map((count) => z.literal(count)),

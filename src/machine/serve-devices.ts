@@ -1,4 +1,6 @@
-/** Devices of a program's own on vfio-user sockets, served by the thread that calls, between whatever else it does. */
+/**
+ * Serves a program's own devices on vfio-user sockets, on the calling thread, in turn with the program's other work.
+ */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DeviceModel } from '../device/model.ts';
@@ -18,19 +20,19 @@ const STDERR = new BoundedOutput(2, { lost: (lines) => `${lines} lines were lost
 
 export interface ServedDevices {
   readonly devices: readonly { name: string; socket: string }[];
-  /** Ends every connection and takes the sockets away. */
+  /** Ends every connection and removes the sockets. */
   stop(): void;
   /** Resolves after `stop`. */
   readonly ended: Promise<void>;
 }
 
-/** A client wakes the server at once; timers, signals and promises of the program come between, so often at least. */
+/** A client wakes the server at once. The program's timers, signals and promises run at least this often in between. */
 const TURN_MS = 20;
 const HOST: HostBridge = { vendorId: 0x8086, deviceId: 0x29c0, cpuVendor: 'amd', cpuFamily: 0x17, busOffset: 0 };
 
 /**
- * Serves each model at socketDir/NAME.sock (0600), each below a root port of its own. `log` hears why a client was
- * dropped, and of defects. EADDRINUSE when another server listens there.
+ * Serves each model at socketDir/NAME.sock (0600), each below a root port of its own. `log` gets the reasons why
+ * clients were dropped, and defects. EADDRINUSE when another server listens there.
  */
 export function serveDevices(
   models: Readonly<Record<string, DeviceModel>>,

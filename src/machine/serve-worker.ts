@@ -1,4 +1,4 @@
-/** The thread that serves a machine: it blocks in system calls, so that the main thread need not. */
+/** The thread that serves a machine. It blocks in system calls, and leaves the main thread free. */
 import { join } from 'node:path';
 import { parentPort } from 'node:worker_threads';
 import { Errno, type ErrnoName } from '../abi/errno.ts';
@@ -20,9 +20,9 @@ export interface ServeRequest {
   socketDir: string;
   profile: ProfileName;
   importerTimeoutMs: number | undefined;
-  /** Report each message; counts those that the main thread has taken. Null for none. */
+  /** Null without a trace; else a counter of the messages that the main thread has taken. */
   traced: Int32Array | null;
-  /** Descriptors of the main thread: the server stops when one of them can be read. */
+  /** Descriptors of the main thread. The server stops when one of them is readable. */
   stopFds: readonly number[];
 }
 
@@ -35,10 +35,10 @@ export type ServeReport =
 
 const report = (message: ServeReport) => parentPort!.postMessage(message);
 
-/** Events that wait for the main thread; beyond it they are counted and dropped. */
+/** Events that wait for the main thread. Further ones are counted and dropped. */
 const MAX_TRACE_AHEAD = 8192;
 
-/** Reports events as long as the main thread keeps up. */
+/** Reports events while the main thread keeps up. */
 function tracer(traced: Int32Array): TraceSink {
   let sent = 0;
   let lost = 0;
@@ -81,7 +81,7 @@ function serve({ description, socketDir, profile, importerTimeoutMs, traced, sto
   report({ kind: 'stopped', ...server.census() });
 }
 
-// The one message: the thread may have been started before the main thread knew what to serve; null is nothing.
+// The only message. The thread may start before the main thread knows its devices; null means none.
 parentPort!.once('message', (request: ServeRequest | null) => {
   if (request === null) return;
   try {

@@ -13,22 +13,25 @@ import type { ServeReport, ServeRequest } from './serve-worker.ts';
 export interface ServeOptions {
   socketDir: string;
   profile?: ProfileName;
-  /** How long an importer in another process may keep what it was told to give back. */
+  /** How long an importer in another process may keep mappings and fences after an INVALIDATE. */
   importerTimeoutMs?: number | undefined;
-  /** Serving ends, too, when one of them can be read, such as a pidfd. They stay the caller's, and open until then. */
+  /**
+   * Serving also ends when one of these is readable, such as a pidfd. They stay the caller's, and must stay open until
+   * then.
+   */
   until?: readonly OwnedFd[];
-  /** Hears why a client was dropped, and of defects; a client that loops is heard of now and then only. */
+  /** Gets the reasons why clients were dropped, and defects. A client that loops is logged now and then only. */
   log?: Log;
-  /** Hears of everything that passes between clients and devices. */
+  /** Gets every message between clients and devices. */
   trace?: TraceSink | undefined;
-  /** Runs serve-worker.ts, and has not been told to serve yet: started early, it is loaded by now. */
+  /** A worker that runs serve-worker.ts and waits for its request. Started early, it has loaded its modules by now. */
   thread?: Worker | undefined;
 }
 
 export interface ServedMachine {
-  /** In the order of the description. */
+  /** The devices in the order of the description. */
   readonly devices: readonly { name: string; socket: string }[];
-  /** Ends every connection, takes the sockets away, and resolves when the thread has ended. */
+  /** Ends every connection, removes the sockets, and resolves when the thread has ended. */
   stop(): Promise<void>;
   /** Rejects when the thread dies on its own; resolves after `stop`. */
   readonly ended: Promise<void>;
@@ -60,7 +63,7 @@ export function serveMachine(description: MachineDescription, options: ServeOpti
         else fail(failure);
       });
     });
-    // A caller that does not look at `ended` learns of a failure by the rejection of the start.
+    // A caller that ignores `ended` gets the failure from the rejected start.
     ended.catch(() => {});
     worker.on('error', (error) => {
       failure = error;

@@ -1,4 +1,4 @@
-/** 65536 as "64K", as machine files write sizes; plain bytes where no unit divides. */
+/** Writes 65536 as "64K", as machine files do; plain bytes where no unit divides. */
 export function sizeText(bytes: number): string {
   const units = ['', 'K', 'M', 'G', 'T'];
   let unit = 0;

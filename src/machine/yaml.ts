@@ -1,9 +1,9 @@
-/** YAML documents checked by a schema, with errors that name file, line and field. */
+/** YAML documents checked by a schema. Errors name file, line and field. */
 import { readFileSync } from 'node:fs';
 import { isMap, isScalar, isSeq, LineCounter, parseDocument, Scalar } from 'yaml';
 import type { z } from 'zod';
 
-/** A document that cannot be used. The message names the file, the line, the field and the reason. */
+/** A faulty document. The message names the file, the line, the field and the reason. */
 export class DocumentError extends Error {
   constructor(message: string) {
     super(message);
@@ -11,12 +11,12 @@ export class DocumentError extends Error {
   }
 }
 
-/** A rule that a document breaks. */
+/** A rule that a document breaks, and where. */
 export interface Problem {
   /** Keys and indices from the root of the document. */
   path: readonly PropertyKey[];
   message: string;
-  /** For a text of several lines: the line in it, from 0 on. */
+  /** For a text of several lines: the line within it, from 0 on. */
   textLine?: number;
 }
 
@@ -28,7 +28,7 @@ const REASONS: Record<string, string> = {
   EPERM: 'this user may not read it',
 };
 
-/** The text of a file, or of stdin for `-`. DocumentError says why it cannot be read. */
+/** Reads a file, or stdin for `-`. DocumentError with the reason when it cannot. */
 export function readDocument(path: string): string {
   try {
     return readFileSync(path === '-' ? 0 : path, 'utf8');
@@ -38,7 +38,7 @@ export function readDocument(path: string): string {
   }
 }
 
-/** What a schema makes of a document; `check` may find more that is wrong, by path. DocumentError says where. */
+/** Parses a document by a schema. `check` may find more problems, by path. DocumentError names the place. */
 export function parseYaml<Schema extends z.ZodType>(
   text: string,
   path: string,
@@ -60,7 +60,7 @@ export function parseYaml<Schema extends z.ZodType>(
   throw new DocumentError(`${path}:${line}: ${field}: ${problem!.message}`);
 }
 
-/** Aliases are followed only here: one without its anchor, or too many of them, cannot be used either. */
+/** Resolves aliases. This is where a missing anchor, or too many aliases, is found. */
 function plain(document: ReturnType<typeof parseDocument>, path: string): unknown {
   try {
     return document.toJS();
@@ -69,7 +69,7 @@ function plain(document: ReturnType<typeof parseDocument>, path: string): unknow
   }
 }
 
-/** The schema's complaint, at the field that it is about. */
+/** Turns the schema's issue into a problem at its field. */
 function problemOf(issue: z.core.$ZodIssue): Problem {
   const { path } = issue;
   if (issue.code === 'unrecognized_keys') {
@@ -83,13 +83,13 @@ function problemOf(issue: z.core.$ZodIssue): Problem {
   return { path, message: issue.message };
 }
 
-/** A key as the file writes it, in quotes where it is not a word. */
+/** Returns a key as the file writes it, in quotes where it is not a word. */
 function keyText(key: PropertyKey): string {
   const text = String(key);
   return /^[\w-]+$/.test(text) ? text : JSON.stringify(text);
 }
 
-/** The line of the deepest node on a path that is there. */
+/** Returns the line of the deepest existing node on a path. */
 function lineOf(root: unknown, { path, textLine }: Problem, lines: LineCounter): number {
   let node = root;
   let start = 0;

@@ -1,4 +1,4 @@
-/** The registers of one channel, and the form in which a migration takes a channel along. */
+/** The registers of one channel, and the form in which a migration transfers a channel. */
 import {
   IOAT_CDAR_OFFSET,
   IOAT_CHAINADDR_OFFSET,
@@ -31,7 +31,7 @@ export const CHANNEL_REGISTERS = {
 } as const satisfies RegisterMap;
 export type ChannelRegister = keyof typeof CHANNEL_REGISTERS;
 
-/** A quiesced channel, as a migration takes it along: its registers, and what they do not show. */
+/** The migrated form of a quiesced channel: its registers, and the state that they do not show. */
 export const savedChannel = packedStruct('saved_ioat_channel', IOAT_CHANNEL_MMIO_SIZE + 29, {
   registers: bytes(0, IOAT_CHANNEL_MMIO_SIZE),
   completed: u64(IOAT_CHANNEL_MMIO_SIZE),

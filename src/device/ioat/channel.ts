@@ -1,12 +1,13 @@
 /**
- * One channel of the I/OAT engine: its registers (abi/ioat.ts), and the work that a write of DMACOUNT starts: a chain
- * of descriptors in host memory, taken one after the other until as many are done as DMACOUNT says.
+ * One channel of the I/OAT engine: its registers (abi/ioat.ts), and the work that a write of DMACOUNT starts. The work
+ * is a chain of descriptors in host memory. The channel takes one after the other until it has done as many as DMACOUNT
+ * says.
  *
- * What the datasheets leave open, decided here: every error halts the channel; data that cannot be read or written
- * (an IOMMU fault, an unsupported request, bus mastering off) is a read or write data error; a chain's first
- * descriptor that cannot be fetched is a chain address error, a later one a next address error; an interrupt that
- * comes due while the channel waits for its re-arm is raised by the re-arm; a write of CHAINADDR while a chain is
- * under way begins no other.
+ * The datasheets leave these points open; here: every error halts the channel. Data that cannot be read or written (an
+ * IOMMU fault, an unsupported request, bus mastering off) is a read or write data error. A failed fetch of a chain's
+ * first descriptor is a chain address error, of a later one a next address error. An interrupt that comes due while the
+ * channel waits for its re-arm is raised by the re-arm. A write of CHAINADDR while a chain is under way does not begin
+ * another.
  */
 import { Errno } from '../../abi/errno.ts';
 import {
@@ -45,10 +46,10 @@ import { RegisterFile, type RegisterPart } from './registers.ts';
 const COUNT_MASK = 0xffff;
 const DESCRIPTOR_MASK = BigInt(IOAT_DESCRIPTOR_ALIGN - 1);
 
-/** What a channel asks of the device that it is part of; called synchronously. */
+/** The channel's calls to its device; they are synchronous. */
 export interface ChannelHost {
   readonly fn: PciFunction;
-  /** The channel has an interrupt to raise. */
+  /** The channel raises an interrupt. */
   interrupt(channel: number): void;
   /** The channel halts with these bits of CHANERR. */
   error(bits: number): void;
@@ -58,29 +59,32 @@ export class IoatChannel {
   private readonly index: number;
   private readonly host: ChannelHost;
   private readonly registers = new RegisterFile(CHANNEL_REGISTERS, IOAT_CHANNEL_MMIO_SIZE);
-  /** CHANCTRL.INT_REARM: an interrupt was raised, and none comes until software has cleared the bit. */
+  /** CHANCTRL.INT_REARM: an interrupt was raised, and the next must wait until software has cleared the bit. */
   private isMasked = false;
   private readonly fetched = new Uint8Array(ioat_dma_descriptor.sizeof);
   private readonly fetchedView = new DataView(this.fetched.buffer);
   private readonly status = new Uint8Array(8);
   private readonly statusView = new DataView(this.status.buffer);
   private state = IOAT_CHANSTS_HALTED;
-  /** Address of the last descriptor that is done, of the one under way, and of the next one. */
+  /** Addresses of the last descriptor that is done, of the one under way, and of the next one. */
   private completed = 0n;
   private current = 0n;
   private next = 0n;
   /** Descriptors done since CHAINADDR was written, 16 bits as DMACOUNT has. */
   private done = 0;
-  /** A task of `work` is under way; commands take effect where it looks at them. */
+  /** A task of `work` is under way. It checks for commands between its steps. */
   private busy = false;
   private suspended = false;
   private resetting = false;
   private interruptIsDue = false;
-  /** No descriptor is taken up while it is set; nothing that software sees changes by it. */
+  /** While set, no descriptor is begun. Software does not see a difference. */
   private readonly quiesced = new Cell('ioat_channel.quiesced', false);
-  /** Tasks of `work` that have not ended, those that a reset overtook included. */
+  /** Tasks of `work` that have not ended, including those that a reset overtook. */
   private readonly working = new Cell('ioat_channel.working', 0);
-  /** Counts tasks of `work`, and what ends one without a trace: only the task of this number goes on. */
+  /**
+   * The number of the current task of `work`. A new task or a reset changes it, and older tasks then end without a
+   * trace.
+   */
   private run = 0;
 
   constructor(index: number, host: ChannelHost) {
@@ -89,7 +93,7 @@ export class IoatChannel {
     this.powerOn();
   }
 
-  /** A reset of the function. What is under way finds out and ends by itself. */
+  /** Resets the channel with the function. The task under way notices and ends by itself. */
   powerOn(): void {
     this.run += 1;
     this.busy = false;
@@ -97,7 +101,7 @@ export class IoatChannel {
     this.clear();
   }
 
-  /** Comes to rest behind the descriptor that is under way; whoever owns the memory that it reaches ends the wait. */
+  /** Stops after the descriptor under way. The owner of the memory that the descriptor reaches ends this wait. */
   *quiesce(): Task {
     yield* this.quiesced.store(true);
     yield* this.working.waitUntil((count) => count === 0);
@@ -121,7 +125,7 @@ export class IoatChannel {
     });
   }
 
-  /** Puts back what `save` returned, here or on another machine. EINVAL for a state that no channel is in. */
+  /** Restores the state that `save` returned, here or on another machine. EINVAL for a state that cannot occur. */
   load(saved: Uint8Array): void {
     const view = viewOf(saved);
     const { fields } = savedChannel;
@@ -138,7 +142,7 @@ export class IoatChannel {
     this.interruptIsDue = fields.interruptIsDue.get(view) !== 0;
   }
 
-  /** The command that goes on where SUSPEND stopped: a doorbell, since it says the same however often it comes. */
+  /** Continues where SUSPEND stopped. It is a doorbell, since repeating it has the same meaning. */
   resumeChain(): void {
     this.command(IOAT_CHANCMD_RESUME);
   }
@@ -148,7 +152,7 @@ export class IoatChannel {
     this.registers.read(offset, into);
   }
 
-  /** The registers with what follows from the channel's state. */
+  /** Returns the registers, including those that follow from the channel's state. */
   private shown(): Uint8Array {
     const { registers } = this;
     const control = registers.get('CHANCTRL') & ~IOAT_CHANCTRL_INT_REARM;
@@ -191,7 +195,7 @@ export class IoatChannel {
     }
   }
 
-  /** After a reset of the channel: halted, and nothing known of any chain. What interrupts and aborts stays enabled. */
+  /** Resets the channel: it is halted and knows no chain. Its enables for interrupts and aborts stay. */
   private clear(): void {
     const control = this.registers.get('CHANCTRL');
     this.registers.bytes.fill(0);
@@ -213,7 +217,7 @@ export class IoatChannel {
     this.suspended = false;
   }
 
-  /** A doorbell: the work is a task of its own, which the serving loop runs when the write is answered. */
+  /** Rings the doorbell. The work is a task of its own, which the serving loop runs after it has answered the write. */
   private kick(): void {
     if (this.busy || this.suspended || this.isDone || this.registers.get('CHANERR') !== 0) return;
     this.busy = true;
@@ -226,7 +230,7 @@ export class IoatChannel {
     return this.registers.get('DMACOUNT') === this.done;
   }
 
-  /** Takes descriptors until all are done or one fails; looks at commands in between. Ends by itself. */
+  /** Takes descriptors until all are done or one fails; checks for commands in between. Ends by itself. */
   private *work(run: number): Task {
     const goesOn = (): Task<boolean> => this.goesOn(run);
     const copier = new DescriptorCopier(this.host.fn, goesOn);
@@ -250,7 +254,7 @@ export class IoatChannel {
   }
 
   /**
-   * Whether the task of that number still is the channel's. Looked at in a step of its own, together with the registers
+   * Whether task `run` is still the channel's current one. Checked in a step of its own, together with the registers
    * that a reset changes.
    */
   private *goesOn(run: number): Task<boolean> {
@@ -262,7 +266,7 @@ export class IoatChannel {
     return run === this.run && !this.resetting;
   }
 
-  /** Fetch, copy, completion, interrupt. Returns bits of CHANERR; stops early where `goesOn` says no. */
+  /** Fetches, copies, completes and interrupts. Returns bits of CHANERR; stops early where `goesOn` returns false. */
   private *takeDescriptor(goesOn: () => Task<boolean>, copier: DescriptorCopier): Task<number> {
     const isFirst = this.completed === 0n;
     if ((this.next & DESCRIPTOR_MASK) !== 0n) {
@@ -281,7 +285,7 @@ export class IoatChannel {
     const moved = copier.copyNow(descriptor);
     if (moved < descriptor.sizeBytes) {
       const error = yield* copier.copy(descriptor, moved);
-      // What `copy` itself has asked is whether it may go on with the next piece.
+      // `copy` itself only asked whether it may go on with its next piece.
       if (error !== 0 || !(yield* goesOn())) return error;
     }
     this.advance(descriptor);
@@ -301,8 +305,8 @@ export class IoatChannel {
   }
 
   /**
-   * The channel is done before anybody is told, so that software that is told may start the next chain. More may have
-   * been added while the completion was written.
+   * Ends the descriptor before software is told, so that software may start the next chain at once. More descriptors
+   * may have been added while the completion was written.
    */
   private finish({ control }: Descriptor): void {
     if (this.isDone || this.suspended) this.rest();
@@ -335,7 +339,7 @@ export class IoatChannel {
     this.host.error(bits);
   }
 
-  /** Writes CHANSTS where CHANCMP says; false where nobody takes it. */
+  /** Writes CHANSTS to the address in CHANCMP; false where that address does not answer. */
   private *writeStatus(state: number): Task<boolean> {
     this.statusView.setBigUint64(0, this.completed | BigInt(state), true);
     const address = Number(this.registers.get64('CHANCMP'));

@@ -1,4 +1,4 @@
-/** The copy that a descriptor of the I/OAT engine asks for. */
+/** Carries out the copy of an I/OAT descriptor. */
 import { IOAT_CHANERR_READ_DATA_ERR, IOAT_CHANERR_WRITE_DATA_ERR } from '../../abi/ioat.ts';
 import type { CopyOutcome } from '../../pci/dma.ts';
 import type { PciFunction } from '../../pci/function.ts';
@@ -6,16 +6,16 @@ import type { Task } from '../../task/op.ts';
 import { condResched } from '../../task/runner.ts';
 import type { Descriptor } from './descriptor.ts';
 
-/** Bytes per request where a copy has to pass a buffer; a revoke waits for at most one. */
+/** Bytes per request where a copy must pass through a buffer. A revoke waits for one request at most. */
 const CHUNK_BYTES = 64 * 1024;
-/** Others run after so many bytes, or after so many descriptors: some ten microseconds. */
+/** Other tasks run after this many bytes, or this many descriptors: some ten microseconds. */
 const TURN_BYTES = 256 * 1024;
 const TURN_DESCRIPTORS = 16;
 
 /** Does the copies of one task of a channel. */
 export class DescriptorCopier {
   private readonly fn: PciFunction;
-  /** Whether the task may go on: asked between pieces, after a step at which another task could have run. */
+  /** Whether the task may go on. Called between pieces, after a step at which another task could have run. */
   private readonly goesOn: () => Task<boolean>;
   private scratch = new Uint8Array(0);
   private turnBytes = 0;
@@ -26,7 +26,7 @@ export class DescriptorCopier {
     this.goesOn = goesOn;
   }
 
-  /** Copies what it can without a step that another task could see; returns how many bytes that was. */
+  /** Copies the bytes that need no step visible to another task; returns their number. */
   copyNow({ source, destination, sizeBytes }: Descriptor): number {
     const moved = sizeBytes === 0 ? 0 : this.fn.dmaCopyNow(source, destination, sizeBytes);
     this.turnBytes += moved;
@@ -34,8 +34,8 @@ export class DescriptorCopier {
   }
 
   /**
-   * Copies from byte `start` on; returns bits of CHANERR. Ends early, with part of it copied, once `goesOn` says no.
-   * The caller asks again when it returns.
+   * Copies from byte `start` on; returns bits of CHANERR. Ends early, with part of it copied, once `goesOn` returns
+   * false. The caller must ask `goesOn` again afterwards.
    */
   *copy({ source, destination, sizeBytes }: Descriptor, start: number): Task<number> {
     for (let at = start; at < sizeBytes; ) {
@@ -54,7 +54,7 @@ export class DescriptorCopier {
     return 0;
   }
 
-  /** A descriptor is done; true where it has been long enough since others ran. */
+  /** Counts a finished descriptor; true when other tasks should run now. */
   endDescriptor(): boolean {
     this.turnDescriptors += 1;
     return this.turnBytes >= TURN_BYTES || this.turnDescriptors >= TURN_DESCRIPTORS;
@@ -66,7 +66,9 @@ export class DescriptorCopier {
     yield* condResched();
   }
 
-  /** As much as there is in one piece; by way of a buffer where both ends are BARs, or one is reached by messages. */
+  /**
+   * Copies the largest contiguous piece. Uses a buffer where both ends are BARs, or messages alone reach one of them.
+   */
   private *copyPiece(source: number, destination: number, length: number): Task<CopyOutcome> {
     const outcome = yield* this.fn.dmaCopy(source, destination, length);
     if (outcome !== 0) return outcome;

@@ -1,4 +1,4 @@
-/** What a descriptor of the I/OAT engine says. */
+/** Decodes descriptors of the I/OAT engine. */
 import {
   IOAT_CHANERR_CONTROL_ERR,
   IOAT_CHANERR_DEST_ADDR_ERR,
@@ -10,9 +10,9 @@ import {
   ioat_dma_descriptor,
 } from '../../abi/ioat.ts';
 
-/** The most bytes of one descriptor, as a power of two: what XFERCAP says. */
+/** XFERCAP: the most bytes of one descriptor, as a power of two. */
 export const XFERCAP = 20;
-/** Addresses that a bus has. */
+/** The end of a bus's addresses. */
 const ADDRESS_END = 2 ** 52;
 
 export interface Descriptor {
@@ -24,7 +24,7 @@ export interface Descriptor {
   readonly next: bigint;
 }
 
-/** A descriptor from its 64 bytes, or the bits of CHANERR where it makes no sense. */
+/** Decodes a descriptor from its 64 bytes. Returns the bits of CHANERR for an invalid one. */
 export function decodeDescriptor(view: DataView): Descriptor | number {
   const { size, ctl, src_addr, dst_addr, next } = ioat_dma_descriptor.fields;
   const control = ctl.get(view);
@@ -41,7 +41,9 @@ export function decodeDescriptor(view: DataView): Descriptor | number {
   return { source, destination, sizeBytes, control, next: next.getBig(view) };
 }
 
-/** Exact up to ADDRESS_END, and beyond it where it is beyond; without a bigint, which is an object for each. */
+/**
+ * Exact up to ADDRESS_END, and only known to be larger beyond it. Avoids a bigint, which is an object for each call.
+ */
 function addressAt(view: DataView, offset: number): number {
   return view.getUint32(offset + 4, true) * 2 ** 32 + view.getUint32(offset, true);
 }

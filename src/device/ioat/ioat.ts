@@ -1,7 +1,7 @@
 /**
- * Intel's I/OAT DMA engine, as Skylake servers have it (8086:2021): channels that copy between bus addresses, driven
- * by Linux's ioatdma or from user space. It copies and does nothing else: no XOR, no fill, no cache hints. The borrower
- * of the examples.
+ * Intel's I/OAT DMA engine, as in Skylake servers (8086:2021): channels that copy between bus addresses. Linux's
+ * ioatdma or a user-space driver drives it. It only copies: no XOR, no fill, no cache hints. The borrower of the
+ * examples.
  */
 
 import { Errno } from '../../abi/errno.ts';
@@ -35,10 +35,10 @@ import { SAVED_CHANNEL_BYTES } from './channel-registers.ts';
 import { XFERCAP } from './descriptor.ts';
 
 export const IOAT_BAR_BYTES = 0x4000;
-/** The MSI-X table and its pending bits, a vector for each channel. */
+/** The offset of the MSI-X table and its pending bits, with a vector for each channel. */
 const MSIX_OFFSET = 0x2000;
 const PBA_OFFSET = 0x3000;
-/** As many as their registers, and Linux's driver, have place for. */
+/** The limit of the register space and of Linux's driver. */
 export const MAX_CHANNELS = 4;
 
 export class IoatDevice implements DeviceModel, ChannelHost {
@@ -48,7 +48,7 @@ export class IoatDevice implements DeviceModel, ChannelHost {
   fn!: PciFunction;
   private readonly msix;
   private readonly bytes = new Uint8Array(IOAT_CHANNEL_MMIO_SIZE);
-  /** INTRCTRL without the bits that follow from others. */
+  /** The writable bits of INTRCTRL. The others follow from other state. */
   private interruptControl = 0;
   /** ATTNSTATUS. */
   private attention = 0;
@@ -100,7 +100,7 @@ export class IoatDevice implements DeviceModel, ChannelHost {
     for (const channel of this.channels) yield* channel.resume();
   }
 
-  /** INTRCTRL, ATTNSTATUS, and the channels. */
+  /** Returns INTRCTRL, ATTNSTATUS and the channels, for a migration. */
   private saveState(): Uint8Array {
     const own = Uint8Array.of(this.interruptControl, this.attention);
     return Buffer.concat([own, ...this.channels.map((channel) => channel.save())]);
@@ -131,12 +131,12 @@ export class IoatDevice implements DeviceModel, ChannelHost {
     this.fn.config.set(IOAT_PCI_CHANERR_INT_OFFSET, 4, errors >>> 0);
   }
 
-  /** Interrupts go by INTA#, as long as MSI-X is off. */
+  /** Whether interrupts use INTA#, because MSI-X is off. */
   private get hasLine(): boolean {
     return this.capabilities.intx === true && !this.fn.msixEnabled;
   }
 
-  /** INTA# is asserted while INTRCTRL says that an interrupt is pending, and may be told. */
+  /** Asserts INTA# while INTRCTRL has an interrupt pending and enabled. */
   private driveLine(): void {
     if (!this.hasLine) return;
     const isEnabled = (this.interruptControl & IOAT_INTRCTRL_MASTER_INT_EN) !== 0;
@@ -150,7 +150,7 @@ export class IoatDevice implements DeviceModel, ChannelHost {
     for (const channel of this.channels) channel.powerOn();
   }
 
-  /** Cuts an access at the blocks of registers: the device's own, then one for each channel, and so on. */
+  /** Cuts an access at the blocks of registers: first the device's own, then one for each channel. */
   private each(offset: number, bytes: Uint8Array, access: (block: number, at: number, part: Uint8Array) => void): void {
     for (let done = 0; done < bytes.length; ) {
       const block = Math.floor((offset + done) / IOAT_CHANNEL_MMIO_SIZE);

@@ -1,8 +1,8 @@
-/** Registers that are declared: where each lies, how wide it is, and what a write does to its bytes. */
+/** Declared registers: the place and width of each, and the effect of a write. */
 
 /**
- * `read-write`: keeps what is written. `write-1-to-clear`: ones that are written clear bits. `command`: what is written
- * is acted on and never kept. `read-only`: writes are lost.
+ * `read-write`: keeps the written value. `write-1-to-clear`: written ones clear bits. `command`: a write is acted on
+ * and never kept. `read-only`: writes are lost.
  */
 export type RegisterAccess = 'read-only' | 'read-write' | 'write-1-to-clear' | 'command';
 
@@ -17,19 +17,19 @@ export type RegisterMap = Readonly<Record<string, RegisterSpec>>;
 /** A write of one register, or of a part of it. */
 export interface RegisterPart<Name> {
   readonly name: Name;
-  /** Where the part begins in the register, and what was written there. */
+  /** Where the part begins in the register, and the written bytes. */
   readonly at: number;
   readonly bytes: Uint8Array;
 }
 
 export class RegisterFile<M extends RegisterMap> {
-  /** What a read gives, places without a register included, which are 0. */
+  /** The bytes that a read returns; 0 where there are no registers. */
   readonly bytes: Uint8Array;
   private readonly map: M;
   private readonly order: readonly (keyof M)[];
   private readonly view: DataView;
 
-  /** Throws for a map whose registers overlap, are not aligned, or leave `sizeBytes`. */
+  /** Throws for a map with registers that overlap, are not aligned, or leave `sizeBytes`. */
   constructor(map: M, sizeBytes: number) {
     this.map = map;
     this.bytes = new Uint8Array(sizeBytes);
@@ -45,7 +45,7 @@ export class RegisterFile<M extends RegisterMap> {
     }
   }
 
-  /** A register of up to 32 bits. */
+  /** Returns a register of up to 32 bits. */
   get(name: keyof M): number {
     const { offset, bytes } = this.map[name];
     if (bytes === 1) return this.view.getUint8(offset);
@@ -59,7 +59,7 @@ export class RegisterFile<M extends RegisterMap> {
     else this.view.setUint32(offset, value >>> 0, true);
   }
 
-  /** A register of 64 bits. */
+  /** Returns a register of 64 bits. */
   get64(name: keyof M): bigint {
     return this.view.getBigUint64(this.map[name].offset, true);
   }
@@ -72,7 +72,7 @@ export class RegisterFile<M extends RegisterMap> {
     into.set(this.bytes.subarray(offset, offset + into.length));
   }
 
-  /** Cuts a write at the registers that it touches, lowest first, changes them, and tells of each. */
+  /** Cuts a write at the registers that it touches, lowest first. Changes each and calls `onWrite` for it. */
   write(offset: number, from: Uint8Array, onWrite: (part: RegisterPart<keyof M>) => void): void {
     for (const name of this.order) {
       const register = this.map[name];

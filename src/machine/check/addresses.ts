@@ -1,4 +1,4 @@
-/** Whether the BARs of all devices find addresses: below 4 GiB, above, and among the I/O ports. */
+/** Checks that the BARs of all devices get addresses: below 4 GiB, above, and among the I/O ports. */
 import { IOAT_BAR_BYTES } from '../../device/ioat/ioat.ts';
 import { BAR_WINDOWS, placeBars } from '../../pci/bar-windows.ts';
 import type { DeviceDescription, MachineDescription } from '../schema.ts';

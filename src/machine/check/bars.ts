@@ -1,14 +1,14 @@
-/** What the schema cannot say of BARs: the slots that they take, their sizes, and the MSI-X table that lies in one. */
+/** The rules for BARs beyond the schema: their slots, their sizes, and the MSI-X table in one of them. */
 import type { BarDescription } from '../schema.ts';
 import type { Problem } from '../yaml.ts';
 
 /** A memory BAR's register has four bits for its kind (PCI 3.0, 6.2.5.1). */
 const MIN_MEMORY_BYTES = 16;
-/** A register decodes 4 ports; legacy IDE has ports that are 1 byte, which no register decodes. */
+/** A register decodes at least 4 ports. Legacy IDE has ports of 1 byte, which no register decodes. */
 const MAX_IO_BYTES = 2 ** 16;
 const MAX_MEM32_BYTES = 2 ** 31;
 
-/** `path` counts from the device. */
+/** `path` starts at the device. */
 export function findBarProblem(bars: readonly BarDescription[], isVirtfn: boolean): Problem | null {
   const owners = new Map<number, string>();
   for (const [i, bar] of bars.entries()) {
@@ -43,7 +43,7 @@ function findMemoryProblem(kind: 'mem32' | 'mem64', size: number): { field: stri
   return null;
 }
 
-/** A table of MSI-X, and its pending bits: each in a BAR, at an offset in bytes. */
+/** The places of an MSI-X table and its pending bits: each has a BAR and an offset in bytes. */
 export interface MsixPlace {
   vectors: number;
   table: { bar: number; offset: number };
@@ -57,7 +57,7 @@ export interface MsixProblem {
 
 const ENTRY_BYTES = 16;
 
-/** The table and the pending bits lie in memory BARs, apart from each other. */
+/** Checks that the table and the pending bits lie in memory BARs, apart from each other. */
 export function findMsixProblem(msix: MsixPlace, bars: readonly BarDescription[]): MsixProblem | null {
   const { vectors, table, pba } = msix;
   const tableBytes = ENTRY_BYTES * vectors;

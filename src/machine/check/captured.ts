@@ -1,4 +1,4 @@
-/** What the schema cannot say of captured devices: that their config space is one of an endpoint that was there. */
+/** The rules for captured devices beyond the schema: their config space must be that of a present endpoint. */
 import {
   PCI_CAP_ID_MSI,
   PCI_CAP_ID_MSIX,
@@ -30,10 +30,10 @@ export type CapturedDescription = Extract<DeviceDescription, { model: 'captured'
 
 const MIN_ROM_BYTES = 2 ** 11;
 const MAX_ROM_BYTES = 2 ** 24;
-/** More than 32 vectors: values that are reserved. */
+/** The values for more than 32 vectors are reserved. */
 const MAX_MSI_LOG2 = 5;
 
-/** `path` counts from the device. */
+/** `path` starts at the device. */
 export function findCapturedProblem(device: CapturedDescription): Problem | null {
   const inConfig = (message: string): Problem => ({ path: ['config'], message });
   let dump: Uint8Array;
@@ -57,7 +57,7 @@ export function findCapturedProblem(device: CapturedDescription): Problem | null
 }
 
 /**
- * Why a config space cannot be served as an endpoint, with the next step; null for one that can. `ids` may still be
+ * Returns why a config space cannot be served as an endpoint, with the next step; null when it can. `ids` may still be
  * missing.
  */
 export function whyNotServable(dump: Uint8Array): string | null {
@@ -130,7 +130,7 @@ function msixPlace(config: CapturedConfig, at: number): MsixPlace {
   return { vectors, table: place(PCI_MSIX_TABLE), pba: place(PCI_MSIX_PBA) };
 }
 
-/** How many virtual functions a captured physical one can have; 0 for other devices. Its config has been checked. */
+/** Returns the most virtual functions of a captured physical one; 0 for other devices. Its config has been checked. */
 export function totalVirtfns(device: CapturedDescription): number {
   const config = new CapturedConfig(parseConfigText(device.config));
   const sriov = config.capabilities().find(({ id, extended }) => extended && id === PCI_EXT_CAP_ID_SRIOV);

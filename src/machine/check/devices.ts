@@ -1,15 +1,15 @@
-/** What the schema cannot say of devices: where they are plugged in, which is whose virtual function, and their ids. */
+/** The rules for devices beyond the schema: their ports, their virtual functions, and their ids. */
 import type { DeviceDescription, MachineDescription } from '../schema.ts';
 import type { Problem } from '../yaml.ts';
 import { findBarProblem, findMsixProblem } from './bars.ts';
 import { findCapturedProblem, totalVirtfns } from './captured.ts';
 
-/** A card has 8 functions; virtual ones go on behind them, up to the end of the bus. */
+/** A card has 8 functions. Virtual ones follow them, up to the end of the bus. */
 const MAX_FUNCTIONS = 8;
 const MAX_ON_BUS = 256;
 const CLASS_PCI_BRIDGE = 0x0604;
 
-/** The devices before the one that is being looked at. */
+/** The devices before the one under check. */
 interface Before {
   devices: Map<string, DeviceDescription>;
   onPort: Map<string, number>;
@@ -57,7 +57,7 @@ function findPlaceProblem(
   return `a card has ${MAX_FUNCTIONS} functions, and virtual ones after them; use another port`;
 }
 
-/** A virtual function has what SR-IOV 1.1 leaves it, below a physical one that can have it. */
+/** Checks a virtual function: SR-IOV 1.1 limits its fields, and its physical function must allow it. */
 function findPhysfnProblem(device: DeviceDescription, name: string | undefined, before: Before): Problem | null {
   if (name === undefined) return null;
   const at = (message: string): Problem => ({ path: ['physfn'], message });

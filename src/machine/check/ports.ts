@@ -1,10 +1,10 @@
-/** What the schema cannot say of ports: that they make a tree of root ports and switches with a bus for each. */
+/** The rules for ports beyond the schema: they form a tree of root ports and switches, with a bus for each. */
 import type { MachineDescription } from '../schema.ts';
 import type { Problem } from '../yaml.ts';
 
 /** Each port has a bus below it, bus 0 has the root ports, and a bus number has 8 bits. */
 const MAX_PORTS = 255;
-/** On bus 0, beside the host bridge, and on the bus inside of a switch: devices 0 to 31. */
+/** A bus has devices 0 to 31. The host bridge takes one on bus 0; the bus inside a switch has all for its ports. */
 const MAX_ROOT_PORTS = 31;
 const MAX_DOWNSTREAM_PORTS = 32;
 

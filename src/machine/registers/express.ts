@@ -3,13 +3,16 @@ import * as regs from '../../abi/pci_regs.ts';
 import type { ReadRegister } from '../capability-length.ts';
 import type { Register } from './register.ts';
 
-/** Devices that are integrated in a root complex have no link. */
+/** Devices integrated in a root complex lack a link. */
 const PCI_EXP_TYPE_RC_END = 0x9;
 const PCI_EXP_TYPE_RC_EC = 0xa;
 
 /** Relaxed ordering, no snoop, reads of 512 bytes. */
 const DEVCTL_AT_RESET = regs.PCI_EXP_DEVCTL_RELAX_EN | regs.PCI_EXP_DEVCTL_NOSNOOP_EN | regs.PCI_EXP_DEVCTL_READRQ_512B;
-/** All but the order to reset. Devices without extended tags or phantom functions may let their bits be written. */
+/**
+ * All bits except the reset command. Devices without extended tags or phantom functions may have writable bits for
+ * them.
+ */
 const DEVCTL = 0x7fff;
 const DEVSTA_ERRORS =
   regs.PCI_EXP_DEVSTA_CED | regs.PCI_EXP_DEVSTA_NFED | regs.PCI_EXP_DEVSTA_FED | regs.PCI_EXP_DEVSTA_URD;
@@ -20,7 +23,7 @@ const LNKCTL_ENDPOINT =
   regs.PCI_EXP_LNKCTL_ES |
   regs.PCI_EXP_LNKCTL_CLKREQ_EN |
   regs.PCI_EXP_LNKCTL_HAWD;
-/** Completion timeouts, atomics, ID-based ordering, LTR, 10-bit tags, OBFF. Forwarding and blocking are for ports. */
+/** Completion timeouts, atomics, ID-based ordering, LTR, 10-bit tags, OBFF. Only ports have forwarding and blocking. */
 const DEVCTL2_ENDPOINT = 0x775f;
 /** All of Link Control 2: speed, compliance and margins. */
 const LNKCTL2 = 0xffbf;

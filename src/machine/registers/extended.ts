@@ -1,4 +1,4 @@
-/** Registers of the extended capabilities, as endpoints have them. Sections are of PCI Express 6.0. */
+/** Registers of the extended capabilities in endpoints. Sections are of PCI Express 6.0. */
 import * as regs from '../../abi/pci_regs.ts';
 import { extendedLength, type ReadRegister } from '../capability-length.ts';
 import { plainBytes, type Register, type RegistersOf, words } from './register.ts';
@@ -7,7 +7,7 @@ export const EXTENDED_REGISTERS: ReadonlyMap<number, RegistersOf> = new Map<numb
   [regs.PCI_EXT_CAP_ID_ERR, advancedErrorReporting],
   [regs.PCI_EXT_CAP_ID_VC, virtualChannels],
   [regs.PCI_EXT_CAP_ID_VC9, virtualChannels],
-  // 7.9.6.3: which of the data shows.
+  // 7.9.6.3: the selector of the data.
   [regs.PCI_EXT_CAP_ID_PWR, () => [{ offset: 4, size: 1, writable: 0xff }]],
   [regs.PCI_EXT_CAP_ID_VNDR, (at, read) => plainBytes(8, read(at + 4, 4) >>> 20)],
   [regs.PCI_EXT_CAP_ID_ACS, accessControl],
@@ -20,7 +20,7 @@ export const EXTENDED_REGISTERS: ReadonlyMap<number, RegistersOf> = new Map<numb
   // 7.9.12.4: the substate.
   [regs.PCI_EXT_CAP_ID_DPA, () => [{ offset: 0x0e, size: 2, writable: 0x001f }]],
   [regs.PCI_EXT_CAP_ID_TPH, steeringTags],
-  // 7.8.2: the latencies that the device may tell.
+  // 7.8.2: the latencies that the device may report.
   [
     regs.PCI_EXT_CAP_ID_LTR,
     () => [
@@ -42,21 +42,21 @@ export const EXTENDED_REGISTERS: ReadonlyMap<number, RegistersOf> = new Map<numb
   // 7.9.15.3: enable, and the granularity of time.
   [regs.PCI_EXT_CAP_ID_PTM, () => [{ offset: 8, size: 4, writable: 0x0000ff01 }]],
   [regs.PCI_EXT_CAP_ID_DVSEC, (at, read) => plainBytes(0x0a, read(at + 4, 4) >>> 20)],
-  // 7.9.24.3: interrupts. "Go" and "abort" are orders, which nobody would carry out.
+  // 7.9.24.3: interrupts. "Go" and "abort" are commands, and nothing here carries them out.
   [regs.PCI_EXT_CAP_ID_DOE, () => [{ offset: 8, size: 4, writable: 0x00000002 }]],
 ]);
 
 const LTR_LATENCY = regs.PCI_LTR_VALUE_MASK | regs.PCI_LTR_SCALE_MASK;
 
 /**
- * 7.8.4. Bits of errors that a device does not know are read-only there, and storage here. Internal errors, which are
- * masked after a reset where a device has them, are not masked: nobody raises them.
+ * 7.8.4. Bits of errors that a device does not know are read-only in hardware, and storage here. Internal errors are
+ * masked after a reset where a device has them. Here they are not, because nothing raises them.
  */
 function advancedErrorReporting(at: number, read: ReadRegister): Register[] {
   const uncorrectable = 0x07fff030;
   const correctable = 0x0000f1c1;
   const capability = read(at + regs.PCI_ERR_CAP, 4);
-  // Each enable bit is one above the bit that says that there is one: ECRC generation, ECRC check, several headers.
+  // Each enable bit is one above its capability bit: ECRC generation, ECRC check, several headers.
   const enables = (capability & 0x02a0) << 1;
   return [
     { offset: regs.PCI_ERR_UNCOR_STATUS, size: 4, clearable: uncorrectable },
@@ -83,7 +83,7 @@ function virtualChannels(at: number, read: ReadRegister): Register[] {
   ];
 }
 
-/** 7.7.11: what the device can do, it can be told to. */
+/** 7.7.11: the device's capability bits are the bits that can be enabled. */
 function accessControl(at: number, read: ReadRegister): Register[] {
   const vectorWords = (extendedLength(regs.PCI_EXT_CAP_ID_ACS, at, read).full - regs.PCI_ACS_EGRESS_CTL_V) / 4;
   return [
@@ -92,13 +92,13 @@ function accessControl(at: number, read: ReadRegister): Register[] {
   ];
 }
 
-/** 7.8.8: groups of functions, where the device has them. */
+/** 7.8.8: function groups, where the device has them. */
 function alternativeRouting(at: number, read: ReadRegister): Register[] {
   const groups = read(at + regs.PCI_ARI_CAP, 2) & (regs.PCI_ARI_CAP_MFVC | regs.PCI_ARI_CAP_ACS);
   return [{ offset: regs.PCI_ARI_CTRL, size: 2, writable: groups === 0 ? 0 : groups | 0x0070 }];
 }
 
-/** 9.3.3. Virtual functions are off after a reset, and pages are of 4 KiB. Sizes of their BARs are not known. */
+/** 9.3.3. After a reset virtual functions are off, and pages have 4 KiB. The sizes of their BARs are unknown. */
 function singleRootVirtualization(): Register[] {
   const enables =
     regs.PCI_SRIOV_CTRL_VFE | regs.PCI_SRIOV_CTRL_VFM | regs.PCI_SRIOV_CTRL_INTR | regs.PCI_SRIOV_CTRL_MSE;
@@ -111,7 +111,7 @@ function singleRootVirtualization(): Register[] {
   ];
 }
 
-/** 7.9.11: groups, their address, what is received and blocked. */
+/** 7.9.11: groups, their address, and the groups to receive and to block. */
 function multicast(): Register[] {
   return [
     { offset: 6, size: 2, writable: 0x803f },
@@ -130,13 +130,13 @@ function pageRequests(): Register[] {
   ];
 }
 
-/** 7.9.13: the mode, the enable bits, and the table where it lies here. */
+/** 7.9.13: the mode, the enable bits, and the table where the capability contains it. */
 function steeringTags(at: number, read: ReadRegister): Register[] {
   const tableWords = (extendedLength(regs.PCI_EXT_CAP_ID_TPH, at, read).full - 0x0c) / 4;
   return [{ offset: 8, size: 4, writable: 0x00000307 }, ...words(0x0c, tableWords, { writable: 0xffffffff })];
 }
 
-/** 7.8.9: enable, and the rights that the device knows. */
+/** 7.8.9: enable, and the rights that the device supports. */
 function processIds(at: number, read: ReadRegister): Register[] {
   const rights = read(at + regs.PCI_PASID_CAP, 2) & (regs.PCI_PASID_CAP_EXEC | regs.PCI_PASID_CAP_PRIV);
   return [{ offset: regs.PCI_PASID_CTRL, size: 2, writable: regs.PCI_PASID_CTRL_ENABLE | rights }];

@@ -1,4 +1,7 @@
-/** Registers of the capabilities in the first 256 bytes. Sections are of PCI Express 6.0 where none else is named. */
+/**
+ * Registers of the capabilities in the first 256 bytes. Sections are of PCI Express 6.0 unless another document is
+ * named.
+ */
 import * as regs from '../../abi/pci_regs.ts';
 import type { ReadRegister } from '../capability-length.ts';
 import { expressRegisters } from './express.ts';
@@ -14,7 +17,7 @@ export const STANDARD_REGISTERS: ReadonlyMap<number, RegistersOf> = new Map<numb
   [regs.PCI_CAP_ID_MSI, messageInterrupts],
   [regs.PCI_CAP_ID_PCIX, pciX],
   [regs.PCI_CAP_ID_VNDR, (at, read) => plainBytes(3, read(at + 2, 1))],
-  // SHPC 1.0, 4.9: which register of the working set shows in the next word.
+  // SHPC 1.0, 4.9: selects the register of the working set that the next word shows.
   [regs.PCI_CAP_ID_SHPC, () => [{ offset: 2, size: 1, writable: 0xff }]],
   [regs.PCI_CAP_ID_EXP, expressRegisters],
   // 7.7.2: enabled, and all vectors masked.
@@ -24,11 +27,11 @@ export const STANDARD_REGISTERS: ReadonlyMap<number, RegistersOf> = new Map<numb
       { offset: regs.PCI_MSIX_FLAGS, size: 2, writable: regs.PCI_MSIX_FLAGS_ENABLE | regs.PCI_MSIX_FLAGS_MASKALL },
     ],
   ],
-  // Conventional PCI Advanced Features, 2: FLR is an order, and never stays.
+  // Conventional PCI Advanced Features, 2: FLR is a command, and its bit never stays.
   [regs.PCI_CAP_ID_AF, () => [{ offset: regs.PCI_AF_STATUS, size: 1, status: regs.PCI_AF_STATUS_TP }]],
 ]);
 
-/** 7.5.2.2. The data that Data_Select shows is not known, so that it stays what it was. */
+/** 7.5.2.2. The data that Data_Select selects is unknown, so it does not change. */
 function powerManagement(at: number, read: ReadRegister): Register[] {
   const canPme = (read(at + regs.PCI_PM_PMC, 2) & regs.PCI_PM_CAP_PME_MASK) !== 0;
   const writable = regs.PCI_PM_CTRL_STATE_MASK | (canPme ? regs.PCI_PM_CTRL_PME_ENABLE : 0);
