@@ -6,15 +6,15 @@ import { Shared } from './shared.ts';
 import { inWords } from './words.ts';
 
 /**
- * A field that tasks read or write without a common lock (READ_ONCE, WRITE_ONCE, cmpxchg). Making a field a cell is
- * what lets the explorer see its races. `value` is for where a lock, or something else, keeps others away: the explorer
- * finds out where nothing does.
+ * A field that tasks read or write without a common lock (READ_ONCE, WRITE_ONCE, cmpxchg). The explorer sees the races
+ * of a cell. Use `value` only where a lock, or something else, keeps other tasks away: the explorer reports any place
+ * where nothing does.
  */
 export class Cell<T> extends Shared {
   private current: T;
   /**
-   * Counts the changes of a cell whose values can be changed in place; null for all others. What such a value was
-   * cannot be known later, so tasks that wait for it look at it once after each change.
+   * Counts the changes of a cell whose value can change in place; null for all others. The past state of such a value
+   * is lost, so waiting tasks look at it once after each change.
    */
   private changes: number | null;
 
@@ -34,7 +34,7 @@ export class Cell<T> extends Shared {
     return new Op<T>(LOAD, this);
   }
 
-  /** Reads, and lets `body` work with the value before anybody can change it. It must not throw. */
+  /** Reads the value, and runs `body` on it in the same step. `body` must not throw. */
   loadFor<R>(body: (value: T) => R): Task<R> {
     return new Op<R>(LOAD_FOR, this, body);
   }
@@ -44,8 +44,8 @@ export class Cell<T> extends Shared {
   }
 
   /**
-   * Lets `body` change the value in place, as one step. It must not throw. The cell must have been made with an object
-   * or with null: nothing else can change in place.
+   * Lets `body` change the value in place, as one step. `body` must not throw. The cell must have been made with an
+   * object or null: other values cannot change in place.
    */
   changeFor<R>(body: (value: T) => R): Task<R> {
     if (this.changes === null) throw new TypeError(`${this.label} was made with a ${typeof this.current}: use update`);
@@ -62,7 +62,7 @@ export class Cell<T> extends Shared {
     return new Op<boolean>(UPDATE, this, change);
   }
 
-  /** Waits until `guard(value)` holds. Ended by a task that stores such a value. */
+  /** Waits until `guard(value)` holds. A task that stores such a value ends the wait. */
   waitUntil(guard: (value: T) => boolean): Task<void> {
     return this.changes === null ? new Op<void>(WAIT_UNTIL, this, guard) : this.lookAfterChanges(guard);
   }
@@ -88,14 +88,17 @@ export class Cell<T> extends Shared {
 
 interface Look {
   readonly guard: (value: unknown) => boolean;
-  /** `changes` when the guard was last asked; -1 before. */
+  /** The count of changes when the guard was last asked; -1 before. */
   seen: number;
 }
 
-/** What a look returns where the guard holds. Where it does not, it returns when it was: states differ by it. */
+/**
+ * The result of a look where the guard holds. Where it does not, the result is the count of changes, so that states
+ * differ by it.
+ */
 const HOLDS = -1;
 
-/** What the actions see of a cell. */
+/** A cell as its actions see it. */
 type Inside = Shared & { current: unknown; changes: number | null };
 type Body = (value: unknown) => unknown;
 

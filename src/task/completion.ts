@@ -4,7 +4,7 @@ import { action, Op, OpKind, type Task } from './op.ts';
 import { runtime } from './runtime.ts';
 import { Shared } from './shared.ts';
 
-/** struct completion, with complete_all: once done, everybody passes until it is made anew. */
+/** struct completion, with complete_all: once done, every task passes until `reinit`. */
 export class Completion extends Shared {
   /** @internal */
   done: boolean;
@@ -14,14 +14,14 @@ export class Completion extends Shared {
     this.done = isDone;
   }
 
-  /** Use only where no other task can complete it at the same time; `test` is for everywhere else. */
+  /** Use only where no other task can complete it at the same time; else use `test`. */
   get isDone(): boolean {
     runtime.observer?.onAccess(this, false);
     this.touch();
     return this.done;
   }
 
-  /** try_wait_for_completion, without taking anything: whether it is done. */
+  /** Whether it is done; try_wait_for_completion, but without consuming the completion. */
   test(): Task<boolean> {
     return new Op<boolean>(TEST, this);
   }
@@ -35,7 +35,7 @@ export class Completion extends Shared {
     return new Op<void>(SET, this, true);
   }
 
-  /** reinit_completion: only while nobody waits. */
+  /** reinit_completion: only while no task waits. */
   reinit(): Task<void> {
     return new Op<void>(SET, this, false);
   }

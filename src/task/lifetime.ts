@@ -1,11 +1,11 @@
-/** How long something may be touched, and the error for invariants that do not hold. */
+/** Lifetimes of objects, and the error for broken invariants. */
 import { runtime } from './runtime.ts';
 import type { Shared } from './shared.ts';
 
-/** An invariant of docs/invariants.md does not hold; a defect of the program, never an answer to a caller. */
+/** An invariant of docs/invariants.md does not hold: a defect of the program, never a refusal of a caller's request. */
 export class InvariantError extends Error {
   readonly invariant: string;
-  /** What the message is about, where its history tells more: its maker, and who ended it. */
+  /** The subject of the message, if its history explains more: the task that made it, and the task that ended it. */
   readonly subject: object | null;
 
   constructor(invariant: string, message: string, subject: object | null = null) {
@@ -17,9 +17,9 @@ export class InvariantError extends Error {
 }
 
 /**
- * How long something may be touched. The owner calls `end` once. From then on every operation on a `Shared` of this
- * lifetime, and every `check`, fails, as a read of freed memory should and in C does not. Tasks that still wait at such
- * an object are woken, and fail in the same way.
+ * The time in which an object may be touched. The owner calls `end` once. From then on every operation on a `Shared` of
+ * this lifetime, and every `check`, fails: it would be a use of freed memory in C. Tasks that still wait at such an
+ * object are woken, and fail in the same way.
  */
 export class Lifetime {
   readonly label: string;
@@ -49,7 +49,7 @@ export class Lifetime {
     this.parkedAt = null;
   }
 
-  /** Fails with I5 when the lifetime has ended. `what` names the access; it is put into words only then. */
+  /** Fails with I5 when the lifetime has ended. `what` names the access, and is converted to a string only then. */
   check(what: string | { toString(): string }): void {
     runtime.observer?.onAccess(this, false);
     if (this.hasEnded) throw new InvariantError('I5', `${what} after ${this.label} was freed`, this);

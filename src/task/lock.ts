@@ -1,6 +1,6 @@
 /**
- * Locks. Each carries a class, as in lockdep: the order of classes is what must have no cycle, over all runs. An
- * uncontended acquire in production does not yield.
+ * Locks. Each has a class, as in lockdep: the order of classes must not have a cycle, over all runs. In production an
+ * uncontended acquire does not yield.
  */
 import { InvariantError, type Lifetime } from './lifetime.ts';
 import { action, Op, OpKind, type Task } from './op.ts';
@@ -24,7 +24,7 @@ export abstract class Lock extends Shared {
   }
 }
 
-/** A sleeping lock with one owner (struct mutex). Not recursive. Waiters are served in order of arrival. */
+/** A sleeping lock with one owner (struct mutex). Not recursive. Serves waiters in order of arrival. */
 export class Mutex extends Lock {
   owner: TaskHandle | null = null;
 
@@ -75,18 +75,21 @@ const UNLOCK = action<Mutex, unknown, void>(OpKind.UNLOCK, (mutex, _, task) => {
   mutex.notify();
 });
 
-/** A lock that many may hold for reading or one for writing (struct rw_semaphore). Fair: a waiter stops newcomers. */
+/**
+ * A lock that many tasks may hold for reading, or one for writing (struct rw_semaphore). Fair: newcomers wait behind a
+ * waiter.
+ */
 export class RwSemaphore extends Lock {
   writer: TaskHandle | null = null;
-  /** The tasks that read, each as often as it holds the lock. */
+  /** The tasks that hold it for reading, once for each time that they took it. */
   readonly readers: TaskHandle[] = [];
 
-  /** down_read. Waits for a writer's release, and behind a writer that waits. */
+  /** down_read. Waits for a writer to release it, and behind a waiting writer. */
   read(): Task<void> {
     return new Op<void>(READ, this);
   }
 
-  /** down_write. Waits for the release of the writer or of all readers. */
+  /** down_write. Waits until the writer or all readers have released it. */
   write(): Task<void> {
     return new Op<void>(WRITE, this);
   }
@@ -96,7 +99,7 @@ export class RwSemaphore extends Lock {
     return new Op<boolean>(TRY_WRITE, this);
   }
 
-  /** down_read_trylock. A writer that waits does not matter to it. */
+  /** down_read_trylock. Ignores waiting writers. */
   tryRead(): Task<boolean> {
     return new Op<boolean>(TRY_READ, this);
   }
@@ -110,8 +113,8 @@ export class RwSemaphore extends Lock {
   }
 
   /**
-   * A reader would get the lock and give it back without anybody noticing: for accesses so short that the two steps
-   * cost more than the rest. Never true under the explorer, which wants to see them.
+   * True if a reader could take and release the lock unnoticed. For accesses so short that the two steps cost more than
+   * the rest. Never true under the explorer, which must see the steps.
    */
   get readsUnnoticed(): boolean {
     return !runtime.observed && this.writer === null && this.waiters === null && this.lifetime === null;
@@ -176,7 +179,7 @@ const RELEASE_READ = action<RwSemaphore, unknown, void>(OpKind.READ_UNLOCK, (sem
     throw new InvariantError('I4', `${task.label} releases a read of ${sem.label}, ${sem.describe()}`);
   }
   sem.readers.splice(index, 1);
-  // While others read, nobody who waits could go on: a writer needs them gone, and readers wait behind a writer.
+  // While readers are left, no waiter can go on: a writer needs them gone, and readers wait behind a writer.
   if (sem.readers.length === 0) sem.notify();
 });
 

@@ -1,15 +1,15 @@
 /**
- * Operations: the steps of a task that another task could notice. A task is a generator that yields them. Its runner
- * (the production runner here, the explorer above) takes each one and hands its result back.
+ * Operations: the steps of a task that another task could notice. A task is a generator that yields them. The task's
+ * runner (the production runner here, or the explorer) takes each one and hands its result back.
  */
 import { runtime } from './runtime.ts';
 import type { Shared } from './shared.ts';
 import type { TaskHandle } from './task-handle.ts';
 
 /**
- * What an operation does to its object. Two operations on different objects never depend on each other, but for
- * EVALUATE; on one object the kinds decide (explore/ holds that table). A compare-and-swap that fails and a trylock
- * that fails count as reads: `Op.changed` says after the step which it was.
+ * The effect of an operation on its object. Two operations on different objects are independent, except EVALUATE; on
+ * one object the kinds decide (the table is in explore/). A failed compare-and-swap and a failed trylock count as
+ * reads: `Op.changed` is false after the step.
  */
 export const OpKind = {
   READ: 0,
@@ -28,7 +28,7 @@ export const OpKind = {
   SPAWN: 10,
   /** Evaluates a condition over anything: depends on every step of every other task. */
   EVALUATE: 11,
-  /** Lets others run first. Production only: the explorer tries every order anyway. */
+  /** Lets other tasks run first. Production only: the explorer tries every order anyway. */
   GIVE_WAY: 12,
 } as const;
 export type OpKind = (typeof OpKind)[keyof typeof OpKind];
@@ -38,24 +38,24 @@ export const OP_KIND_NAMES: readonly string[] = Object.keys(OpKind).map((name) =
 );
 
 /**
- * A computation that may block: a generator function, called with `yield*`. Nothing of it happens before it is
- * iterated. Some functions choose between tasks and return one; they must not do anything else (docs/tasks.md).
+ * A computation that may block: a generator function, called with `yield*`. It does nothing before it is iterated. Some
+ * functions choose between tasks and return one; they must not do anything else (docs/tasks.md).
  */
 export interface Task<T = void> extends Iterable<Op, T, unknown> {
-  /** Never there. Declared so that `await task` does not compile: write `yield* task`. */
+  /** Never present. Declared so that `await task` does not compile: write `yield* task`. */
   then?(writeYieldStarInsteadOfAwait: never): never;
-  /** Never there. `barter check-tasks` knows tasks by it. */
+  /** Never present. `barter check-tasks` recognizes tasks by it. */
   readonly mustBeIterated?: never;
 }
 
-/** What operations of one sort have in common. `A` is the argument that each of them carries. */
+/** The common part of all operations of one sort. `A` is the type of their argument. */
 export interface Action<S extends Shared = Shared, A = unknown, T = unknown> {
   readonly kind: OpKind;
-  /** Takes the step. `op.changed` may be set to false where nothing changed. */
+  /** Takes the step. May set `op.changed` to false if nothing changed. */
   readonly act: (object: S, argument: A, task: TaskHandle, op: { changed: boolean }) => T;
   /**
-   * Whether a task could take the step now: a pure function of the object's state. Null: always. `isNew` is true for a
-   * task that has just come in production: locks let it queue behind those that wait, so that nobody starves.
+   * Whether a task could take the step now: a pure function of the object's state. Null: always. In production `isNew`
+   * is true for a task that has just arrived: locks queue it behind the waiters, so that no task starves.
    */
   readonly guard: ((object: S, argument: A, isNew: boolean) => boolean) | null;
 }
@@ -91,8 +91,8 @@ export class Op<T = unknown> implements Task<T> {
   }
 
   /**
-   * The one execution path. Production takes the step on the spot where it can, and yields it only to wait. The
-   * explorer sees every step.
+   * The one execution path. Production takes the step at once if it can, and yields it only to wait. The explorer sees
+   * every step.
    */
   [Symbol.iterator](): Iterator<Op, T, unknown> {
     if (!runtime.observed) {
@@ -110,12 +110,12 @@ export class Op<T = unknown> implements Task<T> {
     return guard === null || guard(this.object, this.argument, isNew);
   }
 
-  /** The object is dead: `take` throws, and nobody waits for it. */
+  /** The object is dead: `take` throws, and tasks do not wait for it. */
   get isRefused(): boolean {
     return this.object.lifetime?.ended ?? false;
   }
 
-  /** Takes the step. Called when `ready` or `isRefused`; the result becomes the value of the task's `yield*`. */
+  /** Takes the step. Called when `ready` or `isRefused`. The result becomes the value of the task's `yield*`. */
   take(task: TaskHandle): T {
     const { object, action } = this;
     if (object.lifetime !== null) object.lifetime.check(this);
@@ -127,7 +127,7 @@ export class Op<T = unknown> implements Task<T> {
   }
 }
 
-/** Yields the step to the task's runner, and returns what the runner hands back. */
+/** Yields the step to the task's runner, and returns the runner's result. */
 class OpIterator<T> implements Iterator<Op, T, unknown> {
   private op: Op<T> | null;
 
@@ -178,10 +178,10 @@ function finished<T>(value: T): Finished<T> {
   return new Finished(value);
 }
 
-/** A task that has nothing to do, and returns nothing. */
+/** A task that does and returns nothing. */
 export const DONE = FINISHED as Task<void>;
 
-/** A task that has nothing to do, and returns `value`. */
+/** A task that only returns `value`. */
 export function done<T>(value: T): Task<T> {
   return finished(value);
 }

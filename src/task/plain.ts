@@ -1,10 +1,10 @@
-/** Fields that a lock guards: an access is not a step, but the explorer finds those that forgot the lock. */
+/** Fields that a lock guards: an access is not a step, but the explorer finds accesses without the lock. */
 import { runtime } from './runtime.ts';
 
 /**
- * A field, or a collection, that tasks may touch only under a lock (or where only one of them can see it). Costs one
- * comparison in production. Under the explorer two touches that nothing orders, one of them a change, are a data race.
- * Fields that are read without a lock on purpose are `Cell`s.
+ * A field, or a collection, that tasks may touch only under a lock (or while only one task can see it). Costs one
+ * comparison in production. Under the explorer, two unordered touches are a data race if one is a change. Use a `Cell`
+ * for a field that tasks read without a lock on purpose.
  */
 export class Plain<T> {
   /** Shown in findings: the kernel's name of the field. */
@@ -18,13 +18,13 @@ export class Plain<T> {
     this.value = value;
   }
 
-  /** The value, to look at. */
+  /** The value, for reading. */
   get(): T {
     runtime.observer?.onAccess(this, false);
     return this.value;
   }
 
-  /** The value, to change in place: `list.change().push(entry)`. */
+  /** The value, for a change in place: `list.change().push(entry)`. */
   change(): T {
     runtime.observer?.onAccess(this, true);
     return this.value;

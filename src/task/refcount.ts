@@ -4,7 +4,7 @@ import { action, Op, OpKind, type Task } from './op.ts';
 import { runtime } from './runtime.ts';
 import { Shared } from './shared.ts';
 
-/** refcount_t: saturates at neither end, but fails loudly where the kernel would warn. */
+/** refcount_t: does not saturate, but throws where the kernel would warn. */
 export class Refcount extends Shared {
   private current: number;
 
@@ -13,7 +13,7 @@ export class Refcount extends Shared {
     this.current = value;
   }
 
-  /** To look at; only the operations change it. */
+  /** For reading; only the operations change it. */
   get value(): number {
     runtime.observer?.onLook(this);
     this.touch();
@@ -35,12 +35,12 @@ export class Refcount extends Shared {
     return new Op<boolean>(PUT, this);
   }
 
-  /** Waits until the last reference is gone; ended by the `put` of it. */
+  /** Waits until the last reference is gone; its `put` ends the wait. */
   waitForZero(): Task<void> {
     return new Op<void>(WAIT_FOR_ZERO, this);
   }
 
-  /** refcount_set: only where nobody else can hold a reference. */
+  /** refcount_set: only where no other task can hold a reference. */
   set(value: number): Task<void> {
     return new Op<void>(SET, this, value);
   }
@@ -58,7 +58,7 @@ export class Refcount extends Shared {
   }
 }
 
-/** What the actions see of a count. */
+/** A count as its actions see it. */
 type Inside = Shared & { current: number };
 
 const GET = action<Inside, unknown, void>(OpKind.UPDATE, (count) => {

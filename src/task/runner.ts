@@ -1,13 +1,13 @@
 /**
- * Runs tasks in production: steps a task until it finishes or really has to wait, parks it on the object that it waits
- * for, and goes on when that object changes. Cooperative and single-threaded: between two yields nothing else runs.
+ * Runs tasks in production. Steps a task until it finishes or has to wait, parks it on the object that it waits for,
+ * and continues it when that object changes. Cooperative and single-threaded: between two yields nothing else runs.
  */
 import { action, Op, OpKind, type Task } from './op.ts';
 import { runtime } from './runtime.ts';
 import { Shared } from './shared.ts';
 import { TaskHandle, type TaskHost } from './task-handle.ts';
 
-/** A task was asked to finish now, and waits for something that only others could bring. */
+/** A task that must finish now waits for something that only the outside can bring. */
 export class BlockedError extends Error {
   readonly op: Op;
 
@@ -21,22 +21,22 @@ export class BlockedError extends Error {
 /** A queue of runnable tasks. Each thread has one, `runner`; tests may make their own. */
 export class Runner implements TaskHost {
   protected readonly queue: TaskHandle[] = [];
-  /** Tasks that gave way: they go on when everything else that can run has run. */
+  /** Tasks that gave way: they continue after every other runnable task has run. */
   protected later: TaskHandle[] = [];
   private draining = false;
-  /** Called with tasks that fail while nobody waits for them; the default rethrows, out of `drain`. */
+  /** Called with tasks that fail while no task joins them. The default rethrows out of `drain`. */
   onFailure: (handle: TaskHandle) => void = (handle) => {
     throw handle.error;
   };
 
-  /** Starts a task; it runs when `drain` is called next, or within the drain that is under way. */
+  /** Starts a task; it runs at the next `drain`, or within the present one. */
   spawn<T>(label: string, task: Task<T>): TaskHandle<T> {
     const handle = new TaskHandle<T>(this, label, task);
     this.queue.push(handle);
     return handle;
   }
 
-  /** Starts a task and runs it right away, as far as it goes without waiting; `drain` takes it on from there. */
+  /** Starts a task and runs it at once until it waits; `drain` continues it. */
   start<T>(label: string, task: Task<T>): TaskHandle<T> {
     const handle = new TaskHandle<T>(this, label, task);
     const outer = runtime.current;
@@ -49,8 +49,8 @@ export class Runner implements TaskHost {
   }
 
   /**
-   * Runs a task, and everything that it makes runnable, until it has finished; returns its result or throws its error.
-   * Throws BlockedError when it cannot finish: use `spawn` where waiting for the outside world is expected.
+   * Runs a task, and every task that it makes runnable, until it has finished; returns its result or throws its error.
+   * Throws BlockedError when it cannot finish: use `spawn` for a task that may wait for the outside world.
    */
   run<T>(task: Task<T>, label = 'main'): T {
     const handle = new TaskHandle<T>(this, label, task);
@@ -70,7 +70,7 @@ export class Runner implements TaskHost {
     return handle.result as T;
   }
 
-  /** Lets every runnable task run until it ends or waits, those that give way included. */
+  /** Runs every runnable task until it ends or waits, including tasks that gave way. */
   drain(): void {
     while (this.drainRound()) {}
   }
@@ -81,8 +81,8 @@ export class Runner implements TaskHost {
   }
 
   /**
-   * As `drain`, but once round only; returns whether tasks gave way and want to go on. Event loops look at their events
-   * in between, so that a task of any length keeps nobody from being served.
+   * As `drain`, but one round only; returns whether tasks gave way and want to continue. Event loops poll their events
+   * between rounds, so a long task does not block other clients.
    */
   drainRound(): boolean {
     if (this.draining || this.isIdle) return false;
@@ -96,7 +96,7 @@ export class Runner implements TaskHost {
     this.queue.push(handle);
   }
 
-  /** The next task to run: first come, first served. Tests that want another order override it. */
+  /** The next task to run: first come, first served. Tests override it for other orders. */
   protected next(): TaskHandle | undefined {
     return this.queue.shift();
   }
@@ -121,7 +121,7 @@ export class Runner implements TaskHost {
     }
   }
 
-  /** Steps one task as far as it goes. `awaited` says that the caller looks at a failure itself. */
+  /** Steps one task until it waits or ends. `awaited`: the caller handles a failure itself. */
   private advance(handle: TaskHandle, awaited: boolean): void {
     runtime.current = handle;
     const woken = handle.pending;
@@ -159,7 +159,7 @@ export class Runner implements TaskHost {
   }
 }
 
-/** Takes a step of a task, and goes on to the next one. */
+/** Takes a step of a task, and resumes it up to the next one. */
 function step(handle: TaskHandle, op: Op): IteratorResult<Op, unknown> {
   let result: unknown;
   try {
@@ -189,8 +189,8 @@ const GIVE_WAY = new Op<void>(
 );
 
 /**
- * cond_resched: lets everybody else run first. For work whose length a user decides; call it without a lock held. It
- * changes nothing that others see, so that the explorer, which tries every order anyway, does not have it.
+ * cond_resched: lets all other tasks run first. For work whose length a user decides; call it without a lock held. It
+ * changes no shared state, and the explorer tries every order anyway, so it is not a step there.
  */
 export function condResched(): Task<void> {
   return GIVE_WAY;
@@ -203,7 +203,7 @@ const SPAWN = action<Shared, Task<unknown>, TaskHandle>(OpKind.SPAWN, (started, 
   (parent.runner ?? runner).spawn(started.label, task),
 );
 
-/** Starts a task beside the one that calls. */
+/** Starts a task beside the calling one. */
 export function spawn<T>(label: string, task: Task<T>): Task<TaskHandle<T>> {
   return new Op<TaskHandle<T>>(SPAWN, new Shared(label), task);
 }

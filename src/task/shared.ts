@@ -1,18 +1,20 @@
-/** What two tasks can meet at. */
+/** Objects that tasks share. */
 import type { Lifetime } from './lifetime.ts';
 import { runtime } from './runtime.ts';
 import type { TaskHandle } from './task-handle.ts';
 
-/** Anything that two tasks can meet at: a lock, a cell, a completion, a task's own end. */
+/** An object that tasks share: a lock, a cell, a completion, the end of a task. */
 export class Shared {
   // Declared, and assigned below: V8 defines the fields of a class with many subclasses slowly.
   /** Shown in timelines and errors; the kernel's name where there is one. */
   declare readonly label: string;
-  /** The thing that this is a field of, when it can die before its users do: touching a field of the dead is I5. */
+  /**
+   * The lifetime of the object that this is a field of, if it can end before its users: touching it afterwards is I5.
+   */
   declare readonly lifetime: Lifetime | null;
   /**
-   * Counts what its creator made: the same object has the same number in every run of a program, whatever the order of
-   * the tasks, because each task counts for itself under the explorer.
+   * The object's number among those that its creator made. The same object has the same number in every run and order
+   * of tasks, because each task counts separately under the explorer.
    */
   declare readonly serial: number;
   /** Tasks parked on this object by the production runner, first come first served. */
@@ -25,7 +27,7 @@ export class Shared {
     this.waiters = null;
   }
 
-  /** Called after each change of state: parked tasks look at their guards again. */
+  /** Called after each change of state: parked tasks check their guards again. */
   notify(): void {
     const waiters = this.waiters;
     if (waiters === null) return;
@@ -38,12 +40,12 @@ export class Shared {
     return '';
   }
 
-  /** The state that guards look at; undefined where guards look elsewhere. */
+  /** The state that guards read; undefined where guards read other state. */
   snapshot(): unknown {
     return undefined;
   }
 
-  /** Puts back what `snapshot` returned, to ask a guard what it would have said. Only the explorer calls it. */
+  /** Restores the result of `snapshot`, to evaluate a guard on an earlier state. Only the explorer calls it. */
   restore(_snapshot: unknown): void {}
 
   /** For accesses that are not steps: fails with I5 once the lifetime has ended. */

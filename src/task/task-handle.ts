@@ -1,11 +1,11 @@
-/** A started task, as others see it. */
+/** A started task, as other tasks see it. */
 import { action, Op, OpKind, type Task } from './op.ts';
 import { runtime } from './runtime.ts';
 import { Shared } from './shared.ts';
 
 export type TaskState = 'runnable' | 'blocked' | 'finished' | 'failed';
 
-/** Steps tasks: a Runner in production, the explorer's world under it. */
+/** Steps tasks: a Runner in production, the explorer's world under the explorer. */
 export interface TaskHost {
   spawn<T>(label: string, task: Task<T>): TaskHandle<T>;
   enqueue(handle: TaskHandle): void;
@@ -13,18 +13,18 @@ export interface TaskHost {
 
 const nothing = (): string => '';
 
-/** A started task. As a `Shared` it is what others join on. */
+/** A started task. As a `Shared`, it is the object that other tasks join on. */
 export class TaskHandle<T = unknown> extends Shared {
   readonly runner: TaskHost | null;
   state: TaskState = 'runnable';
   result: T | undefined;
   error: unknown;
-  /** What the task is about, in the words of its author; for timelines. */
+  /** The task's present activity in words, set by its author; for timelines. */
   activity: () => string = nothing;
-  /** The operation that the task waits to take, while blocked. */
+  /** While blocked: the operation that the task waits to take. */
   pending: Op | null = null;
   private readonly task: Task<T>;
-  /** Made by the first `resume`: what the task does before its first step must be its own, not its starter's. */
+  /** Made by the first `resume`: the code before the first step must run as the task itself, not as its starter. */
   private iterator: Iterator<Op, T, unknown> | null = null;
 
   constructor(runner: TaskHost | null, label: string, task: Task<T>) {
@@ -37,7 +37,7 @@ export class TaskHandle<T = unknown> extends Shared {
     return this.state === 'finished' || this.state === 'failed';
   }
 
-  /** Goes on to the next operation, or to the end. `input` is what the last operation returned. */
+  /** Runs to the next operation, or to the end. `input` is the result of the last operation. */
   resume(input: unknown): IteratorResult<Op, T> {
     this.iterator ??= this.task[Symbol.iterator]();
     return this.iterator.next(input);
@@ -54,7 +54,7 @@ export class TaskHandle<T = unknown> extends Shared {
     this.runner?.enqueue(this);
   }
 
-  /** Waits for the task's end and returns its result, or throws what it threw. Ended by the task itself. */
+  /** Waits for the task's end and returns its result, or throws its error. Only the task itself ends the wait. */
   join(): Task<T> {
     return new Op<T>(JOIN, this);
   }
@@ -76,7 +76,7 @@ const JOIN = action<TaskHandle, unknown, unknown>(
 const OUTSIDE = new TaskHandle(null, 'outside any task', []);
 runtime.outside = OUTSIDE;
 
-/** The task that runs now; locks use it as their owner. Outside of any task it is an anonymous one. */
+/** The task that runs now; locks use it as their owner. Outside of any task, an anonymous task. */
 export function currentTask(): TaskHandle {
   return runtime.current ?? OUTSIDE;
 }

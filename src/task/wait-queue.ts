@@ -6,22 +6,22 @@ import type { TaskHandle } from './task-handle.ts';
 /** One task's wait. */
 interface Look {
   readonly condition: () => boolean;
-  /** The task may ask: it has just come, or it was woken since it asked last. */
+  /** The task may check its condition: it has just arrived, or was woken since its last check. */
   isAwake: boolean;
 }
 
 /**
  * wait_queue_head: for a condition over state other than a cell. The task that makes the condition true must `wake`
- * afterwards; the condition may only change under the rules of that state's own lock. A wake that was forgotten hangs
- * the waiter in production, and the explorer reports it as a lost wake-up.
+ * afterwards. The lock of that state guards all changes of the condition. A forgotten wake hangs the waiter in
+ * production; the explorer reports it as a lost wake-up.
  */
 export class WaitQueue extends Shared {
   /** The task that woke last. */
   lastWaker: TaskHandle | null = null;
-  /** Those that asked in vain and were not woken since. */
+  /** Waits whose condition was false at the last check, and that were not woken since. */
   private sleepers: Look[] = [];
 
-  /** wait_event: waits until `condition` holds. Asks once on arrival, and once after each `wake`. */
+  /** wait_event: waits until `condition` holds. Checks it once on arrival, and once after each `wake`. */
   *waitUntil(condition: () => boolean): Task<void> {
     const ask = new Op<boolean>(ASK, this, { condition, isAwake: true } satisfies Look);
     while (!(yield* ask)) {}
@@ -37,7 +37,7 @@ export class WaitQueue extends Shared {
   }
 }
 
-/** What the actions see of a queue. */
+/** A queue as its actions see it. */
 type Inside = Shared & { sleepers: Look[]; lastWaker: TaskHandle | null };
 
 const ASK = action<Inside, Look, boolean>(
@@ -57,7 +57,7 @@ const WAKE = action<Inside, unknown, void>(OpKind.WRITE, (queue, _, waker) => {
   queue.notify();
 });
 
-/** The queue at which a task sleeps though its condition holds, since nobody woke it. Null for all other waits. */
+/** The queue at which a task sleeps although its condition holds, because no task woke it. Null for all other waits. */
 export function lostWakeUp(op: Op): WaitQueue | null {
   if (op.kind !== OpKind.EVALUATE || op.ready() || !(op.argument as Look).condition()) return null;
   return op.object as WaitQueue;

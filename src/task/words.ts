@@ -1,18 +1,18 @@
-/** Values in a few words, for timelines and errors. */
+/** Short texts of values, for timelines and errors. */
 
-/** What a value may take in a line of a timeline. */
+/** The most characters of a value in a line of a timeline. */
 const MAX_LENGTH = 60;
 const MAX_DEPTH = 3;
 const MAX_ENTRIES = 6;
 
-/** The value as people write it: containers by what is in them, instances by their label or class. */
+/** The value as people write it: containers by their content, instances by their label or class. */
 export function inWords(value: unknown): string {
   const words = wordsOf(value, MAX_DEPTH);
   return words.length <= MAX_LENGTH ? words : `${words.slice(0, MAX_LENGTH - 3)}...`;
 }
 
 function wordsOf(value: unknown, depth: number): string {
-  // A text alone is shown as it is.
+  // A string at the top level is shown without quotes.
   if (typeof value === 'string') return depth === MAX_DEPTH ? value : JSON.stringify(value);
   if (typeof value === 'function') return value.name === '' ? 'a function' : `${value.name}()`;
   if (typeof value !== 'object' || value === null) return String(value);
@@ -29,12 +29,12 @@ function wordsOf(value: unknown, depth: number): string {
   if (value instanceof Set) return `{${list(value)}}`;
   if (value instanceof Map) return `{${pairs(value)}}`;
   if (isPlainObject(value)) return `{${pairs(Object.entries(value))}}`;
-  // A class that says how it is written is written so.
+  // A class with its own toString is written by it.
   if (value.toString !== Object.prototype.toString) return String(value);
   return `${value.constructor.name} {${pairs(Object.entries(value))}}`;
 }
 
-/** The first few of what may be many. */
+/** The first few of many values. */
 function first<T>(values: Iterable<T>, words: (value: T) => string): string {
   const shown: string[] = [];
   for (const value of values) {
