@@ -1,4 +1,4 @@
-/** Base address registers (PCI 3.0, 6.2.5.1): what a function answers for on the bus. */
+/** Base address registers (PCI 3.0, 6.2.5.1): the addresses that a function answers on the bus. */
 import { Errno } from '../abi/errno.ts';
 import {
   PCI_BASE_ADDRESS_MEM_PREFETCH,
@@ -9,29 +9,29 @@ import type { Memory } from './memory.ts';
 
 export type BarKind = 'mem32' | 'mem64' | 'io';
 
-/** A register where a write of one value says nothing but that it happened: others may carry the news. */
+/** A register at which a write of one value only rings: an eventfd may stand for the write. */
 export interface Doorbell {
-  /** In the BAR. */
+  /** In bytes from the start of the BAR. */
   readonly offset: number;
-  /** Of the writes that ring. */
+  /** The size of writes that ring. */
   readonly sizeBytes: number;
   /** The value that rings. */
   readonly datamatch: number;
-  /** As one such write, or several. May start tasks of the device, never waits. */
+  /** Acts as one or several such writes. May start tasks of the device; must not wait. */
   ring(): void;
 }
 
-/** What answers behind a BAR. Called with offsets inside of the BAR. */
+/** The memory or registers behind a BAR. Called with offsets inside the BAR. */
 export interface BarTarget {
-  /** The bytes, where the BAR is nothing but memory and may be mapped; null for registers. */
+  /** The bytes, if the BAR is plain memory and may be mapped; null for registers. */
   readonly memory: Memory | null;
   readonly doorbells?: readonly Doorbell[];
   read(offset: number, into: Uint8Array): void;
-  /** May start tasks of the device (a doorbell), never waits. */
+  /** May start tasks of the device (a doorbell); must not wait. */
   write(offset: number, from: Uint8Array): void;
 }
 
-/** A BAR that is memory. */
+/** A BAR of plain memory. */
 export class MemoryTarget implements BarTarget {
   readonly memory: Memory;
 
@@ -49,7 +49,7 @@ export class MemoryTarget implements BarTarget {
 }
 
 export class Bar {
-  /** 0 to 5; a 64-bit BAR takes the next slot too. */
+  /** 0 to 5. A 64-bit BAR takes the next slot too. */
   readonly index: number;
   readonly kind: BarKind;
   readonly prefetchable: boolean;
@@ -61,7 +61,7 @@ export class Bar {
   readonly target: BarTarget;
   /** Host address; the fabric assigns it. */
   address = 0;
-  /** A driver requested the region: nobody else may use its addresses. */
+  /** A driver has requested the region: no other driver may use its addresses. */
   claimed = false;
 
   constructor(index: number, kind: BarKind, prefetchable: boolean, sizeBytes: number, target: BarTarget) {

@@ -39,13 +39,13 @@ import { PCI_PM_CAP_D1, PCI_PM_CAP_D2 } from '../abi/pci_regs-cap.ts';
 import { PCI_SRIOV_SUP_PGSIZE, PCI_SRIOV_SYS_PGSIZE, PCI_SRIOV_VF_DID } from '../abi/pci_regs-ext.ts';
 import type { ConfigSpace } from './config-space.ts';
 
-/** Which capabilities a function has; what is left out it has not. */
+/** The capabilities of a function. It lacks those that are left out. */
 export interface CapabilitySpec {
   /** A level interrupt at INTA#. */
   intx?: boolean;
-  /** Power management; `noSoftReset`: the state survives D3hot; `d1`, `d2`: it has these states too. */
+  /** Power management. `noSoftReset`: the state survives D3hot. `d1`, `d2`: the function has these states too. */
   pm?: { noSoftReset?: boolean; d1?: boolean; d2?: boolean };
-  /** Vital product data: a name, and bytes that the system may write, for its own tags. */
+  /** Vital product data: a name, and the number of bytes that the system may write for its own tags. */
   vpd?: { name: string; writableBytes?: number };
   /** PCI Express endpoint; `flr`: it has a function level reset. */
   express?: { flr?: boolean };
@@ -55,7 +55,7 @@ export interface CapabilitySpec {
   msi?: { vectors: number };
   /** MSI-X with up to 2048 vectors, table and pending bits in a BAR. */
   msix?: { vectors: number; bar: number; tableOffset: number; pbaOffset: number };
-  /** Single Root I/O Virtualization, of a physical function whose virtual ones have this device id. */
+  /** Single Root I/O Virtualization, for a physical function whose virtual functions have this device id. */
   sriov?: { vfDevice: number };
 }
 

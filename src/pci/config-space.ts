@@ -17,7 +17,7 @@ export class ConfigSpace {
   private readonly writable: Uint8Array;
   /** Bits that a write of 1 clears. */
   private readonly clearable: Uint8Array;
-  /** No register beyond has ever been set, or can be. */
+  /** Registers from here on were never set or made writable. */
   private end = 0;
   private lastCapability = PCI_CAPABILITY_LIST;
   private lastExtended = 0;
@@ -38,7 +38,7 @@ export class ConfigSpace {
     return value;
   }
 
-  /** What a config write does to the registers: read-only bits stay, RW1C bits clear. Returns the new value. */
+  /** A config write: read-only bits stay, RW1C bits clear. Returns the new value. */
   write(offset: number, size: number, value: number): number {
     this.check(offset, size);
     for (let i = 0; i < size; i++) {
@@ -50,7 +50,7 @@ export class ConfigSpace {
     return this.read(offset, size);
   }
 
-  /** Sets a register whatever a write may change: for the device itself. */
+  /** Sets a register, read-only bits included: for the device itself. */
   set(offset: number, size: number, value: number): void {
     this.check(offset, size);
     this.uses(offset + size);
@@ -72,18 +72,18 @@ export class ConfigSpace {
     return this.bytes.slice();
   }
 
-  /** The registers that there are, for `restore`. */
+  /** The registers up to the last one in use, for `restore`. */
   save(): Uint8Array {
     return this.bytes.slice(0, this.end);
   }
 
-  /** Puts back what `save` gave; registers that have been added since are 0, as they were. */
+  /** Puts back the result of `save`. Registers added since become 0, as they were. */
   restore(saved: Uint8Array): void {
     this.bytes.set(saved);
     this.bytes.fill(0, saved.length, this.end);
   }
 
-  /** As `restore`, for all bytes of another function of the kind: what software cannot change stays. */
+  /** As `restore`, for all bytes of another function of the same kind: bits that software cannot change stay. */
   loadWritable(bytes: Uint8Array): void {
     for (let i = 0; i < this.sizeBytes; i++) {
       const bits = this.writable[i] | this.clearable[i];
@@ -108,7 +108,7 @@ export class ConfigSpace {
 
   /** Where a capability starts, or 0. */
   find(id: number): number {
-    // A list that runs in circles has fewer members than there are places.
+    // The limit ends a circular list: a list cannot have more members than places.
     let places = PCI_CFG_SPACE_SIZE / 4;
     for (let at = this.first(); at !== 0 && places > 0; at = this.after(at)) {
       if (this.bytes[at] === id) return at;
@@ -145,7 +145,7 @@ export class ConfigSpace {
     this.lastExtended = at;
   }
 
-  /** Where the list of capabilities begins, and how it goes on; 0 where it ends. */
+  /** The start of the list of capabilities, and the next member; 0 at its end. */
   private first(): number {
     return (this.read(PCI_STATUS, 2) & PCI_STATUS_CAP_LIST) === 0 ? 0 : this.linked(PCI_CAPABILITY_LIST);
   }

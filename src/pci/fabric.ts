@@ -12,14 +12,14 @@ import type { PciFunction } from './function.ts';
 import { copyMemory, type Memory } from './memory.ts';
 import type { Port } from './port.ts';
 
-/** Decides whether peers may meet at the host bridge (fact 28 of the p2pdma rules). */
+/** Decides whether peer-to-peer DMA may go through the host bridge (fact 28 of the p2pdma rules). */
 export interface HostBridge {
   vendorId: number;
   deviceId: number;
   /** AMD from family 0x17 on routes between root ports. */
   cpuVendor: 'amd' | 'intel' | 'other';
   cpuFamily: number;
-  /** Bus addresses are host addresses plus this. */
+  /** A bus address is a host address plus this. */
   busOffset: number;
 }
 
@@ -44,9 +44,9 @@ export class Fabric {
   readonly hostBridge: HostBridge;
   readonly rootPorts: readonly Port[];
   readonly functions: PciFunction[] = [];
-  /** System memory from host address 0, for functions without a domain; null where a machine has none. */
+  /** System memory from host address 0, for functions without a domain; null for machines without it. */
   readonly systemMemory: Memory | null;
-  /** Called for each request that a BAR did not answer, in the middle of the requester's DMA. */
+  /** Called for each request that a BAR did not answer, during the requester's DMA. */
   onStrayTlp: (tlp: StrayTlp) => void = () => {};
   private windows: BarWindow[] = [];
 
@@ -72,8 +72,8 @@ export class Fabric {
   }
 
   /**
-   * One DMA of `requester`, cut where mappings end. Every piece that reaches a BAR is one visible read of that
-   * function's `memoryDecode`, and its bytes move in the same step. Stops at the first piece that fails.
+   * One DMA of `requester`, cut where mappings end. A piece that reaches a BAR reads that function's `memoryDecode`, as
+   * a visible step, and moves its bytes in the same step. Stops at the first piece that fails.
    */
   *dma(requester: PciFunction, address: number, bytes: Uint8Array, isWrite: boolean): Task<DmaStatus> {
     if (!requester.busMaster) return 'bus-master-off';
@@ -90,8 +90,8 @@ export class Fabric {
   }
 
   /**
-   * As `dma`, where all bytes are in one memory that a domain maps: the request has no step that another task could see.
-   * Null, and nothing done, for all others.
+   * As `dma`, if all bytes are in one memory that a domain maps: the request has no visible step. Returns null, with
+   * nothing done, for all others.
    */
   dmaNow(requester: PciFunction, address: number, bytes: Uint8Array, isWrite: boolean): DmaStatus | null {
     const mapping = this.memoryAt(requester, address, isWrite);
@@ -103,9 +103,9 @@ export class Fabric {
   }
 
   /**
-   * A read and a write of `requester` as one copy, of as many of `length` bytes as lie in one piece at both ends;
-   * returns how many. Both are memory that a domain maps, so that there is no step. 0 for all others, and where one
-   * does not answer: a read and a write tell which.
+   * A read and a write of `requester` as one copy; returns the number of bytes. It copies as many of `length` bytes as
+   * lie in one piece at both ends. Both ends must be memory that a domain maps, so there is no visible step. Returns 0
+   * for all others, and where one end does not answer: a read and a write then tell which.
    */
   copyNow(requester: PciFunction, source: number, destination: number, length: number): number {
     const from = this.memoryAt(requester, source, false);
@@ -122,7 +122,7 @@ export class Fabric {
     return moved;
   }
 
-  /** The mapping of an address, where a request would go to memory that a domain maps; null for all others. */
+  /** The mapping of an address whose request goes to memory that a domain maps; null for all others. */
   private memoryAt(requester: PciFunction, address: number, isWrite: boolean): MemoryMapping | null {
     const domain = requester.iommuDomain;
     if (domain === null || !domain.translates || !requester.busMaster) return null;
@@ -136,8 +136,8 @@ export class Fabric {
   }
 
   /**
-   * As copyNow, where one of the two is a BAR of plain memory: one visible read of that function's `memoryDecode`, and
-   * the bytes move in the same step.
+   * As copyNow, if one of the two is a BAR of plain memory: one visible read of that function's `memoryDecode`, with
+   * the bytes moved in the same step.
    */
   *copy(requester: PciFunction, source: number, destination: number, length: number): Task<CopyOutcome> {
     if (!requester.busMaster) return 0;
@@ -163,7 +163,7 @@ export class Fabric {
     return to.length;
   }
 
-  /** Where a request goes that starts at `address`, and how many of its bytes go there. */
+  /** The target of a request at `address`, and the number of its bytes that go there. */
   private route(
     requester: PciFunction,
     address: number,
@@ -171,12 +171,12 @@ export class Fabric {
     isWrite: boolean,
   ): { target: DmaTarget; length: number } | DmaStatus {
     const domain = requester.iommuDomain;
-    // On the bus, BARs answer to bus addresses: ports send a request to a peer before it gets to the root complex.
+    // On the bus, BARs answer bus addresses: ports route a request to a peer before it gets to the root complex.
     const hostAddress = address - this.hostBridge.busOffset;
     const below = domain?.ownsBus === true ? null : this.decode(hostAddress);
     if (below !== null && reachesBelowRoot(requester, below.fn)) return toBar(hostAddress, below, length);
     if (domain === null || !domain.translates) {
-      // At the root complex without translation an address is a host address, as mapPhysVec gives it out.
+      // At the root complex, an untranslated address is a host address, as mapPhysVec gives it out.
       const peer = this.decode(address);
       if (peer !== null) return toBar(address, peer, length);
       const memory = this.systemMemory;
@@ -234,7 +234,7 @@ export class Fabric {
     this.functions.push(fn);
   }
 
-  /** ENOSPC where the BARs of the machine find no room. */
+  /** ENOSPC where there is no room for the machine's BARs. */
   private assignAddresses(): void {
     const bars = this.functions.flatMap((fn) =>
       fn.bars
@@ -251,7 +251,7 @@ export class Fabric {
     for (const fn of this.functions) fn.writeBarAddresses();
   }
 
-  /** Functions that can reach each other without the IOMMU seeing it share a group. */
+  /** Functions that can reach each other past the IOMMU share a group. */
   private assignGroups(): void {
     let next = 1;
     const groups = new Map<Port, number>();
@@ -278,7 +278,7 @@ function moveBytes(memory: Memory, offset: number, bytes: Uint8Array, isWrite: b
     if (isWrite) memory.write(offset, bytes);
     else memory.read(offset, bytes);
   } catch (error) {
-    // A peer's file that no longer has the bytes, or was never open for writing: nobody completes the request.
+    // A peer's file no longer has the bytes, or is not open for writing: the request gets no completion.
     if (error instanceof Errno) return 'unsupported-request';
     throw error;
   }
@@ -287,7 +287,7 @@ function moveBytes(memory: Memory, offset: number, bytes: Uint8Array, isWrite: b
 
 type MemoryMapping = DmaMapping & { target: { kind: 'memory' } };
 
-/** False where one of the two does not answer; a part may have been copied then. */
+/** Returns false if one of the two does not answer; a part may be copied by then. */
 function copyBytes(from: Memory, offset: number, to: Memory, toOffset: number, length: number): boolean {
   try {
     copyMemory(from, offset, to, toOffset, length);
@@ -310,8 +310,8 @@ function advance(target: DmaTarget, offset: number): DmaTarget {
 }
 
 /**
- * Whether a request meets its target before it gets to the root complex: on the way up, the first port that both are
- * below takes it down again, unless a port before that redirects requests upstream.
+ * Whether a request reaches its target before the root complex. On the way up, the first port above both routes it down
+ * again, unless an earlier port redirects requests upstream.
  */
 function reachesBelowRoot(requester: PciFunction, target: PciFunction): boolean {
   const below = new Set(target.parent!.path());

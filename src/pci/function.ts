@@ -1,6 +1,6 @@
 /**
- * A PCI function as hardware: registers with their side effects, BARs that answer or do not, DMA that it starts, and
- * the ways to reset it. What a user of the device may see and do is vfio's business, above.
+ * A PCI function as hardware: registers with their side effects, BARs, DMA, and the ways to reset it. vfio/ decides
+ * what a user of the device may see and do.
  */
 import { Errno } from '../abi/errno.ts';
 import {
@@ -59,7 +59,7 @@ export interface PciAddress {
   devfn: number;
 }
 
-/** Where a function's interrupts go. Called by the device model; never blocks. */
+/** The receiver of a function's interrupts. Called by the device model; must not block. */
 export interface InterruptSink {
   msi(vector: number): void;
   intx(level: boolean): void;
@@ -80,28 +80,26 @@ export class PciFunction {
   readonly config: ConfigSpace;
   readonly bars: readonly (Bar | null)[];
   readonly romSizeBytes: number;
-  /** Null where the function has no vital product data, or its VPD capability does not answer. */
+  /** Null if the function does not have vital product data, or its VPD capability does not answer. */
   readonly vpd: Vpd | null;
-  /** For a VF its PF. */
+  /** For a VF: its PF. */
   readonly physfn: PciFunction | null;
-  /** For a PF its VFs. */
+  /** For a PF: its VFs. */
   readonly virtfns: PciFunction[] = [];
-  /** The memory BARs answer: the memory bit is set and the function is in D0 (PCI PM 1.2, 5.3). What TLPs race with. */
+  /** The memory BARs answer: the memory bit is set and the function is in D0 (PCI PM 1.2, 5.3). TLPs race with it. */
   readonly memoryDecode: Cell<boolean>;
   readonly powerState: Cell<PciPowerState>;
-  /** Counts changes of the registers: what makes them visible where users write some of them without a lock. */
+  /** Counts changes of the registers. It makes them visible steps, since users write some registers without a lock. */
   private readonly changes: Cell<number>;
   readonly lifecycle: Lifecycle;
-  /** Set by vfio; a function that nobody drives interrupts nobody. */
+  /** Set by vfio. Interrupts of a function without a driver go nowhere. */
   interrupts: InterruptSink | null = null;
-  /**
-   * The address space that the function's DMA is translated by; null while nobody attached one: DMA is then identity.
-   */
+  /** The address space that translates the function's DMA; null while none is attached: DMA is then identity. */
   iommuDomain: DmaAddressSpace | null = null;
-  /** dma_set_mask: how many bits of address its DMA has. */
+  /** dma_set_mask: the bits of its DMA addresses. */
   dmaBits: 32 | 64 = 64;
   iommuGroup = 0;
-  /** Hears of every DMA write that arrived, by the address that the function gave. */
+  /** Hears of every DMA write after it has arrived, by the address that the function used. */
   dmaLog: { written(address: number, sizeBytes: number): void } | null = null;
   /** Set when the function is plugged in. */
   fabric: Fabric | null = null;
@@ -125,7 +123,7 @@ export class PciFunction {
     this.atPowerOn = this.config.save();
   }
 
-  /** A VF's are in its PF's registers (SR-IOV 1.1, 3.3.11); its own read as ones. */
+  /** A VF's ids are in its PF's registers (SR-IOV 1.1, 3.3.11); its own registers read as ones. */
   get vendorId(): number {
     return this.physfn?.vendorId ?? this.config.read(PCI_VENDOR_ID, 2);
   }
@@ -155,13 +153,13 @@ export class PciFunction {
     return this.config.read(offset, size);
   }
 
-  /** A config write with what the hardware does about it: decoding, power states, FLR. */
+  /** A config write with its effects on the hardware: decoding, power states, FLR. */
   *configWrite(offset: number, size: 1 | 2 | 4, value: number): Task {
     yield* this.registersChange();
     yield* this.writeRegisters({ offset, size, value });
   }
 
-  /** Clears the bits of `clear`, then sets those of `set`, in one step: nobody's write comes between. */
+  /** Clears the bits of `clear`, then sets those of `set`, in one step: no other write comes between. */
   *configModify(offset: number, size: 1 | 2 | 4, clear: number, set: number): Task {
     yield* this.registersChange();
     yield* this.writeRegisters({ offset, size, value: ((this.config.read(offset, size) & ~clear) | set) >>> 0 });
@@ -175,7 +173,7 @@ export class PciFunction {
     const pm = this.config.find(PCI_CAP_ID_PM);
     if (pm !== 0 && covers(write, pm + PCI_PM_CTRL)) yield* this.afterPowerWrite(pm);
     const express = this.config.find(PCI_CAP_ID_EXP);
-    // "Initiate FLR" is not stored: it is seen in the value, and reads back as 0.
+    // "Initiate FLR" is not stored: only the written value has it, and it reads as 0.
     if (express !== 0 && setsBits(write, express + PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR)) {
       if ((this.config.read(express + PCI_EXP_DEVCAP, 4) & PCI_EXP_DEVCAP_FLR) !== 0) yield* this.hardwareReset();
     }
@@ -183,7 +181,7 @@ export class PciFunction {
     if (setsBits(write, af + PCI_AF_CTRL, PCI_AF_CTRL_FLR) && this.hasAdvancedFlr()) yield* this.hardwareReset();
   }
 
-  /** Both bits are needed: an FLR waits for transactions that are pending (pci_af_flr). */
+  /** Both bits are needed: an FLR waits for pending transactions (pci_af_flr). */
   private hasAdvancedFlr(): boolean {
     const af = this.config.find(PCI_CAP_ID_AF);
     const needed = PCI_AF_CAP_FLR | PCI_AF_CAP_TP;
@@ -199,14 +197,14 @@ export class PciFunction {
     if (this.hasAdvancedFlr()) methods.push('af_flr');
     const pm = this.config.find(PCI_CAP_ID_PM);
     if (pm !== 0 && (this.config.read(pm + PCI_PM_CTRL, 2) & PCI_PM_CTRL_NO_SOFT_RESET) === 0) methods.push('pm');
-    // A secondary bus reset hits nobody else where the function is alone below its port.
+    // A secondary bus reset hits no other function if this one is alone below its port.
     if (!this.isVirtfn && this.parent !== null && this.hotResetScope().length === 1) methods.push('bus');
     return methods;
   }
 
   /**
-   * pci_reset_function: resets by the best method and puts the config space back as it was. ENOTTY without a method.
-   * The power state must be D0.
+   * pci_reset_function: resets by the best method and restores config space. ENOTTY without a method. The power state
+   * must be D0.
    */
   *resetFunction(): Task {
     const [method] = this.canReset();
@@ -214,21 +212,18 @@ export class PciFunction {
     yield* this.withStateSaved(() => this.hardwareReset());
   }
 
-  /**
-   * Lets a reset happen, and brings power state, decoding and registers back after it (pci_save_state,
-   * pci_restore_state).
-   */
+  /** Runs a reset, and restores power state, decoding and registers after it (pci_save_state, pci_restore_state). */
   *withStateSaved(reset: () => Task): Task {
     const saved = this.config.save();
     yield* reset();
     yield* this.registersChange();
     this.config.restore(saved);
     yield* this.updateDecode();
-    // The enable bit of its VFs is among what is restored.
+    // The restored registers include the enable bit of its VFs.
     for (const virtfn of this.virtfns) yield* virtfn.updateDecode();
   }
 
-  /** What a reset line or FLR does to the hardware: registers as at power on, nothing decodes, D0. */
+  /** The effect of a reset line or FLR on the hardware: registers as at power on, nothing decodes, D0. */
   *hardwareReset(): Task {
     yield* this.memoryDecode.store(false);
     yield* this.powerState.store(0);
@@ -238,10 +233,7 @@ export class PciFunction {
     for (const virtfn of this.virtfns) yield* virtfn.hardwareReset();
   }
 
-  /**
-   * pci_set_power_state: registers that the way through D3hot loses are restored. Nothing happens where the function
-   * cannot go there.
-   */
+  /** pci_set_power_state: restores registers that D3hot loses. Does nothing if the function cannot enter the state. */
   *setPowerState(state: PciPowerState): Task {
     const pm = this.config.find(PCI_CAP_ID_PM);
     if (pm === 0 || this.powerState.value === state || !this.canEnter(state, pm)) return;
@@ -254,7 +246,7 @@ export class PciFunction {
     yield* this.updateDecode();
   }
 
-  /** Keeps the device's own DMA from starting until as many `resume`; waits for what is under way. */
+  /** Keeps the device from starting DMA until as many `resume` calls; waits for DMA under way. */
   quiesce(): Task {
     return this.lifecycle.quiesce();
   }
@@ -264,8 +256,8 @@ export class PciFunction {
   }
 
   /**
-   * Registers of another function of the kind, with what follows from them: decoding and the power state. BARs keep
-   * the addresses that they have here, and interrupts are off until somebody enables them here.
+   * Loads the registers of another function of the same kind, and applies decoding and power state. BARs keep the
+   * addresses that they have here, and interrupts stay off until they are enabled here.
    */
   *loadRegisters(saved: Uint8Array): Task {
     yield* this.registersChange();
@@ -279,7 +271,7 @@ export class PciFunction {
     yield* this.updateDecode();
   }
 
-  /** D1 and D2 are optional (PCI PM 1.2, 3.2.3), and from every state the only way back is to D0. */
+  /** D1 and D2 are optional (PCI PM 1.2, 3.2.3), and every state leads back only to D0. */
   private canEnter(state: PciPowerState, pm: number): boolean {
     const capable = this.config.read(pm + PCI_PM_PMC, 2);
     if (state === 1 && (capable & PCI_PM_CAP_D1) === 0) return false;
@@ -287,7 +279,7 @@ export class PciFunction {
     return state === 0 || state > this.powerState.value;
   }
 
-  /** Puts the addresses that the fabric assigned back into the BARs, after a reset behind the driver's back. */
+  /** Puts the addresses that the fabric assigned back into the BARs, after a reset that the driver did not see. */
   *restoreBars(): Task {
     this.writeBarAddresses();
   }
@@ -325,7 +317,7 @@ export class PciFunction {
     return this.plugged().dma(this, address, into, false);
   }
 
-  /** Writes by bus address. A posted write that nobody takes is lost, and says so here alone. */
+  /** Writes by bus address. A posted write without a taker is lost; only the returned status shows it. */
   dmaWrite(address: number, from: Uint8Array): Task<DmaStatus> {
     return this.plugged().dma(this, address, from, true);
   }
@@ -348,8 +340,8 @@ export class PciFunction {
   }
 
   /**
-   * A load into `bytes`, or a store of them, by the CPU through a mapping of a BAR. Where nobody answers, loads give
-   * ones and stores are lost: who gives out such mappings takes them back before the memory stops to answer.
+   * A load into `bytes`, or a store of them, by the CPU through a mapping of a BAR. If no BAR answers, loads give ones
+   * and stores are lost. The owner of such mappings must revoke them before the memory stops answering.
    */
   mmio(bar: Bar, offset: number, bytes: Uint8Array, isWrite: boolean): void {
     if (!this.memoryDecode.value) {
@@ -373,14 +365,14 @@ export class PciFunction {
     return this.parent === null ? [this] : this.parent.functionsBelow();
   }
 
-  /** Resets the slot or bus: everything in `hotResetScope`, with its registers restored. */
+  /** Resets the slot or bus: all functions in `hotResetScope`, with their registers restored. */
   *resetScope(): Task {
     for (const member of this.hotResetScope()) yield* member.withStateSaved(() => member.hardwareReset());
   }
 
   /**
-   * For a device model that goes on with what a reset may have ended: what the reset changes, its own state that
-   * `onReset` puts back included, it sees as of this step.
+   * For a device model that continues work which a reset may have ended. After this step the model sees all effects of
+   * the reset, including its own state that `onReset` puts back.
    */
   registersLook(): Task<number> {
     return this.changes.load();

@@ -17,19 +17,22 @@ import { Errno } from '../abi/errno.ts';
 import { InvariantError } from '../task/lifetime.ts';
 import type { Task } from '../task/op.ts';
 
-/** What a device model hears of its function. A reset may come at any time, in the middle of a quiesce too. */
+/** The calls that a device model gets from its function. A reset may come at any time, also during a quiesce. */
 export interface FunctionHooks {
   /**
-   * Every reset: engines stop, registers go back to what they were at power on. Memory behind BARs may keep its
-   * bytes. Called synchronously.
+   * Called synchronously on every reset: engines stop, registers go back to their values at power on. Memory behind
+   * BARs may keep its bytes.
    */
   onReset?(): void;
-  /** When it returns, the device starts no DMA of its own until `resume`. Waits for what is under way. */
+  /** After it returns, the device must not start DMA until `resume`. Waits for DMA under way. */
   quiesce?(): Task;
   resume?(): Task;
-  /** What the registers behind the BARs hold, memory BARs aside, for another device of the kind to go on from. */
+  /**
+   * The state of the registers behind the BARs, without memory BARs, for another device of the same kind to continue
+   * from.
+   */
   saveState?(): Uint8Array;
-  /** Puts back what `saveState` gave. EINVAL for bytes that are not such a state. */
+  /** Puts back the result of `saveState`. EINVAL for bytes that are not such a state. */
   loadState?(bytes: Uint8Array): void;
 }
 
@@ -37,7 +40,7 @@ export class Lifecycle {
   private readonly name: string;
   private readonly models: FunctionHooks[] = [];
   private isPlugged = false;
-  /** How many want the models quiesced, and for how many of them they are. */
+  /** How many callers want the models quiesced, and for how many of them they are. */
   private wanted = 0;
   private quiesced = 0;
 
@@ -59,7 +62,7 @@ export class Lifecycle {
     return this.models.length;
   }
 
-  /** Whether a model's registers can be read out and put back. */
+  /** Whether a model can save and load its registers. */
   get saves(): boolean {
     return this.models.some((model) => model.saveState !== undefined && model.loadState !== undefined);
   }
@@ -68,7 +71,7 @@ export class Lifecycle {
     for (const model of this.models) model.onReset?.();
   }
 
-  /** Waits for the DMA that is under way: the models end it, and the owners of the memory that it reaches. */
+  /** Waits for the DMA under way: the models, and the owners of the memory that it reaches, end it. */
   *quiesce(): Task {
     this.wanted += 1;
     for (const model of this.models) if (model.quiesce !== undefined) yield* model.quiesce();
@@ -93,7 +96,7 @@ export class Lifecycle {
     return states;
   }
 
-  /** EINVAL where a model's state is missing, or is not one. */
+  /** EINVAL where a model's state is missing or invalid. */
   load(states: ReadonlyMap<number, Uint8Array>): void {
     this.checkQuiesced('loaded');
     for (const [i, model] of this.models.entries()) {

@@ -4,32 +4,32 @@ import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 
 /**
- * Plain bytes; offsets and lengths have been checked by the caller, but every implementation refuses to leave its
- * own.
+ * Plain bytes. The caller has checked offsets and lengths, but every implementation refuses accesses outside its own
+ * bytes.
  */
 export interface Memory {
   readonly sizeBytes: number;
   read(offset: number, into: Uint8Array): void;
   write(offset: number, from: Uint8Array): void;
   /**
-   * Copies to another memory without a buffer in between; false, and nothing done, where the two cannot. Throws as
-   * `read` of this one and `write` of the other do.
+   * Copies to another memory without an intermediate buffer. Returns false, with nothing done, if the two cannot.
+   * Throws as `read` of this memory and `write` of the other.
    */
   copyTo?(offset: number, target: Memory, targetOffset: number, length: number): boolean;
-  /** A descriptor that shares the bytes with other processes, where there is one, and where in it they start. */
+  /** A descriptor that shares the bytes with other processes, if there is one, and their offset in it. */
   readonly fd?: number;
   readonly fdOffset?: number;
-  /** Moves the bytes to a fresh file behind a new `fd`: whoever keeps the old one shares nothing any more. */
+  /** Moves the bytes to a fresh file behind a new `fd`: a process that keeps the old one no longer shares them. */
   renew?(): void;
-  /** The parts that may hold something else than zeros, in order; without it all of them may. */
+  /** The parts that may hold other bytes than zeros, in order. Without this method, all parts may. */
   extents?(): Iterable<{ offset: number; sizeBytes: number }>;
   close(): void;
 }
 
-/** What a copy passes through where two memories do not know each other. */
+/** The buffer size of a copy between two memories that cannot copy directly. */
 const BUFFER_BYTES = 64 * 1024;
 
-/** Copies between memories, without a buffer where they can. Throws what `read` of one and `write` of the other do. */
+/** Copies between memories, without a buffer if they can. Throws as `read` of one and `write` of the other. */
 export function copyMemory(from: Memory, offset: number, to: Memory, toOffset: number, length: number): void {
   if (from.copyTo?.(offset, to, toOffset, length) === true) return;
   const buffer = new Uint8Array(Math.min(BUFFER_BYTES, length));
@@ -40,7 +40,7 @@ export function copyMemory(from: Memory, offset: number, to: Memory, toOffset: n
   }
 }
 
-/** Makes the memory of a BAR. In production it gives memfds; tests and the explorer use `arrayMemory`. */
+/** Makes the memory of a BAR: memfds in production, `arrayMemory` in tests and the explorer. */
 export type MemoryProvider = (label: string, sizeBytes: number) => Memory;
 
 function check(memory: Memory, offset: number, length: number): void {
@@ -71,7 +71,7 @@ export class ArrayMemory implements Memory {
   close(): void {}
 }
 
-/** Pages that exist once they are written: a BAR of a terabyte costs what is used of it. */
+/** Memory by page, made at the first write: a BAR of a terabyte costs only its used pages. */
 class SparseMemory implements Memory {
   readonly sizeBytes: number;
   private readonly pages = new Map<number, Uint8Array>();

@@ -1,4 +1,4 @@
-/** How peer-to-peer DMA gets from one function to another (pci_p2pdma_map_type, drivers/pci/p2pdma.c). */
+/** The route of peer-to-peer DMA between two functions (pci_p2pdma_map_type, drivers/pci/p2pdma.c). */
 import type { HostBridge } from './fabric.ts';
 import type { PciFunction } from './function.ts';
 import type { Port } from './port.ts';
@@ -7,7 +7,7 @@ export interface P2pRoute {
   type: 'bus-addr' | 'thru-host-bridge' | 'not-supported';
   /** Links between the two; 0 for one function. */
   distance: number;
-  /** For bus-addr: what to add to a host address. */
+  /** For bus-addr: the offset from a host address to a bus address. */
   busOffset: number;
 }
 

@@ -1,4 +1,4 @@
-/** One write to config space, and the questions that its receivers ask of it. */
+/** One write to config space, and tests of the registers and bits that it reaches. */
 
 export interface RegisterWrite {
   /** From the start of config space; the write stays within one dword. */

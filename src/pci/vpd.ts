@@ -15,12 +15,12 @@ const END_TAG = 0x78;
 
 export class Vpd {
   private readonly bytes: Uint8Array;
-  /** Bytes up to the end tag, that included; 0 where the resources do not end. */
+  /** Bytes up to and including the end tag; 0 if there is none. */
   private readonly sizeBytes: number;
   /** The fields that a system may write: the resource with the read-write tag. */
   private readonly writable: { start: number; end: number };
 
-  /** Takes the bytes over. */
+  /** Takes ownership of `bytes`. */
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
     const { sizeBytes, writable } = resourcesOf(bytes);
@@ -28,12 +28,12 @@ export class Vpd {
     this.writable = writable;
   }
 
-  /** A name that cannot be written, and `writableBytes` for the system's own keywords. */
+  /** A read-only name, and `writableBytes` for the system's own keywords. */
   static named(name: string, writableBytes = 0): Vpd {
     const text = Buffer.from(name, 'latin1');
     const readOnly = Buffer.from([...large(READ_ONLY_TAG, 4), ...keyword('RV', Uint8Array.of(0))]);
     const start = Buffer.concat([Buffer.from(large(IDENTIFIER_TAG, text.length)), text, readOnly]);
-    // The checksum makes the sum of all bytes up to itself 0.
+    // The checksum makes the sum of all bytes, up to and including itself, 0.
     start[start.length - 1] = -start.reduce((sum, byte) => sum + byte, 0) & 0xff;
     const writable =
       writableBytes === 0
@@ -42,9 +42,7 @@ export class Vpd {
     return new Vpd(Buffer.concat([start, Buffer.from([...writable, END_TAG])]));
   }
 
-  /**
-   * The four bytes at an address, 0 where they lie behind the end (pci_read_vpd). Null where nothing can be read.
-   */
+  /** The four bytes at an address; bytes past the end are 0 (pci_read_vpd). Null if the data cannot be read. */
   read(address: number): number | null {
     if (this.sizeBytes === 0) return null;
     let value = 0;
@@ -53,8 +51,8 @@ export class Vpd {
   }
 
   /**
-   * False where the address is not a multiple of four inside of the data (pci_write_vpd). The device keeps what is not
-   * in its read-write fields.
+   * Writes four bytes. Returns false unless the address is a multiple of four inside the data (pci_write_vpd). Bytes
+   * outside the read-write fields stay.
    */
   write(address: number, value: number): boolean {
     if (address % 4 !== 0 || address >= this.sizeBytes) return false;
@@ -66,7 +64,7 @@ export class Vpd {
     return true;
   }
 
-  /** What the hardware does after a write of its registers: an address orders the transfer, and the flag turns. */
+  /** The hardware's reaction to a write of its registers: an address orders the transfer, and then the flag flips. */
   afterWrite(config: ConfigSpace, write: RegisterWrite): void {
     const at = config.find(PCI_CAP_ID_VPD);
     if (at === 0 || !covers(write, at + PCI_VPD_ADDR + 1)) return;
