@@ -1,16 +1,16 @@
-/** I/O address spaces: what the addresses that a device puts on the bus mean (drivers/iommu). */
+/** I/O address spaces: the translation of addresses that a device puts on the bus (drivers/iommu). */
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 import type { DmaAddressSpace, DmaMapping, DmaTarget, IovaRange } from '../pci/dma.ts';
 import { RangeMap } from './range-map.ts';
 
-/** The first address that a device of more than 32 bits gets. */
+/** The first IOVA for a device with more than 32 address bits. */
 const IOVA_START = 2 ** 32;
 const IOVA_END = 2 ** 48;
-/** Where x86 has its interrupts. */
+/** The window of interrupts on x86. */
 const MSI_WINDOW: IovaRange = { iova: 0xfee00000, end: 0xfef00000 };
 
-/** What VT-d does not translate: the window of interrupts, and addresses of more than 48 bits. */
+/** Addresses that VT-d does not translate: the window of interrupts, and addresses of more than 48 bits. */
 export const HOST_RESERVED: readonly IovaRange[] = [MSI_WINDOW, { iova: IOVA_END, end: Number.POSITIVE_INFINITY }];
 
 export interface IommuDomainOptions {
@@ -41,7 +41,7 @@ export class IommuDomain implements DmaAddressSpace {
     return this.mappings.size;
   }
 
-  /** iommu_map. EINVAL for what is not whole pages, EEXIST where something is mapped already. */
+  /** iommu_map. EINVAL for partial pages, EEXIST where an address is already mapped. */
   map(iova: number, sizeBytes: number, target: DmaTarget, prot: number): void {
     if (sizeBytes <= 0 || iova % PAGE_SIZE !== 0 || sizeBytes % PAGE_SIZE !== 0) {
       throw new Errno('EINVAL', `${this.name}: ${sizeBytes} bytes at IOVA 0x${iova.toString(16)} are not whole pages`);
@@ -51,7 +51,9 @@ export class IommuDomain implements DmaAddressSpace {
     }
   }
 
-  /** iommu_unmap of whole mappings; returns the bytes unmapped. EINVAL where one would be cut; nothing changes then. */
+  /**
+   * iommu_unmap of whole mappings; returns the bytes unmapped. EINVAL, with nothing changed, if it would cut a mapping.
+   */
   unmap(iova: number, sizeBytes: number): number {
     const end = iova + sizeBytes;
     let bytes = 0;
@@ -65,7 +67,7 @@ export class IommuDomain implements DmaAddressSpace {
     return bytes;
   }
 
-  /** The mapping that holds an IOVA, or null: an IOMMU fault. */
+  /** The mapping that holds an IOVA; null is an IOMMU fault. */
   find(iova: number): DmaMapping | null {
     return this.mappings.find(iova);
   }
@@ -77,7 +79,7 @@ export class IommuDomain implements DmaAddressSpace {
 
   /**
    * dma_iova_try_alloc: a free run of addresses, or null when there is none. Below 4 GiB a run counts as free while
-   * nothing is mapped there: the caller maps it before it asks for the next one.
+   * nothing is mapped there: the caller must map it before it asks for the next one.
    */
   allocateIova(sizeBytes: number, dmaBits: 32 | 64 = 64): number | null {
     if (dmaBits === 32) return this.lowIova(sizeBytes);

@@ -1,9 +1,12 @@
-/** Values by ranges of addresses that do not overlap, in order; a quarter of a million of them cost no more each. */
+/**
+ * A map from disjoint address ranges to values, in order. The cost of a range does not grow up to a quarter of a
+ * million.
+ */
 
-/** A block is cut in two beyond this: an insertion moves at most so many entries. */
+/** A larger block is split in two: an insertion moves at most this many entries. */
 const MAX_BLOCK = 256;
 
-/** Neighbouring ranges. Bounds lie side by side as numbers, so that a search among many stays in the cache. */
+/** A block of neighbouring ranges. Bounds lie side by side as numbers, so that a search stays in the cache. */
 class Block<T> {
   readonly starts: number[];
   readonly ends: number[];
@@ -27,7 +30,7 @@ class Block<T> {
     this.values.splice(at, 0, value);
   }
 
-  /** Takes the entries from `at` on out; returns the values of the first `count` of them. */
+  /** Removes `count` entries from `at` on; returns their values. */
   remove(at: number, count: number): T[] {
     this.starts.splice(at, count);
     this.ends.splice(at, count);
@@ -42,7 +45,7 @@ class Block<T> {
 }
 
 export class RangeMap<T> {
-  /** In order; none is empty. */
+  /** In order; never empty ones. */
   private readonly blocks: Block<T>[] = [];
   /** Where the last range of each block ends. */
   private readonly lasts: number[] = [];
@@ -81,10 +84,10 @@ export class RangeMap<T> {
     }
   }
 
-  /** False, and nothing done, where another range is in the way. `start` is below `end`. */
+  /** Returns false, with nothing done, if another range overlaps. `start` is below `end`. */
   insert(start: number, end: number, value: T): boolean {
     if (this.firstOverlap(start, end) !== null) return false;
-    // Behind everything: the last block grows.
+    // After all ranges: the last block grows.
     const index = Math.min(firstAbove(this.lasts, start), this.blocks.length - 1);
     if (index < 0) {
       this.blocks.push(new Block([start], [end], [value]));
@@ -103,7 +106,7 @@ export class RangeMap<T> {
     return true;
   }
 
-  /** Takes out every range that shares an address with `start` up to `end`; returns their values in order. */
+  /** Removes every range that shares an address with `start` up to `end`; returns their values in order. */
   remove(start: number, end: number): T[] {
     const gone: T[] = [];
     let index = firstAbove(this.lasts, start);
