@@ -1,21 +1,24 @@
-/** Where a search finds its program and its mutant by name. The engine knows none itself; `verify/catalogue.ts` is ours. */
+/**
+ * Where a search finds its program and its mutant by name. The explorer knows none itself; this project's catalogue is
+ * `verify/catalogue.ts`.
+ */
 import type { Program } from './world/program.ts';
 
-/** There is no program, size or mutant of that name; the message lists what there is. */
+/** Thrown for an unknown program, size or mutant. The message lists the known ones. */
 export class UnknownNameError extends Error {}
 
 export interface Catalogue {
-  /** The module that exports this catalogue as `catalogue`: each worker thread imports it. */
+  /** The module that exports this catalogue as `catalogue`. Each worker thread imports it. */
   readonly url: string;
-  /** Makes the program of a file known to `findProgram`. Leaves other names alone. UnknownNameError. */
+  /** Loads the program of a file, so that `findProgram` knows it. Ignores other names. Throws UnknownNameError. */
   loadPrograms(scenario: string): Promise<void>;
-  /** `name` or `name:size`. UnknownNameError. */
+  /** Takes `name` or `name:size`. Throws UnknownNameError. */
   findProgram(scenario: string): Program;
-  /** Puts the mutant in; returns how it is taken out again. UnknownNameError. */
+  /** Puts the mutant in; returns a function that removes it. Throws UnknownNameError. */
   applyMutant(name: string): () => void;
 }
 
-/** Puts the mutant in, if there is one; returns how it is taken out again. */
+/** Puts the mutant in, if there is one; returns a function that removes it. */
 export function applyMutantOf(catalogue: Catalogue, { mutant }: { mutant: string | null }): () => void {
   return mutant === null ? () => {} : catalogue.applyMutant(mutant);
 }

@@ -1,4 +1,4 @@
-/** The explorer as others call it: a program by name, a way to search, and what came of it. */
+/** The explorer's interface: takes a program by name and a way to search, and returns the result. */
 
 import { applyMutantOf, type Catalogue } from './catalogue.ts';
 import { findDifference } from './checks/determinism.ts';
@@ -12,37 +12,37 @@ import type { Program } from './world/program.ts';
 import { show } from './world/schedule.ts';
 
 export interface ExploreOptions {
-  /** `name` or `name:size`, or a file's `FILE` or `FILE:NAME`: what `Catalogue.findProgram` takes. */
+  /** `name` or `name:size`, or `FILE` or `FILE:NAME`, as `Catalogue.findProgram` takes them. */
   scenario: string;
   algorithm?: Algorithm;
-  /** A mutant by its name: a known bug put back for this search. */
+  /** The name of a mutant: a known bug put back for this search. */
   mutant?: string;
-  /** Only orders with at most so many preemptions, depth first. */
+  /** Searches only orders with at most this many preemptions, depth first. */
   bound?: number;
   /** For pct, pos and random. */
   seed?: number;
-  /** Stop after so many executions. Sampling searches stop after 10,000 where none is given. */
+  /** Stops after this many executions. By default sampling searches stop after 10,000. */
   max?: number;
-  /** Runs that take more steps are taken for endless: a livelock, or work without an end. 20,000 by default. */
+  /** A run with more steps counts as endless: a livelock, or work without an end. 20,000 by default. */
   maxSteps?: number;
-  /** Threads that search, this one included; the result does not depend on it. */
+  /** How many threads search, this one included. The result does not depend on it. */
   workers?: number;
-  /** Go on with a search that was stopped; all but `max` and `workers` is as it was. */
+  /** Continues a stopped search with the same options, except for `max` and `workers`. */
   resume?: ResumeFile;
-  /** Stops the search; the result has what it takes to go on. */
+  /** Stops the search. The result then contains the data to continue it. */
   signal?: AbortSignal;
   /** Called about every half second. */
   onProgress?: (progress: ExploreProgress) => void;
-  /** Called about every half minute with what it takes to go on from there. */
+  /** Called about every half minute with the data to continue from there. */
   onSave?: (file: ResumeFile) => void;
 }
 
 export interface ExploreProgress {
   executions: number;
-  /** How many it may be in the end. */
+  /** The expected total of executions. */
   total: number;
   seconds: number;
-  /** The share that is done, in 0 to 1, as far as it can be told. */
+  /** The share that is done, from 0 to 1, as far as it is known. */
   done: number;
 }
 
@@ -52,7 +52,7 @@ export interface FoundBug {
   /** Labels of the tasks in the order of their steps. */
   schedule: string[];
   preemptions: number;
-  /** The same by number, for replay files. */
+  /** The same schedule by numbers, for replay files. */
   steps: number[];
 }
 
@@ -63,21 +63,24 @@ export interface ExploreResult {
   executions: number;
   blocked: number;
   steps: number;
-  /** Of `stateful`: how many states there were; the executions are then no classes. Null for all others. */
+  /**
+   * For `stateful`: how many states there were. The executions then do not stand for equivalence classes. Otherwise
+   * null.
+   */
   states: number | null;
   seconds: number;
   complete: boolean;
   bug: FoundBug | null;
-  /** What it takes to go on; null where there is nothing left to do. */
+  /** The data to continue the search; null if nothing is left. */
   resume: ResumeFile | null;
 }
 
 const PROGRESS_MS = 500;
 const SAVE_MS = 30_000;
-/** So long at a time a search goes on before it looks at what happens around it. */
+/** How long a search runs before it yields to other events. */
 const SLICE_MS = 5;
 
-/** Searches until everything was seen, a bug is found, or `max` executions were run. */
+/** Searches until the search is complete, a bug is found, or `max` executions were run. */
 export async function explore(options: ExploreOptions, catalogue: Catalogue): Promise<ExploreResult> {
   const { scenario } = options.resume?.spec ?? options;
   await catalogue.loadPrograms(scenario);
@@ -91,7 +94,7 @@ export async function explore(options: ExploreOptions, catalogue: Catalogue): Pr
   }
 }
 
-/** The same of a program that has no name that other threads would know. */
+/** Like `explore`, for a program without a name that other threads could use. */
 export function exploreProgram(
   program: Program,
   options: Omit<ExploreOptions, 'scenario' | 'workers' | 'mutant'> = {},
@@ -112,7 +115,7 @@ function specOf({ scenario, algorithm, mutant, bound, seed, max, maxSteps }: Exp
   };
 }
 
-/** One search, and what is done beside it. */
+/** One search with its progress reports, saves and worker threads. */
 class Exploration {
   private readonly program: Program;
   private readonly spec: SearchSpec;
@@ -125,7 +128,7 @@ class Exploration {
   private saved: number;
   private slice = 1;
 
-  /** `catalogue` is needed for more than one worker. */
+  /** More than one worker needs `catalogue`. */
   constructor(program: Program, spec: SearchSpec, options: Omit<ExploreOptions, 'scenario'>, catalogue?: Catalogue) {
     const { workers = 1, max = Number.POSITIVE_INFINITY, resume } = options;
     this.program = program;
@@ -162,7 +165,7 @@ class Exploration {
     return { scenario, algorithm, mutant, ...totals, states, seconds, complete, bug, resume };
   }
 
-  /** Takes the first schedule twice, before anything is believed. */
+  /** Runs the first schedule twice before the search starts. */
   private checkDeterminism(): void {
     const difference = findDifference(this.program);
     if (difference !== null) this.search.bug = { ...difference.finding, schedule: difference.schedule };
@@ -189,7 +192,7 @@ class Exploration {
     );
   }
 
-  /** Runs for a little while, or takes what came of a part. */
+  /** Runs the search for a short while, or joins the result of a part. */
   private async goOn(): Promise<void> {
     const { search, pool } = this;
     pool?.feed();
@@ -241,7 +244,7 @@ function describe(program: Program, bug: Bug, message?: string): FoundBug {
   const run = show(program, bug.schedule);
   return {
     invariant: bug.invariant,
-    // Shown again it may say more: the lines, where the search knows only the steps.
+    // A second run may say more: it knows source lines, and the search only steps.
     message: message ?? run.finding?.message ?? bug.message,
     schedule: run.steps.map((step) => step.task),
     preemptions: run.preemptions,

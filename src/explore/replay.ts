@@ -1,16 +1,16 @@
-/** A schedule that broke something, as a file, and the same run again. */
+/** A failing schedule as a file, and its replay. */
 
 import { applyMutantOf, type Catalogue } from './catalogue.ts';
 import type { ExploreResult } from './explore.ts';
 import { type ShownRun, show } from './world/schedule.ts';
 
-/** What `barter explore` writes when it finds something, and `barter replay` reads. */
+/** The file that `barter explore` writes when it finds a bug, and that `barter replay` reads. */
 export interface ReplayFile {
   barter: 'replay';
   scenario: string;
   mutant: string | null;
   steps: number[];
-  /** Of the run that the steps gave (`ShownRun.hash`). */
+  /** The hash of the recorded run (`ShownRun.hash`). */
   hash: string;
 }
 
@@ -21,7 +21,7 @@ export function replayFileOf(result: ExploreResult, catalogue: Catalogue): Repla
   return { barter: 'replay', scenario, mutant, steps: bug.steps, hash };
 }
 
-/** Runs a schedule of a scenario, with a mutant or without, and writes down each step. */
+/** Runs a schedule of a scenario, with or without a mutant, and records each step. */
 export function runOf(
   scenario: string,
   mutant: string | null,
@@ -36,7 +36,7 @@ export function runOf(
   }
 }
 
-/** Runs a replay file again. `matches` says whether each step and the outcome were those of the file. */
+/** Replays a file. `matches` says whether each step and the outcome are those of the file. */
 export function replay(file: ReplayFile, catalogue: Catalogue): { run: ShownRun; matches: boolean } {
   const run = runOf(file.scenario, file.mutant, file.steps, catalogue);
   return { run, matches: run.hash === file.hash };

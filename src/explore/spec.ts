@@ -1,4 +1,4 @@
-/** What is searched and how, as plain data: threads and files start from it. */
+/** The program and the way to search it, as plain data for threads and files. */
 
 import { DporSearch } from './search/dpor.ts';
 import { SamplingSearch } from './search/sampling.ts';
@@ -14,12 +14,12 @@ export interface SearchSpec {
   scenario: string;
   algorithm: Algorithm;
   mutant: string | null;
-  /** Only orders with at most so many preemptions, depth first; null for all. */
+  /** Searches only orders with at most this many preemptions, depth first; null for all orders. */
   bound: number | null;
   seed: number;
   /** How many runs a sampling search draws. */
   samples: number;
-  /** Runs that take more steps are taken for endless; `MAX_STEPS` where it is missing. */
+  /** A run with more steps counts as endless; `MAX_STEPS` by default. */
   maxSteps?: number;
 }
 

@@ -1,10 +1,10 @@
 /**
- * Data races: two touches of a field, at least one of them a change and at least one of them no step of its own, that
- * nothing orders. The explorer takes such touches for harmless, so that in their presence its word would be worth
- * nothing. And uses of what may be dead by then: the same, of a `Lifetime` and its end.
+ * Finds data races: two unordered touches of a field, of which at least one is a change and at least one is not a step
+ * of its own. The explorer treats such touches as harmless, so its results are worthless if they race. Uses of an
+ * object that may be dead race in the same way, with the end of its `Lifetime`.
  *
- * What orders touches is what orders steps under the explorer: steps on one object of which one is a write, starts and
- * joins. Clocks are computed when a run has ended, and only where something was touched.
+ * The same things order touches as order steps: steps on one object of which one is a write, starts and joins. Clocks
+ * are computed after a run, and only if something was touched.
  */
 
 import { Lifetime } from '../../task/lifetime.ts';
@@ -21,11 +21,11 @@ interface Touch {
   task: number;
   what: Touchable;
   isChange: boolean;
-  /** A step on a cell, which races with touches alone. */
+  /** A step on a cell. It races only with touches. */
   isStep: boolean;
-  /** How many steps had been taken. */
+  /** The number of steps taken before it. */
   at: number;
-  /** `file:line`, where somebody asked for it. */
+  /** `file:line` if a tracer is set, else empty. */
   source: string;
 }
 
@@ -41,12 +41,12 @@ export class TouchLog {
   private readonly children: number[] = [];
   private readonly touches: Touch[] = [];
 
-  /** A step that was performed, before its task goes on. */
+  /** Records a step that was performed, before its task goes on. */
   step(task: number, op: Op): void {
     this.push(task, op.object, op.changed ? Math.min(accessAtMost(op.kind), Access.WRITE) : Access.READ, -1);
   }
 
-  /** A task starts another, which has not done anything yet. */
+  /** Records that a task starts another, which has not done anything yet. */
   started(task: number, child: number): void {
     this.push(task, null, Access.WRITE, child);
   }
@@ -56,7 +56,7 @@ export class TouchLog {
     this.touches.push({ task, what, isChange, isStep: false, at: this.tasks.length, source });
   }
 
-  /** The first race; null where there is none. `label` names a task. */
+  /** Returns the first race, or null. `label` names a task. */
   race(label: (task: number) => string, numberOf: (handle: TaskHandle) => number): Finding | null {
     const touchedCells = new Set<object>(this.touches.map((touch) => touch.what));
     const clocks = new Clocks();
@@ -103,7 +103,7 @@ export class TouchLog {
   }
 }
 
-/** Writes a touch down; returns an earlier one that it races with, or null. */
+/** Records a touch; returns an earlier one with which it races, or null. */
 function note(seen: Map<object, { touch: Touch; epoch: number }[]>, clocks: Clocks, touch: Touch): Touch | null {
   const clock = clocks.of(touch.task);
   let earlier = seen.get(touch.what);
@@ -119,7 +119,7 @@ function note(seen: Map<object, { touch: Touch; epoch: number }[]>, clocks: Cloc
   return null;
 }
 
-/** What an object hands from those who touched it to those who come later. */
+/** The clocks that an object passes from earlier touches to later ones. */
 interface Handover {
   byWriters: Clock;
   byReaders: Clock;

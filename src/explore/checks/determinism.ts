@@ -1,14 +1,14 @@
-/** Takes one schedule twice: a program that is deterministic does the same. */
+/** Runs one schedule twice to check that a program is deterministic. */
 import { Execution } from '../world/execution.ts';
 import type { Finding } from '../world/finding.ts';
 import type { Program } from '../world/program.ts';
 import { StepLog } from '../world/step-log.ts';
 import { TaskIds } from '../world/task-ids.ts';
 
-/** A program that is not deterministic shows that soon, if it does so at all. */
+/** A nondeterministic program shows a difference early, if it shows one at all. */
 const MAX_STEPS = 1_000;
 
-/** The order in which the first task that can goes on, taken twice; null where both times were the same. */
+/** Always continues the first task that can go on, twice. Returns null if both runs were the same. */
 export function findDifference(program: Program): { finding: Finding; schedule: number[] } | null {
   const [ids, log] = [new TaskIds(), new StepLog()];
   const first = new Execution(program, ids);
@@ -30,7 +30,7 @@ export function findDifference(program: Program): { finding: Finding; schedule: 
   return null;
 }
 
-/** The finding for a step that differs from what it was: `how` says how. */
+/** The finding for a step that differs from its first run. `how` says how. */
 export function differenceAt(step: number, label: string, how: string): Finding {
   const message = `the program is not deterministic: step ${step}, the one of ${label}, ${how}`;
   return { invariant: 'determinism', message };

@@ -1,13 +1,13 @@
 /**
- * Fair rw-semaphores: a reader queues behind a writer that waits, though others read. The explorer lets readers pass,
- * since a writer may come later as well; what the queue adds are states in which everybody waits.
+ * Fair rw-semaphores: a reader queues behind a waiting writer even while others read. The explorer lets readers pass,
+ * since the writer may also come later. So the queue only adds states in which every task waits.
  */
 import { RwSemaphore } from '../../task/lock.ts';
 import { OpKind } from '../../task/op.ts';
 import type { TaskHandle } from '../../task/task-handle.ts';
 import type { Execution } from '../world/execution.ts';
 
-/** The writer that a reader, who could go on else, may have to queue behind; null where there is none. */
+/** The writer behind which a reader that could otherwise go on may have to queue; null if there is none. */
 export function writerAhead(execution: Execution, task: number): TaskHandle | null {
   const op = execution.pending[task]!;
   if (op.kind !== OpKind.READ_LOCK || !(op.object instanceof RwSemaphore) || op.object.readers.length === 0)
@@ -19,7 +19,7 @@ export function writerAhead(execution: Execution, task: number): TaskHandle | nu
   return null;
 }
 
-/** Every task that is ready would queue behind a writer, so that none goes on. */
+/** Whether every ready task would queue behind a writer, so that none can go on. */
 export function areAllQueued(execution: Execution, ready: readonly number[]): boolean {
   return ready.length > 0 && ready.every((task) => writerAhead(execution, task) !== null);
 }

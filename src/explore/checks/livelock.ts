@@ -1,16 +1,16 @@
-/** Runs without an end: the loop in which they go round, if there is one. */
+/** Explains endless runs by the loop that they repeat, if there is one. */
 import { Execution } from '../world/execution.ts';
 import type { Finding } from '../world/finding.ts';
 import type { Program } from '../world/program.ts';
 import { TaskIds } from '../world/task-ids.ts';
 
-/** A run without an end, cut after its loop. */
+/** An endless run, cut after its loop. */
 export interface Endless {
   finding: Finding;
   schedule: number[];
 }
 
-/** One step of an endless run: what was done to which object, in which state, with which result. */
+/** One step of an endless run: its operation, its object, the state and the result. */
 export interface LoopStep {
   task: string;
   what: string;
@@ -18,8 +18,8 @@ export interface LoopStep {
 }
 
 /**
- * Explains a run that took more steps than a run may: the shortest loop at its end, and the way into it. Without a loop
- * the schedule stays as it is.
+ * Explains a run that took more steps than allowed: the shortest loop at its end, and the way into it. Without a loop
+ * the schedule stays unchanged.
  */
 export function explainEndless(program: Program, schedule: readonly number[]): Endless {
   const { steps, ready } = follow(program, schedule);
@@ -35,12 +35,12 @@ export function explainEndless(program: Program, schedule: readonly number[]): E
   return { finding: loopFinding(steps.slice(0, cut.length), period, ready), schedule: [...cut] };
 }
 
-/** So often a loop must come again before it is called endless. */
+/** How often a loop must repeat to count as endless. */
 const REPEATS = 20;
 
 /**
- * The finding of a run that `explainEndless` cut; null where it does not end in the same loop twice, or where the loop
- * ends when it goes on. `ready`: the tasks that could go on.
+ * The finding of a run that `explainEndless` cut. Null if the run does not end in the same loop twice, or if the loop
+ * ends when the run goes on. `ready` are the tasks that can go on.
  */
 export function loopAtEnd(
   program: Program,
@@ -56,7 +56,7 @@ export function loopAtEnd(
   return null;
 }
 
-/** Whether the last `period` steps of the schedule can be taken again and again, each as before. */
+/** Whether the last `period` steps of the schedule can be repeated, each with the same result. */
 function goesOn(program: Program, schedule: readonly number[], period: number): boolean {
   const loop = schedule.slice(-period);
   const longer = [...schedule, ...Array.from({ length: REPEATS }, () => loop).flat()];
@@ -69,7 +69,7 @@ function isSame(a: LoopStep, b: LoopStep): boolean {
   return a.task === b.task && a.what === b.what && a.state === b.state;
 }
 
-/** The steps of a schedule, and the labels of the tasks that could go on after it. */
+/** The steps of a schedule, and the labels of the tasks that can go on after it. */
 function follow(program: Program, schedule: readonly number[]): { steps: LoopStep[]; ready: string[] } {
   const execution = new Execution(program, new TaskIds());
   const steps: LoopStep[] = [];
@@ -84,10 +84,10 @@ function follow(program: Program, schedule: readonly number[]): { steps: LoopSte
   return { steps, ready: ready.map((task) => execution.handles[task].label) };
 }
 
-/** The length of the shortest piece that the list repeats from its end on, three times at least; 0 for none. */
+/** The length of the shortest piece that the list repeats at least three times at its end; 0 if there is none. */
 function shortestPeriod(list: readonly string[]): number {
   const from = [...list].reverse();
-  // border[i]: the longest beginning of from[0..i] that is an end of it, too (Knuth, Morris, Pratt).
+  // border[i]: the longest proper prefix of from[0..i] that is also its suffix (Knuth, Morris, Pratt).
   const border = new Int32Array(from.length);
   for (let i = 1, k = 0; i < from.length; i++) {
     while (k > 0 && from[i] !== from[k]) k = border[k - 1];

@@ -1,7 +1,7 @@
 /**
- * The order in which lock classes are taken, over all runs, as lockdep collects it. A cycle is a deadlock that some run
- * can have, though none that was seen did. Read-read edges count: with a writer in the queue of a fair rw-semaphore the
- * second reader waits. Tasks that hold a lock in common cannot be in a cycle together: that lock is their gate.
+ * The order in which all runs take lock classes, collected as in lockdep. A cycle is a deadlock that some run can
+ * reach, even if no observed run did. Read-read edges count: behind a writer in the queue of a fair rw-semaphore, the
+ * second reader waits. Tasks that hold a common lock cannot be in a cycle together: that lock is their gate.
  */
 import { Lock } from '../../task/lock.ts';
 import type { Op } from '../../task/op.ts';
@@ -11,18 +11,18 @@ import { SERIALS_PER_TASK } from '../world/task-ids.ts';
 export interface LockEdge {
   from: string;
   to: string;
-  /** Who took the second while holding the first, in which run's words. */
+  /** A sentence that names the task that took the second lock while it held the first. */
   witness: string;
   /** The locks that the task held, `from` first (`nameOf`). */
   held: number[];
 }
 
-/** Ways of taking two classes in this order that are kept: more would say nothing new. */
+/** How many ways of taking two classes in this order are kept. More would say nothing new. */
 const MAX_WAYS = 16;
-/** Steps of the search for a cycle. */
+/** The most steps of the search for a cycle. */
 const MAX_LOOKS = 20_000;
 
-/** What each task holds in one run. */
+/** The locks that each task holds in one run. */
 export class HeldLocks {
   private readonly held: Holding[][] = [];
 
@@ -41,19 +41,19 @@ interface Holding {
   readonly isShared: boolean;
 }
 
-/** The same for a lock in every run and thread, and odd where it is held for reading. */
+/** A number for a lock that is the same in every run and thread, and odd if the lock is held for reading. */
 function nameOf({ lock, isShared }: Holding): number {
   return lock.serial < SERIALS_PER_TASK ? 2 * lock.serial + (isShared ? 1 : 0) : UNNAMED;
 }
 
-/** Locks that tasks make may have other numbers in other threads, so that they count as nobody's gate. */
+/** Locks that tasks make may have different numbers in different threads, so they never count as a gate. */
 const UNNAMED = -2;
 
 export class LockOrder {
-  /** The ways in which two classes were taken in this order, by both. */
+  /** For two classes: the ways in which they were taken in this order. */
   private readonly edges = new Map<string, Map<string, LockEdge[]>>();
 
-  /** A lock operation as it is about to be taken. Trylocks add no edge to what they take: they never wait. */
+  /** Records a lock operation before it happens. A trylock adds no edge to its lock, since it never waits. */
   before(held: HeldLocks, task: number, label: string, op: Op): void {
     if (op.kind !== OpKind.LOCK && op.kind !== OpKind.READ_LOCK) return;
     const lock = op.object;
@@ -90,8 +90,8 @@ export class LockOrder {
   }
 
   /**
-   * The shortest cycle of classes, as a sentence with its witnesses; null where there is none. Two tasks that would
-   * have to hold one lock at the same time, a gate, cannot be in a deadlock with each other.
+   * The shortest cycle of classes, as a sentence with its witnesses, or null. Two tasks that would have to hold one
+   * lock, a gate, at the same time cannot deadlock with each other.
    */
   cycle(): string | null {
     let best: LockEdge[] | null = null;
@@ -104,7 +104,7 @@ export class LockOrder {
     return `lock order has a cycle: ${names} (${best.map((edge) => edge.witness).join('; ')})`;
   }
 
-  /** Adds what another search over the same program has seen. */
+  /** Adds the edges of another search of the same program. */
   merge(edges: readonly LockEdge[]): void {
     for (const edge of edges) this.add(edge);
   }
@@ -131,7 +131,8 @@ export class LockOrder {
       const at = path.at(-1)?.to ?? start;
       for (const ways of this.edges.get(at)?.values() ?? []) {
         for (const edge of ways) {
-          // Both in the same class: another task could come from the other end, but for its gates.
+          // Both locks have the same class: another task could take them in the opposite order, unless a gate prevents
+          // it.
           if (edge.from === edge.to && at === start && path.length === 0) {
             if (ways.some((other) => !haveGate(without(edge), without(other)))) return [edge];
           }
@@ -145,12 +146,12 @@ export class LockOrder {
   }
 }
 
-/** What a task held beside the locks of the class itself. */
+/** The locks that a task held, without those of the class itself. */
 function without({ held }: LockEdge): number[] {
   return held.slice(1);
 }
 
-/** Whether two tasks that hold these cannot do so at the same time. */
+/** Whether two tasks that hold these locks cannot do so at the same time. */
 function haveGate(a: readonly number[], b: readonly number[]): boolean {
   return a.some((one) => b.some((other) => one >= 0 && one >> 1 === other >> 1 && (one & other & 1) === 0));
 }

@@ -1,6 +1,4 @@
-/**
- * A run to show for a cycle in the order of locks, which no single run needs to have: the first one that has it all.
- */
+/** Finds one run that shows every edge of a cycle in the lock order. A cycle's edges may come from different runs. */
 
 import type { Bug } from '../search/search.ts';
 import { DfsSearch } from '../search/walk.ts';
@@ -8,7 +6,7 @@ import type { Execution } from '../world/execution.ts';
 import type { Program } from '../world/program.ts';
 import type { LockOrder } from './lock-order.ts';
 
-/** Runs to look through: with few preemptions the tasks come one after the other, and one run tends to have all. */
+/** The most runs to search. With few preemptions tasks run one after the other, so one run tends to have all edges. */
 const MAX_RUNS = 2000;
 
 class WitnessSearch extends DfsSearch {
@@ -26,7 +24,7 @@ class WitnessSearch extends DfsSearch {
   }
 }
 
-/** The finding for what a search has seen of the order of locks; null where it has no cycle. */
+/** The finding for the lock order that a search has collected; null if it has no cycle. */
 export function lockCycleBug(program: Program, order: LockOrder): Bug | null {
   const message = order.cycle();
   if (message === null) return null;

@@ -1,7 +1,4 @@
-/**
- * What is looked at when a run ends. What can be seen within a step, the objects themselves look at (InvariantError),
- * or the program's `afterEach`.
- */
+/** Checks the end of a run. The objects (InvariantError) and the program's `afterEach` check the single steps. */
 
 import { Lock, Mutex, RwSemaphore } from '../../task/lock.ts';
 import { TaskHandle } from '../../task/task-handle.ts';
@@ -10,7 +7,7 @@ import type { Execution } from '../world/execution.ts';
 import type { Finding } from '../world/finding.ts';
 import { writerAhead } from './fair-queues.ts';
 
-/** The finding of a run in which no task can take a step any more; null where all is well. */
+/** The finding of a run in which no task can take another step; null if nothing is wrong. */
 export function checkEnd(execution: Execution): Finding | null {
   if (execution.finding !== null) return execution.finding;
   const stuck = execution.unfinished();
@@ -32,9 +29,9 @@ export function checkEnd(execution: Execution): Finding | null {
 }
 
 /**
- * Tasks that cannot go on. A wait for something that was freed is a use of it (I5). A condition that came true without
- * a wake is a lost wake-up (I4). Where a task holds a lock and waits for something other than a lock, it holds the lock
- * without bound (I7), and the others wait behind it. All else is a deadlock (I4).
+ * Explains why tasks cannot go on. A wait for a freed object is a use of it (I5). A condition that became true without
+ * a wake-up is a lost wake-up (I4). A task that holds a lock while it waits for something other than a lock holds the
+ * lock without bound (I7), and others wait behind it. Every other case is a deadlock (I4).
  */
 function explainStuck(execution: Execution, stuck: readonly number[]): Finding {
   const waits = stuck.map((task) => `${execution.handles[task].label} waits at ${waitOf(execution, task)}`);
@@ -64,7 +61,7 @@ function explainStuck(execution: Execution, stuck: readonly number[]): Finding {
   return { invariant: 'I4', message: `deadlock: ${waits.join('; ')}` };
 }
 
-/** What a task waits for, and who has it. */
+/** What a task waits for, and which task holds it. */
 function waitOf(execution: Execution, task: number): string {
   const op = execution.pending[task]!;
   if (op.object instanceof TaskHandle) return `join ${op.object.label}`;

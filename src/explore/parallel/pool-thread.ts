@@ -1,4 +1,4 @@
-/** A thread of a pool: goes through the parts of a search that it is sent, and says what came of them. */
+/** A thread of a pool. It searches the parts that it receives, and sends back their results. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { applyMutantOf, type Catalogue } from '../catalogue.ts';
 import type { Part, Search } from '../search/search.ts';
@@ -6,19 +6,19 @@ import { makeSearch } from '../spec.ts';
 import type { Program } from '../world/program.ts';
 import { type PartDone, type PoolWorkerData, searchPart } from './search-part.ts';
 
-/** So often at least a thread says what it has. */
+/** The most time between two reports of a busy thread. */
 const REPORT_MS = 5;
 
 /**
- * The parts of a thread, one after the other. The one that is waited for comes first, and is handed back after a run:
- * who waits has nothing else to do.
+ * A thread's parts, searched one after the other. The part that the main thread waits for comes first. Its result is
+ * sent after one run, since the main thread has nothing else to do.
  */
 class Work {
   private readonly search: Search;
   private readonly awaited: Int32Array;
   private readonly parts: Part[] = [];
   private isUnderWay = false;
-  /** Waited for when everything done was last handed back: unless it is among the parts now, it is another thread's. */
+  /** The part that was awaited at the last report. Unless it is in `parts` now, another thread has it. */
   private elsewhere = 0;
 
   constructor(program: Program, { spec, awaited }: PoolWorkerData) {
@@ -40,14 +40,17 @@ class Work {
       parentPort!.postMessage(done);
       reported = performance.now();
       done = [];
-      // More may have come.
+      // Lets new messages arrive.
       await new Promise((resolve) => setImmediate(resolve));
       this.elsewhere = awaited;
     }
     this.isUnderWay = false;
   }
 
-  /** Whether there is something to do that is more urgent than `part`: for it, for another, or to look what has come. */
+  /**
+   * Whether to stop `part` early: because it is awaited, another of this thread's parts is, or the awaited part
+   * changed.
+   */
   private isAwaited(part: Part): boolean {
     const awaited = Atomics.load(this.awaited, 0);
     if (awaited === 0) return false;
@@ -61,7 +64,10 @@ class Work {
   }
 }
 
-/** No module waits for this: a file of users that imports this package would wait for the module in turn. */
+/**
+ * Starts without a top-level await: a user's file that imports this package would wait for this module, and this module
+ * for the file.
+ */
 async function main(data: PoolWorkerData): Promise<void> {
   const { catalogue } = (await import(data.catalogue)) as { catalogue: Catalogue };
   await catalogue.loadPrograms(data.spec.scenario);

@@ -1,9 +1,9 @@
-/** A search that was stopped, as a file: from it the search goes on and comes to the same totals. */
+/** A stopped search as a file. It continues from there and reaches the same totals. */
 import type { LockEdge } from '../checks/lock-order.ts';
 import type { Search, Totals } from '../search/search.ts';
 import type { SearchSpec } from '../spec.ts';
 
-/** What `barter explore` writes when it is stopped, and reads with `--resume`. */
+/** The file that `barter explore` writes when it is stopped, and reads with `--resume`. */
 export interface ResumeFile {
   barter: 'resume';
   spec: SearchSpec;
@@ -18,7 +18,7 @@ export function resumeFileOf(search: Search, spec: SearchSpec, seconds: number):
   return { barter: 'resume', spec, totals: { ...totals }, seconds, lockEdges: lockOrder.list(), state: search.state() };
 }
 
-/** Puts a search where the one of the file was. */
+/** Sets a search to the position in the file. */
 export function restoreSearch(search: Search, file: ResumeFile): void {
   search.isResumed = true;
   search.load(file.state);

@@ -1,8 +1,8 @@
-/** One part of a search, done by any thread that has the program. */
+/** One part of a search. Any thread that has the program can search it. */
 import type { Part, PartOutcome, Search } from '../search/search.ts';
 import type { SearchSpec } from '../spec.ts';
 
-/** What came of the part of that number. */
+/** The result of the part with this number. */
 export interface PartDone {
   id: number;
   outcome: PartOutcome;
@@ -13,13 +13,13 @@ export interface PoolWorkerData {
   spec: SearchSpec;
   /** `Catalogue.url`. */
   catalogue: string;
-  /** One number: the part that the thread which began the search waits for, or 0. */
+  /** One number: the part that the main thread waits for, or 0. */
   awaited: Int32Array;
 }
 
-/** A part that takes longer is handed back with what is left of it. */
+/** A part that takes longer is returned with its unsearched rest. */
 const PART_MS = 25;
-/** Goes through a part, or some of it: for a while, or until `isOver`. */
+/** Searches a part for a limited time, or until `isOver` returns true. */
 export function searchPart(search: Search, part: Part, isOver: () => boolean): PartDone {
   const start = performance.now();
   search.load(part.state);

@@ -1,8 +1,7 @@
 /**
- * Several threads for one search. The search stays where it is and goes on as it would alone; what it will come to
- * later is given away in parts, and when it gets there, what came of the part is taken as if it had gone there itself.
- * Each part is the same whoever goes through it and whenever, so that the totals, and the bug that is found first, are
- * those of one thread.
+ * Runs one search on several threads. The main search stays in its thread and proceeds as it would alone. It gives away
+ * parts that it will reach later. When it reaches one, it joins the result as if it had searched the part itself. A
+ * part's result does not depend on the thread or the time, so totals and the first bug are those of one thread.
  */
 import { availableParallelism } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
@@ -13,39 +12,41 @@ import { makeSearch, type SearchSpec } from '../spec.ts';
 import type { Program } from '../world/program.ts';
 import { type PartDone, type PoolWorkerData, searchPart } from './search-part.ts';
 
-/** A thread has parts for about so long before it, so that it need not wait for the next; but no others wait for it. */
+/** Keep about 40 ms of work queued per worker so that it never idles, but not more, since queued parts wait. */
 const AHEAD_MS = 40;
-/** Parts that take less are sooner gone through than given away: then a thread rests so long, and is tried again. */
+/**
+ * Searching a smaller part here is cheaper than giving it away. A thread with such parts pauses, and is tried again.
+ */
 const MIN_PART_MS = 1.5;
 const REST_MS = 40;
-/** With more parts than this that nobody has asked for yet, threads rest: what came of them takes memory. */
+/** With more unclaimed parts than this, threads pause, since their results take memory. */
 const MAX_KEPT = 2000;
 
 interface Member {
   worker: Worker;
   isReady: boolean;
   outstanding: number;
-  /** How long a part took of late. */
+  /** The average time that its recent parts took. */
   partMs: number;
-  /** Until then its parts are too small to be given. */
+  /** Its parts are too small to give away until this time. */
   restsUntil: number;
 }
 
 export class WorkerPool {
   private readonly search: Search;
-  /** For parts that this thread goes through while it waits for others. */
+  /** Searches parts in this thread while it waits for others. */
   private readonly own: Search;
   private readonly members: Member[];
   private readonly outcomes = new Map<number, PartOutcome>();
   private readonly outstanding = new Set<number>();
   private readonly awaited = new Int32Array(new SharedArrayBuffer(4));
-  /** How often the search had begun anew, and the last part that it gave away before. */
+  /** How often the search has restarted, and the last part that it gave away before. */
   private restarts = 0;
   private stale = 0;
   private failure: Error | null = null;
   private wake: () => void = () => {};
 
-  /** `catalogue` is `Catalogue.url`; `workers` counts the thread that calls. */
+  /** `catalogue` is `Catalogue.url`. `workers` includes the calling thread. */
   constructor(search: Search, program: Program, spec: SearchSpec, catalogue: string, workers: number) {
     this.search = search;
     this.own = makeSearch(program, spec);
@@ -74,7 +75,7 @@ export class WorkerPool {
     }
   }
 
-  /** What came of the part that the search waits for; goes through others, or sleeps, until it is there. */
+  /** Returns the result of the part that the search waits for. Until it arrives, searches other parts or sleeps. */
   async awaitPart(): Promise<PartOutcome> {
     const { awaited } = this.search;
     Atomics.store(this.awaited, 0, awaited);
@@ -99,7 +100,7 @@ export class WorkerPool {
     }
   }
 
-  /** Parts of a search that began anew are nobody's. */
+  /** Forgets the parts of a search that has restarted. */
   private forgetStale(): void {
     if (this.search.restarts === this.restarts) return;
     this.restarts = this.search.restarts;
@@ -111,7 +112,7 @@ export class WorkerPool {
     await Promise.all(this.members.map(({ worker }) => worker.terminate()));
   }
 
-  /** One that a thread has handed back unfinished, or a new one. */
+  /** Returns a part that a thread gave back unfinished, or a new part. */
   private nextPart(): Part | null {
     for (const [id, { rest }] of this.outcomes) {
       if (rest !== null && !this.outstanding.has(id) && id !== this.search.awaited) return { id, state: rest };
@@ -153,16 +154,16 @@ export class WorkerPool {
 }
 
 /**
- * V8 has threads that help each collection along. Where every core has a thread of the pool they only take turns with
- * those: 200,000 runs took 28 s with them and 23 s without, on two cores. Both flags are looked at when a collection
- * begins, so that they may change at any time; they are the process's, and stay.
+ * Turns off V8's helper threads for garbage collection. If every core runs a pool thread, the helpers only compete with
+ * it: 200,000 runs took 28 s with them and 23 s without, on two cores. V8 reads both flags at the start of a
+ * collection, so they may change at any time. They apply to the whole process, and stay.
  */
 function collectAlone(): void {
   setFlagsFromString('--no-parallel-scavenge');
   setFlagsFromString('--no-concurrent-array-buffer-sweeping');
 }
 
-/** What came of a part, and then of the rest of it. */
+/** Joins the result of a part with the result of its rest. */
 export function followedBy(first: PartOutcome, rest: PartOutcome): PartOutcome {
   return {
     totals: {

@@ -1,7 +1,7 @@
 /**
- * Dynamic partial-order reduction: of all orders of steps that differ only in steps that commute, one is run. `optimal`
- * keeps wakeup trees and never starts a run in vain; `source` keeps single steps to start with and gives up runs that
- * turn out to be known (Abdulla, Aronis, Jonsson, Sagonas: Source Sets, JACM 2017).
+ * Dynamic partial-order reduction: of all orders that differ only in commuting steps, it runs one. `optimal` keeps
+ * wakeup trees and never runs in vain. `source` keeps single first steps, and gives up runs that turn out to be known
+ * (Abdulla, Aronis, Jonsson, Sagonas: Source Sets, JACM 2017).
  */
 
 import type { Op } from '../../task/op.ts';
@@ -22,7 +22,7 @@ import { type Branch, branchOf, firstLine, insert, isInitial, isWeakInitial } fr
 
 const NOT_READY = 'could be taken in one run, and not in another';
 
-/** Most states have nothing planned and nobody asleep: they share this, which nobody may change. */
+/** Shared by the many states with nothing planned and no sleeping task. It must not change. */
 const NOTHING: never[] = [];
 
 export class DporSearch extends Search {
@@ -33,10 +33,10 @@ export class DporSearch extends Search {
   private readonly optimal: boolean;
   private path: PathNode[] = [];
   private held = new HeldLocks();
-  /** The state to go on from, and with what; null before the first run. */
+  /** The state to continue from, and the branch to take; null before the first run. */
   private from = 0;
   private chosen: Branch | null = null;
-  /** States above this one are another's: this search is a part of that one. */
+  /** States above this depth belong to another search, of which this one is a part. */
   private base = 0;
   private walk: PlainStep[] = [];
   private readonly outerRaces = new Map<string, OuterRace>();
@@ -76,7 +76,7 @@ export class DporSearch extends Search {
     return 'more';
   }
 
-  /** A state on the way, in an order that was not run, is the bug. */
+  /** Reports a bug in a state that only another order reaches. */
   private foundAt({ execution, schedule }: Cut): SearchProgress {
     const order = schedule.map((task) => execution.order.indexOf(task));
     this.bug = { ...checkEnd(execution)!, schedule: order };
@@ -117,7 +117,7 @@ export class DporSearch extends Search {
     return this.chosen?.part ?? 0;
   }
 
-  /** Gives away what follows the first line of the shallowest branch that is still to be run. */
+  /** Gives away everything after the first line of the shallowest branch that is still to be run. */
   splitPart(): Part | null {
     for (let depth = this.base; depth < this.from; depth++) {
       const node = this.path[depth];
@@ -174,7 +174,7 @@ export class DporSearch extends Search {
     return this.invariantScopes.all;
   }
 
-  /** Begins anew with all that is known of the invariants: orders may have been left out that they must see. */
+  /** Restarts with all known looks of the invariants: the search may have left out orders that invariants must see. */
   private restart(): void {
     this.invariantScopes.settle();
     Object.assign(this.totals, { executions: 0, blocked: 0, steps: 0 });
@@ -185,7 +185,7 @@ export class DporSearch extends Search {
     this.restarts += 1;
   }
 
-  /** The states along the first line of the branch that was given away; returns the depth of its last step. */
+  /** Restores the states along the first line of the branch that was given away; returns the depth of its last step. */
   private arriveBy(walk: readonly PlannedStep[]): number {
     let branch = this.chosen!;
     let depth = this.from;
@@ -200,7 +200,7 @@ export class DporSearch extends Search {
     return depth - 1;
   }
 
-  /** How a step turns out that is still to be taken. */
+  /** Finds out how a step turns out before it is taken. */
   private probe(depth: number, branch: Branch): PlannedStep {
     const execution = this.newExecution();
     for (let at = 0; at < depth; at++) execution.step(this.path[at].taken!.task);
@@ -209,7 +209,7 @@ export class DporSearch extends Search {
     return this.log.taken(execution, branch.task, op);
   }
 
-  /** Takes the steps that lead to the state to go on from, and writes those down that are not yet. */
+  /** Takes the steps up to the state to continue from, and records those that are new. */
   private replay(): Execution {
     const { log, path } = this;
     const execution = this.newExecution();
@@ -228,7 +228,7 @@ export class DporSearch extends Search {
     return execution;
   }
 
-  /** Takes a step on the path that is not written down; returns how it differs from what it was, or null. */
+  /** Takes a step on the path that is not recorded; returns how it differs from the first time, or null. */
   private rewrite(execution: Execution, depth: number): string | null {
     const { log, path } = this;
     const { task, object, access } = path[depth].taken!;
@@ -237,14 +237,17 @@ export class DporSearch extends Search {
     return log.object[depth] === object && log.access[depth] === access ? null : 'touched another object, or otherwise';
   }
 
-  /** The same steps have led elsewhere: the program is not deterministic, or no longer the one of the file. */
+  /**
+   * The same steps have a different result: the program is not deterministic, or has changed since the file was
+   * written.
+   */
   private differs(execution: Execution, task: number, depth: number, how: string): void {
     if (this.isResumed) throw new StaleStateError(`${this.program.name}: a step that was planned cannot be taken`);
     const label = execution.handles[task]?.label ?? this.ids.nameOf(task);
     execution.finding = differenceAt(depth, label, how);
   }
 
-  /** Runs on from the last choice to the end. Returns whether it was given up. */
+  /** Runs from the last choice to the end. Returns whether the run was given up. */
   private extend(execution: Execution): boolean {
     const { log, path } = this;
     for (const task of execution.order) if (task >= log.width) log.width = task + 1;
@@ -292,14 +295,14 @@ export class DporSearch extends Search {
     this.totals.steps += 1;
   }
 
-  /** Of a part: how the steps turned out that lead to it. */
+  /** For a part: records how the steps that lead to it turned out. */
   private rememberWalk(): void {
     if (this.base === 0 || this.walk.length > 0) return;
     const walked = this.path.slice(this.from, this.base);
     this.walk = walked.map((node) => this.names.plain(node.taken!));
   }
 
-  /** The state that the path has just reached: what still sleeps, and what is planned. */
+  /** Adds the state that the path has just reached, with its sleeping tasks and planned branches. */
   private arrive(depth: number): PathNode {
     const started = this.optimal ? NOTHING : [];
     const node: PathNode = { sleep: NOTHING, branches: NOTHING, next: NOTHING, started, explored: 0, taken: null };
@@ -316,7 +319,7 @@ export class DporSearch extends Search {
     return node;
   }
 
-  /** -1 where no task can take a step, -2 where all that can are asleep. */
+  /** Returns -1 if no task can take a step, -2 if all that can are asleep. */
   private firstAwake(execution: Execution, sleep: readonly PlannedStep[]): number {
     let anyReady = false;
     search: for (const task of execution.order) {
@@ -340,8 +343,8 @@ export class DporSearch extends Search {
   };
 
   /**
-   * Plans an order that reverses a race with the step at `depth`, unless it has been run or will be. `isUncertain`: in
-   * the new order, the last step may touch less than it is said to touch here.
+   * Plans an order that reverses a race with the step at `depth`, unless it has been run or will be. If `isUncertain`,
+   * the last step may touch less in the new order than it is said to touch here.
    */
   private plan(depth: number, planned: readonly PlannedStep[], isUncertain: boolean): void {
     const node = this.path[depth];
@@ -349,7 +352,7 @@ export class DporSearch extends Search {
     if (this.optimal) {
       for (const sleeping of node.sleep) if (isWeakInitial(sleeping, sequence)) return;
       if (isUncertain && depth >= this.base) {
-        // A tree with steps that touch more than they do takes one order for another, and leaves it out.
+        // A tree that overstates the touches of steps would mistake one order for another, and leave it out.
         sequence = this.exactly(depth, sequence);
         for (const sleeping of node.sleep) if (isWeakInitial(sleeping, sequence)) return;
       }
@@ -367,7 +370,7 @@ export class DporSearch extends Search {
     }
   }
 
-  /** The same order with its last step as it turns out there. */
+  /** The same order, with its last step as it turns out there. */
   private exactly(depth: number, sequence: readonly PlannedStep[]): readonly PlannedStep[] {
     const execution = this.newExecution();
     for (let at = 0; at < depth; at++) execution.step(this.path[at].taken!.task);
@@ -381,7 +384,7 @@ export class DporSearch extends Search {
     return sequence.with(last, this.log.taken(execution, sequence[last].task, op!));
   }
 
-  /** Goes back to the last state, from `depth` on, with something left to run; false at the end of the search. */
+  /** Goes back from `depth` to the last state with something left to run; returns false at the end of the search. */
   private backtrack(depth: number): boolean {
     const { log, path } = this;
     for (let at = depth; at >= this.base; at--) {
@@ -406,7 +409,7 @@ export class DporSearch extends Search {
     for (;;) {
       const next = node.branches.shift();
       if (next === undefined || this.optimal) return next;
-      // Single steps may have been seen already, in a part of the tree that was left before.
+      // An earlier part of the tree may have run single steps already.
       if (!node.sleep.some((step) => step.task === next.task)) return next;
     }
   }

@@ -8,19 +8,21 @@ import { DfsSearch } from './walk.ts';
 
 export interface MinimalBug extends Bug {
   preemptions: number;
-  /** Nothing with fewer preemptions, or with as many and fewer steps, breaks the invariant: all of it was run. */
+  /** True if the search ran every schedule with fewer preemptions, or as many and fewer steps, and none breaks it. */
   isMinimal: boolean;
 }
 
-/** Runs that take more steps are no shorter way to show a bug. */
+/** Runs with more steps are not a shorter way to show a bug. */
 const MAX_LENGTH = 2_000;
 
-/** Every order with few preemptions, for the shortest one that breaks an invariant. Others may break meanwhile. */
+/**
+ * Searches every order with few preemptions for the shortest one that breaks an invariant. Ignores other invariants.
+ */
 class ShortestSearch extends DfsSearch {
   best: Bug | null = null;
   private readonly invariant: string;
 
-  /** Only orders of fewer than `before` steps are of interest. */
+  /** Searches only orders with fewer than `before` steps. */
   constructor(program: Program, bound: number, invariant: string, before: number) {
     super(program, bound, before - 1);
     this.invariant = invariant;
@@ -37,7 +39,7 @@ class ShortestSearch extends DfsSearch {
   }
 }
 
-/** `budgetMs` bounds the time; the best schedule that was found by then is returned. */
+/** Searches for at most `budgetMs`; returns the best schedule by then. */
 export function minimise(program: Program, bug: Bug, budgetMs = 3000): MinimalBug {
   const limit = countPreemptions(program, bug.schedule);
   if (bug.isEndless === true) return { ...bug, preemptions: limit, isMinimal: false };

@@ -1,4 +1,4 @@
-/** The states on the path of a reduction, and the same as plain data: for another thread, or for another day. */
+/** The states on the path of a reduction, and their form as plain data for other threads and for files. */
 
 import type { PlannedStep } from '../world/access.ts';
 import type { ScopeEntry } from '../world/invariant-scopes.ts';
@@ -7,11 +7,11 @@ import { type Branch, branchOf } from './wakeup.ts';
 
 /** A state on the current path, before the step at its depth. */
 export interface PathNode {
-  /** Steps that were explored from here, or before, and that nothing since has touched. */
+  /** Steps that were explored from here or before, and with which no later step conflicts. */
   sleep: PlannedStep[];
-  /** Orders that are still to be run from here; the one that runs now is not among them. */
+  /** Orders still to be run from here, without the one that runs now. */
   branches: Branch[];
-  /** What is planned after the step that runs now. */
+  /** The branches planned after the step that runs now. */
   next: Branch[];
   /** For `source`: tasks that were or will be run from here. */
   started: number[];
@@ -28,10 +28,10 @@ interface PlainNode {
   taken: PlainStep | null;
 }
 
-/** Where a reduction is between two runs. */
+/** The position of a reduction between two runs. */
 export interface PathState {
   nodes: PlainNode[];
-  /** What to go on with from the last of the nodes; null before the first run. */
+  /** The branch to continue with from the last node; null before the first run. */
   chosen: PlainBranch | null;
   base: number;
   /** The objects that invariants look at. */
@@ -56,8 +56,8 @@ export class PlainPath {
   }
 
   /**
-   * What follows a line of steps from the state at `depth`, in which `sleep` sleeps by the time when it is run. The
-   * states before have what is needed to tell which races with their steps are new to them.
+   * Makes the part after a line of steps from the state at `depth`. `sleep` are the steps that sleep when the part is
+   * run. The states before it tell which races with their steps are new.
    */
   partOf(
     path: readonly PathNode[],

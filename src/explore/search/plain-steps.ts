@@ -1,14 +1,14 @@
-/** Steps as plain data, by names that are the same in every search, thread and process. */
+/** Steps as plain data, with names that are the same in every search, thread and process. */
 import type { PlannedStep } from '../world/access.ts';
 import { insideOf, type ScopeEntry, scopeOf } from '../world/invariant-scopes.ts';
 import type { StepLog } from '../world/step-log.ts';
 import { SERIALS_PER_TASK, type TaskIds } from '../world/task-ids.ts';
 import type { Branch } from './wakeup.ts';
 
-/** A step as plain data: task, object, access, and the task that it starts or joins, or nothing. */
+/** A step as plain data: task, object, access, and the task that it starts or joins, if any. */
 export type PlainStep = readonly [task: string, object: string, access: number, peer: string, seenBy: number];
 
-/** A check by its number, the object that a part of it is about or nothing, and an object that it looks at. */
+/** A check by its number, the object that a part of it is about if any, and an object that it looks at. */
 export type PlainScopeEntry = readonly [check: number, about: string, object: string];
 
 export interface PlainBranch {
@@ -16,7 +16,7 @@ export interface PlainBranch {
   children: PlainBranch[];
 }
 
-/** Puts the steps of one search into plain data, and those of another into its own numbers. */
+/** Turns one search's steps into plain data, and plain data into the numbers of another search. */
 export class StepNames {
   private readonly ids: TaskIds;
   private readonly log: StepLog;

@@ -1,7 +1,7 @@
 /**
- * States in which everybody queues (checks/fair-queues.ts), in runs that went on. A run stands for all orders that
- * commute into its own; such a state is what remains of it without some acquires for reading and all that can only come
- * after them. A search that enters every state does not need this.
+ * Finds states in which every task queues (checks/fair-queues.ts), in runs that went on. A run stands for all orders
+ * that commute to it. Such a state is the run without some acquires for reading and everything that must follow them. A
+ * search that enters every state does not need this.
  */
 import { OpKind } from '../../task/op.ts';
 import { areAllQueued } from '../checks/fair-queues.ts';
@@ -9,13 +9,13 @@ import { Access } from '../world/access.ts';
 import type { Execution } from '../world/execution.ts';
 import type { StepLog } from '../world/step-log.ts';
 
-/** A state, reached by a schedule of its own. */
+/** A state, and a schedule that reaches it. */
 export interface Cut {
   execution: Execution;
   schedule: number[];
 }
 
-/** What a task may wait at. */
+/** The kinds of operations at which a task may wait. */
 const WAITS: readonly number[] = [OpKind.LOCK, OpKind.READ_LOCK, OpKind.WAIT, OpKind.EVALUATE];
 
 export class QueueCuts {
@@ -33,7 +33,7 @@ export class QueueCuts {
     return reads.length === 0 ? null : this.leaveOut(reads, 0, []);
   }
 
-  /** Tries all sets of reads of which none comes after another. */
+  /** Tries all sets of reads that are unordered among each other. */
   private leaveOut(reads: readonly number[], from: number, out: readonly number[]): Cut | null {
     for (let n = from; n < reads.length; n++) {
       const read = reads[n];
@@ -85,7 +85,7 @@ export class QueueCuts {
     });
   }
 
-  /** A reader holds the lock, and does not let go before some other task reads. */
+  /** Whether a reader holds the lock and keeps it until some other task reads. */
   private hasHolder(read: number, reads: readonly number[]): boolean {
     const { log } = this;
     for (let i = log.last(log.object[read]); i >= 0; i = log.beforeOnObject(i)) {
@@ -98,7 +98,7 @@ export class QueueCuts {
     return false;
   }
 
-  /** The step that gives back what step `acquire` took for reading, or -1. */
+  /** The step that releases the read lock that step `acquire` took, or -1. */
   private releaseOf(acquire: number): number {
     const { log } = this;
     let release = -1;

@@ -6,12 +6,12 @@ import type { Execution } from '../world/execution.ts';
 import type { StepLog } from '../world/step-log.ts';
 
 /**
- * Called for each pair: `earlier` in the run, and the step (its index, or -1 for one that never came) that overtakes.
- * `isUncertain`: the step may touch less in the other order. `step` is the most that it does there.
+ * Called for each pair. `earlier` is a step of the run, and `later` the index of the step that overtakes it, or -1 if
+ * that step never came. If `isUncertain`, the step may touch less in the other order: `step` is the most that it does.
  */
 export type OnRace = (earlier: number, later: number, step: PlannedStep, isUncertain: boolean) => void;
 
-/** Invariants may see the step, whatever they saw of it elsewhere. */
+/** Invariants may see the step, whatever they saw in other orders. */
 const EVERY = -1;
 
 export class Races {
@@ -23,13 +23,13 @@ export class Races {
   private isUncertain = false;
   private readonly isSeen: () => boolean;
 
-  /** `isSeen`: invariants look at steps, and what they see of one may differ from order to order. */
+  /** `isSeen` says whether invariants look at steps. Which of them see a step may differ between orders. */
   constructor(log: StepLog, isSeen: () => boolean) {
     this.log = log;
     this.isSeen = isSeen;
   }
 
-  /** Races of the steps from `from` on, and of the steps that unfinished tasks wait to take. */
+  /** Finds races of the steps from index `from` on, and of the steps that unfinished tasks wait to take. */
   find(execution: Execution, from: number, onRace: OnRace): void {
     const { log, step } = this;
     const isSeen = this.isSeen();
@@ -54,10 +54,10 @@ export class Races {
     for (const task of execution.unfinished()) this.ofPending(task, execution.pending[task]!, onRace);
   }
 
-  /** A task that waits for ever may have had its chance earlier. */
+  /** A task that waits for ever may have had a chance to go on earlier. */
   private ofPending(task: number, op: Op, onRace: OnRace): void {
     const log = this.log;
-    // A condition that was asked in vain could have been asked at any time: that was a step, with races of its own.
+    // A condition that does not hold could have been asked at any time. Asking was a step, with its own races.
     if (op.object instanceof TaskHandle || op.kind === OpKind.EVALUATE || op.ready()) return;
     const object = log.slotOf(op.object.serial);
     const step: PlannedStep = {
@@ -73,7 +73,9 @@ export class Races {
     else this.ofLock(op.kind, log.last(object), -1, step, onRace);
   }
 
-  /** A step that never waits races with all that it depends on, the latest first: what came before those does not. */
+  /**
+   * A step that never waits races with all steps that it depends on, latest first, except those before another of them.
+   */
   private ofAccess(start: number, access: number, j: number, step: PlannedStep, onRace: OnRace): void {
     const { log } = this;
     const others = log.beforeElsewhere(j);
@@ -94,7 +96,9 @@ export class Races {
     log.join(clock, i);
   }
 
-  /** A lock races with earlier acquires, and with tries that found it taken; before an unlock it could not be taken. */
+  /**
+   * A lock races with earlier acquires, and with trylocks that found it taken. Before an unlock it could not be taken.
+   */
   private ofLock(kind: number, start: number, j: number, step: PlannedStep, onRace: OnRace): void {
     const { log, clock } = this;
     for (let i = start; i >= 0; i = log.beforeOnObject(i)) {
@@ -105,7 +109,7 @@ export class Races {
     }
   }
 
-  /** Whether the lock could be had with step `i`, and all that comes after it by necessity, left out. */
+  /** Whether the lock is free without step `i` and everything that must follow it. */
   private isFree(kind: number, i: number, j: number, object: number): boolean {
     const { log } = this;
     let readers = 0;
@@ -125,7 +129,7 @@ export class Races {
     for (const i of overtakes) if (this.clock[this.log.task[i]] <= i) onRace(i, j, step, this.isUncertain);
   }
 
-  /** A condition over anything races with every step before it, but for what its task had to be woken by. */
+  /** A condition over anything races with every earlier step, except those that had to wake its task. */
   private ofEvaluate(j: number, step: PlannedStep, onRace: OnRace): void {
     const { log, clock } = this;
     const wake = log.wakeBefore(j);
@@ -135,14 +139,14 @@ export class Races {
     }
   }
 
-  /** Races with steps on other objects that `j` must follow, where `j` could be taken without them. */
+  /** Finds races with steps on other objects that `j` must follow, if `j` could be taken without them. */
   private ofOthers(j: number, onRace: OnRace, couldCome: (i: number) => boolean): void {
     const { log, clock } = this;
     for (const i of log.beforeElsewhere(j))
       if (clock[log.task[i]] <= i && couldCome(i)) onRace(i, j, this.step, this.isUncertain);
   }
 
-  /** Whether the wait `j` could end with step `i`, and all that comes after it by necessity, left out. */
+  /** Whether the wait `j` can end without step `i` and everything that must follow it. */
   private couldPass(i: number, j: number): boolean {
     const { log } = this;
     const peer = log.peer[j];

@@ -1,4 +1,4 @@
-/** A small generator of random numbers with a seed (Marsaglia's xorshift32): the same numbers on every machine. */
+/** A small seeded generator of random numbers (Marsaglia's xorshift32). It gives the same numbers on every machine. */
 export class Random {
   private state: number;
 
@@ -16,7 +16,7 @@ export class Random {
     return this.next() / 2 ** 32;
   }
 
-  /** One of the names, each as often as its weight says relative to the others. */
+  /** Returns one of the names, with a probability in proportion to its weight. */
   weighted<K extends string>(weights: Readonly<Record<K, number>>): K {
     const entries = Object.entries(weights) as [K, number][];
     let left = this.below(entries.reduce((sum, [, weight]) => sum + weight, 0));

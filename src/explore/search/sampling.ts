@@ -1,4 +1,4 @@
-/** Searches that draw orders at random. Each run has numbers of its own, so that it does not matter who takes which. */
+/** Searches that draw orders at random. Each run has its own random numbers, so any thread can run it. */
 
 import type { Execution } from '../world/execution.ts';
 import type { Program } from '../world/program.ts';
@@ -8,7 +8,7 @@ import { WalkSearch } from './walk.ts';
 
 export type SamplingName = 'random' | 'pct' | 'pos';
 
-/** Runs are numbered: those from `next` to `end` - 1 are left. */
+/** Numbered runs: those from `next` to `end` - 1 are left. */
 interface Numbers {
   next: number;
   end: number;
@@ -29,9 +29,9 @@ export class SamplingSearch extends WalkSearch {
   private random = new Random(0);
   private runs: Numbers;
   private start = 0;
-  /** Parts that were given away, the nearest last: each begins where the one before it, or `runs`, ends. */
+  /** The parts that were given away, the nearest last. Each begins where the one before it, or `runs`, ends. */
   private parts: { id: number; end: number }[] = [];
-  /** How many steps a run has, as pct wants to know; 0 as long as nobody has looked. */
+  /** The number of steps in a run, for pct; 0 until measured. */
   private length = 0;
 
   constructor(program: Program, how: SamplingName, seed: number, executions: number, depth = 3) {
@@ -72,7 +72,7 @@ export class SamplingSearch extends WalkSearch {
     this.parts = [];
   }
 
-  /** Gives away the second half of what is left. */
+  /** Gives away the second half of the remaining runs. */
   splitPart(): Part | null {
     const { next, end } = this.runs;
     if (end - next < 2 * MIN_PART) return null;
@@ -127,7 +127,7 @@ export class SamplingSearch extends WalkSearch {
     };
   }
 
-  /** Of the one in which the first task that can goes on: the same whoever looks. */
+  /** The length of the run that always continues the first task that can go on: the same in every thread. */
   private lengthOfARun(): number {
     const execution = this.newExecution();
     for (let steps = 0; ; steps++) {

@@ -1,4 +1,4 @@
-/** What every way of searching has in common: runs one execution after the other and looks at how each ends. */
+/** The common part of all searches: runs one execution after the other and checks how each ends. */
 
 import { explainEndless } from '../checks/livelock.ts';
 import { type LockEdge, LockOrder } from '../checks/lock-order.ts';
@@ -11,7 +11,7 @@ import { TaskIds } from '../world/task-ids.ts';
 import type { PlainScopeEntry, PlainStep } from './plain-steps.ts';
 
 export interface Bug extends Finding {
-  /** Who took each step: 0 for the task that was started first in the run, and so on. */
+  /** The task of each step: 0 for the first task that the run started, and so on. */
   schedule: number[];
   /** The run has no end; the schedule stops after its loop. */
   isEndless?: boolean;
@@ -19,42 +19,42 @@ export interface Bug extends Finding {
 
 export interface Totals {
   executions: number;
-  /** Runs given up because all that they could still do had been seen: wasted work. */
+  /** How many runs were given up because everything left in them was already seen: wasted work. */
   blocked: number;
   steps: number;
 }
 
-/** How far `advance` came. `waits`: what comes next was given away, and `join` must bring what came of it. */
+/** The result of `advance`. `waits`: the next part was given away, and `join` must bring its result. */
 export type SearchProgress = 'more' | 'done' | 'waits';
 
-/** A race that a part found with a step before it: what is to be tried in place of that step. */
+/** A part's race with a step before it, and the step to try in place of that one. */
 export interface OuterRace {
   depth: number;
   sequence: PlainStep[];
 }
 
-/** What came of a part of a search, as plain data: for another thread. */
+/** The result of a part as plain data, for another thread. */
 export interface PartOutcome {
   totals: Totals;
   lockEdges: LockEdge[];
   bug: { invariant: string; message: string; schedule: number[]; isEndless?: boolean } | null;
-  /** The steps that led to the part, as they turned out. Of reductions only. */
+  /** For reductions: the steps that led to the part, as they turned out. */
   walk: PlainStep[];
   races: OuterRace[];
-  /** Where to go on: the part was stopped before its end. */
+  /** Where to continue, if the part was stopped before its end. */
   rest: object | null;
-  /** The objects that invariants were seen to look at, and that the search did not know of. */
+  /** Objects that invariants looked at and that the search did not know. */
   looks: PlainScopeEntry[];
 }
 
-/** A part of a search that was given away, by its number. */
+/** A part of a search that was given away. */
 export interface Part {
   id: number;
-  /** For `load`, of a search of the same kind over the same program. */
+  /** For `load` of a search of the same kind and program. */
   state: object;
 }
 
-/** Runs that take more steps than this are taken for endless (I7). */
+/** A run with more steps counts as endless (I7). */
 const MAX_STEPS = 20_000;
 
 export abstract class Search {
@@ -62,17 +62,17 @@ export abstract class Search {
   readonly program: Program;
   readonly lockOrder = new LockOrder();
   bug: Bug | null = null;
-  /** Runs that take more steps than this are taken for endless. */
+  /** A run with more steps counts as endless. */
   maxSteps = MAX_STEPS;
-  /** It goes on from a file: where the program does something else now, its code has changed. */
+  /** The search continues from a file. A different step then means that the program's code has changed. */
   isResumed = false;
-  /** Everything that the search covers was seen. */
+  /** Whether everything that the search covers was seen. */
   complete = false;
-  /** `state` and `give` mean something. */
+  /** Whether `state` and parts are supported. */
   canBeSaved = true;
-  /** How often the search began anew, because invariants looked at more than was known. */
+  /** How often the search restarted because invariants looked at objects that it did not know. */
   restarts = 0;
-  /** Of searches that leave out orders: the objects that invariants look at. */
+  /** For searches that leave out orders: the objects that invariants look at. */
   protected scopes: InvariantScopes | null = null;
   protected readonly ids = new TaskIds();
   private given = 0;
@@ -81,32 +81,32 @@ export abstract class Search {
     this.program = program;
   }
 
-  /** How many states were seen, by those who tell one from another. */
+  /** How many states were seen; null for searches that do not compare states. */
   get states(): number | null {
     return null;
   }
 
-  /** Goes on for about `executions` runs. */
+  /** Runs about `executions` more executions. */
   abstract advance(executions: number): SearchProgress;
 
-  /** The share of the search that is done, in 0 to 1, as far as it can be told. */
+  /** The share of the search that is done, from 0 to 1, as far as it is known. */
   estimate(): number {
     return this.complete ? 1 : 0;
   }
 
-  /** Where the search is, as plain data: what `load` needs to go on from there. */
+  /** The position of the search as plain data, for `load`. */
   abstract state(): object;
 
-  /** Starts anew where another search was, with nothing counted. Throws StaleStateError when the program is another. */
+  /** Restarts at another search's position, with all counts at zero. Throws StaleStateError for a different program. */
   abstract load(state: object): void;
 
-  /** Sets a part aside for another thread; null where there is none to be had. */
+  /** Sets a part aside for another thread; returns null if there is none. */
   abstract splitPart(): Part | null;
 
   /** The part that the search waits for, or 0. */
   abstract get awaited(): number;
 
-  /** Takes what came of the part that the search waits for, as if it had gone there itself. */
+  /** Joins the result of the part that the search waits for, as if it had searched the part itself. */
   join(outcome: PartOutcome): void {
     const { totals } = this;
     totals.executions += outcome.totals.executions;
@@ -116,10 +116,10 @@ export abstract class Search {
     this.bug = outcome.bug;
   }
 
-  /** Goes through the part that it waits for itself after all. */
+  /** Takes back the awaited part, to search it here. */
   abstract reclaimPart(): void;
 
-  /** What came of a part so far, as plain data. */
+  /** The result of a part so far, as plain data. */
   outcome(): PartOutcome {
     const { bug } = this;
     return {
@@ -133,7 +133,7 @@ export abstract class Search {
     };
   }
 
-  /** To be called by `load`. */
+  /** `load` must call this. */
   protected reset(): void {
     Object.assign(this.totals, { executions: 0, blocked: 0, steps: 0 });
     this.lockOrder.clear();
@@ -155,7 +155,7 @@ export abstract class Search {
     return new Execution(this.program, this.ids, null, this.scopes);
   }
 
-  /** Counts a run that ended by itself, and keeps what it found. Returns whether to stop. */
+  /** Counts a run that ended by itself, and records its finding. Returns whether to stop. */
   protected ended(execution: Execution, schedule: ArrayLike<number>, length: number): boolean {
     this.totals.executions += 1;
     const finding = checkEnd(execution);
@@ -164,7 +164,7 @@ export abstract class Search {
     return true;
   }
 
-  /** To be called after each step: gives up a run that takes too many. */
+  /** Must be called after each step. Gives up a run with too many steps. */
   protected checkLength(execution: Execution, length: number): void {
     if (length <= this.maxSteps) return;
     execution.finding = { invariant: 'I7', message: `a run of more than ${this.maxSteps} steps` };
@@ -178,10 +178,10 @@ export abstract class Search {
   }
 }
 
-/** Without the objects that it is about, and without what is missing anyway. */
+/** Drops the finding's objects and absent fields. */
 function plainBug({ invariant, message, schedule, isEndless }: Bug): NonNullable<PartOutcome['bug']> {
   return isEndless === true ? { invariant, message, schedule, isEndless } : { invariant, message, schedule };
 }
 
-/** What was written down of a search does not fit the program: its code has changed since. */
+/** The recorded state does not fit the program, so its code has changed since. */
 export class StaleStateError extends Error {}

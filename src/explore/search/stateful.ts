@@ -1,8 +1,8 @@
 /**
- * Depth first through states instead of orders: what was seen is not entered again, whatever order led there, and of
- * steps that commute one order is taken (sleep sets with state matching: Godefroid, LNCS 1032, chapter 5). Counts
- * states. What shows only in a whole order, and not in any state on its way, it may miss: a touch that nothing orders
- * with another is looked for along the runs that it takes, and no others.
+ * Searches depth first through states instead of orders. It does not enter a state twice, whatever order leads there,
+ * and takes one order of commuting steps (sleep sets with state matching: Godefroid, LNCS 1032, chapter 5). It counts
+ * states. It may miss bugs that only a whole order shows and no state on its way: it looks for unordered touches only
+ * along the runs that it takes.
  */
 
 import { areAllQueued } from '../checks/fair-queues.ts';
@@ -14,11 +14,11 @@ import { StateKey } from '../world/state-key.ts';
 import { StepLog } from '../world/step-log.ts';
 import { type Part, Search, type SearchProgress } from './search.ts';
 
-/** About 200 bytes each. With more the search stops, and is not complete. */
+/** About 200 bytes each. Beyond this the search stops incomplete. */
 const MAX_STATES = 5_000_000;
 
 interface StatefulNode {
-  /** Steps that were taken from here, or before, and that nothing since has touched. */
+  /** Steps that were taken from here or before, and with which no later step conflicts. */
   sleep: PlannedStep[];
   /** Tasks whose steps are still to be taken from here. */
   left: number[];
@@ -28,7 +28,7 @@ interface StatefulNode {
 export class StatefulSearch extends Search {
   private readonly log = new StepLog();
   private readonly histories = new Map<string, number>();
-  /** By state: the tasks that slept at each visit so far, which nobody has followed from there. */
+  /** For each state: the tasks that slept at every visit so far, so none was followed from there. */
   private readonly sleepers = new Map<string, bigint>();
   private readonly path: StatefulNode[] = [];
 
@@ -67,7 +67,7 @@ export class StatefulSearch extends Search {
 
   reclaimPart(): void {}
 
-  /** One run, to its end or to a state that was seen. Returns whether to stop. */
+  /** Runs to the end or to a known state. Returns whether to stop. */
   private run(): boolean {
     const execution = this.newExecution();
     const key = new StateKey(execution, this.histories);
@@ -94,7 +94,7 @@ export class StatefulSearch extends Search {
     }
   }
 
-  /** A state that was reached; returns whether there is anything to do in it. */
+  /** Records a reached state; returns whether anything is left to do in it. */
   private arrive(key: string, ready: readonly number[]): boolean {
     const parent = this.path.at(-1);
     const sleep =
@@ -119,7 +119,7 @@ export class StatefulSearch extends Search {
     return this.ended(execution, tasks, tasks.length);
   }
 
-  /** Of a run that is not gone on with. */
+  /** Checks for races in a run that is cut short. */
   private hasRace(execution: Execution): boolean {
     const race = execution.dataRace();
     if (race !== null)

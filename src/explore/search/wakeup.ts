@@ -1,15 +1,14 @@
 /**
- * Wakeup trees (Abdulla, Aronis, Jonsson, Sagonas: Source Sets, JACM 2017): the orders that a state still has to be
- * left in. A branch is a step with what follows it; steps that commute with all that comes before them may be taken
- * first.
+ * Wakeup trees (Abdulla, Aronis, Jonsson, Sagonas: Source Sets, JACM 2017): the orders that are still to be run from a
+ * state. A branch is a step with its continuations. A step that commutes with all steps before it may be taken first.
  */
 import { conflict, type PlannedStep } from '../world/access.ts';
 
 export interface Branch extends PlannedStep {
   readonly children: Branch[];
-  /** The number of the part that was given away: what follows its first line of children; 0 where it was not. */
+  /** The number of the part that was given away: everything after its first line of children. 0 if none was. */
   part: number;
-  /** How its step turns out, where that had to be known before its time. */
+  /** How its step turns out, if that had to be known early. */
   outcome: PlannedStep | null;
 }
 

@@ -1,11 +1,11 @@
-/** Searches that choose at each state among all tasks that are ready, without looking at which steps commute. */
+/** Searches that choose among all ready tasks at each state, without regard to commuting steps. */
 import { areAllQueued } from '../checks/fair-queues.ts';
 import { HeldLocks } from '../checks/lock-order.ts';
 import type { Execution } from '../world/execution.ts';
 import type { Program } from '../world/program.ts';
 import { type Part, type PartOutcome, Search, type SearchProgress, StaleStateError } from './search.ts';
 
-/** Runs one execution to its end after the other; whoever extends it says who goes next. */
+/** Runs executions one after the other, each to its end. A subclass chooses the next task. */
 export abstract class WalkSearch extends Search {
   protected readonly schedule: number[] = [];
 
@@ -32,14 +32,14 @@ export abstract class WalkSearch extends Search {
   }
 }
 
-/** One of the tasks that a state can be left with. */
+/** A task that can take the next step from a state. */
 interface Choice {
   task: number;
   /** The part that was given away, or 0. */
   part: number;
 }
 
-/** What is left of each state on the path, the choice that is run first; tasks by their names. */
+/** What is left of each state on the path, beginning with the choice that is run first. Tasks are given by name. */
 interface ChoiceState {
   choices: string[][];
   base: number;
@@ -48,11 +48,11 @@ interface ChoiceState {
 /** Depth first through every order, or every order with at most `bound` preemptions. */
 export class DfsSearch extends WalkSearch {
   private readonly bound: number;
-  /** Runs are given up after so many steps. */
+  /** Gives up a run after this many steps. */
   protected limitSteps: number;
-  /** The choices that are left at each depth, the one that runs first. */
+  /** The choices left at each depth, beginning with the one that runs. */
   private path: Choice[][] = [];
-  /** How many there were before. */
+  /** How many choices each depth had before. */
   private explored: number[] = [];
   private base = 0;
 
@@ -115,7 +115,7 @@ export class DfsSearch extends WalkSearch {
     this.base = base;
   }
 
-  /** Gives away the first choice that is still to be run, of the shallowest state that has one. */
+  /** Gives away the first unexplored choice of the shallowest state that has one. */
   splitPart(): Part | null {
     for (let depth = this.base; depth < this.path.length - 1; depth++) {
       const choice = this.path[depth].find(({ part }, i) => i > 0 && part === 0);
@@ -154,14 +154,14 @@ export class DfsSearch extends WalkSearch {
     return choices.map(({ task }) => this.ids.nameOf(task));
   }
 
-  /** The task that ran last comes first: fewest preemptions are tried first. */
+  /** Puts the task that ran last first, so that orders with few preemptions come first. */
   private options(ready: readonly number[], last: number, preemptions: number): number[] {
     if (!ready.includes(last)) return [...ready];
     if (preemptions >= this.bound) return [last];
     return [last, ...ready.filter((task) => task !== last)];
   }
 
-  /** What is left below this depth is not of interest any more. */
+  /** Drops everything below this depth. */
   private truncate(depth: number): void {
     this.path.length = Math.max(depth, this.base);
     this.explored.length = this.path.length;

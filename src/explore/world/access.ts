@@ -3,7 +3,7 @@ import type { Op } from '../../task/op.ts';
 import { OpKind } from '../../task/op.ts';
 
 /**
- * How a step touches its object. Two reads commute, and so do two shared acquires. Any other pair does not. A step that
+ * How a step touches its object. Two reads commute, and so do two shared acquires. No other pair commutes. A step that
  * touches ALL evaluates a condition over anything: it keeps its order with every step.
  */
 export const Access = { READ: 0, SHARE: 1, WRITE: 2, ALL: 3 } as const;
@@ -20,22 +20,22 @@ const ACCESS_OF_KIND: readonly number[] = (() => {
   return access;
 })();
 
-/** The access of a step that was taken: an update or a trylock that changed nothing was a read. */
+/** The access of a step that was taken: an update or a trylock without a change was a read. */
 export function accessTaken(op: Op): number {
   return op.changed ? ACCESS_OF_KIND[op.kind] : Access.READ;
 }
 
-/** The access of a step that may turn out differently in another order: the most that it can do. */
+/** The most that a step can do, since it may turn out differently in another order. */
 export function accessAtMost(kind: number): number {
   return ACCESS_OF_KIND[kind];
 }
 
-/** The dependency rule. A mutant of the explorer weakens it, and the counts of the classics must differ then. */
+/** The dependency rule. A mutant of the explorer weakens it, and the counts of the classics must then differ. */
 export const rules = {
   dependent: (a: number, b: number): boolean => a !== b || a >= Access.WRITE,
 };
 
-/** Steps of this kind may change something, or turn out to be reads. */
+/** Whether steps of this kind may turn out to be reads. */
 export const isConditional = (kind: number): boolean =>
   kind === OpKind.UPDATE || kind === OpKind.TRY_LOCK || kind === OpKind.TRY_READ_LOCK;
 
@@ -49,7 +49,7 @@ export interface PlannedStep {
   readonly access: number;
   /** The task that it starts or joins, or -1. */
   readonly peer: number;
-  /** The invariants that look at something that it changes, one bit each. */
+  /** The invariants that look at something that the step changes, one bit each. */
   readonly seenBy: number;
 }
 

@@ -1,4 +1,6 @@
-/** One run of a program: fresh objects, and tasks that take one visible step at a time, in an order chosen outside. */
+/**
+ * One run of a program: fresh objects, and tasks that take one visible step at a time. The caller chooses the order.
+ */
 
 import { InvariantError, type Lifetime } from '../../task/lifetime.ts';
 import type { Lock } from '../../task/lock.ts';
@@ -28,16 +30,16 @@ export class Execution implements Stage, TaskHost, AccessObserver {
   steps = 0;
   /** The invariants that look at something that the last step changed, one bit each. */
   seenBy = 0;
-  /** What the last step gave its task. */
+  /** The result of the last step. */
   result: unknown = undefined;
-  /** What tasks share beside the objects of task/; null where the program does not say. */
+  /** The state that tasks share beside the objects of task/; null if the program does not declare it. */
   comparable: (() => readonly unknown[]) | null = null;
   history: History | null = null;
-  /** From the first touch on, be it while the program is built. */
+  /** Created at the first touch, even while the program is built. */
   private touchLog: TouchLog | null = null;
-  /** The check that runs, or -1; its scope, or that of the part that runs; and what it has looked at up to there. */
+  /** The running check, or -1; its scope, or that of the running part; and the objects that it has looked at so far. */
   private checking = -1;
-  /** A task asks a condition: whatever it looks at, it keeps its order with every step. */
+  /** A task evaluates a condition. Whatever it looks at, it keeps its order with every step. */
   private isAsking = false;
   private scope: Scope = 0;
   private readonly looks: number[] = [];
@@ -116,7 +118,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     return handle;
   }
 
-  /** Production's wake-ups mean nothing here: the scheduler asks every guard. */
+  /** Production's wake-ups do nothing here, since the scheduler asks every guard. */
   enqueue(): void {}
 
   atEnd(check: () => void): void {
@@ -131,7 +133,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     this.comparable = shared;
   }
 
-  /** Something that can die was made. */
+  /** Whether any object with a lifetime was made. */
   get hasLifetimes(): boolean {
     return this.alive.size > 0;
   }
@@ -168,7 +170,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     this.running = -1;
   }
 
-  /** Two touches that nothing orders, of a field or of something that dies. Null where there are none. */
+  /** Two unordered touches of a field or of an object that dies; null if there are none. */
   dataRace(): Finding | null {
     if (this.touchLog === null) return null;
     return this.touchLog.race(
@@ -177,7 +179,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     );
   }
 
-  /** Every lock that a task took or let go of, once each. */
+  /** Every lock that a task took or released, once each. */
   get locks(): Lock[] {
     if (this.lockSteps.length === 0) return [];
     return [...new Set(this.lockSteps)];
@@ -189,8 +191,8 @@ export class Execution implements Stage, TaskHost, AccessObserver {
   }
 
   /**
-   * After the last step: what the program and the observer say. Deadlocks are found by the caller, who knows the
-   * guards.
+   * Returns the finding of the program or the observer after the last step. The caller finds deadlocks, since it knows
+   * the guards.
    */
   finish(): Finding | null {
     if (this.finding !== null) return this.finding;
@@ -211,7 +213,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     return this.finding;
   }
 
-  /** What was made and never ended, with the step after which it was made. */
+  /** Objects that were made and never ended, with the step after which each was made. */
   survivors(): readonly Birth[] {
     return [...this.alive.values()];
   }
@@ -231,7 +233,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     this.running = -1;
   }
 
-  /** Takes a step, and returns how its task goes on: with the result, or with the error, which the task may handle. */
+  /** Takes a step; returns how its task goes on, with the result or with an error that the task may handle. */
   private takeStep(op: Op, handle: TaskHandle): () => IteratorResult<Op, unknown> {
     this.isAsking = op.kind === OpKind.EVALUATE;
     try {
@@ -247,7 +249,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     }
   }
 
-  /** A task has come to its next step, or to its end. */
+  /** Records that a task has reached its next step, or its end. */
   private went(task: number, next: IteratorResult<Op, unknown>): void {
     const handle = this.handles[task];
     if (next.done === true) {
@@ -263,7 +265,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     const { scope: outer, looks } = this;
     const { length } = looks;
     this.scope = scopeOf(this.checking, about.serial);
-    // Whether the part runs at all depends on what the check has seen so far.
+    // Whether the part runs at all depends on what the check has looked at so far.
     for (const serial of looks) this.scopes?.add(this.scope, serial);
     try {
       check();
@@ -303,7 +305,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
   }
 }
 
-/** A step on a lock, be it a release or a try. */
+/** Whether a step operates on a lock, releases and trylocks included. */
 export function isLockStep(kind: OpKind): boolean {
   return kind >= OpKind.LOCK && kind <= OpKind.TRY_READ_LOCK;
 }

@@ -1,10 +1,10 @@
 /**
- * The objects that each invariant of a program looks at (`Stage.afterEach`). An execution writes down each look. Steps
- * that change two objects of one scope must keep their order, as steps on one object must: otherwise a search that
- * leaves out equivalent orders would leave out states that the invariant should have seen.
+ * The objects that each invariant of a program looks at (`Stage.afterEach`). An execution records each look. Steps that
+ * change two objects of one scope must keep their order, like steps on one object. Otherwise a search that leaves out
+ * equivalent orders would also leave out states that the invariant must see.
  */
 
-/** Scopes beyond this number share the last bit: sound, and coarser. */
+/** Scopes beyond this number share the last bit, which is sound but coarser. */
 const MAX_BITS = 31;
 const MAX_CHECKS = 1024;
 
@@ -23,13 +23,13 @@ export function insideOf(scope: Scope): [check: number, about: number] {
 /** A scope, and the serial number of an object in it. */
 export type ScopeEntry = readonly [scope: Scope, serial: number];
 
-/** Everything that the executions of a search have shown so far. A scope that grows makes the search begin anew. */
+/** All looks that a search's executions have shown so far. A scope that grows makes the search restart. */
 export class InvariantScopes {
   private readonly bits = new Map<Scope, number>();
-  /** By serial number: one bit for each scope that has the object. */
+  /** For each serial number: one bit for each scope that contains the object. */
   private readonly masks = new Map<number, number>();
   private readonly looks: ScopeEntry[] = [];
-  /** How many looks the search knew of when it began. */
+  /** How many looks the search knew when it began. */
   private known = 0;
 
   /** Looks that were new since then. */
@@ -42,7 +42,7 @@ export class InvariantScopes {
     return this.looks;
   }
 
-  /** One bit for each scope that has the object. */
+  /** One bit for each scope that contains the object. */
   maskOf(serial: number): number {
     return this.masks.get(serial) ?? 0;
   }
@@ -57,12 +57,12 @@ export class InvariantScopes {
     this.looks.push([scope, serial]);
   }
 
-  /** Counts what is known now as known. */
+  /** Marks everything seen so far as known. */
   settle(): void {
     this.known = this.looks.length;
   }
 
-  /** Knows these looks and no others. */
+  /** Replaces all known looks. */
   load(looks: readonly ScopeEntry[]): void {
     this.bits.clear();
     this.masks.clear();

@@ -1,4 +1,4 @@
-/** One schedule, run again: for replay files, minimising, and everything that is drawn. */
+/** Runs one schedule again, for replay files, minimising, and all drawings. */
 
 import { createHash } from 'node:crypto';
 import { Lock } from '../../task/lock.ts';
@@ -17,35 +17,35 @@ import { callerStack, lineOf } from './stacks.ts';
 import { StepLog } from './step-log.ts';
 import { TaskIds } from './task-ids.ts';
 
-/** One step as people look at it. */
+/** One step in the form shown to people. */
 export interface ShownStep {
   index: number;
   task: string;
   op: string;
   object: string;
-  /** Tells objects of one name apart; the same in every run. */
+  /** Distinguishes objects with the same name; the same in every run. */
   objectId: number;
   /** The object's state before and after the step, in a word or two. */
   before: string;
   state: string;
-  /** `file:line` of the code that took the step, where it is known. */
+  /** `file:line` of the code that took the step, if known. */
   source: string;
   /** `function file:line`, innermost first. */
   stack: string[];
-  /** What the task was about, where its author says so. */
+  /** The task's activity, if its author named it. */
   activity: string;
-  /** Earlier steps of other tasks that this one can only come after, without those that follow from others. */
+  /** Earlier steps of other tasks that this one must follow, without those implied by others. */
   after: number[];
   /** -1 released, 1 acquired, 0 neither. */
   lock: -1 | 0 | 1;
-  /** The lock is, or was, held for reading. */
+  /** Whether the lock is, or was, held for reading. */
   isShared: boolean;
   waits: boolean;
-  /** The step before was another task's, which could have gone on. */
+  /** Whether the step before belonged to another task that could have gone on. */
   preempts: boolean;
 }
 
-/** A task that can go no further at the end. */
+/** A task that is stuck at the end. */
 export interface ShownBlock {
   task: string;
   op: string;
@@ -55,7 +55,7 @@ export interface ShownBlock {
   stack: string[];
 }
 
-/** Who made and ended, or took and dropped, a thing that the finding is about. `step` is -1 before the first one. */
+/** Which tasks made and ended, or took and dropped, an object of the finding. `step` is -1 before the first step. */
 export interface ShownHistory {
   label: string;
   events: { step: number; task: string; what: string; stack: string[] }[];
@@ -63,14 +63,14 @@ export interface ShownHistory {
 
 export interface ShownRun {
   program: string;
-  /** Those that took a step, or are stuck before their first; in the order in which they were started. */
+  /** Tasks that took a step, or are stuck before their first, in the order of their start. */
   tasks: string[];
-  /** The others. */
+  /** The other tasks. */
   idle: string[];
   steps: ShownStep[];
   blocked: ShownBlock[];
   finding: Finding | null;
-  /** The steps at which the invariant broke; empty where nothing broke, or where it is about the end. */
+  /** The steps at which the invariant broke; empty if none broke, or if it is about the end. */
   failsAt: number[];
   histories: ShownHistory[];
   preemptions: number;
@@ -92,8 +92,8 @@ export function countPreemptions(program: Program, schedule: readonly number[]):
 }
 
 /**
- * Runs the schedule as far as it can be followed and writes down each step. Stacks cost a millisecond each: without
- * them the run is the same, and its hash.
+ * Runs the schedule as far as it can be followed, and records each step. A stack costs a millisecond; the run and its
+ * hash are the same without stacks.
  */
 export function show(program: Program, schedule: readonly number[], { stacks = true } = {}): ShownRun {
   const notes = new Notes();
@@ -203,7 +203,7 @@ class Show {
     };
   }
 
-  /** A schedule that ends in the same steps twice, with tasks that could go on, was cut from an endless run. */
+  /** A schedule that ends in the same steps twice, with tasks that can go on, was cut from an endless run. */
   private loop(schedule: readonly number[], ready: readonly number[]): Finding | null {
     if (this.loopSteps.length < schedule.length) return null;
     return loopAtEnd(
@@ -224,7 +224,7 @@ function isRelease(kind: number): boolean {
   return kind === OpKind.UNLOCK || kind === OpKind.READ_UNLOCK;
 }
 
-/** The steps of other tasks that come before and have nothing between. */
+/** The latest steps of other tasks that come before, without those implied by others. */
 function directlyAfter(log: StepLog, index: number): number[] {
   const direct: number[] = [];
   for (let i = index - 1; i >= 0; i--) {
@@ -237,7 +237,7 @@ function directlyAfter(log: StepLog, index: number): number[] {
   return direct;
 }
 
-/** What a replay file keeps of a run: the same steps with the same outcome have the same hash, wherever lines move. */
+/** The hash in a replay file. Equal steps with an equal outcome have equal hashes, even if source lines move. */
 function hashOf(name: string, steps: readonly ShownStep[], finding: Finding | null): string {
   const hash = createHash('sha256').update(name);
   for (const { task, op, object, state } of steps) hash.update(`\n${task}|${op}|${object}|${state}`);
@@ -247,9 +247,9 @@ function hashOf(name: string, steps: readonly ShownStep[], finding: Finding | nu
   return hash.digest('hex');
 }
 
-/** Remembers for each task the stack at which it came to its pending step, and for each thing who made and ended it. */
+/** Records the stack at which each task reached its pending step, and which tasks made and ended each object. */
 class Notes implements History {
-  /** The step that is being taken, and whose it is; -1 while the program is built. */
+  /** The step that is being taken, and its task; -1 while the program is built. */
   step = -1;
   task = -1;
   private readonly stacks = new Map<object, string[]>();
@@ -272,7 +272,7 @@ class Notes implements History {
     this.events.push({ subject: count, step: this.step, task: this.task, what, stack });
   }
 
-  /** The histories of the subjects, and of counts that are fields of them. */
+  /** The histories of the subjects, and of their reference counts. */
   about(subjects: readonly object[], label: (task: number) => string): ShownHistory[] {
     const counts = this.events
       .map((event) => event.subject)

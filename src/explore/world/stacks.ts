@@ -1,4 +1,4 @@
-/** Where in our own code something happens: the frames of a stack that are not the machinery of tasks. */
+/** Finds the source place of an event: the stack frames outside the machinery of tasks. */
 import { readFileSync } from 'node:fs';
 import { SourceMap } from 'node:module';
 import { dirname, join, relative } from 'node:path';
@@ -6,7 +6,10 @@ import { PACKAGE_ROOT } from '../../linux/package-file.ts';
 
 const ROOT = `${PACKAGE_ROOT}/`;
 
-/** `function file:line`, innermost first, at most `limit` of them. Empty where the stack names no file of ours. */
+/**
+ * Returns at most `limit` entries `function file:line`, innermost first. Empty if no frame names a file outside that
+ * machinery.
+ */
 export function callerStack(limit = 6): string[] {
   const before = Error.stackTraceLimit;
   Error.stackTraceLimit = 40;
@@ -17,7 +20,7 @@ export function callerStack(limit = 6): string[] {
     const match = /at (?:([\w.$<>]+) )?.*?(?:file:\/\/)?(\/[^\s:?]+\.[cm]?[jt]s)[^\s:]*:(\d+):(\d+)/.exec(line);
     if (match === null || match[2].includes('/node_modules/')) continue;
     const source = sourceOf(match[2], Number(match[3]), Number(match[4]));
-    // Barter's own files from its root, those of others from where the command was given.
+    // Paths of Barter's own files start at its root, all others at the working directory.
     const file = source.path.startsWith(ROOT) ? source.path.slice(ROOT.length) : relative('.', source.path);
     if (MACHINERY.test(file)) continue;
     const name = (match[1] ?? '').replace(/^Object\./, '').replace(/\.next$/, '');
@@ -27,10 +30,10 @@ export function callerStack(limit = 6): string[] {
   return frames;
 }
 
-/** Maps of the files of dist/, which name lines of the sources; null for a file without one. */
+/** Source maps of the files in dist/, whose lines they map to the sources; null for a file without one. */
 const maps = new Map<string, SourceMap | null>();
 
-/** The source of a place in a built file. Any other place stands for itself. Lines and columns count from 1. */
+/** The source of a place in a built file. Any other place maps to itself. Lines and columns count from 1. */
 function sourceOf(path: string, line: number, column: number): { path: string; line: number } {
   if (!path.startsWith(`${ROOT}dist/`)) return { path, line };
   let map = maps.get(path);
@@ -51,15 +54,15 @@ function readMap(path: string): SourceMap | null {
   }
 }
 
-/** What steps tasks, and not what the tasks do. */
+/** Code that runs tasks, as opposed to the tasks' own code. */
 const MACHINERY = /^src\/(task|cli|explore)\//;
 
-/** `file:line` of the innermost frame, or nothing. */
+/** `file:line` of the innermost frame, or an empty string. */
 export function callerLine(): string {
   return lineOf(callerStack(1));
 }
 
-/** `file:line` of the first of such frames. */
+/** `file:line` of the first frame of a stack. */
 export function lineOf(stack: readonly string[]): string {
   return stack[0]?.split(' ').at(-1) ?? '';
 }

@@ -1,29 +1,29 @@
 /**
- * What a state is, so that two can be compared: how far each task has come and what it has been told on its way, the
- * objects of task/ that are not as they were made, and what the program says its tasks share beside them.
+ * A comparable key for a state: each task's progress and the results that it got, the objects of task/ that have
+ * changed since they were made, and the other state that the program declares as shared.
  */
 import { Mutex, RwSemaphore } from '../../task/lock.ts';
 import { Shared } from '../../task/shared.ts';
 import { TaskHandle } from '../../task/task-handle.ts';
 import type { Execution } from './execution.ts';
 
-/** The program does not say that its states can be compared, or holds something that cannot. */
+/** The program does not declare comparable states, or contains something that cannot be compared. */
 export class NotComparableError extends Error {}
 
-/** The state of one object, in words that are the same whenever it is the same. */
+/** The state of one object, as a text that is equal for equal states. */
 interface Watched {
   readonly object: Shared;
   readonly first: string;
 }
 
-/** Follows one run. Numbers of histories are those of all runs that share `histories`. */
+/** Follows one run. All runs that share `histories` use the same numbers for histories. */
 export class StateKey {
-  /** The number of what a task has done and seen so far, by what it was before and what came to it. */
+  /** The number for a task's past, by the number of its earlier past and its latest result. */
   private readonly histories: Map<string, number>;
   private readonly execution: Execution;
   private readonly watched = new Map<number, Watched>();
   private readonly sharing: () => readonly unknown[];
-  /** By task. */
+  /** The number of each task's past. */
   private seen: number[] = [];
 
   constructor(execution: Execution, histories: Map<string, number>) {
@@ -78,7 +78,7 @@ export class StateKey {
   }
 }
 
-/** A value in words that are the same for equal values and no others. NotComparableError for what has no such words. */
+/** A text that is equal exactly for equal values. Throws NotComparableError for a value without such a text. */
 function inWords(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value);
   if (value === null || typeof value !== 'object') {

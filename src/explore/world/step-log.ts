@@ -1,6 +1,6 @@
 /**
- * The steps of one run as typed arrays, with a vector clock for each: which earlier steps it can only come after. A
- * clock entry is the index of that task's latest such step, plus one.
+ * The steps of one run as typed arrays, each with a vector clock of the earlier steps that it must follow. A clock
+ * entry is the index of that task's latest such step, plus one.
  */
 import type { Op } from '../../task/op.ts';
 import { OP_KIND_NAMES, OpKind } from '../../task/op.ts';
@@ -11,7 +11,7 @@ import type { Execution } from './execution.ts';
 
 const NONE: readonly number[] = [];
 const STRIDE = 64;
-/** Objects with serial numbers below this have them for slots. */
+/** Objects with serial numbers below this use them as slots. */
 const DIRECT_SLOTS = 4096;
 
 export class StepLog {
@@ -25,12 +25,12 @@ export class StepLog {
   /** The invariants that look at something that the step changed, one bit each. */
   seenBy = new Int32Array(256);
   clock = new Int32Array(256 * STRIDE);
-  /** The object's state before the step, where guards look at it. */
+  /** The object's state before the step, if guards look at it. */
   readonly before: unknown[] = [];
   /** The result of each step, and the serial number of its object: the same in every run. */
   private readonly results: unknown[] = [];
   private readonly objectSerials: number[] = [];
-  /** For guarded waits: the earlier writes that it could have come before. Null for all others. */
+  /** For guarded waits: the earlier writes that it could have preceded. Null for all others. */
   readonly overtakes: (number[] | null)[] = [];
   /** How many tasks there are; clocks are valid up to here. */
   width = 0;
@@ -39,12 +39,12 @@ export class StepLog {
   private lastOnObject = new Int32Array(256).fill(-1);
   private readonly lastOfTask = new Int32Array(STRIDE).fill(-1);
   private readonly lastSeenBy = new Int32Array(32).fill(-1);
-  /** For each step that invariants see: the step before it that each of them saw. */
+  /** For each step that invariants see: the last step before it that each of them saw. */
   private readonly previousSeenBy: number[][] = [];
   private lastOfAll = -1;
-  /** The last step before a step that touches all, or -1. */
+  /** The last earlier step that touches ALL, or -1. */
   private previousOfAll = new Int32Array(256);
-  /** For steps that evaluate a condition: it did not hold, and the task sleeps until it is woken. */
+  /** For steps that evaluate a condition: whether it did not hold, so that the task sleeps until a wake-up. */
   private readonly sleeps: boolean[] = [];
   private readonly spawnOf = new Int32Array(STRIDE).fill(-1);
   private readonly slots = new Map<number, number>();
@@ -65,7 +65,7 @@ export class StepLog {
     return slot;
   }
 
-  /** The other way round. */
+  /** The serial number of a slot's object. */
   serialOf(slot: number): number {
     return slot < DIRECT_SLOTS ? slot : this.serials[slot - DIRECT_SLOTS];
   }
@@ -79,14 +79,14 @@ export class StepLog {
     return this.previousOnObject[index];
   }
 
-  /** The latest steps that this one must follow though they touch other objects, the latest first. */
+  /** The latest steps on other objects that this one must follow, latest first. */
   beforeElsewhere(index: number): readonly number[] {
     const all = this.previousOfAll[index];
     if (this.seenBy[index] === 0) return all < 0 ? NONE : [all];
     return [...new Set([all, ...this.previousSeenBy[index]])].filter((i) => i >= 0).sort((a, b) => b - a);
   }
 
-  /** Of a step that evaluates a condition: the wake that let its task look again; -1 where it had not slept. */
+  /** For a step that evaluates a condition: the wake-up that made its task look again; -1 if it had not slept. */
   wakeBefore(index: number): number {
     const own = this.previousOfTask[index];
     if (own < 0 || !this.sleeps[own] || this.object[own] !== this.object[index]) return -1;
@@ -102,7 +102,7 @@ export class StepLog {
     return this.previousOfTask[index];
   }
 
-  /** Takes the pending step of `task` in `execution` and writes it down. */
+  /** Takes the pending step of `task` in `execution` and records it. */
   take(execution: Execution, task: number): void {
     const index = this.length;
     if (index >= this.task.length) this.growSteps();
@@ -131,8 +131,8 @@ export class StepLog {
   }
 
   /**
-   * Takes the pending step of `task` again, which was written down at `index`. Returns how it differs from the first
-   * time, or null: the same steps before it must lead to the same step.
+   * Takes a step again that was recorded at `index`. Returns how it differs from the first time, or null: the same
+   * steps before it must lead to the same step.
    */
   retake(execution: Execution, task: number, index: number): string | null {
     const op = execution.pending[task];
@@ -150,7 +150,7 @@ export class StepLog {
     return null;
   }
 
-  /** A step that was taken, as one that may be planned again. */
+  /** A recorded step in the form of one that is planned again. */
   planned(index: number): PlannedStep {
     return {
       task: this.task[index],
@@ -161,14 +161,14 @@ export class StepLog {
     };
   }
 
-  /** The same of a step that `execution` has just taken and that is not written down. */
+  /** The same for a step that `execution` has just taken and that is not recorded. */
   taken(execution: Execution, task: number, op: Op): PlannedStep {
     const peer = op.object instanceof TaskHandle ? execution.handles.indexOf(op.object) : execution.spawned;
     const { seenBy } = execution;
     return { task, object: this.slotOf(op.object.serial), access: accessTaken(op), peer, seenBy };
   }
 
-  /** Whether step `later` can only come after step `earlier`. */
+  /** Whether step `later` must follow step `earlier`. */
   happensBefore(earlier: number, later: number): boolean {
     return this.clock[later * STRIDE + this.task[earlier]] > earlier;
   }
@@ -178,7 +178,7 @@ export class StepLog {
     return this.lastOfTask[task] >= 0 ? this.lastOfTask[task] : this.spawnOf[task];
   }
 
-  /** Copies into `into` what the next step of `task` can only come after by what the task itself has done. */
+  /** Copies into `into` the steps that the next step of `task` must follow because of the task's own past. */
   clockOfTask(task: number, until: number, into: Int32Array): void {
     let last = until < this.length ? this.previousOfTask[until] : this.lastOfTask[task];
     if (last < 0) last = this.spawnOf[task];
@@ -186,7 +186,7 @@ export class StepLog {
     for (let t = 0; t < this.width; t++) into[t] = last < 0 ? 0 : this.clock[base + t];
   }
 
-  /** Adds what step `index` comes after, itself included. */
+  /** Adds step `index` and everything that it must follow. */
   join(into: Int32Array, index: number): void {
     const base = index * STRIDE;
     for (let t = 0; t < this.width; t++) {
@@ -207,7 +207,7 @@ export class StepLog {
     this.length = length;
   }
 
-  /** The writes since which a wait's guard would have held before: those that it can be put in front of. */
+  /** The writes since which a wait's guard has held: the wait could come before each of them. */
   overtaken(task: number, op: Op, slot: number): number[] | null {
     if (op.object instanceof TaskHandle) return null;
     const found: number[] = [];
@@ -236,7 +236,7 @@ export class StepLog {
     for (let i = this.lastOnObject[slot]; i >= 0; i = this.previousOnObject[i]) {
       if (!rules.dependent(this.access[i], access)) continue;
       if (clock[base + this.task[i]] <= i) this.mergeInto(base, i);
-      // Everything before a write comes before it.
+      // Everything before this write precedes it.
       if (this.access[i] >= Access.WRITE) break;
     }
     if (this.kind[index] === OpKind.WAIT && this.peer[index] >= 0) {
@@ -255,7 +255,7 @@ export class StepLog {
     this.length = index + 1;
   }
 
-  /** A step that touches all comes after every step before it, and before every step after it. */
+  /** A step that touches ALL comes after every earlier step, and before every later one. */
   private afterAll(index: number, access: number, base: number): void {
     const last = this.lastOfAll;
     if (last >= 0 && this.clock[base + this.task[last]] <= last) this.mergeInto(base, last);
@@ -265,7 +265,7 @@ export class StepLog {
     this.lastOfAll = index;
   }
 
-  /** Everything that an invariant has seen before comes before this step. */
+  /** Everything that an invariant saw earlier comes before this step. */
   private see(index: number, base: number): void {
     const previous: number[] = [];
     for (let mask = this.seenBy[index]; mask !== 0; mask &= mask - 1) {
@@ -317,7 +317,7 @@ export class StepLog {
   }
 }
 
-/** Objects are made anew in each run; other values must be the same. */
+/** Each run makes objects anew, so only other values are compared. */
 function differ(a: unknown, b: unknown): boolean {
   return !Object.is(a, b) && !(isObject(a) && isObject(b));
 }

@@ -1,15 +1,15 @@
 /**
- * What tasks and objects are called: numbers within one search, in the order in which it met them, and names that are
- * the same in every search, thread and process.
+ * Identities of tasks and objects: numbers within one search, in the order of their first use, and names that are the
+ * same in every search, thread and process.
  */
 
 const MAX_TASKS = 64;
-/** Children that one task may start. */
+/** The most children that one task may start. */
 const MAX_CHILDREN = 4096;
-/** Serial numbers that one task may give out in a run; those below are given out while the program is built. */
+/** How many serial numbers each task has in a run. Objects made while the program is built use the lower ones. */
 export const SERIALS_PER_TASK = 2 ** 20;
 
-/** The same task has the same number in every run of a search: its parent's number, and which child of it it is. */
+/** Gives the same task the same number in every run of a search, from its parent's number and its index as a child. */
 export class TaskIds {
   private readonly ids = new Map<number, number>();
   private readonly keys: number[] = [];
