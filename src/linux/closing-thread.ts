@@ -1,7 +1,7 @@
 /**
- * close(2) in a thread of its own, for which nobody waits. libuv has four threads, and a process does not end before
- * they are done. Closes that never end would hold up all others, and the end of the process. A libc thread ends with
- * the process.
+ * close(2) in a thread of its own, which no other thread joins. libuv has four threads, and a process does not end
+ * before they are done. Closes that never end would hold up all others, and the end of the process. A libc thread ends
+ * with the process.
  */
 import { ERRNO } from '../abi/errno.ts';
 import { addressOfSymbol, Pinned, sys } from './ffi.ts';

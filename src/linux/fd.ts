@@ -6,8 +6,8 @@ import { check, sys } from './ffi.ts';
  * A file descriptor with one owner, who closes it once. Every later use is an error that names the descriptor, instead
  * of a call on another file that has the number by then.
  *
- * It does not promise that the file behind it still works: a peer may have shut it down, or a device may be gone.
- * Others may hold the same file: `duplicate`, SCM_RIGHTS and fork make more descriptors.
+ * It does not promise that its file still works: a peer may have shut it down, or a device may be gone. Others may hold
+ * the same file: `duplicate`, SCM_RIGHTS and fork make more descriptors.
  */
 export class OwnedFd {
   readonly what: string;

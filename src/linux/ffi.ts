@@ -3,9 +3,9 @@ import { ERRNO, Errno } from '../abi/errno.ts';
 import { viewOf } from '../abi/layout.ts';
 
 /**
- * The one place that loads libc. Each raw function below returns what the system call returns, or the negative errno
- * when it failed, as the kernel itself does: no exception and no allocation on hot paths. `check` turns a negative
- * result into an Errno that names the call.
+ * The one place that loads libc. Each raw function below returns the result of the system call, or the negative errno,
+ * as the kernel does. Hot paths thus need no exception and no allocation. `check` turns a negative result into an Errno
+ * that names the call.
  *
  * Pointers are plain numbers (user addresses are below 2^47) or, where the parameter says `Bytes`, a Uint8Array whose
  * memory the call may use until it returns. An address of memory that JavaScript owns comes from `addressOf`.

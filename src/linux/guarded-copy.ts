@@ -1,7 +1,7 @@
 /**
- * Copies that the kernel makes for this process, for memory that may fault: its file was truncated, a page of it is
- * gone without a replacement, or a BAR does not decode. A load or store would end the process with SIGBUS; these copies
- * return false. A copy that faults may have moved a part.
+ * Copies of memory that may fault, made by the kernel for this process. Its file may be truncated, a page of it may be
+ * lost, or a BAR may not decode. A load or store would end the process with SIGBUS; these copies return false. A copy
+ * that faults may have moved a part.
  */
 import { pid } from 'node:process';
 import { ERRNO } from '../abi/errno.ts';

@@ -1,6 +1,6 @@
 /**
- * Eventfds of a peer, signalled by the kernel. write(2) waits where the peer has filled the counter up, and the peer
- * can clear the file's O_NONBLOCK at any moment. The end of an asynchronous operation also signals an eventfd
+ * Eventfds of a peer, signalled by the kernel. write(2) waits when the peer has filled the counter up. O_NONBLOCK does
+ * not help, since the peer can clear it at any moment. The end of an asynchronous operation also signals an eventfd
  * (IOCB_FLAG_RESFD in linux/aio_abi.h), and never waits. The operation here is a poll that ends at once.
  */
 import {

@@ -23,8 +23,8 @@ const SIZEOF_INT = 4;
  * connection. A message costs the system call and a few stores. It allocates nothing unless descriptors travel.
  *
  * Set the iovecs, then call. `recvmsg` and `sendmsg` return the number of bytes, or the negative errno (-EAGAIN,
- * -EPIPE, -ECONNRESET, ...). They never throw: the caller decides what a dead peer means. EINTR is retried. 0 bytes
- * received is the end of the stream.
+ * -EPIPE, -ECONNRESET, ...). They never throw: the caller handles a dead peer. EINTR is retried. 0 bytes received is
+ * the end of the stream.
  *
  * On a stream socket the kernel never merges bytes across a send that carried descriptors, but it does put earlier
  * plain bytes in front of them. Descriptors belong to the last send whose bytes a recvmsg returned.

@@ -23,7 +23,7 @@ const scratch = new Pinned(MAX_CHARGED_BYTES);
  *
  * A peer that sends more than its buffer holds needs the room. Leave only whole messages of peers that wait for the
  * reply. Call `takeOut` when nothing comes for a while, and before the socket is closed. Do not wait in a read while
- * bytes are left: before Linux 6.18 such a read forgets the offset when it wakes, and brings the same bytes again
+ * bytes are left. Before Linux 6.18 such a read forgets the offset when it wakes, and brings the same bytes again
  * (7bf3a476ce43, "af_unix: Read sk_peek_offset() again after sleeping in unix_stream_read_generic()").
  */
 export class PeekedBytes {

@@ -160,9 +160,9 @@ export class MappedMemory extends MappedFile {
 const bounce = new Pinned(64 * 1024);
 
 /**
- * Memory of a file that another process can take away: huge pages from a pool that may be empty, a file that can be
- * truncated, a file system that may be full. The kernel makes each access, and throws EFAULT for one that faults.
- * Accesses of 64 KiB cost three to seven times as much as by load and store.
+ * Memory of a file that another process can take away. Huge pages come from a pool that may be empty, a file can be
+ * truncated, a file system can be full. The kernel makes each access, and throws EFAULT for one that faults. Accesses
+ * of 64 KiB cost three to seven times as much as by load and store.
  *
  * It does not promise single accesses, and a write that fails may have arrived in part.
  */

@@ -108,12 +108,12 @@ export class SharedFiles {
   }
 
   /**
-   * Maps memory of a file; the caller gives every part to `release` once. The descriptor stays the caller's, who may
-   * close it afterwards. Seals a memfd against shrinking if it allows seals.
+   * Maps memory of a file; the caller gives every part to `release` once. The descriptor stays the caller's, and may be
+   * closed afterwards. Seals a memfd against shrinking if it allows seals.
    *
-   * EINVAL when it is not a regular file, when calls on its file system wait for another process (FUSE, NFS, ...), when
-   * it is shorter than offset + sizeBytes, or when the offset is not page-aligned. EPERM for writes to a file sealed
-   * against them; ENOSPC beyond the limits; ENOMEM, EACCES and others as mmap(2) says.
+   * EINVAL for anything but a regular file, and for file systems whose calls wait for another process (FUSE, NFS, ...).
+   * EINVAL also for a file shorter than offset + sizeBytes, or an offset that is not page-aligned. EPERM for writes to
+   * a file sealed against them; ENOSPC beyond the limits; ENOMEM, EACCES and others as mmap(2) says.
    */
   open(fd: OwnedFd, offset: number, sizeBytes: number, writable: boolean): MemoryPart[] {
     const facts = factsOf(fd, writable);

@@ -5,7 +5,7 @@ import { PAGE_SIZE } from './mapping.ts';
 
 /**
  * Memory for an ioctl's argument, followed by an inaccessible page. A kernel that reads or writes beyond the last byte
- * gets EFAULT, as with a user who passed too little. Length 0 gives an address that is bad at once.
+ * gets EFAULT, as with an argument that is too short. Length 0 gives an address that is bad at once.
  */
 export class UserArg {
   readonly length: number;

@@ -22,8 +22,8 @@ export class CaptureError extends Error {
 
 /**
  * Returns the text of a machine with these devices. Each slot is below a port of its own, with virtual functions beside
- * their physical one. The memory behind the BARs is not captured: the server gives them plain memory. Devices that
- * cannot be served are left out, with the reason in a comment. CaptureError where none is left.
+ * their physical one. The content of the BARs is not captured: the server gives them plain memory. Devices that cannot
+ * be served are left out, with the reason in a comment. CaptureError where none is left.
  */
 export function captureMachine(devices: readonly SysfsPciDevice[]): string {
   const servable = [...devices].sort(byAddress).filter((device) => whyLeftOut(device) === null);

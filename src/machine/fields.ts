@@ -2,7 +2,7 @@
 import * as z from 'zod';
 
 /**
- * A name of a machine or device is part of a socket's path, which has 107 bytes at most (unix(7)): the folder
+ * The name of a machine or device is part of a socket's path. A path has 107 bytes at most (unix(7)): the folder
  * /run/user/UID/barter-UID-MACHINE, a slash, and DEVICE.sock.
  */
 const MAX_NAME = 32;

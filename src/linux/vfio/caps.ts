@@ -1,7 +1,7 @@
 import { Errno } from '../../abi/errno.ts';
 import { vfio_info_cap_header } from '../../abi/vfio.ts';
 
-/** One entry of the chain of capabilities behind an info struct (struct vfio_info_cap_header). */
+/** One entry of the chain of capabilities after an info struct (struct vfio_info_cap_header). */
 export interface InfoCapability {
   id: number;
   version: number;

@@ -99,8 +99,8 @@ export class VfioDevice {
   }
 
   /**
-   * VFIO_DEVICE_SET_IRQS: `flags` are one DATA and one ACTION bit; `data` the bytes that follow (one u8 per interrupt
-   * for DATA_BOOL, one s32 for DATA_EVENTFD, nothing for DATA_NONE).
+   * VFIO_DEVICE_SET_IRQS: `flags` are one DATA and one ACTION bit; `data` is the trailing bytes. DATA_BOOL has one u8
+   * per interrupt, DATA_EVENTFD one s32, DATA_NONE nothing.
    */
   setIrqs(flags: number, index: number, start: number, count: number, data: Uint8Array = new Uint8Array(0)): void {
     const argument = new Pinned(vfio_irq_set.sizeof + data.length);

@@ -35,8 +35,8 @@ export function deviceFeature(device: VfioDevice, flags: number, payload: Uint8A
 }
 
 /**
- * The ioctl for a user who lies: the header claims `argsz`, while memory ends right behind `payload` (and, when
- * `headerBytes` is below 8, inside the header). The kernel's reads beyond that are EFAULT. Always uses the real kernel.
+ * The ioctl with a false header: it claims `argsz`, while memory ends right after `payload`, or inside the header when
+ * `headerBytes` is below 8. The kernel's reads beyond that are EFAULT. Always uses the real kernel.
  */
 export function deviceFeatureRaw(
   device: VfioDevice,

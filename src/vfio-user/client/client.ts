@@ -31,7 +31,7 @@ import { RegionIoFds, type SubRegion } from './io-fds.ts';
 import { type ClientRegionInfo, regionInfoOf } from './region-info.ts';
 import { type RegionWrite, writeBatch } from './write-multi.ts';
 
-/** One connection to one device, with a method for each command. channel.ts documents what a call does. */
+/** One connection to one device, with a method for each command. channel.ts documents the calls. */
 export class VfioUserClient extends ClientChannel {
   /** The mapped regions: sizes by IOVA, no more than the server takes. */
   private readonly maps = new Map<number, number>();

@@ -16,9 +16,9 @@ export class BlockingImporter {
   private readonly importer: DmaBufImporter;
 
   /**
-   * Opens a session through a descriptor of the buffer. The descriptor stays the caller's, who may close it afterwards.
-   * ENOTSOCK for a descriptor that cannot be a lent dma-buf, ETIMEDOUT without an answer, EMFILE where the exporter
-   * takes no more sessions. With a `loop` of the caller's, the session also answers while that loop turns.
+   * Opens a session through a descriptor of the buffer. The descriptor stays the caller's, and may be closed
+   * afterwards. ENOTSOCK for a descriptor that cannot be a lent dma-buf, ETIMEDOUT without an answer, EMFILE where the
+   * exporter takes no more sessions. With a `loop` of the caller's, the session also answers while that loop turns.
    */
   constructor(buffer: OwnedFd, events: ImporterEvents, loop: EventLoop | null = null) {
     this.loop = loop ?? new EventLoop();

@@ -62,7 +62,7 @@ export class Exports implements ImporterHost, LentBuffers {
   readonly bars: SharedBars;
   /** Keyed by the inode of the client's end. All copies share that inode, and nothing else has it while one is open. */
   private readonly byInode = new Map<number, Export>();
-  /** What clients hold of each device. */
+  /** The buffers and ranges that clients hold, by device. */
   private readonly held = new Map<VfioPciCoreDevice, { exports: number; ranges: number }>();
   /** The limit for all buffers. Each takes one descriptor; clients and importers need the others. */
   private readonly mostExports = Math.min(LIMITS.maxExportsOfAll, Math.floor(openFilesLimit().soft / 4));

@@ -51,8 +51,8 @@ export class DmaBufImporter {
   private readonly attachments = new Set<number>();
 
   /**
-   * Opens a session through a descriptor of the buffer. The descriptor stays the caller's, who may close it afterwards.
-   * Run `opened` before any other call. ENOTSOCK for a descriptor that cannot be a lent dma-buf.
+   * Opens a session through a descriptor of the buffer. The descriptor stays the caller's, and may be closed
+   * afterwards. Run `opened` before any other call. ENOTSOCK for a descriptor that cannot be a lent dma-buf.
    */
   constructor(loop: EventLoop, buffer: number, events: ImporterEvents) {
     this.calls = new ExporterCalls(loop, buffer, events);

@@ -1,4 +1,4 @@
-/** What the exporter holds for one importer at most. docs/limits.md has the table. */
+/** The limits on what one importer makes the exporter hold. docs/limits.md has the table. */
 export const IMPORTER_LIMITS = {
   /** Sessions of one buffer, and of all buffers of the process. */
   maxSessions: 64,

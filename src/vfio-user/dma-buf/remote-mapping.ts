@@ -8,7 +8,7 @@ import type { Task } from '../../task/op.ts';
 import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
 import { IMPORTER_LIMITS } from './limits.ts';
 
-/** A slice of the memory behind a BAR. */
+/** A slice of a BAR's memory. */
 export interface MemoryRange {
   offset: number;
   sizeBytes: number;

@@ -32,7 +32,7 @@ function migrationOf({ vdev }: RequestContext): Migration {
   return vdev.migration;
 }
 
-/** A reply with fewer bytes than requested means that there are no more, or, in PRE_COPY, none yet. */
+/** A reply with fewer bytes than requested means that the stream is at its end, or, in PRE_COPY, empty for now. */
 export function* migDataRead(context: RequestContext, frame: Frame, reply: Reply): Task {
   const { argsz, size } = vfio_user_mig_data.read(decodeSized(vfio_user_mig_data, frame));
   const most = Math.min(context.capabilities.maxDataXferBytes, argsz - vfio_user_mig_data.sizeof);

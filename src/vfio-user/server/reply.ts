@@ -13,7 +13,7 @@ export class Reply {
   message = new Pinned(FIRST_REPLY_BYTES);
   payloadBytes = 0;
   fds: number[] = [];
-  /** Those of `fds` that the reply must close. */
+  /** The part of `fds` that the reply must close. */
   private owned: OwnedFd[] = [];
 
   begin(): void {

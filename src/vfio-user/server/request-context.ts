@@ -16,10 +16,10 @@ export interface RequestContext {
   readonly files: ClientFiles;
   readonly exports: Exports;
   readonly regions: DmaRegions;
-  /** What VERSION agreed on. */
+  /** The capabilities that VERSION agreed on. */
   readonly capabilities: Capabilities;
   readonly ioFds: IoFds;
-  /** Whether nobody else has the device: it is free, or its client is in this session's process. */
+  /** Whether the device is free, or its client is in this session's process. */
   mayReset(device: VfioPciCoreDevice): boolean;
   /** Records that the client gets the descriptor of a BAR's memory. It may map it until its session ends. */
   share(memory: Memory): void;

@@ -1,4 +1,4 @@
-/** A client after its handshake: its capabilities, its resources, and their release at its end. */
+/** A client after its handshake: its capabilities, its resources, and their release. */
 import { Errno } from '../../abi/errno.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
 import { socketPair } from '../../linux/socket.ts';

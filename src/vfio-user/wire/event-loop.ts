@@ -9,7 +9,7 @@ import { Spin } from './spin.ts';
 const QUIET_MS = 5;
 const MAX_ROUNDS_TO_QUIET = 256;
 
-/** Takes the ready events as EPOLL bits. Runs outside of any task, and must not throw for what a peer did. */
+/** Takes the ready events as EPOLL bits. Runs outside of any task. It must not throw because of a peer. */
 export type Handler = (events: number) => void;
 
 interface Registered {

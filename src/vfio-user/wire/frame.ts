@@ -12,7 +12,7 @@ import {
 import type { OwnedFd } from '../../linux/fd.ts';
 import type { Pinned } from '../../linux/ffi.ts';
 
-/** What one side holds for its peer at most. docs/limits.md has the table, and names a test for each. */
+/** The limits on what one peer makes the other hold. docs/limits.md has the table, and names a test for each. */
 export const LIMITS = {
   /** Bytes of data in one REGION_READ, REGION_WRITE, DMA_READ or DMA_WRITE. */
   maxDataXferBytes: VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE,

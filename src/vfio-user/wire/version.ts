@@ -1,4 +1,4 @@
-/** VERSION: each side's capabilities as JSON, and what the two agree on. */
+/** VERSION: each side's capabilities as JSON, and the agreement of the two. */
 import { Errno } from '../../abi/errno.ts';
 import { viewOf } from '../../abi/layout.ts';
 import { PAGE_SIZE } from '../../abi/mman.ts';
@@ -45,7 +45,7 @@ export interface Capabilities {
 
 /** The sender's choices in a VERSION. The other limits are always sent. */
 export interface VersionOffer {
-  /** In a reply at most what the request said: QEMU refuses a server that says more than 65,535. */
+  /** A reply must not exceed the request: QEMU refuses a server that says more than 65,535. */
   maxDmaMaps: number;
   writeMultiple: boolean;
   migration: boolean;
@@ -53,7 +53,7 @@ export interface VersionOffer {
   twinSocket: boolean | number;
 }
 
-/** What this client proposes. */
+/** This client's proposal. */
 export const CLIENT_OFFER: VersionOffer = {
   maxDmaMaps: LIMITS.maxDmaMaps,
   writeMultiple: true,
@@ -96,8 +96,8 @@ export function encodeVersion(offer: VersionOffer = CLIENT_OFFER): Buffer {
 
 /**
  * Decodes the peer's VERSION. Capabilities that it does not name have the protocol's defaults. Any minor version is
- * accepted; the lower of the two counts. EINVAL for another major version, for a text that is not JSON or has the wrong
- * types, and for page sizes of which this side can map none.
+ * accepted; the lower of the two counts. EINVAL for another major version, for invalid JSON or wrong types, and when
+ * this side can map none of the page sizes.
  */
 export function decodeVersion(payload: Uint8Array): Capabilities {
   if (payload.length < vfio_user_version.sizeof) {
