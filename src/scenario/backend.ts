@@ -1,23 +1,23 @@
-/** Where a scenario runs: Barter's own engine, a served device, or a real kernel. */
+/** A backend that runs a scenario: Barter's own engine, a served device, or a real kernel. */
 import { Errno } from '../abi/errno.ts';
 import type { Task } from '../task/op.ts';
 import { groupOf, type Step, type StepGroup, type StepIn, type StepOf, type StepResult } from './step.ts';
 
 export interface Backend {
-  /** What it is, with versions where the other side tells them. */
+  /** The backend's name, with versions if the other side tells them. */
   readonly name: string;
-  /** It is Linux, or behaves as Linux does: steps that expect something else there are held to that. */
+  /** It is Linux, or behaves as Linux does: the `linux` expectations of steps apply. */
   readonly isLinux: boolean;
-  /** Takes one step. Refusals of the ABI come as `errno`; anything else that is thrown is a defect. */
+  /** Takes one step. Returns refusals of the ABI as `errno`; any other error that it throws is a defect. */
   perform(step: Step): Task<StepResult>;
-  /** Gives everything back: descriptors, mappings, devices. */
+  /** Releases all descriptors, mappings and devices. */
   dispose(): Task;
 }
 
 /** Groups whose steps give a value. `join` gives another step's whole result, so `perform` handles it. */
 type ValueGroup = Exclude<StepGroup, 'join'>;
 
-/** What a backend does with the steps of each group. `world` is everything that its steps have made. */
+/** A backend's function for the steps of each group. `world` holds everything that its steps have made. */
 export type StepTakers<World, Value> = { readonly [Group in ValueGroup]: (world: World, step: StepIn<Group>) => Value };
 
 /** Takes a step by the function for its group. */
@@ -37,7 +37,7 @@ export function asTask<World, S>(take: (world: World, step: S) => unknown): (wor
   };
 }
 
-/** Returns what a step made under a name. EBADF where none did. */
+/** Returns the object that a step made under a name. EBADF where no step did. */
 export function named<T>(made: ReadonlyMap<string, T>, name: string, kind: string): T {
   const value = made.get(name);
   if (value === undefined) throw new Errno('EBADF', `there is no ${kind} ${name}`);

@@ -54,7 +54,7 @@ export function* configStep(config: ConfigAccess, step: ConfigStep): Task<unknow
   }
 }
 
-/** Where a capability starts, by the list that the user sees. ENOENT where it is not in it. */
+/** The start of a capability in the list that the user sees. ENOENT where it is not in the list. */
 function* capability(config: ConfigAccess, id: number, ext = false): Task<number> {
   const first = ext ? PCI_CFG_SPACE_SIZE : yield* configRead(config, PCI_CAPABILITY_LIST, 1);
   const seen = new Set<number>();
@@ -67,7 +67,7 @@ function* capability(config: ConfigAccess, id: number, ext = false): Task<number
   throw new Errno('ENOENT', `${config.name} has no ${ext ? 'extended ' : ''}capability 0x${id.toString(16)}`);
 }
 
-/** What to write to PCI_COMMAND so that the memory bit is on or off, and all else as it is. */
+/** The value of PCI_COMMAND with the memory bit on or off and all other bits as they are. */
 export function* memoryCommand(config: ConfigAccess, on: boolean): Task<number> {
   const command = yield* configRead(config, PCI_COMMAND, 2);
   return on ? command | PCI_COMMAND_MEMORY : command & ~PCI_COMMAND_MEMORY;

@@ -1,4 +1,4 @@
-/** Steps that come down to VFIO_DEVICE_FEATURE, as the bytes of its argument: the same on every backend. */
+/** The argument bytes of steps that are a VFIO_DEVICE_FEATURE: the same on every backend. */
 import { O_RDWR } from '../abi/fcntl.ts';
 import {
   VFIO_DEVICE_FEATURE_DMA_BUF,
@@ -14,7 +14,7 @@ export type FeatureStep = StepOf<
   'feature' | 'export' | 'low-power-entry' | 'low-power-entry-with-wakeup' | 'low-power-exit'
 >;
 
-/** The bytes of VFIO_DEVICE_FEATURE for a step, its header first; what lies behind them cannot be read. */
+/** The bytes of VFIO_DEVICE_FEATURE for a step, its header first. Bytes past their end must be unreadable. */
 export function featureArgument(step: FeatureStep, wakeupFd: number): Buffer {
   const set = VFIO_DEVICE_FEATURE_SET;
   switch (step.op) {

@@ -1,15 +1,15 @@
-/** What the steps on I/O address spaces have in common on every backend. */
-/** What an IOMMU does with a run of addresses. */
+/** The parts of steps on I/O address spaces that all backends share. */
+/** An IOMMU's translation of a run of addresses. */
 export interface Translation {
   iova: number;
   sizeBytes: number;
-  /** On the host's bus. */
+  /** An address on the host's bus. */
   address: number;
 }
 
 /**
- * The result of `ioas-translations`: [IOVA, bytes, what is there] in order of IOVA, runs as long as they can be. Where
- * a BAR lies is each machine's own: `describe` says whose byte an address is.
+ * The result of `ioas-translations`: [IOVA, bytes, target] in order of IOVA, in runs as long as possible. The addresses
+ * of BARs differ between machines, so `describe` names the owner of an address.
  */
 export function translations(
   mappings: readonly Translation[],
@@ -28,7 +28,7 @@ export function translations(
   return runs.map(({ iova, sizeBytes, address }) => [iova, sizeBytes, describe(address)]);
 }
 
-/** Whose byte an address is; `device` is null for nobody's. */
+/** The owner of an address in words; `device` is null for an address without an owner. */
 export function describeBar(device: string | null, index: number, offset: number): string {
   const at = `0x${offset.toString(16)}`;
   return device === null ? `nothing at ${at}` : `${device} BAR ${index} + ${at}`;

@@ -10,11 +10,11 @@ const BUILT_IN = join(EXAMPLES, 'scenarios');
 
 export interface LoadedScenario {
   scenario: Scenario;
-  /** Where its machine is. */
+  /** The path of its machine file. */
   machinePath: string;
 }
 
-/** Names of the scenarios that come with Barter. */
+/** The names of Barter's built-in scenarios. */
 export function builtInScenarios(): string[] {
   if (!existsSync(BUILT_IN)) return [];
   return readdirSync(BUILT_IN)
@@ -23,7 +23,7 @@ export function builtInScenarios(): string[] {
     .sort();
 }
 
-/** Loads a scenario by path, or by the name of one that comes with Barter. DocumentError says what is wrong. */
+/** Loads a scenario by path, or by the name of a built-in one. DocumentError for an invalid file. */
 export function loadScenario(nameOrPath: string): LoadedScenario {
   const builtIn = join(BUILT_IN, `${nameOrPath}.yaml`);
   const path = existsSync(nameOrPath) ? nameOrPath : builtIn;
@@ -41,7 +41,7 @@ export function loadScenario(nameOrPath: string): LoadedScenario {
   return { scenario, machinePath };
 }
 
-/** Parses and checks a scenario; `path` is for the errors. */
+/** Parses and checks a scenario. Errors name `path`. */
 function parseScenario(text: string, path: string): Scenario {
   return parseYaml(text, path, scenarioSchema);
 }

@@ -1,4 +1,4 @@
-/** Runs a scenario once, in production: its tasks beside each other, each step with its outcome. */
+/** Runs a scenario once, in production: its tasks side by side, each step with its outcome. */
 
 import { isDeepStrictEqual } from 'node:util';
 import type { Task } from '../task/op.ts';
@@ -11,14 +11,14 @@ export interface RunStep {
   /** The step in a line, as `describeStep` has it. */
   op: string;
   result: StepResult;
-  /** What the step says that it must give, where it gave something else. */
+  /** The expected result, if the step gave another. */
   expected?: unknown;
 }
 
 export interface RunResult {
   backend: string;
   steps: RunStep[];
-  /** Tasks that never ended, and the step (counted in the task from 0) and object that each waits at. */
+  /** Tasks that never ended, each with the step (counted in the task from 0) and the object that it waits at. */
   blocked: { task: string; index: number; op: string; waitsFor: string }[];
 }
 
@@ -29,12 +29,12 @@ export function describeStep(step: Step): string {
   return [step.op, ...fields.map(([key, value]) => `${key}=${format(value)}`)].join(' ');
 }
 
-/** A result as expectations are written: the value, or the errno. */
+/** A result in the form of expectations: the value, or the errno. */
 export function given(result: StepResult): unknown {
   return 'ok' in result ? result.ok : result.errno;
 }
 
-/** What a step must give; undefined where it does not say. */
+/** The result that a step must give; undefined if it has no expectation. */
 function expected({ expect, linux }: Step, isLinux: boolean): unknown {
   return isLinux && linux !== undefined ? linux : expect;
 }
@@ -50,8 +50,8 @@ function format(value: unknown): string {
 }
 
 /**
- * Runs the setup, then all tasks. A task takes each step whatever the one before gave: what a refusal means is for the
- * reader to say. The backend is disposed of at the end, whatever happened.
+ * Runs the setup, then all tasks. A task goes on after a step that was refused: the reader judges the refusal. Always
+ * disposes of the backend at the end.
  */
 export function runScenario(scenario: Scenario, backend: Backend): RunResult {
   const runner = new Runner();
@@ -62,7 +62,7 @@ export function runScenario(scenario: Scenario, backend: Backend): RunResult {
     for (const [index, step] of steps.entries()) {
       at.set(task, index);
       const outcome = yield* backend.perform(step);
-      // Giving everything back at the end may free a task that waited; its story has been told by then.
+      // The disposal may wake a waiting task; the result is complete by then.
       if (over) return;
       result.steps.push({ task, op: describeStep(step), result: outcome, ...unmet(step, outcome, backend) });
     }

@@ -1,6 +1,6 @@
 /**
- * The language of scenarios: named tasks, each a list of steps. A step is one system call, or one thing that an
- * importer does, and gives the same kind of result on the engine, over vfio-user and on a real kernel.
+ * The language of scenarios: named tasks, each a list of steps. A step is one system call, or one action of an
+ * importer. It gives the same kind of result on the engine, over vfio-user and on a real kernel.
  */
 import * as z from 'zod';
 
@@ -8,20 +8,20 @@ const name = z.string().regex(/^[A-Za-z][\w.-]*$/, 'a name starts with a letter 
 const u32 = z.number().int().min(0).max(0xffffffff);
 const u64 = z.union([z.number().int().min(0), z.string().regex(/^(0x[0-9a-fA-F]{1,16}|\d{1,20})$/)]);
 const hex = z.string().regex(/^([0-9a-fA-F]{2})*$/, 'bytes are pairs of hexadecimal digits');
-/** Negative, or more than a process has. */
+/** A number that is never an open descriptor: negative, or above a process's limit. */
 const noDescriptor = z.union([z.int32().max(-2), z.int32().min(1 << 30)]);
 const size = z.union([z.literal(1), z.literal(2), z.literal(4)]);
 
 /**
- * Every step may say what it must give: `expect` a value, or the name of an errno (or SIGBUS); `linux` the same where
- * Linux 7.3, and the profile that behaves as it does, give something else.
+ * Every step may state its expected result: in `expect`, a value or the name of an errno (or SIGBUS). `linux` states it
+ * for Linux 7.3, and the profile that behaves as it does, if the result differs there.
  */
 function step<Op extends string, Shape extends z.ZodRawShape>(op: Op, description: string, shape: Shape) {
   const common = { op: z.literal(op), expect: z.json().optional(), linux: z.json().optional() };
   return z.strictObject({ ...common, ...shape }).describe(description);
 }
 
-/** On an open device by its name in the machine. They make nothing that has a name. */
+/** Steps on an open device by its name in the machine, which make nothing with a name. */
 const openDeviceSteps = [
   step('close', 'Closes the device. Its buffers are taken back.', { device: name }),
   step('info', 'VFIO_DEVICE_GET_INFO.', { device: name }),
@@ -64,7 +64,7 @@ const openDeviceSteps = [
   step('region-write', 'Writes a region.', { device: name, region: u32, offset: u64, bytes: hex }),
 ] as const;
 
-/** On a device by its name in the machine. */
+/** Steps on a device by its name in the machine. */
 const deviceSteps = [
   ...openDeviceSteps,
   step(
@@ -86,7 +86,7 @@ const deviceSteps = [
       index: u32,
       start: u32,
       count: u32,
-      /** For eventfd data: names to make eventfds under, null for -1, or the number of what is no descriptor. */
+      /** For eventfd data: names for new eventfds, null for -1, or a number that is not a descriptor. */
       events: z.array(z.union([name, z.null(), noDescriptor])).optional(),
       bools: z.array(z.number().int().min(0).max(255)).optional(),
     },
@@ -99,7 +99,7 @@ const deviceSteps = [
       flags: u32,
       argsz: u32,
       payload: hex,
-      /** How many bytes of the header can be read; all 8 by default. */
+      /** The readable bytes of the header; all 8 by default. */
       headerBytes: u32.max(8).optional(),
       as: name.optional(),
     },
@@ -110,13 +110,13 @@ const deviceSteps = [
     ranges: z.array(z.tuple([u64, u64])),
     openFlags: u32.optional(),
     flags: u32.optional(),
-    /** What the header claims, when not the number of ranges: what is missing cannot be read. */
+    /** The number of ranges that the header claims, if not the real number. Missing ranges are unreadable. */
     nrRanges: u32.optional(),
     as: name.optional(),
   }),
 ] as const;
 
-/** On what a device's steps have made. */
+/** Steps on objects that a device's steps have made. */
 const mappingSteps = [
   step('mmap-read', 'Loads through a mapping of a region.', { map: name, offset: u64, length: u32 }),
   step('mmap-write', 'Stores through a mapping of a region.', { map: name, offset: u64, bytes: hex }),
@@ -124,7 +124,7 @@ const mappingSteps = [
   step('event-count', 'How often an eventfd was signalled since the last such step.', { event: name }),
 ] as const;
 
-/** On the descriptor of a dma-buf or a sync file, by the name that a step gave it. */
+/** Steps on the descriptor of a dma-buf or a sync file, by the name that a step gave it. */
 const descriptorSteps = [
   step('close-fd', 'Closes a descriptor.', { fd: name }),
   step('dup-fd', 'Duplicates a descriptor.', { fd: name, as: name }),
@@ -143,16 +143,16 @@ const descriptorSteps = [
   step('import-sync-file', 'DMA_BUF_IOCTL_IMPORT_SYNC_FILE.', { fd: name, flags: u32, sync: name }),
 ] as const;
 
-/** What an importer's driver does, for a device by its name. */
+/** Steps of an importer's driver, for a device by its name. */
 const importerSteps = [
   step('attach', 'An importer attaches the device to a buffer.', {
     fd: name,
     device: name,
     as: name,
     kind: z.enum(['dynamic', 'static', 'no-p2p', 'no-callback']).optional(),
-    /** What the callback does with live mappings: unmap, unmap and then map again, or nothing. */
+    /** The callback's action on live mappings: unmap, unmap and then map again, or nothing. */
     onInvalidate: z.enum(['unmap', 'keep', 'remap']).optional(),
-    /** The DMA mask that the driver of the device sets: how many bits of address it has. 64 where nothing is said. */
+    /** The DMA mask that the device's driver sets, in bits; 64 by default. */
     dmaBits: z.union([z.literal(32), z.literal(64)]).optional(),
   }),
   step('map', 'Maps an attachment; gives the length of each segment.', { importer: name, as: name }),
@@ -174,7 +174,7 @@ const importerSteps = [
   step('dma-read', "Reads by the importer's device through a mapping.", { map: name, offset: u64, length: u32 }),
 ] as const;
 
-/** On I/O address spaces (linux/iommufd.h), and on devices that were opened with `cdev`. */
+/** Steps on I/O address spaces (linux/iommufd.h), and on devices that were opened with `cdev`. */
 const ioasSteps = [
   step('ioas-alloc', 'Makes an I/O address space.', { as: name }),
   step('ioas-destroy', 'Destroys an I/O address space.', { ioas: name }),
@@ -204,13 +204,13 @@ const ioasSteps = [
 ] as const;
 
 /**
- * Takes a step of an open device in a task of its own: for a step that waits until a later one lets it go on. It can be
- * none that makes something with a name, since a thread of a real kernel has the device's descriptor alone.
+ * Takes a step of an open device in a separate task, for a step that waits until a later step lets it go on. The step
+ * must not make anything with a name, since a thread on a real kernel has only the device's descriptor.
  */
 const startSteps = [
   /**
-   * Gives 'ended', or 'blocked' where it waits for somebody. EAGAIN while as many are under way as MAX_STARTED. Later
-   * steps of the same task come when it has gone as far as it can.
+   * Gives 'ended', or 'blocked' if it waits for another task. EAGAIN while MAX_STARTED steps are under way. Later steps
+   * of the same task come after it has ended or blocked.
    */
   step('start', "Starts a step of an open device in a task of its own: 'ended', or 'blocked' where it waits.", {
     step: z.discriminatedUnion('op', openDeviceSteps),
@@ -223,7 +223,7 @@ const joinSteps = [step('join', "What a started step gave; 'blocked' while it st
 
 export const MAX_STARTED = 3;
 
-/** Which step belongs to which group. Each backend has one function for each group, in the file of that name. */
+/** The group of each step. Each backend has one function for each group, in the file of that name. */
 const GROUPS = {
   device: deviceSteps,
   mapping: mappingSteps,
@@ -254,7 +254,7 @@ const GROUP_OF: ReadonlyMap<string, StepGroup> = new Map(
   ),
 );
 
-/** Which group a step belongs to. */
+/** The group that a step belongs to. */
 export function groupOf(step: Step): StepGroup {
   return GROUP_OF.get(step.op)!;
 }
@@ -277,7 +277,7 @@ export const scenarioSchema = z.strictObject({
 });
 export type Scenario = z.infer<typeof scenarioSchema>;
 
-/** What a step gave: a value that JSON can hold, or the refusal. */
+/** The result of a step: a value that JSON can hold, or the refusal. */
 export type StepResult = { ok: unknown } | { errno: string; message: string };
 
 /** A 64-bit field as scenarios write it. */

@@ -1,4 +1,6 @@
-/** Scenarios on Barter's own engine, in process: what `barter run` does by default, and what the explorer drives. */
+/**
+ * Scenarios on Barter's own engine, in process: the default of `barter run`, and the backend that the explorer drives.
+ */
 import type { Machine } from '../../machine/build.ts';
 import type { Task } from '../../task/op.ts';
 import { PROFILES, type Profile } from '../../vfio/profile.ts';
@@ -38,10 +40,10 @@ export class EngineBackend implements Backend {
     return world.started.isEmpty ? taken : world.started.letRunAfter(taken);
   }
 
-  /** What the exit of the process does: importers first, then descriptors, then devices. */
+  /** Releases everything as the exit of the process does: importers first, then descriptors, then devices. */
   *dispose(): Task {
     const world = this.world;
-    // A step that still waits for a fence holds locks that are needed here.
+    // A step that still waits for a fence holds locks that the release needs.
     for (const fence of world.fences.values()) yield* fence.signal();
     for (const importer of world.importers.values()) yield* importer.dispose();
     for (const device of [...world.attached.keys()]) yield* world.detachFromIoas(device);

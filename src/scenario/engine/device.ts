@@ -16,7 +16,7 @@ import type { EngineWorld } from './world.ts';
 type DeviceStep = StepIn<'device'>;
 
 const CONFIG = VFIO_PCI_CONFIG_REGION_INDEX;
-/** Steps that are an ioctl. The others open, close, read, write or map. */
+/** The steps that are an ioctl. The others open, close, read, write or map. */
 const IOCTLS: ReadonlySet<DeviceStep['op']> = new Set<DeviceStep['op']>([
   'info',
   'region-info',
@@ -104,7 +104,10 @@ function* fileStep(
   }
 }
 
-/** A device of an iommufd is reset without groups: the iommufd proves that its devices are the caller's. */
+/**
+ * The groups that the caller of a hot reset proves to own. A device of an iommufd is reset without given groups: the
+ * iommufd proves that the caller owns its devices.
+ */
 function provedGroups(world: EngineWorld, device: VfioPciCoreDevice, count: number | undefined): number[] {
   const hit = new Set(hotResetInfo(device).map(({ groupId }) => groupId));
   const own = (cdev: boolean) => world.deviceFiles.groups(cdev).filter((group) => hit.has(group));

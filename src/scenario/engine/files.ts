@@ -1,6 +1,6 @@
 /**
- * The descriptors that a user's process holds of devices. A mapping of a BAR, and a system call that is under way, keep
- * a device open beyond its close.
+ * The user process's descriptors of devices. A mapping of a BAR, or a system call under way, keeps a device open after
+ * its close.
  */
 import { Errno } from '../../abi/errno.ts';
 import type { Task } from '../../task/op.ts';
@@ -18,11 +18,11 @@ interface OpenFile {
 export class DeviceFiles {
   private readonly open = new Map<VfioPciCoreDevice, OpenFile[]>();
   private readonly mapped = new Map<BarMapping, OpenFile>();
-  /** All that are not released. */
+  /** All opens that are not yet released. */
   private readonly files = new Set<OpenFile>();
   private readonly onClosed: (device: VfioPciCoreDevice) => Task<unknown>;
 
-  /** `onClosed` comes after the last close of a device. */
+  /** `onClosed` is called after the last close of a device. */
   constructor(onClosed: (device: VfioPciCoreDevice) => Task<unknown>) {
     this.onClosed = onClosed;
   }
@@ -41,7 +41,7 @@ export class DeviceFiles {
     return [...new Set(files.map(({ device }) => device.pdev.iommuGroup))];
   }
 
-  /** A descriptor for a device that was just opened. */
+  /** Adds a descriptor for a device that was just opened. */
   add(device: VfioPciCoreDevice, cdev: boolean): void {
     const file = { device, cdev, references: 1 };
     this.files.add(file);
@@ -49,9 +49,9 @@ export class DeviceFiles {
   }
 
   /**
-   * Whether a device may be opened. By its own node: EBUSY where its group is open, EINVAL where the device is. By its
-   * group, which the first open opens: EBUSY where a device of it is open by its node, or where mappings and system
-   * calls alone still have the group open.
+   * Whether a device may be opened. By its own node: EBUSY if its group is open, EINVAL if the device is open. By its
+   * group, which the first open opens: EBUSY if a device of the group is open by its node, or if only mappings and
+   * system calls keep the group open.
    */
   checkOpen(wanted: VfioPciCoreDevice, cdev: boolean): void {
     const { iommuGroup } = wanted.pdev;
@@ -73,7 +73,10 @@ export class DeviceFiles {
     yield* this.put(file);
   }
 
-  /** A system call on the descriptor that was opened last: a close in the midst of it returns, and it releases. */
+  /**
+   * A system call on the descriptor that was opened last. A close during the call returns; the end of the call then
+   * releases the open.
+   */
   *during<T>(device: VfioPciCoreDevice, call: Task<T>): Task<T> {
     const file = this.open.get(device)!.at(-1)!;
     file.references += 1;

@@ -1,4 +1,4 @@
-/** What the driver of an importing device does, on the engine: the counterpart of lab/importer/. */
+/** The driver of an importing device, on the engine: the counterpart of lab/importer/. */
 import { Errno } from '../../abi/errno.ts';
 import { DMA_BIDIRECTIONAL, type DmaBuf, type DmaBufAttachment, type DmaBufAttachOps } from '../../dma-buf/dma-buf.ts';
 import { DMA_RESV_USAGE_BOOKKEEP } from '../../dma-buf/resv.ts';
@@ -18,14 +18,14 @@ export class EngineImporter {
   readonly mappings = new Set<ImporterMapping>();
   readonly callbacks: { live: number }[] = [];
   attachment!: DmaBufAttachment;
-  /** What the driver does at the end of its callback, the reservation held: nothing by default. */
+  /** Called at the end of the driver's callback with the reservation held. Null: nothing. */
   afterInvalidate: (() => Task<unknown>) | null = null;
-  /** The driver's own state, its locks included: whoever touches it after `detach` touches freed memory. */
+  /** The lifetime of the driver's own state, its locks included: a touch after `detach` is a use of freed memory. */
   readonly lifetime = new Lifetime('importer');
   private readonly unmapsOnInvalidate: boolean;
   private readonly onInvalidate: (importer: EngineImporter) => void;
 
-  /** `onInvalidate` is called by each invalidate callback, with the reservation held; it must not wait. */
+  /** Each invalidate callback calls `onInvalidate` with the reservation held; it must not wait. */
   constructor(dmabuf: DmaBuf, unmapsOnInvalidate: boolean, onInvalidate: (importer: EngineImporter) => void) {
     this.dmabuf = dmabuf;
     this.unmapsOnInvalidate = unmapsOnInvalidate;
@@ -45,7 +45,7 @@ export class EngineImporter {
     this.onInvalidate(this);
     this.callbacks.push({ live: this.mappings.size });
     if (this.unmapsOnInvalidate) {
-      // Its own work that is under way may use the mapping until its fences signal.
+      // The driver's own work under way may use the mapping until its fences signal.
       yield* this.dmabuf.resv.wait(DMA_RESV_USAGE_BOOKKEEP);
       for (const mapping of [...this.mappings]) yield* this.unmapLocked(mapping);
     }
@@ -77,19 +77,19 @@ export class EngineImporter {
     }
   }
 
-  /** EINVAL where an invalidate callback was faster. */
+  /** EINVAL where an invalidate callback has already unmapped it. */
   *unmapLocked(mapping: ImporterMapping): Task {
     if (!this.mappings.delete(mapping)) throw new Errno('EINVAL', 'the mapping is gone already');
     yield* this.dmabuf.unmap(this.attachment, mapping.table, DMA_BIDIRECTIONAL);
   }
 
   *detach(): Task {
-    // Looked at under the reservation: an invalidate callback may be faster.
+    // Read under the reservation: an invalidate callback may come first.
     yield* this.dmabuf.resv.lock.lock();
     for (const mapping of [...this.mappings]) yield* this.unmapLocked(mapping);
     yield* this.dmabuf.resv.lock.unlock();
     yield* this.dmabuf.detach(this.attachment);
-    // Only now: until it is detached, the callback may run.
+    // Ends only here: the callback may run until the detach.
     this.lifetime.end();
     yield* this.dmabuf.put();
   }

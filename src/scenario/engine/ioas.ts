@@ -46,7 +46,7 @@ function demandOpen(world: EngineWorld, name: string): void {
   if (!world.deviceFiles.isOpenByCdev(device)) throw new Errno('ENOTTY', `${name} was opened by its group`);
 }
 
-/** A device that is attached elsewhere goes over, or stays where it was if that is refused. */
+/** Attaches a device. A device that is attached elsewhere moves; if the attach is refused, it stays where it was. */
 function* attach(world: EngineWorld, step: StepOf<'ioas-attach'>): Task<null> {
   demandOpen(world, step.device);
   const ioas = named(world.ioases, step.ioas, 'IOAS');

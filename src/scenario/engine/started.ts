@@ -1,4 +1,4 @@
-/** Steps in tasks of their own, on the engine: what `start` and `join` do. */
+/** Steps in separate tasks, on the engine: `start` and `join`. */
 import { Errno } from '../../abi/errno.ts';
 import type { Task } from '../../task/op.ts';
 import { condResched, spawn } from '../../task/runner.ts';
@@ -28,7 +28,7 @@ export class StartedSteps {
     return handle.ended ? yield* handle.join() : { ok: 'blocked' };
   }
 
-  /** Takes a step, and lets those that were started go as far as they can. */
+  /** Takes a step, and then runs the started steps until each ends or waits. */
   *letRunAfter(step: Task<StepResult>): Task<StepResult> {
     const result = yield* step;
     yield* condResched();

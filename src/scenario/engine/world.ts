@@ -1,4 +1,4 @@
-/** Everything that a scenario's steps have made on the engine, by the names that they gave. */
+/** Everything that a scenario's steps have made on the engine, by name. */
 import { Errno } from '../../abi/errno.ts';
 import { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import { FdTable, type File } from '../../dma-buf/file.ts';
@@ -35,20 +35,20 @@ export class EngineWorld implements Caller {
   readonly deviceFiles = new DeviceFiles(({ pdev }) => this.detachFromIoas(pdev.name));
   readonly fds = new Map<string, number>();
   readonly importers = new Map<string, EngineImporter>();
-  /** Names of the importers whose invalidate callbacks came, in order. */
+  /** The importers' names in the order of their invalidate callbacks. */
   readonly callbackOrder: string[] = [];
   readonly mappings = new Map<string, ImporterMapping>();
   readonly maps = new Map<string, BarMapping>();
   readonly fences = new Map<string, { signal(): Task }>();
   readonly ioases = new Map<string, Ioas>();
-  /** The address space of each device that is in one, and the domain that it had before. */
+  /** The address space of each attached device, and the domain that it had before. */
   readonly attached = new Map<string, { ioas: Ioas; domain: IommuDomain; before: DmaAddressSpace | null }>();
   readonly events = new Map<string, CountingEvent>();
   readonly started = new StartedSteps();
-  /** Where steps of different tasks meet by a name: a later step waits for the one that makes it. */
+  /** Synchronizes steps of different tasks by names: a step that uses a name waits for the step that makes it. */
   readonly names = new Cell('scenario names', 0);
 
-  /** Called by each invalidate callback of an importer, with the reservation held. */
+  /** Each invalidate callback of an importer calls it, with the reservation held. */
   onInvalidate: (importer: EngineImporter) => void = () => {};
 
   constructor(machine: Machine, profile: Profile) {
@@ -64,7 +64,7 @@ export class EngineWorld implements Caller {
     return event;
   }
 
-  /** No step of the language signals an eventfd: it is only looked up. */
+  /** Only looks the eventfd up: no step of the language signals one. */
   eventSource(fd: number): EventSource {
     this.eventSignal(fd);
     return { release() {} };
@@ -89,12 +89,12 @@ export class EngineWorld implements Caller {
     return this.device(name).pdev;
   }
 
-  /** The descriptor of a name; a name that was never given, or whose step failed, is a bad descriptor. */
+  /** The descriptor of a name. A name that no step made, or whose step failed, gives a bad descriptor. */
   fd(name: string): number {
     return this.fds.get(name) ?? -1;
   }
 
-  /** Puts a file under a name; the reference goes to the table, or is dropped when the table is full. */
+  /** Installs a file under a name. The table takes the reference, or drops it when the table is full. */
   *install(file: File, as: string): Task<null> {
     try {
       this.fds.set(as, yield* this.files.install(file));
@@ -105,7 +105,7 @@ export class EngineWorld implements Caller {
     return null;
   }
 
-  /** dma_buf_get: with a reference, so that another task may close the descriptor. EBADF, EINVAL. */
+  /** dma_buf_get: takes a reference, so another task may close the descriptor. EBADF, EINVAL. */
   *getDmabuf(name: string): Task<DmaBuf> {
     const file = yield* this.files.get(this.fd(name));
     if (file instanceof DmaBuf) return file;
@@ -119,7 +119,7 @@ export class EngineWorld implements Caller {
     return file;
   }
 
-  /** Takes a device out of its I/O address space. The last close of a device does so too. */
+  /** Detaches a device from its I/O address space, as does the last close of a device. */
   *detachFromIoas(device: string): Task<null> {
     const attached = this.attached.get(device);
     if (attached === undefined) return null;

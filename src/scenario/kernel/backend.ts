@@ -20,7 +20,7 @@ const TAKERS: StepTakers<LinuxWorld, Task<unknown>> = {
 };
 
 export interface LinuxOptions {
-  /** For scenarios with steps that start others. */
+  /** Needed for scenarios with `start` steps. */
   threads?: StartedThreads;
 }
 
@@ -29,7 +29,10 @@ export class LinuxBackend implements Backend {
   readonly isLinux = true;
   readonly world: LinuxWorld;
 
-  /** `addresses` by the names that the scenario has for devices. The caller has bound the lender to vfio-pci. */
+  /**
+   * `addresses` has the PCI address for each device name of the scenario. The caller must have bound the lender to
+   * vfio-pci.
+   */
   constructor(release: string, addresses: ReadonlyMap<string, string>, options: LinuxOptions = {}) {
     this.name = `linux ${release}`;
     this.world = new LinuxWorld(addresses, options.threads ?? null);

@@ -27,10 +27,10 @@ type NamelessStep = StepOf<'start'>['step'];
 const SUSPEND_MS = 500;
 const POLL_MS = 2;
 
-/** An open device, and what proves that the caller owns the others that a hot reset hits. */
+/** An open device, and the groups that prove ownership of the other devices of a hot reset. */
 export interface DeviceAccess {
   device: VfioDevice;
-  /** Of every open device. */
+  /** The groups of every open device. */
   groups: { id: number; fd: number }[];
 }
 
@@ -39,7 +39,7 @@ export function* deviceStep(world: LinuxWorld, step: DeviceStep): Task<unknown> 
   try {
     return yield* takeDeviceStep(world, step, name);
   } finally {
-    // The access that woke it is over. The step ends when the kernel has put the device to sleep again.
+    // The access that woke the device is over. The step ends when the kernel has suspended the device again.
     if (world.asleep.has(name) && !waitForSuspend(world.address(name))) world.asleep.delete(name);
   }
 }
@@ -114,19 +114,22 @@ export function* namelessStep({ device, groups }: DeviceAccess, step: NamelessSt
   }
 }
 
-/** Takes a step of a device in a thread of its own. */
+/** Takes a step of a device in a separate thread. */
 export function startStep(world: LinuxWorld, { step, as }: StepOf<'start'>): 'ended' | 'blocked' {
   const { device: name } = step;
   const opened = world.device(name);
   const call = { step, address: world.address(name), deviceFd: opened.device.fd.fd, groups: openGroups(world) };
   if (step.op !== 'close') return world.started.start(as, call, () => {});
-  // The thread closes the descriptor; group and container go when it has.
+  // The thread closes the descriptor; group and container close after it.
   const release = opened.release();
   if (!opened.isOpen) forget(world, name);
   return world.started.start(as, call, release);
 }
 
-/** The kernel suspends a device some time after its user allowed it; until then nothing wakes it. Whether it did. */
+/**
+ * Waits until the kernel suspends a device, some time after its user allowed it; until then nothing wakes it. Returns
+ * whether it did.
+ */
 function waitForSuspend(address: string): boolean {
   const status = () => readFileSync(`/sys/bus/pci/devices/${address}/power/runtime_status`, 'utf8').trim();
   for (let ms = 0; ms < SUSPEND_MS && status() !== 'suspended'; ms += POLL_MS) {
@@ -169,7 +172,7 @@ function open(world: LinuxWorld, step: StepOf<'open'>): null {
   const address = world.address(step.device);
   const token = step.vfToken === undefined ? undefined : uuid(step.vfToken);
   const opened = world.devices.get(step.device);
-  // A device that one way has opened is refused the other.
+  // The kernel refuses a device that is open the other way.
   if (step.cdev === true) {
     const device = openCdev(address, world.iommu);
     world.devices.set(step.device, OpenDevice.throughCdev(device));

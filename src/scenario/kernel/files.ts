@@ -1,8 +1,8 @@
-/** The descriptors that this process holds of real devices, and of the groups and iommufds that they came by. */
+/** This process's descriptors of real devices, and of their groups and iommufds. */
 import { openGroup, type VfioGroup } from '../../linux/vfio/container.ts';
 import { VfioDevice } from '../../linux/vfio/device.ts';
 
-/** A device, as often as it was opened: through its group, or once by its own node for an iommufd. */
+/** A device with all its opens: any number through its group, or one by its own node for an iommufd. */
 export class OpenDevice {
   /** Null for a device of an iommufd. */
   readonly group: OpenGroup | null;
@@ -26,7 +26,7 @@ export class OpenDevice {
     return this.opens.length > 0;
   }
 
-  /** Once more, through the group that it has. */
+  /** Opens it once more through its group. */
   open(address: string, vfToken: string | undefined): void {
     const group = this.group!;
     const fd = group.fd.getDevice(address, vfToken);
@@ -39,7 +39,7 @@ export class OpenDevice {
     this.opens.pop()!.close();
   }
 
-  /** As `close`, by somebody else who closes the descriptor, and calls what is returned afterwards. */
+  /** As `close`, but the caller closes the descriptor itself, and calls the returned function afterwards. */
   release(): () => void {
     const device = this.opens.pop()!;
     return () => device.closed();
@@ -50,7 +50,7 @@ export class OpenDevice {
   }
 }
 
-/** A group in its container, for all of its devices that are open; closed with the last of them. */
+/** A group in its container, for all of its open devices; it closes with the last of them. */
 export class OpenGroup {
   readonly fd: VfioGroup;
   users = 0;

@@ -1,4 +1,4 @@
-/** Steps of an importer, on a real kernel: what the lab's module is told. */
+/** Steps of an importer, on a real kernel: requests to the lab's module. */
 import { Errno } from '../../abi/errno.ts';
 import { LabImporter } from '../../linux/lab-importer.ts';
 import { named } from '../backend.ts';
@@ -74,7 +74,7 @@ function callbackOrder(world: LinuxWorld): string[] {
   return calls.sort((a, b) => a.number - b.number).map(({ name }) => name);
 }
 
-/** The importer's file stays open while one of its fences is not signalled: closing it would signal them. */
+/** Keeps the importer's file open while one of its fences is unsignalled: the close would signal them. */
 function detach(world: LinuxWorld, name: string): null {
   const importer = named(world.importers, name, 'importer');
   world.importers.delete(name);

@@ -1,4 +1,4 @@
-/** Steps on I/O address spaces, on a real kernel: /dev/iommu, and devices that are bound to it by their own nodes. */
+/** Steps on I/O address spaces, on a real kernel: /dev/iommu, and devices bound to it by their own nodes. */
 import { readIommuPages } from '../../linux/intel-iommu.ts';
 import { findBar } from '../../linux/sysfs.ts';
 import { attachIoas, detachIoas } from '../../linux/vfio/iommufd.ts';

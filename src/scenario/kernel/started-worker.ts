@@ -1,4 +1,4 @@
-/** One of the threads that take started steps on a real kernel: waits for a call, takes the step, writes the result. */
+/** A thread that takes started steps on a real kernel: waits for a call, takes the step, writes the result. */
 import { readlinkSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { OwnedFd } from '../../linux/fd.ts';

@@ -1,6 +1,6 @@
 /**
- * Steps in tasks of their own, on a real kernel: threads that take a step each, and the question of whether a thread
- * waits for somebody or is only slow, which the kernel answers by the name of the function it sleeps in.
+ * Steps in separate tasks, on a real kernel: each is taken by a thread. A thread is either blocked or only slow; the
+ * kernel function that it sleeps in tells which.
  */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { Errno } from '../../abi/errno.ts';
 import { refusal } from '../backend.ts';
 import { MAX_STARTED, type StepOf, type StepResult } from '../step.ts';
 
-/** What a thread is told, in JSON: the step, and the descriptors that it works on. They stay the caller's. */
+/** A call to a thread, in JSON: the step, and the descriptors that it works on. The caller owns the descriptors. */
 export interface StartedCall {
   step: StepOf<'start'>['step'];
   address: string;
@@ -17,7 +17,7 @@ export interface StartedCall {
   groups: { id: number; fd: number }[];
 }
 
-/** Words of the memory that a thread shares with its owner; the rest is the call, then the result. */
+/** The words of the memory that a thread shares with its owner. The rest holds the call, then the result. */
 export const STATE = 0;
 export const THREAD_ID = 1;
 export const LENGTH = 2;
@@ -28,9 +28,9 @@ export const CALLED = 1;
 export const DONE = 2;
 
 const POLL_MS = 10;
-/** How long a thread has to sleep in one place before it counts as blocked. */
+/** The number of polls that find a thread asleep in one place before it counts as blocked. */
 const STILL_POLLS = 6;
-/** A reset sleeps for a while by itself; nothing that does takes as long as this. */
+/** The most polls. A reset also sleeps for a while, but never for as long as this. */
 const MAX_POLLS = 1000;
 /** Kernel functions that sleep for a time, or for the hardware: a thread in them is slow, not blocked. */
 const SLEEPS = /sleep|delay|timeout|^pci_|^pcie|^$|^0$/;
@@ -64,7 +64,7 @@ class Thread {
     return JSON.parse(text.toString('utf8')) as StepResult;
   }
 
-  /** Waits until the call is done, or sleeps where only somebody else will wake it. */
+  /** Waits until the call is done, or sleeps where only another task can wake it. */
   settle(): void {
     let last = '';
     let still = 0;
@@ -88,7 +88,7 @@ class Thread {
   }
 }
 
-/** Threads that stand ready. Make them while the main thread is free: a worker loads with its help. */
+/** Threads that are ready for calls. Make them while the main thread is free: a worker needs it to load. */
 export class StartedThreads {
   private readonly threads: Thread[];
 
@@ -114,10 +114,10 @@ export class StartedThreads {
 }
 
 interface StartedStep {
-  /** Null once its result is here. */
+  /** Null once the result has arrived. */
   thread: Thread | null;
   result: StepResult | null;
-  /** What the caller gives back when the step has ended. */
+  /** Releases the caller's resources when the step has ended. */
   atEnd: () => void;
 }
 
@@ -147,7 +147,7 @@ export class LinuxStartedSteps {
     return started.result ?? { ok: 'blocked' };
   }
 
-  /** Lets those that were started go as far as they can. */
+  /** Waits until each started step has ended or is blocked. */
   settle(): void {
     for (const started of this.steps.values()) {
       if (started.thread === null) continue;

@@ -1,4 +1,4 @@
-/** Everything that a scenario's steps have made on a real kernel, by the names that they gave. */
+/** Everything that a scenario's steps have made on a real kernel, by name. */
 import { createEventfd } from '../../linux/eventfd.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
 import type { LabImporter } from '../../linux/lab-importer.ts';
@@ -21,7 +21,10 @@ export class LinuxWorld {
   readonly ioases = new Map<string, number>();
   /** Devices that are attached to an IOAS. */
   readonly attached = new Set<string>();
-  /** Devices in low power that only its exit ends. An access wakes one for as long as the access takes. */
+  /**
+   * Devices in low power without a wakeup event: only LOW_POWER_EXIT ends it. An access wakes such a device only while
+   * the access lasts.
+   */
   readonly asleep = new Set<string>();
   readonly started: LinuxStartedSteps;
   private iommufd: Iommufd | null = null;
@@ -48,7 +51,7 @@ export class LinuxWorld {
     return named(this.fds, name, 'descriptor');
   }
 
-  /** The number of a descriptor, or -1 where no step made it: for calls that the kernel refuses. */
+  /** The number of a descriptor, or -1 where no step made it: for calls that the kernel must refuse. */
   fdNumber(name: string): number {
     return this.fds.get(name)?.fd ?? -1;
   }

@@ -26,7 +26,7 @@ export class VfioUserBackend implements Backend {
   readonly isLinux: boolean;
   private readonly world: VfioUserWorld;
 
-  /** `isLinux` where the server's profile behaves as Linux does. */
+  /** `isLinux`: the server's profile behaves as Linux does. */
   constructor(served: Pick<ServedMachine, 'devices'>, isLinux = false) {
     this.world = new VfioUserWorld(served);
     this.isLinux = isLinux;

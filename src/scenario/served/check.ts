@@ -1,4 +1,4 @@
-/** Finds the steps of a scenario that vfio-user has no message for, before its first step. */
+/** Finds the steps of a scenario that vfio-user cannot express, before its first step. */
 import { describeStep } from '../run.ts';
 import { groupOf, type Scenario, type Step } from '../step.ts';
 
@@ -14,7 +14,7 @@ const BESIDE = 'the client of a device does one thing after the other';
 const ONE_ADDRESS_SPACE = 'a server has one address space for each client';
 const ELSEWHERE = 'the exporter is another process, and its socket has nothing for it';
 
-/** Ops that no served device has, and why. */
+/** Ops that served devices never support, and the reason. */
 const NEVER: Partial<Record<Step['op'], string>> = {
   start: BESIDE,
   join: BESIDE,
@@ -30,7 +30,7 @@ const NEVER: Partial<Record<Step['op'], string>> = {
   'import-sync-file': ELSEWHERE,
 };
 
-/** For a step that `checkForVfioUser` refuses. A caller that did not ask it gets the error here. */
+/** Throws for a step that `checkForVfioUser` refuses, if the caller did not call it before. */
 export function unsupported(step: Step): never {
   throw new UnsupportedStepError(step, NEVER[step.op] ?? ONE_ADDRESS_SPACE);
 }
@@ -48,7 +48,10 @@ export function checkForVfioUser(scenario: Scenario): void {
 
 class Check {
   private readonly open = new Set<string>();
-  /** Importers that are devices with a client: they borrow by DMA_MAP. The others are sessions with the exporter. */
+  /**
+   * Whether each importer is a device with a client, which borrows by DMA_MAP. The others are sessions with the
+   * exporter.
+   */
   private readonly borrowers = new Map<string, boolean>();
   private readonly maps = new Map<string, string>();
 
@@ -64,7 +67,7 @@ class Check {
         this.open.delete(step.device);
         return null;
       case 'set-irqs': {
-        // A message brings a descriptor for each of its interrupts, or none at all.
+        // A message carries a descriptor for each of its interrupts, or none.
         const events = new Set(step.events?.map((event) => (event === null ? 'null' : typeof event)) ?? []);
         return events.size > 1 || events.has('number') ? 'a message has eventfds alone, or none' : null;
       }

@@ -1,4 +1,4 @@
-/** DMA by a served device on a scenario's behalf: its driver, and the memory that it copies from and to. */
+/** DMA by a served device for a scenario: the device's driver, and the memory that it copies from and to. */
 import { Errno } from '../../abi/errno.ts';
 import { VFIO_USER_F_DMA_REGION_READ, VFIO_USER_F_DMA_REGION_WRITE } from '../../abi/vfio-user.ts';
 import { IoatDriver } from '../../drivers/ioat.ts';
@@ -6,12 +6,12 @@ import { Mapping } from '../../linux/mapping.ts';
 import { createMemfd } from '../../linux/memfd.ts';
 import type { VfioUserClient } from '../../vfio-user/client/client.ts';
 
-/** How a device may use what is mapped for it. */
+/** A device's access to the memory that is mapped for it. */
 export const READ_WRITE = VFIO_USER_F_DMA_REGION_READ | VFIO_USER_F_DMA_REGION_WRITE;
 const STAGING_IOVA = 0x8000_0000;
 const STAGING_BYTES = 1 << 20;
 
-/** The DMA engine of an importer's device, with memory of its own to copy from and to. */
+/** The DMA engine of an importer's device, with the memory that it copies from and to. */
 export class CopyEngine {
   private readonly driver: IoatDriver;
   private readonly staging: Mapping;

@@ -1,4 +1,6 @@
-/** Steps on the descriptor of a dma-buf, over vfio-user: a socket, which answers what a session may ask. */
+/**
+ * Steps on the descriptor of a dma-buf, over vfio-user: the descriptor is a socket that answers requests of a session.
+ */
 import { POLLIN, POLLOUT } from '../../abi/poll.ts';
 import { dmaBufLseek } from '../../dma-buf/ioctl.ts';
 import { BlockingImporter } from '../../vfio-user/dma-buf/blocking-importer.ts';
@@ -34,7 +36,7 @@ export function descriptorStep(world: VfioUserWorld, step: StepIn<'descriptor'>)
   }
 }
 
-/** Asks something of a buffer through its descriptor: a session, for as long as the question takes. */
+/** Makes one request of a buffer through its descriptor, in a session of its own. */
 function ask<T>(world: VfioUserWorld, name: string, question: (client: BlockingImporter) => T): T {
   const client = new BlockingImporter(world.buffer(name).fd, { onInvalidate: () => {} }, world.loop);
   try {

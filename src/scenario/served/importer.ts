@@ -1,6 +1,6 @@
 /**
  * Steps of an importer, over vfio-user. An importer whose device is open borrows by DMA_MAP on its connection. Any
- * other is a process of its own in a session with the exporter.
+ * other importer acts as a separate process in a session with the exporter.
  */
 import { named } from '../backend.ts';
 import type { StepIn, StepOf } from '../step.ts';
@@ -32,7 +32,7 @@ export function importerStep(world: VfioUserWorld, step: StepIn<'importer'>): un
     case 'callbacks': {
       const importer = named(world.importers, step.importer, 'importer');
       if (!(importer instanceof SessionImporter)) throw new UnsupportedStepError(step, 'the device is its own');
-      // The exporter may have sent something unasked, as RESTORE, that was not read yet.
+      // The exporter may have sent an unasked message, such as RESTORE, that is still unread.
       while (world.loop.turn(0)) {}
       return importer.takeCallbacks();
     }

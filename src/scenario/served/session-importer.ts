@@ -1,4 +1,6 @@
-/** An importer of a scenario that is another process to the exporter: a session with it (docs/dma-buf-socket.md). */
+/**
+ * An importer of a scenario in a session with the exporter, which sees it as another process (docs/dma-buf-socket.md).
+ */
 import { Errno } from '../../abi/errno.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
 import { BlockingImporter } from '../../vfio-user/dma-buf/blocking-importer.ts';
@@ -7,11 +9,11 @@ import type { EventLoop } from '../../vfio-user/wire/event-loop.ts';
 export class SessionImporter {
   private readonly client: BlockingImporter;
   private readonly attachment: number;
-  /** The exporter's ids of what is mapped, by the scenario's names. */
+  /** The exporter's ids of the mappings, by the scenario's names. */
   private readonly mappings = new Map<string, number>();
   private callbacks: number[] = [];
 
-  /** Opens the session and attaches. The exporter is answered while `loop` turns. */
+  /** Opens the session and attaches. Answers the exporter while `loop` turns. */
   constructor(loop: EventLoop, buffer: OwnedFd) {
     const events = { onInvalidate: () => this.told(), onRestore: () => this.told() };
     this.client = new BlockingImporter(buffer, events, loop);
@@ -26,7 +28,7 @@ export class SessionImporter {
   /** Returns the lengths of the ranges. */
   map(name: string): number[] {
     const { id, fds, ranges } = this.client.map(this.attachment);
-    // Nobody looks at the bytes.
+    // The bytes are not needed.
     for (const fd of fds) fd.close();
     this.mappings.set(name, id);
     return ranges.map(({ sizeBytes }) => sizeBytes);
@@ -48,7 +50,7 @@ export class SessionImporter {
     this.client.close();
   }
 
-  /** Since the last call: for each time that the exporter took the buffer or gave it back, how much was mapped. */
+  /** For each revoke and restore since the last call, the number of mappings at that time. */
   takeCallbacks(): number[] {
     const taken = this.callbacks;
     this.callbacks = [];
@@ -57,7 +59,7 @@ export class SessionImporter {
 
   private told(): void {
     this.callbacks.push(this.mappings.size);
-    // The answer to INVALIDATE gives them back.
+    // The answer to INVALIDATE releases the mappings.
     this.mappings.clear();
   }
 }

@@ -1,4 +1,4 @@
-/** Everything that a scenario's steps have made on served devices, by the names that they gave. */
+/** Everything that a scenario's steps have made on served devices, by name. */
 import { EPOLLIN } from '../../abi/poll.ts';
 import { createEventfd } from '../../linux/eventfd.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
@@ -10,9 +10,9 @@ import { named } from '../backend.ts';
 import type { CopyEngine } from './copy-engine.ts';
 import type { SessionImporter } from './session-importer.ts';
 
-/** Where lent buffers go in an importer's address space. */
+/** The first IOVA of lent buffers in an importer's address space. */
 const FIRST_IOVA = 0x1_0000_0000;
-/** As long as a client waits for a reply. */
+/** Equals a client's timeout for a reply. */
 const MAX_WAIT_MS = 10_000;
 
 export interface LentBuffer {
@@ -24,7 +24,7 @@ export interface LentBuffer {
 export interface DeviceImporter {
   device: string;
   buffer: LentBuffer;
-  /** Names of its mappings. */
+  /** The names of its mappings. */
   mappings: Set<string>;
 }
 
@@ -39,9 +39,9 @@ export class VfioUserWorld {
   readonly events = new Map<string, OwnedFd>();
   readonly importers = new Map<string, DeviceImporter | SessionImporter>();
   readonly mappings = new Map<string, MappedBuffer>();
-  /** Sessions with exporters. They are answered while a client waits for the reply of its device. */
+  /** Serves the sessions with exporters while a client waits for its device's reply. */
   readonly loop = new EventLoop();
-  /** The DMA engines of the devices that did DMA, by the device. */
+  /** The DMA engines of the devices that did DMA, by device. */
   readonly engines = new Map<string, CopyEngine>();
   private nextIova = FIRST_IOVA;
 
@@ -49,7 +49,7 @@ export class VfioUserWorld {
     this.served = served;
   }
 
-  /** Opens a device of the machine: a client on its socket. */
+  /** Opens a device of the machine: connects a client to its socket. */
   connect(name: string): void {
     const device = this.served.devices.find((candidate) => candidate.name === name);
     if (device === undefined) throw new Error(`the machine has no device ${name}`);
@@ -74,7 +74,7 @@ export class VfioUserWorld {
     return event;
   }
 
-  /** Addresses for a buffer that no other has. */
+  /** Allocates addresses for a buffer that no other buffer has. */
   allocateIova(sizeBytes: number): number {
     const iova = this.nextIova;
     this.nextIova += sizeBytes;
@@ -91,7 +91,7 @@ export class VfioUserWorld {
     this.loop.close();
   }
 
-  /** Answers exporters until a socket of a client can be read; its own timeout ends a longer wait. */
+  /** Answers exporters until a client's socket is readable; the client's timeout ends a longer wait. */
   private answerUntil(socket: number): void {
     let isReady = false;
     const key = this.loop.add(socket, EPOLLIN, () => {
