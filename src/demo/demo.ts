@@ -1,6 +1,6 @@
 /**
- * The main job from end to end, between processes: a server with two devices, and here the client that lends a BAR of
- * one to the other, moves bytes, and takes it back in every way there is.
+ * The main job from end to end, between processes. A server has two devices; the client here lends a BAR of one to the
+ * other, moves bytes, and takes the BAR back by every trigger.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash, randomFillSync } from 'node:crypto';
@@ -29,10 +29,10 @@ const RANGES: [number, number][] = [
   [BAR_BYTES / 2, BAR_BYTES / 2],
   [0, BAR_BYTES / 2],
 ];
-/** Where the borrower finds the client's memory, and the lent BAR. */
+/** The borrower's IOVAs of the client's memory and of the lent BAR. */
 const MEMORY_IOVA = 0x1_0000_0000;
 const LENT_IOVA = 0x2_0000_0000;
-/** How often the bytes move for their speed: the quietest counts. */
+/** How many copies the measurement of speed makes; the fastest counts. */
 const COPIES = 5;
 const READ_WRITE = VFIO_USER_F_DMA_REGION_READ | VFIO_USER_F_DMA_REGION_WRITE;
 
@@ -49,7 +49,7 @@ interface Server {
   paths: Map<string, string>;
 }
 
-/** Runs the demo; `onStep` hears of each step as it ends. Steps after one that failed are not tried. */
+/** Runs the demo, and calls `onStep` as each step ends. Stops at the first step that fails. */
 export async function runDemo(machinePath: string, onStep: (step: DemoStep) => void): Promise<DemoStep[]> {
   const steps: DemoStep[] = [];
   const fdsBefore = openFds();
@@ -107,7 +107,7 @@ async function startServer(machinePath: string): Promise<Server> {
 }
 
 async function stopServer({ process: child, socketDir, paths }: Server, fdsBefore: number): Promise<string> {
-  // Its end is complete when the pipe of its stdout is closed too.
+  // The child has fully ended only when the pipe of its stdout is closed too.
   const status = new Promise<number | null>((resolve) => child.once('close', resolve));
   child.stdout?.resume();
   child.kill('SIGTERM');
@@ -226,7 +226,7 @@ class Demo {
     if (status !== 'ok') throw new Errno('EIO', `the engine stopped: ${status}`);
   }
 
-  /** The same copy again, beside memcpy between the same memories: each page has been touched by now. */
+  /** Times the copy against memcpy between the same memories. Every page has been touched before. */
   private speed(): string {
     const engine: number[] = [];
     const memcpy: number[] = [];
@@ -239,7 +239,7 @@ class Demo {
     return `${(BAR_BYTES / MIB / seconds).toFixed(0)} MiB/s (memcpy x ${ratio.toFixed(2)})`;
   }
 
-  /** Bytes arrive before, none after the revoke returned, and again once the memory is back and mapped anew. */
+  /** Revokes by a trigger: bytes arrive before it, none after it returns, and again after the restore and a new map. */
   private revokeBy({ name, pull, undo }: Trigger): string {
     this.expectCopy('ok', `before ${name}`);
     const started = performance.now();
@@ -257,7 +257,7 @@ class Demo {
   private revokeByClose(): string {
     this.expectCopy('ok', 'before close');
     this.lender.close();
-    // The server learns of the end of a connection from its socket; the next connection waits behind it.
+    // The server learns from the socket that the connection has ended; the next connection waits until then.
     this.lender = new VfioUserClient(this.paths.get('lender')!);
     this.expectCopy('write data error', 'after close');
     this.setMemory(true);
@@ -271,7 +271,7 @@ class Demo {
     return 'revoked for good (ENODEV); a new export works';
   }
 
-  /** Copies a page of new bytes into the lent BAR and looks whether they arrived, as they must or must not. */
+  /** Copies a page of new bytes into the lent BAR, and checks that they arrived, or did not, as wanted. */
   private expectCopy(wanted: string, when: string): void {
     const target = RANGES[0][0];
     const before = Buffer.from(this.bar.bytes.subarray(target, target + 4096));
@@ -304,7 +304,7 @@ class Demo {
   }
 }
 
-/** The errno that an action is refused with; null when it is not. */
+/** The errno that an action is refused with; null if it succeeds. */
 function refusal(action: () => unknown): string | null {
   try {
     action();

@@ -11,7 +11,7 @@ import { BorrowingClient, LendingClient } from './lend.ts';
 import { median } from './median.ts';
 
 const MAX_BYTES = 64 << 20;
-/** A revoke waits for one that does not answer; it is killed after that time. */
+/** The time after which an importer that does not answer is killed; the revoke waits for it until then. */
 const KILL_AFTER_MS = 100;
 
 export interface ImportStep {
@@ -30,7 +30,7 @@ export interface ImportOptions {
 
 type Action = [string, () => string | Promise<string>];
 
-/** Takes the steps; `onStep` hears of each as it ends. Steps after one that failed are not tried. */
+/** Takes the steps, and calls `onStep` as each ends. Stops at the first step that fails. */
 export async function runImport(options: ImportOptions, onStep: (step: ImportStep) => void): Promise<ImportStep[]> {
   const steps: ImportStep[] = [];
   const borrowing = options.borrower === undefined ? new ByProcess(options) : new ByServer(options, options.borrower);
@@ -55,7 +55,7 @@ export async function runImport(options: ImportOptions, onStep: (step: ImportSte
   return steps;
 }
 
-/** What both ways of borrowing share: the lender. */
+/** The lender's side, which both ways of borrowing share. */
 abstract class Borrowing {
   protected readonly options: ImportOptions;
   protected lender!: LendingClient;

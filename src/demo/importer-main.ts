@@ -1,6 +1,6 @@
 /**
- * A process that holds an importer of a dma-buf (barter import --fd N): maps all of it, does what lines on its stdin
- * say, lets go when it is told to, and maps again when it may. Each thing that happens is a line of JSON on stdout.
+ * A process that holds an importer of a dma-buf (barter import --fd N). It maps all of the buffer, obeys lines on its
+ * stdin, unmaps at a revoke, and maps again at a restore. It prints each event as a line of JSON on stdout.
  */
 import { createHash, randomFillSync } from 'node:crypto';
 import { writeSync } from 'node:fs';
@@ -20,7 +20,7 @@ const STDOUT = 1;
 /** Runs of a copy that is measured. */
 const COPIES = 7;
 
-/** What it says of itself. */
+/** The events that it reports. */
 export type ImporterReport =
   | { event: 'mapped'; bytes: number; ranges: number; exporter: string; name: string }
   | { event: 'revoked'; unmapMs: number }
@@ -37,7 +37,7 @@ class HeldImporter {
   private text = '';
   private attachment = 0;
   private maps: Mapping[] = [];
-  /** Does not let go, whatever it is told: to show what becomes of such a one. */
+  /** Never unmaps at a revoke: shows what happens to such an importer. */
   private ignoresInvalidate = false;
 
   constructor(fd: number) {
@@ -68,16 +68,16 @@ class HeldImporter {
     report({ event: 'mapped', bytes, ranges: this.maps.length, exporter, name });
   }
 
-  /** A failure is told, and ends nothing: a map may meet the next revoke. */
+  /** Starts a task. Its failure is reported but does not end the process: a map may meet the next revoke. */
   private start(task: Task): void {
     runner.start('importer', reported(task));
   }
 
   private onInvalidate(): void {
-    // Whoever holds answers nobody until stdin has something to say, or ends.
+    // An importer that ignores revokes blocks until stdin has a line, or ends.
     if (this.ignoresInvalidate) pollOne(STDIN, POLLIN, -1);
     const unmapMs = timeMs(() => this.letGo());
-    // Somebody waits for the answer, which goes out when this returns: the report can wait.
+    // The exporter waits for the answer, which goes out when this function returns. The report comes after it.
     this.loop.after(0, () => report({ event: 'revoked', unmapMs }));
   }
 
@@ -105,7 +105,7 @@ class HeldImporter {
     } else if (line !== '') report({ event: 'failed', message: `${line}: fill, copy or hold` });
   }
 
-  /** Random bytes all over, and their hash in the order of the buffer. */
+  /** Fills the buffer with random bytes, and reports their hash in the order of the buffer. */
   private fill(): void {
     const hash = createHash('sha256');
     for (const map of this.maps) {
@@ -115,7 +115,7 @@ class HeldImporter {
     report({ event: 'filled', sha256: hash.digest('hex') });
   }
 
-  /** How long a copy into the buffer takes, and one into memory of its own: medians. */
+  /** Reports the median times of a copy into the buffer and of a copy into the process's own memory. */
   private copy(): void {
     const sizeBytes = this.maps.reduce((sum, map) => sum + map.sizeBytes, 0);
     const [source, own] = [new Pinned(sizeBytes), new Pinned(sizeBytes)];
@@ -141,7 +141,7 @@ class HeldImporter {
   }
 }
 
-/** Blocks until stdin or the session ends. ENOTSOCK for a descriptor that is no lent dma-buf. */
+/** Blocks until stdin or the session ends. ENOTSOCK for a descriptor that is not a lent dma-buf. */
 export function holdImporter(fd: number): void {
   new HeldImporter(fd).run();
 }

@@ -1,4 +1,4 @@
-/** An importer in a process of its own: started with a copy of the buffer's descriptor, told what to do by lines. */
+/** An importer in a separate process. It starts with a copy of the buffer's descriptor and obeys lines on its stdin. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -8,7 +8,7 @@ import { packageFile } from '../linux/package-file.ts';
 import type { ImporterReport } from './importer-main.ts';
 
 const BIN = packageFile('bin/barter.cjs');
-/** Where the child finds the buffer. */
+/** The buffer's descriptor in the child. */
 const CHILD_FD = 3;
 
 type ReportOf<E extends ImporterReport['event']> = Extract<ImporterReport, { event: E }>;
@@ -17,7 +17,7 @@ export class ImporterProcess {
   private readonly child: ChildProcess;
   private readonly lines: AsyncIterator<string>;
 
-  /** The descriptor stays the caller's. */
+  /** The caller keeps its own descriptor. */
   constructor(buffer: OwnedFd) {
     this.child = spawn(process.execPath, [BIN, 'import', '--fd', String(CHILD_FD)], {
       stdio: ['pipe', 'pipe', 'inherit', buffer.fd],
@@ -33,7 +33,7 @@ export class ImporterProcess {
     this.child.stdin!.write(`${command}\n`);
   }
 
-  /** The next report of the kind; those before it are skipped. EIO when the process fails, or ends. */
+  /** The next report of the kind; skips other reports before it. EIO when the process fails or ends. */
   async next<E extends ImporterReport['event']>(event: E): Promise<ReportOf<E>> {
     for (;;) {
       const { value, done } = await this.lines.next();
@@ -45,8 +45,8 @@ export class ImporterProcess {
   }
 
   /**
-   * SIGKILL, sent by another process after `afterMs`: the caller may block meanwhile. Resolves with the time, as of
-   * performance.now() here, just before the signal.
+   * Has another process send SIGKILL after `afterMs`, so the caller may block meanwhile. Resolves with the time just
+   * before the signal, in this process's performance.now().
    */
   async killAfter(afterMs: number, meanwhile: () => void): Promise<{ killedAt: number; doneAt: number }> {
     const script = `sleep ${afterMs / 1000}; date +%s%N; kill -9 ${this.pid}`;
@@ -58,7 +58,7 @@ export class ImporterProcess {
     return { killedAt: Number(nanoseconds / 1000n) / 1000 - performance.timeOrigin, doneAt };
   }
 
-  /** Ends it: it gives the buffer back. Resolves with its exit status, or the signal that ended it. */
+  /** Ends the process, which releases the buffer. Resolves with its exit status, or the signal that ended it. */
   async end(): Promise<number | string | null> {
     if (this.child.exitCode === null && this.child.signalCode === null) {
       this.child.stdin!.end();

@@ -1,4 +1,4 @@
-/** A client that lends a BAR of a served device: what the demonstrations and benchmarks of borrowing start with. */
+/** A client that lends a BAR of a served device: the start of all demonstrations and benchmarks of borrowing. */
 import { createHash } from 'node:crypto';
 import { Errno } from '../abi/errno.ts';
 import { PCI_COMMAND } from '../abi/pci_regs.ts';
@@ -18,7 +18,7 @@ const MEMORY_IOVA = 0x1_0000_0000;
 const LENT_IOVA = 0x2_0000_0000;
 const BAR = 0;
 
-/** A client of a served device. Where that fails, the error says what to do. */
+/** Connects to a served device. The error of a failure says what to do. */
 function connect(path: string): VfioUserClient {
   try {
     return new VfioUserClient(path);
@@ -41,7 +41,7 @@ export class LendingClient {
   readonly sizeBytes: number;
   private readonly client: VfioUserClient;
 
-  /** At most `mostBytes` of BAR 0 are lent. ENODEV where the device has no memory there. */
+  /** Lends at most `mostBytes` of BAR 0. ENODEV if the device has less than a page of memory there. */
   constructor(path: string, mostBytes: number) {
     this.client = connect(path);
     const { sizeBytes, map } = this.client.regionInfo(BAR);
@@ -67,7 +67,10 @@ export class LendingClient {
     return fds[0];
   }
 
-  /** The memory bit; off returns when nobody can reach the memory any more. Returns how long the write took, in ms. */
+  /**
+   * Sets or clears the memory bit. Clearing returns after the memory is unreachable. Returns the duration of the write,
+   * in ms.
+   */
   memory(on: boolean): number {
     const config = configOf(this.client);
     const command = runner.run(memoryCommand(config, on));
@@ -76,7 +79,7 @@ export class LendingClient {
     return performance.now() - began;
   }
 
-  /** The hash of what is lent, read through the device. */
+  /** The hash of the lent bytes, read through the device. */
   sha256(): string {
     const hash = createHash('sha256');
     const part = Buffer.alloc(1 << 20);
@@ -93,7 +96,7 @@ export class LendingClient {
   }
 }
 
-/** The borrower's side, where it is a served DMA engine: copies memory of this process into what is lent. */
+/** The borrower's side, for a served DMA engine: copies memory of this process into the lent BAR. */
 export class BorrowingClient {
   readonly memory: Mapping;
   private readonly client: VfioUserClient;
@@ -124,7 +127,7 @@ export class BorrowingClient {
     this.client.dmaUnmap(LENT_IOVA, this.sizeBytes);
   }
 
-  /** Lets the engine copy `length` bytes of `memory` into what is lent. */
+  /** Lets the engine copy `length` bytes of `memory` into the lent BAR. */
   copy(length = this.sizeBytes): CopyStatus {
     return this.driver.copy(MEMORY_IOVA, LENT_IOVA, length);
   }

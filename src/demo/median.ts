@@ -1,4 +1,4 @@
-/** The middle one; of an even number, the upper of the two. */
+/** The median; the upper of the two middle values for an even count. */
 export function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 }
