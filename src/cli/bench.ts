@@ -1,4 +1,4 @@
-/** barter bench: how fast, as ratios against a named reference in the same run. */
+/** barter bench: speed, as ratios against a named reference in the same run. */
 import type { Command } from 'commander';
 import { type BenchResult, missesBar } from '../../bench/result.ts';
 import { paint } from '../report/colour.ts';
@@ -8,7 +8,7 @@ import { known } from './usage.ts';
 
 type Bench = () => BenchResult[] | Promise<BenchResult[]>;
 
-/** By name; loaded when asked for. */
+/** The benchmarks by name; each is loaded on demand. */
 const BENCHES: Record<string, { describe: string; load: () => Promise<Bench> }> = {
   cli: {
     describe: 'how soon the command answers, against an empty Node',

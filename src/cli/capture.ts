@@ -41,7 +41,7 @@ Examples:
     });
 }
 
-/** Errors that say what is wrong with what the user gave. */
+/** Whether an error explains a fault in the user's input. */
 function isUsers(error: unknown): error is Error {
   const isAddress = error instanceof Errno && ['EINVAL', 'ENODEV'].includes(error.code);
   return isAddress || [DocumentError, CaptureError, LspciError].some((kind) => error instanceof kind);
@@ -50,7 +50,7 @@ function isUsers(error: unknown): error is Error {
 function capture(addresses: readonly string[], options: CaptureOptions): void {
   const devices = options.lspci === undefined ? fromSysfs(addresses) : fromLspci(options.lspci, addresses);
   const text = captureMachine(devices);
-  // What cannot be loaded again must not look like a capture.
+  // A capture must load again: parse it before it is printed.
   const description = parseMachine(text, 'the capture');
   process.stdout.write(options.json === true ? `${JSON.stringify(description)}\n` : text);
 }

@@ -1,11 +1,11 @@
-/** Errors of the explorer that are the user's. */
+/** Errors of the explorer that the user caused. */
 import { UnknownNameError } from '../explore/catalogue.ts';
 import { StaleStateError } from '../explore/search/search.ts';
 import { NotComparableError } from '../explore/world/state-key.ts';
 import { UnloadableFileError } from '../linux/user-module.ts';
 import { UsageError } from './usage.ts';
 
-/** Turns errors about names and old files into wrong usage. */
+/** Turns errors about names and old files into UsageErrors. */
 export async function asUsage<T>(action: () => Promise<T>): Promise<T> {
   try {
     return await action();

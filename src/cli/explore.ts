@@ -113,7 +113,7 @@ function checkNames(scenario: string | undefined, flags: ExploreFlags): void {
   }
 }
 
-/** Stopped by hand, a search always leaves a file; otherwise only where one was asked for. */
+/** Writes the file to resume from: always for a search stopped by hand, else only on request. */
 function leaveResume(file: ResumeFile, wasStopped: boolean, flags: ExploreFlags): void {
   const path = flags.save ?? flags.resume ?? `${fileNameOf(file.spec.scenario)}.resume.json`;
   if (!wasStopped && flags.save === undefined) return;
@@ -143,7 +143,7 @@ function showBug(result: ExploreResult, flags: ExploreFlags): void {
   if (written && flags.json !== true) console.log(`\nRun it again: barter replay ${path}`);
 }
 
-/** A file that cannot be written is told, and leaves the exit status to the bug. */
+/** Prints the error of a file that cannot be written; the bug still sets the exit status. */
 function tried(write: () => void): boolean {
   try {
     write();
@@ -155,12 +155,12 @@ function tried(write: () => void): boolean {
   }
 }
 
-/** The steps that fail, and the finding, stand out. */
+/** Highlights failing steps and the finding. */
 function withFailures(timeline: string): string {
   return timeline.replace(/^ *\d*! .*$/gm, (line) => paint('bad', line));
 }
 
-/** Without what is only for files. */
+/** The result without the data that are only for files. */
 function withoutNumbers({ resume: _resume, ...result }: ExploreResult): object {
   if (result.bug === null) return result;
   const { steps: _steps, ...bug } = result.bug;
@@ -218,7 +218,7 @@ async function mutantsCommand(flags: ExploreFlags): Promise<void> {
   if (mutants.some((mutant) => !mutant.caught)) process.exitCode = 1;
 }
 
-/** Mutants as CI systems see them: each is a test that must catch it. */
+/** Mutants in a report for CI systems: each is a test, which must catch its mutant. */
 function mutantSuite(mutants: readonly MutantResult[]): SuiteReport {
   const cases = mutants.map(({ name, scenario, invariant, caught, seconds, found }) => ({
     name: `${name} in ${scenario}`,
@@ -231,7 +231,7 @@ function mutantSuite(mutants: readonly MutantResult[]): SuiteReport {
 
 const MUTANT_HEAD = `${'mutant'.padEnd(28)} ${'breaks'.padEnd(7)}   sec steps  pre  in`;
 
-/** `pre`: how many preemptions the shortest schedule has. */
+/** `pre`: the number of preemptions in the shortest schedule. */
 function mutantLine(result: MutantResult): string {
   const { name, invariant, scenario, caught, seconds, schedule, preemptions, found } = result;
   const what = `${name.padEnd(28)} ${invariant.padEnd(6)} ${seconds.toFixed(2).padStart(6)}`;

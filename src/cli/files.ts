@@ -1,9 +1,9 @@
-/** Files that commands read and write, with errors that say which file, why, and what to do. */
+/** Reads and writes files of commands. Errors say which file, why, and what to do. */
 import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { reasonOf, UsageError } from './usage.ts';
 
-/** The JSON of a file. UsageError where it cannot be read, or holds no object. */
+/** The JSON of a file. UsageError if it cannot be read, or does not hold an object. */
 export function readJson(path: string): object {
   let text: string;
   try {
@@ -19,8 +19,8 @@ export function readJson(path: string): object {
 }
 
 /**
- * Writes a file whole or not at all. `option` is how the user chooses another. UsageError where it cannot be written:
- * call this after the results are printed.
+ * Writes a file whole or not at all. `option` is the option that chooses another file. UsageError if it cannot be
+ * written: call this after the results are printed.
  */
 export function writeWhole(path: string, text: string, option: string): void {
   try {
@@ -31,7 +31,7 @@ export function writeWhole(path: string, text: string, option: string): void {
   }
 }
 
-/** Makes a folder that only this user may enter, where there is none yet. UsageError where it cannot be made. */
+/** Makes a folder that only this user may enter, unless it exists. UsageError if it cannot be made. */
 export function makeFolder(path: string, option: string): void {
   try {
     makeFolders(path);
@@ -40,7 +40,10 @@ export function makeFolder(path: string, option: string): void {
   }
 }
 
-/** mkdirSync with `recursive` never returns where the system says ENOENT of a folder that is there, as /proc does. */
+/**
+ * Makes a folder and its parents. mkdirSync with `recursive` loops forever if the system gives ENOENT for an existing
+ * folder, as /proc does.
+ */
 function makeFolders(path: string): void {
   const found = statSync(path, { throwIfNoEntry: false });
   if (found?.isDirectory() === true) return;
@@ -48,7 +51,7 @@ function makeFolders(path: string): void {
   try {
     mkdirSync(path, { mode: 0o700 });
   } catch (error) {
-    // Another process may have made it in between.
+    // Another process may have made it meanwhile.
     if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) throw error;
   }
 }

@@ -19,7 +19,7 @@ export function addInspectCommand(program: Command): void {
     .action((path: string, options: { json?: true }) => usage(() => inspect(path, options.json === true)));
 }
 
-/** A file that cannot be used is wrong usage. */
+/** Turns the error of an invalid file into a UsageError. */
 function usage(action: () => void): void {
   try {
     action();
@@ -80,7 +80,7 @@ function printPeers({ devices, p2p }: MachineView): void {
     console.log(whole);
     return;
   }
-  // Numbers for names, and as many columns at a time as there is room for.
+  // Numbers stand for names, and each table has as many columns as fit.
   const rows = names.map((name, i) => `${i + 1} ${name}`);
   const widest = Math.max(...cells.flat().map((cell) => cell.length));
   const room = COLUMNS - Math.max(...rows.map((row) => row.length));

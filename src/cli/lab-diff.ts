@@ -25,7 +25,7 @@ interface DiffCommandOptions extends RigOptions, ReportOptions {
   steps: number;
   seed?: number;
   lender?: string;
-  /** True where no stages are named. */
+  /** True if no stages are named. */
   matrix?: true | string;
 }
 
@@ -92,7 +92,7 @@ async function diff(options: DiffCommandOptions): Promise<void> {
   else if (!isQuiet(options)) printDiff(result);
 }
 
-/** The names of a list with commas. UsageError for one that is not known. */
+/** The names of a list with commas. UsageError for an unknown name. */
 function listed(text: string, known: readonly string[], kind: string, where = ''): string[] {
   const names = text.split(',');
   const unknown = names.find((name) => !known.includes(name));
@@ -102,10 +102,10 @@ function listed(text: string, known: readonly string[], kind: string, where = ''
   return names;
 }
 
-/** How far it is, on stderr: over and over on a terminal, else once a minute. */
+/** Prints the progress on stderr: continuously on a terminal, else once a minute. */
 class ProgressLine {
   private shownMs = Date.now();
-  /** When the matrix of a lender began. */
+  /** The lender of the present matrix, and the time of its start. */
   private matrix = { lender: '', sinceMs: 0 };
 
   show({ lender, steps, ofSteps, differences, matrix }: DiffProgress): void {
@@ -127,7 +127,7 @@ class ProgressLine {
   }
 }
 
-/** A suite for each lender: a difference that is known is skipped, and one that is not fails. */
+/** A suite for each lender: a known difference is skipped, an unknown one fails. */
 function diffSuites({ lenders, differences, violations }: DiffResult): SuiteReport[] {
   return lenders.map((lender) => {
     const found = [
@@ -151,7 +151,7 @@ function diffSuites({ lenders, differences, violations }: DiffResult): SuiteRepo
   });
 }
 
-/** A line for each finding: how many steps of it differ, and on which lenders. */
+/** Prints a line for each finding: the number of its steps that differ, and the lenders. */
 function printKnown(differences: DiffResult['differences']): void {
   const known = new Set(differences.map(({ finding }) => finding).filter((finding) => finding !== null));
   for (const finding of known) {

@@ -1,4 +1,4 @@
-/** barter lab exec: a command in a guest that has the devices of a machine file, or of the user's own classes. */
+/** barter lab exec: runs a command in a guest that has the devices of a machine file, or of the user's own classes. */
 import type { Command } from 'commander';
 import type { ExecOutcome } from '../../lab/host/exec-guest.ts';
 import { qemuVersion } from '../../lab/host/qemu.ts';
@@ -36,7 +36,7 @@ interface ExecOptions extends RigOptions, ReportOptions {
 
 /** `git bisect run` skips a revision with this status. */
 const NOT_UP = 125;
-/** As timeout(1) has it. */
+/** As of timeout(1). */
 const TOOK_TOO_LONG = 124;
 /** Ctrl-]: the guest ends at once. */
 const ESCAPE = 0x1d;
@@ -131,7 +131,7 @@ async function exec(words: string[], options: ExecOptions): Promise<void> {
   console.log(JSON.stringify({ ...document, fault: fault?.kind ?? null, bootMs }));
 }
 
-/** One test: the command. A program that prints TAP is many. */
+/** One test for the command, or several for a program that prints TAP. */
 function suiteOf(
   words: readonly string[],
   outcome: ExecOutcome,
@@ -167,7 +167,7 @@ function terminalSize(): { rows: number; columns: number } | null {
   return stdin.isTTY && stdout.isTTY ? { rows: stdout.rows, columns: stdout.columns } : null;
 }
 
-/** With a terminal, every key goes to the guest. Input that nobody has read must not keep this process. */
+/** With a terminal, sends every key to the guest. Unread input must not keep this process alive. */
 async function withTerminal<T>({ terminal }: ExecRequest, action: () => Promise<T>): Promise<T> {
   const { stdin } = process;
   const watch = (part: Buffer): void => {
@@ -182,7 +182,7 @@ async function withTerminal<T>({ terminal }: ExecRequest, action: () => Promise<
   }
 }
 
-/** Says on a terminal how long the boot takes, until the command starts. */
+/** Shows on a terminal how long the boot takes, until the command starts. */
 class BootProgress {
   private readonly timer: NodeJS.Timeout | null = null;
 

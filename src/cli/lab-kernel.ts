@@ -1,4 +1,4 @@
-/** barter lab kconfig, build-module and patch: kernels and modules of the user's. */
+/** barter lab kconfig, build-module and patch: the user's own kernels and modules. */
 import type { Command } from 'commander';
 import { labPath } from '../../lab/host/cache.ts';
 import { findKernel } from '../../lab/kernel/kernels.ts';

@@ -1,4 +1,4 @@
-/** The options that the commands of the lab share: which kernel, and what it runs on. */
+/** The options that the lab's commands share: the kernel, and the rig that it runs on. */
 import { type Command, Option } from 'commander';
 import { ACCEL_CHOICES, type AccelChoice, chooseAccel } from '../../lab/host/accel.ts';
 import { CommandError, WrongUse } from '../../lab/host/command.ts';
@@ -20,11 +20,11 @@ export interface RigOptions extends KernelOptions {
   json?: true;
 }
 
-/** What a guest of the lab runs on. */
+/** The rig that a guest of the lab runs on. */
 export interface LabRig {
   kernel: LabKernel;
   accel: Accel;
-  /** One line: which accelerator, and why. */
+  /** One line: the accelerator, and the reason for it. */
   why: string;
 }
 
@@ -43,7 +43,7 @@ export function addRigOptions(command: Command): Command {
   return addKernelOptions(command).addOption(accel);
 }
 
-/** The kernel, ready to boot, and what it runs on: makes what of the lab is not there yet. */
+/** The kernel, ready to boot, and its rig. Makes the missing parts of the lab. */
 export async function takeRig(options: RigOptions, also: readonly StageName[] = []): Promise<LabRig> {
   const kernel = findKernel(options.kernel, options.modules ?? null);
   await prepareMissing(kernel, options.json === true, also);
@@ -71,7 +71,7 @@ export function demandLeakCheck({ hasKmemleak }: LabKernel, leakCheck: true | un
 
 export const numberOption = integer(0);
 
-/** A failure is a sentence and not a stack. Its status is `status`, or 2 where the user asked for what cannot be. */
+/** Prints a failure as a sentence, without a stack. The exit status is `status`, or 2 for wrong usage. */
 export async function reported(action: () => Promise<void>, status = 1): Promise<void> {
   try {
     await action();

@@ -1,4 +1,4 @@
-/** barter lab prepare, and what other commands of the lab do first. */
+/** barter lab prepare, and the preparation that other commands of the lab do first. */
 import { labCache } from '../../lab/host/cache.ts';
 import { missingStages, type PrepareProgress, prepareLab, type StageName } from '../../lab/host/prepare.ts';
 import type { LabKernel } from '../../lab/kernel/kernel.ts';
@@ -13,7 +13,7 @@ export async function prepare(kernel: LabKernel, json: boolean): Promise<void> {
   console.log(`The lab is ready in ${labCache()}. Next: barter lab run guest-export${options}`);
 }
 
-/** Says what it waits for, where there is something to wait for. */
+/** Makes the missing stages, and prints the stage that it waits for. */
 export async function prepareMissing(kernel: LabKernel, json: boolean, also: readonly StageName[] = []): Promise<void> {
   const missing = missingStages(kernel, also);
   if (missing.length === 0 && isImporterReady(kernel)) return;
@@ -23,10 +23,10 @@ export async function prepareMissing(kernel: LabKernel, json: boolean, also: rea
   await prepareLab(new StageProgress(), kernel, also);
 }
 
-/** Who reads a file of progress wants to know at the beginning, too, why nothing comes. */
+/** A stage that usually takes this long prints a line at its start in a log file too, to explain the silence. */
 const LONG_STAGE_SECONDS = 60;
 
-/** A line for each stage, on stderr; on a terminal with a clock while it is under way. */
+/** Prints a line for each stage on stderr; on a terminal with a running clock. */
 class StageProgress implements PrepareProgress {
   private started = 0;
   private timer: NodeJS.Timeout | null = null;

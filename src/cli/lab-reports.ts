@@ -1,7 +1,7 @@
-/** What a kernel complained of, for who looks at a terminal. */
+/** A kernel's complaints, for a terminal. */
 import type { KernelReport } from '../../lab/kernel/reports.ts';
 
-/** Reports of one kind that only differ in numbers are printed once, with how many there were. */
+/** Prints reports of one kind that differ only in numbers once, with their count. */
 export function printReports(reports: readonly KernelReport[], output: NodeJS.WritableStream = process.stdout): void {
   const alike = new Map<string, KernelReport[]>();
   for (const report of reports) {

@@ -1,4 +1,4 @@
-/** barter lab run: what the lab can show, by name. */
+/** barter lab run: the lab's demonstrations, by name. */
 import type { Command } from 'commander';
 import { canary } from '../../lab/runs/canary.ts';
 import { capabilities } from '../../lab/runs/capabilities.ts';
@@ -29,7 +29,7 @@ import { known } from './usage.ts';
 
 type LabRun = (options: LabOptions) => Promise<LabResult>;
 
-/** By name; what `barter lab run` knows. */
+/** The runs of `barter lab run`, by name. */
 const RUNS: Record<string, { describe: string; run: LabRun }> = {
   'guest-export': {
     describe: "the guest's vfio-pci exports a served device's BAR, loses it and regains it",
@@ -122,7 +122,7 @@ async function run(name: string, options: RunOptions): Promise<void> {
   console.log(`\n${verdict}: QEMU ${result.qemu}, Linux ${result.kernel}.`);
 }
 
-/** Steps as CI systems see them. */
+/** The steps as a suite, for CI systems. */
 function suiteOf(name: string, { steps }: LabResult): SuiteReport {
   const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
   const cases = steps.map(({ name: step, ok, ms, expected, seen }) => ({

@@ -1,4 +1,4 @@
-/** barter lab selftests: Linux's own tests of vfio, on served devices. */
+/** barter lab selftests: runs Linux's own tests of vfio on served devices. */
 import type { Command } from 'commander';
 import { labSelftests, type SelftestSuite } from '../../lab/runs/selftests.ts';
 import { addRigOptions, KERNEL_HELP, type RigOptions, reported, takeRig } from './lab-options.ts';

@@ -30,7 +30,10 @@ Examples:
     );
 }
 
-/** One command, whose status is ours then; or each line of the input. Of what the kernel complains of, 1 is ours. */
+/**
+ * Runs one command, and exits with its status; or each line of the input. A complaint of the kernel gives exit status
+ * 1.
+ */
 async function shell(command: string | undefined, { kernel, accel }: LabRig, json: boolean): Promise<void> {
   const show = (output: ShellOutput) => {
     if (json) return console.log(JSON.stringify(output));

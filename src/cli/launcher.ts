@@ -1,13 +1,13 @@
-/** Who started this process, where that is npx. */
+/** Finds the npx that started this process. */
 import { readFileSync } from 'node:fs';
 import type { OwnedFd } from '../linux/fd.ts';
 import { openPidfd } from '../linux/process.ts';
 
 /**
- * npx and the shell that it runs a command in, as pidfds: none for who was started otherwise. npx hands SIGINT and
- * SIGTERM to the shell, which dies of SIGTERM without a word to the command; of SIGHUP npx dies itself. Whoever should
- * end then has to look for their end. SIGINT to npx alone ends nobody: dash waits for its command, which never hears of
- * it; a terminal sends SIGINT to all of them.
+ * pidfds of npx and of the shell that it runs a command in; none if npx did not start this process. npx forwards SIGINT
+ * and SIGTERM to the shell. SIGTERM kills the shell, and the command gets no signal; SIGHUP kills npx itself. A command
+ * that should end then must watch for their end. SIGINT to npx alone ends nothing: dash waits for its command, which
+ * does not get the signal. A terminal sends SIGINT to all of them.
  */
 export function npxAndItsShell(): OwnedFd[] {
   if (process.env.npm_lifecycle_event !== 'npx') return [];
@@ -17,7 +17,7 @@ export function npxAndItsShell(): OwnedFd[] {
     pids.push(pid);
     pid = parentOf(pid);
   }
-  // Else it is somebody whom npx started, and who may end before this.
+  // Else the parent is another process that npx started, and it may end before this one.
   if (!argumentsOf(pid)[0]?.startsWith('npm ')) return [];
   pids.push(pid);
   return pids.map(openPidfd).filter((fd) => fd !== null);

@@ -9,7 +9,7 @@ import { systemErrorText, UsageError } from './usage.ts';
 
 type Adder = (program: Command, servingThread?: Worker) => void;
 
-/** The module of each command; it is loaded when the command is asked for. */
+/** The module of each command, loaded on demand. */
 const MODULES: Record<keyof typeof SUMMARIES, () => Promise<Adder>> = {
   demo: async () => (await import('./demo.ts')).addDemoCommand,
   serve: async () => (await import('./serve.ts')).addServeCommand,
@@ -34,14 +34,14 @@ function version(): string {
 }
 
 /**
- * Runs `argv` as process.argv has it; sets process.exitCode: 0 good, 1 a check failed, 2 wrong usage. `servingThread` was
- * started for `serve`, and is loaded beside what the command line needs.
+ * Runs `argv`, in the form of process.argv. Sets process.exitCode: 0 good, 1 a check failed, 2 wrong usage.
+ * `servingThread` was started for `serve`, and loads beside the modules of the command line.
  */
 export async function main(argv: readonly string[], servingThread?: Worker): Promise<void> {
-  // Whoever reads our output may stop reading (head, a pager): that is no error of ours.
+  // The reader of stdout may stop reading (head, a pager): that is not an error.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
-    // A command with an end of its own listens, too.
+    // A command that handles this itself also listens.
     if (process.stdout.listenerCount('error') === 1) process.exit();
   });
   const program = new Command('barter')
@@ -72,7 +72,7 @@ Exit status: 0 good, 1 a check failed, 2 wrong usage.`,
   }
 }
 
-/** The command that `argv` asks for, also as `barter help COMMAND`; null for none, or one that does not exist. */
+/** The command that `argv` names, also as `barter help COMMAND`; null for none or an unknown one. */
 function commandName(argv: readonly string[]): CommandName | null {
   const [first, second] = argv.slice(2).filter((word) => !word.startsWith('-'));
   const name = first === 'help' ? second : first;
@@ -81,7 +81,7 @@ function commandName(argv: readonly string[]): CommandName | null {
 
 function report(error: unknown): void {
   if (error instanceof CommanderError) {
-    // Help and version are thrown too, with status 0.
+    // commander throws for help and version too, with status 0.
     process.exitCode = error.exitCode === 0 ? 0 : 2;
     return;
   }
@@ -95,14 +95,14 @@ function report(error: unknown): void {
   process.exitCode = 1;
 }
 
-/** An error that no part of Barter expects. Its stack is for those who ask for it. */
+/** The text for an error that Barter does not expect. It has a stack only on request. */
 function defectText(error: unknown): string {
   if (process.env.BARTER_DEBUG !== undefined) return (error as Error)?.stack ?? String(error);
   const message = error instanceof Error ? error.message : String(error);
   return `unexpected: ${message.split('\n')[0]}; BARTER_DEBUG=1 shows where, and a report of it is welcome`;
 }
 
-/** A complaint of commander as our own are: one line, with the next step. */
+/** Rewrites commander's message in Barter's form: one line, with the next step. */
 function asOneLine(text: string, argv: readonly string[]): string {
   const said = text
     .replace(/^error: /, '')

@@ -88,7 +88,7 @@ function line(name: string, summary: string): void {
   console.log(`${start}${hang(summary, indent, columns(), indent)}`);
 }
 
-/** Every pair of triggers has a scenario. Their names say all, so that they need no line each. */
+/** Prints the scenarios of all pairs of triggers. Their names explain them, so they do not get a line each. */
 function printPairs(names: readonly string[]): void {
   const width = Math.max(...names.map((name) => name.length)) + 2;
   const inLine = Math.max(1, Math.floor((columns() + 2) / width));

@@ -1,4 +1,4 @@
-/** --report ktap|junit[=FILE]: what CI systems read, beside or in place of the text. */
+/** --report ktap|junit[=FILE]: a report for CI systems, beside or in place of the text. */
 import { type Command, Option } from 'commander';
 import type { KernelReport } from '../../lab/kernel/reports.ts';
 import { parseReportTarget, type ReportTarget, type SuiteReport, writeReport } from '../report/test-report.ts';
@@ -26,7 +26,7 @@ export function isQuiet({ report, json }: ReportOptions): boolean {
   return json === true || report?.file === null;
 }
 
-/** Writes the report that was asked for. What a kernel complained of is a suite of its own. */
+/** Writes the requested report. A kernel's complaints are a separate suite. */
 export async function reportSuites(
   { report }: ReportOptions,
   name: string,

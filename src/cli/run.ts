@@ -1,4 +1,4 @@
-/** barter run: a scenario, once, on the engine, a served device or a real one. */
+/** barter run: runs a scenario once, on the engine, served devices or real ones. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -81,7 +81,10 @@ async function runOn(options: RunOptions, scenario: Scenario, machinePath: strin
   throw new UsageError(`--on ${options.on}: wants engine, vfio-user or linux:BDF`);
 }
 
-/** linux:BDF[,BDF...]: real devices in the order of the machine's; scenarios open those that are bound to vfio-pci. */
+/**
+ * linux:BDF[,BDF...]: real devices, in the order of the machine's devices. Scenarios open those that are bound to
+ * vfio-pci.
+ */
 function addressesOf(on: string, { devices }: MachineDescription): Map<string, string> {
   const addresses = on.slice('linux:'.length).split(',');
   if (addresses.length > devices.length) {
@@ -95,8 +98,8 @@ function addressesOf(on: string, { devices }: MachineDescription): Map<string, s
 }
 
 /**
- * On a server of its own, in a thread, with its sockets in a folder that goes afterwards. UnsupportedStepError for what
- * cannot run there. `log`: see ServeOptions.
+ * Runs it on a separate server in a thread, and removes the folder of its sockets afterwards. UnsupportedStepError for
+ * steps that cannot run there. `log`: see ServeOptions.
  */
 export async function runServed(
   scenario: Scenario,
@@ -134,7 +137,7 @@ function print(name: string, result: RunResult): void {
   console.log(`\n${verdict(name, result)}`);
 }
 
-/** What a step gave, where that says something: most steps that succeed give null. */
+/** The result of a step in words, unless it is null, as for most steps that succeed. */
 function outcomeText(outcome: StepResult): string {
   if ('errno' in outcome) return `! ${outcome.message}`;
   return outcome.ok === null ? '' : `= ${JSON.stringify(outcome.ok)}`;

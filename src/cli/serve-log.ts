@@ -8,7 +8,7 @@ export type LogThreshold = (typeof LOG_LEVELS)[number];
 
 const STDERR = 2;
 
-/** Loads the library with the first line: a start must not wait for it. */
+/** Loads the library at the first line, so that it does not delay the start. */
 export function createLog(threshold: LogThreshold, asJson: boolean): Log {
   let write: Log | null = null;
   return (line, about) => {

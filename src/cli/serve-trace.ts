@@ -1,4 +1,4 @@
-/** What `barter serve` prints on stdout: that it is ready, and with --trace a line for each message. */
+/** The output of `barter serve` on stdout: a line when it is ready, and with --trace a line for each message. */
 import { BoundedOutput } from '../linux/bounded-output.ts';
 import type { TraceEvent } from '../vfio-user/server/message-trace.ts';
 
@@ -9,7 +9,7 @@ export class ServeOutput {
   private readonly output: BoundedOutput;
   private firstMs: number | null = null;
 
-  /** `onGone` is called when nobody reads any more. */
+  /** `onGone` is called when the reader of stdout is gone. */
   constructor(asJson: boolean, onGone: () => void) {
     this.asJson = asJson;
     this.output = new BoundedOutput(STDOUT, { lost: (lines) => this.lost(lines), onGone });
@@ -20,7 +20,7 @@ export class ServeOutput {
     else this.output.write(`ready: ${devices.map(({ name, socket }) => `${name} at ${socket}`).join(', ')}`);
   }
 
-  /** Times are milliseconds since the first message where people read them. */
+  /** In the text form, times are milliseconds since the first message. */
   trace(event: TraceEvent): void {
     if (this.asJson) {
       this.output.write(JSON.stringify(event));

@@ -1,4 +1,4 @@
-/** barter serve: each device of a machine on a vfio-user socket, until a signal. */
+/** barter serve: serves each device of a machine on a vfio-user socket, until a signal. */
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
@@ -93,7 +93,7 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
   for (const launcher of launchers) launcher.close();
 }
 
-/** Says what to do where another server has the sockets. */
+/** Runs `start`. If another server has the sockets, its error says what to do. */
 async function listening<T>(socketDir: string, start: () => Promise<T>): Promise<T> {
   try {
     return await start();

@@ -1,4 +1,4 @@
-/** What each command is for, in a line: `barter --help` prints these without loading the commands. */
+/** A line about each command: `barter --help` prints these without loading the commands. */
 import type { Command } from 'commander';
 
 export const SUMMARIES = {

@@ -1,7 +1,7 @@
-/** What is wrong with a command line, as one sentence: what, where, and what would be right. */
+/** Errors of a command line, each one sentence: what is wrong, where, and what would be right. */
 import { InvalidArgumentError } from 'commander';
 
-/** The user asked for something that cannot be: exit status 2, and a sentence that says what would be right. */
+/** The user's request is impossible: exit status 2, and a sentence that says what would be right. */
 export class UsageError extends Error {
   constructor(message: string) {
     super(message);
@@ -9,7 +9,7 @@ export class UsageError extends Error {
   }
 }
 
-/** Returns `name` where it is among the known ones. UsageError lists them otherwise. */
+/** Returns `name` if it is known; else throws a UsageError that lists the known names. */
 export function known<Name extends string>(kind: string, name: string, names: readonly Name[]): Name {
   if ((names as readonly string[]).includes(name)) return name as Name;
   throw new UsageError(`there is no ${kind} ${name}; there are: ${names.join(', ')}`);
@@ -40,14 +40,14 @@ const REASONS: Record<string, string> = {
   ENAMETOOLONG: 'the name is too long',
 };
 
-/** Why the system refused something, for people: `there is no such file or folder (ENOENT)`. */
+/** The system's reason for a refusal, in words: `there is no such file or folder (ENOENT)`. */
 export function reasonOf(error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException;
   if (code === undefined) return message;
   return code in REASONS ? `${REASONS[code]} (${code})` : message;
 }
 
-/** The sentence for an error of the system that nobody expected; null for any other error. */
+/** The sentence for an unexpected error of the system; null for any other error. */
 export function systemErrorText(error: unknown): string | null {
   const { code, syscall, path } = error as NodeJS.ErrnoException;
   if (typeof code !== 'string' || syscall === undefined) return null;
