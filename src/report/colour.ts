@@ -1,4 +1,4 @@
-/** Colour where a terminal has it: NO_COLOR turns it off, FORCE_COLOR on (https://no-color.org, force-color.org). */
+/** Colour on terminals that have it: NO_COLOR turns it off, FORCE_COLOR on (https://no-color.org, force-color.org). */
 import type { WriteStream } from 'node:tty';
 import { styleText } from 'node:util';
 
@@ -14,10 +14,10 @@ export function hasColour(stream: NodeJS.WriteStream, env: NodeJS.ProcessEnv = p
   return stream.isTTY === true && (stream as WriteStream).hasColors();
 }
 
-/** `text` in a style, for stdout; unchanged where it has no colour. The codes take no columns. */
+/** `text` in a style, for stdout; unchanged if stdout does not have colour. The codes take no columns. */
 export function paint(style: Style, text: string): string {
   if (!hasColour(process.stdout)) return text;
-  // Newer releases of Node ask by themselves whether there is colour. That was asked above.
+  // Newer releases of Node check for colour themselves; `hasColour` has already done so.
   const format = styleText as (format: unknown, text: string, options: object) => string;
   return format(FORMATS[style], text, { validateStream: false });
 }

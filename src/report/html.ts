@@ -1,13 +1,14 @@
-/** A run as a page of its own: the drawing, what broke, whose histories explain it, and all steps as a table. */
+/**
+ * A run as an HTML page: the drawing, the broken invariant with the histories that explain it, and a table of all
+ * steps.
+ */
 import type { ShownHistory, ShownRun } from '../explore/world/schedule.ts';
 import { esc } from './escape.ts';
 import { boxLeft, fieldName, type Layout, layoutOf, TRACK_BAR_WIDTH, trackLeft } from './layout.ts';
 import { SCRIPT, STYLE } from './style.ts';
 import { drawing, stateOf } from './svg.ts';
 
-/**
- * The page needs nothing else: no other file, no network. docs/timelines.md is its legend. `mutant` is for the title.
- */
+/** The page does not need other files or a network. docs/timelines.md is its legend. `mutant` is for the title. */
 export function htmlTimeline(run: ShownRun, mutant: string | null = null): string {
   const layout = layoutOf(run);
   return `<!doctype html>
@@ -100,7 +101,7 @@ function stepTable(run: ShownRun): string {
   return `<h2>All steps</h2>\n<table>${head}${rows.join('\n')}</table>`;
 }
 
-/** For the script; `<` is escaped so that no text can end the element. */
+/** The steps as data for the script. Escapes `<` so that no text can end the element. */
 function stepData(run: ShownRun): string {
   const data = run.steps.map((step) => ({
     task: step.task,

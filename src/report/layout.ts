@@ -1,4 +1,4 @@
-/** Where things are on the page of a run: lanes for tasks, tracks for the state of objects, rows for steps. */
+/** The layout of the page of a run: lanes for tasks, tracks for the state of objects, rows for steps. */
 import type { ShownRun, ShownStep } from '../explore/world/schedule.ts';
 
 export const ROW_HEIGHT = 40;
@@ -6,23 +6,23 @@ export const BOX_HEIGHT = 32;
 const HEADING_HEIGHT = 18;
 /** Room for the numbers of the steps. */
 export const GUTTER = 46;
-/** Room for the tasks' names, which scroll with nothing. */
+/** Room for the tasks' names, which do not scroll. */
 export const HEAD = 8;
 /** Few tasks have wide lanes, so that names fit. */
 const LANE_WIDTHS = [0, 330, 286, 250];
 const NARROWEST_LANE = 220;
 const TRACK_WIDTH = 98;
 const FEWEST_TRACKS = 4;
-/** What fits into a window of 1280 pixels. */
+/** The width that fits into a window of 1280 pixels. */
 const PAGE_WIDTH = 1232;
-/** Between a lane's edge and its box: where the bars of held locks are. */
+/** Room between a lane's edge and its box, for the bars of held locks. */
 const LOCK_ROOM = 34;
 
 /** An object whose state is drawn over time. */
 export interface Track {
   id: number;
   label: string;
-  /** The first step that touched it; before that its state is what that step found. */
+  /** The steps that touched it. Before the first one, its state is the state that this step found. */
   steps: ShownStep[];
 }
 
@@ -33,9 +33,9 @@ export interface Layout {
   tracksAt: number;
   width: number;
   height: number;
-  /** The middle of each row; one more than there are steps, for what is below them. */
+  /** The middle of each row. It has one more entry than steps, for the row below them. */
   middles: number[];
-  /** Where a task begins with something new. */
+  /** The places where a task begins a new activity. */
   headings: { task: string; text: string; bottom: number }[];
 }
 
@@ -57,7 +57,7 @@ export function layoutOf(run: ShownRun): Layout {
   };
 }
 
-/** What broke shows in no step, and nobody is stuck: it is about how things were left. */
+/** Whether the finding concerns the final state: no step shows it, and no task is stuck. */
 export function brokeAtTheEnd(run: ShownRun): boolean {
   return run.finding !== null && run.failsAt.length === 0 && run.blocked.length === 0;
 }
@@ -91,17 +91,17 @@ export function trackLeft(layout: Layout, position: number): number {
 
 export const TRACK_BAR_WIDTH = TRACK_WIDTH - 10;
 
-/** Without the structure that a field belongs to, which takes most of the room. */
+/** The label without the structure that the field belongs to, which takes most of the room. */
 export function shortName(label: string): string {
   return label.replace(/^vfio_pci_(core_device|dma_buf)\./, '').replace(/^vfio_device_set\./, 'set ');
 }
 
-/** For the narrow heads of tracks. */
+/** The field's name alone, for the narrow heads of tracks. */
 export function fieldName(label: string): string {
   return label.startsWith('vfio_') ? label.slice(label.indexOf('.') + 1) : label;
 }
 
-/** The objects that tell the story: touched by several tasks and changed, those of the failing steps first. */
+/** The objects that explain the run: those that change. Objects of the failing steps come first, then shared ones. */
 function tracksOf(run: ShownRun, most: number): Track[] {
   const byId = new Map<number, Track>();
   for (const step of run.steps) {
@@ -123,7 +123,7 @@ function tracksOf(run: ShownRun, most: number): Track[] {
     .map((track, i, all) => ({ ...track, label: tellApart(track, i, all) }));
 }
 
-/** Objects of one name are numbered. */
+/** Numbers objects of the same name. */
 function tellApart({ label }: Track, position: number, all: readonly Track[]): string {
   const same = all.filter((other) => other.label === label);
   return same.length === 1 ? label : `${label} ${all.slice(0, position + 1).filter((o) => o.label === label).length}`;
@@ -133,7 +133,7 @@ function isFlag(track: Track): boolean {
   return track.steps.every(({ state }) => state === 'true' || state === 'false');
 }
 
-/** Counts changes and nothing else. */
+/** Whether an object only counts changes. */
 function isCounter(track: Track): boolean {
   return track.steps.every(({ before, state }) => Number(state) >= Number(before)) && track.steps.length > 1;
 }

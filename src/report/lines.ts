@@ -4,14 +4,14 @@ import { paint } from './colour.ts';
 const USUAL_COLUMNS = 80;
 const MIN_COLUMNS = 40;
 
-/** How many columns stdout has; 80 where it is not a terminal. */
+/** The columns of stdout; 80 if it is not a terminal. */
 export function columns(): number {
   return Math.max(MIN_COLUMNS, process.stdout.columns ?? USUAL_COLUMNS);
 }
 
 /**
- * Breaks `text` at blanks into lines that end before column `width`. The first begins at column `start`, which is the
- * caller's to fill, and the others at `indent`. A longer word stays whole.
+ * Breaks `text` at blanks into lines that end before column `width`. The first begins at column `start`, after the
+ * caller's own text, and the others at `indent`. A longer word stays whole.
  */
 export function hang(text: string, indent: number, width = columns(), start = 0): string {
   const lines: string[] = [];
@@ -28,7 +28,7 @@ export function hang(text: string, indent: number, width = columns(), start = 0)
   return [...lines, line ?? ''].join(`\n${' '.repeat(indent)}`);
 }
 
-/** `left` and `right` in one line where they fit, else `right` below, indented and broken where it has to be. */
+/** `left` and `right` in one line if they fit, else `right` below, indented and broken into lines. */
 export function beside(left: string, right: string, indent: number, width = columns()): string {
   if (right === '') return left;
   if (left.length + 2 + right.length <= width) return `${left}  ${right}`;
@@ -45,7 +45,7 @@ export interface TimedStep {
 
 const NAME_COLUMNS = 36;
 
-/** A step of a demo or of a run in the lab, with how long it took. FAILED stands out. */
+/** The line of a step of a demo or of a run in the lab, with its duration. Highlights FAILED. */
 export function timedStepText({ name, ok, ms, detail }: TimedStep, width = columns()): string {
   const time = ms === 0 ? '' : `${ms.toFixed(1)} ms`;
   const line = beside(`        ${name.padEnd(NAME_COLUMNS)} ${time.padStart(11)}`.trimEnd(), detail, 8, width);

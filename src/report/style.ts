@@ -1,4 +1,4 @@
-/** How the page of a run looks, light and dark, and what little of it moves. */
+/** The style of the page of a run, light and dark, and its small script. */
 
 export const STYLE = `
 :root{color-scheme:light dark;--ink:#17202b;--soft:#5b6b80;--paper:#f6f8fb;--card:#fff;--line:#c9d3df;--faint:#e4eaf1;
@@ -50,7 +50,7 @@ table{border-collapse:collapse}th,td{text-align:left;padding:3px 16px 3px 0;bord
 font:12px ui-monospace,monospace;vertical-align:top}th{color:var(--soft);font-weight:600}
 tr.fails td{background:var(--redfaint)}td.n{color:var(--soft)}`;
 
-/** Without it the page says the same: titles, the table and the drawing are there. */
+/** The page has the same content without it: titles, the table and the drawing. */
 export const SCRIPT = `
 const steps = JSON.parse(document.getElementById('steps').textContent);
 const detail = document.getElementById('detail');

@@ -20,7 +20,7 @@ import {
 /** Average width of a character of the boxes' first line, in pixels. */
 const CHARACTER = 7;
 const SMALL_CHARACTER = 5.8;
-/** Of locks; style.ts names them l0 and so on. */
+/** The number of colours for locks; style.ts names them l0 and so on. */
 const COLORS = 6;
 
 export function drawing(run: ShownRun, layout: Layout): string {
@@ -48,7 +48,7 @@ const TIPS = `<defs>${['tip', 'tip-hot']
   )
   .join('')}</defs>`;
 
-/** The numbers, a line where a task is left that could have gone on, and the stripe of a failing step. */
+/** The numbers, a line at each preemption of a runnable task, and the stripe of a failing step. */
 function rows(run: ShownRun, layout: Layout): string {
   const { width } = layout;
   return run.steps
@@ -67,7 +67,7 @@ function rows(run: ShownRun, layout: Layout): string {
     .join('');
 }
 
-/** What a task begins with, over its first box. */
+/** A task's new activity, above its first box. */
 function headings(run: ShownRun, layout: Layout): string {
   const room = Math.floor(layout.boxWidth / CHARACTER);
   return layout.headings
@@ -168,7 +168,7 @@ export function stateOf(step: ShownStep): string {
   return `${step.before} → ${step.state}`;
 }
 
-/** The tasks that can go no further, below everything else. */
+/** The tasks that are stuck, below everything else. */
 function blocks(run: ShownRun, layout: Layout): string {
   const middle = layout.middles[run.steps.length];
   return run.blocked
@@ -190,7 +190,7 @@ function blocks(run: ShownRun, layout: Layout): string {
     .join('');
 }
 
-/** The message of what is about the end, across all lanes. */
+/** The message of a finding about the end, across all lanes. */
 function end(run: ShownRun, layout: Layout): string {
   if (run.finding === null || !brokeAtTheEnd(run)) return '';
   if (run.tasks.length === 0) return '';
@@ -205,7 +205,7 @@ function end(run: ShownRun, layout: Layout): string {
   );
 }
 
-/** For each object a bar that is cut where its state changes, with the state in words. */
+/** For each object a bar, cut at each change of state, with the state in words. */
 function tracks(layout: Layout): string {
   return layout.tracks
     .map((track, position) => {
@@ -241,7 +241,7 @@ function stateInShort(state: string): string {
   return `${held[1] === 'read' ? 'r: ' : ''}${held[2]}`;
 }
 
-/** As `cut`, of what is told apart by its end. */
+/** As `cut`, but keeps the end, for texts that differ there. */
 function cutStart(text: string, room: number): string {
   return text.length > room ? `…${text.slice(text.length - Math.max(1, room - 1))}` : text;
 }

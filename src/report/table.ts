@@ -1,7 +1,7 @@
 /** Tables of text for terminals. */
 import { stripVTControlCharacters } from 'node:util';
 
-/** The columns that a cell takes: colour takes none. */
+/** The width of a cell in columns: colour takes none. */
 const widthOf = (cell: string | number) => stripVTControlCharacters(String(cell)).length;
 
 /** Columns as wide as their widest cell, two spaces between; numbers of a column are right-aligned. */

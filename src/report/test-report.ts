@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 export interface CaseReport {
   name: string;
   verdict: 'pass' | 'fail' | 'skip';
-  /** Why it was skipped, or what was seen instead of what is right. */
+  /** The reason that it was skipped, or the result instead of the right one. */
   text?: string;
   seconds?: number;
 }
@@ -16,7 +16,7 @@ export interface SuiteReport {
 
 export type ReportFormat = 'ktap' | 'junit';
 
-/** Where a report goes: a file, or standard output in place of everything else. */
+/** The target of a report: a file, or standard output in place of all other output. */
 export interface ReportTarget {
   format: ReportFormat;
   file: string | null;
@@ -45,7 +45,7 @@ export function ktap(suites: readonly SuiteReport[]): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** What is to be known of a failure are diagnostic lines before its result. */
+/** A case in KTAP. Diagnostic lines before its result explain a failure. */
 function ktapCase({ name, verdict, text = '' }: CaseReport, number: number): string[] {
   const result = `${verdict === 'fail' ? 'not ok' : 'ok'} ${number} ${ktapName(name)}`;
   if (verdict === 'skip') return [`${result} # SKIP ${printable(text).split('\n')[0]}`.trimEnd()];
@@ -53,7 +53,7 @@ function ktapCase({ name, verdict, text = '' }: CaseReport, number: number): str
   return [...diagnostics.map((line) => `# ${line}`), result];
 }
 
-/** A # would begin a directive. */
+/** A name without #, which would begin a directive. */
 function ktapName(name: string): string {
   return printable(name).replaceAll('#', '').replaceAll(/\s+/g, ' ').trim();
 }
@@ -76,7 +76,7 @@ export async function junit(name: string, suites: readonly SuiteReport[]): Promi
   })}\n`;
 }
 
-/** XML has no place for control characters, which a kernel's console is free to print. */
+/** Replaces control characters, which XML does not allow and a kernel's console may print. */
 function printable(text: string): string {
   return text.replaceAll(/[^\t\n\x20-\ud7ff\ue000-\ufffd]/g, '?');
 }

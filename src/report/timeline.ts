@@ -7,9 +7,9 @@ const MAX_LANE = 44;
 const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ';
 
 export interface TextOptions {
-  /** Under each step the stack that took it. */
+  /** Print the stack of each step below it. */
   stacks?: boolean;
-  /** A terminal's columns. Where lanes do not fit in them, each task is a letter; any width by default. */
+  /** A terminal's columns. If lanes do not fit, each task is a letter. Unlimited by default. */
   columns?: number;
 }
 
@@ -35,7 +35,7 @@ function wideTimeline(run: ShownRun, { stacks = false }: TextOptions): string {
   return [...lines, ...ending(run, indexWidth)].join('\n');
 }
 
-/** A letter for each task, and the source below a step where it does not fit beside it. */
+/** A letter for each task. The source is below a step if it does not fit beside it. */
 function narrowTimeline(run: ShownRun, { stacks = false }: TextOptions, columns: number): string {
   const letters = new Map(run.tasks.map((task, i) => [task, LETTERS[i]]));
   const indexWidth = Math.max(2, String(run.steps.length).length);
@@ -68,7 +68,7 @@ function narrowTimeline(run: ShownRun, { stacks = false }: TextOptions, columns:
   return [...lines, ...rest].join('\n');
 }
 
-/** The steps, each with what its task begins with it, or null. */
+/** The steps, each with the activity that its task begins with it, or null. */
 function* withActivities(run: ShownRun): Generator<{ step: ShownStep; begins: string | null }> {
   const activities = new Map<string, string>();
   for (const step of run.steps) {
@@ -77,7 +77,7 @@ function* withActivities(run: ShownRun): Generator<{ step: ShownStep; begins: st
   }
 }
 
-/** Below the steps: tasks without a step, tasks that are stuck, the finding and its histories. */
+/** The lines below the steps: tasks without a step, stuck tasks, the finding and its histories. */
 function ending(run: ShownRun, indexWidth: number): string[] {
   const indent = ' '.repeat(indexWidth + 2);
   const lines: string[] = [];
@@ -103,7 +103,7 @@ function markOf(run: ShownRun, step: ShownStep): string {
   return step.preempts ? '~' : ' ';
 }
 
-/** Who made, took, dropped and freed what the finding is about. */
+/** The histories of the finding's objects: the tasks that made, took, dropped and freed them. */
 function histories(run: ShownRun): string[] {
   return run.histories
     .filter(({ events }) => events.length > 0)

@@ -2,7 +2,7 @@
 
 export const COLUMNS = 80;
 
-/** Words in lines of 80 columns, each indented by `indent` blanks. A longer word has a line for itself. */
+/** Breaks text into lines of 80 columns, each indented by `indent` blanks. A longer word gets its own line. */
 export function wrapped(text: string, indent = 0): string {
   const lines = [''];
   for (const word of text.split(/\s+/)) {
