@@ -1,10 +1,10 @@
-/** A scenario as one program in C, which needs libc and the kernel's headers alone. */
+/** A scenario as one program in C, which needs only libc and the kernel's headers. */
 import { readFileSync } from 'node:fs';
 import { packageFile } from '../linux/package-file.ts';
 import type { Scenario, Step, StepOf } from '../scenario/step.ts';
 import { ReproducerError, stepCall } from './steps.ts';
 
-/** Who maps the buffers: nobody, the kernel's iommufd, or the module of the lab. */
+/** The importer that maps the buffers: none, the kernel's iommufd, or the lab's module. */
 export type ReproducerImporter = 'none' | 'iommufd' | 'module';
 
 export interface Reproducer {
@@ -26,8 +26,8 @@ export function reproducer(scenario: Scenario, name: string): Reproducer {
 }
 
 /**
- * iommufd maps one range, and is told of nothing: what depends on callbacks, on several ranges or on a mask of DMA
- * addresses needs the module.
+ * iommufd maps only one range and does not show callbacks. Steps that need callbacks, several ranges or a DMA mask need
+ * the module.
  */
 function importerFor(steps: readonly Step[]): ReproducerImporter {
   const attachments = steps.filter((step): step is StepOf<'attach'> => step.op === 'attach');
@@ -42,7 +42,7 @@ function importerFor(steps: readonly Step[]): ReproducerImporter {
   return isPlain && oneRange && !byToken && isSeen ? 'iommufd' : 'module';
 }
 
-/** Devices that are opened, and those that an importer of the module maps for. */
+/** The devices that the steps open, and those that an importer of the module maps for. */
 function devicesOf(steps: readonly Step[], importer: ReproducerImporter): string[] {
   const named = steps.flatMap((step) => {
     if (!('device' in step)) return [];

@@ -20,7 +20,7 @@ function unwritten(op: string): ReproducerError {
   return new ReproducerError(`the step ${op} cannot be written in C yet`);
 }
 
-/** The lines of one step: its call, and the comparison of what it gives with what is right. */
+/** The lines of one step: its call, and the comparison of its result with the right one. */
 export function stepCall(step: Step, number: number, context: StepContext): string {
   const call = callOf(step, context);
   if (call === null) return `\t/* ${number} ${step.op}: iommufd is not told of it */`;
@@ -29,7 +29,7 @@ export function stepCall(step: Step, number: number, context: StepContext): stri
   return right === null ? `\t${call};` : check;
 }
 
-/** As C strings; `known` is what Linux gives where that is wrong. */
+/** The expected results, as C strings; `known` is Linux's result if it is wrong. */
 function expected(step: Step, { importer }: StepContext): { right: string | null; known: string } {
   const { expect, linux } = step;
   if (expect === undefined) return { right: null, known: 'NULL' };
@@ -40,7 +40,7 @@ function expected(step: Step, { importer }: StepContext): { right: string | null
   return { right: quoted(plain(expect)), known: known === undefined ? 'NULL' : quoted(plain(known)) };
 }
 
-/** iommufd refuses every buffer that is revoked with ENODEV, an attachment or a mapping. */
+/** iommufd refuses a revoked buffer with ENODEV, both for an attachment and for a mapping. */
 function mapped(expect: unknown): string {
   return expect === null || Array.isArray(expect) ? 'mapped' : 'ENODEV';
 }
@@ -61,7 +61,7 @@ function describe(step: Step): string {
 
 const LOW_POWER = { 'low-power-entry': 'ENTRY', 'low-power-exit': 'EXIT' } as const;
 
-/** Null where the importer has no such thing. */
+/** The C call of a step; null if the importer lacks it. */
 function callOf(step: Step, context: StepContext): string | null {
   if ('device' in step && step.op !== 'attach') return deviceCall(step, `&${context.variable(step.device)}`);
   switch (step.op) {
@@ -131,7 +131,7 @@ function exportCall({ region, ranges, as = 'buffer', ...rest }: StepOf<'export'>
 
 type ImporterCall = StepOf<'attach' | 'map' | 'unmap' | 'detach' | 'callbacks'>;
 
-/** An attachment is a trial: iommufd attaches when it maps. */
+/** The call of an importer's step for iommufd. An attachment is only a trial, since iommufd attaches when it maps. */
 function iommufdCall(step: ImporterCall): string | null {
   switch (step.op) {
     case 'attach':
