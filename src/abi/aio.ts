@@ -1,10 +1,10 @@
-/** linux/aio_abi.h, and the numbers of the system calls that libc has no function for (asm/unistd.h). */
+/** linux/aio_abi.h, and the numbers of system calls without a function in libc (asm/unistd.h). */
 import { arch } from 'node:process';
 import { s64, struct, u16, u32, u64 } from './layout.ts';
 
 export const IOCB_CMD_POLL = 5;
 export const IOCB_FLAG_RESFD = 1 << 0;
-/** Its first fields are in the order of a little-endian machine. */
+/** The order of its first fields is that of a little-endian machine. */
 export const iocb = struct('iocb', 64, {
   aio_data: u64(0),
   aio_key: u32(8),
@@ -37,7 +37,7 @@ const NUMBERS: Record<string, CallNumbers> = {
   arm64: { __NR_io_setup: 0, __NR_io_destroy: 1, __NR_io_submit: 2, __NR_io_getevents: 4, __NR_preadv2: 286 },
 };
 
-/** Of this machine; a number that there is not makes each call ENOSYS. */
+/** The numbers of this machine. An invalid number makes every call fail with ENOSYS. */
 export const { __NR_io_setup, __NR_io_destroy, __NR_io_submit, __NR_io_getevents, __NR_preadv2 } = NUMBERS[arch] ?? {
   __NR_io_setup: 0xffff,
   __NR_io_destroy: 0xffff,

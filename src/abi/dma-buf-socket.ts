@@ -1,7 +1,7 @@
 /**
- * The protocol on the descriptor of a lent dma-buf (docs/dma-buf-socket.md, which has the rules). Every message is one
- * packet of a SOCK_SEQPACKET socket: the header of vfio-user, then one of these structs. Ids are the exporter's, count
- * from 1 in each session, and are never used twice.
+ * The protocol on the descriptor of a lent dma-buf (rules: docs/dma-buf-socket.md). Every message is one packet of a
+ * SOCK_SEQPACKET socket: the header of vfio-user, then one of these structs. The exporter chooses the ids: they count
+ * from 1 in each session and are never reused.
  */
 import { bytes, packedStruct, u16, u32, u64 } from './layout.ts';
 import { POLLIN, POLLOUT } from './poll.ts';
@@ -9,7 +9,7 @@ import { POLLIN, POLLOUT } from './poll.ts';
 export const DMA_BUF_SOCKET_MAJOR = 1;
 export const DMA_BUF_SOCKET_MINOR = 0;
 
-export const DMA_BUF_SOCKET_OPEN = 1; // on the buffer's descriptor, with a socket of the importer's own
+export const DMA_BUF_SOCKET_OPEN = 1; // on the buffer's descriptor, with the importer's own socket
 export const DMA_BUF_SOCKET_QUERY = 2;
 export const DMA_BUF_SOCKET_SET_NAME = 3;
 export const DMA_BUF_SOCKET_ATTACH = 4;
@@ -44,7 +44,7 @@ export const dma_buf_socket_open = packedStruct('dma_buf_socket_open', 8, {
   minor: u16(2),
   flags: u32(4), // 0
 });
-/** OPEN, reply, on the session's own socket: what it may hold at a time, and how long it may owe an answer. */
+/** OPEN, reply, on the session's own socket: the limits of its objects, and the time limit of its answers. */
 export const dma_buf_socket_opened = packedStruct('dma_buf_socket_opened', 24, {
   major: u16(0),
   minor: u16(2),
@@ -63,7 +63,7 @@ export const dma_buf_socket_info = packedStruct('dma_buf_socket_info', 80, {
   flags: u32(8),
   reserved: u32(12),
   exp_name: bytes(16, DMA_BUF_SOCKET_NAME_LEN),
-  name: bytes(48, DMA_BUF_SOCKET_NAME_LEN), // all zero where none was set
+  name: bytes(48, DMA_BUF_SOCKET_NAME_LEN), // all zero if none is set
 });
 export const DMA_BUF_SOCKET_INFO_REVOKED = 1 << 0;
 /** SET_NAME, request. */
@@ -83,7 +83,7 @@ export const dma_buf_socket_mapped = packedStruct('dma_buf_socket_mapped', 8, { 
 export const dma_buf_socket_range = packedStruct('dma_buf_socket_range', 24, {
   fd_offset: u64(0),
   length: u64(8),
-  fd_index: u32(16), // counts in the reply's descriptors
+  fd_index: u32(16), // index into the reply's descriptors
   reserved: u32(20),
 });
 
@@ -92,10 +92,10 @@ export const dma_buf_socket_fence = packedStruct('dma_buf_socket_fence', 8, { at
 /** SIGNAL_FENCE, request; `error` is 0, or the errno of the work that failed. */
 export const dma_buf_socket_signal = packedStruct('dma_buf_socket_signal', 8, { fence: u32(0), error: u32(4) });
 
-/** WAIT, request: for all of `events`, poll(2)'s. Its reply has those that are there. */
+/** WAIT, request: for all of `events`, poll(2)'s. The reply has those that hold. */
 export const dma_buf_socket_wait = packedStruct('dma_buf_socket_wait', 8, { events: u32(0), timeout_ms: u32(4) });
 export const dma_buf_socket_ready = packedStruct('dma_buf_socket_ready', 8, { events: u32(0), reserved: u32(4) });
 export const DMA_BUF_SOCKET_POLLIN = POLLIN; // nobody writes any more
 export const DMA_BUF_SOCKET_POLLOUT = POLLOUT; // nobody uses it any more
-/** timeout_ms: without end. */
+/** timeout_ms: no timeout. */
 export const DMA_BUF_SOCKET_FOREVER = 0xffffffff;

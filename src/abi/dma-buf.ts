@@ -8,17 +8,17 @@ export const DMA_BUF_SYNC_RW = DMA_BUF_SYNC_READ | DMA_BUF_SYNC_WRITE;
 export const DMA_BUF_SYNC_START = 0 << 2;
 export const DMA_BUF_SYNC_END = 1 << 2;
 export const DMA_BUF_SYNC_VALID_FLAGS_MASK = DMA_BUF_SYNC_RW | DMA_BUF_SYNC_END;
-/** Characters of a name with its terminating zero; a name of 32 characters is refused. */
+/** Bytes of a name with its terminating zero; a name of 32 characters is refused. */
 export const DMA_BUF_NAME_LEN = 32;
 
 export const dma_buf_sync = struct('dma_buf_sync', 8, { flags: u64(0) });
-/** `fd` is written by the kernel: a sync file that waits for writers (READ) or for every user (WRITE). */
+/** The kernel writes `fd`: a sync file that waits for writers (READ) or for every user (WRITE). */
 export const dma_buf_export_sync_file = struct('dma_buf_export_sync_file', 8, { flags: u32(0), fd: s32(4) });
 export const dma_buf_import_sync_file = struct('dma_buf_import_sync_file', 8, { flags: u32(0), fd: s32(4) });
 
 export const DMA_BUF_BASE = 0x62; // 'b'
 export const DMA_BUF_IOCTL_SYNC = _IOW(DMA_BUF_BASE, 0, dma_buf_sync);
-/** The argument is a pointer; its size is in the number, so that 32- and 64-bit callers differ (_A and _B). */
+/** The argument is a pointer. The number holds its size, so that 32- and 64-bit callers differ (_A and _B). */
 export const DMA_BUF_SET_NAME = _IOW(DMA_BUF_BASE, 1, 8);
 export const DMA_BUF_SET_NAME_A = _IOW(DMA_BUF_BASE, 1, 4);
 export const DMA_BUF_SET_NAME_B = _IOW(DMA_BUF_BASE, 1, 8);

@@ -69,15 +69,15 @@ export function errnoName(code: number): string {
 }
 
 /**
- * A refusal that has an errno in the ABI, with the fields of Node's own system errors. The message says what was refused
- * and why, for the person who reads it.
+ * A refusal that has an errno in the ABI, with the fields of Node's own system errors. The message says what was
+ * refused and why.
  */
 export class Errno extends Error {
   /** The name, such as `ENODEV`. */
   readonly code: ErrnoName;
   /** The negative number, such as -19. */
   readonly errno: number;
-  /** The system call that failed, where there was one. */
+  /** The system call that failed, if any. */
   declare readonly syscall?: string;
 
   constructor(code: ErrnoName, message: string, options: ErrorOptions & { syscall?: string } = {}) {
@@ -88,7 +88,9 @@ export class Errno extends Error {
     if (options.syscall !== undefined) this.syscall = options.syscall;
   }
 
-  /** The error for a number that the outside world returned; unknown numbers are kept in the text and read as EIO. */
+  /**
+   * The error for a number that the outside world returned; an unknown number becomes EIO, with the number in the text.
+   */
   static fromCode(code: number, message: string, syscall?: string): Errno {
     const name = NAMES.get(code);
     const options = syscall === undefined ? {} : { syscall };

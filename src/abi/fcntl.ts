@@ -1,4 +1,4 @@
-/** asm-generic/fcntl.h, linux/fcntl.h, stdio.h: flags whose values are the same on x86-64 and arm64. */
+/** asm-generic/fcntl.h, linux/fcntl.h, stdio.h: flags with the same values on x86-64 and arm64. */
 export const O_RDONLY = 0;
 export const O_WRONLY = 1;
 export const O_RDWR = 2;

@@ -1,6 +1,6 @@
 /**
- * Registers of Intel's I/OAT DMA engine ("CBDMA" of the Xeon datasheets, volume 2, "Integrated I/O: DMA"), as version
- * 3.2 and 3.3 have them. Names are those of Linux's drivers/dma/ioat/registers.h. All little-endian.
+ * Registers of Intel's I/OAT DMA engine ("CBDMA" of the Xeon datasheets, volume 2, "Integrated I/O: DMA"), of versions
+ * 3.2 and 3.3. Names are those of Linux's drivers/dma/ioat/registers.h. All little-endian.
  */
 import { struct, u32, u64 } from './layout.ts';
 
@@ -8,11 +8,11 @@ export const PCI_VENDOR_ID_INTEL = 0x8086;
 /** The engine of Skylake servers. */
 export const PCI_DEVICE_ID_INTEL_IOAT_SKX = 0x2021;
 
-/** In config space, in no capability: errors of a channel, cleared by writing ones. 32 bits. */
+/** In config space, outside all capabilities: errors of a channel; writing ones clears them. 32 bits. */
 export const IOAT_PCI_CHANERR_INT_OFFSET = 0x180;
 export const IOAT_PCI_CHANERRMASK_INT_OFFSET = 0x184;
 
-/** Of the whole device, in BAR 0. */
+/** Registers of the whole device, in BAR 0. */
 export const IOAT_MMIO_BAR = 0;
 export const IOAT_CHANCNT_OFFSET = 0x00; // 8 bits
 export const IOAT_XFERCAP_OFFSET = 0x01; // 8 bits: the most bytes of a descriptor, as a power of two
@@ -24,13 +24,13 @@ export const IOAT_INTRCTRL_MSIX_VECTOR_CONTROL = 1 << 3; // each channel has its
 export const IOAT_ATTNSTATUS_OFFSET = 0x04; // 32 bits, one for each channel; a read clears them
 export const IOAT_VER_OFFSET = 0x08; // 8 bits
 export const IOAT_VER_3_3 = 0x33;
-export const IOAT_DMA_CAP_OFFSET = 0x10; // 32 bits: what else than copies the engine does
+export const IOAT_DMA_CAP_OFFSET = 0x10; // 32 bits: the engine's operations besides copies
 
 /** Channel n is at (n + 1) times this. */
 export const IOAT_CHANNEL_MMIO_SIZE = 0x80;
 
 export const IOAT_CHANCTRL_OFFSET = 0x00; // 16 bits
-export const IOAT_CHANCTRL_INT_REARM = 1 << 0; // set by each interrupt and then none comes; a write of 1 clears it
+export const IOAT_CHANCTRL_INT_REARM = 1 << 0; // each interrupt sets it and blocks further ones; writing 1 clears it
 export const IOAT_CHANCTRL_ERR_COMPLETION_EN = 1 << 2;
 export const IOAT_CHANCTRL_ANY_ERR_ABORT_EN = 1 << 3;
 export const IOAT_CHANCTRL_ERR_INT_EN = 1 << 4;
@@ -48,7 +48,7 @@ export const IOAT_CHANSTS_DONE = 0x1;
 export const IOAT_CHANSTS_SUSPENDED = 0x2;
 export const IOAT_CHANSTS_HALTED = 0x3;
 export const IOAT_CHAINADDR_OFFSET = 0x10; // 64 bits
-export const IOAT_CHANCMP_OFFSET = 0x18; // 64 bits: where CHANSTS is written when a descriptor asks for it
+export const IOAT_CHANCMP_OFFSET = 0x18; // 64 bits: the address for a copy of CHANSTS when a descriptor asks for it
 export const IOAT_CDAR_OFFSET = 0x20; // 64 bits: the descriptor under way
 export const IOAT_CHANERR_OFFSET = 0x28; // 32 bits, cleared by writing ones
 export const IOAT_CHANERR_SRC_ADDR_ERR = 1 << 0;
@@ -81,6 +81,6 @@ export const ioat_dma_descriptor = struct('ioat_dma_descriptor', 64, {
   next: u64(24),
   rsv1: u64(32),
   rsv2: u64(40),
-  user1: u64(48), // the driver's own
+  user1: u64(48), // for the driver
   user2: u64(56),
 });

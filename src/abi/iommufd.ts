@@ -33,7 +33,7 @@ export const IOMMU_HWPT_ALLOC = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_HWPT_ALLOC);
 export const iommu_destroy = struct('iommu_destroy', 8, { size: u32(0), id: u32(4) });
 export const iommu_ioas_alloc = struct('iommu_ioas_alloc', 12, { size: u32(0), flags: u32(4), out_ioas_id: u32(8) });
 export const iommu_iova_range = struct('iommu_iova_range', 16, { start: u64(0), last: u64(8) }); // last is inclusive
-/** allowed_iovas points at num_iovas of iommu_iova_range; EMSGSIZE writes back the number that is needed. */
+/** allowed_iovas points at num_iovas of iommu_iova_range; with EMSGSIZE the kernel writes back the number needed. */
 export const iommu_ioas_iova_ranges = struct('iommu_ioas_iova_ranges', 32, {
   size: u32(0),
   ioas_id: u32(4),
@@ -75,7 +75,7 @@ export const iommu_ioas_copy = struct('iommu_ioas_copy', 40, {
   dst_iova: u64(24),
   src_iova: u64(32),
 });
-/** length is written back: the bytes that were unmapped. iova 0 with length ~0 unmaps everything. */
+/** The kernel writes back length: the bytes that it unmapped. iova 0 with length ~0 unmaps everything. */
 export const iommu_ioas_unmap = struct('iommu_ioas_unmap', 24, {
   size: u32(0),
   ioas_id: u32(4),

@@ -2,10 +2,10 @@ import { Errno } from './errno.ts';
 import { checkU64Number, joinU64, U64_MAX } from './u64.ts';
 
 /**
- * Struct layouts as data: each field is declared with its offset, and the declaration is checked when it is loaded
- * (no gap, no overlap, natural alignment, total size), so that a slip shows before the first byte is exchanged.
- * Accessors read and write a DataView at a base offset and allocate nothing. All of it is little-endian: the ABIs
- * here are host-endian, and every machine that Barter runs on (x86-64, arm64) is little-endian.
+ * Struct layouts as data. Each field is declared with its offset. Loading checks the declaration (gaps, overlaps,
+ * natural alignment, total size), so that an error shows before any byte is exchanged. Accessors read and write a
+ * DataView at a base offset and allocate nothing. Everything is little-endian: the ABIs here are host-endian, and every
+ * machine that Barter runs on (x86-64, arm64) is little-endian.
  */
 abstract class Field {
   /** `struct.field`, for messages; set when the struct is declared. */
@@ -121,8 +121,8 @@ export type ValueOf<F> = F extends BytesField ? Uint8Array : number;
 export type SettableOf<F> = F extends BytesField ? Uint8Array : F extends U64Field ? number | bigint : number;
 
 /**
- * A declared struct. `sizeof` is what C's sizeof says; a trailing flexible array is not a field and starts at `sizeof`
- * (or at the end of the last field where C pads the struct: then the declaration names that offset).
+ * A declared struct. `sizeof` equals C's sizeof. A trailing flexible array is not a field and starts at `sizeof`. If C
+ * pads the struct, it starts at the end of the last field, and the declaration names that offset.
  */
 export class Struct<F extends Fields> {
   readonly name: string;
@@ -182,7 +182,7 @@ export class Struct<F extends Fields> {
   }
 }
 
-/** Declares a C struct; padding is a declared field. Throws at load when offsets or the size do not add up. */
+/** Declares a C struct; padding is a declared field. Throws at load if the offsets or the size are wrong. */
 export function struct<F extends Fields>(name: string, sizeof: number, fields: F): Struct<F> {
   return new Struct(name, sizeof, fields, false);
 }

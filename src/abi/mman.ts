@@ -23,5 +23,5 @@ export const MFD_NOEXEC_SEAL = 0x0008;
 /** linux/magic.h: statfs(2) tells files of huge pages by it. */
 export const HUGETLBFS_MAGIC = 0x958458f6;
 
-/** Of the machines that Barter runs on; the ABIs above count in it. */
+/** The page size of the machines that Barter runs on; the ABIs above use it. */
 export const PAGE_SIZE = 4096;

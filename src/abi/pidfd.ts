@@ -1,2 +1,2 @@
-/** asm-generic/unistd.h: calls whose numbers are the same everywhere. */
+/** asm-generic/unistd.h: system calls with the same number on all machines. */
 export const __NR_pidfd_open = 434;

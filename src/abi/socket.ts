@@ -29,7 +29,7 @@ export const MSG_WAITALL = 0x100;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CMSG_CLOEXEC = 0x40000000;
 
-/** Descriptors that the kernel takes in one SCM_RIGHTS message (net/scm.h); more is EINVAL. */
+/** The most descriptors in one SCM_RIGHTS message (net/scm.h); more give EINVAL. */
 export const SCM_MAX_FD = 253;
 
 /** The path with its zero takes at most 108 bytes; a longer one cannot be bound. */

@@ -1,9 +1,9 @@
 import { Errno } from './errno.ts';
 
 /**
- * The one home of the conversion between 64-bit fields of the ABI and the plain numbers used inside. A number holds
- * integers exactly up to 2^53 - 1 = 8 PiB, more than any BAR, memory or file here; what is larger is refused by name
- * rather than rounded. Code that must look at all 64 bits (overflow rules, ~0 as "all") asks for a bigint instead.
+ * Converts between 64-bit fields of the ABI and the plain numbers used inside; no other file does. A number holds
+ * integers exactly up to 2^53 - 1 = 8 PiB, more than any BAR, memory or file here. Larger values are refused by name,
+ * not rounded. Code that needs all 64 bits (overflow rules, ~0 as "all") uses a bigint instead.
  */
 export const U64_MAX = 0xffff_ffff_ffff_ffffn;
 
@@ -24,7 +24,7 @@ export function joinU64(low: number, high: number, what: string): number {
   return high * TWO_32 + low;
 }
 
-/** A number as a u64. Throws EINVAL for what is negative, fractional or above 2^53 - 1. */
+/** A number as a u64. Throws EINVAL if it is negative, fractional or above 2^53 - 1. */
 export function numberToU64(value: number, what: string): bigint {
   checkU64Number(value, what);
   return BigInt(value);

@@ -38,7 +38,7 @@ export const vfio_region_dma_range = struct('vfio_region_dma_range', 16, { offse
 export const VF_TOKEN_SIZE = 16;
 export const vf_token = struct('vf_token', VF_TOKEN_SIZE, { uuid: bytes(0, VF_TOKEN_SIZE) });
 
-/** Feature 4, SET: the eventfd is signalled when the device wakes for another reason than a user's access. */
+/** Feature 4, SET: the kernel signals the eventfd when the device wakes for another reason than a user's access. */
 export const vfio_device_low_power_entry_with_wakeup = struct('vfio_device_low_power_entry_with_wakeup', 8, {
   wakeup_eventfd: s32(0),
   reserved: u32(4),
@@ -50,7 +50,7 @@ export const VFIO_MIGRATION_P2P = 1 << 1;
 export const VFIO_MIGRATION_PRE_COPY = 1 << 2;
 export const vfio_device_feature_migration = struct('vfio_device_feature_migration', 8, { flags: u64(0) });
 
-/** Feature 2, GET and SET; data_fd is written by SET where the new state has a stream, else -1. */
+/** Feature 2, GET and SET; SET writes data_fd if the new state has a stream, else -1. */
 export const vfio_device_feature_mig_state = struct('vfio_device_feature_mig_state', 8, {
   device_state: u32(0),
   data_fd: s32(4),

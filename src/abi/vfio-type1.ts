@@ -50,7 +50,7 @@ export const vfio_iommu_type1_dma_map = struct('vfio_iommu_type1_dma_map', 32, {
 export const VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP = 1 << 0;
 export const VFIO_DMA_UNMAP_FLAG_ALL = 1 << 1;
 export const VFIO_DMA_UNMAP_FLAG_VADDR = 1 << 2;
-/** `size` is written back: the bytes that were unmapped. With GET_DIRTY_BITMAP a vfio_bitmap follows. */
+/** The kernel writes back `size`: the bytes that it unmapped. With GET_DIRTY_BITMAP a vfio_bitmap follows. */
 export const vfio_iommu_type1_dma_unmap = struct('vfio_iommu_type1_dma_unmap', 24, {
   argsz: u32(0),
   flags: u32(4),

@@ -1,10 +1,10 @@
 import { packedStruct, u16, u32, u64 } from './layout.ts';
 
 /**
- * The vfio-user protocol (QEMU, docs/interop/vfio-user.rst): commands, header flags, and the message structs that are
- * not those of linux/vfio.h. GET_INFO, GET_REGION_INFO, GET_IRQ_INFO, SET_IRQS and DEVICE_FEATURE carry the kernel's
+ * The vfio-user protocol (QEMU, docs/interop/vfio-user.rst): commands, header flags, and the message structs that
+ * linux/vfio.h does not have. GET_INFO, GET_REGION_INFO, GET_IRQ_INFO, SET_IRQS and DEVICE_FEATURE carry the kernel's
  * structs (vfio.ts, vfio-feature.ts), except that vfio_user_device_info ends before cap_offset. Offsets are from the
- * end of the header. Sizes on the wire are exact, so that these structs count as packed.
+ * end of the header. Sizes on the wire are exact, so these structs count as packed.
  */
 export const VFIO_USER_VERSION = 1;
 export const VFIO_USER_DMA_MAP = 2;
@@ -19,7 +19,7 @@ export const VFIO_USER_REGION_WRITE = 10;
 export const VFIO_USER_DMA_READ = 11; // server to client
 export const VFIO_USER_DMA_WRITE = 12; // server to client
 export const VFIO_USER_DEVICE_RESET = 13;
-/** Gone from the protocol; the number stays taken. */
+/** Removed from the protocol; the number stays reserved. */
 export const VFIO_USER_DIRTY_PAGES = 14;
 export const VFIO_USER_REGION_WRITE_MULTI = 15;
 export const VFIO_USER_DEVICE_FEATURE = 16;
@@ -66,16 +66,16 @@ export const VFIO_USER_F_ERROR = 0x20;
 export const vfio_user_version = packedStruct('vfio_user_version', 4, { major: u16(0), minor: u16(2) });
 export const VFIO_USER_MAJOR = 0;
 export const VFIO_USER_MINOR = 0;
-/** Capabilities of the version JSON, and what a peer that does not name them is taken to have said. */
+/** Capabilities of the version JSON, and the defaults for a peer that does not name them. */
 export const VFIO_USER_CAP_MAX_MSG_FDS = 'max_msg_fds';
 export const VFIO_USER_CAP_MAX_DATA_XFER_SIZE = 'max_data_xfer_size';
 export const VFIO_USER_CAP_MAX_DMA_MAPS = 'max_dma_maps';
 export const VFIO_USER_CAP_PGSIZES = 'pgsizes';
 export const VFIO_USER_CAP_TWIN_SOCKET = 'twin_socket';
-/** Members of twin_socket; the index, of a descriptor of the message, comes in a reply. */
+/** Members of twin_socket. The reply carries the index of a descriptor in the message. */
 export const VFIO_USER_CAP_TWIN_SOCKET_SUPPORTED = 'supported';
 export const VFIO_USER_CAP_TWIN_SOCKET_FD_INDEX = 'fd_index';
-/** Not in the document any more; QEMU and rust-vmm's client propose it. */
+/** No longer in the document, but QEMU and rust-vmm's client propose it. */
 export const VFIO_USER_CAP_MIGRATION = 'migration';
 export const VFIO_USER_CAP_PGSIZE = 'pgsize';
 export const VFIO_USER_CAP_MAX_BITMAP_SIZE = 'max_bitmap_size';
@@ -85,10 +85,10 @@ export const VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE = 1 << 20;
 export const VFIO_USER_DEFAULT_MAX_DMA_MAPS = 65535;
 export const VFIO_USER_DEFAULT_PGSIZES = 4096;
 
-/** DMA_MAP: one fd when the memory is fd-backed, none when it is reached by DMA_READ and DMA_WRITE. */
+/** DMA_MAP: one fd if the memory is fd-backed, none if the server reaches it by DMA_READ and DMA_WRITE. */
 export const VFIO_USER_F_DMA_REGION_READ = 1 << 0;
 export const VFIO_USER_F_DMA_REGION_WRITE = 1 << 1;
-/** How the descriptor may be used; in libvfio-user's header since its pull request 842. */
+/** The uses of the descriptor; in libvfio-user's header since its pull request 842. */
 export const VFIO_USER_F_DMA_REGION_MMAP = 1 << 2;
 export const VFIO_USER_F_DMA_REGION_FILE_IO = 1 << 3;
 export const vfio_user_dma_map = packedStruct('vfio_user_dma_map', 32, {
@@ -124,7 +124,8 @@ export const vfio_user_region_io_fds = packedStruct('vfio_user_region_io_fds', 1
 export const VFIO_USER_IO_FD_TYPE_IOEVENTFD = 0;
 export const VFIO_USER_IO_FD_TYPE_IOREGIONFD = 1;
 /**
- * `datamatch` is `user_data` for an ioregionfd. `fd_index` counts in the reply's descriptors; several may share one.
+ * `datamatch` is `user_data` for an ioregionfd. `fd_index` is an index into the reply's descriptors; several entries
+ * may share one.
  */
 export const vfio_user_sub_region_ioeventfd = packedStruct('vfio_user_sub_region_ioeventfd', 40, {
   offset: u64(0),
@@ -155,7 +156,7 @@ export const vfio_user_dma_region_access = packedStruct('vfio_user_dma_region_ac
 /** REGION_WRITE_MULTI: wr_cnt of vfio_user_write_one follow; the reply has wr_cnt alone, the writes completed. */
 export const vfio_user_region_write_multi = packedStruct('vfio_user_region_write_multi', 8, { wr_cnt: u64(0) });
 export const VFIO_USER_MULTI_DATA = 8;
-/** What QEMU puts in one message at most. */
+/** The most writes that QEMU puts in one message. */
 export const VFIO_USER_MULTI_MAX = 200;
 export const vfio_user_write_one = packedStruct('vfio_user_write_one', 24, {
   offset: u64(0),
@@ -164,13 +165,13 @@ export const vfio_user_write_one = packedStruct('vfio_user_write_one', 24, {
   data: u64(16), // the first `count` bytes of these eight, as stored
 });
 
-/** DMA_LOGGING_START inside DEVICE_FEATURE: ranges follow in line, where the kernel has a pointer. */
+/** DMA_LOGGING_START inside DEVICE_FEATURE: ranges follow in line; the kernel's struct has a pointer instead. */
 export const vfio_user_device_feature_dma_logging_control = packedStruct(
   'vfio_user_device_feature_dma_logging_control',
   16,
   { page_size: u64(0), num_ranges: u32(8), reserved: u32(12) },
 );
-/** DMA_LOGGING_REPORT inside DEVICE_FEATURE: the reply has the bitmap behind it. */
+/** DMA_LOGGING_REPORT inside DEVICE_FEATURE: in the reply the bitmap follows it. */
 export const vfio_user_device_feature_dma_logging_report = packedStruct(
   'vfio_user_device_feature_dma_logging_report',
   24,
@@ -181,9 +182,9 @@ export const vfio_user_device_feature_dma_logging_report = packedStruct(
 export const vfio_user_mig_data = packedStruct('vfio_user_mig_data', 8, { argsz: u32(0), size: u32(4) });
 
 /**
- * Barter's own: the two hot-reset ioctls, which the protocol does not have. They carry the structs of linux/vfio.h;
- * the caller proves that it owns the other devices of the set by holding their connections from the same process. The
- * numbers are far from those of the protocol, and a server that does not know them refuses.
+ * Barter's own: the two hot-reset ioctls, which the protocol lacks. They carry the structs of linux/vfio.h. The caller
+ * proves that it owns the other devices of the set: it must hold their connections from the same process. The numbers
+ * are far from those of the protocol, and other servers refuse them.
  */
 export const VFIO_USER_X_GET_PCI_HOT_RESET_INFO = 0x8001;
 export const VFIO_USER_X_PCI_HOT_RESET = 0x8002;
