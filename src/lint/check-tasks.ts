@@ -1,11 +1,11 @@
-/** `barter check-tasks`: a project's own TypeScript goes through its own sources. */
+/** `barter check-tasks`: checks a project's sources with the project's own TypeScript. */
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, relative, resolve } from 'node:path';
 import type * as TypeScript from 'typescript';
 import { type TaskFinding, TaskRules } from './task-rules.ts';
 
-/** The project cannot be checked. The message says what to do. */
+/** The project cannot be checked; the message says what to do. */
 export class ProjectError extends Error {}
 
 export interface CheckedTasks {
@@ -13,7 +13,7 @@ export interface CheckedTasks {
   findings: TaskFinding[];
 }
 
-/** Checks every file of the project that `tsconfig` describes, but for declarations and packages. */
+/** Checks every file of the project that `tsconfig` describes, except declarations and packages. */
 export function checkTasks(tsconfig = 'tsconfig.json'): CheckedTasks {
   const path = resolve(tsconfig);
   if (!existsSync(path)) throw new ProjectError(`${tsconfig} is not there: name the project's tsconfig.json`);
@@ -31,7 +31,7 @@ export function checkTasks(tsconfig = 'tsconfig.json'): CheckedTasks {
   return { files: files.length, findings: findings.map((one) => ({ ...one, file: relative('.', one.file) })) };
 }
 
-/** TypeScript 7's package has the compiler alone; the types of a program can be asked for in those before it. */
+/** Packages whose API gives the types of a program. TypeScript 7's package has only the compiler. */
 const PACKAGES = ['typescript', '@typescript/typescript6'];
 
 function loadTypeScript(folder: string): typeof TypeScript {
@@ -41,7 +41,7 @@ function loadTypeScript(folder: string): typeof TypeScript {
       const ts = require(name) as Partial<typeof TypeScript>;
       if (ts.createProgram !== undefined) return ts as typeof TypeScript;
     } catch {
-      // The next one.
+      // Try the next one.
     }
   }
   throw new ProjectError(

@@ -1,6 +1,6 @@
 /**
- * Tasks that the compiler lets pass and that do nothing, or act at the wrong time (docs/tasks.md, "The checker").
- * TypeScript is passed in: users have a version of their own, and Barter runs without one.
+ * Finds tasks that compile but do nothing, or act at the wrong time (docs/tasks.md, "The checker"). The caller passes
+ * TypeScript in: users have their own version, and Barter runs without it.
  */
 import type * as TypeScript from 'typescript';
 
@@ -17,7 +17,7 @@ const CONDITION = 'a task is true whatever it would return: write (yield* ...)';
 const CALLBACK = 'the caller of this function ignores the task that it returns, which never runs';
 const ACTS = 'a function that returns a task acts when it is called: make it a generator (function*, *method)';
 
-/** Looks at the files of one program. */
+/** Checks the files of one program. */
 export class TaskRules {
   private readonly ts: typeof TypeScript;
   private readonly checker: TypeScript.TypeChecker;
@@ -50,7 +50,7 @@ export class TaskRules {
     ts.forEachChild(node, (child) => this.visit(child));
   }
 
-  /** The value of the expression is not used. */
+  /** Checks an expression whose value is not used. */
   private discarded(expression: TypeScript.Expression): void {
     const { ts } = this;
     if (ts.isParenthesizedExpression(expression) || ts.isVoidExpression(expression)) {
@@ -74,7 +74,7 @@ export class TaskRules {
     else if (node.operatorToken.kind === this.ts.SyntaxKind.CommaToken) this.discarded(node.left);
   }
 
-  /** A function that returns a task is passed where a function that returns nothing is wanted. */
+  /** Finds a function that returns a task where the callee wants a function that returns nothing. */
   private ofCall(node: TypeScript.CallExpression | TypeScript.NewExpression): void {
     for (const argument of node.arguments ?? []) {
       if (!this.mayBeFunction(argument)) continue;
@@ -85,14 +85,14 @@ export class TaskRules {
     }
   }
 
-  /** Other arguments need not be asked for their types, which takes time. */
+  /** Skips other arguments, since asking for their types takes time. */
   private mayBeFunction(node: TypeScript.Expression): boolean {
     const { ts } = this;
     if (ts.isArrowFunction(node) || ts.isFunctionExpression(node)) return true;
     return ts.isIdentifier(node) || ts.isPropertyAccessExpression(node);
   }
 
-  /** A function that returns a task and is not a generator may choose between tasks, and nothing else. */
+  /** A function that returns a task and is not a generator may only choose between tasks. */
   private ofFunction(node: TypeScript.SignatureDeclaration): void {
     const { ts } = this;
     const { body, asteriskToken } = node as TypeScript.FunctionDeclaration;
