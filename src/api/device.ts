@@ -1,4 +1,4 @@
-/** `barter/device`: what a device of one's own is made of, and how it is served (docs/writing-a-device.md). */
+/** `barter/device`: the parts for a device of your own, and the server for it (docs/writing-a-device.md). */
 export { Errno, type ErrnoName } from '../abi/errno.ts';
 export type { DeviceIdentity, DeviceModel } from '../device/model.ts';
 export { msixMemory } from '../device/msix.ts';

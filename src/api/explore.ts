@@ -1,5 +1,5 @@
 /**
- * `barter/explore`: runs a program of tasks through every order that matters, and shows the shortest one that breaks it
+ * `barter/explore`: runs a program of tasks in every order that matters, and shows the shortest one that breaks it
  * (docs/exploring-your-own-code.md).
  */
 export { UnknownNameError } from '../explore/catalogue.ts';

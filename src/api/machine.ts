@@ -1,6 +1,6 @@
 /**
- * `barter/machine`: machines from files, their devices in the hands of vfio-pci, and the buffers that these lend, all in
- * process (docs/architecture.md).
+ * `barter/machine`: machines from files, their devices under vfio-pci, and the buffers that they lend, all in process
+ * (docs/architecture.md).
  */
 export { Errno, type ErrnoName } from '../abi/errno.ts';
 export {

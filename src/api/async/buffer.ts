@@ -1,21 +1,21 @@
 /** Lent buffers, and the importers that attach to them, as promises. */
 import type { Operations } from './operations.ts';
 
-/** What an importer hears when its exporter takes the buffer back, or gives it back. */
+/** The event of an importer when its exporter revokes the buffer or restores it. */
 export interface InvalidateEvent {
-  /** Mappings of this attachment that were live, and are gone now. 0 after a restore. */
+  /** The number of this attachment's live mappings that ended. 0 after a restore. */
   readonly mappings: number;
 }
 
 export interface AttachOptions {
   /**
-   * Hears of every call of the importer's invalidate callback: one for each revoke, and one for each restore. It is
-   * called before the promise of the operation that caused it resolves, and the mappings are gone by then.
+   * Called for every call of the importer's invalidate callback: one for each revoke, and one for each restore. The
+   * mappings have ended by then. The promise of the operation that caused it resolves afterwards.
    */
   onInvalidate?: (event: InvalidateEvent) => void;
   /**
-   * `unmap` (the default): the importer's driver unmaps in its callback, as dma-buf demands. `keep`: it does not, so
-   * that a revoke waits until `unmap` is called. In process only.
+   * `unmap` (the default): the importer's driver unmaps in its callback, as dma-buf demands. `keep`: it does not, so a
+   * revoke waits until `unmap` is called. In process only.
    */
   onRevoke?: 'unmap' | 'keep';
 }
@@ -35,8 +35,8 @@ export class ExportedBuffer {
   }
 
   /**
-   * Attaches a dynamic importer for the device of that name. Errors: ENODEV while the buffer is revoked; EOPNOTSUPP
-   * where the device cannot reach the lender peer to peer.
+   * Attaches a dynamic importer for the device of that name. Errors: ENODEV while the buffer is revoked; EOPNOTSUPP if
+   * the device cannot reach the lender peer to peer.
    */
   async attach(device: string, options: AttachOptions = {}): Promise<BufferAttachment> {
     const { operations, fd } = this;
@@ -92,7 +92,7 @@ export class BufferAttachment {
     return mapping;
   }
 
-  /** Unmaps what is mapped, and detaches. */
+  /** Unmaps all mappings, and detaches. */
   async detach(): Promise<void> {
     this.endWatch();
     this.operations.forget(this);
@@ -117,9 +117,7 @@ export class BufferAttachment {
   }
 }
 
-/**
- * A mapping of a buffer into a device's address space. It ends by `unmap`, or when the exporter takes the buffer back.
- */
+/** A mapping of a buffer into a device's address space. It ends by `unmap`, or when the exporter revokes the buffer. */
 export class AttachmentMapping {
   /** Bytes of each segment that the device sees, in order. */
   readonly segmentBytes: readonly number[];
@@ -136,19 +134,19 @@ export class AttachmentMapping {
     operations.track(this);
   }
 
-  /** The device writes `bytes` into the buffer by DMA. EIO where the bus refuses. Returns how many bytes it wrote. */
+  /** The device writes `bytes` into the buffer by DMA. EIO if the bus refuses. Returns the number of bytes written. */
   async write(offset: number, bytes: Uint8Array): Promise<number> {
     const hex = Buffer.from(bytes).toString('hex');
     return (await this.operations.perform({ op: 'dma-write', map: this.name, offset, bytes: hex })) as number;
   }
 
-  /** The device reads the buffer by DMA. EIO where the bus refuses. */
+  /** The device reads the buffer by DMA. EIO if the bus refuses. */
   async read(offset: number, length: number): Promise<Uint8Array> {
     const hex = (await this.operations.perform({ op: 'dma-read', map: this.name, offset, length })) as string;
     return Buffer.from(hex, 'hex');
   }
 
-  /** EINVAL where the exporter took it back before. */
+  /** EINVAL if the exporter has already revoked it. */
   async unmap(): Promise<void> {
     this.end();
     await this.operations.perform({ op: 'unmap', map: this.name });
@@ -158,13 +156,13 @@ export class AttachmentMapping {
     return `a mapping of ${this.segmentBytes.reduce((sum, length) => sum + length, 0)} bytes`;
   }
 
-  /** @internal The exporter took it back, or the importer detached. */
+  /** @internal The exporter has revoked it, or the importer has detached. */
   end(): void {
     this.operations.forget(this);
     this.onEnd();
   }
 
-  /** Unlike `unmap`, this is quiet where the exporter took it back before. */
+  /** Unlike `unmap`, this succeeds if the exporter has already revoked it. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.end();
     await this.unmap().catch((error: { code?: string }) => {

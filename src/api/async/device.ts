@@ -12,13 +12,13 @@ export interface SliceOfRegion {
 }
 
 export interface ExportOptions {
-  /** A memory BAR, 0 to 5. 0 where it is not given. */
+  /** A memory BAR, 0 to 5. Default 0. */
   region?: number;
   /** For open(2): an access mode, O_CLOEXEC, O_NONBLOCK. */
   openFlags?: number;
 }
 
-/** What VFIO_DEVICE_GET_REGION_INFO tells. */
+/** The result of VFIO_DEVICE_GET_REGION_INFO. */
 export interface RegionShape {
   /** VFIO_REGION_INFO_FLAG_*. */
   flags: number;
@@ -27,7 +27,7 @@ export interface RegionShape {
 
 type AccessSize = 1 | 2 | 4;
 
-/** A device in the hands of a user of vfio. Every method rejects with the Errno that vfio gives. */
+/** A device in the hands of a user of vfio. Every method rejects with vfio's Errno. */
 export class UserDevice {
   readonly name: string;
   private readonly operations: Operations;
@@ -41,7 +41,7 @@ export class UserDevice {
 
   /**
    * Lends ranges of a memory BAR as a dma-buf (VFIO_DEVICE_FEATURE_DMA_BUF). Without ranges: all of the BAR. The
-   * buffer's size is the sum of the ranges. It is born revoked while memory is disabled.
+   * buffer's size is the sum of the ranges. The buffer starts revoked if memory is disabled.
    */
   async exportDmaBuf(ranges: readonly SliceOfRegion[] = [], options: ExportOptions = {}): Promise<ExportedBuffer> {
     const { operations, name: device } = this;
@@ -140,6 +140,6 @@ export class UserDevice {
   }
 }
 
-/** Steps whose device is this one. */
+/** A step without its device, which is this one. */
 type WithoutDevice<S> = S extends { device: string } ? Omit<S, 'device'> : never;
 type StepWithoutDevice = WithoutDevice<StepIn<'device'>>;

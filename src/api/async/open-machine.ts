@@ -1,4 +1,4 @@
-/** Machines whose devices are driven by promises: in process, served by Barter, or real. */
+/** Machines with a promise API for their devices: in process, served by Barter, or real. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,11 +19,11 @@ export interface OpenMachineOptions {
    * socket.
    */
   on?: 'engine' | 'vfio-user';
-  /** What to do where Linux is laxer. `default` where it is not given. */
+  /** The behaviour where Linux is laxer. Default: `default`. */
   profile?: ProfileName;
 }
 
-/** Devices by name. What is still open when it closes is closed with it, and reported as a warning. */
+/** Devices by name. Its close also closes everything that is still open, and reports it as a warning. */
 export class OpenMachine {
   private readonly operations: Operations;
   private readonly onClose: () => Promise<void>;
@@ -35,7 +35,7 @@ export class OpenMachine {
   }
 
   /**
-   * Opens a device for a user of vfio. `vfToken`: 16 bytes, where a virtual function wants its physical one's token.
+   * Opens a device for a user of vfio. `vfToken`: 16 bytes, if a virtual function needs its physical function's token.
    */
   async open(device: string, options: { vfToken?: Uint8Array } = {}): Promise<UserDevice> {
     const token = options.vfToken === undefined ? {} : { vfToken: Buffer.from(options.vfToken).toString('hex') };
@@ -58,7 +58,7 @@ export class OpenMachine {
 
 const nothing = async (): Promise<void> => {};
 
-/** Opens a machine from its file, or from a description. DocumentError for a file that is wrong. */
+/** Opens a machine from its file, or from a description. DocumentError for an invalid file. */
 export async function openMachine(
   machine: string | MachineDescription,
   options: OpenMachineOptions = {},
@@ -83,15 +83,14 @@ export async function openMachine(
   }
 }
 
-/** Devices that a server has on vfio-user sockets already, by the names that the caller gives them. */
+/** Connects to devices that a server already has on vfio-user sockets, under the caller's names. */
 export function connectDevices(sockets: Readonly<Record<string, string>>): OpenMachine {
   const devices = Object.entries(sockets).map(([name, socket]) => ({ name, socket }));
   return new OpenMachine(new Operations(new VfioUserBackend({ devices }, false)), nothing);
 }
 
 /**
- * Real devices on /dev/vfio, by their PCI addresses. They have to be bound to vfio-pci; importers need the lab's
- * module.
+ * Real devices on /dev/vfio, by their PCI addresses. They must be bound to vfio-pci; importers need the lab's module.
  */
 export function openLinuxDevices(addresses: Readonly<Record<string, string>>): OpenMachine {
   return new OpenMachine(new Operations(new LinuxBackend(release(), new Map(Object.entries(addresses)))), nothing);

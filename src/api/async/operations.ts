@@ -1,4 +1,4 @@
-/** Operations of the async API: each is a step of the scenario language, taken on whichever backend is under it. */
+/** Operations of the async API: each is a step of the scenario language, taken on the machine's backend. */
 import { Errno, type ErrnoName } from '../../abi/errno.ts';
 import type { Backend } from '../../scenario/backend.ts';
 import type { Step, StepResult } from '../../scenario/step.ts';
@@ -10,13 +10,13 @@ interface PendingOperation {
   settle(): void;
 }
 
-/** Something that has to be closed before the machine; `describe` names it in the warning where it was not. */
+/** An object that must be closed before the machine; `describe` names it in the warning if it was not. */
 export interface Open {
   describe(): string;
 }
 
 /**
- * Takes steps. On the engine a step that has to wait (a revoke whose importer keeps its mapping) leaves its promise
+ * Takes steps. On the engine, a step may have to wait (a revoke whose importer keeps its mapping). Its promise stays
  * pending until a later operation lets it go on. On served and real devices a step is a blocking system call.
  */
 export class Operations {
@@ -33,7 +33,7 @@ export class Operations {
     this.runner.onFailure = () => {};
   }
 
-  /** A name for what a step makes. */
+  /** A new name for the object that a step makes. */
   newName(kind: string): string {
     this.names += 1;
     return `${kind}-${this.names}`;
@@ -53,14 +53,14 @@ export class Operations {
     });
   }
 
-  /** As `perform`, for a step that is over at once: it neither waits nor lets watchers look. */
+  /** As `perform`, for a step that ends at once: it does not wait, and does not call watchers. */
   performNow(step: Step): unknown {
     const result = this.runner.run(this.backend.perform(step), step.op);
     if ('ok' in result) return result.ok;
     throw refusal(step, result);
   }
 
-  /** `look` is called after every operation, as long as it is watched. Returns how the watch ends. */
+  /** Calls `look` after every operation. Returns a function that ends the watch. */
   watch(look: () => void): () => void {
     this.watchers.add(look);
     return () => this.watchers.delete(look);
@@ -74,7 +74,7 @@ export class Operations {
     this.opened.delete(open);
   }
 
-  /** Gives everything back. Warns (process 'warning', BarterWarning) of what nobody closed. */
+  /** Releases everything. Warns (process 'warning', BarterWarning) of objects that were not closed. */
   async dispose(): Promise<void> {
     if (this.opened.size > 0) {
       const list = [...this.opened].map((open) => open.describe()).join(', ');
@@ -100,6 +100,6 @@ export class Operations {
 
 function refusal(step: Step, { errno, message }: Extract<StepResult, { errno: string }>): Error {
   const why = message.replace(`${errno}: `, '');
-  // SIGBUS is no errno: an access through a mapping of memory that does not decode.
+  // SIGBUS is not an errno: it is the signal for an access through a mapping of memory that does not decode.
   return errno === 'SIGBUS' ? new Error(message) : new Errno(errno as ErrnoName, `${step.op}: ${why}`);
 }
