@@ -47,7 +47,7 @@ export const VFIO_USER_COMMAND_NAMES: ReadonlyMap<number, string> = new Map([
   [VFIO_USER_MIG_DATA_WRITE, 'MIG_DATA_WRITE'],
 ]);
 
-/** Section "Header". `size` counts the header. An error reply is the header alone, with a positive errno. */
+/** Section "Header". `size` counts the header. An error reply is only the header, with a positive errno. */
 export const vfio_user_header = packedStruct('vfio_user_header', 16, {
   msg_id: u16(0),
   cmd: u16(2),
@@ -153,7 +153,9 @@ export const vfio_user_dma_region_access = packedStruct('vfio_user_dma_region_ac
   count: u64(8),
 });
 
-/** REGION_WRITE_MULTI: wr_cnt of vfio_user_write_one follow; the reply has wr_cnt alone, the writes completed. */
+/**
+ * REGION_WRITE_MULTI: wr_cnt of vfio_user_write_one follow; the reply has only wr_cnt, the number of completed writes.
+ */
 export const vfio_user_region_write_multi = packedStruct('vfio_user_region_write_multi', 8, { wr_cnt: u64(0) });
 export const VFIO_USER_MULTI_DATA = 8;
 /** The most writes that QEMU puts in one message. */

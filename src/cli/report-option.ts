@@ -21,7 +21,7 @@ function reportOption(text: string): ReportTarget {
   return target;
 }
 
-/** Whether standard output is for a document alone. */
+/** Whether standard output is only for a document. */
 export function isQuiet({ report, json }: ReportOptions): boolean {
   return json === true || report?.file === null;
 }

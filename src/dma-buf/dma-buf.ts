@@ -118,7 +118,7 @@ export class DmaBuf<Priv = unknown> extends File {
 
   /**
    * dma_buf_attach, dma_buf_dynamic_attach: `importerOps` null makes a static importer. The caller holds a reference to
-   * the buffer until it has detached. It does not hold the reservation. Throws what the exporter's attach op throws.
+   * the buffer until it has detached. It does not hold the reservation. Passes on errors of the exporter's attach op.
    */
   *attach(dev: PciFunction | null, importerOps: DmaBufAttachOps | null): Task<DmaBufAttachment> {
     const attachment = new DmaBufAttachment(this as DmaBuf, dev, importerOps);

@@ -389,7 +389,7 @@ export class PciFunction {
 
   private declareHeader(): void {
     const config = this.config;
-    // A VF has bus mastering alone; the PF's VF MSE is its memory bit (SR-IOV 1.1, 3.4.1.3).
+    // A VF has only the bus master bit; the PF's VF MSE is its memory bit (SR-IOV 1.1, 3.4.1.3).
     config.allow(PCI_COMMAND, 2, this.isVirtfn ? PCI_COMMAND_MASTER : 0x0547);
     config.allow(0x06, 2, 0, 0xf900);
     config.allow(0x0c, 2, 0xffff);

@@ -3,13 +3,13 @@
  *
  * bind, then plugged in, then any number of: reset; or quiesce, save or load, resume.
  *
- * | call | who calls it | what is true when it returns |
+ * | call | caller | state when it returns |
  * |---|---|---|
  * | `add` | a model's `bind`, before the function is plugged in | the model hears of all that follows |
  * | `reset` | every reset of the function, memory_lock held for write where vfio resets it | registers are as at power on |
  * | `quiesce` | a migration or a reset, without memory_lock | no model starts DMA until as many `resume` |
  * | `save`, `load` | a migration, while the models are quiesced | registers are read out, or put back |
- * | `resume` | those who quiesced, once each | models go on, once nobody wants them quiesced |
+ * | `resume` | every caller of `quiesce`, once | models go on after the last of these calls |
  *
  * Models are called in the order in which they were added. A call out of order is a bug of Barter: it throws.
  */

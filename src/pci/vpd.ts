@@ -1,6 +1,6 @@
 /**
- * Vital product data (PCI 3.0, Appendix I): the serial numbers and names that a device keeps in a small memory of its
- * own, reached four bytes at a time through two registers of its VPD capability.
+ * Vital product data (PCI 3.0, Appendix I): the serial numbers and names in a small memory of the device. Software
+ * reaches it four bytes at a time through two registers of the VPD capability.
  */
 import { PCI_CAP_ID_VPD, PCI_VPD_ADDR, PCI_VPD_ADDR_F, PCI_VPD_ADDR_MASK, PCI_VPD_DATA } from '../abi/pci_regs.ts';
 import type { ConfigSpace } from './config-space.ts';

@@ -1,7 +1,7 @@
 
 /*
- * The importer is the kernel's own iommufd: an address space that the device is attached to maps the buffer's file
- * (IOMMU_IOAS_MAP_FILE), and is refused with ENODEV while the buffer is revoked.
+ * The importer is the kernel's own iommufd. It maps the buffer's file (IOMMU_IOAS_MAP_FILE) into an address space that
+ * the device is attached to. The map fails with ENODEV while the buffer is revoked.
  */
 
 static int iommufd = -1;
@@ -51,7 +51,7 @@ static UNUSED int unmap_range(uint64_t iova, uint64_t length)
 	return ioctl(iommufd, _IO(VFIO_TYPE, IOMMUFD_UNMAP), &unmap);
 }
 
-/* Every mapping has an IOVA of its own. */
+/* Every mapping has its own IOVA. */
 static UNUSED struct result map_buffer(const char *buffer_name, const char *name)
 {
 	static uint64_t next_iova = 0x10000000;
@@ -73,7 +73,7 @@ static UNUSED struct result map_buffer(const char *buffer_name, const char *name
 	return value("mapped");
 }
 
-/* The buffer that an importer is for. */
+/* The buffer of an importer. */
 static UNUSED const char *buffer_of(const char *importer)
 {
 	const char *buffer = thing(importer)->memory;
@@ -81,7 +81,7 @@ static UNUSED const char *buffer_of(const char *importer)
 	return buffer ? buffer : "a buffer that was never attached";
 }
 
-/* Whether an importer that comes now would be let in. */
+/* Tries a mapping: whether an importer could attach now. */
 static UNUSED struct result try_map(char *buffer_name, const char *importer)
 {
 	struct result result = map_buffer(buffer_name, "a trial");

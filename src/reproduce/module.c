@@ -1,5 +1,5 @@
 
-/* The importer is the module of Barter's lab (lab/importer/barter_importer.c), which its guests have. */
+/* The importer is the module of Barter's lab (lab/importer/barter_importer.c), which the lab's guests have. */
 
 #define MODULE "/sys/kernel/debug/barter/importer"
 
@@ -21,7 +21,7 @@ static UNUSED struct result attach_importer(const char *buffer, struct device *d
 	return tell(fd, command);
 }
 
-/* What a reply has between the brackets of a list. */
+/* The text between the brackets of a list in a reply. */
 static UNUSED void list_of(const char *reply, const char *name, char *list, size_t size)
 {
 	const char *from = strstr(reply, name);

@@ -16,7 +16,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Headers older than the features that the steps use have no names for them. */
+/* Older headers lack the names of some features that the steps use. */
 #ifndef VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY
 #define VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY 3
 #define VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP 4
@@ -33,7 +33,7 @@
 #define MAX_NAMES 64
 #define CONFIG VFIO_PCI_CONFIG_REGION_INDEX
 
-/* What a step gives: a value as JSON has it, or the name of an errno. */
+/* The result of a step: a value in JSON, or the name of an errno. */
 struct result {
 	char text[512];
 };
@@ -43,7 +43,7 @@ struct device {
 	int fd;
 };
 
-/* What steps have made: descriptors, mappings, importers. */
+/* An object that a step has made: a descriptor, mapping or importer. */
 struct thing {
 	const char *name;
 	int fd, id;
@@ -110,7 +110,7 @@ static UNUSED void cannot(const char *what)
 	exit(2);
 }
 
-/* Compares what a step gave with what is right; the first step that differs as Linux is known to shows the finding. */
+/* Compares a step's result with the right one. The first step with Linux's known wrong result shows the finding. */
 static UNUSED void check(int number, const char *step, struct result got, const char *right, const char *known)
 {
 	printf("  %2d %s: %s\n", number, step, got.text);
@@ -158,7 +158,7 @@ static UNUSED int config_set(struct device *device, unsigned int offset, int siz
 	return pwrite(device->fd, &set, size, region_offset(device, CONFIG) + offset) == size ? 0 : -1;
 }
 
-/* Where a capability starts; 0 where the device has none of that id. */
+/* The start of a capability; 0 if the device does not have that id. */
 static UNUSED unsigned int capability(struct device *device, unsigned int id)
 {
 	uint32_t at, header;
@@ -264,7 +264,7 @@ static UNUSED struct result low_power(struct device *device, uint32_t which)
 	return feature(device, VFIO_DEVICE_FEATURE_SET | which, sizeof(struct vfio_device_feature), "", 0);
 }
 
-/* The kernel suspends the device some time later. */
+/* Enters low power, and waits until the kernel has suspended the device. */
 static UNUSED struct result low_power_with_wakeup(struct device *device, const char *name)
 {
 	struct {
@@ -358,7 +358,7 @@ static UNUSED struct result close_thing(const char *name)
 	return nothing(close(thing(name)->fd));
 }
 
-/* What the kernel complains of meanwhile is in its log. */
+/* The kernel's complaints meanwhile are in its log. */
 
 static int kernel_log = -1;
 

@@ -1,4 +1,4 @@
-/** Steps on config space, by reads and writes alone: the same on every backend. */
+/** Steps on config space, as plain reads and writes: the same on every backend. */
 import { Errno } from '../abi/errno.ts';
 import {
   PCI_AF_CTRL,

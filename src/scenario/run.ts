@@ -8,7 +8,7 @@ import type { Scenario, Step, StepResult } from './step.ts';
 
 export interface RunStep {
   task: string;
-  /** The step in a line, as `describeStep` has it. */
+  /** The step in a line, from `describeStep`. */
   op: string;
   result: StepResult;
   /** The expected result, if the step gave another. */

@@ -1,6 +1,7 @@
 /**
- * Runs tasks in production. Steps a task until it finishes or has to wait, parks it on the object that it waits for,
- * and continues it when that object changes. Cooperative and single-threaded: between two yields nothing else runs.
+ * Runs tasks in production. Steps a task until it finishes or has to wait. Parks a waiting task on the object that it
+ * waits for, and continues it when that object changes. Cooperative and single-threaded: between two yields nothing
+ * else runs.
  */
 import { action, Op, OpKind, type Task } from './op.ts';
 import { runtime } from './runtime.ts';

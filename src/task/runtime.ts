@@ -22,7 +22,7 @@ export interface AccessObserver {
   onLook(what: Touchable): void;
 }
 
-/** One for each thread. The explorer's world sets all of it; production sets `current` alone. */
+/** One for each thread. The explorer's world sets all of it; production sets only `current`. */
 export const runtime: {
   /** If set, tasks yield every visible operation. Otherwise they take an operation at once if they can. */
   observed: boolean;

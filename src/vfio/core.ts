@@ -33,7 +33,7 @@ const MEMORY_LOCK_CLASS: LockClass = { name: 'vfio_pci_core_device.memory_lock',
 
 export interface VfioPciCoreOptions {
   profile?: Profile;
-  /** Devices that share a reset share a set; by default the device is alone. */
+  /** Devices that share a reset share a set; by default the device is alone in one. */
   deviceSet?: DeviceSet<VfioPciCoreDevice>;
   /** For a VF: its PF, if vfio-pci drives the PF too. */
   physfn?: VfioPciCoreDevice;

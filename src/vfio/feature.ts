@@ -47,9 +47,8 @@ const FEATURES = new Map<number, Feature>([
 ]);
 
 /**
- * The ioctl on `arg`, which starts with its header. Returns what the ioctl returns: 0, or a descriptor. EFAULT where
- * the header cannot be read, EINVAL for a bad envelope, ENOTTY for an unknown feature. Passes on the feature's own
- * errors.
+ * The ioctl on `arg`, which starts with its header. Returns the ioctl's result: 0, or a descriptor. EFAULT where the
+ * header cannot be read, EINVAL for a bad envelope, ENOTTY for an unknown feature. Passes on the feature's own errors.
  */
 export function deviceFeature(vdev: FeatureDevice, arg: UserMemory, caller: Caller): Task<number> {
   const header = arg.read(0, HEADER_BYTES);

@@ -13,7 +13,7 @@ import type { Task } from '../task/op.ts';
 import { Plain } from '../task/plain.ts';
 import { IoptArea, IoptPages } from './iopt-pages.ts';
 
-/** Outside the reservation: mapping takes both, a revoke the reservation alone. */
+/** Outside the reservation: a map takes both, a revoke only the reservation. */
 const IOAS_LOCK_CLASS: LockClass = { name: 'io_pagetable.iova_rwsem' };
 const READ_WRITE = IOMMU_READ | IOMMU_WRITE;
 const U64_MAX = (1n << 64n) - 1n;

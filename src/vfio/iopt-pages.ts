@@ -82,7 +82,7 @@ export class IoptPages {
   /**
    * iopt_alloc_dmabuf_pages. `buffer` gives a reference to the dma-buf, which the import then owns; it is called only
    * after the slice itself was checked. EINVAL for a length of 0 or a slice that leaves the buffer, EOVERFLOW past 64
-   * bits, ENODEV while it is revoked, EOPNOTSUPP for a buffer that is not vfio's, or of several ranges unless allowed.
+   * bits, ENODEV while it is revoked. EOPNOTSUPP for a buffer that is not vfio's, or of several ranges unless allowed.
    */
   static *import(buffer: Task<DmaBuf>, start: bigint, length: bigint, severalRanges: boolean): Task<IoptPages> {
     if (length === 0n) throw new Errno('EINVAL', 'MAP_FILE of no bytes');

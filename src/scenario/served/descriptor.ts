@@ -36,7 +36,7 @@ export function descriptorStep(world: VfioUserWorld, step: StepIn<'descriptor'>)
   }
 }
 
-/** Makes one request of a buffer through its descriptor, in a session of its own. */
+/** Makes one request of a buffer through its descriptor, in a separate session. */
 function ask<T>(world: VfioUserWorld, name: string, question: (client: BlockingImporter) => T): T {
   const client = new BlockingImporter(world.buffer(name).fd, { onInvalidate: () => {} }, world.loop);
   try {

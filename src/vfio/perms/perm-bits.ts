@@ -30,7 +30,7 @@ export interface Declare {
 export interface ConfigDevice {
   readonly pdev: PciFunction;
   readonly interrupts: {
-    /** SET_IRQS has enabled MSI. Config space alone cannot. */
+    /** SET_IRQS has enabled MSI. Config space cannot. */
     readonly isMsiActive: boolean;
     /** The vectors that MSI was last enabled with, as a power of two. */
     readonly msiQmax: number;
