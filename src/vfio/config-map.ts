@@ -116,7 +116,7 @@ export class ConfigMap {
 
   /**
    * The list always begins at 0x100: a hidden first capability keeps its place and its next pointer, and shows id and
-   * version 0. If no capability follows, the pointer is 0 too.
+   * version 0. If no visible capability follows, the pointer is 0 too.
    */
   private mapExtendedList(): void {
     const hidden: number[] = [];

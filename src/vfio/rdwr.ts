@@ -52,7 +52,7 @@ export function accessNow(
 }
 
 /**
- * Writes a doorbell for its ioeventfd (vfio_pci_ioeventfd). The write is posted, so it is silently lost where memory is
+ * Rings a doorbell for its ioeventfd (vfio_pci_ioeventfd). The write is posted, so it is silently lost where memory is
  * off.
  */
 export function* ringDoorbell(vdev: AccessedDevice, doorbell: Doorbell): Task {
