@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 /**
- * Asks the C compiler for the values of expressions. Expressions that do not compile (a name that these headers do
- * not have) come back as undefined, all others with the compiler's value.
+ * Asks the C compiler for the values of expressions. Returns undefined for an expression that does not compile, such as
+ * a name that these headers do not have.
  */
 export function askCompiler(
   prologue: string,
@@ -34,7 +34,7 @@ export function askCompiler(
   }
 }
 
-/** Compiles probe.c; returns the lines with errors, or undefined when there are none. */
+/** Compiles probe.c; returns the lines with errors, or undefined if there are none. */
 function compile(folder: string, flags: string[]): Set<number> | undefined {
   const args = ['-w', '-fmax-errors=0', ...flags, '-o', join(folder, 'probe'), join(folder, 'probe.c')];
   try {

@@ -19,9 +19,9 @@ import * as vfioUser from '../../src/abi/vfio-user.ts';
 import { askCompiler, hasCompiler } from './c-compiler.ts';
 
 /**
- * Everything in src/abi against a C compiler: each constant's value, each struct's size, each field's offset. The
- * kernel's headers of this machine are asked first; what they are too old for must be in newer.h. A newer set of
- * headers can be named with UAPI_INCLUDE (the include folder of a linux-libc-dev package).
+ * Compares everything in src/abi with a C compiler: each constant's value, each struct's size, each field's offset. It
+ * first asks this machine's kernel headers; newer.h must have whatever they are too old for. UAPI_INCLUDE names a newer
+ * set of headers (the include folder of a linux-libc-dev package).
  */
 const here = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 const HOST = `
@@ -53,7 +53,7 @@ const HOST = `
 #include <linux/iommufd.h>
 #endif`;
 
-/** Names of ours that no C header declares: derived, renamed or described in prose where they are declared. */
+/** Names that C headers do not declare: their declarations here are derived, renamed or described in prose. */
 const OURS = new Set([
   'PAGE_SIZE',
   'VF_TOKEN_SIZE',
@@ -82,7 +82,7 @@ function expectations(module: Record<string, unknown>): Expectation {
   return out;
 }
 
-/** Low 32 bits where we hold a mask that C computes in a wider or signed type. */
+/** Compares the low 32 bits if this code holds a mask that C computes in a wider or signed type. */
 const same = (ours: bigint, theirs: bigint) =>
   ours === theirs || BigInt.asUintN(32, ours) === BigInt.asUintN(32, theirs);
 
@@ -104,7 +104,7 @@ test('constants and layouts agree with the C headers', { skip }, () => {
   assert.ok(expected.size > 900, `only ${expected.size} expressions: did an export vanish?`);
   const include = env.UAPI_INCLUDE === undefined ? [] : ['-isystem', env.UAPI_INCLUDE];
   const missing: string[] = [];
-  // What changed its value since older headers: newer.h has that of today.
+  // Values that have changed since older headers. newer.h has today's.
   const grown = new Set(['sizeof(struct vfio_device_info)', 'PCI_CAP_EXP_ENDPOINT_SIZEOF_V2', 'PCI_REBAR_CAP_SIZES']);
   const host = askCompiler(
     HOST,

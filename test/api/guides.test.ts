@@ -1,4 +1,4 @@
-/** The guides show their examples as they are, and what the examples print. */
+/** The guides quote their examples exactly, and the examples' output too. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** The async API, in process and on a served machine: the same calls with the same answers. */
+/** The async API gives the same results in process and on a served machine. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
@@ -46,7 +46,7 @@ for (const on of ['engine', 'vfio-user'] as const) {
     const machine = await openMachine(PEERS, { on });
     const lender = await machine.open('lender');
     await lender.setMemory(true);
-    // Over vfio-user it is the borrower's own client that lets it do DMA.
+    // Over vfio-user the borrower's own client must enable its DMA.
     const borrower = await machine.open('borrower');
     await borrower.setBusMaster(true);
     await lender.writeRegion(0, 0x1000, Buffer.from('from the lender'));

@@ -1,6 +1,6 @@
 /**
- * Drives a headless Chromium by the DevTools protocol over a pipe: as much of it as opening a page and asking it takes.
- * Messages are JSON, ended by a zero byte, on descriptors 3 and 4 of the browser.
+ * Drives a headless Chromium by the DevTools protocol over a pipe: just enough to open a page and query it. Messages
+ * are JSON and end with a zero byte, on the browser's descriptors 3 and 4.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
@@ -17,23 +17,23 @@ interface CdpMessage {
   error?: { message: string };
 }
 
-/** The browser's name on this machine, or null where there is none. */
+/** The browser's command on this machine, or null. */
 export function findChromium(): string | null {
   for (const name of ['chromium', 'chromium-browser', 'google-chrome']) {
     try {
       execFileSync(name, ['--version'], { stdio: 'ignore' });
       return name;
     } catch {
-      // The next one, then.
+      // Try the next one.
     }
   }
   return null;
 }
 
 export class Page {
-  /** What scripts threw, and what the page logged as an error. */
+  /** Exceptions of scripts, and errors that the page logged. */
   readonly errors: string[] = [];
-  /** Everything that the page asked for. */
+  /** The addresses of all requests by the page. */
   readonly requests: string[] = [];
   private readonly child: ChildProcess;
   private readonly profile: string;
@@ -46,7 +46,7 @@ export class Page {
   private constructor(browser: string) {
     this.profile = mkdtempSync(join(tmpdir(), 'barter-chromium-'));
     const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--remote-debugging-pipe'];
-    // It ends by itself when the pipe closes, whatever becomes of this process.
+    // The browser ends by itself when the pipe closes, however this process ends.
     this.child = spawn(browser, [...flags, `--user-data-dir=${this.profile}`, 'about:blank'], {
       stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
       detached: true,
@@ -54,7 +54,7 @@ export class Page {
     (this.child.stdio[4] as Readable).setEncoding('utf8').on('data', (text: string) => this.receive(text));
   }
 
-  /** Opens a page and waits until it is loaded. */
+  /** Opens a page and waits until it has loaded. */
   static async open(browser: string, url: string, width = 1280, height = 900): Promise<Page> {
     const page = new Page(browser);
     try {
@@ -78,7 +78,7 @@ export class Page {
     await loaded;
   }
 
-  /** The value of an expression in the page, as JSON has it. */
+  /** Returns the value of an expression in the page, as JSON. */
   async evaluate<T>(expression: string): Promise<T> {
     const { result, exceptionDetails } = await this.send('Runtime.evaluate', { expression, returnByValue: true });
     if (exceptionDetails !== undefined) throw new Error(`${expression}: ${JSON.stringify(exceptionDetails)}`);
@@ -92,7 +92,7 @@ export class Page {
   async close(): Promise<void> {
     if (this.child.exitCode === null && this.child.signalCode === null) {
       const ended = new Promise<void>((resolve) => this.child.once('exit', () => resolve()));
-      // Its processes form a group, and all of them write to the profile.
+      // Its processes are one group, and all of them write to the profile.
       process.kill(-this.child.pid!, 'SIGKILL');
       await ended;
     }

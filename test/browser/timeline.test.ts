@@ -1,4 +1,4 @@
-/** The page of a mutant in a headless Chromium. */
+/** Opens a mutant's page in a headless Chromium. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,7 +11,7 @@ import { explore, runOf } from '../../src/verify/explore.ts';
 import { findChromium, Page } from './chromium.ts';
 
 const browser = findChromium();
-// In CI it must be there; elsewhere a machine without a browser says so.
+// CI must have a browser; elsewhere the test skips with a message.
 const skip = browser === null && process.env.CI === undefined ? 'no Chromium on this machine' : false;
 const folder = mkdtempSync(join(tmpdir(), 'barter-page-'));
 after(() => rmSync(folder, { recursive: true, force: true }));

@@ -1,4 +1,4 @@
-/** Every command with arguments that cannot be right: one line that says what, where and the next step. */
+/** Runs every command with wrong arguments: it prints one line that says what, where and the next step. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -22,7 +22,7 @@ writeFileSync(inFolder('half.yaml'), 'a: [');
 const MACHINE = 'examples/two-peers.yaml';
 const EXPLORE = ['explore', 'revoke-vs-map'];
 
-/** Arguments, what the line must say, and the exit status where it is not 2. */
+/** The arguments, the expected text, and the exit status if it is not 2. */
 const CASES: readonly (readonly [args: readonly string[], said: RegExp, status?: number])[] = [
   [['frobnicate'], /unknown command 'frobnicate'; see barter --help$/],
   [['--frob'], /unknown option '--frob'; see barter --help$/],
@@ -89,7 +89,7 @@ const CASES: readonly (readonly [args: readonly string[], said: RegExp, status?:
   [['bench', 'toString'], /there is no benchmark toString; there are: /],
 ];
 
-/** One process for all of them: a process for each would take minutes. */
+/** Runs all commands in one process: a process for each would take minutes. */
 function runAll(commands: readonly (readonly string[])[]): ManyResult[] {
   const args = ['--import', 'tsx', fileURLToPath(new URL('./run-many.ts', import.meta.url))];
   const input = JSON.stringify(commands);

@@ -1,4 +1,4 @@
-/** Runs the command as a user does, in a process of its own. */
+/** Runs the command as a user does, in its own process. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -15,14 +15,14 @@ export function spawnBarter(...args: string[]): ChildProcess {
   return spawn(process.execPath, [BIN, ...args], { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
-/** Starts it and waits for its first line on stdout. */
+/** Starts the command and waits for its first line on stdout. */
 export async function startBarter(...args: string[]): Promise<{ child: ChildProcess; firstLine: string }> {
   const child = spawnBarter(...args);
   for await (const line of createInterface({ input: child.stdout! })) return { child, firstLine: line };
   throw new Error(`barter ${args.join(' ')} ended before its first line`);
 }
 
-/** Sends a signal and waits for the end; gives the exit status, or the signal that ended it. */
+/** Sends a signal and waits for the end; returns the exit status, or the signal that ended the process. */
 export function endOf(child: ChildProcess, signal: NodeJS.Signals): Promise<number | NodeJS.Signals | null> {
   const ended = new Promise<number | NodeJS.Signals | null>((resolve) => {
     child.once('exit', (code, by) => resolve(code ?? by));

@@ -1,4 +1,6 @@
-/** A clone's command runs what is built of the clone's sources: in a clone that never built, and after every edit. */
+/**
+ * A clone's command runs code built from the clone's sources: in a clone that was never built, and after every edit.
+ */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -57,7 +59,7 @@ test('an edit anywhere in the sources is seen, by two commands at once', async (
   const both = [0, 1].map(() =>
     spawn(process.execPath, [BIN, 'serve', '--help'], { stdio: ['ignore', 'pipe', 2], env }),
   );
-  // At once: what a child has written by its end is dropped where nobody reads it.
+  // Reads at once: Node drops output that nothing reads before the child ends.
   const texts = await Promise.all(both.map((one) => one.stdout!.setEncoding('utf8').toArray()));
   for (const text of texts) assert.match(text.join(''), /\(edited\)/);
   const before = builtAt();
@@ -80,7 +82,7 @@ test('sources that do not parse are named, and what was built before stays', () 
   help();
 });
 
-/** Serves until it listens, then ends in good order. */
+/** Serves until the server listens, then ends it normally. */
 async function serve(): Promise<void> {
   const words = [BIN, 'serve', join(clone, 'examples/two-peers.yaml'), '--socket-dir', join(clone, 'sockets')];
   const server = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'], env });

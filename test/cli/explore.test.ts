@@ -42,7 +42,7 @@ test('a bug exits with 1, shows its schedule, and leaves a replay file and a pag
 test('Ctrl-C stops a search and leaves a file, from which it goes on', async () => {
   const file = inFolder('stopped.json');
   const args = ['explore', 'revoke-vs-map:5', '--workers', '2', '--save', file, '--json'];
-  // It listens when it searches: how soon that is depends on the machine.
+  // It listens while it searches. How soon it starts depends on the machine.
   for (let ms = 1500; !existsSync(file) && ms < 60_000; ms *= 2) {
     const child = spawnBarter(...args);
     await new Promise((resolve) => setTimeout(resolve, ms));
@@ -63,7 +63,7 @@ test('Ctrl-C stops a search and leaves a file, from which it goes on', async () 
   assert.deepEqual([barter('explore', '--resume', file).status, barter('explore', '--resume', page()).status], [2, 2]);
 });
 
-/** A file that is none of ours. */
+/** A file that the command did not write. */
 function page(): string {
   const file = inFolder('page.html');
   writeFileSync(file, '<html></html>');

@@ -1,4 +1,7 @@
-/** Runs many command lines one after the other in this process: JSON of their arguments in, of their results out. */
+/**
+ * Runs many command lines in this process, one after the other. Reads their arguments as JSON and writes their results
+ * as JSON.
+ */
 import { readFileSync, writeSync } from 'node:fs';
 import { main } from '../../src/cli/main.ts';
 
@@ -18,7 +21,7 @@ for (const args of JSON.parse(readFileSync(0, 'utf8')) as string[][]) {
     };
   }
   process.exitCode = 0;
-  // A command listens for the end of its reader, and its process ends with it.
+  // A command listens for the end of its reader, and then ends the process.
   process.stdout.removeAllListeners('error');
   await main(['node', 'barter', ...args]);
   results.push({ status: process.exitCode, ...written });

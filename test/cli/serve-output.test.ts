@@ -1,4 +1,4 @@
-/** What goes out of a server: its log and its trace must neither end nor block it, whatever reads them, or does not. */
+/** A server's log and trace must neither end nor block it, even if their reader stops or goes away. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -28,7 +28,7 @@ async function serving(
   const child = spawn(process.execPath, command, { cwd: ROOT, stdio: ['ignore', stdout, stderr] });
   const borrower = join(folder, 'borrower.sock');
   try {
-    // The last socket that is made; it listens a moment later.
+    // The socket that is made last. The server listens on it a moment later.
     while (!existsSync(borrower)) await sleep(5);
     await sleep(50);
     await body(child, join(folder, 'lender.sock'));
@@ -39,7 +39,7 @@ async function serving(
   }
 }
 
-/** A connection that the server drops, and says so. */
+/** Opens a connection that the server drops with a log line. */
 function misbehave(path: string): void {
   const client = new RawClient(path);
   client.send(message({ command: 1, size: 3 }));
@@ -72,7 +72,7 @@ test('a log whose reader is gone neither ends nor blocks the server', () =>
 
 test('a log that nobody reads neither blocks the server nor its end', () =>
   serving({}, ['--log-json'], async (child, lender) => {
-    // A pipe takes 64 KiB: it is full after some hundred lines.
+    // A pipe holds 64 KiB, so some hundred lines fill it.
     child.stderr!.pause();
     for (let i = 0; i < 400; i++) misbehave(lender);
     await assertServed(lender);
@@ -87,7 +87,7 @@ test('a trace on a full file system neither ends nor blocks the server', async (
   });
 });
 
-/** Resident memory of a process, in MiB. */
+/** The resident memory of a process, in MiB. */
 function residentMiB(pid: number): number {
   return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) / 1024;
 }
@@ -127,7 +127,7 @@ test('a looping client is heard of a hundred times, and the log says how often i
     const more = entries.filter(isSummary);
     const lines = entries.filter((entry) => !isSummary(entry));
     assert.deepEqual(new Set(lines.map(({ level, cause }) => `${level} ${cause}`)), new Set(['warn dropped']));
-    // One window, or two where the machine is slow.
+    // One window, or two on a slow machine.
     assert.ok(lines.length <= 300, `${lines.length} lines`);
     assert.equal(lines.length + more.reduce((sum, { msg }) => sum + Number(/(\d+) more/.exec(msg)![1]), 0), 500);
   }));

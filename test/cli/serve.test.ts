@@ -77,7 +77,7 @@ test('under npx too, a signal ends the server, and leaves no socket and no proce
       socket.close();
       assert.ok(existsSync(server));
       const ended = once(npx, 'exit');
-      // A terminal's Ctrl-C goes to all of them; npx's shell keeps one that npx alone gets for itself.
+      // A terminal's Ctrl-C reaches all processes. npx's shell absorbs a signal that only npx gets.
       process.kill(signal === 'SIGINT' ? -npx.pid! : npx.pid!, signal);
       await ended;
       for (const deadline = performance.now() + 5000; existsSync(server) && performance.now() < deadline; ) {

@@ -1,4 +1,4 @@
-/** Copies of the engine between every pair of memories that it reaches, in one copy or by way of a buffer. */
+/** Copies by the engine between every pair of memories that it reaches, directly or through a buffer. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -29,7 +29,7 @@ devices:
   'copies.yaml',
 );
 
-/** Six stretches of addresses, each of another kind of memory, one of them cut into pages. */
+/** Six address ranges, each over another kind of memory. One of them is cut into pages. */
 class Stretches {
   readonly domain = new IommuDomain('test');
   readonly lender;
@@ -60,7 +60,7 @@ class Stretches {
     this.add(remote, { kind: 'remote', access: remoteOf(remote, 4 * BYTES), address: 4 * BYTES });
     const paged = memfdMemory('test', BYTES);
     for (let at = 0; at < BYTES; at += PAGE) {
-      // The pages lie in the memory in another order.
+      // The pages have another order in the memory.
       const offset = (at * 5) % BYTES;
       this.domain.map(5 * BYTES + at, PAGE, { kind: 'memory', memory: paged, offset }, BOTH);
     }
@@ -77,7 +77,7 @@ class Stretches {
   }
 }
 
-/** Memory as the device sees it whose pages lie in another order. */
+/** Memory whose pages the device sees in another order. */
 class Reordered implements Memory {
   readonly sizeBytes = BYTES;
   private readonly paged: Memory;
@@ -129,7 +129,7 @@ test('a copy moves the same bytes between any two kinds of memory, over pieces a
   const length = fc.oneof(fc.constantFrom(1, 8, 64, PAGE), fc.integer({ min: 1, max: 150_000 }));
   fc.assert(
     fc.property(copy, length, ({ from, to, at, toAt, seed }, sizeBytes) => {
-      // A stretch for each half, so that no copy overlaps itself.
+      // Each half of the copy has its own range, so that no copy overlaps itself.
       const destinationAt = from === to ? BYTES - 10_000 - Math.min(sizeBytes, 90_000) + (toAt % 1000) : toAt;
       const size = from === to ? Math.min(sizeBytes, 90_000) : sizeBytes;
       const bytes = Buffer.from(Array.from({ length: size }, (_, i) => (i * 7 + seed) & 255));

@@ -1,4 +1,4 @@
-/** An I/OAT engine with memory that it reaches, and the registers of its channels as software sees them. */
+/** An I/OAT engine with memory that it reaches, and its channels' registers as software sees them. */
 import {
   IOAT_CHAINADDR_OFFSET,
   IOAT_CHAN_DMACOUNT_OFFSET,
@@ -28,11 +28,11 @@ import { runner } from '../../src/task/runner.ts';
 
 export const MEMORY = 0x10_0000;
 export const MEMORY_BYTES = 0x40_0000;
-/** Descriptors lie here, one behind the other, and the completion in front of them. */
+/** The address of the descriptors, one after the other. The completion precedes them. */
 export const RING = MEMORY + 0x1000;
 export const COMPLETION = MEMORY + 0x40;
 export const READ_ONLY = 0x100_0000;
-/** Memory whose owner answers when a test says so. */
+/** Memory whose owner answers only when a test tells it to. */
 export const SLOW = 0x200_0000;
 const PAGE = 4096;
 
@@ -44,7 +44,7 @@ export interface TestDescriptor {
   next?: number;
 }
 
-/** Answers only while it is let. */
+/** Answers only while the test allows it. */
 class SlowMemory implements RemoteMemory {
   readonly permits = new Cell('permits', 0);
   writes = 0;
@@ -113,7 +113,7 @@ export class IoatRig {
     return new RigChannel(this, (index + 1) * IOAT_CHANNEL_MMIO_SIZE);
   }
 
-  /** Bytes of the memory, by the device's addresses. */
+  /** Returns bytes at the device's addresses. */
   read(address: number, length: number): Buffer {
     const bytes = Buffer.alloc(length);
     this.memory.read(address - MEMORY, bytes);
@@ -124,7 +124,7 @@ export class IoatRig {
     this.memory.write(address - MEMORY, bytes);
   }
 
-  /** Writes a chain from `RING` on; each descriptor names the next one where it does not say otherwise. */
+  /** Writes a chain at `RING`. Each descriptor links to the next unless it says otherwise. */
   chain(descriptors: readonly TestDescriptor[]): void {
     for (const [i, { source = 0, destination = 0, size = 8, ctl = 0, next }] of descriptors.entries()) {
       const at = RING + i * ioat_dma_descriptor.sizeof;
@@ -163,7 +163,7 @@ export class RigChannel {
     this.set(IOAT_CHANCMD_OFFSET, 1, bits);
   }
 
-  /** As drivers do: interrupts and completions on, the chain's address, and the doorbell. */
+  /** Starts the engine as drivers do: interrupts and completions on, the chain's address, and the doorbell. */
   start(count: number, { chain = RING as number | bigint, completion = COMPLETION } = {}): void {
     this.rig.set(IOAT_INTRCTRL_OFFSET, 1, IOAT_INTRCTRL_MSIX_VECTOR_CONTROL);
     const control = IOAT_CHANCTRL_INT_REARM | IOAT_CHANCTRL_ERR_COMPLETION_EN | IOAT_CHANCTRL_ERR_INT_EN;

@@ -57,7 +57,7 @@ test('random chains copy what a plain copy would, and complete in order', () => 
     rig.write(DATA, expected);
     rig.vectors.length = 0;
     const chain = copies.map(({ source, destination, size, isNull, interrupts }): TestDescriptor => {
-      // Halves, so that no copy overlaps itself.
+      // Uses halves, so that no copy overlaps itself.
       const to = destination + 0x100000;
       const bytes = Math.min(size, 0x100000 - source, 0x200000 - to);
       if (!isNull) expected.copyWithin(to, source, source + bytes);
@@ -142,7 +142,7 @@ for (const [name, error, chain, options] of ERRORS) {
   });
 }
 
-/** While an error is noted, doorbells start nothing. */
+/** A doorbell must start nothing while an error is recorded. */
 function assertStaysHalted(rig: IoatRig): void {
   const channel = rig.channel();
   rig.write(DATA, Buffer.from('nothing!'));
@@ -152,7 +152,7 @@ function assertStaysHalted(rig: IoatRig): void {
   assert.notEqual(rig.read(DATA + 128, 8).toString(), 'nothing!');
 }
 
-/** As drivers recover: errors cleared, a reset, a new chain. */
+/** Recovers as drivers do: clears errors, resets, and starts a new chain. */
 function assertRecovers(rig: IoatRig): void {
   const channel = rig.channel();
   channel.set(IOAT_CHANERR_OFFSET, 4, channel.error);

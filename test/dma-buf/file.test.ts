@@ -1,4 +1,4 @@
-/** Files and descriptors: numbers, limits, and when the last reference releases. */
+/** Files and descriptors: numbers, limits, and the release by the last reference. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FdTable, File } from '../../src/dma-buf/file.ts';

@@ -1,4 +1,4 @@
-/** What a dma-buf's descriptor answers by itself. */
+/** The operations that a dma-buf's descriptor serves by itself. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DmaBuf, type DmaBufOps } from '../../src/dma-buf/dma-buf.ts';

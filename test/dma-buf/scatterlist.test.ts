@@ -10,7 +10,7 @@ import { parseMachine } from '../../src/machine/load.ts';
 const PAGE = 4096;
 const GIB = 2 ** 30;
 
-/** Below a root port each, of a host bridge that routes; no BAR is as large as what is mapped here. */
+/** Devices below one root port each, under a host bridge that routes. No BAR is as large as this test's mappings. */
 function peers(iommu: string) {
   const device = (name: string, port: string) => ({ name, port, model: 'memory', bars: [{ index: 0, size: '1M' }] });
   const machine = {
@@ -80,7 +80,7 @@ test('more segments than 32 bits count give EINVAL, before any is made', () => {
 test('where no IOVA is left for all of it, each range gets its own; where one gets none, nothing stays mapped', () => {
   const { lender, borrower } = peers('translated');
   const domain = borrower.iommuDomain as IommuDomain;
-  // Only runs of at most this size are left.
+  // Leaves only runs of at most this size.
   const limited = (most: number) =>
     Object.assign(Object.create(domain) as IommuDomain, {
       allocateIova: (sizeBytes: number) => (sizeBytes > most ? null : domain.allocateIova(sizeBytes)),
@@ -112,7 +112,7 @@ test('a device of 32 bits gets addresses below 4 GiB, aligned, and neither the f
   const domain = borrower.iommuDomain as IommuDomain;
   borrower.dmaBits = 32;
   const map = (sizeBytes: number) => mapPhysVec(borrower, lender, [{ address: 2 ** 42, sizeBytes }], sizeBytes);
-  // Of the four aligned runs of 1 GiB, one has page 0 and one the window.
+  // Of the four aligned runs of 1 GiB, one contains page 0 and one the window.
   const tables = [map(GIB), map(GIB)];
   assert.deepEqual(
     tables.map(({ segments }) => segments[0].address),

@@ -1,6 +1,6 @@
 /**
- * Every search on random programs, against the oracle that takes every order: as many executions as there are orders
- * that do not commute into each other, none in vain, every outcome, every deadlock, every state that an invariant sees.
+ * Compares every search on random programs with the oracle that takes every order. A search must run each equivalence
+ * class of orders once, none in vain, and find every outcome, every deadlock and every state that an invariant sees.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -12,7 +12,7 @@ import { everyOrder, type ObservableProgram, takeOrder } from './every-order.ts'
 import { randomProgram } from './random-program.ts';
 
 const PROGRAMS = process.env.BARTER_FULL === '1' ? 100_000 : 5_000;
-/** Programs with more orders than this are left out: taking all of them takes too long. */
+/** Skips programs with more orders than this: taking all of them takes too long. */
 const MAX_ORDERS = process.env.BARTER_FULL === '1' ? 1_000 : 60;
 
 interface Found {
@@ -27,7 +27,7 @@ function make(program: ObservableProgram, algorithm: Algorithm): Search {
   return makeSearch(program, { scenario: '', algorithm, mutant: null, bound: null, seed: 1, samples: 0 });
 }
 
-/** Runs the search through all that it covers; collects where it would look for bugs. */
+/** Runs the search to its end, and collects results where it would look for bugs. */
 function collect(program: ObservableProgram, algorithm: Algorithm): Found {
   const search = make(program, algorithm);
   const found: Found = { search, forms: new Set(), outcomes: new Set(), looks: new Set(), schedules: [] };
@@ -47,7 +47,7 @@ function collect(program: ObservableProgram, algorithm: Algorithm): Found {
 }
 
 function formsOf(program: ObservableProgram, { schedules, search }: Found): Set<string> {
-  // Executions before the search began anew count for nothing.
+  // Executions before a restart of the search do not count.
   const last = schedules.slice(schedules.length - search.totals.executions);
   return new Set(last.map((schedule) => takeOrder(program, (_, depth) => schedule[depth] ?? -1).form));
 }
@@ -69,7 +69,7 @@ function assertCovers(program: ObservableProgram, all: NonNullable<ReturnType<ty
   }
 }
 
-/** What does not depend on the thread that did the work. */
+/** The results that do not depend on the thread that did the work. */
 function resultOf({ totals, complete, bug }: Search): object {
   return { totals, complete, bug: bug && { ...bug, subjects: undefined } };
 }
@@ -97,7 +97,7 @@ test(`${PROGRAMS} random programs: no search misses anything, and none does anyt
       const two = new ByParts(() => make(program, algorithm), seed).run();
       assert.deepEqual(resultOf(two), resultOf(one), `${program.name}, ${algorithm}: by two`);
     }
-    // An execution ends where something breaks: what comes after that is nobody's order.
+    // An execution ends when an invariant breaks, so no order covers later steps.
     if ([...findings].some((finding) => finding !== 'I4: stuck')) withBugs += 1;
     else assertCovers(program, all);
   }

@@ -1,11 +1,11 @@
-/** One search as several threads would do it: parts are given away at any moment, and done in any order. */
+/** One search split as several threads would split it: parts are given away at any time, and searched in any order. */
 import { followedBy } from '../../src/explore/parallel/worker-pool.ts';
 import { Random } from '../../src/explore/search/random.ts';
 import type { Part, PartOutcome, Search } from '../../src/explore/search/search.ts';
 
 const asSent = <T>(data: T): T => JSON.parse(JSON.stringify(data)) as T;
 
-/** Goes through the search as several threads would, one after the other; chance decides who is when. */
+/** Plays several threads, one after the other, and chooses at random which one is next. */
 export class ByParts {
   private readonly random: Random;
   private readonly search: Search;
@@ -13,7 +13,7 @@ export class ByParts {
   private readonly parts: Part[] = [];
   private readonly outcomes = new Map<number, PartOutcome>();
 
-  /** `make` makes a search over the same program each time; chance comes from `seed`. */
+  /** `make` makes searches over the same program. `seed` seeds the random choices. */
   constructor(make: () => Search, seed: number) {
     this.random = new Random(seed);
     this.search = make();
@@ -36,7 +36,7 @@ export class ByParts {
     if (part !== null) this.parts.push(asSent(part));
   }
 
-  /** Goes through a part, often not to its end. */
+  /** Searches a part, often not to its end. */
   private goThroughOne(at = this.random.below(this.parts.length)): void {
     const [{ id, state }] = this.parts.splice(at, 1);
     this.other.load(state);

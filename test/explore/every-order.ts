@@ -1,7 +1,7 @@
 /**
- * The oracle that the searches are compared with: it takes every order of a program's steps, one after the other, and
- * shares no code with them. Orders that differ only in steps that commute have the same form; the rule for that is
- * written down here a second time, in the words of docs/exploring-your-own-code.md.
+ * The oracle for the searches: takes every order of a program's steps, one after the other, and shares no code with the
+ * searches. Orders that differ only in commuting steps have the same form. It implements that rule a second time, from
+ * docs/exploring-your-own-code.md.
  */
 import { Execution } from '../../src/explore/world/execution.ts';
 import type { Program } from '../../src/explore/world/program.ts';
@@ -9,50 +9,50 @@ import { TaskIds } from '../../src/explore/world/task-ids.ts';
 import { type Op, OpKind } from '../../src/task/op.ts';
 import { TaskHandle } from '../../src/task/task-handle.ts';
 
-/** A program that tells the oracle what it did. The calls are about the execution that was built last. */
+/** A program that reports its actions to the oracle. The calls are about the latest execution. */
 export interface ObservableProgram extends Program {
-  /** What each task saw, the values at the end, and the tasks that are left waiting. */
+  /** The values that each task saw, the final values, and the tasks that still wait. */
   outcome(execution: Execution): string;
-  /** Labels of the objects that the last step changed beside its own; forgets them. */
+  /** Returns and forgets the labels of the objects that the last step changed besides its own. */
   takeChanged(): readonly string[];
   /** For each invariant: the labels of the objects that it looks at. */
   readonly invariants: readonly (readonly string[])[];
-  /** What the invariants have seen in this execution, one entry for each look. */
+  /** The values that the invariants have seen in this execution, one entry for each look. */
   seen(): readonly string[];
 }
 
-/** What one order came to. */
+/** The result of one order. */
 export interface OrderSeen {
-  /** The same for two orders that differ only in steps that commute. */
+  /** Equal for two orders that differ only in commuting steps. */
   form: string;
   outcome: string;
   looks: readonly string[];
-  /** How often a task was left that could have gone on. */
+  /** How often the order left a task that could have gone on. */
   preemptions: number;
-  /** The invariant that broke and the message, or nothing. */
+  /** The broken invariant and its message, or an empty string. */
   finding: string;
   length: number;
 }
 
 interface Step {
   task: number;
-  /** Which step of its task it is. */
+  /** Its index among its task's steps. */
   nth: number;
   object: number;
   isRead: boolean;
   isShared: boolean;
-  /** It asks a condition over anything. */
+  /** Whether it evaluates a condition over anything. */
   isEvaluation: boolean;
   /** The invariants that look at something that it changed. */
   invariants: ReadonlySet<number>;
-  /** The task that it started or waited for. */
+  /** The task that it started or joined. */
   peer: number;
   text: string;
 }
 
 const SHARED_KINDS: readonly OpKind[] = [OpKind.READ_LOCK, OpKind.READ_UNLOCK, OpKind.TRY_READ_LOCK];
 
-/** Takes one order; `choose` says which of the ready tasks goes next, or -1 to stop. */
+/** Takes one order. `choose` returns the ready task that goes next, or -1 to stop. */
 export function takeOrder(
   program: ObservableProgram,
   choose: (ready: readonly number[], depth: number) => number,
@@ -115,7 +115,7 @@ function mustKeep(a: Step, b: Step): boolean {
   return !(a.isRead && b.isRead) && !(a.isShared && b.isShared);
 }
 
-/** For each step of each task: how far the other tasks had come before it by necessity. */
+/** For each step of each task: how many steps of the other tasks must precede it. */
 function formOf(steps: readonly Step[]): string {
   const clocks: number[][] = [];
   for (const [at, step] of steps.entries()) {
@@ -134,7 +134,7 @@ function formOf(steps: readonly Step[]): string {
     .join('; ');
 }
 
-/** All orders, in a map from form to what they came to; null where there are more than `most`. */
+/** Takes all orders; returns their results by form, or null if there are more than `most`. */
 export function everyOrder(
   program: ObservableProgram,
   most: number,

@@ -14,7 +14,7 @@ import {
 
 const program = (name: string, build: (stage: Stage) => void): Program => ({ name, summary: '', build });
 
-/** A failed try of a lock is a read of what it saw: the reader may come before it, and sees 0 then. */
+/** A failed trylock reads the lock's state: the reader may come before it, and then sees 0. */
 export const failedTry = program('failed-try', (stage) => {
   const [rw, x] = [new RwSemaphore({ name: 'rw' }), new Cell('x', 0)];
   stage.spawn(
@@ -42,7 +42,7 @@ function* blink(cell: Cell<number>): Task {
   yield* cell.store(0);
 }
 
-/** A state that lies between steps that commute. */
+/** A state between two commuting steps. */
 export const twoCells = program('two-cells', (stage) => {
   const [x, y] = [new Cell('x', 0), new Cell('y', 0)];
   stage.spawn('a', blink(x));
@@ -52,7 +52,7 @@ export const twoCells = program('two-cells', (stage) => {
   });
 });
 
-/** A wake that nobody gives: production hangs. */
+/** A wake-up that never comes: production hangs. */
 export const forgottenWake = program('forgotten-wake', (stage) => {
   const [queue, lock, flag] = [new WaitQueue('queue'), new Mutex({ name: 'lock' }), new Cell('flag', false)];
   stage.spawn(
@@ -97,7 +97,7 @@ export const fairQueue = program('fair-queue', (stage) => {
   );
 });
 
-/** A value that is changed in place, and waited for. */
+/** A value that is changed in place while a task waits for it. */
 export const inPlace = program('in-place', (stage) => {
   const list = new Cell<string[]>('list', []);
   stage.spawn(
@@ -117,7 +117,7 @@ export const inPlace = program('in-place', (stage) => {
   }
 });
 
-/** One preemption shows the bug; on the way to it, another invariant breaks. */
+/** One preemption shows the bug. On the way to it, another invariant breaks. */
 export const anotherFirst = program('another-first', (stage) => {
   const cells = ['a', 'b', 'c', 'd'].map((label) => new Cell(label, 0));
   const seen: number[] = [];
@@ -150,7 +150,7 @@ export const spinner = program('spinner', (stage) => {
   );
 });
 
-/** Each run does something else. */
+/** A program whose runs differ. */
 export const random = program('random', (stage) => {
   const dice = new Cell('dice', Math.random());
   stage.spawn(
@@ -161,7 +161,7 @@ export const random = program('random', (stage) => {
   );
 });
 
-/** An object in a cell is shown as what it is. */
+/** A timeline must show an object in a cell by its content. */
 export const object = program('object', (stage) => {
   const cell = new Cell<{ owner: string | null }>('state', { owner: null });
   stage.spawn(
@@ -173,7 +173,7 @@ export const object = program('object', (stage) => {
   );
 });
 
-/** Both orders of two locks, but only behind a third one. */
+/** Both orders of two locks, but only under a third lock. */
 export const gate = program('gate', (stage) => {
   const [outer, a, b] = ['gate', 'a', 'b'].map((name) => new Mutex({ name }));
   const through = function* (first: Mutex, second: Mutex): Task {
@@ -188,7 +188,7 @@ export const gate = program('gate', (stage) => {
   stage.spawn('two', through(b, a));
 });
 
-/** Two tasks that touch a field that no lock guards, behind an invariant that never looks at it. */
+/** Two tasks touch a field without a lock. The invariant never looks at it. */
 export const unguarded = program('unguarded', (stage) => {
   const [field, other] = [new Plain('field', 0), new Cell('other', 0)];
   for (const name of ['one', 'two']) {

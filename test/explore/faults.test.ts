@@ -1,4 +1,4 @@
-/** Each fault that the explorer once had, as FILE:NAME: the program that showed it. */
+/** Each fault that the explorer once had, as FILE:NAME of the program that showed it. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -7,7 +7,7 @@ import { explore, runOf } from '../../src/verify/explore.ts';
 
 const FILE = fileURLToPath(new URL('./fault-programs.ts', import.meta.url));
 
-/** What each search of whole orders finds: the same bug. */
+/** The bugs that searches of whole orders find. They must be the same. */
 async function bugsOf(name: string, algorithms: readonly Algorithm[] = ['optimal', 'source', 'dfs']) {
   const results = [];
   for (const algorithm of algorithms) results.push(await explore({ scenario: `${FILE}:${name}`, algorithm }));

@@ -1,4 +1,4 @@
-/** The schedule of a bug has as few preemptions as any, and then as few steps: every order says so. */
+/** A bug's schedule has the fewest preemptions possible, and then the fewest steps, as compared with every order. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { minimise } from '../../src/explore/search/minimise.ts';
@@ -18,7 +18,7 @@ interface Planted {
   wanted: { preemptions: number; length: number };
 }
 
-/** A random program of which one outcome is a bug, and another one a bug of another kind. */
+/** A random program in which one outcome is a bug, and another outcome a different bug. */
 function plant(seed: number): Planted | null {
   const program = randomProgram(seed);
   const orders: OrderSeen[] = [];
@@ -66,7 +66,7 @@ test(`the fewest preemptions and steps, of ${BUGS} random bugs`, () => {
   }
 });
 
-/** The bug as a random search comes upon it: not the shortest. */
+/** The bug as a random search finds it, which is not the shortest schedule. */
 function findBug(program: Program, seed: number): Bug {
   const spec = { scenario: '', algorithm: 'random', mutant: null, bound: null, samples: 100_000 } as const;
   for (let again = 0; ; again++) {

@@ -1,4 +1,7 @@
-/** Faults that the explorer had, put back into it: the oracle that takes every order, and the fault programs, tell. */
+/**
+ * Faults that the explorer once had, put back into it. The oracle that takes every order and the fault programs must
+ * reveal them.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { exploreProgram } from '../../src/explore/explore.ts';
@@ -14,7 +17,7 @@ import { everyOrder } from './every-order.ts';
 import { anotherFirst, failedTry, twoCells } from './fault-programs.ts';
 import { randomProgram } from './random-program.ts';
 
-/** The test holds without the mutant, and fails with it. */
+/** The check must hold without the mutant, and fail with it. */
 async function assertTold(apply: () => () => void, holds: () => boolean | Promise<boolean>): Promise<void> {
   assert.equal(await holds(), true, 'without the mutant');
   const undo = apply();
@@ -28,11 +31,11 @@ async function assertTold(apply: () => () => void, holds: () => boolean | Promis
 
 const findsBug = (program: Program) => async (): Promise<boolean> => (await exploreProgram(program)).bug !== null;
 
-/** The reduction takes as many orders as there are that do not commute into each other. */
+/** The reduction must take one order for each class of commuting orders. */
 const takesEvery = (seed: number) => (): boolean => {
   const program = randomProgram(seed);
   const search = new DporSearch(program, true);
-  // Bugs do not end it: what counts is how much it covers.
+  // A bug must not end the search, since its coverage counts here.
   const open = search as unknown as { ended(): boolean };
   open.ended = () => {
     search.totals.executions += 1;

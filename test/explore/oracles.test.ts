@@ -1,4 +1,4 @@
-/** Each oracle on a tiny program that trips it and no other. */
+/** A tiny program for each oracle that trips it and no other oracle. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { exploreProgram, type FoundBug } from '../../src/explore/explore.ts';
@@ -199,7 +199,7 @@ test('a program that is not deterministic is named with the step and both values
     const mine = runs;
     const cells = ['a', 'b'].map((label) => new Cell(label, 0));
     const task = function* (cell: Cell<number>, other: Cell<number>): Task {
-      // The first four runs are all the same.
+      // The first four runs are the same.
       if (mine > 4) yield* cell.load();
       yield* cell.store(1);
       yield* other.load();
@@ -341,7 +341,7 @@ test("a cell's plain value races with stores; its loads do not", async () => {
     };
   const build = (plainly: boolean) => (stage: Stage) => {
     const cell = new Cell('flag', 0);
-    // Somebody touches it plainly in both programs: that is what makes the log look at the cell at all.
+    // Both programs touch the cell without a step, so the log looks at it at all.
     assert.equal(cell.value, 0);
     stage.spawn('writer', cell.store(1));
     stage.spawn('reader', reader(cell, plainly)());

@@ -1,4 +1,4 @@
-/** A search of which parts are given away, at any moment and in any order, comes to what it comes to alone. */
+/** A search whose parts are given away at any time and in any order has the same result as one alone. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Search } from '../../src/explore/search/search.ts';
@@ -12,7 +12,7 @@ import { randomProgram } from './random-program.ts';
 const SPEC: SearchSpec = { scenario: '', algorithm: 'optimal', mutant: null, bound: null, seed: 7, samples: 600 };
 const MOST = 600;
 
-/** What does not depend on who has done what: the totals, the bug, the order of locks. */
+/** The results that do not depend on the threads: the totals, the bug, the lock order. */
 function outcomeOf(search: Search): object {
   const { totals, complete, bug, lockOrder } = search;
   return { totals, complete, bug: bug && { ...bug, subjects: undefined }, cycle: lockOrder.cycle() };

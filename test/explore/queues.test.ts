@@ -1,4 +1,4 @@
-/** What waits in production waits under the explorer: fair queues, wakes that are needed, changes in place. */
+/** A wait in production is a wait under the explorer: fair queues, required wake-ups, changes in place. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { exploreProgram } from '../../src/explore/explore.ts';
@@ -13,7 +13,7 @@ import { WaitQueue } from '../../src/task/wait-queue.ts';
 
 const ALGORITHMS: readonly Algorithm[] = ['optimal', 'source', 'dfs', 'stateful', 'random'];
 
-/** Builds a program; `shared` is what states have beside the objects of task/. */
+/** Builds a program. `shared` returns its state beside the objects of task/. */
 function program(build: (stage: Stage) => void, shared: () => unknown[] = () => []): Program {
   return {
     name: 'queues',
@@ -135,7 +135,7 @@ test('the schedule of such a state is the shortest, and can be replayed', async 
   assert.equal(bug.preemptions, 0);
 });
 
-/** A flag under a mutex, and those who wait for it. */
+/** A flag under a mutex, and a queue of tasks that wait for it. */
 class Flag {
   readonly mutex = new Mutex({ name: 'mutex' });
   readonly queue = new WaitQueue('queue');

@@ -1,4 +1,4 @@
-/** Small random programs over every primitive of task/, for comparing searches with every order there is. */
+/** Small random programs over every primitive of task/, to compare searches with every possible order. */
 
 import { Random } from '../../src/explore/search/random.ts';
 import type { Execution } from '../../src/explore/world/execution.ts';
@@ -15,18 +15,18 @@ import type { ObservableProgram } from './every-order.ts';
 
 interface Action {
   name: string;
-  /** Which of two objects of a kind. */
+  /** The index of one of two objects of a kind. */
   object: 0 | 1;
   value: 1 | 2;
-  /** What happens while a lock is held. */
+  /** The action while a lock is held. */
   inner: string;
 }
 
 interface Shape {
   tasks: Action[][];
-  /** A task that the first one starts along the way, at this step; -1 for none. */
+  /** The step at which the first task starts another one; -1 for never. */
   spawnAt: number;
-  /** The labels that each invariant looks at. */
+  /** The labels of the objects that each invariant looks at. */
   invariants: Label[][];
 }
 
@@ -40,16 +40,16 @@ type Act = (objects: Objects, action: Action, note: Note) => Task;
 class Objects {
   readonly cells = [new Cell('x', 0), new Cell('y', 0)];
   readonly box = new Cell('box', { value: 0 });
-  /** Touched under the mutex of the same number only. */
+  /** Touched only under the mutex with the same index. */
   readonly guarded = [new Plain('guarded0', 0), new Plain('guarded1', 0)];
   readonly mutexes = [new Mutex({ name: 'm0' }), new Mutex({ name: 'm1' })];
   readonly rw = new RwSemaphore({ name: 'rw' });
   readonly completion = new Completion('done');
   readonly count = new Refcount('count', 1);
   readonly queue = new WaitQueue('queue');
-  /** What those in the queue wait for; changed under the first mutex. */
+  /** The condition of the tasks in the queue; changed under the first mutex. */
   flag = 0;
-  /** Labels of what was changed beside the object of a step. */
+  /** Labels of the objects that changed besides the step's own. */
   changed: string[] = [];
 
   setGuarded(object: number, value: number): void {
@@ -67,7 +67,7 @@ class Objects {
   }
 }
 
-/** What may happen while a lock is held: never waits for what others do under that lock. */
+/** Actions while a lock is held. They never wait for actions of others under that lock. */
 const INNER: Record<string, Act> = {
   nothing: function* () {},
   load: function* ({ cells }, { object }, note) {
@@ -179,7 +179,7 @@ function shapeOf(seed: number): Shape {
   const random = new Random(seed * 7919);
   for (let i = 0; i < 5; i++) random.below(2);
   const pick = <T>(list: readonly T[]): T => list[random.below(list.length)];
-  // Few kinds of actions in a program, so that they meet.
+  // Few kinds of actions in one program, so that they interact.
   const names = Array.from({ length: 2 + random.below(4) }, () => pick(OUTER_NAMES));
   const count = 2 + random.below(2);
   const tasks = Array.from({ length: count }, () =>
@@ -197,7 +197,7 @@ function shapeOf(seed: number): Shape {
   return { tasks, spawnAt, invariants };
 }
 
-/** The program of a seed: the same every time. */
+/** The program of a seed, the same every time. */
 export function randomProgram(seed: number): ObservableProgram & { outcomeAtEnd(): string } {
   const shape = shapeOf(seed);
   let now: RandomRun;
@@ -232,13 +232,13 @@ class RandomRun {
     for (const index of shape.tasks.keys()) this.notes[index] = '';
   }
 
-  /** What tasks share beside the objects of task/. */
+  /** The state that tasks share beside the objects of task/. */
   get shared(): unknown[] {
     const { guarded, flag, box } = this.objects;
     return [guarded[0].get(), guarded[1].get(), flag, box.value.value, this.notes];
   }
 
-  /** Of a run in which every task ended, null will do. */
+  /** If every task of the run ended, `execution` may be null. */
   outcome(execution: Execution | null): string {
     const stuck = execution?.unfinished().map((task) => execution.handles[task].label) ?? [];
     const { cells, box, count, guarded, flag } = this.objects;

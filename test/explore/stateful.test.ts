@@ -1,4 +1,4 @@
-/** Searching states instead of orders: the same states, outcomes and bugs as without memory. */
+/** Searching states instead of orders finds the same states, outcomes and bugs. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { exploreProgram } from '../../src/explore/explore.ts';
@@ -15,12 +15,12 @@ import { explore } from '../../src/verify/explore.ts';
 import { randomProgram } from './random-program.ts';
 
 const PROGRAMS = 500;
-/** Programs with more orders than this are left out: brute force takes too long for them. */
+/** Skips programs with more orders than this: brute force takes too long for them. */
 const MAX_ORDERS = 400;
 
 /**
- * Every state that the search comes to, and every state that runs end in; null where there are too many orders. Keys of
- * two searches can be compared when they share their histories.
+ * Every state that the search reaches, and every state in which runs end; null if there are too many orders. The keys
+ * of two searches are comparable if they share their histories.
  */
 function statesOf(
   search: Search,
@@ -46,7 +46,7 @@ function statesOf(
   return search.advance(most) === 'more' ? null : { all, last };
 }
 
-/** Looks at the state of a execution after each of its steps, whoever takes them. */
+/** Records the state of an execution after each step, for any search. */
 function keyed(histories: Map<string, number>, all: Set<string>): (execution: Execution) => StateKey {
   return (execution) => {
     const key = new StateKey(execution, histories);

@@ -1,4 +1,4 @@
-/** Searches by several threads, and those that are stopped and go on: the same totals and the same bug. */
+/** Searches by several threads, and stopped and resumed searches: the same totals and the same bug. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ExploreOptions, ExploreProgress, ExploreResult } from '../../src/explore/explore.ts';
@@ -8,7 +8,7 @@ import { makeSearch } from '../../src/explore/spec.ts';
 import { findProgram } from '../../src/verify/catalogue.ts';
 import { explore } from '../../src/verify/explore.ts';
 
-/** What must not depend on who searched, and how often he was stopped. */
+/** The results that must not depend on the threads or on how often the search was stopped. */
 function totalsOf({ executions, blocked, steps, complete, bug }: ExploreResult): object {
   return { executions, blocked, steps, complete, bug };
 }
@@ -37,7 +37,7 @@ test('two and three threads come to what one comes to', async () => {
 
 test('a search that is stopped again and again comes to the same, whoever goes on with it', async () => {
   for (const options of SEARCHES) {
-    // For a search that draws, `max` is how many it draws: it is not stopped by it.
+    // For a search that draws orders, `max` is the number of draws and does not stop it early.
     if (options.max !== undefined || options.algorithm === 'random') continue;
     const wanted = totalsOf(await explore(options));
     let last = await explore({ ...options, max: 1 });

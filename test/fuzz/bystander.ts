@@ -1,4 +1,4 @@
-/** Somebody else's client, who must never notice. */
+/** Another user's client, which must never notice the fuzzing. */
 import assert from 'node:assert/strict';
 import { VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE } from '../../src/abi/vfio-user.ts';
 import type { InProcessServer } from '../vfio-user/in-process.ts';

@@ -1,4 +1,4 @@
-/** One connection and what the server owes it. */
+/** One connection, and the replies that the server owes it. */
 import {
   VFIO_USER_COMMAND_NAMES,
   VFIO_USER_DMA_MAP,
@@ -23,7 +23,7 @@ const MSG_DONTWAIT = 0x40;
 const EFAULT = 14;
 const SMALL_VERSION = Buffer.from('\0\0\0\0{"capabilities":{"max_data_xfer_size":4}}\0');
 
-/** For the canaries: what a broken server would do. */
+/** For the canaries: the behaviour of a broken server. */
 export type Sabotage = { onReply?: (reply: RawReply) => void };
 
 export class FuzzConnection {
@@ -33,7 +33,7 @@ export class FuzzConnection {
   private readonly sabotage: Sabotage;
   private readonly model: Model;
   private nextId = 1;
-  /** The stream is no longer cut where we think: replies say nothing. */
+  /** True once the frames of the stream are unknown: replies then mean nothing. */
   private wild = false;
   ended = false;
 
@@ -48,7 +48,9 @@ export class FuzzConnection {
     this.ask(VFIO_USER_VERSION, small ? SMALL_VERSION : encodeVersion(), [], false);
   }
 
-  /** Memory on, bus mastering on, memory to copy from and to: half of it mapped, half of it reached by messages. */
+  /**
+   * Turns memory and bus mastering on, and adds memory for copies. Half of it is mapped, half is reached by messages.
+   */
   prepare(pool: FdPool): void {
     this.ask(VFIO_USER_REGION_WRITE, MEMORY_ON, [], false);
     const size = MAPPED_PAGES * 4096;
@@ -72,7 +74,7 @@ export class FuzzConnection {
     this.coverage.count('server: damaged messages');
   }
 
-  /** Reads all that there is, and holds it against what was asked. */
+  /** Reads all replies, and compares them with the requests. */
   check(random: FuzzRandom, pool: FdPool): void {
     for (let reply = this.client.tryReceive(); reply !== undefined; reply = this.client.tryReceive()) {
       if (reply === null) {
@@ -101,7 +103,7 @@ export class FuzzConnection {
     const asked: Asked = { id, command, payload, noReply };
     this.coverage.count('server: messages');
     this.coverage.count('server: descriptors sent', fds.length);
-    // A full socket: the message may be there in part.
+    // The socket is full, so part of the message may have been sent.
     if (sent < 0) this.wild = true;
     else this.owed.push(asked);
   }
@@ -109,7 +111,7 @@ export class FuzzConnection {
   private checkReply(reply: RawReply): void {
     this.sabotage.onReply?.(reply);
     let asked = this.owed.shift();
-    // Served in order: what was posted before is done, with whatever outcome.
+    // The server works in order: it has finished every earlier posted message, whatever its outcome.
     for (; asked?.noReply === true; asked = this.owed.shift()) {
       this.model.posted(asked);
       this.coverage.outcome(nameOf(asked.command), 'posted');
@@ -123,7 +125,7 @@ export class FuzzConnection {
     this.coverage.outcome(name, reply.error);
   }
 
-  /** DMA_READ and DMA_WRITE: answered well, wrongly, or not at all. */
+  /** Answers DMA_READ and DMA_WRITE correctly, wrongly, or not at all. */
   private answer(command: RawReply, random: FuzzRandom): void {
     this.coverage.outcome(nameOf(command.command), 'sent to the client');
     const count = Number(command.payload.readBigUInt64LE(8));

@@ -1,4 +1,4 @@
-/** Streams of frames, good and bad, cut at any byte, with descriptors anywhere, through FrameReader. */
+/** Feeds streams of good and bad frames to FrameReader, cut at any byte, with descriptors anywhere. */
 import assert from 'node:assert/strict';
 import { Errno } from '../../src/abi/errno.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
@@ -32,14 +32,14 @@ function frame(random: FuzzRandom): Sent {
   return { bytes, isGood: !isBad && !badType };
 }
 
-/** Bytes that are no frames, or by accident: read to the end, or refused with an Errno. */
+/** Bytes that are frames only by accident. The reader must reach the end, or throw an Errno. */
 function rawConnection({ random, coverage }: FuzzRun): number {
   const [ours, theirs] = socketPair('fuzz');
   const reader = new FrameReader();
   const left = random.chance(2) ? new PeekedBytes(theirs) : null;
   const bytes = new Pinned(1 + random.below(3000));
   for (let i = 0; i < bytes.bytes.length; i++) bytes.bytes[i] = random.chance(3) ? random.bits() : 0;
-  // Sizes that are small keep the reader going.
+  // Small sizes keep the reader going.
   for (let at = 4; at + 4 <= bytes.bytes.length; at += 4 + random.below(40))
     bytes.view.setUint32(at, random.below(80), true);
   try {
@@ -58,7 +58,7 @@ function rawConnection({ random, coverage }: FuzzRun): number {
   return 1 + Math.floor(bytes.bytes.length / 40);
 }
 
-/** One connection: what is read must be what was sent, up to the first frame that cannot be. */
+/** One connection. The frames read must be those sent, up to the first invalid frame. */
 function connection({ random, coverage }: FuzzRun, event: number): number {
   const [ours, theirs] = socketPair('fuzz');
   const reader = new FrameReader();

@@ -1,4 +1,4 @@
-/** Descriptors to send; what the server gives is added and dropped as it comes. */
+/** Descriptors to send. The pool keeps and drops the server's descriptors as they come. */
 import { ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { createMemfd } from '../../src/linux/memfd.ts';
 import type { FdKind } from './messages.ts';
 import { FuzzRandom } from './random.ts';
 
-/** Of the memory that clients map at 0; behind it as much that is reached by messages. */
+/** The pages that clients map at 0. After them comes as much memory that is reached by messages. */
 export const MAPPED_PAGES = 32;
 const PAGE = 4096;
 const MAX_LENT = 32;
@@ -38,7 +38,7 @@ export class FdPool {
     return this.lent.length === 0 ? this.own.memfd.fd : this.lent[this.next % this.lent.length].fd;
   }
 
-  /** Takes a descriptor that the server sent. */
+  /** Takes ownership of a descriptor that the server sent. */
   keep(fd: OwnedFd): void {
     this.lent.push(fd);
     if (this.lent.length > MAX_LENT) this.lent.shift()!.close();
@@ -50,7 +50,7 @@ export class FdPool {
   }
 }
 
-/** Descriptors of the engine, in chains: copies between all that a client has, mapped or not, and beyond. */
+/** The engine's descriptors, in chains: copies between all of a client's memory, mapped or not, and beyond it. */
 export function descriptors(random: FuzzRandom, sizeBytes: number): Buffer {
   const count = Math.floor(sizeBytes / ioat_dma_descriptor.sizeof);
   const address = () => PAGE * random.below(2 * MAPPED_PAGES + 4) + 64 * random.below(4);

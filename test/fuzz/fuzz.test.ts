@@ -8,7 +8,7 @@ import { runSteps } from './server.ts';
 import { shrink } from './shrink.ts';
 import { parseStep } from './steps.ts';
 
-/** All together more than a million. */
+/** More than a million in total. */
 const MESSAGES: Record<string, number> = {
   server: 1_000_000,
   importers: 50_000,

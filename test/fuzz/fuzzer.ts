@@ -1,13 +1,13 @@
-/** What all fuzzers have in common, and the list of them. */
+/** The common part of all fuzzers. */
 import { errnoName } from '../../src/abi/errno.ts';
 import { textTable } from '../../src/report/table.ts';
 import { openFds } from '../linux/open-fds.ts';
 import { FuzzRandom } from './random.ts';
 
-/** Counts what was met, so that a fuzzer that only knocks at the door shows. */
+/** Counts outcomes, to reveal a fuzzer that never gets past the first checks. */
 export class Coverage {
   private readonly counts = new Map<string, number>();
-  /** By command and outcome: an errno, 0 where it was done, or a word. */
+  /** By command and outcome: an errno, 0 for success, or a word. */
   private readonly outcomes = new Map<string, Map<string, number>>();
 
   count(what: string, times = 1): void {
@@ -29,12 +29,12 @@ export class Coverage {
     return this.outcomes.get(command) ?? new Map();
   }
 
-  /** The counts, one line each, in order of their names. */
+  /** The counts, one line each, ordered by name. */
   lines(): string[] {
     return [...this.counts].sort(([a], [b]) => (a < b ? -1 : 1)).map(([what, count]) => `${what}: ${count}`);
   }
 
-  /** Commands and outcomes, the most frequent first; empty where no commands were sent. */
+  /** Commands and outcomes, the most frequent first; empty if no commands were sent. */
   table(): string {
     if (this.outcomes.size === 0) return '';
     const totals = new Map<string, number>();
@@ -52,14 +52,14 @@ export interface FuzzRun {
   random: FuzzRandom;
   messages: number;
   coverage: Coverage;
-  /** What `random` was made of, for messages. */
+  /** The seed of `random`, for messages. */
   seed: number;
 }
 
-/** Sends `messages` messages; throws what it found. */
+/** Sends `messages` messages. Throws its finding. */
 export type Fuzzer = (run: FuzzRun) => void;
 
-/** The server or a reader did what it must never do. */
+/** The server or a reader broke a rule. */
 export class FuzzFinding extends Error {
   constructor(message: string) {
     super(message);
@@ -71,16 +71,16 @@ const MAX_GROWTH_BYTES = 192 << 20;
 
 export interface FuzzResult {
   coverage: Coverage;
-  /** What the process has more than before. */
+  /** How many more descriptors the process has than before. */
   leftFds: number;
   grownBytes: number;
   seconds: number;
 }
 
-/** Runs a fuzzer with a seed, and checks what holds for all: no descriptor and no memory is left. */
+/** Runs a fuzzer with a seed, and checks the common rules: it leaves no descriptors and no memory. */
 export function runFuzzer(fuzzer: Fuzzer, messages: number, seed: number): FuzzResult {
   const coverage = new Coverage();
-  // What is made once is made before anybody counts.
+  // Makes all one-time objects before anything is counted.
   fuzzer({
     random: new FuzzRandom(seed + 1),
     messages: Math.min(messages, 2000),

@@ -1,7 +1,7 @@
 /**
- * Importers that send whatever they like through a lent dma-buf, answer INVALIDATE well, wrongly or never, and leave at
- * any moment, while the lender takes its memory back and gives it again. A bystander on the same buffer gets right
- * answers all the time, and every revoke ends.
+ * Importers that send anything through a lent dma-buf, answer INVALIDATE correctly, wrongly or never, and leave at any
+ * moment. Meanwhile the lender takes its memory back and lends it again. A bystander on the same buffer always gets
+ * right answers, and every revoke ends.
  */
 import {
   DMA_BUF_SOCKET_ADD_FENCE,
@@ -30,7 +30,7 @@ import type { FuzzRandom } from './random.ts';
 const SIZE = 65536;
 const IMPORTERS = 4;
 const BATCH = 12;
-/** Short, so that revokes which somebody holds up end within a run. */
+/** Short, so that blocked revokes end within a run. */
 const TIMEOUT_MS = 5;
 const MAX_REVOKE_MS = 2000;
 const REVOKE_EVERY = 16;
@@ -52,7 +52,7 @@ const REQUESTS: readonly [command: number, words: number][] = [
 ];
 
 const MAKES = new Set<number>([DMA_BUF_SOCKET_ATTACH, DMA_BUF_SOCKET_MAP, DMA_BUF_SOCKET_ADD_FENCE]);
-/** Whose id a request begins with: that of what this command made. */
+/** For each command: the command that makes the id with which its request begins. */
 const KINDS = new Map<number, number>([
   [DMA_BUF_SOCKET_DETACH, DMA_BUF_SOCKET_ATTACH],
   [DMA_BUF_SOCKET_MAP, DMA_BUF_SOCKET_ATTACH],
@@ -67,14 +67,14 @@ const SECOND_WORD = new Set<number>([
   DMA_BUF_SOCKET_WAIT,
 ]);
 
-/** One session, and what the exporter owes it. */
+/** One session, and the messages that the exporter owes it. */
 class FuzzedImporter {
   private readonly raw: RawImporter;
   private readonly coverage: Coverage;
   private readonly owed = new Map<number, number>([[1, 1]]);
   private readonly ids: { kind: number; id: number }[] = [];
   private nextId = 2;
-  /** It sent what is no message: the session may end, and says nothing any more. */
+  /** True once it sent an invalid message: the session may end, and its replies mean nothing. */
   private wild = false;
   ended = false;
 
@@ -102,7 +102,7 @@ class FuzzedImporter {
     if (this.raw.send({ id, command, flags: isQuiet ? 0x10 : 0 }, cut, fds) > 0 && !isQuiet) this.owed.set(id, command);
   }
 
-  /** Mostly ids that there are, of the right kind. */
+  /** Mostly existing ids of the right kind. */
   private payload(random: FuzzRandom, command: number, words: number): Buffer {
     const payload = Buffer.alloc(4 * words);
     const kind = KINDS.get(command);
@@ -116,7 +116,7 @@ class FuzzedImporter {
     return payload;
   }
 
-  /** Reads all that there is, answers some, and holds replies against what was asked. */
+  /** Reads all messages, answers some, and compares replies with the requests. */
   check(random: FuzzRandom): void {
     for (let packet = this.raw.receive(false); packet !== undefined; packet = this.raw.receive(false)) {
       if (packet === null) {
@@ -190,7 +190,7 @@ class FuzzedLender {
     if (this.since === null) this.memory(!this.isOn);
   }
 
-  /** Looks whether the last change of the memory bit is over. */
+  /** Checks whether the last change of the memory bit is done. */
   check(): void {
     if (this.since === null) return;
     const reply = this.client.tryReceive();

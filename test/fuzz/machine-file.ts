@@ -1,4 +1,4 @@
-/** Machine files that were cut, doubled and scribbled on: each is a machine, or an error that names the place. */
+/** Machine files that are cut, doubled and overwritten. Each is a machine, or an error that names the place. */
 import { readFileSync } from 'node:fs';
 import { buildMachine } from '../../src/machine/build.ts';
 import { parseMachine } from '../../src/machine/load.ts';
@@ -65,7 +65,7 @@ function mutate(text: string, random: FuzzRandom): string {
   }
 }
 
-/** One file stands for a hundred messages: parsing YAML costs as much. */
+/** One file counts as a hundred messages, since parsing YAML costs as much. */
 export function fuzzMachineFile({ random, messages, coverage }: FuzzRun): void {
   for (let done = 0; done < messages; done += 100) {
     let text = random.pick(EXAMPLES);

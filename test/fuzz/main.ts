@@ -1,6 +1,6 @@
 /**
- * npm run fuzz -- [NAME] [--messages N] [--seed S] [--replay FILE]: one fuzzer, or all of them. The seed is printed,
- * and repeats a run. Exits with 1 when something was found; `smoke` is short, and `canary` must fail.
+ * npm run fuzz -- [NAME] [--messages N] [--seed S] [--replay FILE]: runs one fuzzer, or all of them. Prints the seed,
+ * which repeats a run. Exits with 1 after a finding. `smoke` is short, and `canary` must fail.
  */
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';

@@ -1,7 +1,4 @@
-/**
- * Messages for the fuzzer of the server: well-formed ones with values where things break, and what mutation makes of
- * them.
- */
+/** Messages for the server's fuzzer: well-formed ones with values at the limits, and mutations of them. */
 import { O_CLOEXEC, O_RDWR } from '../../src/abi/fcntl.ts';
 import {
   IOAT_CHAINADDR_OFFSET,
@@ -47,7 +44,7 @@ import type { FuzzRandom } from './random.ts';
 export interface FuzzMessage {
   command: number;
   payload: Buffer;
-  /** Kinds of descriptors that go along. */
+  /** The kinds of descriptors to send with it. */
   fds: FdKind[];
 }
 
@@ -86,12 +83,12 @@ function read(random: FuzzRandom): FuzzMessage {
 function write(random: FuzzRandom): FuzzMessage {
   const data = Buffer.alloc(random.chance(30) ? random.below(10_000) : random.pick([1, 2, 4, 4, 4, 8]));
   for (let i = 0; i < Math.min(data.length, 16); i++) data[i] = random.bits();
-  // Mostly where a write means something: COMMAND, PMCSR and DEVCTL, and registers of the engine.
+  // Mostly a place where a write has an effect: COMMAND, PMCSR, DEVCTL, and the engine's registers.
   const offset = random.chance(2) ? random.edge() : random.pick([4, 0x44, 0x48, 0x0c, 0x00, 0x80, 0x90]);
   return message(VFIO_USER_REGION_WRITE, Buffer.concat([u64(offset), words(region(random), data.length), data]));
 }
 
-/** The engine's first channel: where its chain is, how many descriptors there are, and its commands. */
+/** The engine's first channel: the chain's address, the descriptor count, and its commands. */
 function kick(random: FuzzRandom): FuzzMessage {
   const channel = IOAT_CHANNEL_MMIO_SIZE;
   const write = (offset: number, bytes: Buffer) =>
@@ -110,7 +107,7 @@ function kick(random: FuzzRandom): FuzzMessage {
   }
 }
 
-/** Bytes that nothing but this client writes: what is read there is known (model.ts). */
+/** Bytes that only this client writes, so their content is known (model.ts). */
 function modelled(random: FuzzRandom): FuzzMessage {
   const length = random.chance(20) ? random.below(5000) : random.pick([1, 2, 4, 4, 8, 64]);
   const offset = MODEL_START + random.below(random.chance(4) ? MODEL_BYTES - 5000 : 128);
@@ -186,7 +183,7 @@ const query = (command: number, size: number) => (random: FuzzRandom) => {
 
 type Generator = (random: FuzzRandom) => FuzzMessage;
 
-/** What is known of a command; a command of the protocol that is not here is sent with plausible bytes. */
+/** Generators for known commands. Any other command of the protocol gets plausible bytes. */
 const GENERATORS: ReadonlyMap<number, readonly Generator[]> = new Map([
   [VFIO_USER_REGION_READ, [read, read, modelled, modelled]],
   [VFIO_USER_REGION_WRITE, [write, write, memoryOn, kick, kick, kick]],
@@ -202,7 +199,7 @@ const GENERATORS: ReadonlyMap<number, readonly Generator[]> = new Map([
   [VFIO_USER_X_GET_PCI_HOT_RESET_INFO, [query(VFIO_USER_X_GET_PCI_HOT_RESET_INFO, 12)]],
 ]);
 
-/** Those that undo what the others did, and those that have no place after the first message. */
+/** Commands that undo the work of others, and commands that belong only at the start. */
 const RARE = new Set([VFIO_USER_VERSION, VFIO_USER_DEVICE_RESET, VFIO_USER_X_PCI_HOT_RESET, VFIO_USER_DMA_READ]);
 RARE.add(VFIO_USER_DMA_WRITE);
 
@@ -232,7 +229,7 @@ function message(command: number, payload: Buffer, fds: FdKind[] = []): FuzzMess
   return { command, payload, fds };
 }
 
-/** A message, in one of four a mutated one: bytes flipped, cut, longer, with other descriptors. */
+/** A message. One in four is mutated: bytes flipped, cut, extended, or with other descriptors. */
 export function randomMessage(random: FuzzRandom): FuzzMessage {
   const whole = wholeMessage(random);
   if (!random.chance(4)) return whole;

@@ -1,6 +1,6 @@
 /**
- * What a client knows of the device that it drives, from its own messages and their replies alone: bytes that it wrote
- * must come back, and a DMA region is there from its DMA_MAP to its DMA_UNMAP.
+ * The facts that a client knows about its device from its own messages and their replies alone. Bytes that it wrote
+ * must come back, and a DMA region exists from its DMA_MAP to its DMA_UNMAP.
  */
 
 import { viewOf } from '../../src/abi/layout.ts';
@@ -25,7 +25,7 @@ import {
 import type { RawReply } from '../vfio-user/raw-client.ts';
 import { type Coverage, FuzzFinding } from './fuzzer.ts';
 
-/** Bytes of the lender's BAR 0 that nobody but its client writes: no buffer that is lent reaches them. */
+/** Bytes of the lender's BAR 0 that only its client writes: no lent buffer reaches them. */
 export const MODEL_START = 512 * 1024;
 export const MODEL_BYTES = 16 * 1024;
 const ENOENT = 2;
@@ -49,7 +49,7 @@ export class Model {
   private readonly coverage: Coverage;
   private readonly hasMemory: boolean;
   private readonly bytes = new Int16Array(MODEL_BYTES).fill(UNKNOWN);
-  /** Null once a message without a reply may have changed them. */
+  /** Null after a message without a reply, which may have changed them. */
   private regions: Region[] | null = [];
 
   /** `hasMemory`: the device is the lender, whose BAR 0 is plain memory. */
@@ -58,7 +58,7 @@ export class Model {
     this.hasMemory = hasMemory;
   }
 
-  /** A message without a reply: what it may have changed is unknown from now on. */
+  /** A message without a reply makes everything unknown that it may have changed. */
   posted({ command, payload }: Asked): void {
     this.forgetMigrated(command, payload);
     if (command === VFIO_USER_DMA_MAP || command === VFIO_USER_DMA_UNMAP) this.regions = null;
@@ -77,7 +77,7 @@ export class Model {
     }
   }
 
-  /** Where in `bytes` an access of the model's part starts; null for all others. */
+  /** The place in `bytes` of an access to the model's part; null for other accesses. */
   private at(payload: Buffer): { start: number; length: number } | null {
     if (!this.hasMemory || payload.length < access.sizeof) return null;
     const view = viewOf(payload);
@@ -113,7 +113,7 @@ export class Model {
     if (known > 0) this.coverage.count('server: model: reads of bytes that were written or read before');
   }
 
-  /** A device that resumes has the bytes of another. */
+  /** A device that resumes may contain other bytes. */
   private forgetMigrated(command: number, payload: Buffer): void {
     const isState =
       command === VFIO_USER_DEVICE_FEATURE &&

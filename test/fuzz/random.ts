@@ -1,8 +1,8 @@
-/** Random choices that a seed repeats, with a taste for numbers where things break. */
+/** Seeded random choices that favour numbers at the limits. */
 import { Random } from '../../src/explore/search/random.ts';
 
 export class FuzzRandom extends Random {
-  /** 32 bits. */
+  /** A random 32-bit number. */
   bits(): number {
     return this.below(2 ** 32);
   }
@@ -15,7 +15,7 @@ export class FuzzRandom extends Random {
     return from[this.bits() % from.length];
   }
 
-  /** A number where things break: near 0, near powers of two, near page borders, or anything. */
+  /** A number at a limit: near 0, near powers of two, near page borders, or any number. */
   edge(): number {
     switch (this.below(5)) {
       case 0:

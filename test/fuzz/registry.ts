@@ -15,16 +15,16 @@ export const FUZZERS: Record<string, Fuzzer> = {
   'machine-file': fuzzMachineFile,
 };
 
-/** Servers with a defect each: who does not find these finds nothing. */
+/** Servers with one defect each. A fuzzer that misses these finds nothing. */
 export const CANARIES: Record<string, Fuzzer> = {
-  /** Loses a descriptor now and then. */
+  /** Sometimes loses a descriptor. */
   'canary-descriptor': (run: FuzzRun) =>
     fuzzServer(run, {
       onReply: (reply) => {
         if (reply.command === VFIO_USER_DEVICE_RESET && reply.error === 0) createEventfd('canary');
       },
     }),
-  /** Gets some bytes of reads wrong. */
+  /** Returns some bytes of reads wrong. */
   'canary-answer': (run: FuzzRun) =>
     fuzzServer(run, {
       onReply: ({ command, payload }) => {
@@ -36,7 +36,7 @@ export const CANARIES: Record<string, Fuzzer> = {
 const SMOKE_MESSAGES = 20_000;
 const CANARY_MESSAGES = 20_000;
 
-/** What each name runs, and for how many messages where the name decides. */
+/** The fuzzers that a name runs, and how many messages if the name decides. */
 export function planOf(
   name: string | undefined,
   messages: number,

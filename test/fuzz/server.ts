@@ -1,8 +1,8 @@
 /**
- * The server's state machine: sequences of messages with descriptors on several connections, all on one thread. After
- * every batch each reply is held against what was asked and against what a client knows (model.ts), and a bystander on
- * another device against what it wrote. A run is cut into epochs, each with a server of its own and a seed: what was
- * found in one is repeated by its steps alone.
+ * Fuzzes the server's state machine: sequences of messages with descriptors on several connections, all on one thread.
+ * After every batch it compares each reply with its request and with the client's model (model.ts). It also checks a
+ * bystander on another device. A run consists of epochs, each with its own server and seed, so the steps of one epoch
+ * alone repeat its finding.
  */
 import { openFds } from '../linux/open-fds.ts';
 import { InProcessServer } from '../vfio-user/in-process.ts';
@@ -32,7 +32,7 @@ export function fuzzServer({ random, messages, coverage, seed }: FuzzRun, sabota
   }
 }
 
-/** Few steps that end in the same way, as text. */
+/** The fewest steps with the same end, as text. */
 function shortest(steps: readonly FuzzStep[], found: Error, sabotage: Sabotage, seed: number): string {
   const kind = (error: Error) => error.message.replace(/0x[0-9a-f]+|\d+/g, 'N');
   const fails = (some: readonly FuzzStep[]) => {
@@ -48,7 +48,7 @@ function shortest(steps: readonly FuzzStep[], found: Error, sabotage: Sabotage, 
   return `seed ${seed}; ${least.length} of ${steps.length} steps suffice (test/fuzz/found/, runSteps):\n${lines.join('\n')}`;
 }
 
-/** Runs steps against a server of their own. Throws FuzzFinding, or what the server throws; leaves nothing behind. */
+/** Runs steps against their own server. Throws FuzzFinding or the server's error; leaves nothing behind. */
 export function runSteps(steps: readonly FuzzStep[], coverage: Coverage, sabotage: Sabotage = {}): void {
   const before = openFds().length;
   const world = new FuzzWorld(coverage, sabotage);
@@ -67,7 +67,7 @@ class FuzzWorld {
   private readonly pool = new FdPool();
   private readonly bystander: Bystander;
   private readonly connections: (FuzzConnection | null)[] = CLIENTS.map(() => null);
-  /** How clients answer the server: the same for the same steps. */
+  /** The clients' answers to the server: the same for the same steps. */
   private readonly random = new FuzzRandom(1);
   private readonly coverage: Coverage;
   private readonly sabotage: Sabotage;
@@ -99,7 +99,7 @@ class FuzzWorld {
     this.served.close();
   }
 
-  /** A client that is dropped is in the log; a defect is, too. */
+  /** The log names a dropped client, and a defect too. */
   checkLog(): void {
     for (const line of this.served.log.splice(0)) {
       if (!/client dropped: E/.test(line) || line.includes('\n')) throw new FuzzFinding(`the server says: ${line}`);

@@ -1,6 +1,6 @@
-/** Cuts a list of steps down to few that still fail (Zeller, "delta debugging"). */
+/** Reduces a list of steps to few that still fail (Zeller, "delta debugging"). */
 
-/** Halves, quarters, and so on, down to single steps, until none can go; `mostMs` is when to be content. */
+/** Removes halves, quarters, and so on, down to single steps, until none can go or `mostMs` have passed. */
 export function shrink<T>(steps: readonly T[], fails: (steps: readonly T[]) => boolean, mostMs: number): readonly T[] {
   const end = performance.now() + mostMs;
   let least = steps;

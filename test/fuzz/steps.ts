@@ -1,19 +1,22 @@
-/** What a client does to a server, as data: a run that found something can be repeated, cut down, and printed. */
+/** A client's actions on a server as data, so that a run with a finding can be repeated, reduced and printed. */
 import { VFIO_USER_COMMAND_NAMES } from '../../src/abi/vfio-user.ts';
 import { type FdKind, randomMessage } from './messages.ts';
 import type { FuzzRandom } from './random.ts';
 
-/** The third is a second client of the second's device: it may ask for little. */
+/** The third is a second client of the second's device and negotiates small limits. */
 export const CLIENTS = ['lender', 'borrower', 'borrower'] as const;
 const BATCH = 24;
 
 export type FuzzStep =
-  /** Connects, unless the client is there; what is agreed on, and whether memory is on and mapped. */
+  /**
+   * Connects, unless the client is connected; says which limits it negotiates, and whether it turns memory on and maps
+   * it.
+   */
   | { kind: 'connect'; client: number; version: 'whole' | 'small' | 'none'; prepare: boolean }
   | { kind: 'message'; client: number; command: number; payload: Buffer; fds: readonly FdKind[]; noReply: boolean }
-  /** A message whose header lies, or of which a part is missing: what follows means nothing. */
+  /** A message with a false header or a missing part. Everything after it is meaningless. */
   | { kind: 'damage'; client: number; command: number; payload: Buffer; fds: readonly FdKind[]; lie: Lie }
-  /** The server has so many rounds; then the client looks at what it got. */
+  /** The server runs this many rounds, then the client reads its replies. */
   | { kind: 'look'; client: number; rounds: number }
   | { kind: 'leave'; client: number; rounds: number }
   | { kind: 'bystander' };
@@ -25,13 +28,13 @@ export interface Lie {
   copiesOfFd: number;
 }
 
-/** Rounds of the server's loop: an engine that copies gigabytes goes on in the next. */
+/** Rounds of the server's loop: an engine that copies gigabytes continues in the next round. */
 export const ROUNDS = 40;
 
-/** Steps with so many messages. */
+/** Steps with `messages` messages in total. */
 export function randomSteps(random: FuzzRandom, messages: number): FuzzStep[] {
   const steps: FuzzStep[] = [];
-  // A strict client wants a reply to everything and tells no lies: then all that it is told can be checked.
+  // A strict client wants a reply to everything and sends true headers, so all its replies can be checked.
   const strict = CLIENTS.map(() => random.chance(2));
   for (let sent = 0, batches = 0; sent < messages; batches++) {
     const client = random.chance(30) ? 2 : random.below(2);
@@ -46,7 +49,7 @@ export function randomSteps(random: FuzzRandom, messages: number): FuzzStep[] {
       }
     }
     steps.push({ kind: 'look', client, rounds: random.chance(10) ? 1 : ROUNDS });
-    // The third takes the device from the second for a batch.
+    // The third client takes the device from the second for one batch.
     if (random.chance(client === 2 ? 1 : 60)) {
       steps.push({ kind: 'leave', client, rounds: random.chance(4) ? 0 : ROUNDS });
       strict[client] = random.chance(2);
@@ -65,7 +68,7 @@ function randomLie(random: FuzzRandom): Lie {
   };
 }
 
-/** Steps as lines for a person and for `npm run fuzz -- --replay`. */
+/** Steps as lines, for people and for `npm run fuzz -- --replay`. */
 export function stepText(step: FuzzStep): string {
   if (step.kind !== 'message' && step.kind !== 'damage') return JSON.stringify(step);
   const { payload, command, ...rest } = step;

@@ -1,4 +1,4 @@
-/** What a descriptor of the engine says, and what it is told where it says nothing that can be. */
+/** Decoding of the engine's descriptors, and the errors for invalid ones. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ioat_dma_descriptor } from '../../../src/abi/ioat.ts';
