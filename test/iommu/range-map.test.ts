@@ -8,7 +8,7 @@ interface Range {
   end: number;
 }
 
-/** As simple as it can be: a list that is searched from its start. */
+/** The simplest possible model: a list that is searched from its start. */
 class Model {
   ranges: Range[] = [];
 

@@ -1,4 +1,7 @@
-/** QEMU attaches what machine files describe: every device of a sample over the whole schema, without a guest. */
+/**
+ * QEMU must attach the devices that machine files describe: every device of a sample over the whole schema, without a
+ * guest.
+ */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -12,10 +15,10 @@ import { barter } from '../cli/barter.ts';
 import { mergedMachine } from '../machine/merged-machine.ts';
 
 const SAMPLE = 30;
-/** A bus has 32 slots, and some are the board's. */
+/** A bus has 32 slots, some of which the board uses. */
 const MAX_DEVICES = 24;
 const missing = missingStages();
-/** As in lab.test.ts: in CI the lab is prepared when need be. */
+/** As in lab.test.ts, CI prepares the lab if needed. */
 const isCi = process.env.CI === 'true';
 const skip =
   missing.length > 0 && !isCi ? `the lab is not prepared (${missing.join(', ')}): barter lab prepare` : false;
@@ -26,7 +29,7 @@ before(() => {
   assert.equal(status, 0, stderr);
 });
 
-/** Starts QEMU with the devices, asks it to end once all are there, and gives its status and what it said. */
+/** Starts QEMU with the devices and asks it to end after all are attached; returns its status and output. */
 function attach(sockets: readonly string[]): Promise<{ status: number | null; stderr: string }> {
   const [command, ...args] = qemuProgram();
   const devices = sockets.flatMap((path) => [
@@ -43,7 +46,7 @@ function attach(sockets: readonly string[]): Promise<{ status: number | null; st
     stderr += part;
   });
   child.stdin.on('error', () => {});
-  // Its greeting comes when every device is attached.
+  // QEMU sends its greeting after every device is attached.
   child.stdout.once('data', () => child.stdin.write('{"execute":"qmp_capabilities"}\n{"execute":"quit"}\n'));
   return new Promise((resolve) => child.once('close', (status) => resolve({ status, stderr })));
 }
@@ -57,7 +60,7 @@ test('QEMU attaches the devices of machine files over the whole schema', { skip 
     const sockets = served.devices.slice(0, MAX_DEVICES).map(({ socket }) => socket);
     assert.ok(sockets.length >= 5, `${sockets.length} devices`);
     const { status, stderr } = await attach(sockets);
-    // A BAR of terabytes that QEMU cannot map is reached by messages, and it says so.
+    // QEMU cannot map a BAR of terabytes. It reaches that BAR by messages, and prints a warning.
     const complaints = stderr.split('\n').filter((line) => line !== '' && !line.includes('Performance may be slow'));
     assert.deepEqual([status, complaints], [0, []]);
   } finally {

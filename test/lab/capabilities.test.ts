@@ -1,4 +1,4 @@
-/** The comparison of `barter lab run capabilities`, without a guest: it agrees with itself, and sees what differs. */
+/** The comparison of `barter lab run capabilities`, without a guest: it agrees with itself, and finds differences. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ConfigAnswers } from '../../lab/agent/config-accesses.ts';
@@ -9,7 +9,7 @@ import { Steps } from '../../lab/runs/run.ts';
 import { EXTENDED_CAPABILITIES } from '../../src/vfio/perms/extended.ts';
 import { STANDARD_CAPABILITIES } from '../../src/vfio/perms/standard.ts';
 
-/** A guest whose hardware is what is served, and whose vfio-pci is the engine. */
+/** A guest whose hardware is the served device, and whose vfio-pci is the engine. */
 function guestOf({ config }: Laid, accesses: ReturnType<typeof accessesOf>): ConfigAnswers {
   const opened = Buffer.from(config.snapshot());
   for (let at = 0x40; at < opened.length; at++) config.write(at, 1, 0xff);

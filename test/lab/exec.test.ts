@@ -1,4 +1,4 @@
-/** barter lab exec, as a user and as `git bisect run` see it. */
+/** barter lab exec, as a user and `git bisect run` use it. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { kernelReports } from '../../lab/kernel/reports.ts';
 
-/** As a console brings it: timestamps, with the processor or without, and other things in between. */
+/** Text as a console shows it: timestamps, with or without the processor, and unrelated lines in between. */
 function asConsole(text: string): string {
   return text
     .split('\n')

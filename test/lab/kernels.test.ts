@@ -1,6 +1,6 @@
 /**
- * The kernels that are built from source: run where this machine has built them already, or with BARTER_LAB=full, which
- * builds them (4 to 7 minutes each on two cores). Where they are not run, the test is skipped and says so.
+ * The kernels built from source. The tests run if this machine has built them already, or with BARTER_LAB=full, which
+ * builds them (4 to 7 minutes each on two cores). Otherwise they are skipped with a message.
  */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
@@ -14,7 +14,7 @@ import { barter } from '../cli/barter.ts';
 
 const isFull = process.env.BARTER_LAB === 'full';
 
-/** A kernel that was built of an older importer or list of options is brought up to date, which takes seconds. */
+/** A kernel built from an older importer or option list is brought up to date, which takes seconds. */
 function skipReason(kernel: BuiltKernel): string | false {
   const missing = missingStages(findKernel(kernel)).filter(
     (stage) => stage !== 'importer' && stage !== `kernel-${kernel}`,
@@ -42,7 +42,7 @@ interface LabDocument {
   differences?: { finding: string | null }[];
 }
 
-/** Runs a command of the lab on a kernel; nothing may fail, and the kernel may complain of nothing new. */
+/** Runs a command of the lab on a kernel. Nothing may fail, and the kernel may have no new complaints. */
 function lab(t: TestContext, kernel: BuiltKernel, ...command: string[]): LabDocument {
   const { status, stdout, stderr } = barter('lab', ...command, '--kernel', kernel, '--json');
   assert.notEqual(stdout, '', stderr);
@@ -96,7 +96,7 @@ test('debug: what the canary does is reported, each by its detector, and fails t
 });
 
 test('debug: what a kernel reports while it is compared fails the comparison', { skip: skips.debug }, async () => {
-  // It has no scenarios of its own: a few random programs run.
+  // This lender has no scenarios of its own, so only a few random programs run.
   const ivshmem = lendersOf({ hasIommufd: true }).find(({ name }) => name === 'ivshmem')!;
   const lender = { ...ivshmem, setup: 'echo use-after-free > /sys/kernel/debug/barter-canary' };
   const choice = {

@@ -4,7 +4,7 @@ import { after, before, test } from 'node:test';
 import { missingStages } from '../../lab/host/prepare.ts';
 import { barter } from '../cli/barter.ts';
 
-/** In CI the lab is prepared when need be; elsewhere that is for the user to say, since it takes minutes and root. */
+/** CI prepares the lab if needed. Elsewhere the user must do that, since it takes minutes and root. */
 const isCi = process.env.CI === 'true';
 const missing = missingStages();
 const skip =
@@ -89,7 +89,7 @@ test('facts, findings and random programs give on the guest what they give on th
   assert.ok(steps >= 900, `${steps} steps`);
   assert.equal(agree, steps - differences.length);
   const shown = new Set([...differences.map(({ finding }) => finding), ...reports.map(({ documented }) => documented)]);
-  // What leaks is shown by map-leak, and by kmemleak.
+  // Only map-leak and kmemleak show leaks.
   const leaks = findings.filter((file) => /leaks/.test(file));
   assert.deepEqual([...shown, ...leaks].sort(), findings);
 });

@@ -1,4 +1,4 @@
-/** Kernels that --kernel PATH names, without booting any. */
+/** The kernels that --kernel PATH finds, without booting any. */
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

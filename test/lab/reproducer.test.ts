@@ -1,4 +1,4 @@
-/** The programs of the findings, on a kernel of the lab, where this machine has built it. */
+/** The programs of the findings on a lab kernel, if this machine has built that kernel. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { barter } from '../cli/barter.ts';
 
 const FINDINGS = new URL('../../lab/findings/', import.meta.url).pathname;
 const FIXED = ['01', '02', '03', '04', '06', '09'];
-/** A PF with VFs is another machine; what leaks is seen by kmemleak and map-leak alone. */
+/** A PF with VFs needs another machine. Only kmemleak and map-leak show leaks. */
 const ELSEWHERE = ['07', '08'];
 const missing = missingStages(findKernel('iommufd'));
 const skip = missing.length > 0 ? `NOT RUN: barter lab prepare --kernel iommufd (${missing.join(', ')})` : false;
@@ -21,7 +21,7 @@ const patched = isPatched();
 const folder = mkdtempSync(join(tmpdir(), 'barter-reproducer-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Whether the kernel with the fixes is there, and made of what the lab has now. */
+/** Whether the kernel with the fixes exists and is up to date with the lab. */
 function isPatched(): boolean {
   try {
     return findKernel('iommufd+fixes').name !== '';
@@ -30,7 +30,7 @@ function isPatched(): boolean {
   }
 }
 
-/** Compiles the programs, and a script that runs each and prints its number and status. */
+/** Compiles the programs, and writes a script that runs each and prints its number and status. */
 function programs(): string {
   const lines = readdirSync(FINDINGS)
     .sort()

@@ -1,4 +1,4 @@
-/** Planted mistakes are found at their lines, and nothing else is. */
+/** The check finds planted mistakes at their lines, and nothing else. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -26,7 +26,7 @@ declare function onEnd(callback: () => void): void;
 let count = 0;
 `;
 
-/** Bodies of files by name: the lines with `// WRONG` must be found, and no others. */
+/** Bodies of files by name. The check must find exactly the lines with `// WRONG`. */
 const PLANTED: Record<string, string> = {
   forgotten: `
 cell.store(1); // WRONG
@@ -101,7 +101,7 @@ async function open(): Promise<void> {
 `,
 };
 
-/** A project of such files; returns its folder. */
+/** A project with these files; returns its folder. */
 function project(bodies: Record<string, string>): string {
   const folder = mkdtempSync(join(tmpdir(), 'barter-tasks-'));
   folders.push(folder);

@@ -8,8 +8,8 @@ import { createMemfd } from '../../src/linux/memfd.ts';
 import { leavesNoFds } from './open-fds.ts';
 
 /**
- * Without a kernel that makes dma-bufs a memfd stands in: what any file answers works, what only a dma-buf answers is
- * ENOTTY, and nothing leaks. The answers of a real dma-buf are compared in test/lab.
+ * Without a kernel that makes dma-bufs, a memfd takes their place. Calls for any file work, calls for a dma-buf alone
+ * get ENOTTY, and nothing leaks. test/lab compares the results of a real dma-buf.
  */
 test('calls that every file has work, the ioctls of a dma-buf are refused by name', () => {
   leavesNoFds(() => {

@@ -2,7 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { addressOf, pinnedBytes } from '../../src/linux/ffi.ts';
 import { Message } from '../../src/linux/message.ts';
 
-/** Sends back what comes on the socket `workerData.fd`, until the other side ends. */
+/** Echoes everything from the socket `workerData.fd`, until the other side ends. */
 const memory = pinnedBytes(64);
 const message = new Message(1, 4);
 parentPort?.postMessage('ready');

@@ -1,2 +1,2 @@
-/** A thread that does nothing: what a first thread opens for good is open after it. */
+/** A thread that does nothing. Everything that a first thread opens for good is open after it. */
 export {};

@@ -1,4 +1,4 @@
-/** Where the machine has no asynchronous I/O, as in a container that forbids it: io_setup fails. */
+/** Simulates a machine without asynchronous I/O, such as a container that forbids it: io_setup fails. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { __NR_io_setup } from '../../src/abi/aio.ts';

@@ -6,7 +6,7 @@ import { PollSet } from '../../src/linux/poll.ts';
 import { leavesNoFds } from './open-fds.ts';
 import { fillAndBlock, Rescue } from './rescue.ts';
 
-// What is opened once for a thread is no leak.
+// Everything that a thread opens once is not a leak.
 new EventfdSignal(createEventfd()).signal();
 
 test('each signal counts, however many', () =>

@@ -19,7 +19,7 @@ for (const [name, copy] of Object.entries(WAYS)) {
       assert.equal(Buffer.compare(to.bytes.subarray(0, length), from.bytes.subarray(0, length)), 0, `${length} bytes`);
       assert.equal(to.bytes[length], 0, 'and no more');
     }
-    // A page that answers, before one that does not.
+    // A readable page before an unreadable one.
     const pages = check(
       sys.mmap(0, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
       () => 'mmap',

@@ -1,4 +1,4 @@
-/** A pool of huge pages for a test, where the machine lets root have one. */
+/** A pool of huge pages for a test, if root can have one on this machine. */
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
@@ -14,8 +14,9 @@ export const HUGE = 2 << 20;
 const POOL = '/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages';
 
 /**
- * Adds `pages` huge pages to the pool until the test ends. False, said loudly, where that cannot be: the kernel has
- * none, the user may not, or memory lacks a piece so large. Where CI could have had them, that is a failure.
+ * Adds `pages` huge pages to the pool until the test ends. Returns false, with a message, if that is impossible: the
+ * kernel has none, the user lacks the right, or memory has no free piece of that size. In CI a possible pool must not
+ * fail.
  */
 export function withHugePages(t: TestContext, pages: number): boolean {
   const change = (by: number) => writeFileSync(POOL, String(Number(readFileSync(POOL, 'utf8')) + by));
@@ -35,7 +36,7 @@ export function withHugePages(t: TestContext, pages: number): boolean {
   return false;
 }
 
-/** Skips the test, and says so where it is read; throws where CI has what it takes to run it. */
+/** Skips the test with its reason; throws if CI has everything to run it. */
 function isMissing(t: TestContext, why: string, isInKernel: boolean): void {
   const mayBeRoot = process.getuid?.() === 0 || spawnSync('sudo', ['-n', 'true']).status === 0;
   if (process.env.CI !== undefined && isInKernel && mayBeRoot) throw new Error(`${why}; run this test as root`);
@@ -43,7 +44,7 @@ function isMissing(t: TestContext, why: string, isInKernel: boolean): void {
   t.skip(why);
 }
 
-/** How many huge pages nobody has. */
+/** The number of free huge pages. */
 export function freeHugePages(): number {
   return Number(readFileSync(POOL.replace('nr_', 'free_'), 'utf8'));
 }
@@ -56,7 +57,7 @@ export function hugeMemfd(pages: number, flags = MFD_ALLOW_SEALING, name = 'test
   return memfd;
 }
 
-/** A file system of that type until the test ends; null where it cannot be mounted. */
+/** Mounts a file system of that type until the test ends; returns null if that is impossible. */
 export function mounted(t: TestContext, type: 'hugetlbfs' | 'tmpfs', ...options: string[]): string | null {
   const folder = mkdtempSync(join(tmpdir(), `barter-${type}-`));
   const { status, stderr } = spawnSync('mount', ['-t', type, ...options, 'none', folder], { encoding: 'utf8' });

@@ -51,7 +51,7 @@ test('nothing that was taken from a mapping reaches memory after unmap', () => {
   assert.throws(() => mapping.address, refused('EFAULT', /unmapped/));
   assert.throws(() => mapping.read(0, Buffer.alloc(1)), refused('EFAULT', /unmapped/));
   assert.throws(() => mapping.write(0, Buffer.alloc(1)), refused('EFAULT', /unmapped/));
-  // What was written through the dead view went nowhere.
+  // Writes through the dead view had no effect.
   const again = map(memfd.fd, 1);
   assert.equal(again.bytes[16], 7);
   again.unmap();

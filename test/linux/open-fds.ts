@@ -3,10 +3,10 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** What the loader of TypeScript opens and closes on threads of its own, whenever it likes: the folder of its cache. */
+/** Threads of the TypeScript loader open and close its cache folder at any time. */
 const LOADERS = join(tmpdir(), 'tsx-');
 
-/** The open descriptors of this process, by what they are. */
+/** The open descriptors of this process, by what they refer to. */
 export function openFds(): string[] {
   const out: string[] = [];
   for (const fd of readdirSync('/proc/self/fd')) {
@@ -20,7 +20,7 @@ export function openFds(): string[] {
   return out.sort();
 }
 
-/** Runs `body` and checks that it leaves exactly the descriptors that there were. */
+/** Runs `body`, which must leave exactly the descriptors that existed before. */
 export function leavesNoFds(body: () => void): void {
   const before = openFds();
   body();

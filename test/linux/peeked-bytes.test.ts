@@ -19,7 +19,7 @@ function send(socket: OwnedFd, text: string): number {
   return sys.send(socket.fd, buffer.address, text.length, MSG_DONTWAIT);
 }
 
-/** A read as a FrameReader makes it. */
+/** A read as a FrameReader does it. */
 function read(socket: OwnedFd, left: PeekedBytes): string {
   const flags = MSG_DONTWAIT | (left.works ? MSG_PEEK : 0);
   const received = sys.recv(socket.fd, buffer.address, buffer.bytes.length, flags);

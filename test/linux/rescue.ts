@@ -1,6 +1,6 @@
 /**
- * Peers that would make a call wait, and the end of a wait that a test must not meet: without it, a call that blocks
- * would take the test's whole process with it.
+ * Peers that would make a call wait. The rescue ends a wait that a failing test would otherwise never leave, since a
+ * blocked call blocks the test's whole process.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,7 +11,7 @@ import { Pinned, sys } from '../../src/linux/ffi.ts';
 
 const RESCUE_AFTER_MS = 1000;
 
-/** After RESCUE_AFTER_MS, `command` (of a shell) runs with `fd` as its descriptor 3. */
+/** Runs the shell command `command` after RESCUE_AFTER_MS, with `fd` as its descriptor 3. */
 export class Rescue {
   private readonly child: ChildProcess;
   private readonly started = performance.now();
@@ -21,7 +21,7 @@ export class Rescue {
     this.child = spawn('sh', ['-c', script], { stdio: ['ignore', 'ignore', 'inherit', fd] });
   }
 
-  /** Whether it was needed: whether so much time has gone by. */
+  /** Whether the rescue was needed: whether RESCUE_AFTER_MS have passed. */
   get came(): boolean {
     return performance.now() - this.started >= RESCUE_AFTER_MS;
   }
@@ -33,7 +33,7 @@ export class Rescue {
   }
 }
 
-/** The counter of the peer is full, and whoever writes to it waits. */
+/** Fills the peer's counter, so that the next writer waits. */
 export function fillAndBlock(fd: OwnedFd): void {
   const word = new Pinned(8);
   readEventfd(fd.fd);

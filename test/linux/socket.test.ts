@@ -28,7 +28,7 @@ import { leavesNoFds } from './open-fds.ts';
 const refused = (errno: string, text: RegExp) => (e: unknown) =>
   e instanceof Errno && e.code === errno && text.test(e.message);
 
-/** A message over `length` bytes of memory of its own. */
+/** A message over `length` bytes of its own memory. */
 function message(length: number, maxFds: number): { message: Message; memory: Buffer } {
   const memory = pinnedBytes(length);
   const made = new Message(2, maxFds);
@@ -157,7 +157,7 @@ test('scatter and gather: a header and its data from two places', () => {
   const receiver = message(6, 0);
   assert.equal(receiver.message.recvmsg(b.fd), 6);
   assert.equal(receiver.memory.toString(), 'headth');
-  // Back to one iovec: the message ends with the last one that was set.
+  // Back to one iovec: the message ends with the last iovec that was set.
   sender.message.setIov(0, addressOf(sender.memory), 4, sender.memory);
   assert.equal(sender.message.sendmsg(a.fd), 4);
   closeAll([a, b]);

@@ -15,9 +15,7 @@ import {
 
 const BDF = '0000:01:00.0';
 
-/**
- * A /sys/bus/pci with one device as igb shows itself: 32-bit memory, I/O, MSI-X BAR, ROM, a 64-bit prefetchable one.
- */
+/** A /sys/bus/pci with one device like igb: 32-bit memory, I/O, MSI-X BAR, ROM, a 64-bit prefetchable BAR. */
 function withSysfs(body: (root: string, folder: string) => void): void {
   const root = mkdtempSync(join(tmpdir(), 'barter-sysfs-'));
   try {
@@ -96,7 +94,7 @@ test('an address is found in the BAR that it lies in, or in none', () => {
 
 test('binding overrides, unbinds and probes; a kernel that does not bind is an error', () => {
   withSysfs((root, folder) => {
-    // Plain files do not act, so that the device stays with its driver.
+    // Plain files do nothing, so the device stays with its driver.
     assert.throws(() => bindToVfioPci(BDF, root), /ENODEV: 0000:01:00.0 did not bind to vfio-pci/);
     assert.equal(readFileSync(join(folder, 'driver_override'), 'utf8'), 'vfio-pci');
     assert.equal(readFileSync(join(root, 'drivers', 'igb', 'unbind'), 'utf8'), BDF);

@@ -14,7 +14,7 @@ test('the kernel reads up to the last byte of an argument and gets EFAULT for on
     assert.deepEqual(arg.read(), Buffer.alloc(length, 0x5a));
     const { address } = arg;
     if (length > 0) assert.equal(sys.write(memfd.fd, address, length), length);
-    // write(2) moves what it can before the fault; an access that starts at the end has nothing to move.
+    // write(2) writes what it can before the fault. An access that starts at the end has nothing to write.
     assert.equal(sys.write(memfd.fd, address + length, 1), -ERRNO.EFAULT);
     arg.close();
     arg.close();

@@ -7,13 +7,13 @@ import { startWorker } from '../../src/linux/worker.ts';
 import { leavesNoFdsAsync } from './open-fds.ts';
 
 test('a worker that blocks in recvmsg serves while the main thread stays free', async () => {
-  // What a first worker opens for good (event loop, loader) is no leak of ours.
+  // Everything that a first worker opens for good (event loop, loader) is not a leak.
   await new Promise((resolve) => startWorker('./empty-worker', import.meta.url).on('exit', resolve));
   await leavesNoFdsAsync(async () => {
     const [ours, theirs] = socketPair();
     const worker = startWorker('./echo-worker', import.meta.url, { workerData: { fd: theirs.fd } });
     const exit = new Promise((resolve, reject) => worker.on('exit', resolve).on('error', reject));
-    // A worker loads its modules with the main thread's help: do not block before it says that it is ready.
+    // A worker needs the main thread to load its modules. The main thread must not block before the worker is ready.
     await new Promise((resolve) => worker.once('message', resolve));
     let ticks = 0;
     const timer = setInterval(() => ticks++, 5);

@@ -1,6 +1,6 @@
 /**
- * Machine files over the whole schema, most of which could exist. What a file may lack or have wrong is drawn too, so
- * that the checks are met from both sides; no generator here asks whether a file is right.
+ * Machine files over the whole schema, most of which could exist. The draws include missing and wrong fields, so that
+ * the checks accept some and refuse others. No generator here checks whether a file is valid.
  */
 import fc from 'fast-check';
 
@@ -18,11 +18,11 @@ const u24 = often(fc.integer({ min: 0, max: 0xffffff }), fc.oneof(oddNumber, fc.
 const flag = often(fc.boolean(), fc.constantFrom('yes', 1, null));
 const size = often(fc.constantFrom(...SIZES), fc.constantFrom(...ODD_SIZES));
 
-/** Fields of which any may be left out. */
+/** Any of these fields may be missing. */
 const optional = (fields: Record<string, fc.Arbitrary<unknown>>): fc.Arbitrary<Json> =>
   fc.record(fields, { requiredKeys: [] }) as fc.Arbitrary<Json>;
 
-/** BARs in slots that mostly do not meet: each takes one or two of the six, from the first one on. */
+/** BARs in slots that mostly do not overlap: each takes one or two of the six, from the first on. */
 export const bars = fc
   .array(
     fc.record({
@@ -101,7 +101,7 @@ const ioatDevice = fc
   .tuple(identity, optional({ channels, capabilities: optional(LINE_AND_STATES) }))
   .map(([ids, rest]) => ({ model: 'ioat', ...ids, ...rest }));
 
-/** Standard capability ids with room for each, as hardware has them, and vendor capabilities with any length. */
+/** Standard capability ids with room for each, as in hardware, and vendor capabilities of any length. */
 const standardCaps = fc.uniqueArray(fc.integer({ min: 1, max: 0x16 }), { maxLength: 4 });
 const extendedCaps = fc.uniqueArray(fc.integer({ min: 1, max: 0x30 }), { maxLength: 12 });
 
@@ -121,7 +121,7 @@ const captured = fc.record({
   bars,
 });
 
-/** A dump with the capabilities in a row, each with so many bytes as it may need. */
+/** A dump with the capabilities in a row, each with as many bytes as it may need. */
 function dumpOf(c: Captured): string {
   const bytes = Buffer.alloc(4096);
   bytes.writeUInt16LE(c.vendor as number, 0);
@@ -182,7 +182,7 @@ function textOf(bytes: Buffer, form: Captured['form']): string {
 type Captured = typeof captured extends fc.Arbitrary<infer T> ? T : never;
 const capturedDevice = captured.map((c) => ({ model: 'captured', config: dumpOf(c), bars: c.bars, ...c.rest }));
 
-/** Trees of ports: each below one that comes before it and may have it, but for a few. */
+/** Trees of ports: each port is below an earlier one that accepts it, with a few exceptions. */
 const ports = fc.array(fc.tuple(fc.nat(5), fc.nat(7), optional({ requestRedirect: flag, egressControl: flag })), {
   minLength: 1,
   maxLength: 8,
@@ -197,7 +197,7 @@ function portsOf(draws: [number, number, Json][]): Json[] {
     const port = kind < 2 || hasSwitch ? { kind: 'root' } : { kind: lower, parent: above.name };
     made.push({ name: `p${i + 1}`, ...port, ...(kind % 2 === 0 && { acs }) });
   }
-  // One is free for devices.
+  // One port is free for devices.
   return [...made, { name: 'last', kind: 'root' }];
 }
 
@@ -208,7 +208,7 @@ const device = fc.oneof(
 );
 const placed = fc.tuple(device, fc.nat(20), fc.constantFrom('', '', '', 'sriov', 'vf', 'vf'), fc.nat(30));
 
-/** Devices in ports that mostly can have them; a virtual function in the port of a physical one. */
+/** Devices in ports that mostly accept them, and virtual functions in the port of a physical one. */
 function devicesOf(ports: Json[], draws: [Json, number, string, number][]): Json[] {
   const parents = new Set(ports.map(({ parent }) => parent));
   const free = ports.filter(({ name, kind }) => kind !== 'upstream' && !parents.has(name));
@@ -279,7 +279,7 @@ export const machine: fc.Arbitrary<Json> = fc
     };
   });
 
-/** A file with one field taken away, doubled, or set to something that is wrong in most places. */
+/** A file with one field removed, doubled, or set to a value that is wrong in most places. */
 export const damagedMachine: fc.Arbitrary<unknown> = fc
   .tuple(machine, fc.nat(), fc.constantFrom('drop', 'set', 'set', 'set', 'double', 'add'), WRONG)
   .map(([object, where, action, wrong]) => {

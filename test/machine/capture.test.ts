@@ -69,7 +69,7 @@ test('a captured device is built again with its ids, capabilities and BARs, swit
     ],
   );
   assert.equal(fn.config.read(4, 2), 0);
-  // MSI-X was enabled while it was captured; served, the device starts as after reset.
+  // MSI-X was enabled during the capture. The served device starts as after a reset.
   assert.equal(fn.config.read(0x52, 2), 0x0003);
 });
 
@@ -93,7 +93,7 @@ test('every PCI device of this machine can be captured and built (machines witho
   }
 });
 
-/** The device as sysfs would show it now: its registers, the sizes of its BARs, the ids that the kernel knows. */
+/** The device as sysfs would show it now: its registers, its BAR sizes, and the ids that the kernel knows. */
 function shownBySysfs(fn: PciFunction, bdf = '0000:01:00.0'): SysfsPciDevice {
   return {
     bdf,
@@ -113,7 +113,7 @@ function shownBySysfs(fn: PciFunction, bdf = '0000:01:00.0'): SysfsPciDevice {
   };
 }
 
-/** Config space without what belongs to the place in the machine: the addresses of BARs, and a VF's own ids. */
+/** Config space without the parts that depend on the place in the machine: BAR addresses, and a VF's own ids. */
 function registers(fn: PciFunction): string {
   const bytes = Buffer.from(fn.config.snapshot());
   bytes.fill(0, 0x10, 0x28);
@@ -122,7 +122,7 @@ function registers(fn: PciFunction): string {
   return bytes.toString('hex');
 }
 
-/** Where two config spaces differ, in hexadecimal. */
+/** The offsets, in hexadecimal, at which two config spaces differ. */
 function differing(a: string, b: string): string[] {
   const places = Array.from({ length: Math.max(a.length, b.length) / 2 }, (_, i) => i);
   return places
@@ -131,8 +131,8 @@ function differing(a: string, b: string): string[] {
 }
 
 /**
- * What a driver leaves in the registers of a device in use: every bit that it can set. The I/OAT engine's own registers
- * lie in no capability, so that a capture cannot know them.
+ * Sets every bit that a driver can set in a used device's registers. The I/OAT engine's own registers are outside all
+ * capabilities, so a capture cannot know them.
  */
 function use(fn: PciFunction): void {
   for (let at = 0; at < fn.config.sizeBytes; at += 4) {
@@ -155,7 +155,7 @@ test('a device of any machine file, captured at rest or in use, is the same devi
       throw error;
     }
     for (const fn of functions.values()) {
-      // Registers that are the device's own storage, and stay as they are found.
+      // Registers that are the device's own storage keep their content.
       const keeps = [PCI_CAP_ID_VPD, PCI_CAP_ID_VNDR, PCI_CAP_ID_SLOTID].some((id) => fn.config.find(id) !== 0);
       const keepsMore = [PCI_EXT_CAP_ID_VNDR, PCI_EXT_CAP_ID_DVSEC].some((id) => fn.config.findExt(id) !== 0);
       const atRest = registers(fn);
@@ -166,7 +166,7 @@ test('a device of any machine file, captured at rest or in use, is the same devi
         again.bars.map((bar) => bar && [bar.kind, bar.prefetchable, bar.sizeBytes]),
         fn.bars.map((bar) => bar && [bar.kind, bar.prefetchable, bar.sizeBytes]),
       );
-      // What a driver could write before, it can write now.
+      // A driver can still write everything that it could write before.
       use(fn);
       use(again);
       const [before, now] = [fn.config.snapshot(), again.config.snapshot()];
@@ -178,7 +178,7 @@ test('a device of any machine file, captured at rest or in use, is the same devi
   assert.ok(devices > 100, `${devices} devices`);
 });
 
-/** [capability, its bytes, a register in it, what it reads in use, what it reads when the device is served]. */
+/** [capability, its bytes, a register in it, its value in use, its value when the device is served]. */
 const AFTER_RESET: [string, number, 1 | 2 | 4, number, number][] = [
   ['01', 0x04, 2, 0x8103, 0x0000],
   ['05', 0x02, 2, 0x01b1, 0x0180],

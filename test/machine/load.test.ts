@@ -1,4 +1,4 @@
-/** What is accepted builds and serves; what cannot exist is refused with file, line, field and reason. */
+/** An accepted file builds and serves. A machine that cannot exist is refused with file, line, field and reason. */
 import assert from 'node:assert/strict';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,11 +19,11 @@ import { damagedMachine, machine } from './arbitrary-machine.ts';
 
 const RUNS = 2500;
 
-/** File and line, the field with keys that are not words in quotes, and the reason. */
+/** File and line, the field (keys that are not words are quoted), and the reason. */
 const KEY = /(?:[\w-]+|"(?:[^"\\]|\\.)*")/.source;
 const REFUSAL = new RegExp(`^m\\.yaml:\\d+: (?:the document|${KEY}(?:\\.${KEY})*): \\S.{6,}$`);
 
-/** The machine, or the refusal, which has the form that people and editors can read. */
+/** The machine, or the refusal, whose form people and editors can read. */
 function accepted(text: string): MachineDescription | DocumentError {
   try {
     return parseMachine(text, 'm.yaml');
@@ -34,7 +34,7 @@ function accepted(text: string): MachineDescription | DocumentError {
   }
 }
 
-/** Builds the machine and uses each device as a client would: opens it, and reads all that it tells of itself. */
+/** Builds the machine and uses each device as a client would: opens it, and reads everything that it reports. */
 function buildAndOpen(description: MachineDescription): void {
   const built = buildMachine(description);
   const view = inspectMachine(built);
@@ -61,7 +61,7 @@ function buildAndOpen(description: MachineDescription): void {
 
 type Vdev = ReturnType<typeof buildVfioDevices> extends Map<string, infer V> ? V : never;
 
-/** The first and last bytes of a region, and the MSI-X table where it lies here. */
+/** Reads the first and last bytes of a region, and the MSI-X table if it is there. */
 function readRegion(vdev: Vdev, index: number): void {
   if (index === 8) return;
   const { sizeBytes } = regionInfo(vdev, index);
@@ -83,7 +83,7 @@ function buildsOrIsRefused(object: unknown): void {
 
 test(`${RUNS} machine files over the whole schema: each builds and opens, or is refused with its place`, () => {
   fc.assert(fc.property(machine, buildsOrIsRefused), { numRuns: RUNS });
-  // The generator meets the checks from both sides.
+  // The generator makes files that the checks accept and files that they refuse.
   assert.ok(counts.accepted > RUNS / 5 && counts.refused > RUNS / 5, JSON.stringify(counts));
 });
 
@@ -363,7 +363,7 @@ test('files that cannot be read are refused with the reason', () => {
     writeFileSync(empty, '');
     assert.throws(() => loadMachine(empty), /^DocumentError: .*empty\.yaml:1: the document: /);
     chmodSync(empty, 0);
-    // Root reads all files.
+    // Root can read all files.
     if (process.getuid?.() !== 0) assert.throws(() => loadMachine(empty), /this user may not read it$/);
   } finally {
     rmSync(folder, { recursive: true });

@@ -1,4 +1,4 @@
-/** What lspci prints of real devices becomes machines. */
+/** lspci's output for real devices becomes machines. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
@@ -14,7 +14,7 @@ const DUMPS = fileURLToPath(new URL('./dumps/', import.meta.url));
 const dump = (name: string): string => readFileSync(`${DUMPS}${name}.txt`, 'utf8');
 
 const built = (text: string) => buildMachine(parseMachine(text, 'captured.yaml'));
-/** What a reader of lspci wants to find again. */
+/** The facts that a reader of lspci looks for. */
 const seen = (text: string): unknown[] =>
   inspectMachine(built(captureMachine(parseLspci(text)))).devices.map(({ vendor, device, bars, capabilities }) => [
     `${vendor.toString(16)}:${device.toString(16)}`,
@@ -119,7 +119,7 @@ test('what is missing in the text is named, with the command that prints it', ()
   refused(dump('fiji'), /0000:09:00\.0 has BARs, .*sizes; run lspci -vvv -xxxx/);
 });
 
-/** A BAR for each register of the dump, with the smallest size that fits its address. */
+/** A BAR for each BAR register of the dump, with the smallest size that fits its address. */
 function guessedBars(config: Uint8Array): object[] {
   const view = Buffer.from(config);
   const bars: object[] = [];

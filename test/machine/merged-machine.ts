@@ -1,4 +1,4 @@
-/** Many machine files as one, so that one server serves the devices of all. */
+/** Merges many machine files into one, so that one server serves all their devices. */
 import fc from 'fast-check';
 import { parseMachine } from '../../src/machine/load.ts';
 import type { MachineDescription } from '../../src/machine/schema.ts';
@@ -10,7 +10,7 @@ interface File {
   devices: { name: string; port: string; physfn?: string | undefined }[];
 }
 
-/** `count` files of the seed; those that are refused, or do not fit beside the others, are left out. */
+/** `count` files of the seed, without those that are refused or conflict with the others. */
 export function mergedMachine(count: number, seed: number): MachineDescription {
   const files = fc.sample(machine, { numRuns: count, seed }) as unknown as File[];
   let whole: File & { machine: string } = { machine: 'merged', ports: [], devices: [] };

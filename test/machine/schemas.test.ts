@@ -1,5 +1,5 @@
 /**
- * What is generated from the schemas is current: schemas/*.json for editors, and the tables of the reference pages.
+ * The files generated from the schemas are current: schemas/*.json for editors, and the tables of the reference pages.
  * BARTER_UPDATE_GOLDEN=1 writes them anew.
  */
 import assert from 'node:assert/strict';
@@ -33,7 +33,7 @@ for (const [name, [schema, title]] of Object.entries(SCHEMAS)) {
   });
 }
 
-/** A page with its tables put in between their marks. */
+/** Returns a page with its tables inserted between their marks. */
 function withTables(path: string, tables: Record<string, string>): string {
   const page = readFileSync(join(ROOT, path), 'utf8');
   return page.replaceAll(/<!-- generated: (\w+) -->\n[\s\S]*?<!-- end -->/g, (_, name: string) => {

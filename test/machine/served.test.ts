@@ -1,4 +1,4 @@
-/** Machines over the whole schema on real sockets: a client learns of each device all that there is to learn. */
+/** Machines over the whole schema on real sockets: a client reads everything that each device reports. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

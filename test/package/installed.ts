@@ -1,4 +1,4 @@
-/** The package as npm makes it, installed into an empty folder, and how its users run it. */
+/** The package as npm makes it, installed into an empty folder, and ways to run it. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-/** A user who may write nothing of root's: nobody. */
+/** The user `nobody`, who cannot write root's files. */
 const NOBODY = 65534;
 const isRoot = process.getuid?.() === 0;
 
@@ -21,7 +21,7 @@ interface RunOptions {
   cwd?: string;
   env?: NodeJS.ProcessEnv;
   input?: string;
-  /** Runs as a user who is not root, where this one is root. */
+  /** Runs as a user without root's rights if this process is root. */
   asNobody?: boolean;
 }
 
@@ -33,7 +33,7 @@ export function run(command: string, args: readonly string[], options: RunOption
   return { status, stdout, stderr };
 }
 
-/** The standard output of a command that has to succeed. */
+/** Runs a command that must succeed; returns its standard output. */
 export function succeed(command: string, args: readonly string[], options: RunOptions = {}): string {
   const { status, stdout, stderr } = run(command, args, options);
   assert.equal(status, 0, `${command} ${args.join(' ')}\n${stdout}${stderr}`);
@@ -43,12 +43,12 @@ export function succeed(command: string, args: readonly string[], options: RunOp
 const npm = (args: readonly string[], cwd: string) =>
   succeed('npm', [...args, '--no-audit', '--no-fund', '--loglevel=error', '--prefer-offline'], { cwd });
 
-/** A folder with the package in its node_modules, which nobody may write to. */
+/** A folder with the package in its node_modules, which is read-only for everyone. */
 export class Installed {
-  /** Readable for all; what tests write goes here. */
+  /** Readable for everyone. Tests write here. */
   readonly folder: string;
   readonly tarball: string;
-  /** The home and working directory of the user who is not root. */
+  /** The home and working directory of the unprivileged user. */
   readonly home: string;
 
   constructor() {
@@ -68,7 +68,7 @@ export class Installed {
     return join(this.folder, 'node_modules', 'barter', 'bin', 'barter.cjs');
   }
 
-  /** Runs the command as a user who is not root. */
+  /** Runs the command as the unprivileged user. */
   barter(args: readonly string[], node: string = process.execPath): RunOutput {
     return run(node, [this.bin, ...args], { cwd: this.home, env: this.env, asNobody: true });
   }
@@ -77,7 +77,7 @@ export class Installed {
     return { PATH: process.env.PATH, HOME: this.home, TMPDIR: this.home };
   }
 
-  /** Installs more packages beside it, as a user's project has them. */
+  /** Installs more packages beside it, as in a user's project. */
   add(...packages: string[]): void {
     npm(['install', '--no-save', ...packages], this.folder);
   }
@@ -87,7 +87,7 @@ export class Installed {
   }
 }
 
-/** Root may write everywhere; for everybody else this does what a system-wide installation does. */
+/** Makes a folder read-only, as a system-wide installation is. Root may still write. */
 function makeReadOnly(folder: string): void {
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
     const path = join(folder, entry.name);
@@ -99,7 +99,7 @@ function makeReadOnly(folder: string): void {
 
 const isBin = (path: string) => path.includes('/bin/');
 
-/** Node of another major version, from npm's packages of it; installed into `folder`. */
+/** Node of another major version, from npm's packages of Node; installed into `folder`. */
 export function nodeOfVersion(major: number, folder: string): string {
   const name = `node-linux-${process.arch}`;
   const target = join(folder, `node-${major}`);

@@ -1,4 +1,4 @@
-/** What a user of the npm package has: each test runs the package that is packed and installed, not the sources. */
+/** The npm package as users get it: each test runs the packed and installed package, not the sources. */
 import assert from 'node:assert/strict';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -28,7 +28,7 @@ test('what is installed with it is what runs', () => {
   assert.deepEqual(Object.keys(dependencies).sort(), ['commander', 'koffi', 'yaml', 'zod']);
 });
 
-/** A program of plain JavaScript: every entry, and a buffer that is lent and revoked. */
+/** A plain JavaScript program that uses every entry, and lends and revokes a buffer. */
 const PROGRAM = `
 import { Runner } from 'barter/tasks';
 import { buildMachine, buildVfioDevices, loadMachine } from 'barter/machine';

@@ -1,4 +1,4 @@
-/** Capabilities as a device's description asks for them: where they are, and what software may write. */
+/** Capabilities as a device's description asks for them: their places, and the bits that software may write. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { addCapabilities, type CapabilitySpec } from '../../src/pci/capabilities.ts';
@@ -10,7 +10,7 @@ function made(spec: CapabilitySpec): ConfigSpace {
   return config;
 }
 
-/** The bits of a register that take ones and zeros. */
+/** The bits of a register that can be both one and zero. */
 function writable(config: ConfigSpace, at: number, size: number): number {
   const before = config.read(at, size);
   const ones = config.write(at, size, 0xffffffff);

@@ -1,4 +1,4 @@
-/** Registers as the hardware holds them: what a write changes, and lists of capabilities however they are made. */
+/** Registers as the hardware holds them: the effect of writes, and capability lists of any form. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

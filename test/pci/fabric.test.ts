@@ -1,4 +1,4 @@
-/** The tree between host bridge and functions: numbers, addresses, groups, and where requests go. */
+/** The tree between host bridge and functions: numbers, addresses, groups, and the routes of requests. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -26,7 +26,7 @@ function functionWith(name: string, bars: readonly [kind: BarKind, sizeBytes: nu
   return new PciFunction({ name, config: new ConfigSpace(), bars: slots });
 }
 
-/** root a: a switch with two slots; root b: one slot. Each slot has a function with a BAR of a page. */
+/** root a: a switch with two slots; root b: one slot. Each slot has a function with a one-page BAR. */
 function tree(acs: Record<string, Partial<AcsControl>> = {}, busOffset = 0, memory: ArrayMemory | null = null) {
   const a = new Port('a', 'root', null, acs.a);
   const up = new Port('up', 'upstream', a, acs.up);
@@ -71,7 +71,7 @@ test('buses are numbered depth first, and functions by their slots', () => {
 
 test('every BAR lies at a multiple of its size, overlaps no other, and is found by each of its bytes', () => {
   const kind = fc.constantFrom<BarKind>('mem32', 'mem64', 'io');
-  // The PCI specification has no I/O BAR of more than 256 bytes.
+  // The PCI specification limits an I/O BAR to 256 bytes.
   const bar = fc
     .tuple(kind, fc.integer({ min: 4, max: 20 }))
     .map(([of, bits]): [BarKind, number] => [of, 2 ** (of === 'io' ? Math.min(bits, 8) : bits)]);
@@ -124,7 +124,7 @@ test('below a switch peers meet by bus address, whatever the IOMMU says', () => 
     assert.equal(write(fns.one, bus + 8, 'hello'), 'ok');
     assert.equal(contents(fns.two, 8, 5), 'hello');
     assert.equal(write(fns.one, 2 * bus, 'x'), 'iommu-fault');
-    // What is a host address is not on this bus where the two differ.
+    // If the two differ, a host address is not valid on this bus.
     if (busOffset !== 0) assert.equal(write(fns.one, bus - busOffset, 'x'), 'iommu-fault');
   }
 });

@@ -1,4 +1,7 @@
-/** A function as hardware: odd devices, power states, resets, and what a physical function's reset does to virtual ones. */
+/**
+ * A function as hardware: odd devices, power states, resets, and the effect of a physical function's reset on virtual
+ * ones.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PCI_COMMAND, PCI_STATUS, PCI_STATUS_CAP_LIST } from '../../src/abi/pci_regs.ts';
@@ -22,7 +25,7 @@ function functionOf(name: string, spec: CapabilitySpec, physfn: PciFunction | nu
   return new PciFunction({ name, config, bars: [bar, null, null, null, null, null], physfn });
 }
 
-/** Each of them below one root port. */
+/** Plugs each function in below one root port. */
 function plugged(...fns: PciFunction[]): PciFunction[] {
   const port = new Port('root', 'root', null);
   port.functions.push(...fns);
@@ -73,7 +76,7 @@ test('a reset of a physical function is seen in the registers and the decoding o
   const atPowerOn = vf.config.read(msi, 2);
   run(vf.configWrite(msi, 2, 0x0007));
   run(pf.configWrite(PCI_COMMAND, 2, 6));
-  // A VF decodes by its PF's enable bit, and has no memory bit.
+  // A VF decodes if its PF's enable bit is set, and has no memory bit.
   run(vf.withStateSaved(function* () {}));
   assert.equal(vf.memoryDecode.value, true);
   let seen = true;
@@ -85,7 +88,7 @@ test('a reset of a physical function is seen in the registers and the decoding o
   assert.equal(vf.config.read(msi, 2), atPowerOn);
   assert.equal(vf.memoryDecode.value, false);
   assert.equal(seen, true, 'the PF comes first');
-  // The function-level reset saves and restores the PF alone: its VFs come back as at power on, and decode again.
+  // The function-level reset saves and restores only the PF. Its VFs come back as at power-on, and decode again.
   run(pf.configWrite(PCI_COMMAND, 2, 6));
   run(vf.configWrite(PCI_COMMAND, 2, 4));
   run(pf.resetFunction());

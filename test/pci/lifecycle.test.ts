@@ -1,4 +1,4 @@
-/** The life of device models: who is called when, and that a call out of order throws. */
+/** The life cycle of device models: the order of calls, and an exception for a call out of order. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

@@ -41,7 +41,7 @@ test('writes are of whole dwords, and change the read-write fields alone', () =>
   for (let at = 0; at < 28; at += 4) vpd.write(at, 0xffffffff);
   const after = bytesOf(vpd, 28);
   const changed = [...after.keys()].filter((i) => after[i] !== before[i]);
-  // The resource of 9 bytes: a keyword of 3 and 6 behind it, of which the keyword changes too.
+  // The resource of 9 bytes is a keyword of 3 bytes and 6 bytes after it. The keyword changes too.
   assert.deepEqual(changed, [14, 15, 16, 17, 18, 19, 20, 21, 22]);
   assert.equal(vpd.write(1, 0), false);
   assert.equal(vpd.write(0x1000, 0), false);
@@ -70,7 +70,7 @@ test('the registers of the hardware: an address orders a transfer, and the flag 
   assert.equal(fn.configRead(at + 2, 2), 0x0018);
   runner.run(fn.configWrite(at + 2, 2, 0x0018));
   assert.deepEqual([fn.configRead(at + 2, 2), fn.configRead(at + 4, 4)], [0x8018, 0x01020304]);
-  // The data register alone orders nothing.
+  // A write to the data register alone starts nothing.
   runner.run(fn.configWrite(at + 4, 4, 5));
   assert.equal(fn.configRead(at + 2, 2), 0x8018);
 });

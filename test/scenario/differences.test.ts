@@ -1,4 +1,4 @@
-/** The default profile and linux-7.3 differ exactly where docs/differences.md says. */
+/** The default profile and linux-7.3 differ exactly as docs/differences.md says. */
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
@@ -33,7 +33,7 @@ function differing(some: readonly unknown[], others: readonly unknown[]): number
   return some.flatMap((one, i) => (JSON.stringify(one) === JSON.stringify(others[i]) ? [] : [i]));
 }
 
-/** The steps that say what Linux gives, where that is something else. */
+/** The steps with a different result on Linux. */
 function marked(file: string): number[] {
   const { setup = [], tasks } = loadScenario(`${repository}${file}`).scenario;
   return [...setup, ...Object.values(tasks).flat()].flatMap(({ expect, linux }, i) =>
@@ -59,7 +59,7 @@ test('each field is what makes the difference in its scenarios', () => {
       const [default_, asLinux] = [results(file, ours), results(file, linux)];
       assert.notDeepEqual(differing(default_, asLinux), [], `${field}: ${file}`);
       const key = field as keyof Profile;
-      // One field at a time, from either side.
+      // Switches one field at a time, from either profile.
       const linuxButOne = results(file, { ...linux, [key]: ours[key] });
       assert.notDeepEqual(differing(linuxButOne, asLinux), [], `${field} does nothing in ${file} on linux-7.3`);
       const oursButOne = results(file, { ...ours, [key]: linux[key] });

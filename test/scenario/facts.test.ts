@@ -9,7 +9,7 @@ import { loadScenario } from '../../src/scenario/load.ts';
 import { runScenario } from '../../src/scenario/run.ts';
 import { PROFILES } from '../../src/vfio/profile.ts';
 
-/** The numbered facts that no guest can show, and where the engine alone is held to them. */
+/** The numbered facts that guests cannot show, and the tests that check them on the engine alone. */
 const ENGINE_ALONE: Record<number, string> = {
   10: 'references are inside: test/verify/product.test.ts counts registrations, the mutant L4 puts the defect back',
   20: 'the order of locks is inside: the lock witness of the explorer',

@@ -6,7 +6,7 @@ import { EngineBackend } from '../../src/scenario/engine/backend.ts';
 import { given, runScenario } from '../../src/scenario/run.ts';
 import { type Step, scenarioSchema } from '../../src/scenario/step.ts';
 
-/** Config space of 4 KiB with what is given at its offsets. */
+/** A config space of 4 KiB with the given registers. */
 function configText(registers: Record<number, number>): string {
   const bytes = Buffer.alloc(4096);
   bytes.writeUInt32LE(0x0b011b36, 0);

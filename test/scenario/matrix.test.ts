@@ -6,7 +6,7 @@ import { type BrokenBy, findingOf, matrix, Shortest, STAGES, violations } from '
 import { loadMachine } from '../../src/machine/load.ts';
 import type { ProfileName } from '../../src/vfio/profile.ts';
 
-/** Of three with BARTER_FULL: 86,544 programs, some minutes each time. */
+/** With BARTER_FULL up to three: 86,544 programs, some minutes each time. */
 const MOST = process.env.BARTER_FULL === '1' ? 3 : 2;
 const machine = loadMachine(LAB_MACHINE);
 const [device] = lendersOf({ hasIommufd: false })[0].devices;

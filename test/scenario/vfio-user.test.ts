@@ -1,4 +1,4 @@
-/** The numbered facts on served devices: what is the engine's stays so on the other side of a socket. */
+/** The numbered facts on served devices: the engine's behaviour is the same on the other side of a socket. */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
@@ -8,7 +8,7 @@ import { loadMachine } from '../../src/machine/load.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
 import { UnsupportedStepError } from '../../src/scenario/served/check.ts';
 
-/** Where a process beside the exporter sees something else: the steps, and why. */
+/** Facts that differ for a process other than the exporter: the steps, and the reasons. */
 const OTHERWISE: Record<string, { ops: string[]; why: string }> = {
   '01-feature-envelope.yaml': {
     ops: ['feature'],

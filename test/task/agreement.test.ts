@@ -1,7 +1,7 @@
 /**
  * The explorer and the Runner agree on random programs over every primitive of task/. A program that the explorer calls
- * complete never hangs in production, in whatever order the Runner is made to take its steps. Where the explorer says
- * that tasks wait for ever, the Runner's do.
+ * complete never hangs in production, in any order of the Runner. If the explorer says that tasks wait for ever, the
+ * Runner's tasks do.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -12,12 +12,12 @@ import { type ChosenRun, runChosen, runSchedule } from './chosen-runner.ts';
 import { nestedProgram } from './nested-program.ts';
 
 const FULL = process.env.BARTER_FULL === '1';
-/** Programs that the explorer calls complete, to be run in production. */
+/** How many complete programs run in production. */
 const COMPLETE = FULL ? 20_000 : 1500;
-/** Orders of the Runner for each: depth first, and at random. */
+/** How many orders of the Runner each program runs in: depth first, and at random. */
 const ORDERS = FULL ? 300 : 60;
 const SAMPLES = FULL ? 100 : 20;
-/** Searches that take longer are left out. */
+/** Skips searches that take more executions. */
 const MAX_EXECUTIONS = 2000;
 
 const STUCK = /^(deadlock|lost wake-up|held without bound)/;
@@ -28,10 +28,10 @@ function search(program: Program, algorithm: Algorithm) {
   return found;
 }
 
-/** Runs the program in one order after the other; the first that hangs or fails, or null. */
+/** Runs the program in one order after the other; returns the first run that hangs or fails, or null. */
 function firstBad(program: Program, seed: number): ChosenRun | null {
   const isBad = ({ hanging, errors }: ChosenRun): boolean => hanging.length > 0 || errors.length > 0;
-  // What was chosen at each point, of how many.
+  // The choice at each point, and the number of options there.
   let path: { choice: number; of: number }[] = [];
   for (let order = 0; order < ORDERS; order++) {
     let depth = 0;
@@ -80,7 +80,7 @@ test('every way of searching says the same of a program', () => {
     const isStuck = (message: string | undefined): boolean => message !== undefined && STUCK.test(message);
     for (const algorithm of ['optimal', 'source'] as const) {
       const { bug } = search(program, algorithm);
-      // Which of several bugs is found first differs.
+      // If there are several bugs, searches may find different ones first.
       assert.equal(bug === null, all.bug === null, `seed ${seed}, ${algorithm}: ${bug?.message}; ${all.bug?.message}`);
       if (all.bug === null) assert.equal(isStuck(bug?.message), false);
     }

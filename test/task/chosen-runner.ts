@@ -1,18 +1,18 @@
-/** The production runner, made to take its tasks in an order that is chosen outside, one step at a time. */
+/** The production runner, forced to run tasks in a chosen order, one step at a time. */
 import type { Program } from '../../src/explore/world/program.ts';
 import { type Op, OpKind, type Task } from '../../src/task/op.ts';
 import { condResched, Runner } from '../../src/task/runner.ts';
 import { runtime } from '../../src/task/runtime.ts';
 import { currentTask, type TaskHandle } from '../../src/task/task-handle.ts';
 
-/** Says which of the tasks that can go on is next. */
+/** Chooses the next task among those that can go on. */
 export type Choose = (ready: readonly TaskHandle[]) => TaskHandle;
 
-/** What came of a run. */
+/** The result of a run. */
 export interface ChosenRun {
   /** Labels of the tasks that wait for ever. */
   hanging: string[];
-  /** Of the tasks that nobody joined. */
+  /** The errors of tasks that nobody joined. */
   errors: unknown[];
 }
 
@@ -35,10 +35,10 @@ class ChosenRunner extends Runner {
   }
 }
 
-/** The step to which each task has come. */
+/** The step that each task has reached. */
 const next = new WeakMap<TaskHandle, Op>();
 
-/** Gives way before each step of a task. */
+/** Yields to the chooser before each step of a task. */
 function* stepByStep<T>(task: Task<T>): Task<T> {
   const iterator = task[Symbol.iterator]();
   let result = iterator.next(undefined);
@@ -58,20 +58,20 @@ function* stepByStep<T>(task: Task<T>): Task<T> {
   return result.value;
 }
 
-/** Runs a program to where no task can go on. */
+/** Runs a program until no task can go on. */
 export function runChosen(program: Program, choose: Choose): ChosenRun {
   return run(program, () => choose);
 }
 
 /**
- * Follows a schedule of the explorer: the numbers of the tasks, in the order in which they were started, one for each
- * step. Then the tasks that are left go as far as they can, those that want to write first.
+ * Follows a schedule of the explorer, which has a task number for each step, in the order in which tasks were started.
+ * Then the remaining tasks go as far as they can, writers first.
  */
 export function runSchedule(program: Program, schedule: readonly number[]): ChosenRun {
   return run(program, (runner) => {
     let at = 0;
     return (ready) => {
-      // A task has to come to its first step before it can take it.
+      // A task must reach its first step before it can take it.
       const fresh = ready.find((handle) => !next.has(handle));
       if (fresh !== undefined) return fresh;
       if (at < schedule.length) {

@@ -1,4 +1,4 @@
-/** After the end of a lifetime every operation on every primitive is refused, in production and under the explorer. */
+/** After the end of a lifetime, every operation on every primitive is refused, in production and under the explorer. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { exploreProgram } from '../../src/explore/explore.ts';
@@ -15,7 +15,7 @@ const always = (): boolean => true;
 const never = (): boolean => false;
 const lockClass = { name: 'lock' };
 
-/** Makes a primitive; its operations by name: tasks, and accesses that are not steps. */
+/** Makes a primitive. Lists its operations by name: tasks, and accesses that are not steps. */
 interface Primitive {
   name: string;
   make(lifetime: Lifetime): object;
@@ -84,7 +84,7 @@ const PRIMITIVES: Primitive[] = [
   }),
 ];
 
-/** Uses the object once, after its end. */
+/** Uses the object once after its end. */
 function* use(object: object, operation: (object: never) => unknown): Task {
   const result = operation(object as never);
   if (typeof result === 'object' && result !== null && Symbol.iterator in result) yield* result as Task<unknown>;
@@ -115,7 +115,7 @@ for (const { name, make, operations } of PRIMITIVES) {
   }
 }
 
-/** Names of the public methods and getters, of the class itself. */
+/** The names of the class's own public methods and getters. */
 function publicNames(object: object): string[] {
   const internal = ['constructor', 'notify', 'describe', 'snapshot', 'restore', 'lookAfterChanges', 'readsUnnoticed'];
   return Object.getOwnPropertyNames(Object.getPrototypeOf(object)).filter((name) => !internal.includes(name));

@@ -1,4 +1,4 @@
-/** Random programs over every primitive of task/, in which tasks also wait while they hold locks: many of them hang. */
+/** Random programs over every primitive of task/, in which tasks also wait while they hold locks. Many of them hang. */
 import { Random } from '../../src/explore/search/random.ts';
 import type { Program, Stage } from '../../src/explore/world/program.ts';
 import { Cell } from '../../src/task/cell.ts';
@@ -11,7 +11,7 @@ import { WaitQueue } from '../../src/task/wait-queue.ts';
 
 interface Statement {
   name: string;
-  /** Which of two objects of a kind. */
+  /** The index of one of two objects of a kind. */
   object: 0 | 1;
   value: 1 | 2;
   body: Statement[];
@@ -69,7 +69,7 @@ const LEAVES: Record<string, Act> = {
   giveWay: () => condResched(),
 };
 
-/** Take a body that may wait. */
+/** Sections whose body may wait. */
 const SECTIONS: Record<string, Act> = {
   lock: function* (objects, { object, body }) {
     yield* objects.mutexes[object].lock();
@@ -111,7 +111,7 @@ function* run(objects: Objects, statements: readonly Statement[]): Task {
   for (const statement of statements) yield* (LEAVES[statement.name] ?? SECTIONS[statement.name])(objects, statement);
 }
 
-/** Statements that hang together in more ways than one. */
+/** Groups of statements that interact in more than one way. */
 const THEMES = [
   { leaves: ['complete', 'wait', 'test'], sections: ['read', 'read', 'write'] },
   { leaves: ['load', 'complete'], sections: ['read', 'read', 'write'] },
@@ -120,14 +120,14 @@ const THEMES = [
   { leaves: ['raise', 'sleep', 'lower', 'raiseInSilence'], sections: ['read', 'child'] },
 ];
 
-/** The program of a seed: the same every time. */
+/** The program of a seed, the same every time. */
 export function nestedProgram(seed: number): Program {
   const random = new Random(seed * 7919);
   for (let i = 0; i < 5; i++) random.below(2);
   const pick = <T>(list: readonly T[]): T => list[random.below(list.length)];
   const leaves = Object.keys(LEAVES);
   const sections = Object.keys(SECTIONS);
-  // Few kinds of statements in a program, so that they meet; readers that wait for each other come often.
+  // Few kinds of statements in one program, so that they interact. Readers that wait for each other are frequent.
   const theme = THEMES[random.below(THEMES.length * 2)];
   const some = theme?.leaves ?? Array.from({ length: 2 + random.below(3) }, () => pick(leaves));
   const around = theme?.sections ?? [pick(sections), pick(sections)];

@@ -1,4 +1,4 @@
-/** What cells hold, as timelines show it. */
+/** The content of cells as timelines show it. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Cell } from '../../src/task/cell.ts';

@@ -11,7 +11,7 @@ const rules: IConfiguration = (await import(config)).default;
 const folders: string[] = [];
 after(() => folders.map((folder) => rmSync(folder, { recursive: true })));
 
-/** Writes a small tree and returns the names of the rules that it breaks, each with the file that breaks it. */
+/** Writes a small tree; returns each broken rule's name with the file that breaks it. */
 async function broken(files: Record<string, string>): Promise<string[]> {
   const baseDir = mkdtempSync(join(tmpdir(), 'barter-arrows-'));
   folders.push(baseDir);

@@ -17,7 +17,7 @@ const tests = files.filter((file) => file.endsWith('.test.ts')).map((file) => fi
 const ownNames = new Set(tests.map((file) => basename(file, '.test.ts')));
 const sources = files.filter((file) => /^src\/.*\.ts$/.test(file)).map((file) => file.slice('src/'.length));
 
-/** The entry for a file: its own, or that of the innermost folder which has one. */
+/** The entry for a file: its own, or that of the innermost folder with one. */
 function entryFor(source: string): string | null {
   const entries = Object.keys(COVERED_BY).filter(
     (key) => key === source || (key.endsWith('/') && source.startsWith(key)),

@@ -1,6 +1,6 @@
 /**
- * Which test covers a source file that has no test of its own name. A folder stands for all such files in it; the entry
- * of a file, or of a folder inside it, comes before. Paths are below src/ and test/.
+ * The test that covers each source file without a test of its own name. A folder stands for all such files in it. An
+ * entry for a file or an inner folder takes precedence. Paths are below src/ and test/.
  */
 export const COVERED_BY: Readonly<Record<string, readonly string[]>> = {
   'abi/': ['abi/golden.test.ts'],

@@ -1,4 +1,4 @@
-/** Every relative link of every page leads somewhere, its anchor included. */
+/** Every relative link of every page leads to an existing target and anchor. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
@@ -14,14 +14,14 @@ const pages = execFileSync('git', ['ls-files', '--cached', '--others', '--exclud
   .split('\n')
   .filter((page) => page !== '' && existsSync(join(root, page)));
 
-/** Without blocks and spans of code: what looks like a link there is none. */
+/** A page without code blocks and code spans, since text in code is never a link. */
 function prose(page: string): string {
   return readFileSync(join(root, page), 'utf8')
     .replace(/^```[\s\S]*?^```/gm, '')
     .replace(/`[^`\n]*`/g, (code) => code.replace(/[[\]()]/g, ' '));
 }
 
-/** As GitHub and VitePress make them of headings; `<a id="...">` says its own. */
+/** The anchors that GitHub and VitePress make from headings, and those of `<a id="...">`. */
 function anchorsOf(page: string): Set<string> {
   const text = readFileSync(join(root, page), 'utf8').replace(/^```[\s\S]*?^```/gm, '');
   const anchors = new Set([...text.matchAll(/<a id="([^"]+)">/g)].map((match) => match[1]));

@@ -1,7 +1,7 @@
 /**
- * What every reduction believes: two steps of different tasks that touch different objects, or only read, give the
- * same in either order. State that tasks share outside of cells breaks it, and then orders are missed. So on random
- * runs, each two such neighbours are swapped, and every task must go on as it did.
+ * The assumption of every reduction: two steps of different tasks on different objects, or two reads, have the same
+ * effect in either order. State that tasks share outside cells breaks it, so that orders are missed. This test swaps
+ * each such pair of neighbours in random runs. Every task must go on as before.
  */
 
 import assert from 'node:assert/strict';
@@ -21,9 +21,9 @@ const WALKS = 6;
 
 interface Run {
   steps: PlannedStep[];
-  /** Who could have taken each step. */
+  /** The tasks that could have taken each step. */
   ready: number[][];
-  /** What each task did, and what came of the run. */
+  /** The actions of each task, and the result of the run. */
   told: Record<string, unknown>;
 }
 

@@ -1,7 +1,4 @@
-/**
- * A schedule is all that a run depends on: each one that a search has taken gives the same run when it is taken
- * again.
- */
+/** A run depends only on its schedule: each schedule of a search gives the same run again. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DporSearch } from '../../src/explore/search/dpor.ts';
@@ -21,11 +18,11 @@ class Recording extends DporSearch {
 
 const FAST = { stacks: false };
 
-/** Takes each schedule twice; returns how many there were, and how many different runs they gave. */
+/** Runs each schedule twice; returns how many schedules there were, and how many different runs they gave. */
 function runTwice(program: Program, most: number): { schedules: number; runs: number } {
   const search = new Recording(program, true);
   search.advance(most);
-  // A search that learns what its invariants look at begins anew: what came before may come again.
+  // A search that learns more about its invariants restarts, so earlier schedules may come again.
   const schedules = search.schedules.slice(search.schedules.length - search.totals.executions);
   const hashes = schedules.map((schedule) => {
     const [first, again] = [show(program, schedule, FAST), show(program, schedule, FAST)];

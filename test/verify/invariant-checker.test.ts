@@ -1,4 +1,4 @@
-/** The watch over the product's objects, on what the mutants do not reach. */
+/** The checker of the product's objects, in cases that the mutants do not reach. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { exploreProgram } from '../../src/explore/explore.ts';

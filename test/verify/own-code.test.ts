@@ -1,4 +1,4 @@
-/** Programs of others: what docs/exploring-your-own-code.md says, on the example that it is about. */
+/** Users' programs, as docs/exploring-your-own-code.md describes them, on its own example. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -6,8 +6,7 @@ import { PRODUCT_PROGRAMS } from '../../src/verify/product/index.ts';
 import { TRIGGERS } from '../../src/verify/product/triggers.ts';
 
 /**
- * BARTER_FULL=1 explores all sizes to the end: hours, where the default takes seconds. docs/scenarios.md has the
- * counts.
+ * BARTER_FULL=1 explores all sizes completely, which takes hours instead of seconds. docs/scenarios.md has the counts.
  */
 const isFull = process.env.BARTER_FULL === '1';
 

@@ -1,4 +1,4 @@
-/** Files of users load wherever they lie: TypeScript or JavaScript, ESM or CommonJS, with or without a package. */
+/** Users' files load from any place: TypeScript or JavaScript, ESM or CommonJS, with or without a package. */
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

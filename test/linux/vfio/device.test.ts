@@ -29,9 +29,8 @@ import { hotReset, hotResetInfo } from '../../../src/linux/vfio/hot-reset.ts';
 import { leavesNoFds } from '../open-fds.ts';
 
 /**
- * The kernel's side of the ioctls, played by functions: what they get is the memory that the real kernel would get. The
- * device's file is a memfd, so that reads, writes and maps of regions are real. The same API meets a real kernel in
- * test/lab.
+ * Functions play the kernel's side of the ioctls, and get the memory that the real kernel would get. The device's file
+ * is a memfd, so reads, writes and maps of regions are real. test/lab runs the same API on a real kernel.
  */
 type Handlers = Record<number, (argument: Pinned) => number>;
 
@@ -49,7 +48,7 @@ function playKernel(handlers: Handlers): { call: IoctlCall; calls: number[] } {
   return { call, calls };
 }
 
-/** Region info as a kernel gives it: the short form first, with argsz telling what the capabilities need. */
+/** Region info as a kernel returns it: the short form first, in which argsz gives the size with the capabilities. */
 function regionInfoHandler(argument: Pinned): number {
   const { view, bytes } = argument;
   const index = abi.vfio_region_info.fields.index.get(view);

@@ -13,7 +13,7 @@ import { VfioDevice } from '../../../src/linux/vfio/device.ts';
 import { attachIoas, bindIommufd, cdevPath, Iommufd, openThroughCdev } from '../../../src/linux/vfio/iommufd.ts';
 import { leavesNoFds } from '../open-fds.ts';
 
-/** A played /dev/iommu with one mapping at most; every struct's first word must be its size. */
+/** A simulated /dev/iommu with at most one mapping. Every struct's first word must be its size. */
 function playIommufd(): { call: IoctlCall; seen: Record<string, unknown>[] } {
   const seen: Record<string, unknown>[] = [];
   let mapped: { iova: bigint; length: bigint } | null = null;
