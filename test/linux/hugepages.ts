@@ -15,8 +15,8 @@ const POOL = '/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages';
 
 /**
  * Adds `pages` huge pages to the pool until the test ends. Returns false, with a message, if that is impossible: the
- * kernel has none, the user lacks the right, or memory has no free piece of that size. In CI a possible pool must not
- * fail.
+ * kernel has none, the user lacks the right, or memory has no free piece of that size. Throws in CI if CI has
+ * everything for a pool.
  */
 export function withHugePages(t: TestContext, pages: number): boolean {
   const change = (by: number) => writeFileSync(POOL, String(Number(readFileSync(POOL, 'utf8')) + by));

@@ -1,7 +1,7 @@
 /*
- * A client that never rests, to be killed at any moment: maps and unmaps memory, hangs eventfds on interrupts, exports
- * buffers and keeps some, reads and writes. churn PATH ends when the server does. churn PATH KILLS SEED starts one
- * after the other and kills each within 12 ms, until so many were alive when they were killed.
+ * A client that never rests and may be killed at any moment: it maps and unmaps memory, sets eventfds on interrupts,
+ * exports buffers and keeps some, reads and writes. `churn PATH` ends when the server does. `churn PATH KILLS SEED`
+ * starts one after the other and kills each within 12 ms, until KILLS of them were alive when killed.
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -39,7 +39,7 @@ static void send_message(uint16_t command, const void *payload, uint32_t length,
     if (sendmsg(fd, &message, MSG_NOSIGNAL) < 0) exit(0);
 }
 
-/* Takes one reply and the descriptor that came with it, or -1. */
+/* Receives one reply, and its descriptor or -1. */
 static int reply(void) {
     char bytes[8192], control[CMSG_SPACE(sizeof(int))];
     uint32_t size = 16, filled = 0;
@@ -100,7 +100,7 @@ int main(int argc, char **argv) {
         int status;
         kill(child, SIGKILL);
         if (waitpid(child, &status, 0) != child) return 1;
-        /* The server may not have noticed the end of the one before yet: then this one was refused. */
+        /* The server may not have noticed the previous client's end yet, and then refuses this one. */
         killed += WIFSIGNALED(status);
         if (WIFEXITED(status) && WEXITSTATUS(status) != 0) return 1;
     }

@@ -1,4 +1,4 @@
-/** All limits of importers at once: no combination may stall the server, or a revoke beyond its time. */
+/** All limits of importers at once: no combination may stall the server, or delay a revoke beyond its time. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
@@ -21,7 +21,7 @@ import { message, type RawClient } from './raw-client.ts';
 import { OPEN, type PacketEnd, RawImporter } from './raw-importer.ts';
 
 const { maxSessions, maxAttachmentsOfBuffer, maxFencesOfBuffer, maxRequests } = IMPORTER_LIMITS;
-/** Bystanders wait for no turn of the loop that takes longer. */
+/** The longest turn of the loop for which a bystander may have to wait. */
 const MAX_TURN_MS = 250;
 
 function setMemory(client: RawClient, on: boolean): void {
@@ -37,7 +37,7 @@ function lend(served: InProcessServer, client: RawClient, ranges: [number, numbe
   return reply.fds[0];
 }
 
-/** What a session answers to requests that were sent at once: how many succeeded, and the errnos of the others. */
+/** A session's replies to requests that were sent at once: the number of successes, and the errnos of the others. */
 function answers(session: PacketEnd): { ok: number; errors: number[] } {
   const found = { ok: 0, errors: [] as number[] };
   for (let packet = session.receive(false); packet; packet = session.receive(false)) {
@@ -49,7 +49,7 @@ function answers(session: PacketEnd): { ok: number; errors: number[] } {
   return found;
 }
 
-/** One importer that takes its part of all that a buffer gives, and never answers. */
+/** One importer that takes its full share of a buffer's limits, and never answers. */
 function fill(served: InProcessServer, buffer: OwnedFd): RawImporter {
   const session = new RawImporter(buffer, OPEN);
   served.pump();
@@ -121,7 +121,7 @@ test('budgets of a buffer: attachments and fences of all its importers together'
   };
   const attach = dma_buf_socket_id.encode({});
   const attaching = Array.from({ length: 5 }, () => ask(DMA_BUF_SOCKET_ATTACH, attach, 63));
-  // One OPEN of each session is answered as well.
+  // The server also answers one OPEN of each session.
   assert.equal(
     attaching.reduce((sum, { ok }) => sum + ok - 1, 0),
     maxAttachmentsOfBuffer,

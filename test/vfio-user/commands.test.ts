@@ -84,7 +84,7 @@ test('GET_REGION_INFO: the descriptor comes with the first byte of the full repl
 
 test('GET_REGION_INFO: the short reply shows no capability, the second ask gets argsz bytes', () => {
   const first = askRegion(2, 32);
-  // MSI-X memory without a descriptor is not mapped at all.
+  // MSI-X memory without a descriptor cannot be mapped.
   if ((first.flags & VFIO_REGION_INFO_FLAG_MMAP) === 0) {
     assert.deepEqual([first.argsz, first.cap_offset, first.fds], [32, 0, 0]);
     return;

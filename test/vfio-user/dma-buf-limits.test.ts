@@ -1,4 +1,4 @@
-/** Importers that send what they should not: a test for each row of the table in docs/dma-buf-socket.md. */
+/** Importers that send invalid messages: a test for each row of the table in docs/dma-buf-socket.md. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -41,7 +41,7 @@ import { withServer } from './served.ts';
 const server = await withServer(undefined, 300);
 const id = (value: number) => dma_buf_socket_id.encode({ id: value });
 
-/** Whoever else imports gets right answers, at once. */
+/** Another importer gets right answers at once. */
 function assertGoesOn(buffer: OwnedFd): void {
   const client = new BlockingImporter(buffer, { onInvalidate: () => {} });
   assert.equal(client.query().sizeBytes, 65536);
@@ -203,7 +203,7 @@ test('attachments, mappings, fences and sessions: as many as the table says', ()
       'EMFILE',
     );
     for (const each of [importer, ...others]) each.close();
-    // The server reads their ends one after the other.
+    // The server reads the ends of the sessions one after the other.
     while (outcome(() => new BlockingImporter(buffer, { onInvalidate: () => {} }).close()) !== 'ok') await sleep(2);
   }));
 
@@ -247,7 +247,7 @@ test('a holder that shuts the socket down ends the opening of sessions, and noth
   served.pump();
   assert.equal(importer.receive(false)?.error, 0);
   shutdownSocket(buffer, SHUT_WR);
-  // It ends where there is nothing to do: the server does not spin.
+  // Returns if there is nothing to do: the server does not spin.
   served.pump();
   importer.send({ command: DMA_BUF_SOCKET_QUERY });
   served.pump();

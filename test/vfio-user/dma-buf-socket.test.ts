@@ -1,4 +1,4 @@
-/** The protocol of docs/dma-buf-socket.md, between a server's thread and importers here. */
+/** The protocol of docs/dma-buf-socket.md, between a server's thread and importers in this one. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,14 +16,14 @@ import { withServer } from './served.ts';
 const TIMEOUT_MS = 400;
 const server = await withServer(undefined, TIMEOUT_MS);
 
-/** An importer with one attachment and one mapping of all of the buffer. */
+/** An importer with one attachment, and one mapping of the whole buffer. */
 class Importer {
   readonly told: string[] = [];
   readonly client: BlockingImporter;
   readonly attachment: number;
   mapping = 0;
   maps: Mapping[] = [];
-  /** Called when it is told to let go; unmaps. */
+  /** Called on INVALIDATE; unmaps. */
   onInvalidate = () => this.letGo();
 
   constructor(buffer: OwnedFd) {

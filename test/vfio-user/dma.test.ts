@@ -158,7 +158,7 @@ test('what DMA_MAP and DMA_UNMAP refuse', async () => {
   await server.assertNothingLeft();
 });
 
-/** Memory of the client that is reached by messages: pages that are made when they are touched. */
+/** The client's memory that is reached by messages. A page is made at its first use. */
 class Pages implements ClientDmaMemory {
   readonly bytes = new Map<number, number>();
   reads = 0;
@@ -304,7 +304,7 @@ test('an unmap and a reset do not wait for an answer that the client owes; the l
     ]);
     client.sendMessage({ command: VFIO_USER_REGION_WRITE, flags: 0x10 }, payload);
   };
-  /** Points the engine at a chain in the client's memory: its first step is a DMA_READ of a descriptor. */
+  /** Starts the engine on a chain in the client's memory: its first step is a DMA_READ of a descriptor. */
   const start = () => {
     assert.equal(client.outcome({ command: VFIO_USER_DMA_MAP }, map), 'ok');
     write(7, 4, 6, 0);
@@ -320,7 +320,7 @@ test('an unmap and a reset do not wait for an answer that the client owes; the l
   for (const [command, payload, bytes] of [
     [VFIO_USER_DMA_UNMAP, unmap, 16 + 64],
     [VFIO_USER_DEVICE_RESET, undefined, 16 + 64],
-    // What it says is not looked at any more.
+    // The server ignores the reply's content from now on.
     [VFIO_USER_DMA_UNMAP, unmap, 3],
   ] as const) {
     const read = start();

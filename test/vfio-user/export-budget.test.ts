@@ -1,4 +1,4 @@
-/** What is held of lent buffers, for each device and for the whole server, whoever holds it. */
+/** The limits on lent buffers for each device and for the whole server, across all importers. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { VFIO_USER_DEVICE_FEATURE } from '../../src/abi/vfio-user.ts';
@@ -19,12 +19,12 @@ function exportAll(
   const request = message({ command: VFIO_USER_DEVICE_FEATURE }, exportArgument({ ranges }));
   const fds: OwnedFd[] = [];
   while (fds.length < most) {
-    // A request of many ranges is more than the socket holds.
+    // A request with many ranges does not fit into the socket at once.
     for (let at = 0; at < request.length; at += 65536) {
       client.send(request.subarray(at, at + 65536));
       served.pump();
     }
-    // So is its reply.
+    // Its reply does not fit either.
     let reply = client.tryReceive();
     for (; reply === undefined; reply = client.tryReceive()) served.pump();
     assert.ok(reply !== null);

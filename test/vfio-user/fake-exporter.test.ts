@@ -1,4 +1,4 @@
-/** A server that borrows from an exporter that is none of ours: what it says may be wrong, and come at any moment. */
+/** A server that borrows from a foreign exporter, whose messages may be wrong and come at any moment. */
 import assert from 'node:assert/strict';
 import { closeSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -50,7 +50,7 @@ class FakeExporter {
     this.buffer = theirs;
   }
 
-  /** Takes OPEN, and answers it. */
+  /** Receives OPEN and replies. */
   open(): void {
     const packet = this.queue.receive()!;
     assert.equal(packet.command, DMA_BUF_SOCKET_OPEN);
@@ -70,7 +70,7 @@ class FakeExporter {
     this.session.send({ id, command, flags: 1 }, payload, fds);
   }
 
-  /** Up to the MAP request. */
+  /** Plays everything up to the MAP request, and returns that request. */
   upToMap(sizeBytes = SIZE): RawPacket {
     this.open();
     this.reply(this.next(DMA_BUF_SOCKET_QUERY), dma_buf_socket_info.encode({ size: sizeBytes }));
@@ -94,7 +94,7 @@ class FakeExporter {
   }
 }
 
-/** A client asks for DMA_MAP; `body` plays the exporter meanwhile. Returns how the request ended. */
+/** A client asks for DMA_MAP while `body` plays the exporter. Returns the result of the request. */
 async function whileMapping(body: (exporter: FakeExporter) => void, after: () => void = () => {}): Promise<string> {
   await server.assertNothingLeft();
   const exporter = new FakeExporter();

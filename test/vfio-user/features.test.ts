@@ -1,4 +1,4 @@
-/** Interrupts of every index, and the features that are no migration, over a socket. */
+/** Interrupts of every index, and the features other than migration, over a socket. */
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import {
@@ -12,7 +12,7 @@ import { parseMachine } from '../../src/machine/load.ts';
 import type { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { connectWhenFree, TestServer } from './served.ts';
 
-/** A physical function with SR-IOV, as `barter capture` would have found it. */
+/** A physical function with SR-IOV, as `barter capture` writes it. */
 function withSriov(): string {
   const config = Buffer.alloc(4096);
   config.writeUInt32LE(0x10fb_8086, 0);

@@ -1,4 +1,4 @@
-/** Many WAITs for many fences: no work grows with the product of the two. */
+/** Many WAITs for many fences: the work must not grow with the product of the two. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DMA_BUF_SOCKET_POLLIN, DMA_BUF_SOCKET_POLLOUT } from '../../src/abi/dma-buf-socket.ts';
@@ -32,7 +32,7 @@ class Buffer {
   });
   readonly waits = new FenceWaits(this.loop, this.dmabuf as DmaBuf);
   readonly listed = new Set<FenceWait>();
-  /** How many fences were looked at or waited for. */
+  /** How often a fence was checked or waited for. */
   looks = 0;
 
   constructor() {

@@ -1,4 +1,4 @@
-/** What is given back is freed then, and not when the event loop of Node turns: a thread that serves never turns it. */
+/** Released memory is freed at once, not when Node's event loop turns: a thread that serves never turns it. */
 import assert from 'node:assert/strict';
 import { memoryUsage } from 'node:process';
 import { test } from 'node:test';
@@ -9,7 +9,7 @@ import { DmaRegions } from '../../src/vfio-user/server/dma-regions.ts';
 
 const PAGE = 4096;
 const ROUNDS = 20_000;
-/** Half of what views of that many mappings took, 2.4 KB each; garbage of JavaScript comes and goes by a few MiB. */
+/** Half the size of the views of that many mappings, 2.4 KB each. JavaScript garbage varies by a few MiB. */
 const MOST_GROWTH = 24 << 20;
 const NOBODY = {
   read: function* () {
@@ -22,7 +22,7 @@ const NOBODY = {
 };
 const NO_BUFFERS = { find: () => null, borrow: () => assert.fail('nothing is lent') };
 
-/** By how much the process grows in ROUNDS of `round`, once as many have made it as large as it gets. */
+/** How much the process grows in ROUNDS calls of `round`, after as many calls that bring it to its full size. */
 function growth(round: (i: number) => void): number {
   for (let i = 0; i < ROUNDS / 4; i++) round(i);
   const before = memoryUsage.rss();

@@ -1,6 +1,6 @@
 /**
- * What QEMU said when it attached, said again: each reply must be, byte for byte, the one that QEMU was content with.
- * `BARTER_UPDATE_GOLDEN=1` records anew, with the QEMU of the lab (barter lab prepare), and then plays what it recorded.
+ * Replays QEMU's messages from an attach: each reply must be, byte for byte, the one that QEMU accepted.
+ * `BARTER_UPDATE_GOLDEN=1` records anew with the lab's QEMU (barter lab prepare), and then replays the record.
  */
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -22,7 +22,7 @@ before(async () => {
   for (const [name, text] of await recordQemu(machine)) writeFileSync(pathOf(`qemu-${name}.txt`), text);
 });
 
-/** Another descriptor of the kind. */
+/** Makes another descriptor of the kind. */
 function descriptor(kind: string): { fd: number; close(): void } {
   if (kind === 'eventfd') return createEventfd();
   const memfd = /^memfd (\d+)$/.exec(kind);

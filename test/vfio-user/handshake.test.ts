@@ -31,7 +31,7 @@ function agrees(payload: Buffer): string {
   }
 }
 
-/** A client's end is noticed by another thread: the device is free a moment later. */
+/** Another thread notices a client's end, so the device is free a moment later. */
 async function whenFree<T>(body: () => T): Promise<T> {
   await server.assertNothingLeft();
   return body();

@@ -1,6 +1,6 @@
 /**
- * Clients that mean harm, as far as chance does not find them: each does what it can to one device, and a client of
- * another device must not notice.
+ * Hostile clients beyond what fuzzing finds. Each does its worst to one device, and a client of another device must not
+ * notice.
  */
 import assert from 'node:assert/strict';
 import { close } from 'node:fs';
@@ -35,7 +35,7 @@ const bystander = new VfioUserClient(server.path('bystander'), { timeoutMs: 5000
 bystander.writeRegion(7, 4, Buffer.from([2, 0]));
 let beats = 0;
 
-/** ETIMEDOUT where the server does nothing for five seconds. */
+/** Throws ETIMEDOUT if the server does nothing for five seconds. */
 function assertBystanderServed(what: string): void {
   const word = Buffer.alloc(4);
   word.writeUInt32LE(++beats);
@@ -80,7 +80,7 @@ test('descriptors of every odd kind, wherever one may come, hold up nobody', asy
     assertBystanderServed(kind);
     client.close();
   }
-  // One's own connection.
+  // The client's own connection.
   const client = await whenFree('lender');
   assert.notEqual(client.outcome({ command: VFIO_USER_DMA_MAP }, dmaMap(), [client.socket.fd]), 'ok');
   client.close();
@@ -94,7 +94,7 @@ test('descriptors that nobody takes, too many of a message or behind the last on
   const sendLast = (client: RawClient, before: number) => {
     const fd = lingering.make();
     client.send(request, [...new Array(before).fill(event.fd), fd.fd]);
-    // Where the server has hung up already, this is the last one: it would hold up the test.
+    // If the server has hung up already, this is the last reference, and its close would block the test.
     close(fd.release(), () => {});
   };
   const crowd = await whenFree('lender');
@@ -104,7 +104,7 @@ test('descriptors that nobody takes, too many of a message or behind the last on
   crowd.close();
   for (let i = 0; i < 5; i++) {
     const client = await whenFree('borrower');
-    // Ends the connection, and the read that brings it: what comes behind it stays in the socket.
+    // Ends the connection in the read that brings it. Everything after it stays in the socket.
     client.send(message({ command: VFIO_USER_DEVICE_GET_INFO, size: 3 }), [event.fd]);
     sendLast(client, 0);
     client.assertDropped();
@@ -144,7 +144,7 @@ test('a flood of connections that say nothing, half of VERSION, or too much, end
   (await whenFree('borrower')).close();
 });
 
-/** A client of the DMA engine, whose memory is reached by messages: its first is a DMA_READ of a descriptor. */
+/** A client of the DMA engine whose memory is reached by messages. Its first one is a DMA_READ of a descriptor. */
 class Engine {
   readonly client: RawClient;
   readonly dma: RawClient;
@@ -167,7 +167,7 @@ class Engine {
     this.dma = twin === null ? client : RawClient.over(twin);
   }
 
-  /** Starts a chain, and returns the id of the DMA_READ that is never answered by itself. */
+  /** Starts a chain; returns the id of the DMA_READ, which only the test answers. */
   start(): number {
     assert.equal(this.client.outcome({ command: VFIO_USER_DMA_MAP }, dmaMap()), 'ok');
     this.post(7, 4, 6, 0);
@@ -218,7 +218,7 @@ test('clients that leave in the middle of what the device does leave it to the n
       engine.client.sendMessage({ command: VFIO_USER_DMA_UNMAP }, unmap);
       engine.dma.send(engine.answer(id, 16 + 64).subarray(0, 1 + random.below(95)));
     },
-    // The device comes to rest first, and waits for the answer; others ask for more meanwhile.
+    // The device stops first and waits for the reply. Meanwhile others send requests.
     ({ client }) => void client.send(state(stop)),
     ({ client }) => void client.send(Buffer.concat([state(stop), message({ command: VFIO_USER_DEVICE_RESET })])),
     ({ client }) => {

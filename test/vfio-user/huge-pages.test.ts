@@ -1,4 +1,6 @@
-/** Memory of clients in huge pages: memfds and hugetlbfs, at any offset and size, and what a client does to it. */
+/**
+ * Clients' memory in huge pages: memfds and hugetlbfs, at any offset and size, and the operations of a client on it.
+ */
 import assert from 'node:assert/strict';
 import { ftruncateSync, openSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,7 +25,7 @@ function pattern(length: number, seed: number): Buffer {
   return Buffer.from(Array.from({ length }, (_, i) => (i * 31 + seed) & 0xff));
 }
 
-/** A client of the borrower, with a page of ordinary memory at ORDINARY beside what the test maps. */
+/** A client of the borrower with a page of ordinary memory at ORDINARY, besides the memory that the test maps. */
 class Client {
   readonly client = new VfioUserClient(server.path('borrower'));
   readonly driver: IoatDriver;
@@ -37,7 +39,7 @@ class Client {
     this.driver = new IoatDriver(this.client);
   }
 
-  /** The device writes to `iova` and reads back; true where what came back is what went there. */
+  /** The device writes to `iova` and reads back. Returns whether the same bytes came back. */
   reaches(iova: number, seed: number): boolean {
     const bytes = pattern(1000, seed);
     this.page.write(0, bytes);
@@ -49,7 +51,7 @@ class Client {
     return back.equals(bytes);
   }
 
-  /** Ends the session, with `files` closed here, and checks that nothing of it is left. */
+  /** Closes `files`, ends the session, and checks that the session leaves nothing. */
   async close(...files: OwnedFd[]): Promise<void> {
     for (const file of files) file.close();
     this.page.close();
@@ -65,7 +67,7 @@ function assertBystanderServed(): void {
   client.close();
 }
 
-/** Every way in which a VMM has such memory. */
+/** Every kind of such memory that a VMM may have. */
 const KINDS = {
   'a memfd that can be sealed': () => hugeMemfd(4),
   'a sealed memfd': () => {

@@ -1,4 +1,4 @@
-/** examples/importer.c, which knows docs/dma-buf-socket.md and nothing of this code. */
+/** examples/importer.c, which uses docs/dma-buf-socket.md and none of this code. */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -26,7 +26,7 @@ after(() => rmSync(folder, { recursive: true }));
 const KILLED = 200;
 const AT_ONCE = 4;
 
-/** The inodes of the files behind the lender's BAR: another one when it has moved. */
+/** The inodes of the files behind the lender's BAR. They change when the BAR moves. */
 function barFiles(): string[] {
   return openFds()
     .filter((line) => line.includes('barter:lender.bar0'))

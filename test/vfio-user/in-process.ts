@@ -1,4 +1,4 @@
-/** A server that runs when a test says so: on the test's own thread, so that every step is the test's. */
+/** A server on the test's own thread. It runs only when the test calls it, so the test controls every step. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -35,12 +35,12 @@ export class InProcessServer {
     return join(this.folder, `${device}.sock`);
   }
 
-  /** Lets the server do all that there is to do now. */
+  /** Lets the server do all pending work. */
   pump(): void {
     while (this.server.loop.turn(0)) {}
   }
 
-  /** A client past its handshake. */
+  /** A client after its handshake. */
   ready(device: string): RawClient {
     const client = new RawClient(this.path(device));
     client.send(message({ command: 1 }, encodeVersion()));

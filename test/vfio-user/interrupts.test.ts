@@ -214,7 +214,7 @@ devices:
   client.dmaMap(4096, 4096, 3, chain.fd);
   const write = (register: number, ...bytes: number[]) => client.writeRegion(0, register, Buffer.from(bytes));
   const channel = (register: number) => IOAT_CHANNEL_MMIO_SIZE + register;
-  /** A null descriptor: the engine does nothing, and says that it did. */
+  /** A null descriptor: the engine does nothing, and reports completion. */
   const work = () => {
     write(channel(IOAT_CHANCTRL_OFFSET), IOAT_CHANCTRL_INT_REARM, 0);
     write(channel(IOAT_CHAINADDR_OFFSET), 0, 0x10, 0, 0, 0, 0, 0, 0);
@@ -222,9 +222,9 @@ devices:
     for (let i = 0; i < 3; i++) client.irqInfo(INTX);
   };
   write(IOAT_INTRCTRL_OFFSET, IOAT_INTRCTRL_MASTER_INT_EN);
-  /** What a driver's handler does: looks who it was, which takes the cause away. */
+  /** Does the work of a driver's handler: reads the cause of the interrupt, which clears it. */
   const acknowledge = () => client.readRegion(0, IOAT_ATTNSTATUS_OFFSET, Buffer.alloc(4));
-  /** What came by now: the server answers in order, and runs its tasks before the next message. */
+  /** The interrupts so far: the server answers in order, and runs its tasks before the next message. */
   const came = () => {
     for (let i = 0; i < 3; i++) client.irqInfo(INTX);
     return readEventfd(trigger.fd);

@@ -1,4 +1,4 @@
-/** GET_REGION_IO_FDS: a write to a doorbell by an eventfd reaches the device as a message would. */
+/** GET_REGION_IO_FDS: a doorbell write by an eventfd must reach the device as a message would. */
 import assert from 'node:assert/strict';
 import { writeSync } from 'node:fs';
 import { test } from 'node:test';
@@ -61,7 +61,7 @@ const MEMORY = 0x10_0000;
 const CHAIN = 0x11_0000;
 const BYTES = 64;
 
-/** The borrower's engine, suspended with descriptors waiting: each copies a few bytes to the place behind them. */
+/** The borrower's engine, suspended with waiting descriptors. Each copies a few bytes to the place behind them. */
 class Suspended {
   readonly client = new VfioUserClient(server.path('borrower'));
 
@@ -94,7 +94,7 @@ class Suspended {
     this.client.writeRegion(0, IOAT_CHANNEL_MMIO_SIZE + register, bytes, posted);
   }
 
-  /** Descriptors that the channel is to have done. */
+  /** Tells the channel how many descriptors to process. */
   count(descriptors: number): void {
     this.write(IOAT_CHAN_DMACOUNT_OFFSET, Buffer.from([descriptors, 0]));
   }
@@ -103,7 +103,7 @@ class Suspended {
     this.write(IOAT_CHANCMD_OFFSET, Buffer.from([IOAT_CHANCMD_RESUME]), posted);
   }
 
-  /** The number of the descriptor that was done last, once it is `wanted` or nothing happens any more. */
+  /** Returns the number of the last finished descriptor, once it is `wanted` or nothing changes any more. */
   async last(wanted: number): Promise<number> {
     const status = Buffer.alloc(8);
     for (let i = 0; i < 100; i++) {
@@ -162,7 +162,7 @@ test('a client that fills the counter up, or keeps the eventfd after it left, di
   bystander.readRegion(0, 0, Buffer.alloc(4));
   bystander.close();
   client.close();
-  // Nobody reads it any more: the client's own file takes what is written, and no device hears of it.
+  // The server no longer reads it: the write goes into the client's own file, and reaches no device.
   await sleep(20);
   const one = Buffer.alloc(8);
   one.writeBigUInt64LE(1n);

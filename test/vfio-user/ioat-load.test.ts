@@ -9,18 +9,18 @@ import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { enableMemory, exportBuffer } from './lent.ts';
 import { withServer } from './served.ts';
 
-/** How much longer the load may go on until a revoke has come in the midst of a copy. */
+/** How much longer the load may go on until a revoke interrupts a copy. */
 const MAX_MORE_SECONDS = 60;
-/** BARTER_LOAD_SECONDS=60 takes a minute; the seed is printed, and BARTER_SEED gives it. */
+/** BARTER_LOAD_SECONDS=60 takes a minute. The test prints its seed, and BARTER_SEED sets it. */
 const SECONDS = Number(process.env.BARTER_LOAD_SECONDS ?? 3);
 const SEED = Number(process.env.BARTER_SEED ?? Date.now() % 2 ** 31);
 const MIN_BYTES = 4096;
 const MAX_BYTES = 2 ** 20;
-/** What the lender of served.ts has. */
+/** The BAR size of the lender in served.ts. */
 const BAR_BYTES = 2 ** 20;
 const MEMORY_IOVA = 0x1000_0000;
 const LENT_IOVA = 0x2000_0000;
-/** The engine copies a descriptor at once: a revoke comes between two of them. */
+/** The engine copies one descriptor without a pause: a revoke comes between two of them. */
 const MAX_CHAIN = 64;
 const BOTH = 3;
 const REVOKE_CHANCE = 0.5;
@@ -30,7 +30,7 @@ const QUIET_MS = 0.2;
 const server = await withServer();
 const random = new Random(SEED);
 
-/** A copy as a chain, of as many descriptors as the driver's ring takes. */
+/** A copy as a chain with as many descriptors as fit into the driver's ring. */
 function pieces(source: number, destination: number, length: number): CopyRequest[] {
   const bytes = Math.ceil(length / MAX_CHAIN);
   return Array.from({ length: Math.ceil(length / bytes) }, (_, i) => {
@@ -44,7 +44,7 @@ function spin(ms: number): void {
   while (performance.now() < end) {}
 }
 
-/** A BAR that is lent, the engine that copies into it, and what the BAR must hold. */
+/** A lent BAR, the engine that copies into it, and the BAR's expected content. */
 class Load {
   readonly lender = new VfioUserClient(server.path('lender'));
   readonly borrower = new VfioUserClient(server.path('borrower'));
@@ -94,7 +94,7 @@ class Load {
     this.lender.close();
   }
 
-  /** What is there when the revoke has returned stays, whatever the engine does. */
+  /** The BAR's content at the return of the revoke must stay, whatever the engine does. */
   private revoke(offset: number, length: number): void {
     spin(random.fraction() * LONGEST_WAIT_MS);
     enableMemory(this.lender, false);
@@ -141,7 +141,7 @@ test(`copies of 4 KiB to 1 MiB for ${SECONDS} s, with revokes at random moments`
   const load = new Load();
   try {
     const end = performance.now() + 1000 * SECONDS;
-    // On a busy machine it takes longer until a revoke catches a copy.
+    // On a busy machine it takes longer until a revoke interrupts a copy.
     const last = end + 1000 * MAX_MORE_SECONDS;
     while (performance.now() < end || (load.inMidst === 0 && performance.now() < last)) load.round();
     const { copies, revokes, inMidst } = load;

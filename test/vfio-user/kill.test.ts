@@ -1,7 +1,7 @@
 /**
- * SIGKILL at any moment: a killed client leaves nothing behind in the server, a killed server no client hanging. A
- * client costs a few milliseconds, a server the start of a process: a thousand of the first and 240 of the second by
- * default; with BARTER_FULL=1 a thousand of each, which takes 3 to 4 minutes.
+ * SIGKILL at any moment: a killed client leaves nothing in the server, and a killed server leaves no client hanging. A
+ * client costs a few milliseconds, a server the start of a process. By default a thousand clients and 240 servers are
+ * killed; with BARTER_FULL=1 a thousand of each, in 3 to 4 minutes.
  */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -19,9 +19,9 @@ import { withServer } from './served.ts';
 
 const CLIENTS = 1000;
 const SERVERS = process.env.BARTER_FULL === '1' ? 1000 : 240;
-/** So many start at a time, each lane with a folder of its own. */
+/** How many run at a time, each lane in its own folder. */
 const LANES = 4;
-/** About as long as a server takes until it listens. */
+/** About the time that a server takes until it listens. */
 const START_MS = 300;
 
 const folder = mkdtempSync(join(tmpdir(), 'barter-kill-'));
@@ -62,14 +62,14 @@ test(`${CLIENTS} clients killed at any moment leave nothing behind, and disturb 
 const lanes = Array.from({ length: LANES }, (_, i) => join(folder, `lane${i}`));
 const serve = (lane: string) => ['serve', 'examples/two-peers.yaml', '--socket-dir', lane, '--json'];
 
-/** In the middle of its start, whatever it has made by then. */
+/** Kills a server in the middle of its start, whatever it has made by then. */
 async function killStarting(lane: string, afterMs: number): Promise<void> {
   const child = spawnBarter(...serve(lane));
   await sleep(afterMs);
   assert.equal(await endOf(child, 'SIGKILL'), 'SIGKILL');
 }
 
-/** In the middle of what a client in C keeps it busy with, and of the calls of a client here. */
+/** Kills a server while a client in C keeps it busy, and during the calls of a client here. */
 async function killServing(lane: string, lifeMs: number): Promise<void> {
   const { child, firstLine } = await startBarter(...serve(lane));
   const [lender, borrower] = (JSON.parse(firstLine).devices as { socket: string }[]).map(({ socket }) => socket);

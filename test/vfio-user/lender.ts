@@ -1,4 +1,4 @@
-/** A lender's client that can begin a revoke and look later whether it is over. */
+/** A lender's client that can begin a revoke and check later whether it is over. */
 import assert from 'node:assert/strict';
 import { POLLIN } from '../../src/abi/poll.ts';
 import { vfio_region_info } from '../../src/abi/vfio.ts';
@@ -38,7 +38,7 @@ export class Lender {
     this.raw.send(message({ command: VFIO_USER_REGION_WRITE }, Buffer.concat([access, Buffer.from([on ? 6 : 4, 0])])));
   }
 
-  /** Whether the last request was answered within `withinMs`. */
+  /** Whether the last request got its reply within `withinMs`. */
   hasAnswer(withinMs: number): boolean {
     return pollOne(this.raw.socket.fd, POLLIN, withinMs) !== 0;
   }
@@ -60,7 +60,7 @@ export class Lender {
     this.raw.call({ command: VFIO_USER_REGION_WRITE }, Buffer.concat([access, Buffer.from([value])]));
   }
 
-  /** The client maps the BAR itself. */
+  /** Returns the BAR's descriptor, as for a client that maps the BAR itself. */
   takeBar(): OwnedFd {
     const { fds } = this.raw.call(
       { command: VFIO_USER_DEVICE_GET_REGION_INFO },

@@ -1,4 +1,4 @@
-/** What tests of lent buffers do with a served device: memory on and off, and an export by feature 11. */
+/** The operations of tests on a served device's lent buffers: memory on and off, and an export by feature 11. */
 
 import assert from 'node:assert/strict';
 import { Errno } from '../../src/abi/errno.ts';
@@ -13,7 +13,7 @@ export interface ExportRequest {
   flags?: number;
   ranges?: [number | bigint, number | bigint][];
   envelope?: number;
-  /** What nr_ranges says; by default how many there are. */
+  /** The value of nr_ranges; by default the number of ranges. */
   said?: number;
 }
 
@@ -40,7 +40,7 @@ export function exportBuffer(client: VfioUserClient, request: ExportRequest = {}
   return fds[0];
 }
 
-/** The errno that a call is refused with, by name; 'ok' when it is not. */
+/** The name of the errno with which a call is refused; 'ok' if it succeeds. */
 export function outcome(body: () => unknown): string {
   try {
     body();

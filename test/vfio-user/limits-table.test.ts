@@ -1,4 +1,4 @@
-/** docs/limits.md says what the code does, and each row has its test. */
+/** docs/limits.md has the limits of the code, and each row has its test. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';

@@ -47,7 +47,7 @@ const NO_REMOTE_MEMORY = {
   abort() {},
 };
 
-/** Whoever else is served gets right answers, at once. */
+/** Another client gets right answers at once. */
 function assertBystanderServed(path = server.path('bystander')): void {
   const client = new VfioUserClient(path, { timeoutMs: 2000 });
   try {
@@ -61,7 +61,7 @@ function assertBystanderServed(path = server.path('bystander')): void {
   }
 }
 
-/** A client past its handshake, as soon as the one before is gone for good. */
+/** A client after its handshake, as soon as the previous one has completely gone. */
 async function whenFree(device: string, withinMs = 2000): Promise<RawClient> {
   for (const deadline = performance.now() + withinMs; ; await sleep(1)) {
     const client = new RawClient(server.path(device));
@@ -127,7 +127,7 @@ test('maxMsgFds: as many with one message, in one piece or several, and one more
 
 const NO_BUFFERS = { find: () => null, borrow: () => assert.fail('nothing is lent') };
 
-/** An address space of one client, without the client. */
+/** A client's address space without the client. */
 function newRegions(): DmaRegions {
   const limits = { maxDmaMaps: LIMITS.maxDmaMaps };
   const regions = new DmaRegions('test', NO_REMOTE_MEMORY, NO_BUFFERS, limits);
@@ -135,7 +135,7 @@ function newRegions(): DmaRegions {
   return regions;
 }
 
-/** Maps pages, each of what `fd` gives, until one is ENOSPC; returns how many were mapped. */
+/** Maps pages of the files from `fd` until a map fails with ENOSPC; returns how many were mapped. */
 function mapUntilFull(regions: DmaRegions, fd: () => OwnedFd | null = () => null): number {
   return runner.run(mapAll(regions, fd));
 }
@@ -252,7 +252,7 @@ test('maxExports: so many buffers of one client, and one more is EMFILE; closing
   await server.assertNothingLeft();
 });
 
-/** A server on this thread whose lender cannot answer, because a task of ours holds its memory. */
+/** A server on this thread whose lender cannot answer, because a task of the test holds its memory. */
 function withBlockedLender(body: (served: InProcessServer, client: RawClient) => void): void {
   leavesNoFds(() => {
     const served = new InProcessServer();
@@ -282,7 +282,7 @@ function withBlockedLender(body: (served: InProcessServer, client: RawClient) =>
   });
 }
 
-/** Sends until the server takes no more; returns how many bytes it took. */
+/** Sends until the server accepts no more; returns how many bytes it accepted. */
 function flood(served: InProcessServer, client: RawClient, bytes: Buffer, fds: number[] = []): number {
   let taken = 0;
   for (let i = 0; i < 100_000; i++) {
@@ -362,7 +362,7 @@ test('handshakeTimeoutMs and dmaReplyTimeoutMs: silence ends the connection, and
   borrower.dmaMap(0x100000, 65536, 3);
   const driver = new IoatDriver(borrower);
   const started = performance.now();
-  // The engine asks for memory, and this client never answers.
+  // The engine reads the client's memory by message, and this client never replies.
   driver.submit(0x100000, 0x102000, 2048);
   silent.assertDropped();
   slow.assertDropped();
@@ -395,7 +395,7 @@ test('maxClosing: whoever brings more that cannot be closed is cut off, and new 
   const request = message({ command: VFIO_USER_DEVICE_GET_INFO }, vfio_device_info.encode({ argsz: 16 }));
   const bring = (closeOurs: (fd: OwnedFd) => void) => {
     const fds = Array.from({ length: LIMITS.maxMsgFds }, () => lingering.make());
-    // Before the message is complete, so that the server's are the last ones.
+    // The descriptors arrive before the message is complete, so that the server holds the last references.
     client.send(
       request.subarray(0, 8),
       fds.map(({ fd }) => fd),
@@ -407,7 +407,7 @@ test('maxClosing: whoever brings more that cannot be closed is cut off, and new 
     bring((fd) => fd.close());
     assert.equal(client.receive()?.error, 0, `message ${i}`);
   }
-  // The server closes these at once, maybe first.
+  // The server closes these at once, maybe before this thread does.
   bring((fd) => closingThread(fd.release()));
   client.assertDropped();
   client.close();

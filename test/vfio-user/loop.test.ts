@@ -1,4 +1,4 @@
-/** What serves a busy client fast, and what must not come of it. */
+/** The means by which a busy client is served fast, and their forbidden side effects. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -38,7 +38,7 @@ test('a message in single bytes, thousands of them, is served whatever lies in t
     { command: VFIO_USER_REGION_READ },
     Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 4, 0, 0, 0]),
   );
-  // No reply is taken until all is sent: more than the socket holds if nothing is taken out of it.
+  // Sends everything before it reads any reply. The requests do not fit into a socket that the server does not read.
   for (let i = 0; i < 60; i++) for (let at = 0; at < request.length; at++) client.send(request.subarray(at, at + 1));
   for (let i = 0; i < 60; i++) assert.equal(client.receive()?.error, 0);
   client.close();

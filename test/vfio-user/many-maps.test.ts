@@ -1,6 +1,6 @@
 /**
- * What a guest does behind a virtual IOMMU: memory of a gigabyte, mapped page by page, as vfio_pci_driver_test of Linux
- * 7.3 does. It takes longer than other tests do: a quarter of a million messages with a descriptor each.
+ * A guest behind a virtual IOMMU: it maps a gigabyte page by page, like Linux 7.3's vfio_pci_driver_test. It takes
+ * longer than other tests: a quarter of a million messages, each with a descriptor.
  */
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
@@ -36,14 +36,14 @@ import { mapsOf } from './served.ts';
 const PAGE = 4096;
 const GIB = 2 ** 30;
 const PAGES = GIB / PAGE;
-/** Messages under way: fewer than stop the server from reading. */
+/** Messages under way: fewer than make the server stop reading. */
 const BATCH = 32;
-/** Where the guest's IOMMU puts its memory. */
+/** The address at which the guest's IOMMU puts its memory. */
 const BASE = 2 * GIB;
 const server = new InProcessServer();
 after(() => server.close());
 
-/** The page of the file that the guest maps at each page of its addresses: neighbours there are none in the file. */
+/** The file's page behind each page of the guest's addresses. Neighbours there are not neighbours in the file. */
 const pageAt = (index: number) => (index * 5) % PAGES;
 
 class Guest {
@@ -57,7 +57,7 @@ class Guest {
     this.write(VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, command);
   }
 
-  /** Sends `count` messages, as many at a time as may wait; returns how many were refused. */
+  /** Sends `count` messages, as many at once as may wait; returns how many were refused. */
   send(count: number, messageAt: (i: number) => Buffer, fds: number[]): number {
     let refused = 0;
     for (let at = 0; at < count; at += BATCH) {
@@ -95,13 +95,13 @@ class Guest {
     return this.send(count / step, bytesOf, []);
   }
 
-  /** Copies with a chain of one descriptor, in the guest's first page; whether the engine finished it. */
+  /** Copies with a one-descriptor chain in the guest's first page; returns whether the engine finished it. */
   copies(source: number, target: number, size: number): boolean {
     const fields = { size, src_addr: source, dst_addr: target, next: BASE };
     this.memory.write(pageAt(0) * PAGE, ioat_dma_descriptor.encode(fields));
     const address = Buffer.alloc(8);
     address.writeBigUInt64LE(BigInt(BASE));
-    // The error of the chain before, where it had one.
+    // Clears the previous chain's error, if there was one.
     this.write(0, IOAT_CHANNEL_MMIO_SIZE + IOAT_CHANERR_OFFSET, Buffer.alloc(4, 0xff));
     this.write(0, IOAT_CHANNEL_MMIO_SIZE + IOAT_CHAINADDR_OFFSET, address);
     this.write(0, IOAT_CHANNEL_MMIO_SIZE + IOAT_CHAN_DMACOUNT_OFFSET, Buffer.from([1, 0]));
@@ -142,7 +142,7 @@ test('262,144 pages of one memfd take one mapping, until the last is unmapped; t
   assert.equal(mapsOf('memfd:test').length, own + 1, 'one mapping of the server');
   const byte = Buffer.alloc(1);
   for (let i = 0; i < 200; i++) {
-    // Six pages that are neighbours for the device alone.
+    // Six pages that are neighbours only for the device.
     const from = 8 + ((i * 7919) % (PAGES / 2));
     const to = PAGES - 16 - from;
     guest.memory.write(pageAt(from) * PAGE + 100, Buffer.alloc(1, i));
@@ -153,7 +153,7 @@ test('262,144 pages of one memfd take one mapping, until the last is unmapped; t
     guest.memory.read(pageAt(to + 5) * PAGE + 199, byte);
     assert.equal(byte[0], i + 50);
   }
-  // By one, from both ends, and by many; the guest's first page is the last.
+  // Unmaps one by one, from both ends, and many at once. The guest's first page is the last.
   assert.equal(guest.unmap(64, 4096, 1), 0);
   for (const page of [64, 4159]) assert.ok(!guest.copies(BASE + page * PAGE, BASE + PAGE, 8), 'unmapped');
   assert.ok(guest.copies(BASE + 4160 * PAGE, BASE + PAGE, 8), 'its neighbour is not');

@@ -1,4 +1,4 @@
-/** A device moves from one server to another; DMA logging; what both refuse. */
+/** A device moves from one server to another. Also DMA logging, and the requests that both refuse. */
 import assert from 'node:assert/strict';
 import { randomBytes, randomInt } from 'node:crypto';
 import { after, test } from 'node:test';
@@ -72,7 +72,7 @@ function stream(client: VfioUserClient): Buffer {
   return Buffer.concat([...readMigrationData(client)]);
 }
 
-/** Bytes in pieces whose sizes nobody chose. */
+/** The bytes in pieces of arbitrary sizes. */
 function* pieces(bytes: Buffer): Generator<Buffer> {
   for (let at = 0; at < bytes.length; ) {
     const piece = bytes.subarray(at, at + randomInt(1, 200_000));
@@ -133,11 +133,11 @@ test('PRE_COPY: what changes after it was sent is sent again, also what a mappin
     assert.throws(() => stream(from), /EINVAL/, 'no stream while it runs');
   }));
 
-/** So many that they take a while: each copies a MiB, in memory that both servers reach, into its upper half. */
+/** Enough copies to take a while: each copies a MiB, in memory that both servers reach, into its upper half. */
 const COPIES = 32;
 const MIB = 1 << 20;
 const COPIED = COPIES * MIB;
-/** Where the engine's descriptors lie. */
+/** The address of the engine's descriptors. */
 const CHAIN = 2 * COPIED;
 
 function writeChain(file: Mapping): void {
@@ -160,7 +160,7 @@ test('the engine moves in the middle of its work, and goes on where it was', () 
     chain.writeUInt32LE(CHAIN);
     from.writeRegion(CONFIG, 4, Buffer.from([6, 0]));
     from.writeRegion(0, IOAT_CHANNEL_MMIO_SIZE + IOAT_CHAINADDR_OFFSET, chain);
-    // Posted, so that the stop is behind it before much is copied.
+    // Posted, so that the stop arrives before much is copied.
     from.writeRegion(0, IOAT_CHANNEL_MMIO_SIZE + IOAT_CHAN_DMACOUNT_OFFSET, Buffer.from([COPIES, 0]), true);
     setMigrationState(from, STOP_COPY);
     const status = Buffer.alloc(8);
@@ -205,7 +205,7 @@ test('P2P: the device starts no DMA, and goes on when it runs again', () =>
     setMigrationState(client, RUNNING);
     assert.equal(driver.wait(2000), 'ok');
     assert.equal(file.bytes[PAGE], 0x77);
-    // A reset brings the device back from wherever it is.
+    // A reset brings the device back from any state.
     setMigrationState(client, STOP);
     client.reset();
     assert.equal(migrationState(client), RUNNING);

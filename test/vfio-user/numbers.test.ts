@@ -1,4 +1,4 @@
-/** Numbers of VERSION that peers really send: 64-bit masks of page sizes, and limits that mean "none". */
+/** Numbers of VERSION that real peers send: 64-bit masks of page sizes, and limits that mean "none". */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

@@ -1,4 +1,4 @@
-/** Descriptors of every kind but the ones that a server wants. */
+/** Descriptors of every kind except those that a server expects. */
 import { openSync } from 'node:fs';
 import { join } from 'node:path';
 import { F_SEAL_FUTURE_WRITE, F_SEAL_SHRINK, O_PATH } from '../../src/abi/fcntl.ts';
@@ -36,13 +36,13 @@ function setInt(socket: OwnedFd, option: number, value: number): void {
   check(sys.setsockopt(socket.fd, SOL_SOCKET, option, bytes, 4), () => `setsockopt ${option}`);
 }
 
-/** TCP connections that wait for a minute when they are closed: what was sent is never received. */
+/** TCP connections whose close waits for a minute, because their data was never received. */
 export class Lingering {
   private readonly listener = own(sys.socket(AF_INET, SOCK_STREAM, 0), 'listener');
   private readonly port: number;
 
   constructor() {
-    // Any port: listen without bind takes one, and /proc/net/tcp would tell; a fixed one is simpler to find.
+    // A fixed port is simpler to find. A listen without bind takes any port, which only /proc/net/tcp tells.
     this.port = 20000 + (process.pid % 20000);
     check(sys.bind(this.listener.fd, loopbackAddress(this.port), 16), () => `bind to port ${this.port}`);
     // Small, so that many of them cost little.
@@ -63,13 +63,13 @@ export class Lingering {
     return socket;
   }
 
-  /** Nobody waits any more: the connections are reset. */
+  /** Resets the connections, so that nothing waits any more. */
   close(): void {
     this.listener.close();
   }
 }
 
-/** One of each; `make` gives a fresh one. The caller closes it. */
+/** One descriptor of each kind. `make` returns a fresh one, which the caller closes. */
 export function oddFds(folder: string, lingering: Lingering): Map<string, () => OwnedFd> {
   const open = (path: string, flags: number) => () => new OwnedFd(openSync(path, flags), path);
   const memfd = (seals: number) => () => {

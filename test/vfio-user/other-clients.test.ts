@@ -1,7 +1,7 @@
 /**
- * The messages of other clients as they send them, and the replies that they can live with, byte for byte: rust-vmm's
- * (cloud-hypervisor), which waits for more than the header of every reply that has a payload, so that an error in what
- * it asks as a matter of course would leave it blocked; and libvfio-user's.
+ * Messages of other clients as they send them, and the replies that they need, byte for byte. rust-vmm's client
+ * (cloud-hypervisor) waits for more than the header of every reply with a payload, so an error reply to a routine
+ * request would block it. The other client is libvfio-user's.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -12,7 +12,7 @@ import { withServer } from './served.ts';
 
 const server = await withServer();
 
-/** Bytes from words of hexadecimal, as a dump shows them. */
+/** Bytes from hexadecimal words, as in a dump. */
 const hex = (text: string) => Buffer.from(text.replaceAll(/\s/g, ''), 'hex');
 
 class Exact {
@@ -23,7 +23,7 @@ class Exact {
     this.client = new RawClient(server.path(device));
   }
 
-  /** Sends the payload under the command, and holds the whole reply, header included, against what is expected. */
+  /** Sends the payload under the command, and compares the whole reply, header included, with the expected one. */
   ask(command: number, payload: string, expected: string, fds: readonly number[] = []): void {
     const id = this.id++;
     const request = hex(payload);
@@ -71,7 +71,7 @@ test('rust-vmm: everything that it asks when it attaches has the reply whose len
     `${argsz}000000 ${flags}000000 0${index}000000 ${cap}000000 ${size} 0000000000000000`;
   exact.ask(5, region(0), info(0, '07', '0000100000000000'));
   exact.ask(5, region(1), info(1, '00', '0000000000000000'));
-  // BAR 2 has capabilities: first their size, then exactly so many bytes.
+  // BAR 2 has capabilities: the client first asks for their size, then for exactly that many bytes.
   exact.ask(5, region(2), info(2, '07', '0040000000000000', '58'));
   exact.ask(
     5,
@@ -115,7 +115,7 @@ test('rust-vmm: a REGION_WRITE reply has 32 bytes, a DMA_UNMAP reply 40, others 
     '18000000 00000000 0000100000000000 0020000000000000',
     '18000000 00000000 0000100000000000 0020000000000000',
   );
-  // SET_IRQS of one MSI-X vector: an eventfd to trigger it; and none, which disables all.
+  // SET_IRQS of one MSI-X vector: an eventfd as its trigger; then none, which disables all.
   exact.ask(8, '14000000 24000000 02000000 00000000 01000000', '', [event.fd]);
   exact.ask(8, '14000000 21000000 02000000 00000000 00000000', '');
   exact.ask(13, '', '');

@@ -1,4 +1,4 @@
-/** A lender's client, and a borrower's with its driver, on one server or on two. */
+/** A lender's client, and a borrower's client with its driver, on one or two servers. */
 
 import { IoatDriver } from '../../src/drivers/ioat.ts';
 import { Mapping } from '../../src/linux/mapping.ts';
@@ -9,7 +9,7 @@ import type { TestServer } from './served.ts';
 
 /** Flags of a DMA_MAP. */
 export const READ_WRITE = 3;
-/** Where the memory that the borrower copies from is in its address space. */
+/** The address at which the borrower has the memory that it copies from. */
 export const OWN = 0x100000;
 
 export class Peers {
@@ -29,7 +29,7 @@ export class Peers {
     memfd.close();
   }
 
-  /** What happens when the engine writes to an address of the lent buffer. */
+  /** The result of an engine's write to an address of the lent buffer. */
   write(iova: number, value: number): string {
     this.memory.write(0, Buffer.from([value]));
     return this.driver.copy(OWN, iova, 1);

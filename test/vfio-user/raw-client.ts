@@ -1,4 +1,4 @@
-/** A connection that sends whatever a test likes, well-formed or not. */
+/** A connection that sends any bytes, well-formed or not. */
 import assert from 'node:assert/strict';
 import { ERRNO, Errno } from '../../src/abi/errno.ts';
 import { SHUT_WR } from '../../src/abi/socket.ts';
@@ -14,7 +14,7 @@ import { encodeVersion } from '../../src/vfio-user/wire/version.ts';
 export interface RawHeader {
   id?: number;
   command: number;
-  /** Of the whole message; by default what it is. */
+  /** The size in the header; by default the true size of the message. */
   size?: number;
   flags?: number;
   error?: number;
@@ -54,12 +54,12 @@ export class RawClient {
     setSocketTimeout(this.socket, timeoutMs);
   }
 
-  /** Over a socket that the server sent. */
+  /** Uses a socket that the server sent. */
   static over(socket: OwnedFd): RawClient {
     return new RawClient(socket);
   }
 
-  /** A connection past its handshake. */
+  /** A connection after its handshake. */
   static ready(path: string): RawClient {
     const client = new RawClient(path);
     const reply = client.call({ command: VFIO_USER_VERSION }, encodeVersion());
@@ -67,9 +67,7 @@ export class RawClient {
     return client;
   }
 
-  /**
-   * Sends bytes as they are, with descriptors at the first; returns what sendmsg does for the first part that fails.
-   */
+  /** Sends bytes unchanged, with descriptors at the first; returns sendmsg's result for the first part that fails. */
   send(bytes: Uint8Array, fds: readonly number[] = [], flags = 0): number {
     const copy = new Pinned(bytes.length);
     copy.bytes.set(bytes);
@@ -86,7 +84,7 @@ export class RawClient {
     return this.send(message(header, payload));
   }
 
-  /** As receive, but never waits; undefined when there is nothing yet. */
+  /** Like `receive`, but never waits; returns undefined if there is nothing yet. */
   tryReceive(): RawReply | null | undefined {
     for (;;) {
       const frame = this.frames.next();
@@ -97,7 +95,7 @@ export class RawClient {
     }
   }
 
-  /** The next message of the server; null when it closed the connection. ETIMEDOUT when it is silent. */
+  /** The server's next message; null if it closed the connection. Throws ETIMEDOUT if it is silent. */
   receive(): RawReply | null {
     for (;;) {
       const frame = this.frames.next();
@@ -118,7 +116,7 @@ export class RawClient {
     return reply;
   }
 
-  /** The error of a command's reply, by name; 'ok' when there is none. */
+  /** The name of the error in a command's reply; 'ok' if there is none. */
   outcome(header: RawHeader, payload?: Uint8Array, fds: readonly number[] = []): string {
     const reply = this.call(header, payload, fds);
     for (const fd of reply.fds) fd.close();

@@ -1,4 +1,4 @@
-/** An importer that sends whatever a test likes through a descriptor of a dma-buf, and forgets what it owes. */
+/** An importer that sends any bytes through a dma-buf's descriptor, and ignores its duties. */
 import {
   DMA_BUF_SOCKET_ATTACH,
   DMA_BUF_SOCKET_MAP,
@@ -27,7 +27,7 @@ export interface RawPacket {
   fds: OwnedFd[];
 }
 
-/** One packet as it is; returns what sendmsg does. */
+/** Sends one packet unchanged; returns sendmsg's result. */
 export function sendPacket(socket: number, bytes: Uint8Array, fds: readonly number[] = []): number {
   const copy = new Pinned(bytes.length);
   copy.bytes.set(bytes);
@@ -38,7 +38,7 @@ export function sendPacket(socket: number, bytes: Uint8Array, fds: readonly numb
 
 export const OPEN = message({ command: DMA_BUF_SOCKET_OPEN }, dma_buf_socket_open.encode({ major: 1 }));
 
-/** One end of a conversation in packets. */
+/** One end of a connection in packets. */
 export class PacketEnd {
   readonly socket: OwnedFd;
   private readonly incoming = new Message(1, 16);
@@ -54,7 +54,7 @@ export class PacketEnd {
     return sendPacket(this.socket.fd, message(header, payload), fds);
   }
 
-  /** The next packet; null at the end of the session, undefined when there is none (`wait` false) or none comes. */
+  /** The next packet; null at the end of the session, undefined if there is none (`wait` false) or none comes. */
   receive(wait = true): RawPacket | null | undefined {
     const received = this.incoming.recvmsg(this.socket.fd, wait ? 0 : MSG_DONTWAIT);
     if (received === -ERRNO.EAGAIN) return undefined;
@@ -77,7 +77,7 @@ export class PacketEnd {
 }
 
 export class RawImporter extends PacketEnd {
-  /** Sends OPEN; the answer is the first packet. */
+  /** Sends OPEN. Its reply is the first packet. */
   constructor(dmabuf: OwnedFd, open: Uint8Array = OPEN) {
     const [ours, theirs] = socketPair('raw importer', SOCK_SEQPACKET);
     setSocketTimeout(ours, 5000);
@@ -86,7 +86,7 @@ export class RawImporter extends PacketEnd {
     theirs.close();
   }
 
-  /** A session that was opened. */
+  /** A session after OPEN. */
   static ready(dmabuf: OwnedFd): RawImporter {
     const importer = new RawImporter(dmabuf);
     const answer = importer.receive();
@@ -94,7 +94,7 @@ export class RawImporter extends PacketEnd {
     return importer;
   }
 
-  /** The errno that a request is answered with, by name; 'ok', or 'closed'. What the exporter says beside is skipped. */
+  /** The name of the errno in a request's reply; 'ok', or 'closed'. Skips the exporter's other messages. */
   outcome(header: RawHeader, payload?: Uint8Array, fds?: readonly number[]): string {
     this.send(header, payload, fds);
     for (;;) {
@@ -106,7 +106,7 @@ export class RawImporter extends PacketEnd {
     }
   }
 
-  /** The first word of the answer's payload: an id. */
+  /** The first word of the reply's payload: an id. */
   private idOf(command: number, payload: Uint8Array): number {
     this.send({ command }, payload);
     const packet = this.receive();

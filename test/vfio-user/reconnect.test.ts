@@ -1,4 +1,4 @@
-/** What the next client of a device finds of the one before it (docs/vfio-user.md, "Clients that come and go"). */
+/** The state in which the next client of a device finds it (docs/vfio-user.md, "Clients that come and go"). */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
@@ -45,7 +45,7 @@ test('memory BARs keep their bytes over any number of clients, however they leav
       next.close();
       continue;
     }
-    // In the middle of a message that will never be complete.
+    // In the middle of a message that never completes.
     next.close();
     await server.assertNothingLeft();
     const rude = await rawWhenFree('lender');

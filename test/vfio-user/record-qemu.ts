@@ -1,4 +1,4 @@
-/** Lets the lab's QEMU attach devices of an in-process server through relays, until its firmware has looked at them. */
+/** Lets the lab's QEMU attach devices of an in-process server through relays, until its firmware has read them. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -10,11 +10,11 @@ import { Relay } from './relay.ts';
 import { formatTranscript } from './transcript.ts';
 
 const RAM = '64M';
-/** The firmware has nothing more to say when it was silent for so long: it waits for a disk that is not there. */
+/** After so long a silence the firmware has finished: it waits for a disk that does not exist. */
 const QUIET_MS = 8000;
 const MAX_MS = 120_000;
 
-/** A transcript for each device, by its name. */
+/** Returns a transcript for each device by name. */
 export async function recordQemu(machine: MachineDescription): Promise<Map<string, string>> {
   const server = new InProcessServer(machine);
   const relays = new Map(

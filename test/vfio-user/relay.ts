@@ -1,4 +1,4 @@
-/** A relay between a client and a served device, on the server's own loop, that writes down what both say. */
+/** A relay between a client and a served device, on the server's own loop. It records the messages of both. */
 import { EPOLLIN } from '../../src/abi/poll.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
 import { Pinned } from '../../src/linux/ffi.ts';
@@ -12,9 +12,9 @@ import { type Exchange, isPosted, kindOf, type Said } from './transcript.ts';
 const HEADER_BYTES = 16;
 
 export class Relay {
-  /** Commands of the client in order, each with its reply. */
+  /** The client's commands in order, each with its reply. */
   readonly exchanges: Exchange[] = [];
-  /** When something was last said. */
+  /** The time of the last message. */
   lastAtMs = performance.now();
   private readonly loop: EventLoop;
   private readonly listener: OwnedFd;
@@ -38,7 +38,7 @@ export class Relay {
     this.sockets.push(client, server);
     this.forward(client, server, (said) => this.exchanges.push({ command: said, reply: null }));
     this.forward(server, client, (said) => {
-      // The server answers in order, and says nothing on its own as long as nobody makes it do DMA.
+      // The server answers in order, and sends nothing on its own unless it does DMA.
       const waiting = this.exchanges.find(({ command, reply }) => reply === null && !isPosted(command.bytes));
       if (waiting === undefined) throw new Error('the server said something that nobody asked for');
       waiting.reply = said;

@@ -1,4 +1,4 @@
-/** argsz, and the sizes of replies, of every command that has one: one rule for all of them. */
+/** argsz and the reply sizes of every command that has them: one rule for all. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
@@ -34,7 +34,7 @@ function words(...values: number[]): Buffer {
   return Buffer.from(new Uint32Array(values).buffer);
 }
 
-/** Commands whose payload begins with argsz, the size of the struct, and a payload that is good otherwise. */
+/** Commands whose payload begins with argsz, the size of the struct, and an otherwise valid payload. */
 const SIZED: [string, number, number, number[]][] = [
   ['DMA_MAP', VFIO_USER_DMA_MAP, 32, [3, 0, 0, 0x1000000, 0, 4096, 0]],
   ['DMA_UNMAP', VFIO_USER_DMA_UNMAP, 24, [0, 0x1000000, 0, 4096, 0]],

@@ -1,18 +1,20 @@
-/** A server in a thread that answers each message with what a test wrote down, right or wrong. */
+/** A server in a thread that sends the test's scripted replies, right or wrong. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startWorker } from '../../src/linux/worker.ts';
 
 export interface ScriptedReply {
-  /** The payload, in hexadecimal. */
+  /** The payload in hexadecimal. */
   payload: string;
-  /** How many descriptors (of a socket) go along. */
+  /** How many descriptors (of a socket) to send with it. */
   fds?: number;
   error?: number;
 }
 
-/** Runs `body` with the path of a server that gives one reply after the other, and tells what it was sent. */
+/**
+ * Runs `body` with the path of a server that sends one reply after the other; returns the messages that it received.
+ */
 export async function withScript(
   replies: readonly ScriptedReply[],
   body: (path: string) => void,

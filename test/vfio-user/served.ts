@@ -1,4 +1,4 @@
-/** A machine served by a thread of this process, and what tests ask about what is left behind. */
+/** A machine served by a thread of this process, with checks for leftovers. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,7 +12,7 @@ import { type ServedMachine, serveMachine } from '../../src/machine/served.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { openFds } from '../linux/open-fds.ts';
 
-/** A lender with memory and an MSI-X table, a borrower with a DMA engine, and a bystander whom nothing may disturb. */
+/** A lender with memory and an MSI-X table, a borrower with a DMA engine, and a bystander that nothing may disturb. */
 export const MACHINE: MachineDescription = parseMachine(
   `
 machine: three
@@ -61,7 +61,7 @@ export class TestServer {
     return join(this.folder, `${device}.sock`);
   }
 
-  /** Waits until client and server together hold what they held before the first client, and no memory of one. */
+  /** Waits until client and server together hold what they held before the first client, and no client's memory. */
   async assertNothingLeft(): Promise<void> {
     const deadline = performance.now() + 5000;
     const isClean = () => openFiles().join() === this.idleFds.join() && mapsOf('memfd:test').length === 0;
@@ -76,7 +76,7 @@ export class TestServer {
   }
 }
 
-/** What is open, whatever its number: the memory of a BAR may move to a fresh file. */
+/** All open files, without their numbers: a BAR's memory may move to a fresh file. */
 function openFiles(): string[] {
   return openFds()
     .map((line) => line.slice(line.indexOf(' ') + 1))
@@ -90,7 +90,7 @@ export function mapsOf(name: string): string[] {
     .filter((line) => line.includes(name));
 }
 
-/** One server for the tests of a file; it is ready when this resolves, and ends with the tests. */
+/** One server for the tests of a file. It is ready when this resolves, and ends with the tests. */
 export async function withServer(machine = MACHINE, importerTimeoutMs = 3000): Promise<TestServer> {
   const server = new TestServer();
   await server.start(machine, importerTimeoutMs);
@@ -98,7 +98,7 @@ export async function withServer(machine = MACHINE, importerTimeoutMs = 3000): P
   return server;
 }
 
-/** A client, as soon as the one before is gone for good: its end is noticed by another thread. */
+/** Connects as soon as the previous client has completely gone. Another thread notices that client's end. */
 export async function connectWhenFree(path: string): Promise<VfioUserClient> {
   for (const deadline = performance.now() + 5000; ; await sleep(2)) {
     try {

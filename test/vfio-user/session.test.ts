@@ -1,4 +1,4 @@
-/** The end of a session: everything is given back, whatever else fails, and the device is free again. */
+/** The end of a session: everything is released, even if parts of it fail, and the device is free again. */
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { Errno } from '../../src/abi/errno.ts';

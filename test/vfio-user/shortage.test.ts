@@ -1,4 +1,4 @@
-/** What the kernel refuses a server: descriptors (EMFILE), watches of epoll (ENOSPC), the number of a process. */
+/** Resources that the kernel refuses a server: descriptors (EMFILE), epoll watches (ENOSPC), and a pid. */
 import assert from 'node:assert/strict';
 import { after, type TestContext, test } from 'node:test';
 import { ERRNO } from '../../src/abi/errno.ts';
@@ -42,7 +42,7 @@ devices:
 const server = new InProcessServer(MACHINE);
 after(() => server.close());
 
-/** The error of a command, by its number; the connection and what else it may send are the caller's. */
+/** The error number of a command's reply. The caller owns the connection and its other messages. */
 function errorOf(client: RawClient, header: RawHeader, payload: Uint8Array, fds: readonly number[] = []): number {
   client.send(message(header, payload), fds);
   server.pump();
@@ -85,7 +85,7 @@ test('a reply whose descriptor cannot be kept until the client reads ends that c
   assertServes('lender');
 });
 
-/** epoll has no room, until it is restored. */
+/** Makes epoll refuse new watches until it is restored. */
 function refuseWatches(t: TestContext) {
   const ctl = sys.epoll_ctl;
   return t.mock.method(sys, 'epoll_ctl', (...args: Parameters<typeof ctl>) =>
@@ -128,7 +128,7 @@ test('an eventfd that epoll has no room for is refused, and closed', (t) => {
   server.pump();
 });
 
-/** How many devices a hot reset would hit, all of one group. */
+/** How many devices a hot reset would reset, all in one group. */
 function hitBy(client: RawClient): number {
   const request = vfio_pci_hot_reset_info.encode({ argsz: vfio_pci_hot_reset_info.sizeof });
   client.send(message({ command: VFIO_USER_X_GET_PCI_HOT_RESET_INFO }, request));
@@ -155,7 +155,7 @@ test('processes whose number cannot be told do not count as one: a hot reset nee
   const reset = vfio_pci_hot_reset.encode({ argsz: vfio_pci_hot_reset.sizeof });
   for (const [number, both] of [
     [4242, 0],
-    // Of another pid namespace.
+    // In another pid namespace.
     [0, ERRNO.EINVAL],
   ]) {
     pid = number;

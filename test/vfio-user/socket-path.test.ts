@@ -58,7 +58,7 @@ test('a folder that is gone does not keep a server from ending', () =>
 test('of servers that start at once on a stale socket, those that say ready are there', () =>
   inFolder(async (folder) => {
     for (let round = 0; round < 3; round++) {
-      // The servers that are killed below leave theirs for the next round.
+      // The killed servers below leave their sockets for the next round.
       if (round === 0) for (const name of ['lender', 'borrower']) listenUnix(join(folder, `${name}.sock`)).close();
       const args = [BIN, 'serve', 'examples/two-peers.yaml', '--socket-dir', folder];
       const cwd = fileURLToPath(new URL('../..', import.meta.url));

@@ -1,4 +1,4 @@
-/** Transcripts of a connection as text: every message byte for byte, and the descriptors that went along. */
+/** Transcripts of a connection as text: every message byte for byte, with its descriptors. */
 import { fstatSync, readlinkSync } from 'node:fs';
 import { VFIO_USER_COMMAND_NAMES, VFIO_USER_F_NO_REPLY } from '../../src/abi/vfio-user.ts';
 
@@ -8,7 +8,7 @@ export interface Said {
   fds: string[];
 }
 
-/** A command and its reply, which a posted one has not. */
+/** A command and its reply; a posted command has none. */
 export interface Exchange {
   command: Said;
   reply: Said | null;
@@ -16,7 +16,7 @@ export interface Exchange {
 
 const LINE_BYTES = 32;
 
-/** What a descriptor is, as far as a test can make another of the kind. */
+/** Describes a descriptor well enough for a test to make another of its kind. */
 export function kindOf(fd: number): string {
   const target = readlinkSync(`/proc/self/fd/${fd}`);
   if (target.startsWith('/memfd:')) return `memfd ${fstatSync(fd).size}`;

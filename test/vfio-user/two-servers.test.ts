@@ -1,4 +1,4 @@
-/** Peer-to-peer DMA between devices of two servers, which know each other by a descriptor alone. */
+/** Peer-to-peer DMA between devices of two servers, which share only a descriptor. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -21,7 +21,8 @@ async function withPeers(body: (peers: Peers) => void | Promise<void>): Promise<
   } finally {
     peers.close();
   }
-  // Both are threads of this process, and the second was started last: it knows what is open when all is idle.
+  // Both are threads of this process. The second was started last, so it knows the files that are open when all is
+  // idle.
   await borrowing.assertNothingLeft();
   assert.deepEqual([...lending.log, ...borrowing.log], []);
 }

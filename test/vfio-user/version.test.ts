@@ -1,4 +1,4 @@
-/** What VERSION agrees on, in both directions, and that both sides keep to it. */
+/** The result of VERSION in both directions. Both sides must keep to it. */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -134,7 +134,7 @@ test('max_msg_fds 0: no descriptor comes, and what could be mapped is reached by
   await whenFree();
 });
 
-/** A client that asks the borrower's engine to copy from memory that is reached by messages. */
+/** A client that makes the borrower's engine copy from memory that is reached by messages. */
 function copyByMessages(client: VfioUserClient): Buffer {
   const bytes = Buffer.alloc(0x20000);
   bytes.fill('barter', 0x10, 0x10 + 70_000);

@@ -1,4 +1,4 @@
-/** Which byte belongs to which capability, in lists as they are and in lists as they should not be. */
+/** The capability of each byte, in valid and invalid lists. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PCI_STATUS, PCI_STATUS_CAP_LIST } from '../../src/abi/pci_regs.ts';

@@ -1,4 +1,4 @@
-/** Config space as its user sees it: how accesses are cut, the header, BARs, and orders in writes that are odd. */
+/** Config space as its user sees it: how accesses are split, the header, BARs, and odd writes with side effects. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -68,7 +68,7 @@ test('BARs are sized by ones, keep the type bits, and never reach the hardware',
     [0x10, 0x14, 0x18, 0x1c].map((at) => fn.config.read(at, 4)),
     before,
   );
-  // A byte of it alone.
+  // One byte of it alone.
   write(0x19, 1, 0x20);
   assert.equal(read(0x18, 4), 0xffff2000);
 });

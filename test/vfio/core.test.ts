@@ -1,4 +1,7 @@
-/** Opening and closing: who may, what the first and the last one do, and what is in nobody's hands. */
+/**
+ * Opening and closing: the permissions, the work of the first open and the last close, and devices that nothing has
+ * open.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Bar, MemoryTarget } from '../../src/pci/bar.ts';

@@ -1,6 +1,6 @@
 /**
- * The sequential bugs that this mechanism has had (R and L numbers of docs/mutants.md), each with a check that holds
- * on the code as it is and fails with the defect put back. Those that need two tasks are mutants of the explorer.
+ * The sequential bugs that this mechanism has had (R and L numbers of docs/mutants.md). Each has a check that passes on
+ * the present code and fails with the defect put back. Bugs that need two tasks are mutants of the explorer.
  */
 
 import assert from 'node:assert/strict';
@@ -22,7 +22,7 @@ import { replace } from '../../src/verify/mutants/overlay.ts';
 import { PROFILES, type Profile } from '../../src/vfio/profile.ts';
 import { Registration } from '../../src/vfio/registration.ts';
 
-/** A card of two functions, which are reset together, and a device that borrows. */
+/** A card with two functions, which are reset together, and a device that borrows. */
 const MACHINE = parseMachine(
   `
 machine: card
@@ -71,7 +71,7 @@ function results(steps: readonly Step[], prepare: (backend: EngineBackend) => vo
   return taken.map(({ result }) => given(result));
 }
 
-/** What is made while `body` runs, and not ended by then. */
+/** Objects that `body` makes and does not end. */
 function leftOver(body: () => void): string[] {
   const alive = new Set<Lifetime>();
   runtime.observer = {
@@ -91,16 +91,16 @@ function leftOver(body: () => void): string[] {
 interface Defect {
   number: string;
   what: string;
-  /** Puts it back; returns how it is taken out again. */
+  /** Puts the defect back; returns a function that removes it. */
   apply: () => () => void;
-  /** Throws where the code is wrong, and with the defect put back what `seen` matches. */
+  /** Throws if the code is wrong. With the defect put back, its error must match `seen`. */
   check: () => void;
   seen: RegExp;
 }
 
 const mutant = (name: string) => () => applyMutant(findMutant(name));
 
-/** A trigger must have revoked by the time it returns: the importer that keeps its mapping makes it wait. */
+/** A trigger must have revoked by the time it returns. An importer that keeps its mapping makes it wait. */
 function revokes(trigger: Step): () => void {
   return () => {
     const scenario = scenarioSchema.parse({
@@ -139,7 +139,7 @@ function checkSegments(cut: (runs: readonly PhysVec[]) => SgSegment[]): void {
   );
 }
 
-/** As if lengths and addresses had 32 bits, which 8 GiB and more do not fit into. */
+/** Cuts lengths and addresses to 32 bits, too few for 8 GiB and more. */
 function cutIn32Bits(runs: readonly PhysVec[]): SgSegment[] {
   return cutSegments(runs.map(({ address, sizeBytes }) => ({ address, sizeBytes: sizeBytes >>> 0 })));
 }
@@ -162,7 +162,7 @@ const DEFECTS: readonly Defect[] = [
         const [, , refused] = results([...open, exported], ({ world }) => {
           const { registration } = world.device(device);
           let calls = 0;
-          // The open gets one; then the driver lets go, and the export finds none.
+          // The open gets a reference. Then the driver drops its own, and the export fails.
           registration.tryGet = () => (calls++ === 0 ? Registration.prototype.tryGet.call(registration) : done(false));
         });
         assert.equal(refused, 'ENODEV');

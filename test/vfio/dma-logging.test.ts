@@ -1,4 +1,4 @@
-/** The log of DMA writes against a set of pages, whatever is written and asked for. */
+/** The log of DMA writes against a set of pages, for any writes and queries. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

@@ -1,4 +1,4 @@
-/** The export and its taking back, step by step; races between them are the explorer's (src/verify/product/). */
+/** The export and its revoke, step by step. The explorer covers races between them (src/verify/product/). */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DMA_BIDIRECTIONAL, type DmaBuf, type DmaBufAttachment } from '../../src/dma-buf/dma-buf.ts';
@@ -52,7 +52,7 @@ function rig(profile: ProfileName = 'default') {
   return { vdev, files, caller, lend, memory, borrower: functions.get('borrower')! };
 }
 
-/** An importer that unmaps when it is told to, and counts how often it was, and whether it could have mapped then. */
+/** An importer that unmaps on each callback. It counts the callbacks, and those in which it could have mapped. */
 function importer(dmabuf: DmaBuf<VfioPciDmaBuf>, dev: ReturnType<typeof rig>['borrower']) {
   const told: boolean[] = [];
   const attachment: DmaBufAttachment = runner.run(
@@ -106,7 +106,7 @@ test('who may attach: peers that can be told, while the buffer is lent', () => {
   assert.throws(() => attach({ allowPeer2Peer: true }), { code: 'EOPNOTSUPP' });
   memory(false);
   assert.throws(() => attach({ allowPeer2Peer: true, invalidateMappings }), { code: 'ENODEV' });
-  // Without peer-to-peer that is what is told first.
+  // Without peer-to-peer this error comes first.
   assert.throws(() => attach(null), { code: 'EOPNOTSUPP' });
   memory(true);
   runner.run(dmabuf.detach(attach({ allowPeer2Peer: true, invalidateMappings })));

@@ -1,4 +1,4 @@
-/** Which devices share a set, and which virtual function finds its physical one. */
+/** The devices that share a set, and the physical function of each virtual function. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { buildMachine } from '../../src/machine/build.ts';

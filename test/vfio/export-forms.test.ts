@@ -1,4 +1,4 @@
-/** The two shapes of an export that the first patches had, as the TypeScript API offers them. */
+/** The two forms of an export in the first patches, as the TypeScript API offers them. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { O_CLOEXEC, O_RDWR } from '../../src/abi/fcntl.ts';

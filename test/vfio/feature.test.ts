@@ -1,4 +1,4 @@
-/** The envelope of VFIO_DEVICE_FEATURE, before any feature is asked. */
+/** The envelope of VFIO_DEVICE_FEATURE, before any feature handler runs. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { runner } from '../../src/task/runner.ts';

@@ -1,4 +1,4 @@
-/** The kinds of interrupts beside each other: what an index has, and that only one of three is enabled. */
+/** The kinds of interrupts together: the size of each index, and that only one of three kinds is enabled. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PCI_COMMAND } from '../../src/abi/pci_regs.ts';

@@ -1,4 +1,4 @@
-/** I/O address spaces as iommufd has them: what is mapped, shared, taken back and refused. */
+/** I/O address spaces as in iommufd: mappings, sharing, revokes and refusals. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { buildMachine } from '../../src/machine/build.ts';
@@ -29,7 +29,7 @@ const PREPARED: Step[] = [
   { op: 'ioas-attach', device: 'borrower', ioas: 'space' },
 ];
 
-/** The results of the steps behind PREPARED. */
+/** The results of the steps after PREPARED. */
 function results(steps: Step[], profile: ProfileName = 'default'): unknown[] {
   const scenario = scenarioSchema.parse({
     scenario: 'ioas',
@@ -92,7 +92,7 @@ test('a revoke takes the translations out for good; the place stays taken until 
       null,
       [],
       'ENODEV',
-      // Whether it is lent is asked before whether there is room.
+      // The check that the buffer is lent precedes the check for room.
       'ENODEV',
       null,
       [],
@@ -172,7 +172,7 @@ test('a copy shares the import: any run of areas, in any address space, revoked 
       copy(0x101000, 0x3000, 0x9000),
       copy(0x101000, 0, 0x9000),
       copy(0x100000, 0x1000, 0x6000),
-      // Within one address space, and its original goes.
+      // Copies within one address space, then removes the original.
       copy(0x100000, 0x1000, 0x200000, 'space'),
       unmap(0x100000, 0x3000),
       SHOW,
@@ -259,7 +259,7 @@ test('what is mapped for reading is not written, in copies neither', () => {
   assert.deepEqual(domain.list(), []);
 });
 
-/** A backend on which PREPARED has been done, to be used from within. */
+/** A backend after PREPARED, for tests that call it directly. */
 function prepared() {
   const backend = new EngineBackend(buildMachine(parseMachine(MACHINE, 'apart.yaml')));
   const perform = (step: Step) => assert.ok('ok' in runner.run(backend.perform(step)), step.op);

@@ -1,4 +1,4 @@
-/** One import of a dma-buf: slices that end in ranges and between them, and its one reference to the buffer. */
+/** One import of a dma-buf: slices that end in ranges and between them, and its single reference to the buffer. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

@@ -1,4 +1,4 @@
-/** The pair that every trigger uses. */
+/** The pair of functions that every trigger uses. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { runner } from '../../src/task/runner.ts';

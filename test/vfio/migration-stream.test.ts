@@ -1,4 +1,4 @@
-/** The stream of a device's state: what comes out goes in elsewhere, in pieces of any size; all else is refused. */
+/** The stream of a device's state: another device accepts it in pieces of any size, and refuses anything else. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -10,7 +10,7 @@ import { configOf, opened } from './rig.ts';
 
 const BAR_BYTES = 256 * 1024;
 
-/** A device with a BAR of bytes, and a model that saves one byte of its own. */
+/** A device with a BAR of bytes, whose model saves one byte of its own. */
 function rig(deviceId = 1) {
   const config = configOf([{ id: 0x01, at: 0x40, registers: { 4: 8 } }]);
   config.set(0, 4, (deviceId << 16) | 0x1b36);

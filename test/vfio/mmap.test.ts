@@ -1,4 +1,4 @@
-/** A user's mapping of a BAR: faults, zaps, and what lies behind a small BAR. */
+/** A user's mapping of a BAR: faults, zaps, and the bytes after a small BAR. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Bar, MemoryTarget } from '../../src/pci/bar.ts';

@@ -1,4 +1,4 @@
-/** Power as its user sets it: PMCSR, low power, and what of both takes the memory away. */
+/** Power as its user controls it: PMCSR, low power, and the states of both that take the memory away. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Bar, MemoryTarget } from '../../src/pci/bar.ts';
@@ -10,7 +10,7 @@ import { Counting, configOf, opened } from './rig.ts';
 
 const PMCSR = 0x44;
 
-/** D1, D2, and a state that survives D3hot. */
+/** A function with D1 and D2, whose state survives D3hot. */
 function rig(profile: Profile = PROFILES.default) {
   const config = configOf([{ id: 0x01, at: 0x40, registers: { 0: 0xfe030000, 4: 0x8108 } }]);
   config.allow(PMCSR, 4, 0x1f03);
@@ -41,7 +41,7 @@ test('a write of PMCSR sets the state and the other bits; PME is neither shown n
   assert.deepEqual([fn.powerState.value, read(PMCSR, 2)], [3, 0x1e0b]);
   write(PMCSR, 1, 0);
   assert.deepEqual([fn.powerState.value, read(PMCSR, 2)], [0, 0x1e08]);
-  // The high byte alone has other bits, and no state.
+  // The high byte alone has other bits, but not the power state.
   write(PMCSR, 1, 3);
   write(PMCSR + 1, 1, 0);
   assert.deepEqual([fn.powerState.value, read(PMCSR, 2)], [3, 0x000b]);

@@ -1,4 +1,4 @@
-/** read(2) and write(2) on regions: bounds, memory that is off, and the MSI-X table in the middle of a BAR. */
+/** read(2) and write(2) on regions: bounds, disabled memory, and the MSI-X table in the middle of a BAR. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -94,7 +94,7 @@ test('the ROM is read as ones, as far as it goes, and never written', () => {
 test('the short way does what the long one does, and nothing where it cannot', () => {
   const { vdev, memory, write } = rig();
   const into = new Uint8Array(4);
-  // The BAR with the table takes the long way, and so do ports and config space.
+  // The BAR with the table takes the slow path, and so do ports and config space.
   assert.equal(vdev.accessNow(0, 0, into, false), false);
   assert.equal(vdev.accessNow(2, 0, into, false), false);
   assert.equal(vdev.accessNow(7, 0, into, false), false);

@@ -1,4 +1,4 @@
-/** What a device tells of its regions. */
+/** The information that a device reports about its regions. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Bar, MemoryTarget } from '../../src/pci/bar.ts';

@@ -1,4 +1,4 @@
-/** Resets that a user asks for: of odd devices, of physical functions seen by their virtual ones, of a whole slot. */
+/** Resets by the user: of odd devices, of physical functions as their virtual ones see them, and of a whole slot. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { buildMachine } from '../../src/machine/build.ts';
@@ -39,7 +39,7 @@ function rig(profile: ProfileName = 'default') {
   return { functions, device, open };
 }
 
-/** The states of decoding that an action's reset sees. */
+/** The decode states that an action's reset sees. */
 function seenBy(fn: { hardwareReset(): Task }, look: () => unknown): unknown[] {
   const seen: unknown[] = [];
   const { hardwareReset } = fn;
@@ -111,7 +111,7 @@ test('a hot reset wants the groups of all that it hits, and members of its set a
     assert.throws(() => runner.run(device('alone').hotReset(owned)), { code: 'EINVAL' });
   }
   runner.run(device('alone').hotReset([iommuGroup]));
-  // A virtual function is never a member of the set.
+  // A virtual function never belongs to the set.
   open('sibling');
   assert.throws(() => runner.run(device('sibling').hotReset([device('sibling').pdev.iommuGroup])), { code: 'EINVAL' });
 });

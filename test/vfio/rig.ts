@@ -1,4 +1,4 @@
-/** One function whose registers a test chooses, in the hands of a user. */
+/** One function that a user has opened, with registers that a test chooses. */
 import { PCI_STATUS, PCI_STATUS_CAP_LIST } from '../../src/abi/pci_regs.ts';
 import { FdTable } from '../../src/dma-buf/file.ts';
 import type { Bar } from '../../src/pci/bar.ts';
@@ -20,14 +20,14 @@ export const HOST: HostBridge = {
   busOffset: 0,
 };
 
-/** A capability at a place; `registers` are values of 4 bytes by their offsets in it. */
+/** A capability and its place. `registers` are values of 4 bytes by their offsets in it. */
 export interface Placed {
   id: number;
   at: number;
   registers?: Record<number, number>;
 }
 
-/** Config space with two lists of capabilities, in the order given; every bit of it may be written. */
+/** Config space with two lists of capabilities in the given order. Every bit of it is writable. */
 export function configOf(standard: readonly Placed[], extended: readonly Placed[] = []): ConfigSpace {
   const config = new ConfigSpace(4096);
   if (standard.length > 0) config.set(PCI_STATUS, 2, PCI_STATUS_CAP_LIST);
@@ -81,12 +81,12 @@ export function callerWith(events: readonly Counting[]): Caller & { sources: (()
 export interface Rig {
   readonly fn: PciFunction;
   readonly vdev: VfioPciCoreDevice;
-  /** What the user sees. */
+  /** Reads a value as the user sees it. */
   read(offset: number, size: 1 | 2 | 4): number;
   write(offset: number, size: 1 | 2 | 4, value: number): void;
 }
 
-/** Plugged into a root port of its own, and opened. */
+/** Plugs the function into its own root port and opens it. */
 export function opened(
   config: ConfigSpace,
   spec: Partial<FunctionSpec> & { bars?: (Bar | null)[] } = {},

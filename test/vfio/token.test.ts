@@ -1,4 +1,4 @@
-/** The VF token: who must bring it, and to whom it is an error. */
+/** The VF token: the opens that must present it, and the opens for which it is an error. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { buildMachine } from '../../src/machine/build.ts';

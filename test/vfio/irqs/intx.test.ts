@@ -1,4 +1,4 @@
-/** INTx: every state in which an action may come, the right ones and the wrong ones. */
+/** INTx: right and wrong actions in every state. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { runner } from '../../../src/task/runner.ts';

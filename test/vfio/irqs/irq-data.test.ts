@@ -1,4 +1,4 @@
-/** vfio_set_irqs_validate_and_prepare: which requests make sense for an index of some interrupts. */
+/** vfio_set_irqs_validate_and_prepare: the valid requests for an index with some interrupts. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

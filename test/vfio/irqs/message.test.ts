@@ -1,4 +1,4 @@
-/** MSI and MSI-X: vectors that come and go, and blocks that fail. */
+/** MSI and MSI-X: vectors that are added and removed, and blocks that fail. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX } from '../../../src/abi/vfio.ts';

@@ -1,4 +1,4 @@
-/** ERR and REQ: one eventfd each, kept, tried and given back. */
+/** ERR and REQ: one eventfd each, set, triggered and removed. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { VFIO_PCI_REQ_IRQ_INDEX } from '../../../src/abi/vfio.ts';

@@ -1,4 +1,4 @@
-/** Every extended capability: its length, what is a copy, and what may be written. */
+/** Every extended capability: its length, its bits in the user's copy, and its writable bits. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { EXTENDED_CAPABILITIES } from '../../../src/vfio/perms/extended.ts';

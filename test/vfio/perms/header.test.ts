@@ -1,4 +1,4 @@
-/** The 64 bytes of the standard header: what is a copy, and what may be written. */
+/** The 64 bytes of the standard header: the bits in the user's copy, and the writable bits. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { declareHeader } from '../../../src/vfio/perms/header.ts';

@@ -1,22 +1,22 @@
-/** A capability as the tests expect it, and the check that holds a rule to it. */
+/** The expected rule of a capability, and the check of the real rule against it. */
 import assert from 'node:assert/strict';
 import { configOf, opened, type Placed } from '../rig.ts';
 
 const ALL = 0xffffffff;
 
-/** A field: where, how many bytes, which bits are the user's copy, which may be written. */
+/** A field: offset, length in bytes, the bits in the user's copy, and the writable bits. */
 export type Field = [offset: number, bytes: number, virt: number, writable: number];
 
 export interface Expected {
   name: string;
   id: number;
-  /** Values of 4 bytes at their offsets, where the rule depends on them. */
+  /** Registers of 4 bytes by offset, if the rule depends on them. */
   registers?: Record<number, number>;
   length: number;
   fields?: Field[];
-  /** The hardware decides over every byte, those of the header included. */
+  /** The hardware decides over every byte, including the header. */
   raw?: true;
-  /** What the user sees and what the hardware has after ones are written, by offset, where orders change it. */
+  /** If writes have side effects: the user's and the hardware's bytes, by offset, after ones are written. */
   afterOnes?: Record<number, { user?: number; hardware?: number }>;
 }
 
@@ -32,7 +32,7 @@ function rigOf({ id, registers }: Expected, extended: boolean) {
   return opened(configOf([STANDARD_TAIL], [EXTENDED_HEAD, placed, EXTENDED_TAIL]));
 }
 
-/** Writes ones and zeros over a capability, and the 8 bytes behind it, and looks at each byte from both sides. */
+/** Writes ones and zeros over a capability and the 8 bytes after it, and checks each byte from both sides. */
 export function checkRule(expected: Expected, extended: boolean): void {
   const { name, length, fields = [], raw = false, afterOnes = {} } = expected;
   const at = extended ? EXTENDED_AT : STANDARD_AT;
@@ -41,7 +41,7 @@ export function checkRule(expected: Expected, extended: boolean): void {
   const virt = new Uint8Array(length + 8);
   const writable = new Uint8Array(length + 8);
   if (raw) writable.fill(0xff, 0, length);
-  // Behind the capability nobody's registers begin: the hardware's.
+  // After the capability come bytes that belong to the hardware.
   writable.fill(0xff, length);
   for (const [offset, bytes, v, w] of [...header, ...fields]) {
     for (let i = 0; i < bytes; i++) {
@@ -67,7 +67,7 @@ export function checkRule(expected: Expected, extended: boolean): void {
   }
 }
 
-/** The capability is in neither list, and its bytes are the hardware's. */
+/** The capability is in neither list, and its bytes belong to the hardware. */
 export function checkHidden(id: number, extended: boolean): void {
   const { read } = rigOf({ name: '', id, length: 0 }, extended);
   const label = `${extended ? 'extended ' : ''}capability 0x${id.toString(16)}`;

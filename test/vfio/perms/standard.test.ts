@@ -1,4 +1,7 @@
-/** Every capability of the first 256 bytes: its length, what is a copy, what may be written, and what writes order. */
+/**
+ * Every capability of the first 256 bytes: its length, its bits in the user's copy, its writable bits, and the side
+ * effects of writes.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Vpd } from '../../../src/pci/vpd.ts';
@@ -19,7 +22,7 @@ const MSI_64: Field[] = [
   [8, 4, ALL, ALL],
   [12, 2, ALL, ALL],
 ];
-/** Enable stays off without SET_IRQS, and so does every size of the queue. */
+/** Without SET_IRQS, Enable stays off, and so does every queue size. */
 const MSI_FLAGS = { 2: { user: 0x8e, hardware: 0x8e } };
 
 const EXPECTED: Expected[] = [
@@ -32,7 +35,7 @@ const EXPECTED: Expected[] = [
       [2, 2, 0xf800, 0],
       [4, 4, PME, ~(PME | 3)],
     ],
-    // D3hot, which vfio sets.
+    // D3hot, which vfio sets itself.
     afterOnes: { 4: { user: 0xff, hardware: 0xff } },
   },
   { name: 'AGP', id: 0x02, length: 12 },
@@ -133,15 +136,15 @@ test('VPD: the flag turns when the data are there, or taken; not where nothing a
   const { read, write } = opened(config(), { vpd });
   write(at + 2, 2, 0);
   assert.equal(read(at + 2, 2), 0x8000);
-  // The tag of the identifier, its length, and the first letter.
+  // The tag of the identifier, its length, and its first letter.
   assert.equal(read(at + 4, 4), 0x42000682);
-  // The low byte alone is an address that orders nothing.
+  // The low byte alone is an address, and writing it starts nothing.
   write(at + 2, 1, 4);
   assert.deepEqual([read(at + 2, 2), read(at + 4, 4)], [0x8004, 0x42000682]);
   write(at + 2, 4, 0xffff_0004);
   write(at + 2, 2, 4);
   assert.equal(read(at + 4, 4).toString(16), Buffer.from('arte').readUInt32LE().toString(16));
-  // Behind the end there is nothing to read, and nothing to write to.
+  // Beyond the end there is nothing to read or write.
   write(at + 2, 2, 0x7000);
   assert.deepEqual([read(at + 2, 2), read(at + 4, 4)], [0xf000, 0]);
   write(at + 2, 2, 0xf000);
