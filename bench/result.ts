@@ -1,4 +1,4 @@
-/** What every benchmark returns, and what `barter bench` prints. */
+/** The figures that every benchmark returns and `barter bench` prints. */
 
 /**
  * One figure. `ratio` says how many times better than the reference it is, and `bar` is the least good ratio. For a

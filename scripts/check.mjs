@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
-/** Scripts of package.json, with what they check. */
+/** Scripts of package.json, each with the title of its check. */
 const CHECKS = [
   ['lint', 'format and lint'],
   ['types', 'types'],

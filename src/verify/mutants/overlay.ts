@@ -1,7 +1,7 @@
 /** Known bugs, put back for the length of one search by replacing methods. */
 
 export interface Mutant {
-  /** Starts with the bug's number in docs/mutants.md, where it has one. */
+  /** Starts with the bug's number in docs/mutants.md, if it has one. */
   readonly name: string;
   readonly summary: string;
   /** The invariant that the explorer must report as broken. */

@@ -66,7 +66,7 @@ export class InvariantChecker {
     fabric.onStrayTlp = refuseStrayTlp;
   }
 
-  /** Counts a call of an importer's callback, if the buffer is usable by then: earlier calls help nobody. */
+  /** Counts a call of an importer's callback, if the buffer is usable by then. An earlier call is useless. */
   wasTold(attachment: DmaBufAttachment): void {
     const { revoked } = attachment.dmabuf.priv as VfioPciDmaBuf;
     if (!revoked.value) this.told.set(attachment, (this.told.get(attachment) ?? 0) + 1);
@@ -177,7 +177,7 @@ function first(device: VfioPciCoreDevice, priv: VfioPciDmaBuf): Seen {
 function checkLent(priv: VfioPciDmaBuf, seen: Seen): void {
   const { pdev } = seen.device;
   if (isUsable(seen.device) || priv.revoked.value) return;
-  // A buffer whose last reference is gone has no importers left, and nobody revokes it.
+  // A buffer whose last reference is gone has no importers left, and is never revoked.
   if (priv.dmabuf.count.value === 0) return;
   if (!pdev.memoryDecode.value)
     throw new InvariantError('I1', `${nameOf(seen)} is lent though its BAR does not decode`);

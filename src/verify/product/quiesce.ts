@@ -113,7 +113,7 @@ export const AT_REST: readonly ProgramFamily[] = [
     const engine = new EngineAtWork(set);
     set.task('driver', [START]);
     set.rawTask('resetter', engine.reset());
-    // A doorbell that rings after the reset finds a chain address of 0, at which there is no memory.
+    // A doorbell that rings after the reset finds a chain address of 0, where the engine reaches no memory.
     set.check(() => engine.check(IOAT_CHANSTS_HALTED));
   }),
   scenario('stop-vs-reset', 'a migration stops an engine while another thread resets the device', (set) => {
