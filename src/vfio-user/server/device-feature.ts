@@ -7,6 +7,7 @@ import {
   VFIO_DEVICE_FEATURE_PROBE,
   VFIO_DEVICE_FEATURE_SET,
   vfio_device_feature,
+  vfio_region_dma_range,
 } from '../../abi/vfio-feature.ts';
 import type { Task } from '../../task/op.ts';
 import type { UserMemory } from '../../vfio/user.ts';
@@ -17,6 +18,7 @@ import { decodeSized, type Reply } from './reply.ts';
 import type { RequestContext } from './request-context.ts';
 
 const NR_RANGES_OFFSET = vfio_device_feature.sizeof + 12;
+const RANGES_OFFSET = NR_RANGES_OFFSET + 4;
 
 /** The argument of the ioctl: holds the client's bytes, and has room for a reply of argsz bytes. */
 class FeatureArgument implements UserMemory {
@@ -54,9 +56,14 @@ class FeatureArgument implements UserMemory {
   }
 }
 
-/** Returns nr_ranges of the struct vfio_device_feature_dma_buf after the header; 0 where the message ends before it. */
+/**
+ * Returns how many ranges the message brings: at most nr_ranges of struct vfio_device_feature_dma_buf. A message that
+ * claims more than it brings is the device's to refuse, with the errno that the ABI has for it.
+ */
 function rangesIn(sent: Uint8Array): number {
-  return sent.length < NR_RANGES_OFFSET + 4 ? 0 : viewOf(sent).getUint32(NR_RANGES_OFFSET, true);
+  if (sent.length < RANGES_OFFSET) return 0;
+  const brought = Math.floor((sent.length - RANGES_OFFSET) / vfio_region_dma_range.sizeof);
+  return Math.min(viewOf(sent).getUint32(NR_RANGES_OFFSET, true), brought);
 }
 
 /**
