@@ -21,7 +21,7 @@
 /* The detector looks every 20 s (lab/kernel/debug.config) for who has slept since it looked last. */
 #define HANG_SECONDS 45
 /* Most are pointed to by what is left of a stack, or of the allocator's own lists. */
-#define LEAKS 16
+#define LEAKS 128
 
 static DEFINE_MUTEX(canary_first);
 static DEFINE_MUTEX(canary_second);
