@@ -49,7 +49,7 @@ export function addDiffCommand(lab: Command): void {
       'after',
       `
 First come the scenarios that are kept (lab/facts, lab/findings), then random programs. Each difference
-is shrunk to a short program. Exits with 1 when there is one that is no finding of docs/kernel-findings.md.
+is shrunk to a short program. Exits with 1 if docs/kernel-findings.md does not describe one of them.
 
 --matrix takes every trigger after every other with a buffer that is in one of the stages of its life, going round:
 about 6 minutes a lender. --matrix all takes each pair in each stage, --matrix STAGE,... in these: 5 minutes a stage.

@@ -62,9 +62,9 @@ function addPatchCommand(lab: Command): void {
     .addHelpText(
       'after',
       `
-What was built before is not built again: a change of one file takes a minute. The kernel's name is the base's and the
-series', such as iommufd+fix, and every command of the lab takes it. One whose series or base has changed since is not
-taken.
+The build reuses what it built before: a change of one file takes a minute. The kernel is named after its base and its
+series, such as iommufd+fix, and every command of the lab takes that name. The lab refuses it once the series or the
+base has changed.
 
 Examples:
   barter lab patch v2-series.mbox --kernel iommufd

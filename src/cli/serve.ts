@@ -47,10 +47,9 @@ export function addServeCommand(program: Command, thread?: Worker): void {
     .addHelpText(
       'after',
       `
-The first line on stdout says that every socket listens. SIGINT, SIGTERM or SIGHUP ends the server and takes the
-sockets away, with status 0; so does the end of the npx that runs it, which SIGTERM and SIGHUP bring about, and the end
-of whoever reads what --trace prints. A reader that is too slow loses lines, and is told how many; the server waits for
-no reader, neither of stdout nor of stderr.
+The first line on stdout says that every socket listens. SIGINT, SIGTERM or SIGHUP ends the server and removes its
+sockets, with status 0. It ends in the same way when the npx that runs it ends, or when the reader of --trace ends. A
+slow reader of stdout or stderr loses lines and reads how many it lost: the server does not wait for it.
 
 Examples:
   barter serve examples/two-peers.yaml

@@ -33,7 +33,7 @@ const CONNECT_ADVICE: Partial<Record<string, string>> = {
   ECONNREFUSED: 'nobody listens there; barter serve MACHINE serves devices',
   EACCES: 'this user may not connect to it',
   EBUSY: 'the device has a client already, and takes one at a time',
-  ETIMEDOUT: 'whoever listens there does not answer as a vfio-user server',
+  ETIMEDOUT: 'the process that listens there does not answer as a vfio-user server',
 };
 
 /** The lender's side. Memory is on from the start. */
