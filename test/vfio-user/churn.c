@@ -1,7 +1,8 @@
 /*
  * A client that never rests and may be killed at any moment: it maps and unmaps memory, sets eventfds on interrupts,
- * exports buffers and keeps some, reads and writes. `churn PATH` ends when the server does. `churn PATH KILLS SEED`
- * starts one after the other and kills each within 12 ms, until KILLS of them were alive when killed.
+ * exports buffers and keeps some, reads and writes. `churn PATH` prints a line when it is connected, and ends when the
+ * server does. `churn PATH KILLS SEED` starts one after the other and kills each within 12 ms, until KILLS of them were
+ * alive when killed.
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -59,13 +60,17 @@ static int reply(void) {
     return descriptor;
 }
 
-static int churn(const char *path) {
+static int churn(const char *path, int announce) {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
     fd = socket(AF_UNIX, SOCK_STREAM, 0);
     if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) return 1;
     send_message(1, "\0\0\0\0{}", 7, -1);
     reply();
+    if (announce) {
+        puts("connected");
+        fflush(stdout);
+    }
     int memory = memfd_create("test", MFD_ALLOW_SEALING), event = eventfd(0, 0);
     if (ftruncate(memory, 1 << 20) < 0) return 1;
     for (uint64_t i = 0;; i++) {
@@ -89,13 +94,13 @@ static int churn(const char *path) {
 }
 
 int main(int argc, char **argv) {
-    if (argc == 2) return churn(argv[1]);
+    if (argc == 2) return churn(argv[1], 1);
     if (argc != 4) return 2;
     unsigned seed = atoi(argv[3]);
     for (int killed = 0; killed < atoi(argv[2]);) {
         pid_t child = fork();
         if (child < 0) return 1;
-        if (child == 0) _exit(churn(argv[1]));
+        if (child == 0) _exit(churn(argv[1], 0));
         usleep(rand_r(&seed) % 12000);
         int status;
         kill(child, SIGKILL);

@@ -73,8 +73,9 @@ async function killStarting(lane: string, afterMs: number): Promise<void> {
 async function killServing(lane: string, lifeMs: number): Promise<void> {
   const { child, firstLine } = await startBarter(...serve(lane));
   const [lender, borrower] = (JSON.parse(firstLine).devices as { socket: string }[]).map(({ socket }) => socket);
-  const busy = spawn(churn, [borrower], { stdio: 'ignore' });
+  const busy = spawn(churn, [borrower], { stdio: ['ignore', 'pipe', 'ignore'] });
   const busyEnds = once(busy, 'exit');
+  await once(busy.stdout, 'data'); // it is connected: a server that is killed before would refuse it
   const client = new VfioUserClient(lender);
   const ended = endOf(child, 'SIGCONT');
   let calls = 0;
