@@ -34,13 +34,11 @@ if (only.length === 0) {
   // Tests run the built command. Some check the package, which has declarations too.
   run('build', process.execPath, [join(root, 'scripts', 'build.cjs'), '--release']);
 }
-// Tests compare the ABI with a C compiler and open the explorer's pages in a browser. If a tool cannot be installed,
-// the tests that need it say so, and fail in CI.
-if (only.length === 0) {
-  ensure('cc', ['gcc', 'libc6-dev']);
-  ensure('chromium', ['chromium']);
-}
 const files = only.length > 0 ? only : testFiles('test');
+// Tests compare the ABI with a C compiler and open pages in a browser. If a tool cannot be installed, the tests that
+// need it say so, and fail in CI.
+if (only.length === 0) ensure('cc', ['gcc', 'libc6-dev']);
+if (files.some((path) => path.includes('test/browser/'))) ensure('chromium', ['chromium']);
 // Examples import the package by its name, which resolves to the sources in tests.
 const options = ['--conditions=barter-source', '--import', 'tsx', '--test', '--test-reporter=spec'];
 run('tests', process.execPath, [...options, '--test-concurrency=2', ...files]);
