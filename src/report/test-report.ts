@@ -58,22 +58,43 @@ function ktapName(name: string): string {
   return printable(name).replaceAll('#', '').replaceAll(/\s+/g, ' ').trim();
 }
 
+/** The report in the JUnit format of CI systems. test/report/junit.xsd has its elements and attributes. */
 export async function junit(name: string, suites: readonly SuiteReport[]): Promise<string> {
-  const { getJunitXml } = await import('junit-xml');
-  return `${getJunitXml({
-    name,
-    suites: suites.map((suite) => ({
-      name: printable(suite.name),
-      time: suite.cases.reduce((sum, { seconds = 0 }) => sum + seconds, 0),
-      testCases: suite.cases.map(({ name: test, verdict, text = '', seconds = 0 }) => ({
-        name: printable(test),
-        classname: printable(suite.name),
-        time: seconds,
-        skipped: verdict === 'skip',
-        ...(verdict === 'fail' ? { failures: [{ message: printable(text) || 'failed' }] } : {}),
+  const { default: XMLBuilder } = await import('fast-xml-builder');
+  const builder = new XMLBuilder({ attributeNamePrefix: '@', ignoreAttributes: false, format: true });
+  const { skipped: _, ...counts } = junitCounts(suites.flatMap(({ cases }) => cases));
+  return `<?xml version="1.0" encoding="UTF-8"?>\n${builder.build({
+    testsuites: {
+      '@name': printable(name),
+      ...attributes(counts),
+      testsuite: suites.map((suite) => ({
+        '@name': printable(suite.name),
+        ...attributes(junitCounts(suite.cases)),
+        testcase: suite.cases.map((each) => junitCase(suite.name, each)),
       })),
-    })),
-  })}\n`;
+    },
+  })}`;
+}
+
+function junitCase(suite: string, { name, verdict, text = '', seconds = 0 }: CaseReport): object {
+  const message = printable(text);
+  return {
+    '@name': printable(name),
+    '@classname': printable(suite),
+    '@time': seconds.toFixed(3),
+    ...(verdict === 'fail' ? { failure: { '@message': message.split('\n')[0] || 'failed', '#text': message } } : {}),
+    ...(verdict === 'skip' ? { skipped: { '@message': message } } : {}),
+  };
+}
+
+function junitCounts(cases: readonly CaseReport[]) {
+  const count = (wanted: CaseReport['verdict']) => cases.filter(({ verdict }) => verdict === wanted).length;
+  const time = cases.reduce((sum, { seconds = 0 }) => sum + seconds, 0).toFixed(3);
+  return { tests: cases.length, failures: count('fail'), errors: 0, skipped: count('skip'), time };
+}
+
+function attributes(values: Record<string, string | number>): Record<string, string> {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [`@${name}`, String(value)]));
 }
 
 /** Replaces control characters, which XML does not allow and a kernel's console may print. */

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { validateXML } from 'xmllint-wasm';
 import { parseTap } from '../../lab/runs/tap.ts';
 import { type CaseReport, junit, ktap, parseReportTarget } from '../../src/report/test-report.ts';
 
@@ -51,12 +53,21 @@ test('JUnit counts tests, failures and skips, and is XML whatever a kernel print
   assert.match(report, /tests="3"/);
   assert.match(report, /failures="1"/);
   assert.match(report, /skipped="1"/);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: XML has no place for them.
-  assert.doesNotMatch(report, /[\x00-\x08\x0b\x0c\x0e-\x1f]/);
-  assert.doesNotMatch(report, /<b>/);
-  const opened = [...report.matchAll(/<([a-z-]+)(?:\s[^>]*)?(?<!\/)>/g)].map(([, name]) => name).sort();
-  const closed = [...report.matchAll(/<\/([a-z-]+)>/g)].map(([, name]) => name).sort();
-  assert.deepEqual(opened, closed);
+  assert.match(report, /<failure message="a\?\[31m &amp; &lt;b&gt; &quot;c&quot; \?">/);
+  assert.match(report, /<skipped message="no device">/);
+});
+
+test('every JUnit report is valid against the schema, whatever its names and texts', async () => {
+  const reports = await Promise.all(
+    fc.sample(fc.array(fc.record({ name: fc.string(), cases })), { seed: 2, numRuns: 200 }).map((s) => junit('r', s)),
+  );
+  const schema = readFileSync(new URL('./junit.xsd', import.meta.url), 'utf8');
+  const xml = reports.map((contents, i) => ({ fileName: `${i}.xml`, contents }));
+  const { valid, errors } = await validateXML({ xml, schema });
+  assert.deepEqual(errors.map(({ rawMessage }) => rawMessage).slice(0, 5), []);
+  assert.equal(valid, true);
+  const wrong = reports[0].replace('failures=', 'failed=');
+  assert.equal((await validateXML({ xml: wrong, schema })).valid, false);
 });
 
 test('a report goes to standard output or to a file', () => {
