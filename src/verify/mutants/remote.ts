@@ -3,23 +3,17 @@ import type { ErrnoName } from '../../abi/errno.ts';
 import type { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import type { Cell } from '../../task/cell.ts';
 import { done, type Task } from '../../task/op.ts';
-import type { Plain } from '../../task/plain.ts';
 import { ExporterSession } from '../../vfio-user/dma-buf/exporter-session.ts';
-import type { ImporterLink, RemoteAttachment, RemoteMapping } from '../../vfio-user/dma-buf/remote-mapping.ts';
+import type { RemoteAttachment, RemoteMapping } from '../../vfio-user/dma-buf/remote-mapping.ts';
+import { SessionFences } from '../../vfio-user/dma-buf/session-fences.ts';
+import type { SessionMappings } from '../../vfio-user/dma-buf/session-mappings.ts';
 import type { SharedBars } from '../../vfio-user/dma-buf/shared-bars.ts';
-import { type Mutant, replacePrivate } from './overlay.ts';
+import { type Mutant, replace, replacePrivate } from './overlay.ts';
 
 interface SessionInside {
-  readonly dmabuf: DmaBuf;
-  readonly link: ImporterLink;
-  readonly bars: SharedBars;
-  readonly attachments: Plain<Map<number, RemoteAttachment>>;
-  readonly mappings: Plain<Map<number, RemoteMapping>>;
+  readonly mappings: SessionMappings;
+  readonly fences: SessionFences;
   readonly ended: Cell<boolean>;
-  pendingFences(): Task<[number, unknown][]>;
-  signal(id: number, error: ErrnoName | null): Task<boolean>;
-  mappingsOf(remote: RemoteAttachment): RemoteMapping[];
-  drop(mapping: RemoteMapping, stillMapped: boolean): Task;
 }
 
 /** The session's own method, before any mutant replaced it. */
@@ -39,9 +33,9 @@ export const REMOTE_MUTANTS: readonly Mutant[] = [
         ExporterSession.prototype,
         'invalidate',
         function* (remote: RemoteAttachment) {
-          const mappings = this.mappingsOf(remote);
+          const mappings = this.mappings.of(remote);
           yield* invalidate.call(this, remote);
-          for (const mapping of mappings) yield* this.drop(mapping, false);
+          for (const mapping of mappings) yield* this.mappings.drop(mapping, false);
         },
       );
     },
@@ -54,7 +48,7 @@ export const REMOTE_MUTANTS: readonly Mutant[] = [
     apply: () => {
       return replacePrivate<SessionInside>(ExporterSession.prototype, 'end', function* () {
         yield* this.ended.store(true);
-        for (const [id] of yield* this.pendingFences()) yield* this.signal(id, 'ECANCELED');
+        yield* this.fences.cancel(null);
       });
     },
   },
@@ -64,14 +58,14 @@ export const REMOTE_MUTANTS: readonly Mutant[] = [
     invariant: 'I7',
     scenario: 'revoke-vs-remote-fence',
     apply: () => {
-      const signal = original<[number, ErrnoName | null], Task<boolean>>('signal');
-      return replacePrivate<SessionInside>(
-        ExporterSession.prototype,
+      const { signal } = SessionFences.prototype;
+      return replacePrivate<{ dmabuf: DmaBuf }>(
+        SessionFences.prototype,
         'signal',
-        function* (id: number, error: ErrnoName | null) {
+        function* (this: { dmabuf: DmaBuf }, id: number, error: ErrnoName | null) {
           const { lock } = this.dmabuf.resv;
           yield* lock.lock();
-          const found = yield* signal.call(this, id, error);
+          const found = yield* signal.call(this as never, id, error);
           yield* lock.unlock();
           return found;
         },
@@ -84,18 +78,14 @@ export const REMOTE_MUTANTS: readonly Mutant[] = [
     invariant: 'I9',
     scenario: 'revoke-vs-remote-map',
     apply: () => {
-      const mapLocked = original<[number, boolean, (mapping: RemoteMapping) => Task], Task>('mapLocked');
-      return replacePrivate<SessionInside>(
-        ExporterSession.prototype,
-        'mapLocked',
-        function* (id: number, writable: boolean, announce: (mapping: RemoteMapping) => Task) {
-          let made: RemoteMapping | null = null;
-          yield* mapLocked.call(this, id, writable, function* (mapping) {
-            made = mapping;
-          });
-          if (made !== null) yield* announce(made);
-        },
-      );
+      const { map } = ExporterSession.prototype;
+      return replace(ExporterSession.prototype, 'map', function* (this: ExporterSession, id, writable, announce) {
+        let made: RemoteMapping | null = null;
+        yield* map.call(this, id, writable, function* (mapping) {
+          made = mapping;
+        });
+        if (made !== null) yield* announce(made);
+      });
     },
   },
   {
@@ -106,10 +96,11 @@ export const REMOTE_MUTANTS: readonly Mutant[] = [
     apply: () => {
       const end = original<[boolean], Task>('end');
       return replacePrivate<SessionInside>(ExporterSession.prototype, 'end', function* (stillMapped: boolean) {
-        const memories = [...this.mappings.get().values()].map(({ memory }) => memory);
-        for (const memory of memories) this.bars.hold(memory);
+        const { bars } = this.mappings as unknown as { bars: SharedBars };
+        const memories = this.mappings.all().map(({ memory }) => memory);
+        for (const memory of memories) bars.hold(memory);
         yield* end.call(this, false);
-        for (const memory of memories) yield* this.bars.drop(memory, stillMapped);
+        for (const memory of memories) yield* bars.drop(memory, stillMapped);
       });
     },
   },

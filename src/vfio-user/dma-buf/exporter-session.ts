@@ -1,52 +1,32 @@
 /**
- * The exporter's state of one importer in another process: attachments, mappings and fences of one session
- * (docs/dma-buf-socket.md). Nothing here knows of sockets. exporter-connection.ts moves the messages, and the explorer
- * moves them in every order.
+ * The exporter's state of one importer in another process: its attachments, its mappings (session-mappings.ts) and its
+ * fences (session-fences.ts). docs/dma-buf-socket.md defines the requests. Nothing here knows of sockets.
+ * exporter-connection.ts moves the messages, and the explorer moves them in every order.
  *
  * Every request is a task of its own. Requests meet at the buffer's reservation, which guards the attachments and the
- * mappings. Fences are signalled without it, since a revoke holds it while it waits for them. `InvalidateRequest` says
- * what an importer owes after an INVALIDATE; the connection enforces it.
+ * mappings. `InvalidateRequest` says what an importer owes after an INVALIDATE; the connection enforces it.
  */
 import { Errno, type ErrnoName } from '../../abi/errno.ts';
 import { DMA_BIDIRECTIONAL, DMA_TO_DEVICE, type DmaBuf } from '../../dma-buf/dma-buf.ts';
-import { DmaFence } from '../../dma-buf/fence.ts';
 import type { DmaResvUsage } from '../../dma-buf/resv.ts';
 import { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
 import { Plain } from '../../task/plain.ts';
 import { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
 import { IMPORTER_LIMITS } from './limits.ts';
-import {
-  type ImporterLink,
-  type InvalidateRequest,
-  memoryOf,
-  RemoteAttachment,
-  type RemoteMapping,
-} from './remote-mapping.ts';
+import { type ImporterLink, type InvalidateRequest, RemoteAttachment, type RemoteMapping } from './remote-mapping.ts';
+import { SessionFences } from './session-fences.ts';
+import { SessionMappings } from './session-mappings.ts';
 import type { SharedBars } from './shared-bars.ts';
-
-interface OwnedFence {
-  readonly fence: DmaFence;
-  readonly attachment: RemoteAttachment;
-}
-
-/** Pending fences of a buffer, of all its importers. */
-const fencesOf = new WeakMap<DmaBuf, number>();
-/** Ranges of the mappings of all importers of this process. */
-let rangesOfAll = 0;
 
 export class ExporterSession {
   readonly dmabuf: DmaBuf;
   private readonly link: ImporterLink;
-  private readonly bars: SharedBars;
   private nextId = 1;
-  /** Ranges of all mappings of the session. */
-  private ranges = 0;
-  /** Both maps are guarded by the reservation. An attachment is listed from its announcement on. */
+  /** Guarded by the reservation. An attachment is listed from its announcement on. */
   private readonly attachments = new Plain('importer.attachments', new Map<number, RemoteAttachment>());
-  private readonly mappings = new Plain('importer.mappings', new Map<number, RemoteMapping>());
-  /** The pending fences. ADD_FENCE changes them under the reservation, SIGNAL_FENCE without. */
-  private readonly fences = new Cell('importer.fences', new Map<number, OwnedFence>());
+  private readonly mappings: SessionMappings;
+  private readonly fences: SessionFences;
   /** Set before anything is given back. After that, requests that come or are under way change nothing. */
   private readonly ended = new Cell('importer.ended', false);
   /** Attachments that are being detached. */
@@ -58,7 +38,8 @@ export class ExporterSession {
   constructor(dmabuf: DmaBuf, link: ImporterLink, bars: SharedBars) {
     this.dmabuf = dmabuf;
     this.link = link;
-    this.bars = bars;
+    this.mappings = new SessionMappings(dmabuf, bars);
+    this.fences = new SessionFences(dmabuf);
   }
 
   /** Whether the buffer is revoked. */
@@ -110,13 +91,11 @@ export class ExporterSession {
     // Signal the fences first: a task that waits for them may hold the reservation. An ADD_FENCE under way sees
     // `leaving`, and signals its own fence.
     yield* this.leaving.changeFor((ids) => void ids.add(id));
-    for (const [fence, owned] of yield* this.pendingFences()) {
-      if (owned.attachment.id === id) yield* this.signal(fence, 'ECANCELED');
-    }
+    yield* this.fences.cancel(id);
     yield* lock.lock();
     const remote = this.attachments.get().get(id);
     if (remote !== undefined) {
-      for (const mapping of this.mappingsOf(remote)) yield* this.drop(mapping, false);
+      yield* this.mappings.dropEach(this.mappings.of(remote), false);
       this.attachments.change().delete(id);
     }
     yield* this.leaving.changeFor((ids) => void ids.delete(id));
@@ -130,60 +109,29 @@ export class ExporterSession {
    * ENOSPC; ENODEV while revoked; E2BIG for more ranges than a message takes; EOPNOTSUPP where no memory can be shared.
    */
   map(attachment: number, writable: boolean, announce: (mapping: RemoteMapping) => Task): Task {
-    return this.during(() => this.mapLocked(attachment, writable, announce));
+    return this.during(() => this.locked(() => this.mapLocked(attachment, writable, announce)));
   }
 
   private *mapLocked(id: number, writable: boolean, announce: (mapping: RemoteMapping) => Task): Task {
-    const { lock } = this.dmabuf.resv;
-    yield* lock.lock();
-    try {
-      const attachment = this.attachments.get().get(id);
-      if (attachment === undefined) throw new Errno('ENOENT', `there is no attachment ${id}`);
-      const { size } = this.mappings.get();
-      if (size >= IMPORTER_LIMITS.maxMappings) throw new Errno('ENOSPC', `${size} mappings are the most`);
-      this.checkRanges();
-      const direction = writable ? DMA_BIDIRECTIONAL : DMA_TO_DEVICE;
-      const table = yield* this.dmabuf.map(attachment.attachment, direction);
-      let mapping: RemoteMapping | null = null;
-      try {
-        const { memory, ranges } = memoryOf(this.dmabuf, table);
-        mapping = { id: this.takeId(), attachment, direction, table, memory, ranges };
-        this.mappings.change().set(mapping.id, mapping);
-        this.countRanges(mapping, 1);
-        this.bars.hold(memory);
-        yield* announce(mapping);
-      } catch (error) {
-        if (mapping !== null) yield* this.drop(mapping, false);
-        else yield* this.dmabuf.unmap(attachment.attachment, table, direction);
-        throw error;
-      }
-    } finally {
-      yield* lock.unlock();
-    }
+    const attachment = this.attachments.get().get(id);
+    if (attachment === undefined) throw new Errno('ENOENT', `there is no attachment ${id}`);
+    yield* this.mappings.add(this.takeId(), attachment, writable ? DMA_BIDIRECTIONAL : DMA_TO_DEVICE, announce);
   }
 
   /** UNMAP. ENOENT, also where an answer to INVALIDATE came first. */
   unmap(id: number): Task {
-    return this.during(() => this.unmapAll([id]));
+    return this.during(() => this.locked(() => this.unmapLocked(id)));
+  }
+
+  private *unmapLocked(id: number): Task {
+    const mapping = this.mappings.find(id);
+    if (mapping === undefined) throw new Errno('ENOENT', `there is no mapping ${id}`);
+    yield* this.mappings.drop(mapping, false);
   }
 
   /** Handles the answer to INVALIDATE: drops every mapping that existed when the INVALIDATE was sent. */
   acknowledge(told: InvalidateRequest): Task {
-    return this.during(() => this.unmapAll(null, told));
-  }
-
-  private *unmapAll(ids: readonly number[] | null, told?: InvalidateRequest): Task {
-    const { lock } = this.dmabuf.resv;
-    yield* lock.lock();
-    try {
-      for (const id of ids ?? told!.mappings.map((mapping) => mapping.id)) {
-        const mapping = this.mappings.get().get(id);
-        if (mapping !== undefined) yield* this.drop(mapping, false);
-        else if (ids !== null) throw new Errno('ENOENT', `there is no mapping ${id}`);
-      }
-    } finally {
-      yield* lock.unlock();
-    }
+    return this.during(() => this.locked(() => this.mappings.dropEach(told.mappings, false)));
   }
 
   /**
@@ -202,29 +150,20 @@ export class ExporterSession {
       const attachment = this.attachments.get().get(id);
       if (attachment === undefined) throw new Errno('ENOENT', `there is no attachment ${id}`);
       if (this.isRevoked) throw new Errno('ENODEV', 'the buffer is revoked: its device lends nothing now');
-      const size = yield* this.fences.loadFor((fences) => fences.size);
-      if (size >= IMPORTER_LIMITS.maxFences) throw new Errno('ENOSPC', `${size} fences are the most`);
-      const ofBuffer = fencesOf.get(this.dmabuf) ?? 0;
-      if (ofBuffer >= IMPORTER_LIMITS.maxFencesOfBuffer) {
-        throw new Errno('ENOSPC', `the buffer has ${ofBuffer} pending fences of all its importers`);
-      }
-      const fence = new DmaFence('fence of an importer');
-      yield* this.fences.changeFor((fences) => void fences.set(fenceId, { fence, attachment }));
-      fencesOf.set(this.dmabuf, ofBuffer + 1);
-      yield* resv.addFence(fence, usage);
+      yield* this.fences.add(fenceId, attachment, usage);
       yield* announce(fenceId);
     } finally {
       // `end` or `detach` may have signalled the fences just before. Checked after the insertion, so that one of the
       // two sees the other.
       const isLate = (yield* this.ended.load()) || (yield* this.leaving.loadFor((ids) => ids.has(id)));
-      if (isLate) yield* this.signal(fenceId, 'ECANCELED');
+      if (isLate) yield* this.fences.signal(fenceId, 'ECANCELED');
       yield* resv.lock.unlock();
     }
   }
 
   /** SIGNAL_FENCE. Takes no lock, because a revoke holds the reservation while it waits for the fence. ENOENT. */
   *signalFence(id: number, error: ErrnoName | null): Task {
-    if (!(yield* this.signal(id, error))) throw new Errno('ENOENT', `there is no fence ${id}`);
+    if (!(yield* this.fences.signal(id, error))) throw new Errno('ENOENT', `there is no fence ${id}`);
   }
 
   /**
@@ -235,11 +174,11 @@ export class ExporterSession {
    */
   *end(stillMapped: boolean): Task {
     yield* this.ended.store(true);
-    for (const [id] of yield* this.pendingFences()) yield* this.signal(id, 'ECANCELED');
+    yield* this.fences.cancel(null);
     yield* this.underWay.waitUntil((count) => count === 0);
     const { lock } = this.dmabuf.resv;
     yield* lock.lock();
-    for (const mapping of [...this.mappings.get().values()]) yield* this.drop(mapping, stillMapped);
+    yield* this.mappings.dropEach(this.mappings.all(), stillMapped);
     const attachments = [...this.attachments.get().values()];
     this.attachments.change().clear();
     yield* lock.unlock();
@@ -254,9 +193,8 @@ export class ExporterSession {
       yield* this.link.restore(remote.id);
       return;
     }
-    const pending = (yield* this.pendingFences()).filter(([, { attachment }]) => attachment === remote);
-    const fences = pending.map(([, { fence }]) => fence);
-    yield* this.link.invalidate({ attachment: remote.id, mappings: this.mappingsOf(remote), fences });
+    const fences = yield* this.fences.of(remote);
+    yield* this.link.invalidate({ attachment: remote.id, mappings: this.mappings.of(remote), fences });
   }
 
   /** Ids have 32 bits and are never used twice. A session ends when it has used them all. */
@@ -265,50 +203,15 @@ export class ExporterSession {
     return this.nextId++;
   }
 
-  private pendingFences(): Task<[number, OwnedFence][]> {
-    return this.fences.loadFor((fences) => [...fences]);
-  }
-
-  private mappingsOf(remote: RemoteAttachment): RemoteMapping[] {
-    return [...this.mappings.get().values()].filter((mapping) => mapping.attachment === remote);
-  }
-
-  /** Runs before the table is made. E2BIG for more ranges than a message takes, ENOSPC for more than may be kept. */
-  private checkRanges(): void {
-    if (this.isRevoked) return;
-    const count = (this.dmabuf.priv as VfioPciDmaBuf).physVec.length;
-    const { maxRanges, maxMappedRanges, maxMappedRangesOfAll } = IMPORTER_LIMITS;
-    if (count > maxRanges) throw new Errno('E2BIG', `${count} ranges; ${maxRanges} fit into a message`);
-    if (this.ranges + count > maxMappedRanges || rangesOfAll + count > maxMappedRangesOfAll) {
-      throw new Errno('ENOSPC', `${this.ranges} ranges of this session are mapped, ${rangesOfAll} of all`);
+  /** Runs `body` with the reservation held. */
+  private *locked(body: () => Task): Task {
+    const { lock } = this.dmabuf.resv;
+    yield* lock.lock();
+    try {
+      yield* body();
+    } finally {
+      yield* lock.unlock();
     }
-  }
-
-  private countRanges({ ranges }: RemoteMapping, sign: 1 | -1): void {
-    this.ranges += sign * ranges.length;
-    rangesOfAll += sign * ranges.length;
-  }
-
-  /** The reservation is held. */
-  private *drop(mapping: RemoteMapping, stillMapped: boolean): Task {
-    this.mappings.change().delete(mapping.id);
-    this.countRanges(mapping, -1);
-    // Must precede the unmap, which lets a revoke return.
-    yield* this.bars.drop(mapping.memory, stillMapped);
-    yield* this.dmabuf.unmap(mapping.attachment.attachment, mapping.table, mapping.direction);
-  }
-
-  private *signal(id: number, error: ErrnoName | null): Task<boolean> {
-    const owned = yield* this.fences.changeFor((fences) => {
-      const found = fences.get(id);
-      fences.delete(id);
-      return found;
-    });
-    if (owned === undefined) return false;
-    fencesOf.set(this.dmabuf, fencesOf.get(this.dmabuf)! - 1);
-    owned.fence.error = error;
-    yield* owned.fence.signal();
-    return true;
   }
 
   /** Runs a request that `end` waits for. ESHUTDOWN where the session has ended. */
