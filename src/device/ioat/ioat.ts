@@ -30,8 +30,9 @@ import { ArrayMemory } from '../../pci/memory.ts';
 import type { Task } from '../../task/op.ts';
 import type { DeviceIdentity, DeviceModel } from '../model.ts';
 import { msixMemory } from '../msix.ts';
-import { type ChannelHost, IoatChannel } from './channel.ts';
+import { IoatChannel } from './channel.ts';
 import { SAVED_CHANNEL_BYTES } from './channel-registers.ts';
+import type { ChannelHost } from './channel-state.ts';
 import { XFERCAP } from './descriptor.ts';
 
 export const IOAT_BAR_BYTES = 0x4000;
@@ -103,7 +104,7 @@ export class IoatDevice implements DeviceModel, ChannelHost {
   /** Returns INTRCTRL, ATTNSTATUS and the channels, for a migration. */
   private saveState(): Uint8Array {
     const own = Uint8Array.of(this.interruptControl, this.attention);
-    return Buffer.concat([own, ...this.channels.map((channel) => channel.save())]);
+    return Buffer.concat([own, ...this.channels.map((channel) => channel.state.save())]);
   }
 
   private loadState(bytes: Uint8Array): void {
@@ -114,7 +115,7 @@ export class IoatDevice implements DeviceModel, ChannelHost {
     this.interruptControl = bytes[0] & (IOAT_INTRCTRL_MASTER_INT_EN | IOAT_INTRCTRL_MSIX_VECTOR_CONTROL);
     this.attention = bytes[1] & ((1 << this.channels.length) - 1);
     for (const [i, channel] of this.channels.entries()) {
-      channel.load(bytes.subarray(2 + i * SAVED_CHANNEL_BYTES, 2 + (i + 1) * SAVED_CHANNEL_BYTES));
+      channel.state.load(bytes.subarray(2 + i * SAVED_CHANNEL_BYTES, 2 + (i + 1) * SAVED_CHANNEL_BYTES));
     }
     this.driveLine();
   }
@@ -165,7 +166,7 @@ export class IoatDevice implements DeviceModel, ChannelHost {
     const offset = block * IOAT_CHANNEL_MMIO_SIZE + at;
     if (offset >= MSIX_OFFSET) this.msix.read(offset - MSIX_OFFSET, part);
     else if (block === 0) this.readGeneral(at, part);
-    else if (block <= this.channels.length) this.channels[block - 1].read(at, part);
+    else if (block <= this.channels.length) this.channels[block - 1].state.read(at, part);
     else part.fill(0);
   }
 

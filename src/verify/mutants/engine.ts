@@ -1,5 +1,6 @@
 /** Bugs that a DMA engine, or a driver that trusts it too much, could have. */
 import { IoatChannel } from '../../device/ioat/channel.ts';
+import type { ChannelState } from '../../device/ioat/channel-state.ts';
 import type { DescriptorCopier } from '../../device/ioat/copy.ts';
 import { Lifecycle } from '../../pci/lifecycle.ts';
 import type { Cell } from '../../task/cell.ts';
@@ -8,8 +9,7 @@ import { type Mutant, replacePrivate } from './overlay.ts';
 
 interface ChannelInside {
   readonly quiesced: Cell<boolean>;
-  quiesce(): Task;
-  raise(): void;
+  readonly state: ChannelState;
   takeDescriptor(goesOn: () => Task<boolean>, copier: DescriptorCopier): Task<number>;
 }
 
@@ -27,7 +27,7 @@ export const ENGINE_MUTANTS: readonly Mutant[] = [
     apply: () => {
       const { takeDescriptor } = IoatChannel.prototype as unknown as ChannelInside;
       const early: typeof takeDescriptor = function* (this: ChannelInside, goesOn, copier) {
-        this.raise();
+        this.state.raise();
         return yield* takeDescriptor.call(this, goesOn, copier);
       };
       return replacePrivate<ChannelInside>(IoatChannel.prototype, 'takeDescriptor', early);
