@@ -37,6 +37,8 @@ export interface SysfsPciDevice {
   driver: string | null;
   /** For a virtual function the address of its physical function. Its ids read ffff in config space. */
   physfn: string | null;
+  /** Vital product data; null where the device has none, or the reader may not read them. */
+  vpd: Uint8Array | null;
 }
 
 /** Turns "1:2.3" and "0000:01:02.3" into "0000:01:02.3". EINVAL for any other text. */
@@ -76,7 +78,19 @@ export function readPciDevice(address: string, root = SYS_PCI): SysfsPciDevice {
     iommuGroup: group === null ? null : Number(group),
     driver: linkName(join(folder, 'driver')),
     physfn: linkName(join(folder, 'physfn')),
+    vpd: readVpd(join(folder, 'vpd')),
   };
+}
+
+/** The kernel has no file where a device has no such data, and an errno where it does not answer or is root's. */
+function readVpd(path: string): Uint8Array | null {
+  try {
+    const bytes = readFileSync(path);
+    return bytes.length === 0 ? null : bytes;
+  } catch (error) {
+    if ((error as { errno?: number }).errno === undefined) throw error;
+    return null;
+  }
 }
 
 /** Returns the device's BAR that contains a host address, and the offset; null where none does. */

@@ -1,7 +1,8 @@
 /** Makes a machine file from real devices in sysfs or lspci: their config space, and the sizes of their BARs. */
 import { stringify } from 'yaml';
-import { PCI_STD_HEADER_SIZEOF, PCI_VENDOR_ID } from '../abi/pci_regs.ts';
+import { PCI_CAP_ID_VPD, PCI_STD_HEADER_SIZEOF, PCI_VENDOR_ID } from '../abi/pci_regs.ts';
 import type { SysfsPciDevice } from '../linux/sysfs.ts';
+import { Vpd } from '../pci/vpd.ts';
 import { CapturedConfig } from './captured-config.ts';
 import { findBarProblem } from './check/bars.ts';
 import { type CapturedDescription, findCapturedProblem, whyNotServable } from './check/captured.ts';
@@ -62,7 +63,8 @@ function whyLeftOut(device: SysfsPciDevice): string | null {
 
 /** Writes the ids beside config space where it lacks them, as in a virtual function. */
 function describe(device: SysfsPciDevice, physfn: string | null): Record<string, unknown> {
-  const { bdf, config, bars, romSizeBytes, vendor, device: id } = device;
+  const { bdf, config, bars, romSizeBytes, vendor, device: id, vpd } = device;
+  const data = vpd === null ? null : Vpd.dataOf(vpd);
   const isMute = new CapturedConfig(config).read(PCI_VENDOR_ID, 2) === 0xffff;
   return {
     name: nameOf(bdf),
@@ -76,6 +78,7 @@ function describe(device: SysfsPciDevice, physfn: string | null): Record<string,
       prefetchable,
       size: sizeOf(sizeBytes),
     })),
+    ...(data !== null ? { vpd: formatConfigText(data) } : {}),
     ...(romSizeBytes > 0 ? { romSize: sizeOf(romSizeBytes) } : {}),
   };
 }
@@ -113,8 +116,17 @@ function titleOf({ bdf, driver }: SysfsPciDevice): string {
   return driver === null ? bdf : `${bdf} (${driver})`;
 }
 
-function notes({ bdf, config }: SysfsPciDevice): string[] {
-  if (config.length > PCI_STD_HEADER_SIZEOF) return [];
-  const missing = `# ${bdf}: only ${config.length} bytes of config space could be read, and its capabilities are missing.`;
-  return [`${missing} Capture again as root for all of them.`];
+function notes({ bdf, config, vpd }: SysfsPciDevice): string[] {
+  if (config.length <= PCI_STD_HEADER_SIZEOF) {
+    const missing = `# ${bdf}: only ${config.length} bytes of config space could be read, and its capabilities are missing.`;
+    return [`${missing} Capture again as root for all of them.`];
+  }
+  const capabilities = new CapturedConfig(config).capabilities();
+  if (
+    (vpd !== null && Vpd.dataOf(vpd) !== null) ||
+    !capabilities.some(({ id, extended }) => !extended && id === PCI_CAP_ID_VPD)
+  )
+    return [];
+  const missing = `# ${bdf}: its vital product data could not be read, and their capability does not answer.`;
+  return [`${missing} Capture from sysfs as root for them.`];
 }

@@ -15,6 +15,7 @@ import { Bar, MemoryTarget } from '../pci/bar.ts';
 import { ConfigSpace } from '../pci/config-space.ts';
 import { PciFunction } from '../pci/function.ts';
 import type { MemoryProvider } from '../pci/memory.ts';
+import { Vpd } from '../pci/vpd.ts';
 import { CapturedConfig } from './captured-config.ts';
 import { parseConfigText } from './config-text.ts';
 import { EXTENDED_REGISTERS } from './registers/extended.ts';
@@ -50,7 +51,8 @@ export function capturedFunction(
     const target = new MemoryTarget(memory(`${device.name}.bar${index}`, size));
     bars[index] = new Bar(index, kind, prefetchable, size, target);
   }
-  return new PciFunction({ name: device.name, config, bars, romSizeBytes: device.romSize ?? 0, physfn });
+  const data = device.vpd === undefined ? {} : { vpd: new Vpd(parseConfigText(device.vpd)) };
+  return new PciFunction({ name: device.name, config, bars, romSizeBytes: device.romSize ?? 0, physfn, ...data });
 }
 
 /** Resets the header. The device was captured in use, and must start as after a reset. */

@@ -17,8 +17,8 @@ export class ConfigTextError extends Error {
 
 /** "01:00.0 VGA compatible controller: ...", with or without a domain. */
 export const LSPCI_HEADER = /^((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])(?:\s+(.*))?$/i;
-/** "a0: 10 00 02 00", with or without the offset. */
-const BYTES = /^\s*(?:([0-9a-f]{2,3}):\s*)?((?:[0-9a-f]{2}\s*)*)$/i;
+/** "a0: 10 00 02 00", with or without the offset. Vital product data go on past 0xfff. */
+const BYTES = /^\s*(?:([0-9a-f]{2,4}):\s*)?((?:[0-9a-f]{2}\s*)*)$/i;
 
 /** Whether the line could be one of lspci's hex dump: an offset, and bytes. */
 export function isDumpLine(line: string): boolean {

@@ -84,6 +84,7 @@ function deviceOf({ bdf, title, lines }: Block): SysfsPciDevice {
     iommuGroup: null,
     driver: words.map((line) => DRIVER.exec(line)?.[1]).find((name) => name !== undefined) ?? null,
     physfn: null,
+    vpd: null,
   };
 }
 

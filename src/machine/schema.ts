@@ -122,6 +122,10 @@ const capturedDevice = z
     vendor: u16.optional().describe('Vendor id, where config space does not tell: a virtual function reads ffff.'),
     device: u16.optional().describe('Device id, where config space does not tell.'),
     bars: z.array(bar).describe('The BARs, whose sizes config space does not tell.'),
+    vpd: z
+      .string()
+      .optional()
+      .describe('Vital product data in hexadecimal. Without them the capability in config space does not answer.'),
     romSize: size.optional().describe('Bytes of the expansion ROM, from 2K to 16M. It reads as ones.'),
     physfn,
   })

@@ -28,6 +28,12 @@ export class Vpd {
     this.writable = writable;
   }
 
+  /** Returns the data up to their end tag; null for bytes that software would not take for vital product data. */
+  static dataOf(bytes: Uint8Array): Uint8Array | null {
+    const { sizeBytes } = resourcesOf(bytes);
+    return sizeBytes === 0 ? null : bytes.subarray(0, sizeBytes);
+  }
+
   /** A read-only name, and `writableBytes` for the system's own keywords. */
   static named(name: string, writableBytes = 0): Vpd {
     const text = Buffer.from(name, 'latin1');

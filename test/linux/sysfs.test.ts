@@ -65,7 +65,20 @@ test('a device is read with its BARs, group and driver', () => {
       iommuGroup: 13,
       driver: 'igb',
       physfn: null,
+      vpd: null,
     });
+  });
+});
+
+test('vital product data are read where the kernel has a file of them, and may be read by root alone', () => {
+  withSysfs((root, folder) => {
+    const path = join(folder, 'vpd');
+    writeFileSync(path, Buffer.from('8201004178', 'hex'));
+    assert.equal(Buffer.from(readPciDevice(BDF, root).vpd!).toString('hex'), '8201004178');
+    // A file that cannot be read: here a folder stands for the errno.
+    rmSync(path);
+    mkdirSync(path);
+    assert.equal(readPciDevice(BDF, root).vpd, null);
   });
 });
 

@@ -180,7 +180,14 @@ function textOf(bytes: Buffer, form: Captured['form']): string {
 }
 
 type Captured = typeof captured extends fc.Arbitrary<infer T> ? T : never;
-const capturedDevice = captured.map((c) => ({ model: 'captured', config: dumpOf(c), bars: c.bars, ...c.rest }));
+const vpd = often(fc.constantFrom('82 01 00 41 78', '0b 01 02 03 78'), fc.constantFrom('78', '82 01 00', 'x', 3, ''));
+const capturedDevice = fc.tuple(captured, vpd).map(([c, data]) => ({
+  model: 'captured',
+  config: dumpOf(c),
+  bars: c.bars,
+  ...(c.standard.includes(0x03) ? { vpd: data } : {}),
+  ...c.rest,
+}));
 
 /** Trees of ports: each port is below an earlier one that accepts it, with a few exceptions. */
 const ports = fc.array(fc.tuple(fc.nat(5), fc.nat(7), optional({ requestRedirect: flag, egressControl: flag })), {

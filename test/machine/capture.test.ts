@@ -9,12 +9,15 @@ import {
   PCI_EXT_CAP_ID_DVSEC,
   PCI_EXT_CAP_ID_VNDR,
 } from '../../src/abi/pci_regs.ts';
+import { PCI_VPD_ADDR, PCI_VPD_ADDR_F, PCI_VPD_DATA } from '../../src/abi/pci_regs-cap.ts';
 import { listPciDevices, readPciDevice, type SysfsPciDevice } from '../../src/linux/sysfs.ts';
 import { buildMachine } from '../../src/machine/build.ts';
 import { captureMachine } from '../../src/machine/capture.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import { DocumentError } from '../../src/machine/yaml.ts';
 import type { PciFunction } from '../../src/pci/function.ts';
+import { Vpd } from '../../src/pci/vpd.ts';
+import { runner } from '../../src/task/runner.ts';
 import { machine } from './arbitrary-machine.ts';
 
 /**
@@ -49,6 +52,7 @@ function device(configBytes: number): SysfsPciDevice {
     iommuGroup: null,
     driver: 'foo',
     physfn: null,
+    vpd: null,
   };
 }
 
@@ -93,6 +97,19 @@ test('every PCI device of this machine can be captured and built (machines witho
   }
 });
 
+/** Vital product data as Linux reads them: by the registers of the capability, until their end. */
+function vpdThrough(fn: PciFunction): Uint8Array | null {
+  const at = fn.config.find(PCI_CAP_ID_VPD);
+  if (at === 0) return null;
+  const bytes = Buffer.alloc(1024);
+  for (let address = 0; address < bytes.length; address += 4) {
+    runner.run(fn.configWrite(at + PCI_VPD_ADDR, 2, address));
+    if (fn.configRead(at + PCI_VPD_ADDR, 2) !== (address | PCI_VPD_ADDR_F)) return null;
+    bytes.writeUInt32LE(fn.configRead(at + PCI_VPD_DATA, 4), address);
+  }
+  return Vpd.dataOf(bytes);
+}
+
 /** The device as sysfs would show it now: its registers, its BAR sizes, and the ids that the kernel knows. */
 function shownBySysfs(fn: PciFunction, bdf = '0000:01:00.0'): SysfsPciDevice {
   return {
@@ -110,6 +127,7 @@ function shownBySysfs(fn: PciFunction, bdf = '0000:01:00.0'): SysfsPciDevice {
     iommuGroup: null,
     driver: null,
     physfn: null,
+    vpd: vpdThrough(fn),
   };
 }
 
@@ -166,6 +184,7 @@ test('a device of any machine file, captured at rest or in use, is the same devi
         again.bars.map((bar) => bar && [bar.kind, bar.prefetchable, bar.sizeBytes]),
         fn.bars.map((bar) => bar && [bar.kind, bar.prefetchable, bar.sizeBytes]),
       );
+      assert.deepEqual(vpdThrough(again), vpdThrough(fn));
       // A driver can still write everything that it could write before.
       use(fn);
       use(again);
@@ -176,6 +195,27 @@ test('a device of any machine file, captured at rest or in use, is the same devi
   });
   fc.assert(property, { numRuns: 300 });
   assert.ok(devices > 100, `${devices} devices`);
+});
+
+test('vital product data answer with what was captured, and a capture without them says so', () => {
+  const config = Buffer.from(device(256).config);
+  config.writeUInt32LE(0x00036001, 0x40);
+  config.writeUInt32LE(0x0003, 0x60);
+  const data = Buffer.from('82040042617274910700525704000000007800ffff', 'hex');
+  const whole = captureMachine([{ ...device(256), config, vpd: data }]);
+  assert.ok(!whole.includes('vital product data could not'), whole);
+  const fn = [...buildMachine(parseMachine(whole, 'captured.yaml')).functions.values()][0];
+  assert.deepEqual(Buffer.from(vpdThrough(fn)!), data.subarray(0, 18));
+  // The system's own field is written as on the device, and the rest stays.
+  runner.run(fn.configWrite(0x64, 4, 0x01020304));
+  runner.run(fn.configWrite(0x62, 2, 0x800c));
+  assert.equal(Buffer.from(vpdThrough(fn)!).toString('hex', 12, 18), '040302010078');
+  for (const vpd of [null, data.subarray(0, 17)]) {
+    const text = captureMachine([{ ...device(256), config, vpd }]);
+    assert.match(text, /^# 0000:07:00.1: its vital product data could not be read, .*from sysfs as root for them\.$/m);
+    const mute = [...buildMachine(parseMachine(text, 'captured.yaml')).functions.values()][0];
+    assert.equal(vpdThrough(mute), null);
+  }
 });
 
 /** [capability, its bytes, a register in it, its value in use, its value when the device is served]. */

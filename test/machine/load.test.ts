@@ -105,6 +105,7 @@ const pf = { name: 'pf', port: 'root', model: 'memory', bars: [{ index: 0, size:
 const PF = { ...pf, capabilities: { express: {}, sriov: { vfDevice: 1 } } };
 const vf = { ...pf, name: 'vf', physfn: 'pf' };
 const withDevices = (...devices: object[]): unknown => ({ ...Object(withDevice({})), devices });
+const VPD_AT_40 = { 52: 0x40, 64: 0x03 };
 /** A captured device whose config space has these 32-bit registers. */
 const captured = (registers: Record<number, number>, fields: object = {}, length = 256): unknown => {
   const bytes = Buffer.alloc(length);
@@ -282,6 +283,18 @@ const REFUSED: [string, unknown, RegExp][] = [
     'capabilities that overlap',
     captured({ 52: 0x40, 64: 0x4405, 68: 0x0001 }),
     /config: MSI at 0x40 \(10 bytes\) and PM at 0x44/,
+  ],
+  ['product data of no capability', captured({}, { vpd: '78' }), /vpd: config has no capability for vital product/],
+  [
+    'product data without an end',
+    captured(VPD_AT_40, { vpd: '82 01 00 41' }),
+    /vpd: these are no resources with an end/,
+  ],
+  ['product data in bad hex', captured(VPD_AT_40, { vpd: '82 01 0' }), /vpd: "82 01 0" is not pairs/],
+  [
+    'more product data than an address reaches',
+    captured(VPD_AT_40, { vpd: `82 fd 7f ${'00'.repeat(0x7ffd)}78` }),
+    /vpd: 32769 bytes, and the capability reaches 32768/,
   ],
   ['64 vectors of MSI', captured({ 52: 0x40, 64: 0x000c0005 }), /config: MSI has 32 vectors at most, not 64/],
   ['MSI-X without its BAR', captured({ 52: 0x40, 64: 0x11 }), /bars: MSI-X: .*BAR 0, which the device has not/],

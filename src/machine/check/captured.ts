@@ -2,6 +2,7 @@
 import {
   PCI_CAP_ID_MSI,
   PCI_CAP_ID_MSIX,
+  PCI_CAP_ID_VPD,
   PCI_CFG_SPACE_EXP_SIZE,
   PCI_DEVICE_ID,
   PCI_EXT_CAP_ID_SRIOV,
@@ -20,6 +21,8 @@ import {
   PCI_STD_HEADER_SIZEOF,
   PCI_VENDOR_ID,
 } from '../../abi/pci_regs.ts';
+import { PCI_VPD_ADDR_MASK } from '../../abi/pci_regs-cap.ts';
+import { Vpd } from '../../pci/vpd.ts';
 import { CapabilityListError, type CapturedCapability, CapturedConfig } from '../captured-config.ts';
 import { ConfigTextError, parseConfigText } from '../config-text.ts';
 import type { DeviceDescription } from '../schema.ts';
@@ -30,19 +33,16 @@ export type CapturedDescription = Extract<DeviceDescription, { model: 'captured'
 
 const MIN_ROM_BYTES = 2 ** 11;
 const MAX_ROM_BYTES = 2 ** 24;
+/** The capability's address register has 15 bits. */
+const MAX_VPD_BYTES = PCI_VPD_ADDR_MASK + 1;
 /** The values for more than 32 vectors are reserved. */
 const MAX_MSI_LOG2 = 5;
 
 /** `path` starts at the device. */
 export function findCapturedProblem(device: CapturedDescription): Problem | null {
   const inConfig = (message: string): Problem => ({ path: ['config'], message });
-  let dump: Uint8Array;
-  try {
-    dump = parseConfigText(device.config);
-  } catch (error) {
-    if (!(error instanceof ConfigTextError)) throw error;
-    return { ...inConfig(error.message), textLine: error.line };
-  }
+  const dump = parsed(device.config, 'config');
+  if ('message' in dump) return dump;
   if (dump.length < PCI_STD_HEADER_SIZEOF) {
     return inConfig(`${dump.length} bytes, and the header alone has ${PCI_STD_HEADER_SIZEOF}`);
   }
@@ -53,7 +53,17 @@ export function findCapturedProblem(device: CapturedDescription): Problem | null
   if (reason !== null) return inConfig(reason);
   const config = new CapturedConfig(dump);
   const problem = findIdProblem(device, config) ?? findPinProblem(config) ?? findRomProblem(device);
-  return problem ?? findCapabilityProblem(device, config);
+  return problem ?? findCapabilityProblem(device, config) ?? findVpdProblem(device, config);
+}
+
+/** Parses a field's hexadecimal text. */
+function parsed(text: string, field: 'config' | 'vpd'): Uint8Array | Problem {
+  try {
+    return parseConfigText(text);
+  } catch (error) {
+    if (!(error instanceof ConfigTextError)) throw error;
+    return { path: [field], message: error.message, textLine: error.line };
+  }
 }
 
 /**
@@ -99,6 +109,20 @@ function findRomProblem({ romSize, physfn }: CapturedDescription): Problem | nul
   if (physfn !== undefined) return { path: ['romSize'], message: 'a virtual function has no expansion ROM' };
   if (romSize >= MIN_ROM_BYTES && romSize <= MAX_ROM_BYTES) return null;
   return { path: ['romSize'], message: 'an expansion ROM has 2K to 16M' };
+}
+
+/** Checks data of a device whose capabilities have been checked. */
+function findVpdProblem({ vpd }: CapturedDescription, config: CapturedConfig): Problem | null {
+  if (vpd === undefined) return null;
+  const at = (message: string): Problem => ({ path: ['vpd'], message });
+  if (!config.capabilities().some(({ id, extended }) => !extended && id === PCI_CAP_ID_VPD)) {
+    return at('config has no capability for vital product data, so nothing could read them');
+  }
+  const data = parsed(vpd, 'vpd');
+  if ('message' in data) return data;
+  if (data.length > MAX_VPD_BYTES) return at(`${data.length} bytes, and the capability reaches ${MAX_VPD_BYTES}`);
+  if (Vpd.dataOf(data) !== null) return null;
+  return at('these are no resources with an end tag (78), so software takes them for none');
 }
 
 function findCapabilityProblem({ bars }: CapturedDescription, config: CapturedConfig): Problem | null {
