@@ -1,14 +1,15 @@
 /**
- * Captures real devices of a real kernel and serves them again: loads and serves the files that `barter capture` writes
- * in the guest, and checks that a client sees the captured device.
+ * Captures real devices of a real kernel, serves them, and captures them again: a client and a second guest both see
+ * the devices that the first guest has.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseConfigText } from '../../src/machine/config-text.ts';
+import { packageFile } from '../../src/linux/package-file.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
-import { Guest } from '../host/guest.ts';
+import { type CapturedDevice, differencesOf } from '../capture/compare.ts';
+import { Guest, guestAddress } from '../host/guest.ts';
 import { type LabOptions, type LabResult, labRun, Served, type Started, type Steps } from './run.ts';
 
 const DEVICES = ['igb,romfile=', 'nvme,serial=barter', 'edu', 'ivshmem-plain,memdev=shared'];
@@ -16,25 +17,24 @@ const EXTRA = ['-object', 'memory-backend-memfd,id=shared,size=64M,share=on'];
 
 export function guestCapture(options: LabOptions): Promise<LabResult> {
   return labRun(options, async (steps, started) => {
-    const guest = await steps.take('boot the guest', async () => {
-      return started.add(await Guest.boot({ devices: DEVICES, extra: EXTRA, ...options }));
-    });
-    const { release, devices } = await guest.call('hello', {});
-    const captures = await steps.take(
-      `capture ${devices.length} devices`,
-      () => guest.call('capture', { addresses: devices }),
-      () => devices.join(' '),
-    );
+    const { release, captured } = await captureIn(await bootGuest(steps, started, options), steps);
     const folder = mkdtempSync(join(tmpdir(), 'barter-captured-'));
     try {
-      for (const [address, text] of Object.entries(captures)) {
-        if (text !== null) await serveCaptured(steps, started, folder, address, text);
+      const path = join(folder, 'captured.json');
+      writeFileSync(path, JSON.stringify(machineOf(captured)));
+      const served = started.add(await Served.start(path));
+      for (const [i, device] of captured.entries()) compareServed(steps, device, served.sockets.get(nameOf(i))!);
+      const devices = captured.map((_, i) => served.qemuDevice(nameOf(i)));
+      const second = await steps.take('boot a guest with the served devices', async () =>
+        started.add(await Guest.boot({ ...options, devices, slowLinks: true })),
+      );
+      const addresses = captured.map((_, i) => guestAddress(i));
+      const again = await steps.take('capture them again', () => second.call('capture', { addresses }));
+      for (const [i, device] of captured.entries()) {
+        const text = again[addresses[i]];
+        const seen = text === null ? ['it is refused'] : differencesOf(device, deviceOf(text));
+        steps.compare(`${device.name}, served and captured again: no difference`, [], seen);
       }
-      // PCI-to-PCI bridges, by their class in the guest's kernel.
-      const { stdout } = await guest.call('shell', { command: 'cd /sys/bus/pci/devices; grep -l 0x0604 */class' });
-      const bridges = stdout.split('\n').flatMap((line) => (line === '' ? [] : [line.replace('/class', '')]));
-      const refused = devices.filter((address) => captures[address] === null);
-      steps.compare('bridges are refused, and nothing else', bridges, refused);
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
@@ -42,35 +42,69 @@ export function guestCapture(options: LabOptions): Promise<LabResult> {
   });
 }
 
-async function serveCaptured(
-  steps: Steps,
-  started: Started,
-  folder: string,
-  address: string,
-  text: string,
-): Promise<void> {
-  const path = join(folder, `${address}.yaml`);
-  writeFileSync(path, text);
-  const [device] = parseMachine(text, path).devices;
-  if (device.model !== 'captured') throw new Error(`${address} was captured as ${device.model}`);
-  const served = started.add(await Served.start(path));
-  const client = new VfioUserClient(served.sockets.get(device.name)!);
+async function bootGuest(steps: Steps, started: Started, options: LabOptions): Promise<Guest> {
+  const served = started.add(await Served.start(packageFile('lab/capture/machine.yaml')));
+  const devices = [...DEVICES, served.qemuDevice('product')];
+  return await steps.take('boot the guest', async () =>
+    started.add(await Guest.boot({ ...options, devices, extra: EXTRA })),
+  );
+}
+
+/** Captures every device of the guest, and stops it. The devices are those that were not refused. */
+async function captureIn(guest: Guest, steps: Steps): Promise<{ release: string; captured: CapturedDevice[] }> {
+  const { release, devices } = await guest.call('hello', {});
+  const captures = await steps.take(
+    `capture ${devices.length} devices`,
+    () => guest.call('capture', { addresses: devices }),
+    () => devices.join(' '),
+  );
+  // PCI-to-PCI bridges, by their class in the guest's kernel.
+  const { stdout } = await guest.call('shell', { command: 'cd /sys/bus/pci/devices; grep -l 0x0604 */class' });
+  const bridges = stdout.split('\n').flatMap((line) => (line === '' ? [] : [line.replace('/class', '')]));
+  const refused = devices.filter((address) => captures[address] === null);
+  steps.compare('bridges are refused, and nothing else', bridges, refused);
+  await guest.stop();
+  const texts = devices.flatMap((address) => captures[address] ?? []);
+  return { release, captured: texts.map(deviceOf) };
+}
+
+function deviceOf(text: string): CapturedDevice {
+  const [device] = parseMachine(text, 'the capture').devices;
+  if (device.model !== 'captured') throw new Error(`${device.name} was captured as ${device.model}`);
+  return device;
+}
+
+const nameOf = (index: number): string => `d${index}`;
+
+/** One machine with all devices, each below a port of its own. */
+function machineOf(devices: readonly CapturedDevice[]): object {
+  return {
+    machine: 'captured',
+    ports: devices.map((_, i) => ({ name: `p${i}`, kind: 'root' })),
+    devices: devices.map((device, i) => ({ ...device, name: nameOf(i), port: `p${i}` })),
+  };
+}
+
+/** Compares what a client of the served device sees with the capture. */
+function compareServed(steps: Steps, device: CapturedDevice, socket: string): void {
+  const client = new VfioUserClient(socket);
   try {
-    const ids = Buffer.alloc(12);
-    client.readRegion(7, 0, ids);
-    // COMMAND and STATUS, bytes 4 to 7, belong to the served device.
-    const captured = Buffer.from(parseConfigText(device.config));
-    const identity = (bytes: Buffer) => bytes.toString('hex', 0, 4) + bytes.toString('hex', 8, 12);
-    const bars = device.bars.map((bar) => bar.size);
-    const seen = device.bars
-      .map((bar) => client.regionInfo(bar.index))
-      .map((info) => {
-        info.map?.fd.close();
-        return info.sizeBytes;
-      });
-    steps.compare(`serve ${address}: ids and BARs`, [identity(captured), ...bars], [identity(ids), ...seen]);
+    const config = Buffer.alloc(64);
+    client.readRegion(7, 0, config);
+    const bars = device.bars.map(({ index }) => {
+      const { map, sizeBytes } = client.regionInfo(index);
+      map?.fd.close();
+      return sizeBytes;
+    });
+    const ids = config.toString('hex', 0, 4) + config.toString('hex', 8, 12);
+    const captured = device.config.replace(/^00: /, '').split(' ');
+    const wanted = [...captured.slice(0, 4), ...captured.slice(8, 12)].join('');
+    steps.compare(
+      `serve ${device.name}: ids and BARs`,
+      [wanted, ...device.bars.map((bar) => bar.size)],
+      [ids, ...bars],
+    );
   } finally {
     client.close();
-    await served.stop();
   }
 }

@@ -36,7 +36,7 @@ const RUNS: Record<string, { describe: string; run: LabRun }> = {
     run: guestExport,
   },
   'guest-capture': {
-    describe: "the guest's own devices, captured from its sysfs and served again",
+    describe: "the guest's devices, captured from its sysfs, served, and captured again in a guest that has them",
     run: guestCapture,
   },
   capabilities: {
