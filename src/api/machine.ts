@@ -21,7 +21,7 @@ export type { DeviceDescription, MachineDescription } from '../machine/schema.ts
 export { type ServedMachine, type ServeOptions, serveMachine } from '../machine/served.ts';
 export { DocumentError } from '../machine/yaml.ts';
 export { VfioPciCoreDevice } from '../vfio/core.ts';
-export { type DmaArea, exportAreas, exportSlice } from '../vfio/dmabuf.ts';
+export { type DmaArea, exportAreas, exportSlice } from '../vfio/dmabuf-export.ts';
 export { buildVfioDevices } from '../vfio/driver.ts';
 export { PROFILES, type Profile, type ProfileName } from '../vfio/profile.ts';
 export { BufferMemory, type Caller, type EventSignal, type UserMemory } from '../vfio/user.ts';

@@ -1,5 +1,6 @@
 /**
- * VFIO_DEVICE_FEATURE_DMA_BUF: slices of a device's memory BARs lent to peers, and taken back (vfio_pci_dmabuf.c).
+ * The buffers that a device lends its peers: their state, and how they are taken back (vfio_pci_dmabuf.c). Another file
+ * exports them (dmabuf-export.ts).
  *
  * Two locks decide whether a buffer may be used. A task that switches the device's memory on or off holds memory_lock
  * for write; it also guards the list of buffers. A task that maps, unmaps or flips `revoked` holds the buffer's
@@ -10,13 +11,9 @@
  */
 
 import { Errno } from '../abi/errno.ts';
-import { O_ACCMODE, O_CLOEXEC, O_NONBLOCK } from '../abi/fcntl.ts';
-import { PAGE_SIZE } from '../abi/mman.ts';
-import { VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_GET } from '../abi/vfio-feature.ts';
-import { DmaBuf, type DmaBufAttachment, type DmaBufOps, type DmaDirection } from '../dma-buf/dma-buf.ts';
+import type { DmaBuf, DmaBufAttachment, DmaBufOps, DmaDirection } from '../dma-buf/dma-buf.ts';
 import { DMA_RESV_USAGE_BOOKKEEP } from '../dma-buf/resv.ts';
 import { cutSegments, mapPhysVec, type PhysVec, SgTable, unmapPhysVec } from '../dma-buf/scatterlist.ts';
-import type { Bar } from '../pci/bar.ts';
 import type { PciFunction } from '../pci/function.ts';
 import { Cell } from '../task/cell.ts';
 import { Lifetime } from '../task/lifetime.ts';
@@ -24,25 +21,12 @@ import type { RwSemaphore } from '../task/lock.ts';
 import { DONE, type Task } from '../task/op.ts';
 import { Plain } from '../task/plain.ts';
 import { Refcount } from '../task/refcount.ts';
-import { checkFeature } from './check-feature.ts';
+import { condResched } from '../task/runner.ts';
 import type { Profile } from './profile.ts';
 import type { Registration } from './registration.ts';
-import type { Caller, UserMemory } from './user.ts';
 
-/** memdup_array_user refuses more: KMALLOC_MAX_SIZE on x86-64, in entries of 16 bytes. */
-const MAX_RANGES = 262144;
-const U64_END = 1n << 64n;
-
-/** struct vfio_region_dma_range. */
-interface DmaRange {
-  offset: bigint;
-  length: bigint;
-}
-
-/** A range together with its region. */
-export interface DmaArea extends DmaRange {
-  regionIndex: number;
-}
+/** Importers that are told before other tasks have their turn. */
+const TOLD_AT_ONCE = 128;
 
 /** A device with buffers that may be taken back. */
 export interface LendingDevice {
@@ -56,11 +40,9 @@ export interface LendingDevice {
   mayLend(): boolean;
 }
 
-/** A device that new buffers are made of. */
-export interface ExportingDevice extends LendingDevice {
+/** A device with the registration that each of its buffers holds a reference to. */
+export interface RegisteredDevice extends LendingDevice {
   readonly registration: Registration;
-  /** The BAR of a region that buffers may be made of, I/O BARs included; null for other regions. */
-  exportableBar(regionIndex: number): Bar | null;
 }
 
 /** The exporter's state of one buffer (struct vfio_pci_dma_buf). */
@@ -70,7 +52,7 @@ export class VfioPciDmaBuf {
   /** The regions of its memory, one bit each. The ABI has only buffers of one region. */
   readonly regions: number;
   /** Null after the device's cleanup: the buffer must not touch the device any more. Guarded by memory_lock. */
-  readonly vdev: Plain<ExportingDevice | null>;
+  readonly vdev: Plain<RegisteredDevice | null>;
   readonly lifetime = new Lifetime('vfio_pci_dma_buf');
   /** Written under memory_lock and reservation; attach reads it without either. */
   readonly revoked: Cell<boolean>;
@@ -78,10 +60,12 @@ export class VfioPciDmaBuf {
    * One, and one more for each mapping. Taken under the reservation. At zero nothing is mapped, and a revoke goes on.
    */
   readonly kref: Refcount;
+  /** The importers were told of a revoke that has not waited for them yet. Guarded by memory_lock. */
+  private readonly awaited = new Plain('vfio_pci_dma_buf.awaited', false);
   dmabuf!: DmaBuf<VfioPciDmaBuf>;
 
-  constructor(vdev: ExportingDevice, regions: number, physVec: readonly PhysVec[], sizeBytes: number) {
-    this.vdev = new Plain<ExportingDevice | null>('vfio_pci_dma_buf.vdev', vdev);
+  constructor(vdev: RegisteredDevice, regions: number, physVec: readonly PhysVec[], sizeBytes: number) {
+    this.vdev = new Plain<RegisteredDevice | null>('vfio_pci_dma_buf.vdev', vdev);
     this.regions = regions;
     this.physVec = physVec;
     this.sizeBytes = sizeBytes;
@@ -95,15 +79,30 @@ export class VfioPciDmaBuf {
 
   /** Takes the buffer back, or lends it again; does nothing if it is already so. memory_lock is held for write. */
   move(revoked: boolean, profile: Profile): Task {
-    if (this.revoked.value === revoked) return DONE;
+    if (this.revoked.value === revoked && !this.awaited.get()) return DONE;
     return revoked ? this.revoke() : this.restore(profile.tellAfterRestore);
+  }
+
+  /** Begins a revoke: tells the importers, and does not wait for them. `move` must follow. memory_lock is held. */
+  *tell(): Task {
+    if (this.revoked.value) return;
+    const { lock } = this.dmabuf.resv;
+    yield* lock.lock();
+    yield* this.announce();
+    yield* lock.unlock();
+    this.awaited.set(true);
+  }
+
+  private *announce(): Task {
+    yield* this.revoked.store(true);
+    yield* this.dmabuf.invalidateMappings();
   }
 
   private *revoke(): Task {
     const resv = this.dmabuf.resv;
     yield* resv.lock.lock();
-    yield* this.revoked.store(true);
-    yield* this.dmabuf.invalidateMappings();
+    if (this.awaited.get()) this.awaited.set(false);
+    else yield* this.announce();
     yield* resv.wait(DMA_RESV_USAGE_BOOKKEEP);
     yield* resv.lock.unlock();
     // The reference that stands for "lent"; the last unmap wakes us.
@@ -189,175 +188,49 @@ function mapFor(importer: PciFunction | null, { vdev, physVec, sizeBytes }: Vfio
 }
 
 /**
- * VFIO_DEVICE_FEATURE_DMA_BUF: returns the descriptor, installed in the caller's table. The checks are in Linux's
- * order.
- */
-export function* featureDmaBuf(
-  vdev: ExportingDevice,
-  flags: number,
-  arg: UserMemory,
-  argsz: number,
-  caller: Caller,
-): Task<number> {
-  if (!checkFeature(VFIO_DEVICE_FEATURE_DMA_BUF, flags, argsz, VFIO_DEVICE_FEATURE_GET, 16)) return 0;
-  const head = view(arg.read(0, 16));
-  const regionIndex = head.getUint32(0, true);
-  const openFlags = head.getUint32(4, true);
-  const rangeCount = head.getUint32(12, true);
-  if (rangeCount === 0 || head.getUint32(8, true) !== 0) {
-    throw new Errno('EINVAL', `DMA_BUF: nr_ranges ${rangeCount}, flags ${head.getUint32(8, true)}; wants some and 0`);
-  }
-  if (vdev.profile.checkOpenFlags) checkOpenFlags(openFlags);
-  if (vdev.exportableBar(regionIndex) === null) {
-    throw new Errno('ENODEV', `region ${regionIndex} of ${vdev.pdev.name} is no BAR that can be lent`);
-  }
-  if (rangeCount > MAX_RANGES) throw new Errno('ENOMEM', `nr_ranges ${rangeCount} is more than ${MAX_RANGES}`);
-  const areas = readRanges(arg.read(16, rangeCount * 16), rangeCount).map((range) => ({ regionIndex, ...range }));
-  return yield* exportChecked(vdev, openFlags, areas, caller);
-}
-
-/**
- * As the feature, for areas that each name their region, as in the first patches. The areas follow one another in the
- * buffer. The merged ABI cannot ask for areas of several regions. Errors as the feature's.
- */
-export function* exportAreas(
-  vdev: ExportingDevice,
-  areas: readonly DmaArea[],
-  openFlags: number,
-  caller: Caller,
-): Task<number> {
-  if (areas.length === 0) throw new Errno('EINVAL', 'a dma-buf is made of one area at least');
-  if (vdev.profile.checkOpenFlags) checkOpenFlags(openFlags);
-  const absent = areas.find(({ regionIndex }) => vdev.exportableBar(regionIndex) === null);
-  if (absent !== undefined) {
-    throw new Errno('ENODEV', `region ${absent.regionIndex} of ${vdev.pdev.name} is no BAR that can be lent`);
-  }
-  if (areas.length > MAX_RANGES) throw new Errno('ENOMEM', `${areas.length} areas are more than ${MAX_RANGES}`);
-  return yield* exportChecked(vdev, openFlags, areas, caller);
-}
-
-/** Exports a slice of a region, or all of it if offset and length are 0: the other form of the first patches. */
-export function* exportSlice(
-  vdev: ExportingDevice,
-  { regionIndex, offset, length }: DmaArea,
-  openFlags: number,
-  caller: Caller,
-): Task<number> {
-  const isWhole = offset === 0n && length === 0n;
-  const whole = BigInt(vdev.exportableBar(regionIndex)?.sizeBytes ?? 0);
-  const area = { regionIndex, offset, length: isWhole ? whole : length };
-  return yield* exportAreas(vdev, [area], openFlags, caller);
-}
-
-/** The rest of the feature, from the ranges on. */
-function* exportChecked(
-  vdev: ExportingDevice,
-  openFlags: number,
-  areas: readonly DmaArea[],
-  caller: Caller,
-): Task<number> {
-  const regions = areas.reduce((bits, { regionIndex }) => bits | (1 << regionIndex), 0);
-  const priv = new VfioPciDmaBuf(vdev, regions, ...physicalAreas(vdev, areas));
-  if (!(yield* vdev.registration.tryGet())) {
-    priv.lifetime.end();
-    throw new Errno('ENODEV', `${vdev.pdev.name} is being unregistered`);
-  }
-  const dmabuf = new DmaBuf({
-    expName: 'vfio_pci_core',
-    ops: vfioPciDmaBufOps,
-    sizeBytes: priv.sizeBytes,
-    flags: openFlags & (O_ACCMODE | O_NONBLOCK),
-    priv,
-  });
-  priv.dmabuf = dmabuf;
-  // From here on only a put frees the buffer: it runs `release`, which undoes all of the above.
-  yield* vdev.memoryLock.write();
-  yield* dmabuf.resv.lock.lock();
-  yield* priv.revoked.store(!vdev.mayLend());
-  vdev.dmabufs.change().add(priv);
-  yield* dmabuf.resv.lock.unlock();
-  yield* vdev.memoryLock.releaseWrite();
-  try {
-    // Another thread of the user may close the descriptor at once: nothing may touch the buffer after this.
-    return yield* caller.files.install(dmabuf);
-  } catch (error) {
-    yield* dmabuf.put();
-    throw error;
-  }
-}
-
-function checkOpenFlags(openFlags: number): void {
-  const unknown = (openFlags & ~(O_ACCMODE | O_NONBLOCK | O_CLOEXEC)) >>> 0;
-  if (unknown !== 0 || (openFlags & O_ACCMODE) === O_ACCMODE) {
-    throw new Errno(
-      'EINVAL',
-      `open_flags 0x${openFlags.toString(16)}: an access mode, O_CLOEXEC and O_NONBLOCK are all that a dma-buf knows`,
-    );
-  }
-}
-
-function readRanges(bytes: Uint8Array, count: number): DmaRange[] {
-  const data = view(bytes);
-  const ranges: DmaRange[] = [];
-  for (let i = 0; i < count; i++) {
-    ranges.push({ offset: data.getBigUint64(i * 16, true), length: data.getBigUint64(i * 16 + 8, true) });
-  }
-  return ranges;
-}
-
-function view(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-/** Checks the areas against each other and their BARs, in Linux's order. Returns host addresses and the size. */
-function physicalAreas(vdev: ExportingDevice, areas: readonly DmaArea[]): [PhysVec[], number] {
-  let total = 0n;
-  for (const [i, { offset, length }] of areas.entries()) {
-    if (length === 0n || offset % BigInt(PAGE_SIZE) !== 0n || length % BigInt(PAGE_SIZE) !== 0n) {
-      throw new Errno('EINVAL', `range ${i}: offset 0x${offset.toString(16)}, length 0x${length.toString(16)}`);
-    }
-    total += length;
-    if (total >= U64_END) throw new Errno('EINVAL', `the lengths overflow 64 bits at range ${i}`);
-  }
-  if (total >= U64_END / 2n) throw new Errno('EINVAL', `a dma-buf of 0x${total.toString(16)} bytes is too large`);
-  return [areas.map((area, i) => physicalArea(vdev, area, i)), Number(total)];
-}
-
-function physicalArea(vdev: ExportingDevice, { regionIndex, offset, length }: DmaArea, i: number): PhysVec {
-  const bar = vdev.exportableBar(regionIndex);
-  if (bar === null || bar.kind === 'io') {
-    throw new Errno('EINVAL', `region ${regionIndex} is I/O ports: peers reach memory only`);
-  }
-  if (BigInt(bar.address) + offset + length > U64_END) {
-    throw new Errno('EOVERFLOW', `range ${i} ends past the address space`);
-  }
-  if (offset + length > BigInt(bar.sizeBytes)) {
-    throw new Errno('EINVAL', `range ${i} ends past the ${bar.sizeBytes} bytes of region ${regionIndex}`);
-  }
-  return { address: bar.address + Number(offset), sizeBytes: Number(length) };
-}
-
-/**
  * vfio_pci_dma_buf_move: takes every buffer of the device back, or lends it again. memory_lock is held for write. A
  * revoke returns when no importer has a mapping and no fence is pending. Importers end that wait by unmapping, within
  * bounded time as dma-buf demands; owners of fences end it by signalling them.
+ *
+ * A revoke tells the importers of every buffer before it waits for any, so their times run side by side. Linux takes
+ * one buffer after the other (Profile.tellAllFirst). It holds one reservation at a time.
  */
 export function* dmaBufMove(vdev: LendingDevice, revoked: boolean): Task {
   vdev.memoryLock.assertHeldWrite();
+  const live: VfioPciDmaBuf[] = [];
   for (const priv of vdev.dmabufs.get()) {
     // A buffer whose last reference is gone has no importers; its release waits for memory_lock to unlist it.
-    if (!(yield* priv.dmabuf.tryGet())) continue;
+    if (yield* priv.dmabuf.tryGet()) live.push(priv);
+  }
+  let told = 0;
+  if (revoked && vdev.profile.tellAllFirst) {
+    // `move` tells the importers of the first one.
+    for (const priv of live.slice(1)) {
+      yield* priv.tell();
+      told = yield* giveWay(told, priv);
+    }
+  }
+  for (const priv of live) {
     yield* priv.move(revoked, vdev.profile);
+    told = yield* giveWay(told, priv);
     // The release takes memory_lock, which is held here: if this was the last reference, it runs as a separate task.
     yield* priv.dmabuf.putDeferred();
   }
+}
+
+/** Lets other tasks run after so many importers were told: a user decides how many buffers and importers there are. */
+function* giveWay(told: number, { dmabuf }: VfioPciDmaBuf): Task<number> {
+  const more = told + dmabuf.attachments.get().length;
+  if (more < TOLD_AT_ONCE) return more;
+  yield* condResched();
+  return 0;
 }
 
 /**
  * vfio_pci_dma_buf_cleanup: the device closes. Buffers that live on stay revoked and forget the device, so a later open
  * never revives them. Must run before the device is disabled: peers may write until it returns.
  */
-export function* dmaBufCleanup(vdev: ExportingDevice): Task {
+export function* dmaBufCleanup(vdev: RegisteredDevice): Task {
   yield* vdev.memoryLock.write();
   yield* dmaBufMove(vdev, true);
   for (const priv of [...vdev.dmabufs.get()]) {

@@ -15,7 +15,7 @@ import {
   VFIO_DEVICE_FEATURE_SET,
 } from '../abi/vfio-feature.ts';
 import type { Task } from '../task/op.ts';
-import { type ExportingDevice, featureDmaBuf } from './dmabuf.ts';
+import { type ExportingDevice, featureDmaBuf } from './dmabuf-export.ts';
 import { featureMigDataSize, featureMigration, featureMigState, type MigratableDevice } from './migration-feature.ts';
 import {
   featureLowPowerEntry,

@@ -19,6 +19,11 @@ export interface Profile {
    */
   readonly tellAfterRestore: boolean;
   /**
+   * A revoke tells the importers of all of a device's buffers before it waits. Linux tells those of a buffer only when
+   * the buffers before it are back.
+   */
+  readonly tellAllFirst: boolean;
+  /**
    * Devices migrate (features 1, 2 and 9). Linux leaves migration to drivers of single devices: vfio-pci gives ENOTTY.
    */
   readonly migrates: boolean;
@@ -39,6 +44,7 @@ export const PROFILES = {
     wakeRestores: true,
     resetTakesVirtfns: true,
     tellAfterRestore: true,
+    tellAllFirst: true,
     migrates: true,
     mapsSeveralRanges: true,
     ioasUnmapAllOrNone: true,
@@ -52,6 +58,7 @@ export const PROFILES = {
     wakeRestores: false,
     resetTakesVirtfns: false,
     tellAfterRestore: false,
+    tellAllFirst: false,
     migrates: false,
     mapsSeveralRanges: false,
     ioasUnmapAllOrNone: false,

@@ -8,7 +8,7 @@ import { buildMachine } from '../../src/machine/build.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import { done } from '../../src/task/op.ts';
 import { runner } from '../../src/task/runner.ts';
-import { exportAreas } from '../../src/vfio/dmabuf.ts';
+import { exportAreas } from '../../src/vfio/dmabuf-export.ts';
 import { buildVfioDevices } from '../../src/vfio/driver.ts';
 import { IoptPages } from '../../src/vfio/iopt-pages.ts';
 import { PROFILES } from '../../src/vfio/profile.ts';

@@ -50,6 +50,26 @@ export const REVOKE_MUTANTS: readonly Mutant[] = [
     apply: () => replace(DmaBuf.prototype, 'invalidateMappings', () => DONE),
   },
   {
+    name: 'told-one-by-one',
+    summary: 'the importers of a buffer are told when those of the buffers before it are gone, which may wait for them',
+    invariant: 'I7',
+    scenario: 'two-buffers-told',
+    apply: () => replace(VfioPciDmaBuf.prototype, 'tell', () => DONE),
+  },
+  {
+    name: 'told-and-not-awaited',
+    summary: 'the importers of the second buffer are told, and the revoke returns before they let go',
+    invariant: 'I2',
+    scenario: 'two-buffers-told',
+    apply: () =>
+      replacePrivate<BufferInside>(VfioPciDmaBuf.prototype, 'tell', function* () {
+        yield* this.dmabuf.resv.lock.lock();
+        yield* this.revoked.store(true);
+        yield* this.dmabuf.invalidateMappings();
+        yield* this.dmabuf.resv.lock.unlock();
+      }),
+  },
+  {
     name: 'L6-drains-twice',
     summary: 'a buffer that is revoked already is revoked again, and its count was not set up anew',
     invariant: 'I3',

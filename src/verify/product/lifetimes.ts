@@ -3,6 +3,7 @@
 import { Errno } from '../../abi/errno.ts';
 import type { ProgramFamily } from '../../explore/world/program.ts';
 import type { Step } from '../../scenario/step.ts';
+import { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
 import { ATTACH, EXPORT, importerSteps, MAP, OFF, ON, OPEN, scenario, steps, stepsWithFile } from './family.ts';
 import type { ProductStage } from './stage.ts';
@@ -10,20 +11,37 @@ import type { ProductStage } from './stage.ts';
 const CLOSE: Step = { op: 'close', device: 'lender' };
 const SECOND: Step = { op: 'export', device: 'lender', region: 0, ranges: [[4096, 4096]], as: 'second' };
 
+const IMPORTERS = [
+  ['first', 'buf'],
+  ['second', 'second'],
+] as const;
+
 /** Two buffers of one device, each with an importer that writes. */
 function twoBuffers(name: string, summary: string, revoker: readonly Step[]): ProgramFamily {
   return scenario(name, summary, (set) => {
     set.prepare([...OPEN, EXPORT, SECOND]);
-    for (const [importer, fd] of [
-      ['first', 'buf'],
-      ['second', 'second'],
-    ]) {
+    for (const [importer, fd] of IMPORTERS) {
       const { attach, map } = importerSteps(importer, fd);
       set.prepare([attach, map]);
     }
     set.task('revoker', revoker);
     set.dmaTask('first', 'first', 'lender', 0);
     set.dmaTask('second', 'second', 'lender', 16);
+  });
+}
+
+/** Two buffers whose importers let go when both were told: a revoke that waits between them never ends. */
+function toldTogether(name: string, summary: string, revoker: readonly Step[]): ProgramFamily {
+  return scenario(name, summary, (set) => {
+    set.prepare([...OPEN, EXPORT, SECOND]);
+    const told = new Cell('callbacks of the importers', 0);
+    for (const [importer, fd] of IMPORTERS) {
+      const { attach, map } = importerSteps(importer, fd);
+      set.prepare([{ ...attach, onInvalidate: 'keep' } as Step, map]);
+      set.countTold(importer, told);
+    }
+    set.task('revoker', revoker);
+    for (const [importer] of IMPORTERS) set.unmapTask(importer, told, IMPORTERS.length);
   });
 }
 
@@ -82,4 +100,12 @@ export const LIFETIMES: readonly ProgramFamily[] = [
   }),
   twoBuffers('two-buffers', 'memory goes off while two importers write to two buffers', [OFF]),
   twoBuffers('two-buffers-close', 'the device closes while two importers write to two buffers', [CLOSE]),
+  toldTogether('two-buffers-told', 'memory goes off with two buffers, whose importers let go when both were told', [
+    OFF,
+  ]),
+  toldTogether(
+    'two-buffers-told-close',
+    'the device closes with two buffers, whose importers let go when both were told',
+    [CLOSE],
+  ),
 ];

@@ -22,6 +22,7 @@ import { EngineBackend } from '../../scenario/engine/backend.ts';
 import type { EngineImporter } from '../../scenario/engine/importer-driver.ts';
 import type { EngineWorld } from '../../scenario/engine/world.ts';
 import type { Step } from '../../scenario/step.ts';
+import type { Cell } from '../../task/cell.ts';
 import { InvariantError } from '../../task/lifetime.ts';
 import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
@@ -112,6 +113,18 @@ export class ProductStage {
     importer.afterInvalidate = remap;
   }
 
+  /** Counts in `told` how often the importer's callback was called. */
+  countTold(importerName: string, told: Cell<number>): void {
+    const importer = this.importer(importerName);
+    const count = (): Task<unknown> => told.update((before) => before + 1);
+    importer.afterInvalidate = count;
+  }
+
+  /** Adds a task that unmaps the importer's mappings once as many callbacks were called as `told` must count. */
+  unmapTask(importerName: string, told: Cell<number>, wanted: number): void {
+    this.stage.spawn(importerName, unmapWhen(this.importer(importerName), told, wanted));
+  }
+
   /** Calls `check` after each run, before anything is released. It throws InvariantError for a broken invariant. */
   check(check: () => void): void {
     this.stage.atEnd(check);
@@ -177,6 +190,11 @@ export class ProductStage {
       yield* this.backend.perform(step);
     }
   }
+}
+
+function* unmapWhen(importer: EngineImporter, told: Cell<number>, wanted: number): Task {
+  yield* told.waitUntil((count) => count === wanted);
+  for (const mapping of [...importer.mappings]) yield* importer.unmap(mapping);
 }
 
 function* mapIfUsable(importer: EngineImporter): Task {
