@@ -6,6 +6,7 @@ export { type ServedDevices, serveDevices } from '../machine/serve-devices.ts';
 export { Bar, type BarKind, type BarTarget, type Doorbell, MemoryTarget } from '../pci/bar.ts';
 export type { CapabilitySpec } from '../pci/capabilities.ts';
 export type { DmaStatus } from '../pci/dma.ts';
-export type { PciFunction, PciPowerState, ResetMethod } from '../pci/function.ts';
+export type { PciFunction } from '../pci/function.ts';
 export type { FunctionHooks } from '../pci/lifecycle.ts';
 export { ArrayMemory, type Memory, type MemoryProvider } from '../pci/memory.ts';
+export type { PciPowerState } from '../pci/power-state.ts';

@@ -1,6 +1,7 @@
 /** A machine for readers: its devices, and which of them reach each other. */
 import type { PciFunction } from '../pci/function.ts';
 import { mapType } from '../pci/p2pdma.ts';
+import { resetMethods } from '../pci/reset.ts';
 import type { Machine } from './build.ts';
 import { capabilityName } from './capability-names.ts';
 
@@ -68,6 +69,6 @@ function viewOf(name: string, fn: PciFunction, model: string): DeviceView {
       ...capability,
       name: capabilityName(capability.id, capability.extended),
     })),
-    resetMethods: fn.canReset(),
+    resetMethods: resetMethods(fn),
   };
 }

@@ -1,10 +1,12 @@
 /** Base address registers (PCI 3.0, 6.2.5.1): the addresses that a function answers on the bus. */
 import { Errno } from '../abi/errno.ts';
 import {
+  PCI_BASE_ADDRESS_0,
   PCI_BASE_ADDRESS_MEM_PREFETCH,
   PCI_BASE_ADDRESS_MEM_TYPE_64,
   PCI_BASE_ADDRESS_SPACE_IO,
 } from '../abi/pci_regs.ts';
+import type { ConfigSpace } from './config-space.ts';
 import type { Memory } from './memory.ts';
 
 export type BarKind = 'mem32' | 'mem64' | 'io';
@@ -81,5 +83,24 @@ export class Bar {
     if (this.kind === 'io') return PCI_BASE_ADDRESS_SPACE_IO;
     const prefetch = this.prefetchable ? PCI_BASE_ADDRESS_MEM_PREFETCH : 0;
     return prefetch | (this.kind === 'mem64' ? PCI_BASE_ADDRESS_MEM_TYPE_64 : 0);
+  }
+
+  /** Makes the address bits that the size leaves writable in the register. */
+  declareRegister(config: ConfigSpace): void {
+    config.set(this.register, 4, this.typeBits);
+    const lowMask = this.sizeBytes >= 2 ** 32 ? 0 : ~(Math.max(4, this.sizeBytes) - 1) >>> 0;
+    config.allow(this.register, 4, lowMask);
+    const highMask = this.sizeBytes <= 2 ** 32 ? 0xffffffff : ~(this.sizeBytes / 2 ** 32 - 1) >>> 0;
+    if (this.kind === 'mem64') config.allow(this.register + 4, 4, highMask);
+  }
+
+  /** Puts the assigned address into the register. */
+  writeAddress(config: ConfigSpace): void {
+    config.set(this.register, 4, ((this.address % 2 ** 32) | this.typeBits) >>> 0);
+    if (this.kind === 'mem64') config.set(this.register + 4, 4, Math.floor(this.address / 2 ** 32));
+  }
+
+  private get register(): number {
+    return PCI_BASE_ADDRESS_0 + 4 * this.index;
   }
 }

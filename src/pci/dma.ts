@@ -13,6 +13,18 @@ export type DmaTarget =
   /** Memory that only its owner can reach (of a vfio-user client without a shareable descriptor). */
   | { kind: 'remote'; access: RemoteMemory; address: number };
 
+/** The target `offset` bytes further on. */
+export function advance(target: DmaTarget, offset: number): DmaTarget {
+  switch (target.kind) {
+    case 'memory':
+      return { ...target, offset: target.offset + offset };
+    case 'mmio':
+      return { kind: 'mmio', address: target.address + offset };
+    case 'remote':
+      return { ...target, address: target.address + offset };
+  }
+}
+
 /** Both return whether the owner did it. If it did not, or is gone, the request fails. */
 export interface RemoteMemory {
   read(address: number, into: Uint8Array): Task<boolean>;

@@ -1,16 +1,12 @@
-/**
- * The fabric: enumerates the tree, hands out addresses, and routes memory requests (TLPs) from a function to a peer, to
- * system memory, or nowhere.
- */
-import { Errno } from '../abi/errno.ts';
+/** The fabric: routes memory requests (TLPs) from a function to a peer, to system memory, or nowhere. */
 import type { Task } from '../task/op.ts';
 import type { Bar } from './bar.ts';
-import { placeBars } from './bar-windows.ts';
 import type { CopyOutcome, DmaMapping, DmaStatus, DmaTarget } from './dma.ts';
-import { IOMMU_READ, IOMMU_WRITE } from './dma.ts';
+import { advance, IOMMU_READ, IOMMU_WRITE } from './dma.ts';
+import { assignAddresses, assignGroups, type BarWindow, numberBuses } from './enumerate.ts';
 import type { PciFunction } from './function.ts';
-import { copyMemory, type Memory } from './memory.ts';
-import type { Port } from './port.ts';
+import { type Memory, tryAccess, tryCopy } from './memory.ts';
+import { type Port, reachesBelowRoot } from './port.ts';
 
 /** Decides whether peer-to-peer DMA may go through the host bridge (fact 28 of the p2pdma rules). */
 export interface HostBridge {
@@ -33,28 +29,36 @@ export interface StrayTlp {
   isWrite: boolean;
 }
 
-interface BarWindow {
-  start: number;
-  end: number;
-  fn: PciFunction;
-  bar: Bar;
+type MemoryMapping = DmaMapping & { target: { kind: 'memory' } };
+
+/** The part of a request that goes to one target. */
+interface Piece {
+  target: DmaTarget;
+  length: number;
 }
 
 export class Fabric {
   readonly hostBridge: HostBridge;
   readonly rootPorts: readonly Port[];
-  readonly functions: PciFunction[] = [];
+  readonly functions: readonly PciFunction[];
   /** System memory from host address 0, for functions without a domain; null for machines without it. */
   readonly systemMemory: Memory | null;
   /** Called for each request that a BAR did not answer, during the requester's DMA. */
   onStrayTlp: (tlp: StrayTlp) => void = () => {};
-  private windows: BarWindow[] = [];
+  /** Sorted by address. */
+  private readonly windows: readonly BarWindow[];
 
   constructor(hostBridge: HostBridge, rootPorts: readonly Port[], systemMemory: Memory | null = null) {
     this.hostBridge = hostBridge;
     this.rootPorts = rootPorts;
     this.systemMemory = systemMemory;
-    this.enumerate();
+    this.functions = numberBuses(rootPorts);
+    for (const fn of this.functions) {
+      fn.lifecycle.plug();
+      fn.fabric = this;
+    }
+    this.windows = assignAddresses(this.functions);
+    assignGroups(this.functions);
   }
 
   /** Finds the BAR that a host address lies in. */
@@ -97,9 +101,9 @@ export class Fabric {
     const mapping = this.memoryAt(requester, address, isWrite);
     if (mapping === null || address + bytes.length > mapping.iova + mapping.sizeBytes) return null;
     const { memory, offset } = mapping.target;
-    const status = moveBytes(memory, offset + address - mapping.iova, bytes, isWrite);
-    if (isWrite && status === 'ok') requester.dmaLog?.written(address, bytes.length);
-    return status;
+    if (!tryAccess(memory, offset + address - mapping.iova, bytes, isWrite)) return 'unsupported-request';
+    if (isWrite) requester.dmaLog?.written(address, bytes.length);
+    return 'ok';
   }
 
   /**
@@ -116,8 +120,7 @@ export class Fabric {
     const toAt = destination - to.iova;
     const moved = Math.min(length, from.sizeBytes - fromAt, to.sizeBytes - toAt);
     const { target } = to;
-    if (!copyBytes(from.target.memory, from.target.offset + fromAt, target.memory, target.offset + toAt, moved))
-      return 0;
+    if (!tryCopy(from.target.memory, from.target.offset + fromAt, target.memory, target.offset + toAt, moved)) return 0;
     requester.dmaLog?.written(destination, moved);
     return moved;
   }
@@ -156,20 +159,15 @@ export class Fabric {
       return isWrite ? 'write-failed' : 'read-failed';
     }
     const isDone = isWrite
-      ? copyBytes(other.memory, other.offset, memory, hit.offset, to.length)
-      : copyBytes(memory, hit.offset, other.memory, other.offset, to.length);
+      ? tryCopy(other.memory, other.offset, memory, hit.offset, to.length)
+      : tryCopy(memory, hit.offset, other.memory, other.offset, to.length);
     if (!isDone) return 0;
     requester.dmaLog?.written(destination, to.length);
     return to.length;
   }
 
   /** The target of a request at `address`, and the number of its bytes that go there. */
-  private route(
-    requester: PciFunction,
-    address: number,
-    length: number,
-    isWrite: boolean,
-  ): { target: DmaTarget; length: number } | DmaStatus {
+  private route(requester: PciFunction, address: number, length: number, isWrite: boolean): Piece | DmaStatus {
     const domain = requester.iommuDomain;
     // On the bus, BARs answer bus addresses: ports route a request to a peer before it gets to the root complex.
     const hostAddress = address - this.hostBridge.busOffset;
@@ -196,7 +194,7 @@ export class Fabric {
       const moved = yield* isWrite ? access.write(target.address, bytes) : access.read(target.address, bytes);
       return moved ? 'ok' : 'unsupported-request';
     }
-    return moveBytes(target.memory, target.offset, bytes, isWrite);
+    return tryAccess(target.memory, target.offset, bytes, isWrite) ? 'ok' : 'unsupported-request';
   }
 
   private *deliverToBar(requester: PciFunction, address: number, bytes: Uint8Array, isWrite: boolean): Task<DmaStatus> {
@@ -210,114 +208,9 @@ export class Fabric {
     else hit.bar.target.read(hit.offset, bytes);
     return 'ok';
   }
-
-  private enumerate(): void {
-    let nextBus = 1;
-    const number = (port: Port): void => {
-      port.secondaryBus = nextBus++;
-      for (const child of port.ports) number(child);
-      for (const [i, fn] of port.functions.entries()) {
-        fn.address = { segment: 0, bus: port.secondaryBus, devfn: i };
-        this.plug(fn, port);
-      }
-      port.subordinateBus = nextBus - 1;
-    };
-    for (const port of this.rootPorts) number(port);
-    this.assignAddresses();
-    this.assignGroups();
-  }
-
-  private plug(fn: PciFunction, port: Port): void {
-    fn.lifecycle.plug();
-    fn.fabric = this;
-    fn.parent = port;
-    this.functions.push(fn);
-  }
-
-  /** ENOSPC where there is no room for the machine's BARs. */
-  private assignAddresses(): void {
-    const bars = this.functions.flatMap((fn) =>
-      fn.bars
-        .filter((bar): bar is Bar => bar !== null)
-        .map((bar) => ({ fn, bar, kind: bar.kind, sizeBytes: bar.sizeBytes })),
-    );
-    for (const { bar: placed, address } of placeBars(bars)) {
-      const { fn, bar } = placed;
-      if (address === null) throw new Errno('ENOSPC', `BAR ${bar.index} of ${fn.name} finds no address`);
-      bar.address = address;
-      if (bar.kind !== 'io') this.windows.push({ start: address, end: address + bar.sizeBytes, fn, bar });
-    }
-    this.windows.sort((a, b) => a.start - b.start);
-    for (const fn of this.functions) fn.writeBarAddresses();
-  }
-
-  /** Functions that can reach each other past the IOMMU share a group. */
-  private assignGroups(): void {
-    let next = 1;
-    const groups = new Map<Port, number>();
-    for (const fn of this.functions) {
-      let owner: Port = fn.parent!;
-      for (const port of fn.parent!.path()) if (port.kind !== 'root' && !port.redirects) owner = port.parent ?? port;
-      if (!groups.has(owner)) groups.set(owner, next++);
-      fn.iommuGroup = groups.get(owner)!;
-    }
-  }
 }
 
 /** The piece of a request that lies in one BAR. */
-function toBar(
-  address: number,
-  { bar, offset }: { bar: Bar; offset: number },
-  length: number,
-): { target: DmaTarget; length: number } {
+function toBar(address: number, { bar, offset }: { bar: Bar; offset: number }, length: number): Piece {
   return { target: { kind: 'mmio', address }, length: Math.min(length, bar.sizeBytes - offset) };
-}
-
-function moveBytes(memory: Memory, offset: number, bytes: Uint8Array, isWrite: boolean): DmaStatus {
-  try {
-    if (isWrite) memory.write(offset, bytes);
-    else memory.read(offset, bytes);
-  } catch (error) {
-    // A peer's file no longer has the bytes, or is not open for writing: the request gets no completion.
-    if (error instanceof Errno) return 'unsupported-request';
-    throw error;
-  }
-  return 'ok';
-}
-
-type MemoryMapping = DmaMapping & { target: { kind: 'memory' } };
-
-/** Returns false if one of the two does not answer; a part may be copied by then. */
-function copyBytes(from: Memory, offset: number, to: Memory, toOffset: number, length: number): boolean {
-  try {
-    copyMemory(from, offset, to, toOffset, length);
-    return true;
-  } catch (error) {
-    if (error instanceof Errno) return false;
-    throw error;
-  }
-}
-
-function advance(target: DmaTarget, offset: number): DmaTarget {
-  switch (target.kind) {
-    case 'memory':
-      return { ...target, offset: target.offset + offset };
-    case 'mmio':
-      return { kind: 'mmio', address: target.address + offset };
-    case 'remote':
-      return { ...target, address: target.address + offset };
-  }
-}
-
-/**
- * Whether a request reaches its target before the root complex. On the way up, the first port above both routes it down
- * again, unless an earlier port redirects requests upstream.
- */
-function reachesBelowRoot(requester: PciFunction, target: PciFunction): boolean {
-  const below = new Set(target.parent!.path());
-  for (const port of requester.parent!.path()) {
-    if (below.has(port)) return true;
-    if (port.acs.requestRedirect) return false;
-  }
-  return false;
 }

@@ -1,41 +1,29 @@
 /**
- * A PCI function as hardware: registers with their side effects, BARs, DMA, and the ways to reset it. vfio/ decides
- * what a user of the device may see and do.
+ * A PCI function as hardware: registers with their side effects, BARs and DMA. reset.ts and msi.ts do what Linux's PCI
+ * core does with it. vfio/ decides what a user of the device may see and do.
  */
-import { Errno } from '../abi/errno.ts';
 import {
-  PCI_AF_CAP,
-  PCI_AF_CAP_FLR,
-  PCI_AF_CAP_TP,
   PCI_AF_CTRL,
   PCI_AF_CTRL_FLR,
-  PCI_BASE_ADDRESS_0,
+  PCI_CACHE_LINE_SIZE,
   PCI_CAP_ID_AF,
   PCI_CAP_ID_EXP,
-  PCI_CAP_ID_MSI,
-  PCI_CAP_ID_MSIX,
   PCI_CAP_ID_PM,
   PCI_CLASS_REVISION,
   PCI_COMMAND,
   PCI_COMMAND_MASTER,
   PCI_COMMAND_MEMORY,
   PCI_DEVICE_ID,
-  PCI_EXP_DEVCAP,
-  PCI_EXP_DEVCAP_FLR,
   PCI_EXP_DEVCTL,
   PCI_EXP_DEVCTL_BCR_FLR,
   PCI_EXT_CAP_ID_SRIOV,
-  PCI_MSI_FLAGS,
-  PCI_MSI_FLAGS_ENABLE,
-  PCI_MSIX_FLAGS,
-  PCI_MSIX_FLAGS_ENABLE,
+  PCI_INTERRUPT_LINE,
   PCI_PM_CTRL,
   PCI_PM_CTRL_NO_SOFT_RESET,
   PCI_PM_CTRL_STATE_MASK,
-  PCI_PM_PMC,
+  PCI_STATUS,
   PCI_VENDOR_ID,
 } from '../abi/pci_regs.ts';
-import { PCI_PM_CAP_D1, PCI_PM_CAP_D2 } from '../abi/pci_regs-cap.ts';
 import { PCI_SRIOV_VF_DID } from '../abi/pci_regs-ext.ts';
 import { Cell } from '../task/cell.ts';
 import type { Task } from '../task/op.ts';
@@ -44,14 +32,12 @@ import type { ConfigSpace } from './config-space.ts';
 import type { CopyOutcome, DmaAddressSpace, DmaStatus } from './dma.ts';
 import type { Fabric } from './fabric.ts';
 import { Lifecycle } from './lifecycle.ts';
+import { disableMsi } from './msi.ts';
 import type { Port } from './port.ts';
+import { canEnter, type PciPowerState, powerStateIn } from './power-state.ts';
 import { covers, type RegisterWrite, setsBits } from './register-write.ts';
+import { hasAfFlr, hasFlr } from './reset.ts';
 import type { Vpd } from './vpd.ts';
-
-/** D0, D1, D2, D3hot. */
-export type PciPowerState = 0 | 1 | 2 | 3;
-/** In the order in which Linux tries them (reset_method in sysfs). */
-export type ResetMethod = 'flr' | 'af_flr' | 'pm' | 'bus';
 
 export interface PciAddress {
   segment: number;
@@ -175,47 +161,14 @@ export class PciFunction {
     const express = this.config.find(PCI_CAP_ID_EXP);
     // "Initiate FLR" is not stored: only the written value has it, and it reads as 0.
     if (express !== 0 && setsBits(write, express + PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR)) {
-      if ((this.config.read(express + PCI_EXP_DEVCAP, 4) & PCI_EXP_DEVCAP_FLR) !== 0) yield* this.hardwareReset();
+      if (hasFlr(this.config)) yield* this.hardwareReset();
     }
     const af = this.config.find(PCI_CAP_ID_AF);
-    if (setsBits(write, af + PCI_AF_CTRL, PCI_AF_CTRL_FLR) && this.hasAdvancedFlr()) yield* this.hardwareReset();
+    if (setsBits(write, af + PCI_AF_CTRL, PCI_AF_CTRL_FLR) && hasAfFlr(this.config)) yield* this.hardwareReset();
   }
 
-  /** Both bits are needed: an FLR waits for pending transactions (pci_af_flr). */
-  private hasAdvancedFlr(): boolean {
-    const af = this.config.find(PCI_CAP_ID_AF);
-    const needed = PCI_AF_CAP_FLR | PCI_AF_CAP_TP;
-    return af !== 0 && (this.config.read(af + PCI_AF_CAP, 1) & needed) === needed;
-  }
-
-  /** Ways to reset this function alone, best first (pci_reset_fn_methods). */
-  canReset(): ResetMethod[] {
-    const methods: ResetMethod[] = [];
-    const express = this.config.find(PCI_CAP_ID_EXP);
-    if (express !== 0 && (this.config.read(express + PCI_EXP_DEVCAP, 4) & PCI_EXP_DEVCAP_FLR) !== 0)
-      methods.push('flr');
-    if (this.hasAdvancedFlr()) methods.push('af_flr');
-    const pm = this.config.find(PCI_CAP_ID_PM);
-    if (pm !== 0 && (this.config.read(pm + PCI_PM_CTRL, 2) & PCI_PM_CTRL_NO_SOFT_RESET) === 0) methods.push('pm');
-    // A secondary bus reset hits no other function if this one is alone below its port.
-    if (!this.isVirtfn && this.parent !== null && this.hotResetScope().length === 1) methods.push('bus');
-    return methods;
-  }
-
-  /**
-   * pci_reset_function: resets by the best method and restores config space. ENOTTY without a method. The power state
-   * must be D0.
-   */
-  *resetFunction(): Task {
-    const [method] = this.canReset();
-    if (method === undefined) throw new Errno('ENOTTY', `${this.name} has no function-level reset`);
-    yield* this.withStateSaved(() => this.hardwareReset());
-  }
-
-  /** Runs a reset, and restores power state, decoding and registers after it (pci_save_state, pci_restore_state). */
-  *withStateSaved(reset: () => Task): Task {
-    const saved = this.config.save();
-    yield* reset();
+  /** Puts back what `config.save` returned: registers, and decoding that follows from them (pci_restore_state). */
+  *restoreState(saved: Uint8Array): Task {
     yield* this.registersChange();
     this.config.restore(saved);
     yield* this.updateDecode();
@@ -236,7 +189,7 @@ export class PciFunction {
   /** pci_set_power_state: restores registers that D3hot loses. Does nothing if the function cannot enter the state. */
   *setPowerState(state: PciPowerState): Task {
     const pm = this.config.find(PCI_CAP_ID_PM);
-    if (pm === 0 || this.powerState.value === state || !this.canEnter(state, pm)) return;
+    if (pm === 0 || this.powerState.value === state || !canEnter(this.config, this.powerState.value, state)) return;
     const saved = this.config.save();
     const control = this.config.read(pm + PCI_PM_CTRL, 2);
     yield* this.configWrite(pm + PCI_PM_CTRL, 2, (control & ~PCI_PM_CTRL_STATE_MASK) | state);
@@ -263,53 +216,19 @@ export class PciFunction {
     yield* this.registersChange();
     this.config.loadWritable(saved);
     this.writeBarAddresses();
-    yield* this.disableMsi('msi');
-    yield* this.disableMsi('msix');
-    const pm = this.config.find(PCI_CAP_ID_PM);
-    const state = pm === 0 ? 0 : this.config.read(pm + PCI_PM_CTRL, 2) & PCI_PM_CTRL_STATE_MASK;
-    yield* this.powerState.store(state as PciPowerState);
+    yield* disableMsi(this, 'msi');
+    yield* disableMsi(this, 'msix');
+    yield* this.powerState.store(powerStateIn(this.config));
     yield* this.updateDecode();
   }
 
-  /** D1 and D2 are optional (PCI PM 1.2, 3.2.3), and every state leads back only to D0. */
-  private canEnter(state: PciPowerState, pm: number): boolean {
-    const capable = this.config.read(pm + PCI_PM_PMC, 2);
-    if (state === 1 && (capable & PCI_PM_CAP_D1) === 0) return false;
-    if (state === 2 && (capable & PCI_PM_CAP_D2) === 0) return false;
-    return state === 0 || state > this.powerState.value;
-  }
-
-  /** Puts the addresses that the fabric assigned back into the BARs, after a reset that the driver did not see. */
-  *restoreBars(): Task {
-    this.writeBarAddresses();
-  }
-
-  /** Called by the fabric once addresses are assigned. */
+  /** Puts the addresses that the fabric assigned into the BARs: at the start, and after a reset that lost them. */
   writeBarAddresses(): void {
-    for (const bar of this.bars) {
-      if (bar === null) continue;
-      const at = PCI_BASE_ADDRESS_0 + 4 * bar.index;
-      this.config.set(at, 4, ((bar.address % 2 ** 32) | bar.typeBits) >>> 0);
-      if (bar.kind === 'mem64') this.config.set(at + 4, 4, Math.floor(bar.address / 2 ** 32));
-    }
+    for (const bar of this.bars) bar?.writeAddress(this.config);
   }
 
   *clearBusMaster(): Task {
     yield* this.configWrite(PCI_COMMAND, 2, this.config.read(PCI_COMMAND, 2) & ~PCI_COMMAND_MASTER);
-  }
-
-  /** Switches MSI or MSI-X on in the hardware. */
-  *enableMsi(kind: 'msi' | 'msix'): Task {
-    yield* this.setMsiEnable(kind, true);
-  }
-
-  *disableMsi(kind: 'msi' | 'msix'): Task {
-    yield* this.setMsiEnable(kind, false);
-  }
-
-  /** The option ROM's bytes; empty ROMs read as ones. */
-  readRom(_offset: number, into: Uint8Array): void {
-    into.fill(0xff);
   }
 
   /** Reads host memory, guest memory or a peer by bus address; `into` is undefined unless 'ok'. */
@@ -322,13 +241,9 @@ export class PciFunction {
     return this.plugged().dma(this, address, from, true);
   }
 
-  /** dmaRead and dmaWrite without a step, and a copy as one of each: see Fabric.dmaNow, copyNow and copy. */
+  /** dmaRead without a step, and copies as a read and a write: see Fabric.dmaNow, copyNow and copy. */
   dmaReadNow(address: number, into: Uint8Array): DmaStatus | null {
     return this.plugged().dmaNow(this, address, into, false);
-  }
-
-  dmaWriteNow(address: number, from: Uint8Array): DmaStatus | null {
-    return this.plugged().dmaNow(this, address, from, true);
   }
 
   dmaCopyNow(source: number, destination: number, length: number): number {
@@ -355,21 +270,6 @@ export class PciFunction {
     return (this.config.read(PCI_COMMAND, 2) & PCI_COMMAND_MASTER) !== 0;
   }
 
-  get msixEnabled(): boolean {
-    const at = this.config.find(PCI_CAP_ID_MSIX);
-    return at !== 0 && (this.config.read(at + PCI_MSIX_FLAGS, 2) & PCI_MSIX_FLAGS_ENABLE) !== 0;
-  }
-
-  /** Every function, this one included, that a reset of the slot or bus hits. */
-  hotResetScope(): PciFunction[] {
-    return this.parent === null ? [this] : this.parent.functionsBelow();
-  }
-
-  /** Resets the slot or bus: all functions in `hotResetScope`, with their registers restored. */
-  *resetScope(): Task {
-    for (const member of this.hotResetScope()) yield* member.withStateSaved(() => member.hardwareReset());
-  }
-
   /**
    * For a device model that continues work which a reset may have ended. After this step the model sees all effects of
    * the reset, including its own state that `onReset` puts back.
@@ -391,16 +291,11 @@ export class PciFunction {
     const config = this.config;
     // A VF has only the bus master bit; the PF's VF MSE is its memory bit (SR-IOV 1.1, 3.4.1.3).
     config.allow(PCI_COMMAND, 2, this.isVirtfn ? PCI_COMMAND_MASTER : 0x0547);
-    config.allow(0x06, 2, 0, 0xf900);
-    config.allow(0x0c, 2, 0xffff);
-    config.allow(0x3c, 1, 0xff);
-    for (const bar of this.bars) {
-      if (bar === null) continue;
-      const at = PCI_BASE_ADDRESS_0 + 4 * bar.index;
-      config.set(at, 4, bar.typeBits);
-      config.allow(at, 4, bar.sizeBytes >= 2 ** 32 ? 0 : ~(Math.max(4, bar.sizeBytes) - 1) >>> 0);
-      if (bar.kind === 'mem64') config.allow(at + 4, 4, highMask(bar.sizeBytes));
-    }
+    config.allow(PCI_STATUS, 2, 0, 0xf900);
+    // With PCI_LATENCY_TIMER.
+    config.allow(PCI_CACHE_LINE_SIZE, 2, 0xffff);
+    config.allow(PCI_INTERRUPT_LINE, 1, 0xff);
+    for (const bar of this.bars) bar?.declareRegister(config);
   }
 
   private *updateDecode(): Task {
@@ -410,28 +305,15 @@ export class PciFunction {
   }
 
   private *afterPowerWrite(pm: number): Task {
-    const control = this.config.read(pm + PCI_PM_CTRL, 2);
-    const next = (control & PCI_PM_CTRL_STATE_MASK) as PciPowerState;
+    const next = powerStateIn(this.config);
     const before = this.powerState.value;
     if (next === before) return;
-    if (before === 3 && next === 0 && (control & PCI_PM_CTRL_NO_SOFT_RESET) === 0) {
+    const keepsState = (this.config.read(pm + PCI_PM_CTRL, 2) & PCI_PM_CTRL_NO_SOFT_RESET) !== 0;
+    if (before === 3 && next === 0 && !keepsState) {
       yield* this.hardwareReset();
       return;
     }
     yield* this.powerState.store(next);
     yield* this.updateDecode();
   }
-
-  private *setMsiEnable(kind: 'msi' | 'msix', on: boolean): Task {
-    const at = this.config.find(kind === 'msi' ? PCI_CAP_ID_MSI : PCI_CAP_ID_MSIX);
-    if (at === 0) return;
-    const register = at + (kind === 'msi' ? PCI_MSI_FLAGS : PCI_MSIX_FLAGS);
-    const bit = kind === 'msi' ? PCI_MSI_FLAGS_ENABLE : PCI_MSIX_FLAGS_ENABLE;
-    const flags = this.config.read(register, 2);
-    yield* this.configWrite(register, 2, on ? flags | bit : flags & ~bit);
-  }
-}
-
-function highMask(sizeBytes: number): number {
-  return sizeBytes <= 2 ** 32 ? 0xffffffff : ~(sizeBytes / 2 ** 32 - 1) >>> 0;
 }

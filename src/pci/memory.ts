@@ -30,13 +30,36 @@ export interface Memory {
 const BUFFER_BYTES = 64 * 1024;
 
 /** Copies between memories, without a buffer if they can. Throws as `read` of one and `write` of the other. */
-export function copyMemory(from: Memory, offset: number, to: Memory, toOffset: number, length: number): void {
+function copyMemory(from: Memory, offset: number, to: Memory, toOffset: number, length: number): void {
   if (from.copyTo?.(offset, to, toOffset, length) === true) return;
   const buffer = new Uint8Array(Math.min(BUFFER_BYTES, length));
   for (let at = 0; at < length; at += BUFFER_BYTES) {
     const part = buffer.subarray(0, Math.min(BUFFER_BYTES, length - at));
     from.read(offset + at, part);
     to.write(toOffset + at, part);
+  }
+}
+
+/** Reads or writes. Returns false if a peer's file no longer has the bytes, or is not open for writing. */
+export function tryAccess(memory: Memory, offset: number, bytes: Uint8Array, isWrite: boolean): boolean {
+  try {
+    if (isWrite) memory.write(offset, bytes);
+    else memory.read(offset, bytes);
+    return true;
+  } catch (error) {
+    if (error instanceof Errno) return false;
+    throw error;
+  }
+}
+
+/** As copyMemory. Returns false if one of the two does not answer; a part may be copied by then. */
+export function tryCopy(from: Memory, offset: number, to: Memory, toOffset: number, length: number): boolean {
+  try {
+    copyMemory(from, offset, to, toOffset, length);
+    return true;
+  } catch (error) {
+    if (error instanceof Errno) return false;
+    throw error;
   }
 }
 

@@ -43,3 +43,16 @@ export class Port {
     for (let port: Port | null = this; port !== null; port = port.parent) yield port;
   }
 }
+
+/**
+ * Whether a request reaches its target before the root complex. On the way up, the first port above both routes it down
+ * again, unless an earlier port redirects requests upstream.
+ */
+export function reachesBelowRoot(requester: PciFunction, target: PciFunction): boolean {
+  const below = new Set(target.parent!.path());
+  for (const port of requester.parent!.path()) {
+    if (below.has(port)) return true;
+    if (port.acs.requestRedirect) return false;
+  }
+  return false;
+}

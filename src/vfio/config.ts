@@ -187,7 +187,7 @@ export class VfioConfig implements UserConfig {
       if ((write.value & PCI_COMMAND_MEMORY) === 0) {
         yield* revokeMemory(vdev);
       } else if (this.lostBars()) {
-        yield* vdev.pdev.restoreBars();
+        vdev.pdev.writeBarAddresses();
       }
       yield* this.writeDefault(write);
       const shadowed = PCI_COMMAND_MEMORY | PCI_COMMAND_IO;

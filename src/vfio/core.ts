@@ -8,7 +8,9 @@ import { Errno } from '../abi/errno.ts';
 import { PCI_COMMAND, PCI_COMMAND_MEMORY, PCI_EXT_CAP_ID_SRIOV } from '../abi/pci_regs.ts';
 import { VFIO_PCI_ROM_REGION_INDEX } from '../abi/vfio.ts';
 import type { Bar } from '../pci/bar.ts';
-import type { PciFunction, PciPowerState } from '../pci/function.ts';
+import type { PciFunction } from '../pci/function.ts';
+import type { PciPowerState } from '../pci/power-state.ts';
+import { resetFunction, resetMethods } from '../pci/reset.ts';
 import { InvariantError } from '../task/lifetime.ts';
 import { type LockClass, RwSemaphore } from '../task/lock.ts';
 import type { Task } from '../task/op.ts';
@@ -234,7 +236,7 @@ export class VfioPciCoreDevice {
     const pdev = this.pdev;
     yield* pdev.setPowerState(PCI_D0);
     const token = this.physfn?.vfToken;
-    if (pdev.canReset().length > 0) yield* withVirtfnsRevoked(this, () => pdev.resetFunction());
+    if (resetMethods(pdev).length > 0) yield* withVirtfnsRevoked(this, () => resetFunction(pdev));
     yield* pdev.configWrite(PCI_COMMAND, 2, pdev.configRead(PCI_COMMAND, 2) | PCI_COMMAND_MEMORY | 1);
     for (const bar of pdev.bars) if (bar !== null) bar.claimed = true;
     this.configOfOpen = new VfioConfig(this);
@@ -249,7 +251,7 @@ export class VfioPciCoreDevice {
     yield* leaveLowPower(this);
     yield* pdev.setPowerState(PCI_D0);
     yield* pdev.clearBusMaster();
-    if (pdev.canReset().length > 0) yield* withVirtfnsRevoked(this, () => pdev.resetFunction());
+    if (resetMethods(pdev).length > 0) yield* withVirtfnsRevoked(this, () => resetFunction(pdev));
     for (const bar of pdev.bars) if (bar !== null) bar.claimed = false;
     yield* this.zapMappings();
     this.configOfOpen = null;

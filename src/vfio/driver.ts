@@ -1,5 +1,6 @@
 /** vfio-pci bound to functions: decides which devices share a set, and which PF each VF belongs to. */
 import type { PciFunction } from '../pci/function.ts';
+import { hotResetScope } from '../pci/reset.ts';
 import { VfioPciCoreDevice } from './core.ts';
 import { DeviceSet } from './device-set.ts';
 import type { Profile } from './profile.ts';
@@ -18,7 +19,7 @@ export function buildVfioDevices(
   for (const [name, pdev] of functions) {
     if (!sets.has(pdev)) {
       const set = new DeviceSet<VfioPciCoreDevice>();
-      const members = pdev.isVirtfn ? [] : pdev.hotResetScope().filter((member) => !member.isVirtfn);
+      const members = pdev.isVirtfn ? [] : hotResetScope(pdev).filter((member) => !member.isVirtfn);
       for (const member of [pdev, ...members]) sets.set(member, set);
     }
     const physfn = pdev.physfn === null ? null : (byFunction.get(pdev.physfn) ?? null);

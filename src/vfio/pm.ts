@@ -6,7 +6,7 @@ import {
   VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
   VFIO_DEVICE_FEATURE_SET,
 } from '../abi/vfio-feature.ts';
-import type { PciPowerState } from '../pci/function.ts';
+import type { PciPowerState } from '../pci/power-state.ts';
 import type { RegisterWrite } from '../pci/register-write.ts';
 import { Cell } from '../task/cell.ts';
 import type { Task } from '../task/op.ts';

@@ -14,6 +14,7 @@ import {
 } from '../abi/vfio.ts';
 import type { Bar } from '../pci/bar.ts';
 import type { PciFunction } from '../pci/function.ts';
+import { resetMethods } from '../pci/reset.ts';
 import type { MsixTable } from './irqs/msix-table.ts';
 
 /** A device that can be described. */
@@ -43,7 +44,7 @@ export interface RegionInfo {
 }
 
 export function deviceInfo(vdev: DescribedDevice): DeviceInfo {
-  const reset = vdev.pdev.canReset().length > 0 ? VFIO_DEVICE_FLAGS_RESET : 0;
+  const reset = resetMethods(vdev.pdev).length > 0 ? VFIO_DEVICE_FLAGS_RESET : 0;
   return { flags: VFIO_DEVICE_FLAGS_PCI | reset, numRegions: VFIO_PCI_NUM_REGIONS, numIrqs: VFIO_PCI_NUM_IRQS };
 }
 

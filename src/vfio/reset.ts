@@ -1,6 +1,7 @@
 /** Resets at a user's request: of one function, or of all functions on its slot or bus. */
 import { Errno } from '../abi/errno.ts';
 import type { PciFunction } from '../pci/function.ts';
+import { hotResetScope, resetBus, resetFunction, resetMethods } from '../pci/reset.ts';
 import type { Task } from '../task/op.ts';
 import type { DeviceSet } from './device-set.ts';
 import { type MemoryOwner, restoreMemory, revokeMemory } from './lending.ts';
@@ -49,7 +50,7 @@ function* withOwnMemoryRevoked(vdev: ResettableDevice, action: () => Task): Task
 /** VFIO_DEVICE_RESET. EINVAL where the function cannot be reset alone. */
 export function* resetDevice(vdev: ResettableDevice): Task {
   const pdev = vdev.pdev;
-  if (pdev.canReset().length === 0) throw new Errno('EINVAL', `${pdev.name} has no function-level reset`);
+  if (resetMethods(pdev).length === 0) throw new Errno('EINVAL', `${pdev.name} has no function-level reset`);
   // The device's DMA must end before the reset, so none arrives after the user learns of the reset.
   yield* pdev.quiesce();
   try {
@@ -70,7 +71,7 @@ function* resetQuiesced(vdev: ResettableDevice): Task {
  */
 function* resetInD0(pdev: PciFunction): Task {
   yield* pdev.setPowerState(PCI_D0);
-  yield* pdev.resetFunction();
+  yield* resetFunction(pdev);
 }
 
 /** FLR through config space, for a function whose DEVCAP or AF capability announces it. */
@@ -92,7 +93,7 @@ export interface DependentDevice {
  * reset.
  */
 export function hotResetInfo(vdev: ResettableDevice): DependentDevice[] {
-  return vdev.pdev.hotResetScope().map((pdev) => ({
+  return hotResetScope(vdev.pdev).map((pdev) => ({
     groupId: pdev.iommuGroup,
     segment: pdev.address.segment,
     bus: pdev.address.bus,
@@ -122,7 +123,7 @@ export function* hotReset(vdev: ResettableDevice, owned: readonly number[]): Tas
       }
     }
     const members = new Set(set.devices.map(({ pdev }) => pdev));
-    if (vdev.pdev.hotResetScope().some((pdev) => !members.has(pdev))) {
+    if (hotResetScope(vdev.pdev).some((pdev) => !members.has(pdev))) {
       throw new Errno('EINVAL', `the reset would hit virtual functions, which are not in the set of ${vdev.pdev.name}`);
     }
     for (const device of set.devices) {
@@ -133,7 +134,7 @@ export function* hotReset(vdev: ResettableDevice, owned: readonly number[]): Tas
       yield* revokeMemory(device);
     }
     for (const device of set.devices) yield* device.pdev.setPowerState(PCI_D0);
-    yield* vdev.pdev.resetScope();
+    yield* resetBus(vdev.pdev);
     isReset = true;
   } finally {
     // Only devices whose lock was taken: the state of the others must not be read.

@@ -9,6 +9,7 @@ import { parseConfigText } from '../../src/machine/config-text.ts';
 import { inspectMachine } from '../../src/machine/inspect.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import { LspciError, parseLspci } from '../../src/machine/lspci.ts';
+import { resetMethods } from '../../src/pci/reset.ts';
 
 const DUMPS = fileURLToPath(new URL('./dumps/', import.meta.url));
 const dump = (name: string): string => readFileSync(`${DUMPS}${name}.txt`, 'utf8');
@@ -32,7 +33,7 @@ test('a network card: BARs with their kinds and sizes, the ROM, every capability
   ]);
   const fn = [...built(captureMachine(parseLspci(dump('igb')))).functions.values()][0];
   assert.equal(fn.romSizeBytes, 128 * 1024);
-  assert.deepEqual(fn.canReset(), ['flr', 'pm', 'bus']);
+  assert.deepEqual(resetMethods(fn), ['flr', 'pm', 'bus']);
 });
 
 test('virtual functions get the ids that their physical one knows, and are its virtual functions', () => {

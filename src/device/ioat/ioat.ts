@@ -27,6 +27,7 @@ import { Bar, type BarTarget } from '../../pci/bar.ts';
 import type { CapabilitySpec } from '../../pci/capabilities.ts';
 import type { PciFunction } from '../../pci/function.ts';
 import { ArrayMemory } from '../../pci/memory.ts';
+import { msixEnabled } from '../../pci/msi.ts';
 import type { Task } from '../../task/op.ts';
 import type { DeviceIdentity, DeviceModel } from '../model.ts';
 import { msixMemory } from '../msix.ts';
@@ -134,7 +135,7 @@ export class IoatDevice implements DeviceModel, ChannelHost {
 
   /** Whether interrupts use INTA#, because MSI-X is off. */
   private get hasLine(): boolean {
-    return this.capabilities.intx === true && !this.fn.msixEnabled;
+    return this.capabilities.intx === true && !msixEnabled(this.fn);
   }
 
   /** Asserts INTA# while INTRCTRL has an interrupt pending and enabled. */

@@ -1,6 +1,7 @@
 /** Bugs in this project that the explorer found. As mutants they prove that it still finds them. */
 import { DMA_BIDIRECTIONAL } from '../../dma-buf/dma-buf.ts';
 import { FdTable, type File } from '../../dma-buf/file.ts';
+import { resetFunction } from '../../pci/reset.ts';
 import { EngineImporter } from '../../scenario/engine/importer-driver.ts';
 import type { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
@@ -17,7 +18,7 @@ export const FOUND_MUTANTS: readonly Mutant[] = [
     scenario: 'flr-vs-d3hot',
     apply: () =>
       replace(VfioPciCoreDevice.prototype, 'functionLevelReset', function (this: VfioPciCoreDevice): Task {
-        return withMemoryRevoked(this, () => this.pdev.resetFunction());
+        return withMemoryRevoked(this, () => resetFunction(this.pdev));
       }),
   },
   {

@@ -1,6 +1,7 @@
 /** Triggers that forget to revoke, or to restore: config writes, power states, resets and closes. */
 import { PCI_COMMAND, PCI_COMMAND_MEMORY } from '../../abi/pci_regs.ts';
 import type { RegisterWrite } from '../../pci/register-write.ts';
+import { resetBus, resetFunction } from '../../pci/reset.ts';
 import type { Task } from '../../task/op.ts';
 import { VfioConfig } from '../../vfio/config.ts';
 import { VfioPciCoreDevice } from '../../vfio/core.ts';
@@ -18,7 +19,7 @@ const withoutRevoke: Mutant[] = [
       replace(VfioPciCoreDevice.prototype, 'functionLevelReset', function* (this: VfioPciCoreDevice): Task {
         yield* this.memoryLock.write();
         yield* this.pdev.setPowerState(0);
-        yield* this.pdev.resetFunction();
+        yield* resetFunction(this.pdev);
         yield* this.memoryLock.releaseWrite();
       }),
   },
@@ -101,7 +102,7 @@ const resets: Mutant[] = [
         yield* this.memoryLock.write();
         yield* dmaBufMove(this, true);
         yield* this.pdev.setPowerState(0);
-        yield* this.pdev.resetFunction();
+        yield* resetFunction(this.pdev);
         yield* dmaBufMove(this, true);
         yield* this.memoryLock.releaseWrite();
       }),
@@ -151,7 +152,7 @@ function hotResetThat({ walksUntaken }: { walksUntaken: boolean }) {
       yield* device.zapMappings();
       yield* dmaBufMove(device, true);
     }
-    if (taken.length === devices.length) yield* this.pdev.resetScope();
+    if (taken.length === devices.length) yield* resetBus(this.pdev);
     for (const device of walksUntaken ? devices : taken) {
       if ((!walksUntaken || device.isOpen) && device.mayLend()) yield* dmaBufMove(device, false);
       yield* device.memoryLock.releaseWrite();

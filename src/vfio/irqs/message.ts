@@ -2,6 +2,7 @@
 import { Errno } from '../../abi/errno.ts';
 import { VFIO_PCI_MSI_IRQ_INDEX } from '../../abi/vfio.ts';
 import type { PciFunction } from '../../pci/function.ts';
+import { disableMsi, enableMsi } from '../../pci/msi.ts';
 import type { Task } from '../../task/op.ts';
 import type { Profile } from '../profile.ts';
 import type { Caller, EventSignal } from '../user.ts';
@@ -46,7 +47,7 @@ export class MessageInterrupts {
     this.isActive = false;
     for (const trigger of this.triggers) trigger?.release?.();
     this.triggers = [];
-    yield* this.pdev.disableMsi(this.kind);
+    yield* disableMsi(this.pdev, this.kind);
   }
 
   private *setEvents(data: IrqData, caller: Caller): Task {
@@ -58,7 +59,7 @@ export class MessageInterrupts {
       this.triggers = [];
       this.vectors = data.start + data.count;
       this.queueMax = Math.ceil(Math.log2(this.vectors));
-      yield* this.pdev.enableMsi(this.kind);
+      yield* enableMsi(this.pdev, this.kind);
     }
     for (const [i, event] of events.entries()) {
       this.triggers[data.start + i]?.release?.();

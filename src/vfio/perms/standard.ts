@@ -3,7 +3,7 @@
  * CHSWP, DBG, CCRC, SHPC, SSVID, AGP3, SECDEV, EA, and all newer ones.
  */
 import * as regs from '../../abi/pci_regs.ts';
-import type { PciPowerState } from '../../pci/function.ts';
+import type { PciPowerState } from '../../pci/power-state.ts';
 import { covers, setsBits } from '../../pci/register-write.ts';
 import type { Task } from '../../task/op.ts';
 import { ALL, type CapabilityRegisters, type CapabilityRule, type UserConfig, writeRaw } from './perm-bits.ts';
