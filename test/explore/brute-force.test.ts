@@ -8,12 +8,17 @@ import type { Search } from '../../src/explore/search/search.ts';
 import { type Algorithm, makeSearch } from '../../src/explore/spec.ts';
 import type { Execution } from '../../src/explore/world/execution.ts';
 import { ByParts } from './by-parts.ts';
+import { everyClass } from './every-class.ts';
 import { everyOrder, type ObservableProgram, takeOrder } from './every-order.ts';
 import { randomProgram } from './random-program.ts';
 
 const PROGRAMS = process.env.BARTER_FULL === '1' ? 100_000 : 5_000;
 /** Skips programs with more orders than this: taking all of them takes too long. */
 const MAX_ORDERS = process.env.BARTER_FULL === '1' ? 1_000 : 60;
+/** Larger programs: how many, how many more actions a task may have, and the most classes of prefixes. */
+const LARGER = process.env.BARTER_FULL === '1' ? 10_000 : 200;
+const MORE_ACTIONS = process.env.BARTER_FULL === '1' ? 2 : 1;
+const MAX_PREFIXES = process.env.BARTER_FULL === '1' ? 3_000 : 400;
 
 interface Found {
   search: Search;
@@ -102,4 +107,27 @@ test(`${PROGRAMS} random programs: no search misses anything, and none does anyt
     else assertCovers(program, all);
   }
   assert.ok(withBugs < PROGRAMS / 20, `${withBugs} programs break something`);
+});
+
+test(`${LARGER} larger programs, by the classes of their prefixes`, () => {
+  let compared = 0;
+  for (let seed = 1; compared < LARGER; seed++) {
+    const program = randomProgram(seed, MORE_ACTIONS);
+    const all = everyClass(program, MAX_PREFIXES);
+    if (all === null) continue;
+    compared += 1;
+    for (const algorithm of ['optimal', 'source', 'stateful'] as const) {
+      const text = `${program.name}, ${algorithm}`;
+      if ([...all.findings].some((finding) => finding !== 'I4: stuck')) {
+        assert.notEqual(alone(program, algorithm).bug, null, `${text}: ${[...all.findings]}`);
+        continue;
+      }
+      const { search, outcomes, looks } = collect(program, algorithm);
+      assert.deepEqual(sorted(outcomes), sorted(all.outcomes), `${text} misses outcomes`);
+      if (algorithm !== 'stateful') assert.deepEqual(sorted(looks), sorted(all.looks), `${text} hides states`);
+      const { executions, blocked } = search.totals;
+      if (algorithm === 'optimal') assert.deepEqual([executions, blocked], [all.orders, 0], text);
+      if (algorithm === 'source') assert.ok(executions >= all.orders, text);
+    }
+  }
 });

@@ -15,8 +15,8 @@ export interface ObservableProgram extends Program {
   outcome(execution: Execution): string;
   /** Returns and forgets the labels of the objects that the last step changed besides its own. */
   takeChanged(): readonly string[];
-  /** For each invariant: the labels of the objects that it looks at. */
-  readonly invariants: readonly (readonly string[])[];
+  /** For each invariant: the labels of the objects that it has looked at in any execution so far. */
+  readonly looked: readonly ReadonlySet<string>[];
   /** The values that the invariants have seen in this execution, one entry for each look. */
   seen(): readonly string[];
 }
@@ -92,7 +92,7 @@ function endOf(execution: Execution): { invariant: string; message: string } | n
 function stepOf(program: ObservableProgram, execution: Execution, op: Op, task: number, nth: number): Step {
   const isRead = op.kind === OpKind.READ || op.kind === OpKind.WAIT || !op.changed;
   const changed = [...program.takeChanged(), ...(isRead ? [] : [op.object.label])];
-  const looking = program.invariants.flatMap((labels, i) => (labels.some((one) => changed.includes(one)) ? [i] : []));
+  const looking = program.looked.flatMap((labels, i) => (changed.some((one) => labels.has(one)) ? [i] : []));
   const peer = op.object instanceof TaskHandle ? execution.handles.indexOf(op.object) : execution.spawned;
   return {
     task,
@@ -134,12 +134,22 @@ function formOf(steps: readonly Step[]): string {
     .join('; ');
 }
 
-/** Takes all orders; returns their results by form, or null if there are more than `most`. */
+type EveryOrder = { forms: Set<string>; outcomes: Set<string>; looks: Set<string>; orders: number };
+
+/**
+ * Takes all orders; returns their results by form, or null if there are more than `most`. Two rounds: the first one
+ * shows the objects that the invariants look at.
+ */
 export function everyOrder(
   program: ObservableProgram,
   most: number,
   look: (seen: OrderSeen) => void = () => {},
-): { forms: Set<string>; outcomes: Set<string>; looks: Set<string>; orders: number } | null {
+): EveryOrder | null {
+  if (program.looked.length > 0 && round(program, most, () => {}) === null) return null;
+  return round(program, most, look);
+}
+
+function round(program: ObservableProgram, most: number, look: (seen: OrderSeen) => void): EveryOrder | null {
   const found = { forms: new Set<string>(), outcomes: new Set<string>(), looks: new Set<string>(), orders: 0 };
   const path: number[][] = [];
   for (;;) {

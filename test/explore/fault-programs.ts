@@ -37,6 +37,25 @@ export const failedTry = program('failed-try', (stage) => {
   );
 });
 
+/** The reader comes before the closer, and before the writer. */
+export const secondStep = program('second-step', (stage) => {
+  const [x, y, own] = [new Cell('x', 0), new Cell('y', 0), new Cell('own', 0)];
+  stage.spawn(
+    'closer',
+    (function* (): Task {
+      yield* x.store(1);
+      yield* own.store(1);
+    })(),
+  );
+  stage.spawn('writer', y.store(1));
+  stage.spawn(
+    'reader',
+    (function* (): Task {
+      if ((yield* x.load()) === 0 && (yield* y.load()) === 0) throw new InvariantError('I1', 'the reader saw 0');
+    })(),
+  );
+});
+
 function* blink(cell: Cell<number>): Task {
   yield* cell.store(1);
   yield* cell.store(0);

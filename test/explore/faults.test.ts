@@ -23,6 +23,8 @@ async function assertBug(name: string, invariant: string, message: RegExp): Prom
 
 test('a reader comes before a try that failed', () => assertBug('failed-try', 'I1', /the reader saw 0/));
 
+test('a second step of a task does not begin an order', () => assertBug('second-step', 'I1', /the reader saw 0/));
+
 test('an invariant over two cells sees every state', () => assertBug('two-cells', 'I1', /both are 1/));
 
 test('a forgotten wake is a lost wake-up', () => assertBug('forgotten-wake', 'I4', /^lost wake-up: .*waiter/));

@@ -7,14 +7,16 @@ import { test } from 'node:test';
 import { exploreProgram } from '../../src/explore/explore.ts';
 import { DporSearch } from '../../src/explore/search/dpor.ts';
 import { minimise } from '../../src/explore/search/minimise.ts';
+import type { PathNode } from '../../src/explore/search/path.ts';
 import { Races } from '../../src/explore/search/races.ts';
-import { Access, isAcquire } from '../../src/explore/world/access.ts';
+import { type Algorithm } from '../../src/explore/spec.ts';
+import { Access, conflict, isAcquire, type PlannedStep } from '../../src/explore/world/access.ts';
 import { InvariantScopes } from '../../src/explore/world/invariant-scopes.ts';
 import type { Program } from '../../src/explore/world/program.ts';
 import { StepLog } from '../../src/explore/world/step-log.ts';
 import { replace, replacePrivate } from '../../src/verify/mutants/overlay.ts';
 import { everyOrder } from './every-order.ts';
-import { anotherFirst, failedTry, twoCells } from './fault-programs.ts';
+import { anotherFirst, failedTry, secondStep, twoCells } from './fault-programs.ts';
 import { randomProgram } from './random-program.ts';
 
 /** The check must hold without the mutant, and fail with it. */
@@ -29,7 +31,10 @@ async function assertTold(apply: () => () => void, holds: () => boolean | Promis
   assert.equal(await holds(), true, 'after the mutant');
 }
 
-const findsBug = (program: Program) => async (): Promise<boolean> => (await exploreProgram(program)).bug !== null;
+const findsBug =
+  (program: Program, algorithm: Algorithm = 'optimal') =>
+  async (): Promise<boolean> =>
+    (await exploreProgram(program, { algorithm })).bug !== null;
 
 /** The reduction must take one order for each class of commuting orders. */
 const takesEvery = (seed: number) => (): boolean => {
@@ -59,6 +64,21 @@ test('failed tries are no races of a lock', () =>
       log.beforeOnObject = before;
     });
   }, findsBug(failedTry)));
+
+test('a later step of a task is taken for its first', () =>
+  assertTold(
+    () =>
+      replacePrivate<object>(DporSearch.prototype, 'isStarted', ({ started }: PathNode, sequence: PlannedStep[]) =>
+        sequence.some((step) => {
+          const before = sequence.slice(
+            0,
+            sequence.findIndex(({ task }) => task === step.task),
+          );
+          return started.includes(step.task) && !before.some((other) => conflict(step, other));
+        }),
+      ),
+    findsBug(secondStep, 'source'),
+  ));
 
 test('invariants see only the states of the orders that are taken anyway', () =>
   assertTold(() => replace(InvariantScopes.prototype, 'add', () => {}), findsBug(twoCells)));

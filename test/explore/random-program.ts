@@ -5,6 +5,7 @@ import type { Execution } from '../../src/explore/world/execution.ts';
 import type { Stage } from '../../src/explore/world/program.ts';
 import { Cell } from '../../src/task/cell.ts';
 import { Completion } from '../../src/task/completion.ts';
+import { InvariantError } from '../../src/task/lifetime.ts';
 import { Mutex, RwSemaphore } from '../../src/task/lock.ts';
 import type { Task } from '../../src/task/op.ts';
 import { Plain } from '../../src/task/plain.ts';
@@ -26,8 +27,20 @@ interface Shape {
   tasks: Action[][];
   /** The step at which the first task starts another one; -1 for never. */
   spawnAt: number;
-  /** The labels of the objects that each invariant looks at. */
-  invariants: Label[][];
+  invariants: Invariant[];
+}
+
+/**
+ * The way in which an invariant looks at its objects: `all` of them; a `chain` of them up to the first one without a
+ * value; `pick` looks at the first one, whose value chooses another one. `breaks` is a chain that must not reach its
+ * end.
+ */
+type LookMode = 'all' | 'chain' | 'pick' | 'breaks';
+const LOOK_MODES: readonly LookMode[] = ['all', 'all', 'all', 'chain', 'chain', 'pick', 'pick', 'breaks'];
+
+interface Invariant {
+  labels: Label[];
+  mode: LookMode;
 }
 
 type Label = 'x' | 'y' | 'box' | 'count' | 'done' | 'guarded0' | 'guarded1' | 'flag';
@@ -174,16 +187,19 @@ function act(objects: Objects, action: Action, note: Note): Task {
 
 const INNER_NAMES = Object.keys(INNER);
 const OUTER_NAMES = Object.keys(OUTER);
+/** The actions of one step that never wait. Programs of these alone are dense: every step races with many. */
+const CORE_NAMES = ['load', 'load', 'store', 'store', 'compareExchange', 'update'];
 
-function shapeOf(seed: number): Shape {
+function shapeOf(seed: number, more: number): Shape {
   const random = new Random(seed * 7919);
   for (let i = 0; i < 5; i++) random.below(2);
   const pick = <T>(list: readonly T[]): T => list[random.below(list.length)];
   // Few kinds of actions in one program, so that they interact.
-  const names = Array.from({ length: 2 + random.below(4) }, () => pick(OUTER_NAMES));
+  const all = seed % 4 === 2 ? CORE_NAMES : OUTER_NAMES;
+  const names = Array.from({ length: 2 + random.below(4) }, () => pick(all));
   const count = 2 + random.below(2);
   const tasks = Array.from({ length: count }, () =>
-    Array.from({ length: 1 + random.below(count === 2 ? 4 : 2) }, () => ({
+    Array.from({ length: 1 + random.below((count === 2 ? 4 : 2) + more) }, () => ({
       name: pick(names),
       object: pick([0, 0, 1] as const),
       value: pick([1, 2] as const),
@@ -191,20 +207,22 @@ function shapeOf(seed: number): Shape {
     })),
   );
   const spawnAt = random.below(4) === 0 ? random.below(2) : -1;
-  const invariants = Array.from({ length: Math.max(0, random.below(4) - 1) }, () =>
+  const looks = Array.from({ length: Math.max(0, random.below(4) - 1) }, () =>
     Array.from({ length: 1 + random.below(3) }, () => pick(LABELS)),
   );
+  const invariants = looks.map((labels) => ({ labels, mode: pick(LOOK_MODES) }));
   return { tasks, spawnAt, invariants };
 }
 
-/** The program of a seed, the same every time. */
-export function randomProgram(seed: number): ObservableProgram & { outcomeAtEnd(): string } {
-  const shape = shapeOf(seed);
+/** The program of a seed, the same every time. Each task has up to `more` more actions than usual. */
+export function randomProgram(seed: number, more = 0): ObservableProgram & { outcomeAtEnd(): string } {
+  const shape = shapeOf(seed, more);
+  const looked = shape.invariants.map(() => new Set<string>());
   let now: RandomRun;
   return {
     name: `random:${seed}`,
     summary: 'a small random program',
-    invariants: shape.invariants,
+    looked,
     build(stage: Stage): void {
       const run = new RandomRun(shape);
       now = run;
@@ -212,7 +230,9 @@ export function randomProgram(seed: number): ObservableProgram & { outcomeAtEnd(
       const first = shape.spawnAt < 0 ? 0 : 1;
       for (let i = first; i < shape.tasks.length; i++) stage.spawn(`task${i}`, run.task(i));
       if (first === 1) stage.spawn('task0', run.taskThatSpawns(0, shape.spawnAt));
-      for (const labels of shape.invariants) stage.afterEach(() => run.look(labels));
+      for (const [i, invariant] of shape.invariants.entries()) {
+        stage.afterEach(() => run.look(invariant, looked[i]));
+      }
     },
     outcome: (execution) => now.outcome(execution),
     outcomeAtEnd: () => now.outcome(null),
@@ -252,8 +272,18 @@ class RandomRun {
     return changed;
   }
 
-  look(labels: readonly Label[]): void {
-    this.seen.push(labels.map((label) => `${label}=${this.objects.look(label)}`).join());
+  /** Looks as the invariant does, and adds the labels that it looks at to `looked`. */
+  look({ labels, mode }: Invariant, looked: Set<string>): void {
+    const values: (number | boolean)[] = [];
+    const look = (label: Label): number | boolean => {
+      looked.add(label);
+      values.push(this.objects.look(label));
+      return values[values.length - 1];
+    };
+    if (mode === 'all') labels.forEach(look);
+    else if (mode === 'pick') look(labels[Number(look(labels[0])) % labels.length]);
+    else if (labels.every(look) && mode === 'breaks') throw new InvariantError('I1', `${labels} have values`);
+    this.seen.push(`${mode} ${labels}: ${values}`);
   }
 
   *task(index: number): Task {

@@ -356,7 +356,7 @@ export class DporSearch extends Search {
         sequence = this.exactly(depth, sequence);
         for (const sleeping of node.sleep) if (isWeakInitial(sleeping, sequence)) return;
       }
-    } else if (sequence.some((one) => node.started.includes(one.task) && isInitial(one, sequence))) return;
+    } else if (this.isStarted(node, sequence)) return;
     if (depth < this.base) {
       const plain = { depth, sequence: sequence.map((step) => this.names.plain(step)) };
       this.outerRaces.set(JSON.stringify(plain), plain);
@@ -368,6 +368,11 @@ export class DporSearch extends Search {
       node.started.push(sequence[0].task);
       node.branches.push(branchOf(sequence[0]));
     }
+  }
+
+  /** For `source`: whether a task that was or will be run from the state can begin the order. */
+  private isStarted({ started }: PathNode, sequence: readonly PlannedStep[]): boolean {
+    return sequence.some(({ task }, i) => started.includes(task) && isInitial(sequence, i));
   }
 
   /** The same order, with its last step as it turns out there. */

@@ -21,13 +21,13 @@ export function isWeakInitial(step: PlannedStep, sequence: readonly PlannedStep[
   return true;
 }
 
-/** Whether `step` is in `sequence` and can come first. */
-export function isInitial(step: PlannedStep, sequence: readonly PlannedStep[]): boolean {
-  for (const other of sequence) {
-    if (other.task === step.task) return true;
-    if (conflict(step, other)) return false;
+/** Whether the step at `index` of `sequence` can come first: an initial. A later step of a task never is one. */
+export function isInitial(sequence: readonly PlannedStep[], index: number): boolean {
+  const step = sequence[index];
+  for (let i = 0; i < index; i++) {
+    if (sequence[i].task === step.task || conflict(step, sequence[i])) return false;
   }
-  return false;
+  return true;
 }
 
 /** Adds `sequence` to the branches unless one of them leads to an equivalent order. Returns whether it was added. */
