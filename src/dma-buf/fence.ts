@@ -16,7 +16,8 @@ export class DmaFence {
   readonly label: string;
   /** Set before `signal`, when the work that the fence stands for failed. */
   error: ErrnoName | null = null;
-  private readonly completion: Completion;
+  /** Done once the fence is signalled. */
+  readonly completion: Completion;
 
   constructor(label = 'fence', context = allocateFenceContext(), seqno = 1, isSignaled = false) {
     this.label = label;

@@ -1,6 +1,7 @@
 /** dma_resv: the lock of a buffer and the fences of its users (drivers/dma-buf/dma-resv.c). */
 import { type LockClass, Mutex } from '../task/lock.ts';
 import { DONE, type Task } from '../task/op.ts';
+import { Plain } from '../task/plain.ts';
 import type { DmaFence } from './fence.ts';
 
 /** enum dma_resv_usage. A query for one usage includes all those before it. */
@@ -25,34 +26,35 @@ interface ResvEntry {
 export class DmaResv {
   /** Guards the fences, the buffer's attachments, and fields of the exporter. */
   readonly lock = new Mutex(RESV_LOCK_CLASS);
-  private entries: ResvEntry[] | null = null;
+  private readonly entries = new Plain<readonly ResvEntry[] | null>('fences', null);
 
   /** dma_resv_add_fence; the lock must be held. A later fence of the same context replaces the earlier one. */
   *addFence(fence: DmaFence, usage: DmaResvUsage): Task {
     this.lock.assertHeld();
     const entries: ResvEntry[] = [];
-    for (const entry of this.entries ?? []) {
+    for (const entry of this.entries.get() ?? []) {
       const isReplaced = entry.fence.context === fence.context && entry.usage >= usage;
       if (!isReplaced && !(yield* entry.fence.testSignaled())) entries.push(entry);
     }
     entries.push({ fence, usage });
-    this.entries = entries;
+    this.entries.set(entries);
   }
 
   /** The fences of `usage` and of those before it. */
   fences(usage: DmaResvUsage): DmaFence[] {
-    if (this.entries === null) return [];
-    return this.entries.filter((entry) => entry.usage <= usage).map((entry) => entry.fence);
+    const entries = this.entries.get();
+    if (entries === null) return [];
+    return entries.filter((entry) => entry.usage <= usage).map((entry) => entry.fence);
   }
 
   /** dma_resv_test_signaled. */
   testSignaled(usage: DmaResvUsage): boolean {
-    return this.entries === null || this.fences(usage).every((fence) => fence.isSignaled);
+    return this.entries.get() === null || this.fences(usage).every((fence) => fence.isSignaled);
   }
 
   /** dma_resv_wait_timeout with MAX_SCHEDULE_TIMEOUT: signals of the fences end it. */
   wait(usage: DmaResvUsage): Task {
-    return this.entries === null ? DONE : waitForFences(this.fences(usage));
+    return this.entries.get() === null ? DONE : waitForFences(this.fences(usage));
   }
 }
 

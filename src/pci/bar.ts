@@ -6,6 +6,7 @@ import {
   PCI_BASE_ADDRESS_MEM_TYPE_64,
   PCI_BASE_ADDRESS_SPACE_IO,
 } from '../abi/pci_regs.ts';
+import { Plain } from '../task/plain.ts';
 import type { ConfigSpace } from './config-space.ts';
 import type { Memory } from './memory.ts';
 
@@ -63,8 +64,7 @@ export class Bar {
   readonly target: BarTarget;
   /** Host address; the fabric assigns it. */
   address = 0;
-  /** A driver has requested the region: no other driver may use its addresses. */
-  claimed = false;
+  private readonly claim = new Plain('claimed', false);
 
   constructor(index: number, kind: BarKind, prefetchable: boolean, sizeBytes: number, target: BarTarget) {
     const smallest = kind === 'io' ? 1 : 16;
@@ -76,6 +76,15 @@ export class Bar {
     this.prefetchable = prefetchable;
     this.sizeBytes = sizeBytes;
     this.target = target;
+  }
+
+  /** A driver has requested the region: no other driver may use its addresses. */
+  get claimed(): boolean {
+    return this.claim.get();
+  }
+
+  set claimed(isClaimed: boolean) {
+    this.claim.set(isClaimed);
   }
 
   /** The low bits of the register, which tell what kind of BAR it is. */

@@ -79,7 +79,10 @@ class Enumeration {
     for (;;) {
       const ready = execution.finding === null ? execution.order.filter((task) => execution.isReady(task)) : [];
       if (!this.arrive(execution, steps, ready)) return;
-      if (ready.length === 0) return this.end(execution);
+      if (ready.length === 0) {
+        this.end(execution);
+        return;
+      }
       for (const other of ready.slice(1)) open.push([...order, other]);
       order.push(ready[0]);
       steps.push(this.step(execution, ready[0], steps));

@@ -9,7 +9,7 @@ import { DporSearch } from '../../src/explore/search/dpor.ts';
 import { minimise } from '../../src/explore/search/minimise.ts';
 import type { PathNode } from '../../src/explore/search/path.ts';
 import { Races } from '../../src/explore/search/races.ts';
-import { type Algorithm } from '../../src/explore/spec.ts';
+import type { Algorithm } from '../../src/explore/spec.ts';
 import { Access, conflict, isAcquire, type PlannedStep } from '../../src/explore/world/access.ts';
 import { InvariantScopes } from '../../src/explore/world/invariant-scopes.ts';
 import type { Program } from '../../src/explore/world/program.ts';

@@ -22,6 +22,9 @@ for (const [scenario, [sound, without]] of Object.entries(ORDERS)) {
     assert.deepEqual([all.orders, [...all.findings]], [sound, []]);
     assert.equal(everyClass(program, MAX_PREFIXES, false)!.orders, without);
     const { executions, blocked, complete, bug } = await explore({ scenario });
-    assert.deepEqual({ executions, blocked, complete, bug }, { executions: sound, blocked: 0, complete: true, bug: null });
+    assert.deepEqual(
+      { executions, blocked, complete, bug },
+      { executions: sound, blocked: 0, complete: true, bug: null },
+    );
   });
 }
