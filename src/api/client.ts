@@ -1,4 +1,8 @@
-/** `barter/client`: a client for any vfio-user server, and importers of the buffers that Barter's servers lend. */
+/**
+ * `barter/client`: a client for any vfio-user server, and importers of the buffers that Barter's servers lend.
+ *
+ * @module barter/client
+ */
 export { Errno, type ErrnoName } from '../abi/errno.ts';
 export { createEventfd, readEventfd, signalEventfd } from '../linux/eventfd.ts';
 export type { OwnedFd } from '../linux/fd.ts';

@@ -1,4 +1,8 @@
-/** `barter/device`: the parts for a device of your own, and the server for it (docs/writing-a-device.md). */
+/**
+ * `barter/device`: the parts for a device of your own, and the server for it (docs/writing-a-device.md).
+ *
+ * @module barter/device
+ */
 export { Errno, type ErrnoName } from '../abi/errno.ts';
 export type { DeviceIdentity, DeviceModel } from '../device/model.ts';
 export { msixMemory } from '../device/msix.ts';

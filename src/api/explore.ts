@@ -1,6 +1,8 @@
 /**
  * `barter/explore`: runs a program of tasks in every order that matters, and shows the shortest one that breaks it
  * (docs/exploring-your-own-code.md).
+ *
+ * @module barter/explore
  */
 export { UnknownNameError } from '../explore/catalogue.ts';
 export { type ExploreOptions, type ExploreResult, exploreProgram, type FoundBug } from '../explore/explore.ts';

@@ -1,6 +1,8 @@
 /**
  * `barter/machine`: machines from files, their devices under vfio-pci, and the buffers that they lend, all in process
  * (docs/architecture.md).
+ *
+ * @module barter/machine
  */
 export { Errno, type ErrnoName } from '../abi/errno.ts';
 export {

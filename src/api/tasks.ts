@@ -1,6 +1,8 @@
 /**
  * `barter/tasks`: tasks, and the objects that they block on. A task is a generator; the same one runs in production
  * under a `Runner` and in every order under the explorer (docs/tasks.md).
+ *
+ * @module barter/tasks
  */
 export { Cell } from '../task/cell.ts';
 export { Completion } from '../task/completion.ts';

@@ -1,0 +1,5 @@
+import { linkedSources, sourcePage } from '../.vitepress/sources.ts';
+
+export default {
+  paths: () => linkedSources().map((file) => ({ params: { file }, content: sourcePage(file) })),
+};
