@@ -10,8 +10,21 @@ export { Mapping, type MapRequest } from '../linux/mapping.ts';
 export { createMemfd } from '../linux/memfd.ts';
 export type { ClientOptions } from '../vfio-user/client/channel.ts';
 export { VfioUserClient } from '../vfio-user/client/client.ts';
+export type { ClientDeviceInfo, ClientIrqInfo } from '../vfio-user/client/device-info.ts';
 export type { ClientDmaMemory } from '../vfio-user/client/dma-answer.ts';
-export type { ClientRegionInfo } from '../vfio-user/client/region-info.ts';
+export { dirtyPages, startDmaLogging, stopDmaLogging } from '../vfio-user/client/dma-logging.ts';
+export type { Iova } from '../vfio-user/client/dma-maps.ts';
+export { type Answer, type Exchange, RefusedError, type Request } from '../vfio-user/client/exchange.ts';
+export { getFeature, hasFeature, setFeature } from '../vfio-user/client/feature.ts';
+export { LostError } from '../vfio-user/client/lost.ts';
+export {
+  migrationBytes,
+  migrationFlags,
+  migrationState,
+  setMigrationState,
+  writeMigrationData,
+} from '../vfio-user/client/migration.ts';
+export type { ClientRegionInfo, MappableArea } from '../vfio-user/client/region-info.ts';
 export type { RegionWrite } from '../vfio-user/client/write-multi.ts';
 export { BlockingImporter } from '../vfio-user/dma-buf/blocking-importer.ts';
 export {

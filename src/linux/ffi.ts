@@ -200,6 +200,18 @@ export const sys = {
   memcpy: raw<[target: number, source: number, length: number]>('memmove', 'uintptr_t', [ptrArg, ptrArg, sizeArg]),
 };
 
+/** The same call in a thread of libuv's pool. Returns -1 for an error; its errno is that thread's, and is lost. */
+const epollWait = libc.func('epoll_wait', 'int', [intArg, ptrArg, intArg, intArg]);
+
+export function epollWaitAsync(epfd: number, events: number, max: number, timeoutMs: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    epollWait.async(epfd, events, max, timeoutMs, (error: Error | null, result: number) => {
+      if (error === null) resolve(result);
+      else reject(error);
+    });
+  });
+}
+
 const dlsym = libc.func('dlsym', ptrArg, [ptrArg, 'str']) as unknown as (handle: number, name: string) => number;
 
 /** Returns the address of a libc function, for calls that want a pointer to one. */

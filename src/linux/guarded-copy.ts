@@ -74,3 +74,26 @@ export const readGuarded: GuardedCopy = (target, source, length) =>
 /** Copies to `target`, which may be any memory, a BAR too. `source` may fault, and is memory or a file. */
 export const writeGuarded: GuardedCopy = (target, source, length) =>
   callsWork() ? transfer(sys.process_vm_readv, target, source, length) : copyBySocket(target, source, length);
+
+/** Between guarded memory and JavaScript arrays, which may move. */
+const bounce = new Pinned(64 * 1024);
+
+/** Fills `into` from the memory at `address`. False where a page of it does not answer; a part may have arrived. */
+export function readGuardedBytes(address: number, into: Uint8Array): boolean {
+  for (let at = 0; at < into.length; at += bounce.bytes.length) {
+    const length = Math.min(bounce.bytes.length, into.length - at);
+    if (!readGuarded(bounce.address, address + at, length)) return false;
+    into.set(bounce.window.at(0, length), at);
+  }
+  return true;
+}
+
+/** Writes `from` to the memory at `address`. False where a page of it does not answer; a part may have arrived. */
+export function writeGuardedBytes(address: number, from: Uint8Array): boolean {
+  for (let at = 0; at < from.length; at += bounce.bytes.length) {
+    const length = Math.min(bounce.bytes.length, from.length - at);
+    bounce.bytes.set(length === from.length ? from : from.subarray(at, at + length));
+    if (!writeGuarded(address + at, bounce.address, length)) return false;
+  }
+  return true;
+}

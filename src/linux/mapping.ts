@@ -1,6 +1,7 @@
 import { Errno } from '../abi/errno.ts';
 import { MAP_SHARED, PROT_READ, PROT_WRITE } from '../abi/mman.ts';
 import { check, externalBuffer, sys, Window } from './ffi.ts';
+import { readGuardedBytes, writeGuardedBytes } from './guarded-copy.ts';
 
 /** The page size of this machine: 4096 on x86-64, 4096 to 65536 on arm64. */
 export const PAGE_SIZE = sys.getpagesize();
@@ -21,6 +22,11 @@ export interface MapRequest {
   writable: boolean;
   /** Names the mapping in messages: "BAR 0 of lender". */
   what: string;
+  /**
+   * For the file of a peer, which may be truncated: the kernel makes each access, and one to a lost page is EFAULT.
+   * Such a mapping has no views.
+   */
+  guarded?: boolean;
 }
 
 /** The views through which JavaScript reaches mapped memory. */
@@ -45,7 +51,7 @@ class Views {
  *
  * It does not promise:
  *  - that the memory stays backed. If the file is truncated, touching a lost page kills the process with SIGBUS. Map
- *    only the process's own files; use SharedFiles for those of a peer.
+ *    a peer's files `guarded`, or through SharedFiles.
  *  - that `unmap` frees the bookkeeping of its views. Node frees it when its event loop turns. A serving thread never
  *    turns that loop, and uses MappedMemory.
  *  - that a device's BAR answers. With memory decoding off, touching a mapped vfio region also kills with SIGBUS. pread
@@ -59,6 +65,8 @@ export class Mapping {
   readonly sizeBytes: number;
   readonly writable: boolean;
   readonly what: string;
+  /** Whether only `read` and `write` reach the memory. */
+  readonly isGuarded: boolean;
   #address: number;
   #views: Views | null = null;
 
@@ -66,6 +74,7 @@ export class Mapping {
     this.sizeBytes = request.sizeBytes;
     this.writable = request.writable;
     this.what = request.what;
+    this.isGuarded = request.guarded === true;
     this.#address = address;
   }
 
@@ -106,9 +115,14 @@ export class Mapping {
     return this.#open().buffer;
   }
 
-  /** Copies `target.length` bytes from `offset`. EINVAL outside the mapping. */
+  /** Copies `target.length` bytes from `offset`. EINVAL outside the mapping, EFAULT where a guarded page is lost. */
   read(offset: number, target: Uint8Array): void {
-    const views = this.#reach(offset, target.length);
+    this.#reach(offset, target.length);
+    if (this.isGuarded) {
+      if (!readGuardedBytes(this.#address + offset, target)) throw this.#fault(offset, target.length);
+      return;
+    }
+    const views = this.#open();
     if (target.length === WORD) {
       const word = views.view.getUint32(offset, true);
       for (let i = 0; i < WORD; i++) target[i] = word >>> (8 * i);
@@ -117,10 +131,15 @@ export class Mapping {
     target.set(views.window.at(offset, target.length));
   }
 
-  /** Copies `source` to `offset`. EINVAL outside the mapping, EACCES when it is read-only. */
+  /** Copies `source` to `offset`. As `read`, and EACCES when it is read-only. */
   write(offset: number, source: Uint8Array): void {
-    const views = this.#reach(offset, source.length);
+    this.#reach(offset, source.length);
     if (!this.writable) throw new Errno('EACCES', `${this.what} is mapped read-only`);
+    if (this.isGuarded) {
+      if (!writeGuardedBytes(this.#address + offset, source)) throw this.#fault(offset, source.length);
+      return;
+    }
+    const views = this.#open();
     if (source.length === WORD) {
       const word = source[0] | (source[1] << 8) | (source[2] << 16) | (source[3] << 24);
       views.view.setUint32(offset, word, true);
@@ -153,16 +172,21 @@ export class Mapping {
   /** Makes the views on demand: V8 counts the bytes behind a view as its own, and collects garbage for them. */
   #open(): Views {
     this.#checkMapped();
+    if (this.isGuarded)
+      throw new Errno('EACCES', `${this.what} has no views, as its file may shrink: read and write it`);
     this.#views ??= new Views(this.#address, this.sizeBytes);
     return this.#views;
   }
 
-  #reach(offset: number, length: number): Views {
-    const views = this.#open();
+  #reach(offset: number, length: number): void {
+    this.#checkMapped();
     if (!Number.isSafeInteger(offset) || offset < 0 || length > this.sizeBytes - offset) {
       throw new Errno('EINVAL', `${this.what}: ${length} bytes at ${offset} of ${this.sizeBytes}`);
     }
-    return views;
+  }
+
+  #fault(offset: number, length: number): Errno {
+    return new Errno('EFAULT', `${this.what}: ${length} bytes at ${offset} do not answer; its owner took them away`);
   }
 }
 

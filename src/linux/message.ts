@@ -1,4 +1,4 @@
-import { ERRNO, Errno } from '../abi/errno.ts';
+import { Errno } from '../abi/errno.ts';
 import { viewOf } from '../abi/layout.ts';
 import {
   CMSG_LEN,
@@ -23,8 +23,8 @@ const SIZEOF_INT = 4;
  * connection. A message costs the system call and a few stores. It allocates nothing unless descriptors travel.
  *
  * Set the iovecs, then call. `recvmsg` and `sendmsg` return the number of bytes, or the negative errno (-EAGAIN,
- * -EPIPE, -ECONNRESET, ...). They never throw: the caller handles a dead peer. EINTR is retried. 0 bytes received is
- * the end of the stream.
+ * -EPIPE, -ECONNRESET, ...). They never throw: the caller handles a dead peer. 0 bytes received is the end of the
+ * stream. A call that waits returns -EINTR after a signal: the socket's own timeout would start anew with each retry.
  *
  * On a stream socket the kernel never merges bytes across a send that carried descriptors, but it does put earlier
  * plain bytes in front of them. Descriptors belong to the last send whose bytes a recvmsg returned.
@@ -84,17 +84,14 @@ export class Message {
   sendmsg(socket: number, flags = 0, fds: readonly number[] = NO_FDS): number {
     if (fds.length > 0) this.#setControl(fds);
     else this.#setControlLength(0);
-    let result = sys.sendmsg(socket, this.#headerAddress, flags | MSG_NOSIGNAL);
-    while (result === -ERRNO.EINTR) result = sys.sendmsg(socket, this.#headerAddress, flags | MSG_NOSIGNAL);
-    return result;
+    return sys.sendmsg(socket, this.#headerAddress, flags | MSG_NOSIGNAL);
   }
 
   /** Receives into the iovecs. Take descriptors that came with `takeFds` before the next call, or they are closed. */
   recvmsg(socket: number, flags = 0): number {
     this.#dropFds();
     if (this.maxFds > 0) this.#setControlLength(this.#control.length);
-    let result = sys.recvmsg(socket, this.#headerAddress, flags | MSG_CMSG_CLOEXEC);
-    while (result === -ERRNO.EINTR) result = sys.recvmsg(socket, this.#headerAddress, flags | MSG_CMSG_CLOEXEC);
+    const result = sys.recvmsg(socket, this.#headerAddress, flags | MSG_CMSG_CLOEXEC);
     if (result >= 0) this.#parseControl();
     return result;
   }

@@ -2,8 +2,8 @@
 import { Errno } from '../abi/errno.ts';
 import { MAP_NORESERVE, MAP_SHARED, PROT_READ, PROT_WRITE } from '../abi/mman.ts';
 import type { Memory } from '../pci/memory.ts';
-import { check, Pinned, sys } from './ffi.ts';
-import { readGuarded, writeGuarded } from './guarded-copy.ts';
+import { check, sys } from './ffi.ts';
+import { readGuarded, readGuardedBytes, writeGuarded, writeGuardedBytes } from './guarded-copy.ts';
 import { type SlotRequest, ViewSlot } from './view-slot.ts';
 
 /** The bytes of an access to a register or ring: one load or store of the CPU. */
@@ -156,9 +156,6 @@ export class MappedMemory extends MappedFile {
   }
 }
 
-/** A buffer between guarded memory and JavaScript arrays, which may move. */
-const bounce = new Pinned(64 * 1024);
-
 /**
  * Memory of a file that another process can take away. Huge pages come from a pool that may be empty, a file can be
  * truncated, a file system can be full. The kernel makes each access, and throws EFAULT for one that faults. Accesses
@@ -183,20 +180,12 @@ export class GuardedMemory extends MappedFile {
 
   read(offset: number, into: Uint8Array): void {
     this.reach(offset, into.length, false);
-    for (let at = 0; at < into.length; at += bounce.bytes.length) {
-      const length = Math.min(bounce.bytes.length, into.length - at);
-      if (!readGuarded(bounce.address, this.address + offset + at, length)) this.#fault(offset + at, length);
-      into.set(bounce.window.at(0, length), at);
-    }
+    if (!readGuardedBytes(this.address + offset, into)) this.#fault(offset, into.length);
   }
 
   write(offset: number, from: Uint8Array): void {
     this.reach(offset, from.length, true);
-    for (let at = 0; at < from.length; at += bounce.bytes.length) {
-      const length = Math.min(bounce.bytes.length, from.length - at);
-      bounce.bytes.set(length === from.length ? from : from.subarray(at, at + length));
-      if (!writeGuarded(this.address + offset + at, bounce.address, length)) this.#fault(offset + at, length);
-    }
+    if (!writeGuardedBytes(this.address + offset, from)) this.#fault(offset, from.length);
   }
 
   protected unmap(): void {

@@ -3,15 +3,15 @@ import { ERRNO, Errno } from '../abi/errno.ts';
 import { viewOf } from '../abi/layout.ts';
 import { EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, epoll_event, pollfd } from '../abi/poll.ts';
 import { OwnedFd } from './fd.ts';
-import { addressOf, check, pinnedBytes, sys } from './ffi.ts';
+import { addressOf, check, epollWaitAsync, pinnedBytes, sys } from './ffi.ts';
 
 /** Calls `wait` with the rest of `timeoutMs` (-1 without limit) until no signal interrupts it. */
 function withDeadline(timeoutMs: number, wait: (leftMs: number) => number): number {
+  // Without a limit, or without a wait, there is no deadline to compute.
+  const deadline = timeoutMs > 0 ? performance.now() + timeoutMs : 0;
   let result = wait(timeoutMs);
-  if (result !== -ERRNO.EINTR) return result;
-  const deadline = performance.now() + timeoutMs;
   while (result === -ERRNO.EINTR) {
-    result = wait(timeoutMs < 0 ? -1 : Math.max(0, Math.ceil(deadline - performance.now())));
+    result = wait(timeoutMs <= 0 ? timeoutMs : Math.max(0, Math.ceil(deadline - performance.now())));
   }
   return result;
 }
@@ -98,11 +98,23 @@ export class Epoll {
   /** Waits; returns the number of events, which `events(i)` and `data(i)` describe, and 0 after `timeoutMs`. */
   wait(timeoutMs: number): number {
     const epfd = this.#fd.fd;
-    const first = sys.epoll_wait(epfd, this.#address, this.#maxEvents, timeoutMs);
-    if (first >= 0) return first;
-    if (first !== -ERRNO.EINTR) throw Errno.fromCode(-first, 'epoll_wait');
+    if (timeoutMs <= 0) {
+      // The server's loop comes here for each message, so that this path has no closure.
+      const result = sys.epoll_wait(epfd, this.#address, this.#maxEvents, timeoutMs);
+      if (result >= 0) return result;
+      if (result !== -ERRNO.EINTR) throw Errno.fromCode(-result, 'epoll_wait');
+    }
     const result = withDeadline(timeoutMs, (leftMs) => sys.epoll_wait(epfd, this.#address, this.#maxEvents, leftMs));
     return check(result, () => 'epoll_wait');
+  }
+
+  /**
+   * As `wait`, but a thread of libuv's pool waits, and Node's event loop goes on. One call at a time; no `wait`
+   * meanwhile. The thread stays busy until a descriptor is ready or the time is over, and Node does not end before.
+   * A signal ends the wait early, with 0.
+   */
+  async waitAsync(timeoutMs: number): Promise<number> {
+    return Math.max(0, await epollWaitAsync(this.#fd.fd, this.#address, this.#maxEvents, timeoutMs));
   }
 
   events(index: number): number {

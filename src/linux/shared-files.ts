@@ -91,7 +91,8 @@ interface SharedFile {
 }
 
 /** A descriptor's properties from fcntl and fstat. */
-interface Facts {
+export interface FileFacts {
+  /** Names the file among those of this machine; null where its mappings are not shared. */
   readonly key: string | null;
   readonly sizeBytes: number;
   /** It is a memfd, or another file of tmpfs or hugetlbfs, that cannot become shorter. */
@@ -168,7 +169,7 @@ export class SharedFiles {
     if (file.live === 0 && file.key !== null) this.files.delete(file.key);
   }
 
-  private fileOf(fd: OwnedFd, { key, isSealed }: Facts, writable: boolean): SharedFile {
+  private fileOf(fd: OwnedFd, { key, isSealed }: FileFacts, writable: boolean): SharedFile {
     const known = key === null ? undefined : this.files.get(key);
     if (known !== undefined) return known;
     const { type, bsize } = statfsSync(`/proc/self/fd/${fd.fd}`);
@@ -219,7 +220,11 @@ function stretchOf({ pageBytes }: SharedFile): number {
   return Math.max(MAX_SLOT_BYTES, pageBytes);
 }
 
-function factsOf(fd: OwnedFd, writable: boolean): Facts {
+/**
+ * Looks at a file that a peer sent, and seals a memfd against shrinking if it allows seals. EINVAL for anything but a
+ * regular file of a local file system, EPERM for writes to a file sealed against them.
+ */
+export function factsOf(fd: OwnedFd, writable: boolean): FileFacts {
   const seals = sealsOf(fd.fd);
   // On a file system that asks another process, even fstat may wait.
   if (seals === null && !isLocalFile(fd.fd)) {
@@ -237,4 +242,9 @@ function factsOf(fd: OwnedFd, writable: boolean): Facts {
   const isShared = seals !== null || fileSystemOf(fd.fd) !== 'overlay';
   const key = isShared ? `${stat.dev}:${stat.ino}:${writable ? 'w' : 'r'}` : null;
   return { key, sizeBytes: stat.size, isSealed };
+}
+
+/** Whether the file's pages are huge ones: a pool may lack the next, even where the file cannot shrink. */
+export function isHugePageFile(fd: OwnedFd): boolean {
+  return statfsSync(`/proc/self/fd/${fd.fd}`).type === HUGETLBFS_MAGIC;
 }

@@ -86,8 +86,14 @@ export function connectUnix(path: string, timeoutMs = 0): OwnedFd {
   const { bytes, length } = unixAddress(path);
   const socket = newSocket(0, `connection to ${path}`);
   try {
+    const end = performance.now() + timeoutMs;
     if (timeoutMs > 0) setSocketTimeout(socket, timeoutMs);
-    const result = retry(() => sys.connect(socket.fd, bytes, length));
+    const result = retry(() => {
+      const connected = sys.connect(socket.fd, bytes, length);
+      // The socket's timeout starts anew with each call.
+      if (connected === -ERRNO.EINTR && timeoutMs > 0) setSocketTimeout(socket, Math.max(1, end - performance.now()));
+      return connected;
+    });
     if (result === -ERRNO.EAGAIN) {
       throw new Errno('ETIMEDOUT', `connect(${path}): the server does not accept within ${timeoutMs} ms`);
     }
@@ -118,6 +124,11 @@ export function peerCredentials(socket: OwnedFd): { pid: number; uid: number; gi
 /** Whether it is a UNIX packet socket (SOCK_SEQPACKET); false for any other kind of descriptor. */
 export function isUnixPacketSocket(fd: number): boolean {
   return option(fd, SO_DOMAIN) === AF_UNIX && option(fd, SO_TYPE) === SOCK_SEQPACKET;
+}
+
+/** Whether it is a UNIX stream socket; false for any other kind of descriptor. */
+export function isUnixStreamSocket(fd: number): boolean {
+  return option(fd, SO_DOMAIN) === AF_UNIX && option(fd, SO_TYPE) === SOCK_STREAM;
 }
 
 /** Returns an int option; negative where the descriptor lacks it, or is not a socket. */

@@ -29,6 +29,7 @@ export const COVERED_BY: Readonly<Record<string, readonly string[]>> = {
   'verify/classics/': ['verify/counts.test.ts'],
   'verify/mutants/': ['verify/mutants.test.ts'],
   'vfio-user/': ['vfio-user/commands.test.ts'],
+  'vfio-user/client/': ['vfio-user/hostile-server.test.ts', 'vfio-user/commands.test.ts'],
   'vfio-user/dma-buf/': ['vfio-user/dma-buf-socket.test.ts', 'vfio-user/fake-exporter.test.ts'],
   'vfio-user/wire/': ['vfio-user/loop.test.ts', 'vfio-user/limits.test.ts'],
   'vfio/': ['vfio/defects.test.ts', 'scenario/facts.test.ts'],

@@ -11,7 +11,7 @@ import { createMemfd } from '../../src/linux/memfd.ts';
 import { loadMachine } from '../../src/machine/load.ts';
 import { InProcessServer } from './in-process.ts';
 import { RawClient } from './raw-client.ts';
-import { type Exchange, isPosted, kindOf, parseTranscript } from './transcript.ts';
+import { isPosted, kindOf, parseTranscript, type RecordedExchange } from './transcript.ts';
 
 const pathOf = (file: string) => fileURLToPath(new URL(`golden/${file}`, import.meta.url));
 const machine = loadMachine(pathOf('machine.yaml'));
@@ -30,7 +30,7 @@ function descriptor(kind: string): { fd: number; close(): void } {
   return createMemfd('test', Number(memfd[1]));
 }
 
-function play(server: InProcessServer, client: RawClient, { command, reply }: Exchange, at: number): void {
+function play(server: InProcessServer, client: RawClient, { command, reply }: RecordedExchange, at: number): void {
   const fds = command.fds.map(descriptor);
   client.send(
     command.bytes,

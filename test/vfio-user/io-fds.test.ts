@@ -21,6 +21,7 @@ import {
   vfio_user_region_io_fds,
   vfio_user_sub_region_ioeventfd,
 } from '../../src/abi/vfio-user.ts';
+import { createEventfd } from '../../src/linux/eventfd.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { RawClient } from './raw-client.ts';
@@ -186,6 +187,7 @@ test('client: places outside of the region, or without a descriptor, are EPROTO;
     reply({ offset: 4094, size: 4 }),
     reply({ offset: 0, size: 4, fd_index: 1 }),
     reply({ offset: 0, size: 4 }, 0),
+    reply({ offset: 0, size: 4 }),
     { payload: vfio_user_region_io_fds.encode({ argsz: 56, count: 2 }).toString('hex') },
   ]) {
     await withScript([version(FULL), info, bad, bad], (path) => {
@@ -199,12 +201,15 @@ test('client: places outside of the region, or without a descriptor, are EPROTO;
     { offset: 8, size: 8 },
     { offset: 8, size: 4, flags: KVM_IOEVENTFD_FLAG_DATAMATCH, datamatch: 2 },
   ]) {
-    const seen = await withScript([version(FULL), info, reply(place), reply(place)], (path) => {
+    const event = createEventfd();
+    const scripted = { ...reply(place, 0), fdNumbers: [event.fd] };
+    const seen = await withScript([version(FULL), info, scripted, scripted], (path) => {
       const client = new VfioUserClient(path);
       client.useIoFds(0);
       client.writeRegion(0, 8, Buffer.from([1, 0, 0, 0]), true);
       client.close();
     });
+    event.close();
     assert.equal(seen.length, 5, 'a message for what the eventfd does not stand for');
   }
 });

@@ -26,15 +26,12 @@ import { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import { MAX_SECTION_BYTES } from '../../src/vfio/migration-stream.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
+import { dirtyPages, startDmaLogging, stopDmaLogging } from '../../src/vfio-user/client/dma-logging.ts';
 import {
-  dirtyPages,
   migrationBytes,
   migrationFlags,
   migrationState,
-  readMigrationData,
   setMigrationState,
-  startDmaLogging,
-  stopDmaLogging,
   writeMigrationData,
 } from '../../src/vfio-user/client/migration.ts';
 import { connectWhenFree, TestServer, withServer } from './served.ts';
@@ -69,7 +66,7 @@ function bytesOf(client: VfioUserClient, region: number, length: number): Buffer
 }
 
 function stream(client: VfioUserClient): Buffer {
-  return Buffer.concat([...readMigrationData(client)]);
+  return Buffer.concat([...client.migrationData()]);
 }
 
 /** The bytes in pieces of arbitrary sizes. */
@@ -83,7 +80,7 @@ function* pieces(bytes: Buffer): Generator<Buffer> {
 
 test('STOP_COPY: memory and config space of a device move to another server, in pieces of any size', () =>
   onBothSides('lender', (from, to) => {
-    assert.equal(migrationFlags(from), 7, 'STOP_COPY, P2P, PRE_COPY');
+    assert.equal(from.run(migrationFlags()), 7, 'STOP_COPY, P2P, PRE_COPY');
     const memory = randomBytes(1 << 20);
     memory.fill(0, 0x30000, 0x90000);
     from.writeRegion(0, 0, memory);
@@ -91,17 +88,17 @@ test('STOP_COPY: memory and config space of a device move to another server, in 
     from.writeRegion(CONFIG, 4, Buffer.from([6, 4]));
     from.writeRegion(CONFIG, 0x10, Buffer.from([0, 0, 0xe0, 0xfe]));
     to.writeRegion(0, 0x40000, Buffer.from('what was there before is gone'));
-    setMigrationState(from, STOP_COPY);
-    assert.equal(migrationState(from), STOP_COPY);
-    const most = migrationBytes(from);
+    from.run(setMigrationState(STOP_COPY));
+    assert.equal(from.run(migrationState()), STOP_COPY);
+    const most = from.run(migrationBytes());
     const data = stream(from);
     assert.ok(data.length > 600_000 && data.length <= most, `${data.length} of at most ${most} bytes`);
     assert.equal(stream(from).length, 0, 'the end stays the end');
-    setMigrationState(from, STOP);
-    setMigrationState(to, RESUMING);
-    for (const piece of pieces(data)) writeMigrationData(to, piece);
-    setMigrationState(to, RUNNING);
-    assert.equal(migrationState(to), RUNNING);
+    from.run(setMigrationState(STOP));
+    to.run(setMigrationState(RESUMING));
+    for (const piece of pieces(data)) to.run(writeMigrationData(to, piece));
+    to.run(setMigrationState(RUNNING));
+    assert.equal(to.run(migrationState()), RUNNING);
     assert.deepEqual(bytesOf(to, 0, 1 << 20), memory);
     assert.deepEqual(bytesOf(to, 2, 0x4000), bytesOf(from, 2, 0x4000));
     assert.deepEqual(bytesOf(to, CONFIG, 4096), bytesOf(from, CONFIG, 4096));
@@ -112,7 +109,7 @@ test('PRE_COPY: what changes after it was sent is sent again, also what a mappin
   onBothSides('lender', (from, to) => {
     const memory = randomBytes(1 << 20);
     from.writeRegion(0, 0, memory);
-    setMigrationState(from, PRE_COPY);
+    from.run(setMigrationState(PRE_COPY));
     const first = stream(from);
     assert.ok(first.length > 1 << 20);
     assert.equal(stream(from).length, 0, 'nothing more to tell yet');
@@ -121,15 +118,15 @@ test('PRE_COPY: what changes after it was sent is sent again, also what a mappin
     mapping.bytes.set(Buffer.from('by a mapping'), 0x80000);
     mapping.bytes.fill(0, 0xa0000, 0xb0000);
     mapping.close();
-    setMigrationState(from, STOP_COPY);
+    from.run(setMigrationState(STOP_COPY));
     const second = stream(from);
     assert.ok(second.length < 5 * 65536, `${second.length} bytes for three chunks`);
-    setMigrationState(to, RESUMING);
-    writeMigrationData(to, first);
-    writeMigrationData(to, second);
-    setMigrationState(to, STOP);
+    to.run(setMigrationState(RESUMING));
+    to.run(writeMigrationData(to, first));
+    to.run(writeMigrationData(to, second));
+    to.run(setMigrationState(STOP));
     assert.deepEqual(bytesOf(to, 0, 1 << 20), bytesOf(from, 0, 1 << 20));
-    setMigrationState(from, RUNNING);
+    from.run(setMigrationState(RUNNING));
     assert.throws(() => stream(from), /EINVAL/, 'no stream while it runs');
   }));
 
@@ -162,7 +159,7 @@ test('the engine moves in the middle of its work, and goes on where it was', () 
     from.writeRegion(0, IOAT_CHANNEL_MMIO_SIZE + IOAT_CHAINADDR_OFFSET, chain);
     // Posted, so that the stop arrives before much is copied.
     from.writeRegion(0, IOAT_CHANNEL_MMIO_SIZE + IOAT_CHAN_DMACOUNT_OFFSET, Buffer.from([COPIES, 0]), true);
-    setMigrationState(from, STOP_COPY);
+    from.run(setMigrationState(STOP_COPY));
     const status = Buffer.alloc(8);
     const look = (client: VfioUserClient): number => {
       client.readRegion(0, IOAT_CHANNEL_MMIO_SIZE + IOAT_CHANSTS_OFFSET, status);
@@ -179,11 +176,11 @@ test('the engine moves in the middle of its work, and goes on where it was', () 
       'it rests between two descriptors',
     );
     const data = stream(from);
-    setMigrationState(to, RESUMING);
-    writeMigrationData(to, data);
+    to.run(setMigrationState(RESUMING));
+    to.run(writeMigrationData(to, data));
     for (let i = 0; i < 20; i++) look(from);
     assert.deepEqual(Buffer.from(file.bytes.subarray(COPIED, CHAIN)), before, 'at rest nothing is written');
-    setMigrationState(to, RUNNING);
+    to.run(setMigrationState(RUNNING));
     while ((look(to) & 7) === IOAT_CHANSTS_ACTIVE) {}
     assert.equal(look(to), CHAIN + 64 * (COPIES - 1) + IOAT_CHANSTS_DONE);
     assert.deepEqual(Buffer.from(file.bytes.subarray(COPIED, CHAIN)), source);
@@ -198,17 +195,17 @@ test('P2P: the device starts no DMA, and goes on when it runs again', () =>
     const file = mappingOf(memfd.fd, 2 * PAGE);
     const driver = new IoatDriver(client);
     file.bytes.fill(0x77, 0, PAGE);
-    setMigrationState(client, RUNNING_P2P);
+    client.run(setMigrationState(RUNNING_P2P));
     driver.submit(0, PAGE, PAGE);
     for (let i = 0; i < 20; i++) client.info();
     assert.equal(file.bytes[PAGE], 0);
-    setMigrationState(client, RUNNING);
+    client.run(setMigrationState(RUNNING));
     assert.equal(driver.wait(2000), 'ok');
     assert.equal(file.bytes[PAGE], 0x77);
     // A reset brings the device back from any state.
-    setMigrationState(client, STOP);
+    client.run(setMigrationState(STOP));
     client.reset();
-    assert.equal(migrationState(client), RUNNING);
+    assert.equal(client.run(migrationState()), RUNNING);
     driver.close();
     file.close();
     memfd.close();
@@ -217,29 +214,29 @@ test('P2P: the device starts no DMA, and goes on when it runs again', () =>
 test('what is refused: states without a way, streams of other devices, cut or changed ones', () =>
   onBothSides('lender', (from, to) => {
     from.writeRegion(0, 5, Buffer.from('something'));
-    for (const state of [ERROR, 8, 0xffffffff]) assert.throws(() => setMigrationState(from, state), /EINVAL/);
-    assert.throws(() => writeMigrationData(from, Buffer.alloc(8)), /EINVAL/);
-    setMigrationState(from, STOP_COPY);
-    assert.throws(() => setMigrationState(from, PRE_COPY), /EINVAL/);
-    assert.equal(migrationState(from), STOP_COPY, 'and nothing has changed');
+    for (const state of [ERROR, 8, 0xffffffff]) assert.throws(() => from.run(setMigrationState(state)), /EINVAL/);
+    assert.throws(() => from.run(writeMigrationData(from, Buffer.alloc(8))), /EINVAL/);
+    from.run(setMigrationState(STOP_COPY));
+    assert.throws(() => from.run(setMigrationState(PRE_COPY)), /EINVAL/);
+    assert.equal(from.run(migrationState()), STOP_COPY, 'and nothing has changed');
     const data = stream(from);
     const resume = (bytes: Buffer): string => {
-      setMigrationState(to, RESUMING);
+      to.run(setMigrationState(RESUMING));
       try {
-        writeMigrationData(to, bytes);
+        to.run(writeMigrationData(to, bytes));
       } catch (error) {
         assert.match(String(error), /EINVAL/);
       }
       let outcome = 'ok';
       try {
-        setMigrationState(to, STOP);
+        to.run(setMigrationState(STOP));
       } catch (error) {
         outcome = String(error).slice(7, 13);
-        assert.equal(migrationState(to), ERROR);
-        assert.throws(() => setMigrationState(to, RUNNING), /EINVAL/, 'a reset alone leads out of ERROR');
+        assert.equal(to.run(migrationState()), ERROR);
+        assert.throws(() => to.run(setMigrationState(RUNNING)), /EINVAL/, 'a reset alone leads out of ERROR');
       }
       to.reset();
-      assert.equal(migrationState(to), RUNNING);
+      assert.equal(to.run(migrationState()), RUNNING);
       return outcome;
     };
     assert.equal(resume(data.subarray(0, -1)), 'EINVAL', 'cut');
@@ -253,21 +250,21 @@ test('what is refused: states without a way, streams of other devices, cut or ch
     assert.equal(resume(data), 'ok');
     assert.deepEqual(bytesOf(to, 0, 20), bytesOf(from, 0, 20));
     const other = new VfioUserClient(there.path('bystander'));
-    setMigrationState(other, RESUMING);
-    assert.throws(() => writeMigrationData(other, data), /EINVAL/, 'of another kind of device');
+    other.run(setMigrationState(RESUMING));
+    assert.throws(() => other.run(writeMigrationData(other, data)), /EINVAL/, 'of another kind of device');
     other.close();
   }));
 
 test('a section that is too large is refused by its head, before any of it is kept', () =>
   onBothSides('lender', (from, to) => {
-    setMigrationState(from, STOP_COPY);
+    from.run(setMigrationState(STOP_COPY));
     const whole = stream(from);
     const first = whole.subarray(0, 8 + whole.readUInt32LE(4));
     const head = Buffer.from(whole.subarray(first.length, first.length + 8));
     const begin = (bytes: number) => {
       head.writeUInt32LE(bytes, 4);
-      setMigrationState(to, RESUMING);
-      writeMigrationData(to, Buffer.concat([first, head]));
+      to.run(setMigrationState(RESUMING));
+      to.run(writeMigrationData(to, Buffer.concat([first, head])));
     };
     begin(MAX_SECTION_BYTES);
     to.reset();
@@ -300,11 +297,11 @@ test('DMA logging: exactly the pages that the device wrote, once; in ranges, or 
     const write = (page: number, offset: number, length: number) =>
       assert.equal(driver.copy(0x100000, 0x100000 + page * PAGE + offset, length), 'ok');
     const dirty = (from = 0, pages = 256, size = PAGE) =>
-      dirtyPages(client, 0x100000 + from * PAGE, pages * PAGE, size).map((page) => page + (from * PAGE) / size);
+      client.run(dirtyPages(0x100000 + from * PAGE, pages * PAGE, size)).map((page) => page + (from * PAGE) / size);
     assert.throws(() => dirty(), /EINVAL/, 'not logged');
-    assert.throws(() => stopDmaLogging(client), /EINVAL/);
-    assert.equal(startDmaLogging(client, PAGE), PAGE);
-    assert.throws(() => startDmaLogging(client, PAGE), /EINVAL/, 'once is enough');
+    assert.throws(() => client.run(stopDmaLogging()), /EINVAL/);
+    assert.equal(client.run(startDmaLogging(PAGE)), PAGE);
+    assert.throws(() => client.run(startDmaLogging(PAGE)), /EINVAL/, 'once is enough');
     assert.deepEqual(dirty(), []);
     write(3, 0, 1);
     write(10, PAGE - 1, 2);
@@ -316,17 +313,19 @@ test('DMA logging: exactly the pages that the device wrote, once; in ranges, or 
     assert.deepEqual(dirty(0, 256, 8 * PAGE), [1], 'in larger pages');
     client.writeRegion(0, 0x2000, Buffer.alloc(4));
     assert.deepEqual(dirty(), [], 'what the client does is no DMA');
-    stopDmaLogging(client);
-    startDmaLogging(client, PAGE, [
-      { iova: 0x100000 + 20 * PAGE, length: 2 * PAGE },
-      { iova: 0x100000, length: PAGE },
-    ]);
+    client.run(stopDmaLogging());
+    client.run(
+      startDmaLogging(PAGE, [
+        { iova: 0x100000 + 20 * PAGE, length: 2 * PAGE },
+        { iova: 0x100000, length: PAGE },
+      ]),
+    );
     write(19, 0, 4 * PAGE);
     write(0, 100, 1);
     assert.deepEqual(dirty(), [0, 20, 21]);
-    stopDmaLogging(client);
+    client.run(stopDmaLogging());
     const start = (size: number, ranges: { iova: number; length: number }[]) => () =>
-      startDmaLogging(client, size, ranges);
+      client.run(startDmaLogging(size, ranges));
     assert.throws(start(0, []), /EINVAL/);
     assert.throws(start(5000, []), /EINVAL/);
     assert.throws(start(PAGE, [{ iova: 0, length: 100 }]), /EINVAL/);
@@ -346,20 +345,20 @@ test('DMA logging: exactly the pages that the device wrote, once; in ranges, or 
       ),
       /E2BIG/,
     );
-    assert.equal(startDmaLogging(client, 512), PAGE, 'no page is smaller than the system has');
-    assert.throws(() => dirtyPages(client, 0, PAGE, 100), /EINVAL/);
-    assert.throws(() => dirtyPages(client, 0, 2 ** 50, PAGE), /EINVAL|E2BIG/);
+    assert.equal(client.run(startDmaLogging(512)), PAGE, 'no page is smaller than the system has');
+    assert.throws(() => client.run(dirtyPages(0, PAGE, 100)), /EINVAL/);
+    assert.throws(() => client.run(dirtyPages(0, 2 ** 50, PAGE)), /EINVAL|E2BIG/);
     driver.close();
     memfd.close();
   }));
 
 test('a client that leaves in the middle of a migration leaves a device that runs', async () => {
   const client = await connectWhenFree(here.path('borrower'));
-  setMigrationState(client, STOP_COPY);
-  [...readMigrationData(client)].slice(0, 1);
+  client.run(setMigrationState(STOP_COPY));
+  [...client.migrationData()].slice(0, 1);
   client.close();
   await onBothSides('borrower', (next) => {
-    assert.equal(migrationState(next), RUNNING);
+    assert.equal(next.run(migrationState()), RUNNING);
     const memfd = createMemfd('test', 2 * PAGE);
     next.dmaMap(0, 2 * PAGE, 3, memfd.fd);
     const driver = new IoatDriver(next);

@@ -102,6 +102,7 @@ export class RawClient {
       if (frame !== null) return copyOf(frame);
       const received = this.frames.receive(this.socket.fd, true);
       if (received === 0 || received === -ERRNO.ECONNRESET) return null;
+      if (received === -ERRNO.EINTR) continue;
       if (received < 0) throw Errno.fromCode(-received, 'the server is silent');
     }
   }

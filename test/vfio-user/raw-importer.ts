@@ -10,7 +10,7 @@ import {
 import { ERRNO, errnoName } from '../../src/abi/errno.ts';
 import { SOCK_SEQPACKET } from '../../src/abi/socket.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
-import { Pinned } from '../../src/linux/ffi.ts';
+import { Pinned, retry } from '../../src/linux/ffi.ts';
 import { Message } from '../../src/linux/message.ts';
 import { setSocketTimeout, socketPair } from '../../src/linux/socket.ts';
 import { message, type RawHeader } from './raw-client.ts';
@@ -56,7 +56,7 @@ export class PacketEnd {
 
   /** The next packet; null at the end of the session, undefined if there is none (`wait` false) or none comes. */
   receive(wait = true): RawPacket | null | undefined {
-    const received = this.incoming.recvmsg(this.socket.fd, wait ? 0 : MSG_DONTWAIT);
+    const received = retry(() => this.incoming.recvmsg(this.socket.fd, wait ? 0 : MSG_DONTWAIT));
     if (received === -ERRNO.EAGAIN) return undefined;
     if (received <= 0) return null;
     const { bytes } = this.buffer;

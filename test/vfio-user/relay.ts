@@ -7,13 +7,13 @@ import { acceptUnix, connectUnix, listenUnix } from '../../src/linux/socket.ts';
 import type { EventLoop } from '../../src/vfio-user/wire/event-loop.ts';
 import type { ReceivedFrame } from '../../src/vfio-user/wire/frame.ts';
 import { FrameReader } from '../../src/vfio-user/wire/frame-reader.ts';
-import { type Exchange, isPosted, kindOf, type Said } from './transcript.ts';
+import { isPosted, kindOf, type RecordedExchange, type Said } from './transcript.ts';
 
 const HEADER_BYTES = 16;
 
 export class Relay {
   /** The client's commands in order, each with its reply. */
-  readonly exchanges: Exchange[] = [];
+  readonly exchanges: RecordedExchange[] = [];
   /** The time of the last message. */
   lastAtMs = performance.now();
   private readonly loop: EventLoop;

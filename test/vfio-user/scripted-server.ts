@@ -1,7 +1,9 @@
 /** A server in a thread that sends the test's scripted replies, right or wrong. */
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Worker } from 'node:worker_threads';
 import { startWorker } from '../../src/linux/worker.ts';
 
 export interface ScriptedReply {
@@ -9,37 +11,69 @@ export interface ScriptedReply {
   payload: string;
   /** How many descriptors (of a socket) to send with it. */
   fds?: number;
+  /** Descriptors of this process to send with it. */
+  fdNumbers?: readonly number[];
   error?: number;
+  /** Added to the request's id. */
+  idOffset?: number;
+  command?: number;
+  /** The size in the header; by default the true size. */
+  size?: number;
+  /** Send only so many bytes of the message, and close the connection. */
+  cutAt?: number;
+  /** Whole messages that go out before it, in hexadecimal: the server's own commands, for example. */
+  before?: readonly string[];
+  /** Send it only in front of the reply to the next request. */
+  isLate?: boolean;
+  /** Milliseconds between its first `halfAt` bytes and the rest. */
+  pauseMs?: number;
+  halfAt?: number;
 }
+
+export interface SeenMessage {
+  command: number;
+  payload: string;
+  fds: number;
+  /** Whether the client answers a command of the server. */
+  isReply: boolean;
+}
+
+async function startThread(): Promise<Worker> {
+  const worker = startWorker('./scripted-worker', import.meta.url);
+  await once(worker, 'message');
+  worker.unref();
+  return worker;
+}
+
+/** One thread for all scripts of a test file: it starts before tests count descriptors. It keeps no process alive. */
+const worker = await startThread();
 
 /**
  * Runs `body` with the path of a server that sends one reply after the other; returns the messages that it received.
  */
 export async function withScript(
   replies: readonly ScriptedReply[],
-  body: (path: string) => void,
-): Promise<{ command: number; payload: string; fds: number }[]> {
+  body: (path: string) => void | Promise<void>,
+): Promise<SeenMessage[]> {
   const folder = mkdtempSync(join(tmpdir(), 'barter-script-'));
   const path = join(folder, 'device.sock');
-  const worker = startWorker('./scripted-worker', import.meta.url, { workerData: { path, replies } });
-  const exit = new Promise<void>((resolve, reject) => {
-    worker.on('error', reject);
-    worker.on('exit', () => resolve());
-  });
-  const seen: { command: number; payload: string; fds: number }[] = [];
-  await new Promise<void>((resolve) => {
-    worker.on('message', (said) => {
-      if (said === 'ready') resolve();
-      else seen.push(said);
-    });
-  });
+  worker.ref();
   try {
-    body(path);
+    worker.postMessage({ path, replies });
+    await once(worker, 'message');
+    const ended = once(worker, 'message');
+    try {
+      await body(path);
+    } finally {
+      await ended;
+    }
+    const [seen] = await ended;
+    if (typeof seen === 'string') throw new Error(`the scripted server failed: ${seen}`);
+    return seen;
   } finally {
-    await exit;
+    worker.unref();
     rmSync(folder, { recursive: true });
   }
-  return seen;
 }
 
 /** A VERSION payload with these capabilities. */

@@ -9,7 +9,7 @@ export interface Said {
 }
 
 /** A command and its reply; a posted command has none. */
-export interface Exchange {
+export interface RecordedExchange {
   command: Said;
   reply: Said | null;
 }
@@ -39,15 +39,15 @@ function textOf(arrow: string, { bytes, fds }: Said): string {
   return [head, ...lines].join('\n');
 }
 
-export function formatTranscript(title: string, exchanges: readonly Exchange[]): string {
+export function formatTranscript(title: string, exchanges: readonly RecordedExchange[]): string {
   const parts = exchanges.map(({ command, reply }) =>
     [textOf('>', command), ...(reply === null ? [] : [textOf('<', reply)])].join('\n'),
   );
   return `# ${title}\n${parts.join('\n')}\n`;
 }
 
-export function parseTranscript(text: string): Exchange[] {
-  const exchanges: Exchange[] = [];
+export function parseTranscript(text: string): RecordedExchange[] {
+  const exchanges: RecordedExchange[] = [];
   let said: Said | null = null;
   for (const line of text.split('\n')) {
     if (line.startsWith('#') || line === '') continue;

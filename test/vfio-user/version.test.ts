@@ -207,9 +207,9 @@ test('client: keeps to the limits of the server before anything leaves', async (
   const events = Array.from({ length: 5 }, () => createEventfd());
   const ok = { payload: '' };
   const limits = { max_msg_fds: 2, max_data_xfer_size: 8, max_dma_maps: 2, pgsizes: 8192, write_multiple: false };
-  const writeReply = { payload: '00000000000000000000000004000000' };
+  const writeReply = (count: number) => ({ payload: `0000000000000000000000000${count}000000` });
   const seen = await withScript(
-    [version(limits), ok, ok, ok, ok, ok, ok, writeReply, writeReply, writeReply],
+    [version(limits), ok, ok, ok, ok, ok, ok, writeReply(8), writeReply(4), writeReply(4)],
     (path) => {
       const client = new VfioUserClient(path);
       assert.throws(() => client.call(9, Buffer.alloc(16), [events[0].fd, events[1].fd, events[2].fd]), /EMSGSIZE/);

@@ -1,31 +1,26 @@
 /** The sockets of a blocking client: sends messages, takes replies, and meanwhile answers the device's own commands. */
-import { ERRNO, Errno } from '../../abi/errno.ts';
-import { viewOf } from '../../abi/layout.ts';
-import { POLLHUP, POLLIN } from '../../abi/poll.ts';
+import { Errno } from '../../abi/errno.ts';
+import { POLLIN } from '../../abi/poll.ts';
 import {
-  VFIO_USER_COMMAND_NAMES,
   VFIO_USER_F_NO_REPLY,
   VFIO_USER_F_TYPE_COMMAND,
-  VFIO_USER_MINOR,
+  VFIO_USER_F_TYPE_REPLY,
   VFIO_USER_VERSION,
-  vfio_user_version,
 } from '../../abi/vfio-user.ts';
-import type { OwnedFd } from '../../linux/fd.ts';
+import { closeAll } from '../../linux/fd.ts';
 import { PollSet } from '../../linux/poll.ts';
-import { connectUnix, setSocketTimeout } from '../../linux/socket.ts';
+import { connectUnix } from '../../linux/socket.ts';
 import type { Frame } from '../wire/frame.ts';
-import { type Capabilities, CLIENT_OFFER, decodeVersion, encodeVersion } from '../wire/version.ts';
+import { type Capabilities, CLIENT_OFFER, encodeVersion } from '../wire/version.ts';
+import { agree } from './agree.ts';
+import { CallIds } from './call-ids.ts';
 import { answerDma, type ClientDmaMemory } from './dma-answer.ts';
-import { lost, Stream, type WhileWaiting } from './stream.ts';
-
-export interface Answer {
-  /** A copy, so it stays valid. */
-  payload: Buffer;
-  fds: OwnedFd[];
-}
+import { type Answer, type Exchange, type Peer, RefusedError, type Request } from './exchange.ts';
+import { broken, LostError, silent } from './lost.ts';
+import { type EndMs, endAfter, leftMs, Stream, type WhileWaiting } from './stream.ts';
 
 export interface ClientOptions {
-  /** How long a call waits for its reply. */
+  /** How long a call may take, from its first byte to the last one of its reply. Default: 10,000; 0 is without end. */
   timeoutMs?: number;
   /** Ask for a second socket for the commands of the server. */
   twinSocket?: boolean;
@@ -34,10 +29,10 @@ export interface ClientOptions {
 }
 
 /**
- * One connection to one device. A refusal of the server is thrown as the Errno that it sent. While a call waits for its
- * reply, the channel answers the server's DMA_READ and DMA_WRITE from `memory`.
+ * One connection to one device. A refusal of the server is thrown as a RefusedError with the errno that it sent. While
+ * a call waits for its reply, the channel answers the server's DMA_READ and DMA_WRITE from `memory`.
  */
-export class ClientChannel {
+export class ClientChannel implements Peer {
   readonly path: string;
   readonly capabilities: Capabilities;
   /** Answers the device's DMA to regions that were mapped without a descriptor. */
@@ -46,7 +41,9 @@ export class ClientChannel {
   private readonly main: Stream;
   private twin: Stream | null = null;
   private readonly poll = new PollSet(3);
-  private nextId = 0;
+  private readonly ids: CallIds;
+  /** Why no call works any more; null while the connection stands. */
+  private ended: LostError | null = null;
 
   /**
    * Connects and agrees on a version. ENOENT or ECONNREFUSED without a listener, EBUSY while the device has another
@@ -56,10 +53,10 @@ export class ClientChannel {
   constructor(path: string, { timeoutMs = 10_000, twinSocket = false, whileWaiting }: ClientOptions = {}) {
     this.path = path;
     this.timeoutMs = timeoutMs;
-    this.main = new Stream(connectUnix(path, timeoutMs), path, whileWaiting);
+    this.ids = new CallIds(path);
+    this.main = new Stream(connectUnix(path, timeoutMs), path, timeoutMs, whileWaiting);
     try {
-      setSocketTimeout(this.main.socket, timeoutMs);
-      this.capabilities = this.agree(twinSocket);
+      this.capabilities = this.handshake(twinSocket);
     } catch (error) {
       this.closeStreams();
       throw error;
@@ -73,48 +70,46 @@ export class ClientChannel {
 
   /**
    * Sends a command and waits for its reply. Throws the errno that the server sent, or the reason why no reply comes.
+   * The caller closes the reply's descriptors. After ETIMEDOUT the connection stays: a late reply is dropped.
    */
-  call(command: number, payload: Uint8Array, fds: readonly number[] = NO_FDS): Answer {
-    this.checkFds(fds);
-    const id = this.takeId();
-    this.main.send(id, command, payload, VFIO_USER_F_TYPE_COMMAND, fds);
-    for (;;) {
-      const frame = this.twin === null ? this.main.next() : this.nextOfBoth(this.twin);
-      if (!frame.isReply) {
-        answerDma(this.main, frame, this.memory);
-        continue;
-      }
-      if (frame.id !== id || frame.command !== command) {
-        for (const fd of frame.fds) fd.close();
-        throw new Errno('EPROTO', `a reply to message ${frame.id} (command ${frame.command}), waiting for ${id}`);
-      }
-      if (frame.error !== 0) {
-        for (const fd of frame.fds) fd.close();
-        const name = VFIO_USER_COMMAND_NAMES.get(command) ?? `command ${command}`;
-        throw Errno.fromCode(frame.error, `${name}, ${this.path}`);
-      }
-      return { payload: Buffer.from(frame.payload), fds: frame.fds };
-    }
+  call(command: number, payload: Uint8Array, fds: readonly number[] = []): Answer {
+    return this.request({ command, payload, fds, takesFds: true });
   }
 
   /** Sends a command without a reply. Its failure is not reported. */
   post(command: number, payload: Uint8Array): void {
-    this.main.send(this.takeId(), command, payload, VFIO_USER_F_TYPE_COMMAND | VFIO_USER_F_NO_REPLY);
+    this.request({ command, payload, isPosted: true });
+  }
+
+  /** Runs an exchange: sends its requests, one after the other, and returns its result. */
+  run<T>(exchange: Exchange<T>): T {
+    for (let step = exchange.next(); ; ) {
+      if (step.done === true) return step.value;
+      let answer: Answer;
+      try {
+        answer = this.request(step.value);
+      } catch (error) {
+        step = exchange.throw(error);
+        continue;
+      }
+      step = exchange.next(answer);
+    }
   }
 
   /** Answers the device's DMA until `fd` can be read; false after `timeoutMs`. */
   waitFor(fd: number, timeoutMs: number): boolean {
     const end = performance.now() + timeoutMs;
-    for (;;) {
-      for (const stream of this.streams()) this.answerReady(stream);
-      const leftMs = Math.max(0, Math.ceil(end - performance.now()));
-      this.poll.set(0, this.main.socket.fd, POLLIN);
-      this.poll.set(1, this.twin?.socket.fd ?? -1, POLLIN);
-      this.poll.set(2, fd, POLLIN);
-      if (this.poll.wait(leftMs) === 0) return false;
-      if (this.poll.revents(2) !== 0) return true;
-      for (const [i, stream] of this.streams().entries()) if (this.poll.revents(i) !== 0) stream.receive();
-    }
+    return this.guard(() => {
+      for (;;) {
+        for (const stream of this.streams()) this.answerReady(stream, endAfter(this.timeoutMs));
+        this.setPoll(fd);
+        if (this.poll.wait(leftMs(end)) === 0) return false;
+        if (this.poll.revents(2) !== 0) return true;
+        for (const [i, stream] of this.streams().entries()) {
+          if (this.poll.revents(i) !== 0) stream.receive(end, false);
+        }
+      }
+    });
   }
 
   close(): void {
@@ -127,7 +122,7 @@ export class ClientChannel {
    */
   closeAndWait(): void {
     try {
-      this.main.finish();
+      this.main.finish(endAfter(this.timeoutMs));
     } finally {
       this.close();
     }
@@ -135,6 +130,70 @@ export class ClientChannel {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  private request({ command, payload, fds = NO_FDS, takesFds = false, isPosted = false }: Request): Answer {
+    if (this.ended !== null) throw this.ended;
+    this.checkFds(fds);
+    const end = endAfter(this.timeoutMs);
+    const id = isPosted ? this.ids.post() : this.ids.take(command);
+    let isOwed = false;
+    try {
+      return this.guard(() => {
+        const flags = VFIO_USER_F_TYPE_COMMAND | (isPosted ? VFIO_USER_F_NO_REPLY : 0);
+        this.main.send(end, id, command, payload, flags, fds);
+        if (isPosted) return { payload: NOTHING, fds: [] };
+        isOwed = true;
+        const frame = this.replyTo(id, end);
+        isOwed = false;
+        return this.answerOf(frame, takesFds);
+      });
+    } finally {
+      if (!isPosted) this.ids.end(id, isOwed);
+    }
+  }
+
+  private answerOf({ command, error, fds, payload }: Frame, takesFds: boolean): Answer {
+    if (error !== 0 || !takesFds) closeAll(fds);
+    if (error !== 0) throw new RefusedError(error, command, this.path);
+    return { payload: Buffer.from(payload), fds: takesFds ? fds : [] };
+  }
+
+  /** Remembers why the connection is lost. */
+  private guard<T>(body: () => T): T {
+    try {
+      return body();
+    } catch (error) {
+      if (error instanceof LostError) this.ended = error;
+      throw error;
+    }
+  }
+
+  /** Returns the reply to a call. Drops late replies to calls that have ended. */
+  private replyTo(id: number, end: EndMs): Frame {
+    for (;;) {
+      const frame = this.twin === null ? this.main.next(end) : this.nextOfBoth(this.twin, end);
+      if (!frame.isReply) this.answer(this.main, frame, end);
+      else if (this.matches(frame) === id) return frame;
+    }
+  }
+
+  private matches(frame: Frame): number | null {
+    let id: number | null = null;
+    try {
+      id = this.ids.match(frame);
+    } catch (error) {
+      closeAll(frame.fds);
+      throw broken(this.path, error);
+    }
+    if (id === null) closeAll(frame.fds);
+    return id;
+  }
+
+  private answer(stream: Stream, frame: Frame, end: EndMs): void {
+    const reply = answerDma(frame, this.memory);
+    if (reply === null) return;
+    stream.send(end, frame.id, frame.command, reply.payload, VFIO_USER_F_TYPE_REPLY, NO_FDS, reply.error);
   }
 
   /** EMSGSIZE for more descriptors than the server takes. The server would drop the connection for them. */
@@ -149,70 +208,43 @@ export class ClientChannel {
     this.main.close();
   }
 
-  private agree(twinSocket: boolean): Capabilities {
+  private handshake(twinSocket: boolean): Capabilities {
     const answer = this.call(VFIO_USER_VERSION, encodeVersion({ ...CLIENT_OFFER, twinSocket }));
-    try {
-      const capabilities = decodeVersion(answer.payload);
-      const minor = vfio_user_version.fields.minor.get(viewOf(answer.payload));
-      if (minor > VFIO_USER_MINOR) throw new Errno('EPROTO', `VERSION: 0.${minor} in reply to 0.${VFIO_USER_MINOR}`);
-      if (capabilities.twinSocket) this.takeTwin(twinSocket, capabilities, answer.fds);
-      return capabilities;
-    } finally {
-      for (const fd of answer.fds) fd.close();
-    }
-  }
-
-  private takeTwin(asked: boolean, { twinFdIndex }: Capabilities, fds: readonly OwnedFd[]): void {
-    const fd = twinFdIndex === null ? undefined : fds[twinFdIndex];
-    if (!asked || fd === undefined) {
-      const why = asked ? `descriptor ${twinFdIndex} of ${fds.length}` : 'nobody asked for it';
-      throw new Errno('EPROTO', `VERSION: a twin socket, and ${why}`);
-    }
-    const socket = fd.duplicate(`twin socket of ${this.path}`);
-    this.twin = new Stream(socket, this.path);
-    setSocketTimeout(socket, this.timeoutMs);
+    const { capabilities, twin } = agree(this.path, answer, twinSocket);
+    if (twin !== null) this.twin = new Stream(twin, this.path, this.timeoutMs);
+    return capabilities;
   }
 
   private streams(): Stream[] {
     return this.twin === null ? [this.main] : [this.main, this.twin];
   }
 
+  private setPoll(fd: number): void {
+    this.poll.set(0, this.main.socket.fd, POLLIN);
+    this.poll.set(1, this.twin?.socket.fd ?? -1, POLLIN);
+    this.poll.set(2, fd, POLLIN);
+  }
+
   /** Returns the next frame of the main socket. Meanwhile it answers the commands on the twin. */
-  private nextOfBoth(twin: Stream): Frame {
+  private nextOfBoth(twin: Stream, end: EndMs): Frame {
     for (let frame = this.main.ready(); ; frame = this.main.ready()) {
       if (frame !== null) return frame;
-      this.answerReady(twin);
-      this.poll.set(0, this.main.socket.fd, POLLIN);
-      this.poll.set(1, twin.socket.fd, POLLIN);
-      this.poll.set(2, -1, 0);
-      if (this.poll.wait(this.timeoutMs) === 0) throw lost(-ERRNO.EAGAIN, this.path);
-      if ((this.poll.revents(1) & (POLLIN | POLLHUP)) !== 0) twin.receive();
-      else this.main.receive();
+      this.answerReady(twin, end);
+      this.setPoll(-1);
+      if (this.poll.wait(leftMs(end)) === 0) throw silent(this.path);
+      if (this.poll.revents(1) !== 0) twin.receive(end, false);
+      else this.main.receive(end, false);
     }
   }
 
-  private answerReady(stream: Stream): void {
+  /** Answers commands that have come. Drops late replies. */
+  private answerReady(stream: Stream, end: EndMs): void {
     for (let frame = stream.ready(); frame !== null; frame = stream.ready()) {
-      if (frame.isReply) {
-        for (const fd of frame.fds) fd.close();
-        throw new Errno('EPROTO', `a reply to message ${frame.id}, and nothing was asked`);
-      }
-      answerDma(stream, frame, this.memory);
+      if (frame.isReply) this.matches(frame);
+      else this.answer(stream, frame, end);
     }
-  }
-
-  private takeId(): number {
-    this.nextId = (this.nextId + 1) & 0xffff;
-    return this.nextId;
   }
 }
 
 const NO_FDS: readonly number[] = [];
-
-/** Returns a view of a reply's payload. EPROTO where it is shorter than `struct`. */
-export function replyOf(payload: Buffer, struct: { name: string; sizeof: number }): DataView {
-  if (payload.length < struct.sizeof) {
-    throw new Errno('EPROTO', `a reply of ${payload.length} bytes is shorter than ${struct.name}`);
-  }
-  return viewOf(payload);
-}
+const NOTHING = Buffer.alloc(0);

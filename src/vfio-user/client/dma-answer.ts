@@ -1,33 +1,36 @@
 /** A client's answers to the device's DMA: the server's DMA_READ and DMA_WRITE. */
 import { ERRNO, Errno } from '../../abi/errno.ts';
 import { viewOf } from '../../abi/layout.ts';
-import {
-  VFIO_USER_DMA_READ,
-  VFIO_USER_DMA_WRITE,
-  VFIO_USER_F_TYPE_REPLY,
-  vfio_user_dma_region_access,
-} from '../../abi/vfio-user.ts';
+import { VFIO_USER_DMA_READ, VFIO_USER_DMA_WRITE, vfio_user_dma_region_access } from '../../abi/vfio-user.ts';
+import { closeAll } from '../../linux/fd.ts';
 import { type Frame, LIMITS } from '../wire/frame.ts';
-import type { Stream } from './stream.ts';
 
 /** Client memory that devices reach by DMA_READ and DMA_WRITE. */
 export interface ClientDmaMemory {
+  /** An address above 2^53 is EOVERFLOW to the device, and does not come here. */
   read(address: number, into: Uint8Array): void;
   write(address: number, from: Uint8Array): void;
 }
 
-/** Answers one command of the server. EFAULT where `memory` is null. */
-export function answerDma(stream: Stream, frame: Frame, memory: ClientDmaMemory | null): void {
-  for (const fd of frame.fds) fd.close();
-  let reply: Buffer;
+/** A reply to the server; `error` is a positive errno. */
+export interface DmaReply {
+  payload: Uint8Array;
+  error: number;
+}
+
+/**
+ * Does what one command of the server asks. EFAULT where `memory` is null. Returns null for a command that wants no
+ * reply.
+ */
+export function answerDma(frame: Frame, memory: ClientDmaMemory | null): DmaReply | null {
+  closeAll(frame.fds);
+  let reply: DmaReply;
   try {
-    reply = accessMemory(frame, memory);
+    reply = { payload: accessMemory(frame, memory), error: 0 };
   } catch (error) {
-    const code = error instanceof Errno ? -error.errno : ERRNO.EIO;
-    stream.send(frame.id, frame.command, new Uint8Array(0), VFIO_USER_F_TYPE_REPLY, [], code);
-    return;
+    reply = { payload: NOTHING, error: error instanceof Errno ? -error.errno : ERRNO.EIO };
   }
-  stream.send(frame.id, frame.command, reply, VFIO_USER_F_TYPE_REPLY);
+  return frame.noReply ? null : reply;
 }
 
 function accessMemory({ command, payload }: Frame, memory: ClientDmaMemory | null): Buffer {
@@ -47,3 +50,5 @@ function accessMemory({ command, payload }: Frame, memory: ClientDmaMemory | nul
   memory.read(addr, reply.subarray(head));
   return reply;
 }
+
+const NOTHING = new Uint8Array(0);

@@ -1,52 +1,104 @@
-/** GET_REGION_INFO on the client's side: a region's size and flags, and its mappable areas. */
-import { viewOf } from '../../abi/layout.ts';
-import { VFIO_REGION_INFO_CAP_SPARSE_MMAP, VFIO_REGION_INFO_FLAG_CAPS, vfio_region_info } from '../../abi/vfio.ts';
+/** DEVICE_GET_REGION_INFO on the client's side: a region's size and flags, and its mappable areas. */
+import { Errno } from '../../abi/errno.ts';
+import {
+  VFIO_REGION_INFO_CAP_MSIX_MAPPABLE,
+  VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+  VFIO_REGION_INFO_FLAG_CAPS,
+  VFIO_REGION_INFO_FLAG_MMAP,
+  vfio_region_info,
+  vfio_region_info_cap_sparse_mmap,
+  vfio_region_sparse_mmap_area,
+} from '../../abi/vfio.ts';
 import { VFIO_USER_DEVICE_GET_REGION_INFO } from '../../abi/vfio-user.ts';
-import type { OwnedFd } from '../../linux/fd.ts';
-import { infoCapabilities } from '../../linux/vfio/caps.ts';
+import { closeAll, type OwnedFd } from '../../linux/fd.ts';
+import { type InfoCapability, infoCapabilities } from '../../linux/vfio/caps.ts';
 import { LIMITS } from '../wire/frame.ts';
-import { type Answer, type ClientChannel, replyOf } from './channel.ts';
+import { type Answer, type Exchange, replyOf } from './exchange.ts';
+
+export interface MappableArea {
+  offset: number;
+  sizeBytes: number;
+}
 
 export interface ClientRegionInfo {
   index: number;
+  /** VFIO_REGION_INFO_FLAG_*. */
   flags: number;
   sizeBytes: number;
   /** The mappable areas and their descriptor; null where only messages reach the region. */
-  map: { fd: OwnedFd; fdOffset: number; areas: { offset: number; sizeBytes: number }[] } | null;
+  map: { fd: OwnedFd; fdOffset: number; areas: MappableArea[] } | null;
+  /** Whether the MSI-X table may be mapped with the rest (VFIO_REGION_INFO_CAP_MSIX_MAPPABLE). */
+  isMsixMappable: boolean;
 }
 
-/** Asks for a region's info, and asks again with room for capabilities when the first reply announces them. */
-export function regionInfoOf(channel: ClientChannel, index: number): ClientRegionInfo {
-  let answer = ask(channel, index, vfio_region_info.sizeof);
-  const wanted = vfio_region_info.fields.argsz.get(viewOf(answer.payload));
-  if (wanted > vfio_region_info.sizeof && wanted <= LIMITS.maxMessageBytes) {
-    for (const fd of answer.fds) fd.close();
-    answer = ask(channel, index, wanted);
+/**
+ * Asks for a region's info, and asks again with room for capabilities when the first reply announces them. The caller
+ * closes `map.fd`. EPROTO for a reply that contradicts itself; its descriptors are closed.
+ */
+export function* regionInfo(index: number): Exchange<ClientRegionInfo> {
+  let answer = yield request(index, vfio_region_info.sizeof);
+  try {
+    const wanted = vfio_region_info.fields.argsz.get(replyOf(answer.payload, vfio_region_info));
+    if (wanted > LIMITS.maxMessageBytes) throw broken(index, `wants ${wanted} bytes for its capabilities`);
+    if (wanted > vfio_region_info.sizeof) {
+      closeAll(answer.fds);
+      answer = { payload: answer.payload, fds: [] };
+      answer = yield request(index, wanted);
+    }
+    return decode(index, answer);
+  } catch (error) {
+    closeAll(answer.fds);
+    throw error;
   }
-  const view = viewOf(answer.payload);
+}
+
+function request(index: number, argsz: number) {
+  const payload = vfio_region_info.encode({ argsz, index });
+  return { command: VFIO_USER_DEVICE_GET_REGION_INFO, payload, takesFds: true };
+}
+
+/** Takes the first descriptor, and closes the others. Takes none when it throws. */
+function decode(index: number, { payload, fds }: Answer): ClientRegionInfo {
+  const view = replyOf(payload, vfio_region_info);
   const { flags, size, offset, cap_offset } = vfio_region_info.read(view);
-  const [fd, ...others] = answer.fds;
-  for (const other of others) other.close();
-  if (fd === undefined) return { index, flags, sizeBytes: size, map: null };
-  const areas = (flags & VFIO_REGION_INFO_FLAG_CAPS) === 0 ? null : sparseAreas(view, cap_offset);
-  const map = { fd, fdOffset: offset, areas: areas ?? [{ offset: 0, sizeBytes: size }] };
-  return { index, flags, sizeBytes: size, map };
-}
-
-function ask(channel: ClientChannel, index: number, argsz: number): Answer {
-  const answer = channel.call(VFIO_USER_DEVICE_GET_REGION_INFO, vfio_region_info.encode({ argsz, index }));
-  replyOf(answer.payload, vfio_region_info);
-  return answer;
-}
-
-function sparseAreas(view: DataView, capOffset: number): { offset: number; sizeBytes: number }[] | null {
-  for (const capability of infoCapabilities(view, capOffset, view.byteLength)) {
-    if (capability.id !== VFIO_REGION_INFO_CAP_SPARSE_MMAP) continue;
-    const count = view.getUint32(capability.offset + 8, true);
-    return Array.from({ length: count }, (_, i) => ({
-      offset: Number(view.getBigUint64(capability.offset + 16 + 16 * i, true)),
-      sizeBytes: Number(view.getBigUint64(capability.offset + 24 + 16 * i, true)),
-    }));
+  const capabilities = (flags & VFIO_REGION_INFO_FLAG_CAPS) === 0 ? [] : capabilitiesOf(index, view, cap_offset);
+  const sparse = capabilities.find(({ id }) => id === VFIO_REGION_INFO_CAP_SPARSE_MMAP);
+  const areas = sparse === undefined ? [{ offset: 0, sizeBytes: size }] : areasOf(index, view, sparse, size);
+  const isMsixMappable = capabilities.some(({ id }) => id === VFIO_REGION_INFO_CAP_MSIX_MAPPABLE);
+  const [fd, ...others] = fds;
+  closeAll(others);
+  const info = { index, flags, sizeBytes: size, isMsixMappable };
+  if (fd === undefined) return { ...info, map: null };
+  if ((flags & VFIO_REGION_INFO_FLAG_MMAP) === 0) {
+    fd.close();
+    return { ...info, map: null };
   }
-  return null;
+  return { ...info, map: { fd, fdOffset: offset, areas } };
+}
+
+/** Walks the chain of capabilities. A capability is behind the struct, and each is visited once. */
+function capabilitiesOf(index: number, view: DataView, capOffset: number): InfoCapability[] {
+  if (capOffset !== 0 && capOffset < vfio_region_info.sizeof) {
+    throw broken(index, `puts its capabilities at ${capOffset}, inside struct vfio_region_info`);
+  }
+  return infoCapabilities(view, capOffset, view.byteLength);
+}
+
+function areasOf(index: number, view: DataView, { offset }: InfoCapability, regionBytes: number): MappableArea[] {
+  const { sizeof, fields } = vfio_region_info_cap_sparse_mmap;
+  const area = vfio_region_sparse_mmap_area;
+  const room = view.byteLength - offset - sizeof;
+  const count = room < 0 ? 0 : fields.nr_areas.get(view, offset);
+  if (room < 0 || count * area.sizeof > room) throw broken(index, `has ${count} sparse areas in ${room} bytes`);
+  return Array.from({ length: count }, (_, i) => {
+    const at = area.read(view, offset + sizeof + i * area.sizeof);
+    if (at.size > regionBytes - at.offset) {
+      throw broken(index, `has a sparse area of ${at.size} bytes at ${at.offset} of ${regionBytes}`);
+    }
+    return { offset: at.offset, sizeBytes: at.size };
+  });
+}
+
+function broken(index: number, what: string): Errno {
+  return new Errno('EPROTO', `DEVICE_GET_REGION_INFO: region ${index} ${what}`);
 }

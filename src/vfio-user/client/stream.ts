@@ -1,32 +1,62 @@
 /** One socket of a blocking client, with the bytes received on it. */
+import { performance } from 'node:perf_hooks';
 import { ERRNO, Errno } from '../../abi/errno.ts';
-import { SHUT_WR } from '../../abi/socket.ts';
+import { POLLIN, POLLOUT } from '../../abi/poll.ts';
+import { MSG_DONTWAIT, SHUT_WR } from '../../abi/socket.ts';
 import { VFIO_USER_HEADER_SIZE } from '../../abi/vfio-user.ts';
-import type { OwnedFd } from '../../linux/fd.ts';
+import { closeAll, type OwnedFd } from '../../linux/fd.ts';
 import { Pinned } from '../../linux/ffi.ts';
 import { Message } from '../../linux/message.ts';
-import { shutdownSocket } from '../../linux/socket.ts';
+import { PollSet } from '../../linux/poll.ts';
+import { setSocketTimeout, shutdownSocket } from '../../linux/socket.ts';
 import { type Frame, LIMITS, writeHeader } from '../wire/frame.ts';
 import { FrameReader } from '../wire/frame-reader.ts';
+import { broken, LostError, lost, silent } from './lost.ts';
 
 /** Called before a call blocks until `socket` can be read. */
 export type WhileWaiting = ((socket: number) => void) | undefined;
+
+/** Frames that wait while a message cannot be sent. Beyond it, reading stops. */
+const MAX_KEPT = 64;
+
+/** A point in time for all waits of one call. Infinity: no limit. */
+export type EndMs = number;
+
+export function endAfter(timeoutMs: number): EndMs {
+  return timeoutMs > 0 ? performance.now() + timeoutMs : Number.POSITIVE_INFINITY;
+}
+
+/** The time that is left, for poll(2): -1 without a limit. */
+export function leftMs(end: EndMs): number {
+  return end === Number.POSITIVE_INFINITY ? -1 : Math.max(0, Math.ceil(end - performance.now()));
+}
 
 export class Stream {
   readonly socket: OwnedFd;
   private readonly path: string;
   private readonly frames = new FrameReader();
+  /** Frames that came while a message could not be sent. */
+  private readonly kept: Frame[] = [];
   private readonly outgoing = new Message(1, LIMITS.maxMsgFds);
   private message = new Pinned(64 * 1024);
+  private readonly poll = new PollSet(1);
   private readonly whileWaiting: WhileWaiting;
 
-  constructor(socket: OwnedFd, path: string, whileWaiting?: WhileWaiting) {
+  /** `timeoutMs` is that of a call. */
+  constructor(socket: OwnedFd, path: string, timeoutMs: number, whileWaiting?: WhileWaiting) {
     this.socket = socket;
     this.path = path;
     this.whileWaiting = whileWaiting;
+    // Bounds the first receive of a call, which is one system call. All later waits use poll.
+    setSocketTimeout(socket, timeoutMs);
   }
 
+  /**
+   * Sends a message. ETIMEDOUT where the server takes nothing of it until `end`; the connection stays. LostError where
+   * the server is gone, or took a part only.
+   */
   send(
+    end: EndMs,
     id: number,
     command: number,
     payload: Uint8Array,
@@ -40,52 +70,106 @@ export class Stream {
     this.message.bytes.set(payload, VFIO_USER_HEADER_SIZE);
     for (let at = 0; at < length; ) {
       this.outgoing.setIov(0, this.message.address + at, length - at);
-      const sent = this.outgoing.sendmsg(this.socket.fd, 0, at === 0 ? fds : NO_FDS);
-      if (sent < 0) throw lost(sent, this.path);
-      at += sent;
+      const sent = this.outgoing.sendmsg(this.socket.fd, MSG_DONTWAIT, at === 0 ? fds : NO_FDS);
+      if (sent > 0) at += sent;
+      else if (sent === -ERRNO.EAGAIN) this.waitForRoom(end, at, length);
+      else if (sent === -ERRNO.EBADF || sent === -ERRNO.ETOOMANYREFS)
+        throw Errno.fromCode(-sent, `send to ${this.path}`);
+      else throw lost(sent, this.path);
     }
   }
 
-  /** Returns a frame that is complete already; null without one. */
+  /** Returns a frame that is complete already; null without one. LostError for bytes that are not a frame. */
   ready(): Frame | null {
-    return this.frames.next();
+    const kept = this.kept.shift();
+    return kept ?? this.cut();
   }
 
-  /** Waits for the next frame. ECONNRESET when the server is gone, ETIMEDOUT when it is silent. */
-  next(): Frame {
-    for (let frame = this.frames.next(); ; frame = this.frames.next()) {
+  /** Waits for the next frame. LostError when the server is gone, ETIMEDOUT when it is silent until `end`. */
+  next(end: EndMs): Frame {
+    for (let isFirst = true; ; isFirst = false) {
+      const frame = this.ready();
       if (frame !== null) return frame;
-      this.receive();
+      this.receive(end, isFirst);
     }
   }
 
-  receive(): void {
+  /**
+   * Receives once. `isFirst`: nothing of this call has waited yet, so that the socket's own timeout is the call's.
+   * Throws as `next`, and EMSGSIZE or EMFILE for descriptors that cannot be taken; the connection stays then.
+   */
+  receive(end: EndMs, isFirst: boolean): void {
     this.whileWaiting?.(this.socket.fd);
-    const received = this.frames.receive(this.socket.fd, true);
-    if (received <= 0) throw lost(received, this.path);
+    let received = isFirst ? this.frames.receive(this.socket.fd, true) : -ERRNO.EINTR;
+    while (received === -ERRNO.EINTR) {
+      this.poll.set(0, this.socket.fd, POLLIN);
+      if (this.poll.wait(leftMs(end)) === 0) throw silent(this.path);
+      received = this.receiveNow();
+      if (received === -ERRNO.EAGAIN) received = -ERRNO.EINTR;
+    }
+    if (received === -ERRNO.EAGAIN) throw silent(this.path);
+    if (received <= 0) throw this.isCut(received);
   }
 
-  /** Shuts down its sending side, and waits until the server hangs up. ETIMEDOUT when it does not. */
-  finish(): void {
+  /** Shuts down its sending side, and waits until the server hangs up. ETIMEDOUT when it does not until `end`. */
+  finish(end: EndMs): void {
     shutdownSocket(this.socket, SHUT_WR);
     try {
-      for (;;) for (const fd of this.next().fds) fd.close();
+      for (;;) closeAll(this.next(end).fds);
     } catch (error) {
-      if (!(error instanceof Errno) || error.code !== 'ECONNRESET') throw error;
+      if (!(error instanceof LostError) || error.code !== 'ECONNRESET') throw error;
     }
   }
 
   close(): void {
+    for (const { fds } of this.kept.splice(0)) closeAll(fds);
     this.frames.close();
     this.socket.close();
+  }
+
+  private receiveNow(): number {
+    return this.frames.receive(this.socket.fd, false);
+  }
+
+  private cut(): Frame | null {
+    try {
+      return this.frames.next();
+    } catch (error) {
+      throw broken(this.path, error);
+    }
+  }
+
+  private isCut(received: number): LostError {
+    const { isMidMessage } = this.frames;
+    if (received !== 0 || !isMidMessage) return lost(received, this.path);
+    return new LostError('ECONNRESET', `${this.path}: the server closed the connection in the middle of a message`);
+  }
+
+  /**
+   * Waits until the socket takes more. Meanwhile receives: a server may wait until its own commands are read before it
+   * reads this one.
+   */
+  private waitForRoom(end: EndMs, sent: number, length: number): void {
+    const reads = this.kept.length < MAX_KEPT ? POLLIN : 0;
+    this.poll.set(0, this.socket.fd, POLLOUT | reads);
+    if (this.poll.wait(leftMs(end)) === 0) {
+      if (sent === 0) throw silent(this.path);
+      const part = `${sent} of the ${length} bytes of a message`;
+      throw new LostError('ETIMEDOUT', `${this.path}: the server took ${part}, and is silent; connect anew`);
+    }
+    if ((this.poll.revents(0) & reads) === 0) return;
+    const received = this.receiveNow();
+    // Once the server has closed its end, the next send tells.
+    if (received < 0 && received !== -ERRNO.EAGAIN) throw lost(received, this.path);
+    if (received === 0) throw this.isCut(0);
+    for (let frame = this.cut(); frame !== null; frame = this.cut()) {
+      this.kept.push({ ...copyOfHeader(frame), payload: Buffer.from(frame.payload) });
+    }
   }
 }
 
 const NO_FDS: readonly number[] = [];
 
-/** Returns why a call on the socket of the server at `path` failed. */
-export function lost(result: number, path: string): Errno {
-  if (result === 0) return new Errno('ECONNRESET', `${path}: the server closed the connection`);
-  if (result === -ERRNO.EAGAIN) return new Errno('ETIMEDOUT', `${path}: the server is silent`);
-  return Errno.fromCode(-result, path);
+function copyOfHeader({ id, command, isReply, noReply, error, fds }: Frame): Omit<Frame, 'payload'> {
+  return { id, command, isReply, noReply, error, fds };
 }

@@ -62,8 +62,9 @@ export class FrameReader {
   }
 
   /**
-   * Calls recvmsg(2) once and returns its result: bytes, 0 at the end of the stream, or the negative errno. Throws
-   * EMSGSIZE for too many descriptors, and the errors of `frameBytes` for a message that is too large. With `left`, a
+   * Calls recvmsg(2) once and returns its result: bytes, 0 at the end of the stream, or the negative errno (-EINTR only
+   * with `wait`). Throws EMSGSIZE for too many descriptors and EMFILE where this process has no number left; the bytes
+   * are received all the same. Throws the errors of `frameBytes` for a message that is too large. With `left`, a
    * whole message that comes alone stays in the socket until `left` takes it out; `wait` must then be false.
    */
   receive(socket: number, wait: boolean, left: PeekedBytes | null = null): number {
@@ -115,12 +116,14 @@ export class FrameReader {
 
   /**
    * Checks the count of descriptors. A message may come in many reads, each with descriptors. Complete frames have
-   * theirs already.
+   * theirs already. Closes the last ones when they are too many: the frame itself stays readable.
    */
   private checkArrived(): void {
     let count = 0;
     for (const { fds } of this.arrived) count += fds.length;
-    if (count > LIMITS.maxMsgFds) throw new Errno('EMSGSIZE', `${count} descriptors; ${LIMITS.maxMsgFds} are the most`);
+    if (count <= LIMITS.maxMsgFds) return;
+    closeAll(this.arrived.pop()!.fds);
+    throw new Errno('EMSGSIZE', `${count} descriptors; ${LIMITS.maxMsgFds} are the most`);
   }
 
   /**
