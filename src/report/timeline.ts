@@ -1,5 +1,6 @@
 /** A run as text: one line for each step, one lane for each task. docs/timelines.md is the legend. */
 import type { ShownRun, ShownStep } from '../explore/world/schedule.ts';
+import { type Fold, folded, foldInWords, isFold } from './fold.ts';
 import { beside, hang } from './lines.ts';
 
 const MIN_LANE = 14;
@@ -28,6 +29,10 @@ function wideTimeline(run: ShownRun, { stacks = false }: TextOptions): string {
   const indent = ' '.repeat(indexWidth + 2);
   const lines = [`${indent}${run.tasks.map((task) => task.padEnd(width)).join('  ')}`.trimEnd()];
   for (const { step, begins } of withActivities(run)) {
+    if (isFold(step)) {
+      lines.push(`${indent}${foldInWords(step)}`);
+      continue;
+    }
     if (begins !== null) lines.push(`${indent}${step.task}: ${begins}`);
     lines.push(stepLine(run, step, width, indexWidth));
     if (stacks) for (const frame of step.stack) lines.push(`${indent}    ${frame}`);
@@ -45,6 +50,10 @@ function narrowTimeline(run: ShownRun, { stacks = false }: TextOptions, columns:
   const width = Math.min(longest, MAX_LANE);
   const lines = [...letters].map(([task, letter]) => `${' '.repeat(indexWidth + 2)}${letter}: ${task}`);
   for (const { step, begins } of withActivities(run)) {
+    if (isFold(step)) {
+      lines.push(`${pad}${hang(foldInWords(step), indent + 2, columns, indent)}`);
+      continue;
+    }
     if (begins !== null) lines.push(`${pad}${hang(`${step.task}: ${begins}`, indent + 2, columns, indent)}`);
     const lanes = run.tasks.map((task) => (task === step.task ? letters.get(task) : '.')).join('');
     const what = `${step.op} ${step.object}`.padEnd(width);
@@ -68,10 +77,14 @@ function narrowTimeline(run: ShownRun, { stacks = false }: TextOptions, columns:
   return [...lines, ...rest].join('\n');
 }
 
-/** The steps, each with the activity that its task begins with it, or null. */
-function* withActivities(run: ShownRun): Generator<{ step: ShownStep; begins: string | null }> {
+/** The steps and folds, each step with the activity that its task begins with it, or null. */
+function* withActivities(run: ShownRun): Generator<{ step: ShownStep | Fold; begins: string | null }> {
   const activities = new Map<string, string>();
-  for (const step of run.steps) {
+  for (const step of folded(run)) {
+    if (isFold(step)) {
+      yield { step, begins: null };
+      continue;
+    }
     yield { step, begins: step.activity === (activities.get(step.task) ?? '') ? null : step.activity };
     activities.set(step.task, step.activity);
   }
