@@ -1,26 +1,17 @@
 /**
- * Makes the lab's parts from the distribution's packages: QEMU, a kernel with its modules, the tools that build the
- * importer, and on request the lab's own kernels. Everything is in one folder that commands enter with chroot; the
- * machine itself does not change. A complete stage gets a stamp. An interrupted stage is made again.
+ * The stages of the lab's preparation: a root with QEMU and compilers, a kernel with its modules, the importer, and on
+ * request the lab's own kernels. A complete stage gets a stamp. An interrupted stage is made again.
  */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
 import { BUILD_PACKAGES, buildKernel, kernelKey, unpackKernelSource } from '../kernel/build.ts';
-import { copyImporterTo, importerKey } from '../kernel/importer.ts';
+import { importerKey } from '../kernel/importer.ts';
 import type { BuiltKernel, KernelName, LabKernel } from '../kernel/kernel.ts';
 import { buildOutsideImporter } from '../kernel/module-build.ts';
-import { DISTRIBUTION, distributionHeaders } from '../kernel/named.ts';
+import { DISTRIBUTION } from '../kernel/named.ts';
 import { buildSelftests, selftestsKey } from '../kernel/selftests-build.ts';
-import { isStamped, labPath, lockCache, NEWEST_SUITE, SUITE, stamp, unstamp } from './cache.ts';
-import { CommandError, output, run } from './command.ts';
-import { buildInRoot, inRoot, installInRoot, runMounting } from './root.ts';
-
-const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
-const PACKAGES = [
-  ...['qemu-system-x86', 'seabios', 'busybox-static', 'xz-utils', 'zstd', 'kmod', 'pciutils', 'cpio', 'gcc', 'make'],
-  'patch',
-];
+import { isStamped, labPath, lockCache, SUITE, stamp, unstamp } from './cache.ts';
+import { CommandError } from './command.ts';
+import { buildImporter, fetchKernel, installPackages, makeRoot, PACKAGES } from './distribution.ts';
 
 /** Receives the progress of the preparation. */
 export interface PrepareProgress {
@@ -168,111 +159,4 @@ export function missingStages(kernel: LabKernel = DISTRIBUTION, also: readonly S
   return stagesFor(kernel, also)
     .filter((stage) => !isStamped(stage.name, stage.key()))
     .map((stage) => stage.name);
-}
-
-async function makeRoot(log: string): Promise<void> {
-  const root = labPath('root');
-  rmSync(root, { recursive: true, force: true });
-  const { command, scripts } = await findDebootstrap(log);
-  const mirror = await findMirror();
-  const signed = existsSync(KEYRING) ? [`--keyring=${KEYRING}`] : [];
-  const env = scripts === null ? [] : [`DEBOOTSTRAP_DIR=${scripts}`];
-  await runMounting(log, 'env', [...env, command, '--variant=minbase', ...signed, SUITE, root, mirror]);
-  const lines = [...new Set([SUITE, NEWEST_SUITE])].map((suite) => `deb ${mirror} ${suite} main\n`);
-  writeFileSync(join(root, 'etc/apt/sources.list'), lines.join(''));
-}
-
-/** The machine's debootstrap, if it has a script for the suite; otherwise one that is unpacked beside the lab. */
-async function findDebootstrap(log: string): Promise<{ command: string; scripts: string | null }> {
-  const installed = '/usr/sbin/debootstrap';
-  if (existsSync(installed) && existsSync(`/usr/share/debootstrap/scripts/${SUITE}`)) {
-    return { command: installed, scripts: null };
-  }
-  const folder = labPath('debootstrap');
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
-  try {
-    await run(log, 'apt-get', ['download', '-q', 'debootstrap'], folder);
-  } catch {
-    // Without package lists apt finds no package.
-    await run(log, 'apt-get', ['update', '-q']);
-    await run(log, 'apt-get', ['download', '-q', 'debootstrap'], folder);
-  }
-  const deb = readdirSync(folder).find((file) => file.endsWith('.deb'));
-  if (deb === undefined) throw new CommandError('apt-get download debootstrap brought no package');
-  await run(log, 'dpkg', ['-x', join(folder, deb), folder]);
-  const scripts = join(folder, 'usr/share/debootstrap');
-  // debootstrap's scripts for successive releases are links to the same script.
-  if (!existsSync(join(scripts, 'scripts', SUITE))) symlinkSync('sid', join(scripts, 'scripts', SUITE));
-  return { command: join(folder, 'usr/sbin/debootstrap'), scripts };
-}
-
-/** The mirror from which the machine's own apt gets its packages. */
-async function findMirror(): Promise<string> {
-  const { BARTER_MIRROR: named } = process.env;
-  if (named !== undefined && named !== '') return named;
-  const targets = await output('apt-get', ['indextargets', '--format', '$(SITE) $(RELEASE)', 'Created-By: Packages']);
-  if (targets === null) {
-    throw new CommandError(
-      'the lab is made of Debian packages, and this machine has no apt: set BARTER_MIRROR to a mirror',
-    );
-  }
-  const sites = targets.split('\n').map((line) => line.split(' '));
-  const main = sites.find(
-    ([site, release]) => release !== undefined && !/security|updates|backports/.test(site + release),
-  );
-  if (main === undefined || !/debian/.test(main[0])) {
-    throw new CommandError("apt's sources name no Debian mirror: set BARTER_MIRROR to one");
-  }
-  return main[0];
-}
-
-async function installPackages(log: string): Promise<void> {
-  const root = labPath('root');
-  for (const file of ['/etc/resolv.conf', '/etc/hosts']) if (existsSync(file)) copyFileSync(file, join(root, file));
-  await copyFetchSettings(root);
-  await inRoot(log, 'apt-get', 'update', '-q');
-  await installInRoot(log, ...PACKAGES);
-  await inRoot(log, 'apt-get', 'clean');
-}
-
-/**
- * The settings that the machine's apt needs to reach its mirror. The root needs them too: a frozen mirror looks stale.
- */
-const FETCH_SETTINGS = ['Acquire::http::Proxy', 'Acquire::https::Proxy', 'Acquire::Check-Valid-Until'];
-
-async function copyFetchSettings(root: string): Promise<void> {
-  const config = await output('apt-config', ['dump', '--format', '%f "%v";%n', ...FETCH_SETTINGS]);
-  if (config !== null) writeFileSync(join(root, 'etc/apt/apt.conf.d/99machine'), config);
-}
-
-/** Fetches the newest kernel of the backports and the headers of the same version, unpacked but not installed. */
-async function fetchKernel(log: string): Promise<void> {
-  const root = labPath('root');
-  const target = labPath('kernel');
-  rmSync(target, { recursive: true, force: true });
-  mkdirSync(target, { recursive: true });
-  await installInRoot(log, 'linux-headers-amd64');
-  await inRoot(log, 'apt-get', 'clean');
-  await installInRoot(log, '--download-only', 'linux-image-amd64');
-  const archives = join(root, 'var/cache/apt/archives');
-  const packages = readdirSync(archives).filter((file) => /^linux-(image|binary|modules|base)/.test(file));
-  if (packages.length === 0) throw new CommandError(`${NEWEST_SUITE} brought no linux-image`);
-  for (const file of packages) await run(log, 'dpkg', ['-x', join(archives, file), target]);
-  await inRoot(log, 'apt-get', 'clean');
-  await run(log, 'sh', [
-    '-c',
-    `test -d ${join(target, 'usr/lib/modules')} || mv ${target}/lib/modules ${target}/usr/lib/`,
-  ]);
-}
-
-/** Builds the importer in the root, against the headers there, and copies the module into the cache. */
-async function buildImporter(log: string): Promise<void> {
-  const root = labPath('root');
-  const folder = join(root, 'tmp/importer');
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
-  copyImporterTo(folder);
-  await buildInRoot(log, `make -s -C /usr/src/${distributionHeaders()} M=/tmp/importer modules`);
-  copyFileSync(join(folder, 'barter_importer.ko'), labPath('barter_importer.ko'));
 }
