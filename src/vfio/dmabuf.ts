@@ -62,6 +62,8 @@ export class VfioPciDmaBuf {
   readonly kref: Refcount;
   /** The importers were told of a revoke that has not waited for them yet. Guarded by memory_lock. */
   private readonly awaited = new Plain('vfio_pci_dma_buf.awaited', false);
+  /** The number of importers that were told last. Guarded by memory_lock. */
+  told = 0;
   dmabuf!: DmaBuf<VfioPciDmaBuf>;
 
   constructor(vdev: RegisteredDevice, regions: number, physVec: readonly PhysVec[], sizeBytes: number) {
@@ -93,9 +95,15 @@ export class VfioPciDmaBuf {
     this.awaited.set(true);
   }
 
+  /** Calls every importer's callback. The reservation is held. */
+  private *tellImporters(): Task {
+    this.told = this.dmabuf.attachments.get().length;
+    yield* this.dmabuf.invalidateMappings();
+  }
+
   private *announce(): Task {
     yield* this.revoked.store(true);
-    yield* this.dmabuf.invalidateMappings();
+    yield* this.tellImporters();
   }
 
   private *revoke(): Task {
@@ -121,11 +129,11 @@ export class VfioPciDmaBuf {
     yield* resv.lock.lock();
     if (tellAfter) {
       yield* this.revoked.store(false);
-      yield* this.dmabuf.invalidateMappings();
+      yield* this.tellImporters();
       yield* resv.lock.unlock();
       return;
     }
-    yield* this.dmabuf.invalidateMappings();
+    yield* this.tellImporters();
     yield* resv.wait(DMA_RESV_USAGE_BOOKKEEP);
     yield* resv.lock.unlock();
     yield* resv.lock.lock();
@@ -219,8 +227,8 @@ export function* dmaBufMove(vdev: LendingDevice, revoked: boolean): Task {
 }
 
 /** Lets other tasks run after so many importers were told: a user decides how many buffers and importers there are. */
-function* giveWay(told: number, { dmabuf }: VfioPciDmaBuf): Task<number> {
-  const more = told + dmabuf.attachments.get().length;
+function* giveWay(before: number, { told }: VfioPciDmaBuf): Task<number> {
+  const more = before + told;
   if (more < TOLD_AT_ONCE) return more;
   yield* condResched();
   return 0;
