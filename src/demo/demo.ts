@@ -2,7 +2,6 @@
  * The main job from end to end, between processes. A server has two devices; the client here lends a BAR of one to the
  * other, moves bytes, and takes the BAR back by every trigger.
  */
-
 import { PeerDemo } from './peer-demo.ts';
 import { openFds, type Server, startServer, stopServer } from './server-process.ts';
 

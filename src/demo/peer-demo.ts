@@ -1,6 +1,6 @@
 /**
- * The client of the demo. It lends a BAR of one served device to the other, moves bytes, and takes the BAR back by every
- * trigger.
+ * The client of the demo. It lends a BAR of one served device to the other, moves bytes, and takes the BAR back by
+ * every trigger.
  */
 import { createHash, randomFillSync } from 'node:crypto';
 import { Errno } from '../abi/errno.ts';
