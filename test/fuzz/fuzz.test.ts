@@ -2,18 +2,19 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { VFIO_USER_COMMAND_NAMES } from '../../src/abi/vfio-user.ts';
-import { Coverage, FuzzFinding, type FuzzResult, runFuzzer } from './fuzzer.ts';
+import { CLIENT_OPS } from './client-steps.ts';
+import { FuzzFinding, type FuzzResult, runFuzzer } from './fuzzer.ts';
 import { CANARIES, FUZZERS } from './registry.ts';
-import { runSteps } from './server.ts';
+import { replaySteps } from './replay.ts';
 import { shrink } from './shrink.ts';
-import { parseStep } from './steps.ts';
 
-/** More than a million in total. */
+/** More than a million in total. The client's server is silent at times, which takes real time. */
 const MESSAGES: Record<string, number> = {
   server: 1_000_000,
   importers: 50_000,
   decoder: 200_000,
   'machine-file': 40_000,
+  client: 10_000,
 };
 const SEED = 7;
 
@@ -43,11 +44,20 @@ function assertImportersGetFar({ coverage }: FuzzResult): void {
   assert.ok(coverage.get('importers: told RESTORE') > 0);
 }
 
+function assertClientGetsFar({ coverage }: FuzzResult): void {
+  for (const op of Object.keys(CLIENT_OPS)) {
+    const outcomes = coverage.outcomesOf(op);
+    assert.ok(outcomes.has('ok') && outcomes.size > 1, `${op} is done, and fails\n${coverage.table()}`);
+  }
+  assert.ok(coverage.outcomesOf('lies').size >= 15, 'every lie is told');
+}
+
 for (const [name, fuzzer] of Object.entries(FUZZERS)) {
   test(`${name}: nothing is found in ${MESSAGES[name]} messages`, () => {
     const result = runFuzzer(fuzzer, MESSAGES[name], SEED);
     assert.ok(result.coverage.lines().length > 0);
     if (name === 'server') assertGetsFar(result);
+    if (name === 'client') assertClientGetsFar(result);
     if (name === 'importers') assertImportersGetFar(result);
   });
 }
@@ -77,7 +87,6 @@ const FOUND = new URL('./found/', import.meta.url);
 
 for (const name of readdirSync(FOUND)) {
   test(`found once: ${name}`, () => {
-    const lines = readFileSync(new URL(name, FOUND), 'utf8').split('\n');
-    runSteps(lines.filter((line) => line !== '' && !line.startsWith('#')).map(parseStep), new Coverage());
+    replaySteps(readFileSync(new URL(name, FOUND), 'utf8'));
   });
 }

@@ -4,10 +4,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { Coverage, type FuzzResult } from './fuzzer.ts';
+import type { FuzzResult } from './fuzzer.ts';
 import { FUZZERS, planOf } from './registry.ts';
-import { runSteps } from './server.ts';
-import { parseStep } from './steps.ts';
+import { replaySteps } from './replay.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -30,7 +29,7 @@ if (isWrong || values.help) {
   FILE has the steps that a finding prints, one JSON document a line.
 examples:
   npm run fuzz -- --messages 1000000
-  npm run fuzz -- canary             # servers with a known defect: this must fail`);
+  npm run fuzz -- canary             # servers and clients with a known defect: this must fail`);
   process.exit(isWrong ? 2 : 0);
 }
 
@@ -52,9 +51,8 @@ function fails(what: string, body: () => void): void {
 }
 
 if (values.replay !== undefined) {
-  const lines = readFileSync(values.replay, 'utf8').split('\n');
-  const steps = lines.filter((line) => line.trim() !== '' && !line.startsWith('#')).map(parseStep);
-  fails(values.replay, () => runSteps(steps, new Coverage()));
+  const text = readFileSync(values.replay, 'utf8');
+  fails(values.replay, () => replaySteps(text));
 } else {
   for (const { name: each, run } of planOf(name, messages)) fails(each, () => report(each, run(seed)));
 }

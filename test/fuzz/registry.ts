@@ -2,6 +2,8 @@
 
 import { VFIO_USER_DEVICE_RESET, VFIO_USER_REGION_READ } from '../../src/abi/vfio-user.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
+import { CallIds } from '../../src/vfio-user/client/call-ids.ts';
+import { fuzzClient } from './client.ts';
 import { fuzzDecoder } from './decoder.ts';
 import { type Fuzzer, type FuzzResult, type FuzzRun, runFuzzer } from './fuzzer.ts';
 import { fuzzImporters } from './importers.ts';
@@ -12,10 +14,11 @@ export const FUZZERS: Record<string, Fuzzer> = {
   decoder: fuzzDecoder,
   server: (run) => fuzzServer(run),
   importers: fuzzImporters,
+  client: (run) => fuzzClient(run),
   'machine-file': fuzzMachineFile,
 };
 
-/** Servers with one defect each. A fuzzer that misses these finds nothing. */
+/** Servers and clients with one defect each. A fuzzer that misses these finds nothing. */
 export const CANARIES: Record<string, Fuzzer> = {
   /** Sometimes loses a descriptor. */
   'canary-descriptor': (run: FuzzRun) =>
@@ -31,6 +34,27 @@ export const CANARIES: Record<string, Fuzzer> = {
         if (command === VFIO_USER_REGION_READ && payload.length > 16 && payload[16] % 8 === 5) payload[16] ^= 1;
       },
     }),
+  /** A client that loses a descriptor with each mapping. */
+  'canary-client-descriptor': (run) => fuzzClient(run, { onRegionFd: () => void createEventfd('canary') }),
+  /** A client that brings other bytes than the server sent. */
+  'canary-client-read': (run) =>
+    fuzzClient(run, {
+      onRead: (bytes) => {
+        if (bytes[0] % 8 === 5) bytes[0] ^= 1;
+      },
+    }),
+  /** A client that takes late replies for unknown ones. */
+  'canary-client-late': (run) => {
+    const { end } = CallIds.prototype;
+    CallIds.prototype.end = function (id) {
+      end.call(this, id, false);
+    };
+    try {
+      fuzzClient(run);
+    } finally {
+      CallIds.prototype.end = end;
+    }
+  },
 };
 
 const SMOKE_MESSAGES = 20_000;
