@@ -3,7 +3,7 @@
  * notice.
  */
 import assert from 'node:assert/strict';
-import { close } from 'node:fs';
+import { close, openSync } from 'node:fs';
 import { test } from 'node:test';
 import { vfio_device_info, vfio_irq_set } from '../../src/abi/vfio.ts';
 import {
@@ -22,10 +22,11 @@ import {
   vfio_user_region_access,
 } from '../../src/abi/vfio-user.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
-import type { OwnedFd } from '../../src/linux/fd.ts';
+import { OwnedFd } from '../../src/linux/fd.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { CLIENT_OFFER, encodeVersion } from '../../src/vfio-user/wire/version.ts';
 import { FuzzRandom } from '../fuzz/random.ts';
+import { mountSilentFile } from '../linux/fuse.ts';
 import { Lingering, oddFds } from './odd-fds.ts';
 import { message, RawClient } from './raw-client.ts';
 import { withServer } from './served.ts';
@@ -59,13 +60,17 @@ async function whenFree(device: string): Promise<RawClient> {
 const dmaMap = (flags = 3) => vfio_user_dma_map.encode({ argsz: 32, flags, addr: 0x100000, size: 4096 });
 const info = vfio_device_info.encode({ argsz: 16 });
 
-test('descriptors of every odd kind, wherever one may come, hold up nobody', async () => {
+test('descriptors of every odd kind, wherever one may come, hold up nobody', async (t) => {
   const lingering = new Lingering();
+  const kinds = oddFds(server.folder, lingering);
+  const fuse = await mountSilentFile(65536);
+  if (typeof fuse === 'string') t.diagnostic(`NOT TESTED: a file of FUSE: ${fuse}`);
+  else kinds.set('a file of FUSE that does not answer', () => new OwnedFd(openSync(fuse.path, 'r+'), 'file of FUSE'));
   const wakeup = Buffer.alloc(16);
   wakeup.writeUInt32LE(16, 0);
   wakeup.writeUInt32LE(0x20004, 4);
   const irqs = vfio_irq_set.encode({ argsz: 20, flags: 0x24, index: 2, start: 0, count: 1 });
-  for (const [kind, make] of oddFds(server.folder, lingering)) {
+  for (const [kind, make] of kinds) {
     const client = await whenFree('lender');
     const send = (command: number, payload: Uint8Array) => {
       const fd = make();
@@ -85,6 +90,7 @@ test('descriptors of every odd kind, wherever one may come, hold up nobody', asy
   assert.notEqual(client.outcome({ command: VFIO_USER_DMA_MAP }, dmaMap(), [client.socket.fd]), 'ok');
   client.close();
   lingering.close();
+  if (typeof fuse !== 'string') await fuse.close();
 });
 
 test('descriptors that nobody takes, too many of a message or behind the last one, hold up nobody', async () => {
