@@ -30,7 +30,7 @@ export function integer(min: number, max: number) {
 
 const SIZE = 'a size is a power of two: a number of bytes, or text such as 4K, 64M, 8G';
 export const size = z
-  .union([z.number().int().positive(), z.string().regex(/^\d+[KMGT]?$/)], { error: missingOr(SIZE) })
+  .union([z.number({ error: SIZE }).positive(SIZE), z.string().regex(/^\d+[KMGT]?$/, SIZE)], { error: missingOr(SIZE) })
   .transform((value) => {
     if (typeof value === 'number') return value;
     const unit = UNITS[value.at(-1)!];

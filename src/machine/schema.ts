@@ -177,7 +177,7 @@ const host = z.strictObject({
 const MODELS = [memoryDevice, ioatDevice, capturedDevice] as const;
 const device = z.discriminatedUnion('model', MODELS, {
   error: ({ input }) =>
-    Object(input).model === undefined ? undefined : 'the models are memory, ioat and captured; see barter devices',
+    `${Object(input).model === undefined ? 'it is missing: ' : ''}the models are memory, ioat and captured; see barter devices`,
 });
 
 export const machineSchema = z.strictObject({

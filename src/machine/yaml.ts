@@ -1,7 +1,15 @@
 /** YAML documents checked by a schema. Errors name file, line and field. */
 import { readFileSync } from 'node:fs';
-import { isMap, isScalar, isSeq, LineCounter, parseDocument, Scalar } from 'yaml';
+import { isMap, isScalar, isSeq, LineCounter, parseDocument, Scalar, type ScalarTag } from 'yaml';
 import type { z } from 'zod';
+
+/** YAML has hexadecimal numbers without a sign only; "-0x1000" would be text. */
+const SIGNED_HEX: ScalarTag = {
+  tag: 'tag:yaml.org,2002:int',
+  default: true,
+  test: /^[-+]0x[0-9a-fA-F]+$/,
+  resolve: (text) => (text.startsWith('-') ? -1 : 1) * Number(text.slice(1)),
+};
 
 /** A faulty document. The message names the file, the line, the field and the reason. */
 export class DocumentError extends Error {
@@ -46,11 +54,17 @@ export function parseYaml<Schema extends z.ZodType>(
   check: (value: z.output<Schema>) => Problem | null = () => null,
 ): z.output<Schema> {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, logLevel: 'error' });
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    logLevel: 'error',
+    customTags: (tags) => [SIGNED_HEX, ...tags],
+  });
   const syntax = document.errors[0];
   if (syntax !== undefined) {
     const { line } = lines.linePos(syntax.pos[0]);
-    throw new DocumentError(`${path}:${line}: the document: ${syntax.message.split('\n')[0]}`);
+    const reason =
+      syntax.code === 'MULTIPLE_DOCS' ? 'a second document begins here, and a file has one' : syntax.message;
+    throw new DocumentError(`${path}:${line}: the document: ${reason.split('\n')[0]}`);
   }
   const result = schema.safeParse(plain(document, path));
   const problem = result.success ? check(result.data) : problemOf(result.error.issues[0]);
@@ -77,11 +91,21 @@ function problemOf(issue: z.core.$ZodIssue): Problem {
     return { path: [...path, key], message: 'there is no such field here' };
   }
   if (issue.code === 'invalid_key') return { path, message: issue.issues[0]?.message ?? issue.message };
-  if (issue.code === 'invalid_type' && issue.input === undefined && issue.message.endsWith('undefined')) {
-    return { path, message: `it is missing, and has no default (${issue.expected})` };
-  }
-  return { path, message: issue.message };
+  const received = /^Invalid input: expected \w+, received (\w+)$/.exec(issue.message)?.[1];
+  if (issue.code !== 'invalid_type' || received === undefined) return { path, message: issue.message };
+  const wanted = KINDS[issue.expected] ?? issue.expected;
+  if (received === 'undefined') return { path, message: `it is missing, and has no default: ${wanted}` };
+  return { path, message: `${wanted} must be here, not ${RECEIVED[received] ?? `a ${received}`}` };
 }
+
+/** The kinds of values in the words of YAML. */
+const KINDS: Record<string, string> = {
+  object: 'fields (as in {} or on indented lines)',
+  array: 'a list (as in [] or lines with -)',
+  string: 'text',
+  boolean: 'true or false',
+};
+const RECEIVED: Record<string, string> = { null: 'nothing', object: 'fields', array: 'a list', string: 'text' };
 
 /** Returns a key as the file writes it, in quotes where it is not a word. */
 function keyText(key: PropertyKey): string {

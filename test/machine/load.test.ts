@@ -126,12 +126,12 @@ const capturedVf = (registers: Record<number, number>): unknown => {
 
 const REFUSED: [string, unknown, RegExp][] = [
   ['256 vectors and pending bits at the default place', withMsix('8K', { vectors: 256 }), /msix\.pbaOffset: .*overlap/],
-  ['pending bits behind the BAR', withMsix('4K', { vectors: 4, pbaOffset: 0x1000 }), /msix\.pbaOffset: .*go beyond/],
   [
-    '2,048 vectors in 4 KiB',
-    withMsix('4K', { vectors: 2048 }),
-    /msix\.tableOffset: .*go beyond the 0x1000 bytes of BAR 2/,
+    'pending bits behind the BAR',
+    withMsix('4K', { vectors: 4, pbaOffset: 0x1000 }),
+    /msix\.pbaOffset: the pending bit array takes .*BAR 2 has/,
   ],
+  ['2,048 vectors in 4 KiB', withMsix('4K', { vectors: 2048 }), /msix\.tableOffset: .*takes .*BAR 2 has 0x1000 bytes/],
   ['more vectors than there are', withMsix('64K', { vectors: 2049 }), /msix\.vectors: .*from 1 to/],
   ['an offset below 0', withMsix('4K', { vectors: 1, tableOffset: -8 }), /msix\.tableOffset/],
   [
@@ -147,7 +147,7 @@ const REFUSED: [string, unknown, RegExp][] = [
     }),
     /msix\.bar: .*I\/O/,
   ],
-  ['a table in an upper half', withDevice({ capabilities: { msix: { vectors: 1, bar: 1 } } }), /msix\.bar: .*has not/],
+  ['a table in an upper half', withDevice({ capabilities: { msix: { vectors: 1, bar: 1 } } }), /msix\.bar: the device has no BAR 1 for the table/],
   [
     'the upper half in the next BAR',
     bars({ index: 0, size: '4K' }, { index: 1, kind: 'mem32', size: '4K' }),
@@ -297,8 +297,12 @@ const REFUSED: [string, unknown, RegExp][] = [
     /vpd: 32769 bytes, and the capability reaches 32768/,
   ],
   ['64 vectors of MSI', captured({ 52: 0x40, 64: 0x000c0005 }), /config: MSI has 32 vectors at most, not 64/],
-  ['MSI-X without its BAR', captured({ 52: 0x40, 64: 0x11 }), /bars: MSI-X: .*BAR 0, which the device has not/],
-  ['MSI-X behind its BAR', captured({ 52: 0x40, 64: 0x11, 68: 0x2000 }, bar0), /config: MSI-X: the table .*go beyond/],
+  ['MSI-X without its BAR', captured({ 52: 0x40, 64: 0x11 }), /bars: MSI-X: the device has no BAR 0 for the table/],
+  [
+    'MSI-X behind its BAR',
+    captured({ 52: 0x40, 64: 0x11, 68: 0x2000 }, bar0),
+    /config: MSI-X: the table .*takes 0x2000/,
+  ],
   ['MSI-X over its pending bits', captured({ 52: 0x40, 64: 0x000f0011, 72: 0x80 }, bar0), /config: MSI-X: .*overlap/],
   ['MSI-X in BAR 7', captured({ 52: 0x40, 64: 0x11, 68: 7, 72: 7 }, bar0), /bars: MSI-X: .*BAR 7/],
   ['a ROM of 1K', captured({}, { romSize: '1K' }), /romSize: .*2K to 16M/],
@@ -347,6 +351,71 @@ for (const [what, object] of ACCEPTED) {
     buildAndOpen(result);
   });
 }
+
+/** A line of a memory device, as its user writes it in YAML, and what the file is told. */
+const LINES: [string, RegExp | null][] = [
+  ['bars: [{ index: 0, size: 1MiB }]', /size: a size is a power of two: a number of bytes, or text such as 4K/],
+  ['bars: [{ index: 0, size: 1 M }]', /size: a size is a power of two/],
+  ['bars: [{ index: 0, size: 1m }]', /size: a size is a power of two/],
+  ['bars: [{ index: 0, size: 1.5K }]', /size: a size is a power of two/],
+  ['bars: [{ index: 0, size: "0x1000" }]', /size: a size is a power of two/],
+  ['bars: [{ index: 0, size: -4096 }]', /size: a size is a power of two/],
+  ['bars: [{ index: 0, size: .nan }]', /size: a size is a power of two/],
+  ['bars: [{ index: 0, size: 9007199254740993 }]', /size: a BAR has 64T at most/],
+  ['bars: [{ index: 0, size: 18446744073709551616 }]', /size: a BAR has 64T at most/],
+  ['bars: [{ index: 0, size: 0x1000 }]', null],
+  ['bars: [{ index: 0x0, size: 1.048576e6 }]', null],
+  ['bars:', /bars: a list \(as in .*\) must be here, not nothing/],
+  ['capabilities: []', /capabilities: fields \(as in .*\) must be here, not a list/],
+  ['capabilities: { pm: }', /capabilities\.pm: fields \(as in .*\) must be here, not nothing/],
+  ['capabilities: { intx: 1 }', /capabilities\.intx: true or false must be here, not a number/],
+  ['physfn: 1', /physfn: text must be here, not a number/],
+  ['vendor: 0x10de', null],
+  ['vendor: 10de', /vendor: a whole number from 0 to 0xffff is needed/],
+  ['vendor: 1e5', /vendor: a whole number from 0 to 0xffff is needed/],
+];
+
+for (const [line, expected] of LINES) {
+  test(`${expected === null ? 'accepted' : 'refused'}: ${line}`, () => {
+    const own = line.startsWith('bars') ? line : `bars: [{ index: 0, size: 4K }]\n    ${line}`;
+    const result = accepted(
+      `machine: m\nports: [{ name: r, kind: root }]\ndevices:\n  - name: d\n    model: memory\n    port: r\n    ${own}\n`,
+    );
+    if (expected === null) assert.ok(!(result instanceof DocumentError), String(result));
+    else assert.match(String(result), expected);
+  });
+}
+
+test('documents that are no machine: each is told what a document must be', () => {
+  for (const [text, expected] of [
+    ['', /:1: the document: fields .*must be here, not nothing/],
+    ['[]', /:1: the document: fields .*must be here, not a list/],
+    ['machine: m', /:1: ports: it is missing, and has no default: a list/],
+    ['machine: m\n---\nmachine: n\n', /:2: the document: a second document begins here, and a file has one/],
+    ['ports: [{}]\nmachine: m', /:1: ports\.0\.name: it is missing/],
+    [
+      'machine: m\nports: [{ name: r, kind: root }]\ndevices: [{ name: d }]',
+      /model: it is missing: the models are memory/,
+    ],
+  ] as const) {
+    assert.match(String(accepted(text)), expected);
+  }
+});
+
+test('a negative number may be written in hexadecimal, as the error says', () => {
+  const text = (offset: string) =>
+    `machine: m\nhost: { busOffset: ${offset} }\nports: [{ name: r, kind: root }]\n` +
+    'devices: [{ name: d, model: ioat, port: r }]\n';
+  const busOffset = (offset: string) => {
+    const result = accepted(text(offset));
+    if (result instanceof DocumentError) throw result;
+    return result.host.busOffset;
+  };
+  assert.deepEqual(['-0x1000', '+0x1000', '-4096', '0x1000'].map(busOffset), [-4096, 4096, -4096, 4096]);
+  for (const offset of ['-0x80001000', '4095', '9007199254740993', '0x7ffffffffffff000', '1G']) {
+    assert.match(String(accepted(text(offset))), /busOffset: a multiple of 0x1000 from -0x80000000/, offset);
+  }
+});
 
 test('an error in config names the line of the dump', () => {
   const text = `machine: m

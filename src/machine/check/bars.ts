@@ -63,13 +63,14 @@ export function findMsixProblem(msix: MsixPlace, bars: readonly BarDescription[]
   const tableBytes = ENTRY_BYTES * vectors;
   const pbaBytes = 8 * Math.ceil(vectors / 64);
   for (const [part, place, bytes] of [['table', table, tableBytes] as const, ['pba', pba, pbaBytes] as const]) {
-    const what = part === 'table' ? `the table of ${vectors} vectors` : 'the pending bits';
+    const what = part === 'table' ? `the table (${vectors} vectors)` : 'the pending bit array';
     const bar = bars.find(({ index }) => index === place.bar);
-    if (bar === undefined) return { part: 'bar', message: `${what} need BAR ${place.bar}, which the device has not` };
-    if (bar.kind === 'io') return { part: 'bar', message: `${what} need memory, and BAR ${place.bar} is I/O ports` };
+    if (bar === undefined) return { part: 'bar', message: `the device has no BAR ${place.bar} for ${what}` };
+    if (bar.kind === 'io')
+      return { part: 'bar', message: `BAR ${place.bar} is I/O ports, and ${what} must be in memory` };
     if (place.offset + bytes > bar.size) {
       const end = `${hex(place.offset)} to ${hex(place.offset + bytes - 1)}`;
-      return { part, message: `${what} (${end}) go beyond the ${hex(bar.size)} bytes of BAR ${place.bar}` };
+      return { part, message: `${what} takes ${end}, and BAR ${place.bar} has ${hex(bar.size)} bytes` };
     }
   }
   const apart = table.offset + tableBytes <= pba.offset || pba.offset + pbaBytes <= table.offset;
