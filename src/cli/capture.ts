@@ -4,7 +4,7 @@ import { Errno } from '../abi/errno.ts';
 import { normalizeBdf, readPciDevice, type SysfsPciDevice } from '../linux/sysfs.ts';
 import { CaptureError, captureMachine } from '../machine/capture.ts';
 import { parseMachine } from '../machine/load.ts';
-import { LspciError, parseLspci } from '../machine/lspci.ts';
+import { type LspciDevice, LspciError, parseLspci } from '../machine/lspci.ts';
 import { DocumentError, readDocument } from '../machine/yaml.ts';
 import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
@@ -61,7 +61,7 @@ function fromSysfs(addresses: readonly string[]): SysfsPciDevice[] {
   return addresses.map((address) => readPciDevice(address));
 }
 
-function fromLspci(path: string, addresses: readonly string[]): SysfsPciDevice[] {
+function fromLspci(path: string, addresses: readonly string[]): LspciDevice[] {
   const devices = parseLspci(readDocument(path));
   if (addresses.length === 0) return devices;
   return addresses.map((address) => {

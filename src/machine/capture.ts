@@ -13,6 +13,9 @@ import { sizeText } from './size-text.ts';
 const MAX_ROOT_PORTS = 31;
 const MAX_DOWNSTREAM_PORTS = 32;
 
+/** A device as sysfs or lspci shows it. `problem` says why it is not enough for a capture. */
+export type CapturedSource = SysfsPciDevice & { problem?: string | null };
+
 /** A device that cannot be captured. The message says why, and the next step. */
 export class CaptureError extends Error {
   constructor(message: string) {
@@ -26,7 +29,7 @@ export class CaptureError extends Error {
  * their physical one. The content of the BARs is not captured: the server gives them plain memory. Devices that cannot
  * be served are left out, with the reason in a comment. CaptureError where none is left.
  */
-export function captureMachine(devices: readonly SysfsPciDevice[]): string {
+export function captureMachine(devices: readonly CapturedSource[]): string {
   const servable = [...devices].sort(byAddress).filter((device) => whyLeftOut(device) === null);
   const left = devices.filter((device) => !servable.includes(device)).map((one) => `${one.bdf}: ${whyLeftOut(one)}`);
   if (servable.length === 0) throw new CaptureError(left.join('; ') || 'there is no device');
@@ -52,8 +55,8 @@ function byAddress(a: SysfsPciDevice, b: SysfsPciDevice): number {
   return Number(a.physfn !== null) - Number(b.physfn !== null) || (a.bdf < b.bdf ? -1 : Number(a.bdf > b.bdf));
 }
 
-function whyLeftOut(device: SysfsPciDevice): string | null {
-  const reason = whyNotServable(device.config);
+function whyLeftOut(device: CapturedSource): string | null {
+  const reason = device.problem ?? whyNotServable(device.config);
   if (reason !== null) return reason;
   const description = { ...describe(device, null), port: 'root' } as unknown as CapturedDescription;
   const bars = device.bars.map((bar) => ({ ...bar, size: bar.sizeBytes }));

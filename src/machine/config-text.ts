@@ -25,14 +25,23 @@ export function isDumpLine(line: string): boolean {
   return /^\s*[0-9a-f]{2,3}:(\s+[0-9a-f]{2})+\s*$/i.test(line);
 }
 
+/** Splits text with any line ends, and takes away what a mail puts before a quoted line. */
+export function textLines(text: string): string[] {
+  return text.split(/\r\n|\n|\r/).map((line) => line.replace(/^(?:>[ \t]?)+/, ''));
+}
+
+/** Whether a line is meant as bytes, even if it has other characters. */
+const LIKE_BYTES = /^\s*(?:0x)?(?:[0-9a-f]{2}(?:\s|$)|\w{1,4}:\s*\w\w\b)/i;
+
 /**
- * Returns the bytes. Skips lines of lspci -v between the header and the dump. ConfigTextError for other lines, for
- * offsets that leave bytes out, and for a second device.
+ * Returns the bytes. Skips what lspci -v and -k print around a dump that has a header or offsets. ConfigTextError for
+ * other lines, for offsets that leave bytes out, and for a second device.
  */
 export function parseConfigText(text: string): Uint8Array {
   const bytes: number[] = [];
   let hasHeader = false;
-  for (const [i, line] of text.split(/\r?\n/).entries()) {
+  let hasOffsets = false;
+  for (const [i, line] of textLines(text).entries()) {
     if (LSPCI_HEADER.test(line.trim())) {
       if (hasHeader || bytes.length > 0) throw new ConfigTextError(i, 'a second device begins here; give each its own');
       hasHeader = true;
@@ -40,7 +49,8 @@ export function parseConfigText(text: string): Uint8Array {
     }
     const match = BYTES.exec(line);
     if (match === null) {
-      if (hasHeader && bytes.length === 0) continue;
+      const isBefore = hasHeader && bytes.length === 0;
+      if (isBefore || ((hasHeader || hasOffsets) && !LIKE_BYTES.test(line))) continue;
       throw new ConfigTextError(i, `${JSON.stringify(line.trim().slice(0, 40))} is not pairs of hexadecimal digits`);
     }
     const [, offset, digits] = match;
@@ -48,6 +58,7 @@ export function parseConfigText(text: string): Uint8Array {
       const expected = bytes.length.toString(16).padStart(2, '0');
       throw new ConfigTextError(i, `the dump goes on at ${offset}, where ${expected} would come next`);
     }
+    hasOffsets ||= offset !== undefined;
     bytes.push(...Buffer.from(digits.replace(/\s+/g, ''), 'hex'));
   }
   return Uint8Array.from(bytes);

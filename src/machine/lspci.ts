@@ -10,12 +10,13 @@ import {
   PCI_SRIOV_VF_DID,
   PCI_SRIOV_VF_OFFSET,
   PCI_SRIOV_VF_STRIDE,
+  PCI_STD_HEADER_SIZEOF,
   PCI_STD_NUM_BARS,
   PCI_VENDOR_ID,
 } from '../abi/pci_regs.ts';
 import { normalizeBdf, type SysfsBar, type SysfsPciDevice } from '../linux/sysfs.ts';
 import { CapabilityListError, CapturedConfig } from './captured-config.ts';
-import { isDumpLine, LSPCI_HEADER, parseConfigText } from './config-text.ts';
+import { ConfigTextError, isDumpLine, LSPCI_HEADER, parseConfigText, textLines } from './config-text.ts';
 
 const UNITS: Record<string, number> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
 const SIZE = /\[size=(\d+)([KMGT]?)\]/;
@@ -34,12 +35,22 @@ export class LspciError extends Error {
   }
 }
 
-/** Returns every device of the text, bridges included. LspciError for a text without devices, or without dumps. */
-export function parseLspci(text: string): SysfsPciDevice[] {
-  const blocks = blocksOf(text.split(/\r?\n/));
+/** A device of the text. `problem` says why its text does not describe it; null for most. */
+export interface LspciDevice extends SysfsPciDevice {
+  problem: string | null;
+}
+
+/**
+ * Returns every device of the text, bridges included. LspciError for a text without devices or dumps, or with one
+ * device twice.
+ */
+export function parseLspci(text: string): LspciDevice[] {
+  const blocks = blocksOf(textLines(text));
   if (blocks.length === 0) throw new LspciError('this is not the output of lspci; run lspci -vvv -xxxx');
   const dumped = blocks.filter(({ lines }) => lines.some(isDumpLine));
   if (dumped.length === 0) throw new LspciError('there is no dump of config space; run lspci -vvv -xxxx as root');
+  const twice = dumped.find(({ bdf }, i) => dumped.findIndex((block) => block.bdf === bdf) < i);
+  if (twice !== undefined) throw new LspciError(`${twice.bdf} comes twice in the text; keep one of the two`);
   const devices = dumped.map(deviceOf);
   return devices.map((device) => withPhysfn(device, devices));
 }
@@ -61,8 +72,19 @@ function blocksOf(lines: readonly string[]): Block[] {
   return blocks;
 }
 
-function deviceOf({ bdf, title, lines }: Block): SysfsPciDevice {
-  const config = parseConfigText(lines.filter(isDumpLine).join('\n'));
+/** Returns the bytes of the dump; the reason where they are not all there. */
+function dumpOf(lines: readonly string[]): Uint8Array | string {
+  try {
+    return parseConfigText(lines.filter(isDumpLine).join('\n'));
+  } catch (error) {
+    if (error instanceof ConfigTextError) return error.message;
+    throw error;
+  }
+}
+
+function deviceOf({ bdf, title, lines }: Block): LspciDevice {
+  const dump = dumpOf(lines);
+  const config = typeof dump === 'string' ? new Uint8Array(PCI_STD_HEADER_SIZEOF) : dump;
   const { read } = new CapturedConfig(config);
   const own = { vendor: read(PCI_VENDOR_ID, 2), device: read(PCI_DEVICE_ID, 2) };
   const ids = own.vendor === 0xffff ? IDS.exec(title) : null;
@@ -70,10 +92,11 @@ function deviceOf({ bdf, title, lines }: Block): SysfsPciDevice {
   const words = withoutVirtualRegions(lines);
   const rom = words.find((line) => ROM.test(line));
   const bars = barsOf(words, classRevision >>> 8, read);
-  if (bars.length === 0 && (read(PCI_HEADER_TYPE, 1) & PCI_HEADER_TYPE_MASK) === 0 && hasAddress(read)) {
-    throw new LspciError(`${bdf} has BARs, and the text does not say their sizes; run lspci -vvv -xxxx on its machine`);
-  }
+  const isEndpoint = (read(PCI_HEADER_TYPE, 1) & PCI_HEADER_TYPE_MASK) === 0;
+  const sizes = 'it has BARs, and the text does not say their sizes; run lspci -vvv -xxxx on its machine';
+  const withoutSizes = bars.length === 0 && isEndpoint && hasAddress(read) ? sizes : null;
   return {
+    problem: typeof dump === 'string' ? dump : withoutSizes,
     bdf,
     config,
     vendor: ids === null ? own.vendor : Number.parseInt(ids[1], 16),
@@ -142,7 +165,7 @@ function sizeOf(line: string): number {
 }
 
 /** A virtual function reads ffff for its ids. The physical function with its routing id has the real ones. */
-function withPhysfn(device: SysfsPciDevice, all: readonly SysfsPciDevice[]): SysfsPciDevice {
+function withPhysfn(device: LspciDevice, all: readonly LspciDevice[]): LspciDevice {
   const config = new CapturedConfig(device.config);
   if (config.read(PCI_VENDOR_ID, 2) !== 0xffff) return device;
   for (const physfn of all) {

@@ -147,7 +147,11 @@ const REFUSED: [string, unknown, RegExp][] = [
     }),
     /msix\.bar: .*I\/O/,
   ],
-  ['a table in an upper half', withDevice({ capabilities: { msix: { vectors: 1, bar: 1 } } }), /msix\.bar: the device has no BAR 1 for the table/],
+  [
+    'a table in an upper half',
+    withDevice({ capabilities: { msix: { vectors: 1, bar: 1 } } }),
+    /msix\.bar: the device has no BAR 1 for the table/,
+  ],
   [
     'the upper half in the next BAR',
     bars({ index: 0, size: '4K' }, { index: 1, kind: 'mem32', size: '4K' }),

@@ -97,6 +97,43 @@ test('of a whole machine bridges and devices that are off are left out, with the
   assert.deepEqual([...built(text).functions.keys()], ['pci-0000-00-01.1', 'pci-0000-09-00.0']);
 });
 
+test('a device whose text is not enough is left out of a whole machine, and refused alone', () => {
+  const broken = (change: (text: string) => string) => change(dump('igb'));
+  for (const [text, reason] of [
+    [dump('fiji'), /it has BARs, and the text does not say their sizes; run lspci -vvv -xxxx/],
+    [broken((igb) => igb.replace(/^80: .*\n/m, '')), /the dump goes on at 90, where 80 would come next/],
+    [broken((igb) => igb.replace(/^(80: .*)/m, '$1\n$1')), /the dump goes on at 80, where 90 would come next/],
+    [broken((igb) => igb.replace(/^(80: .*) ..$/m, '$1')), /the dump goes on at 90, where 8f would come next/],
+  ] as const) {
+    const alone = () => captureMachine(parseLspci(text));
+    assert.throws(alone, (error: Error) => error instanceof CaptureError && reason.test(error.message));
+    const whole = captureMachine(parseLspci(`${text}\n${dump('piix3')}`));
+    assert.match(whole.split('\n')[0], /^# Left out: 0000:09:00\.0: /);
+    assert.deepEqual([...built(whole).functions.keys()], ['pci-0000-00-01.1']);
+  }
+});
+
+test('text from terminals, mails and issues: prompts, quotes, indentation, fences, domains, any line ends', () => {
+  const igb = dump('igb');
+  const plain = seen(igb);
+  const lines = (change: (line: string) => string) => igb.split('\n').map(change).join('\n');
+  for (const text of [
+    `$ sudo lspci -vvv -xxxx\n${igb}$ \n`,
+    lines((line) => `> ${line}`),
+    lines((line) => `>> ${line}`),
+    lines((line) => `    ${line}`),
+    `\`\`\`\n${igb}\n\`\`\`\n`,
+    igb.replaceAll('\n', '\r'),
+    `0000:${igb}`,
+    igb.replace('09:00.0', '10000:e1:00.0'),
+    `${igb}\tKernel driver in use: igb\n\tKernel modules: igb\n`,
+    igb.replace('\n40: ', '\n\tKernel driver in use: igb\n40: '),
+    `\ufeff${igb}`,
+  ]) {
+    assert.deepEqual(seen(text), plain, text.slice(0, 60));
+  }
+});
+
 test('slots beyond the root ports go below switches, and functions of a card stay together', () => {
   const [device] = parseLspci(dump('piix3'));
   const many = Array.from({ length: 72 }, (_, i) => {
@@ -117,7 +154,7 @@ test('what is missing in the text is named, with the command that prints it', ()
   refused('', /not the output of lspci/);
   refused('hello\n', /not the output of lspci/);
   refused('01:00.0 VGA compatible controller: x\n\tRegion 0: Memory at 0 (32-bit) [size=4K]\n', /no dump .*as root/);
-  refused(dump('fiji'), /0000:09:00\.0 has BARs, .*sizes; run lspci -vvv -xxxx/);
+  refused(`${dump('igb')}\n${dump('igb')}`, /0000:09:00\.0 comes twice in the text; keep one/);
 });
 
 /** A BAR for each BAR register of the dump, with the smallest size that fits its address. */
@@ -152,3 +189,29 @@ for (const file of readdirSync(DUMPS).filter((name) => name.endsWith('.txt') && 
     }
   });
 }
+
+test('config takes a dump with the words of lspci around and within it, and refuses bytes that are none', () => {
+  const dumped = dump('igb')
+    .split('\n')
+    .filter((line) => /^[0-9a-f]{2,3}: /.test(line))
+    .join('\n');
+  const bytes = parseConfigText(dumped);
+  assert.ok(bytes.length > 256);
+  for (const text of [
+    `${dumped}\n\tKernel driver in use: igb\n\tKernel modules: igb\n`,
+    dumped.replace('\n40: ', '\n\tKernel modules: igb\n40: '),
+    `09:00.0 0200: 8086:10c9 (rev 01)\n\tSubsystem: 8086:a03c\n\tFlags: bus master\n${dumped}\n\n\tKernel modules: igb\n`,
+    dumped.replaceAll(/^/gm, '> '),
+    dumped.replaceAll('\n', '\r'),
+  ]) {
+    assert.deepEqual(parseConfigText(text), bytes, text.slice(0, 40));
+  }
+  for (const [text, line] of [
+    [dumped.replace('\n40: ', '\n40: 1g '), 4],
+    [dumped.replace('\n40: ', '\n0x40: '), 4],
+    [dumped.replace('\n40: ', '\n4g: '), 4],
+    [dumped.replaceAll(/^[0-9a-f]+: /gm, '').replace('\n', '\nKernel modules: igb\n'), 1],
+  ] as const) {
+    assert.throws(() => parseConfigText(text), { name: 'ConfigTextError', line });
+  }
+});
