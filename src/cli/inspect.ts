@@ -7,16 +7,23 @@ import { sizeText } from '../machine/size-text.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { textTable } from '../report/table.ts';
 import { COLUMNS, wrapped } from '../report/wrap.ts';
+import { inspectSocket } from './inspect-socket.ts';
 import { machinePath } from './machine-path.ts';
+import { isSocket } from './socket-client.ts';
 import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
 export function addInspectCommand(program: Command): void {
   declareCommand(program, 'inspect')
-    .argument('<machine>', 'a machine file')
+    .argument('<machine>', 'a machine file, or the socket of a vfio-user server')
     .option('--json', 'print one JSON document')
-    .addHelpText('after', '\nExamples:\n  barter inspect examples/two-peers.yaml\n  barter inspect mine.yaml --json')
-    .action((path: string, options: { json?: true }) => usage(() => inspect(path, options.json === true)));
+    .addHelpText(
+      'after',
+      '\nExamples:\n  barter inspect examples/two-peers.yaml\n  barter inspect mine.yaml --json\n  barter inspect /tmp/dev.sock',
+    )
+    .action((path: string, options: { json?: true }) =>
+      usage(() => (isSocket(path) ? inspectSocket : inspect)(path, options.json === true)),
+    );
 }
 
 /** Turns the error of an invalid file into a UsageError. */

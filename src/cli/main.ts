@@ -16,6 +16,8 @@ const MODULES: Record<keyof typeof SUMMARIES, () => Promise<Adder>> = {
   import: async () => (await import('./import.ts')).addImportCommand,
   inspect: async () => (await import('./inspect.ts')).addInspectCommand,
   capture: async () => (await import('./capture.ts')).addCaptureCommand,
+  peek: async () => (await import('./peek.ts')).addPeekCommand,
+  poke: async () => (await import('./peek.ts')).addPokeCommand,
   devices: async () => (await import('./devices.ts')).addDevicesCommand,
   run: async () => (await import('./run.ts')).addRunCommand,
   explore: async () => (await import('./explore.ts')).addExploreCommand,

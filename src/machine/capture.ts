@@ -13,8 +13,11 @@ import { sizeText } from './size-text.ts';
 const MAX_ROOT_PORTS = 31;
 const MAX_DOWNSTREAM_PORTS = 32;
 
-/** A device as sysfs or lspci shows it. `problem` says why it is not enough for a capture. */
-export type CapturedSource = SysfsPciDevice & { problem?: string | null };
+/**
+ * A device to capture. `problem` says why what is known of it is not enough. `name` names one that is not on this
+ * machine's buses; its address is made up.
+ */
+export type CapturedSource = SysfsPciDevice & { problem?: string | null; name?: string };
 
 /** A device that cannot be captured. The message says why, and the next step. */
 export class CaptureError extends Error {
@@ -31,19 +34,24 @@ export class CaptureError extends Error {
  */
 export function captureMachine(devices: readonly CapturedSource[]): string {
   const servable = [...devices].sort(byAddress).filter((device) => whyLeftOut(device) === null);
-  const left = devices.filter((device) => !servable.includes(device)).map((one) => `${one.bdf}: ${whyLeftOut(one)}`);
+  const left = devices
+    .filter((device) => !servable.includes(device))
+    .map((one) => `${labelOf(one)}: ${whyLeftOut(one)}`);
   if (servable.length === 0) throw new CaptureError(left.join('; ') || 'there is no device');
-  const bdfs = new Set(servable.map(({ bdf }) => bdf));
-  const physfnOf = ({ physfn }: SysfsPciDevice) => (physfn !== null && bdfs.has(physfn) ? physfn : null);
+  const names = new Map(servable.map((device) => [device.bdf, nameOf(device)]));
+  const physfnOf = ({ physfn }: SysfsPciDevice) => (physfn !== null && names.has(physfn) ? physfn : null);
   const slots = [...new Set(servable.map((device) => slotOf(physfnOf(device) ?? device.bdf)))];
   const ports = portsFor(slots.length);
   const description = {
-    machine: servable.length === 1 ? nameOf(servable[0].bdf) : 'captured',
+    machine: servable.length === 1 ? nameOf(servable[0]) : 'captured',
     description: `captured from ${servable.map(titleOf).join(', ')}`,
     ports: ports.all,
     devices: servable.map((device) => {
       const physfn = physfnOf(device);
-      return { ...describe(device, physfn), port: ports.slots[slots.indexOf(slotOf(physfn ?? device.bdf))] };
+      return {
+        ...describe(device, physfn === null ? null : names.get(physfn)!),
+        port: ports.slots[slots.indexOf(slotOf(physfn ?? device.bdf))],
+      };
     }),
   };
   const comments = [...left.map((reason) => `# Left out: ${reason}`), ...servable.flatMap(notes)];
@@ -65,14 +73,14 @@ function whyLeftOut(device: CapturedSource): string | null {
 }
 
 /** Writes the ids beside config space where it lacks them, as in a virtual function. */
-function describe(device: SysfsPciDevice, physfn: string | null): Record<string, unknown> {
-  const { bdf, config, bars, romSizeBytes, vendor, device: id, vpd } = device;
+function describe(device: CapturedSource, physfn: string | null): Record<string, unknown> {
+  const { config, bars, romSizeBytes, vendor, device: id, vpd } = device;
   const data = vpd === null ? null : Vpd.dataOf(vpd);
   const isMute = new CapturedConfig(config).read(PCI_VENDOR_ID, 2) === 0xffff;
   return {
-    name: nameOf(bdf),
+    name: nameOf(device),
     model: 'captured',
-    ...(physfn !== null ? { physfn: nameOf(physfn) } : {}),
+    ...(physfn !== null ? { physfn } : {}),
     ...(physfn === null && isMute ? { vendor, device: id } : {}),
     config: formatConfigText(config),
     bars: bars.map(({ index, kind, prefetchable, sizeBytes }) => ({
@@ -106,8 +114,12 @@ function portsFor(count: number): { all: object[]; slots: string[] } {
   return { all, slots: names };
 }
 
-function nameOf(bdf: string): string {
-  return `pci-${bdf.replaceAll(':', '-')}`;
+function nameOf({ bdf, name }: CapturedSource): string {
+  return name ?? `pci-${bdf.replaceAll(':', '-')}`;
+}
+
+function labelOf({ bdf, name }: CapturedSource): string {
+  return name ?? bdf;
 }
 
 /** Returns bus and device. The functions there are one card. */
@@ -115,8 +127,8 @@ function slotOf(bdf: string): string {
   return bdf.slice(0, bdf.lastIndexOf('.'));
 }
 
-function titleOf({ bdf, driver }: SysfsPciDevice): string {
-  return driver === null ? bdf : `${bdf} (${driver})`;
+function titleOf(device: CapturedSource): string {
+  return device.driver === null ? labelOf(device) : `${labelOf(device)} (${device.driver})`;
 }
 
 function notes({ bdf, config, vpd }: SysfsPciDevice): string[] {

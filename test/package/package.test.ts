@@ -15,6 +15,8 @@ const COMMANDS = [
   'import',
   'inspect',
   'capture',
+  'peek',
+  'poke',
   'run',
   'explore',
   'replay',

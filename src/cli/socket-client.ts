@@ -1,0 +1,57 @@
+/** The connection of a command to any vfio-user server, with its errors in words. */
+import { statSync } from 'node:fs';
+import { Errno } from '../abi/errno.ts';
+import { VfioUserClient } from '../vfio-user/client/client.ts';
+import { LostError } from '../vfio-user/client/lost.ts';
+import { UsageError } from './usage.ts';
+
+/** How long a server may take for one reply. */
+const TIMEOUT_MS = 5000;
+
+/** Whether the path is a socket. */
+export function isSocket(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isSocket() === true;
+}
+
+/** Connects, calls `body`, and leaves when the device is closed. UsageError where nobody serves a device there. */
+export function withSocket<T>(path: string, body: (client: VfioUserClient) => T): T {
+  const client = connect(path);
+  try {
+    return body(client);
+  } catch (error) {
+    throw error instanceof LostError ? inWords(error, `${error.message}; its own log says why`) : error;
+  } finally {
+    client.close();
+  }
+}
+
+function connect(path: string): VfioUserClient {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined) throw new UsageError(`${path}: there is no such socket; start the server that makes it`);
+  if (!found.isSocket()) throw new UsageError(`${path}: this is not a socket; name the one that a server listens on`);
+  try {
+    return new VfioUserClient(path, { timeoutMs: TIMEOUT_MS });
+  } catch (error) {
+    throw error instanceof Errno ? reasonFor(path, error) : error;
+  }
+}
+
+function reasonFor(path: string, error: Errno): Error {
+  switch (error.code) {
+    case 'ECONNREFUSED':
+      return new UsageError(`${path}: no server listens there any more; start it again`);
+    case 'EACCES':
+    case 'EPERM':
+      return new UsageError(`${path}: this user may not connect (${error.code}); run as the user of the server`);
+    case 'EBUSY':
+      return new UsageError(`${path}: another client has the device; end that one first`);
+    case 'ETIMEDOUT':
+      return inWords(error, `${path}: the server does not answer within ${TIMEOUT_MS / 1000} s; it may have a client`);
+    default:
+      return inWords(error, `${error.message}; is it a vfio-user server?`);
+  }
+}
+
+function inWords(error: Errno, text: string): Errno {
+  return new Errno(error.code, text.replace(/^E[A-Z0-9]+: /, ''));
+}
