@@ -4,7 +4,7 @@ import { VFIO_USER_F_TYPE_REPLY, VFIO_USER_HEADER_SIZE, VFIO_USER_VERSION } from
 import type { OwnedFd } from '../../linux/fd.ts';
 import { peerCredentials } from '../../linux/socket.ts';
 import type { Task } from '../../task/op.ts';
-import { runner } from '../../task/runner.ts';
+import { condResched, runner } from '../../task/runner.ts';
 import { WaitQueue } from '../../task/wait-queue.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import { Connection } from '../wire/connection.ts';
@@ -32,6 +32,9 @@ export class ClientConnection implements Client {
   private readonly handshake: Deadline;
   private session: Session | null = null;
   private busy = false;
+  /** The last round of the loop with a request of this client, and when its time in that round is over. */
+  private round = -1;
+  private roundEndsMs = 0;
 
   constructor(host: SessionHost, vdev: VfioPciCoreDevice, socket: OwnedFd) {
     this.host = host;
@@ -68,10 +71,20 @@ export class ClientConnection implements Client {
       if (this.queue.isFull) this.connection.setPaused(true);
       return false;
     }
-    if (this.session !== null && this.accessNow(this.session, frame)) return false;
+    const isOverTime = this.isOverTime();
+    if (!isOverTime && this.session !== null && this.accessNow(this.session, frame)) return false;
     this.busy = true;
-    const task = runner.start(`request ${frame.command} of ${this.vdev.pdev.name}`, this.serve(frame));
+    const task = runner.start(`request ${frame.command} of ${this.vdev.pdev.name}`, this.serve(frame, isOverTime));
     return !task.ended;
+  }
+
+  /** Whether this client has had its time of this round of the loop. */
+  private isOverTime(): boolean {
+    const { round } = this.host.loop;
+    if (round === this.round) return performance.now() > this.roundEndsMs;
+    this.round = round;
+    this.roundEndsMs = performance.now() + LIMITS.clientRoundMs;
+    return false;
   }
 
   /** Serves a read or write of plain bytes without a task; false where the access needs one. */
@@ -93,13 +106,18 @@ export class ClientConnection implements Client {
     return ERRNO.EIO;
   }
 
-  /** Serves a request and those that came meanwhile, one after the other, as the protocol demands. */
-  private *serve(first: Frame): Task {
+  /**
+   * Serves a request and those that came meanwhile, one after the other, as the protocol demands. A client that has had
+   * its time lets others go first.
+   */
+  private *serve(first: Frame, isOverTime: boolean): Task {
+    if (isOverTime) yield* condResched();
     for (let frame: Frame | undefined = first; frame !== undefined; frame = this.nextQueued()) {
       if (this.connection.isOpen) yield* this.serveOne(frame);
       for (const fd of frame.fds) fd.close();
       // The client ends this wait: it takes its replies or leaves.
       yield* this.drained.waitUntil(() => !this.connection.isClogged || !this.connection.isOpen);
+      if (this.isOverTime()) yield* condResched();
     }
     this.busy = false;
     if (!this.connection.isOpen) yield* this.end();

@@ -30,6 +30,8 @@ export class EventLoop {
   private readonly deadlines = new Deadlines();
   private readonly spin = new Spin();
   private readonly look = () => this.epoll.wait(0);
+  /** Counts the rounds, so that the owner of a handler can tell one round from the next. */
+  round = 0;
   private nextKey = 1;
   private stopping = false;
   private quiet: (() => void)[] = [];
@@ -87,6 +89,7 @@ export class EventLoop {
    * there was anything to do.
    */
   turn(mostMs: number): boolean {
+    this.round += 1;
     const more = runner.drainRound();
     const count = more ? this.epoll.wait(0) : this.wait(mostMs);
     for (let i = 0; i < count; i++) {

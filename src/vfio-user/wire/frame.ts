@@ -47,6 +47,11 @@ export const LIMITS = {
   /** Bytes and descriptors that wait with these commands. */
   maxPendingBytes: 4 << 20,
   maxPendingFds: 256,
+  /** Milliseconds of one round of the loop that a client gets, before others have their turn. */
+  clientRoundMs: 10,
+  /** Bytes of messages that wait for one peer, and for all peers of the process, because they do not read. */
+  maxUnsentBytes: 8 << 20,
+  maxUnsentBytesOfAll: 128 << 20,
   /** Milliseconds until a client that does not answer a DMA_READ or DMA_WRITE counts as gone. */
   dmaReplyTimeoutMs: 5000,
   /** Milliseconds that a connection may take until its VERSION is complete. */

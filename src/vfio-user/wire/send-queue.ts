@@ -4,10 +4,14 @@ import { MSG_DONTWAIT, MSG_NOSIGNAL } from '../../abi/socket.ts';
 import { closeAll, duplicateAll, type OwnedFd } from '../../linux/fd.ts';
 import { Pinned, sys } from '../../linux/ffi.ts';
 import { Message } from '../../linux/message.ts';
+import { LIMITS } from './frame.ts';
 
 const NO_FDS: readonly number[] = [];
 /** Messages that wait for a peer that does not read. */
 const MAX_UNSENT = 256;
+
+/** Bytes that wait in all queues of the process. */
+let bytesOfAll = 0;
 
 interface Unsent {
   readonly bytes: Buffer;
@@ -23,6 +27,8 @@ export class SendQueue {
   private readonly outgoing: Message;
   private readonly onLost: (why: Error | null) => void;
   private readonly unsent: Unsent[] = [];
+  /** Bytes of `unsent`. */
+  private bytes = 0;
 
   /** `onLost` is called when the peer cannot be reached; its argument is null when the peer closed in good order. */
   constructor(socket: OwnedFd, maxFds: number, onLost: (why: Error | null) => void) {
@@ -37,7 +43,7 @@ export class SendQueue {
 
   /**
    * Sends the first `length` bytes of `message`, with descriptors that stay the caller's. EMFILE where descriptors must
-   * wait and no number is left for their duplicates; ENOBUFS when too many messages wait.
+   * wait and no number is left for their duplicates; ENOBUFS when too many messages or bytes wait.
    */
   send(message: Pinned, length: number, fds: readonly number[] = NO_FDS): void {
     if (this.unsent.length > 0) {
@@ -65,6 +71,7 @@ export class SendQueue {
         return;
       }
       closeAll(next.fds);
+      this.count(-sent);
       if (sent === length) this.unsent.shift();
       else this.unsent[0] = { bytes: next.bytes.subarray(sent), fds: [] };
     }
@@ -73,11 +80,22 @@ export class SendQueue {
   /** Drops the waiting messages. */
   close(): void {
     for (const { fds } of this.unsent.splice(0)) closeAll(fds);
+    this.count(-this.bytes);
   }
 
   private keep(bytes: Uint8Array, fds: readonly number[]): void {
     if (this.unsent.length >= MAX_UNSENT) throw new Errno('ENOBUFS', `${MAX_UNSENT} messages are not read`);
+    const { maxUnsentBytes, maxUnsentBytesOfAll } = LIMITS;
+    if (this.bytes + bytes.length > maxUnsentBytes || bytesOfAll + bytes.length > maxUnsentBytesOfAll) {
+      throw new Errno('ENOBUFS', `${this.bytes} bytes are not read, and ${bytesOfAll} with those for other peers`);
+    }
     this.unsent.push({ bytes: Buffer.from(bytes), fds: duplicateAll(fds, 'descriptor to send') });
+    this.count(bytes.length);
+  }
+
+  private count(bytes: number): void {
+    this.bytes += bytes;
+    bytesOfAll += bytes;
   }
 
   private sendNow(address: number, length: number, fds: readonly number[]): number {
