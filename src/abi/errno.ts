@@ -89,6 +89,14 @@ export class Errno extends Error {
     if (options.syscall !== undefined) this.syscall = options.syscall;
   }
 
+  /** The Errno that an error is or, as Node's own system error, stands for; null for any other error. */
+  static of(error: unknown): Errno | null {
+    if (error instanceof Errno) return error;
+    const { errno, syscall, message } = Object(error) as NodeJS.ErrnoException;
+    if (typeof errno !== 'number' || typeof syscall !== 'string') return null;
+    return Errno.fromCode(-errno, message, syscall);
+  }
+
   /**
    * The error for a number that the outside world returned; an unknown number becomes EIO, with the number in the text.
    */

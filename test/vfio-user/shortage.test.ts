@@ -1,5 +1,8 @@
 /** Resources that the kernel refuses a server: descriptors (EMFILE), epoll watches (ENOSPC), and a pid. */
 import assert from 'node:assert/strict';
+import { ftruncateSync, mkdtempSync, openSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, type TestContext, test } from 'node:test';
 import { ERRNO } from '../../src/abi/errno.ts';
 import { viewOf } from '../../src/abi/layout.ts';
@@ -16,17 +19,22 @@ import {
   VFIO_USER_DEVICE_GET_REGION_INFO,
   VFIO_USER_DEVICE_GET_REGION_IO_FDS,
   VFIO_USER_DEVICE_SET_IRQS,
+  VFIO_USER_DMA_MAP,
   VFIO_USER_X_GET_PCI_HOT_RESET_INFO,
   VFIO_USER_X_PCI_HOT_RESET,
+  vfio_user_dma_map,
   vfio_user_region_io_fds,
 } from '../../src/abi/vfio-user.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
+import { OwnedFd } from '../../src/linux/fd.ts';
 import { sys } from '../../src/linux/ffi.ts';
 import { setOpenFilesLimit } from '../../src/linux/process.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import { openFds } from '../linux/open-fds.ts';
 import { InProcessServer } from './in-process.ts';
 import { message, RawClient, type RawHeader } from './raw-client.ts';
+
+const F_GETFD = 1;
 
 const MACHINE = parseMachine(
   `
@@ -84,6 +92,38 @@ test('a reply whose descriptor cannot be kept until the client reads ends that c
   server.pump();
   assertServes('lender');
 });
+
+test('a file that cannot be looked at for want of descriptors is EMFILE, with one clear line, and mapped later', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'barter-short-'));
+  const file = new OwnedFd(openSync(join(folder, 'ram'), 'w+'), 'file');
+  ftruncateSync(file.fd, 4096);
+  const client = server.ready('lender');
+  const map = vfio_user_dma_map.encode({ argsz: 32, flags: 3, addr: 0x1000, size: 4096 });
+  server.log.length = 0;
+  // One number is left, which the descriptor of the message takes.
+  const used = new Set(readdirSync('/proc/self/fd').map(Number));
+  const free = Array.from({ length: 1000 }, (_, i) => i).filter((fd) => !used.has(fd) || !isOpen(fd));
+  const before = setOpenFilesLimit(free[1]);
+  let error: number;
+  try {
+    error = errorOf(client, { command: VFIO_USER_DMA_MAP }, map, [file.fd]);
+  } finally {
+    setOpenFilesLimit(before);
+  }
+  assert.equal(error, ERRNO.EMFILE);
+  assert.equal(server.log.length, 1, server.log.join('\n'));
+  assert.match(server.log[0], /^lender: a request failed: EMFILE: .*too many open files[^\n]*$/);
+  assert.equal(errorOf(client, { command: VFIO_USER_DMA_MAP }, map, [file.fd]), 0);
+  client.close();
+  server.pump();
+  file.close();
+  rmSync(folder, { recursive: true });
+});
+
+/** Whether it is open still: the folder of descriptors lists the one that it was read through. */
+function isOpen(fd: number): boolean {
+  return sys.fcntl(fd, F_GETFD, 0) >= 0;
+}
 
 /** Makes epoll refuse new watches until it is restored. */
 function refuseWatches(t: TestContext) {

@@ -130,8 +130,9 @@ export class ExporterConnection implements ImporterContext {
       yield* handler(this, payload, send);
       if (!isOut) reply(NOTHING, 0);
     } catch (error) {
-      if (!(error instanceof Errno)) this.log('error', 'defect', `${this.who}: ${(error as Error).stack}`);
-      if (!isOut) reply(NOTHING, error instanceof Errno ? -error.errno : ERRNO.EIO);
+      const errno = Errno.of(error);
+      if (errno === null) this.log('error', 'defect', `${this.who}: ${(error as Error).stack}`);
+      if (!isOut) reply(NOTHING, errno === null ? ERRNO.EIO : -errno.errno);
     } finally {
       if (!isFree) this.requests -= 1;
     }

@@ -101,9 +101,11 @@ export class ClientConnection implements Client {
 
   private errorOf(thrown: unknown): number {
     this.reply.begin();
-    if (thrown instanceof Errno) return -thrown.errno;
-    this.log('error', 'defect', (thrown as Error).stack!);
-    return ERRNO.EIO;
+    const errno = Errno.of(thrown);
+    if (errno === null) this.log('error', 'defect', (thrown as Error).stack!);
+    // The server is short of something, which is its operator's concern.
+    else if (errno !== thrown) this.log('warn', 'short', `a request failed: ${errno.message}`);
+    return errno === null ? ERRNO.EIO : -errno.errno;
   }
 
   /**
