@@ -28,3 +28,19 @@ test('each row names a test that there is', () => {
     assert.match(source, new RegExp(`^test\\('[^']*${title}`, 'm'), `${name}: ${file} has no test "${title}"`);
   }
 });
+
+test('each fault of hostile loads names tests that there are', () => {
+  const faults = page.split('\n').filter((line) => /^\| \d+ \|/.test(line));
+  assert.ok(faults.length >= 11);
+  for (const fault of faults) {
+    const [, number, , tests] = fault.split('|').map((cell) => cell.trim());
+    const named = [...tests.matchAll(/([\w/-]+\.test\.ts): (.*?)(?=\. [\w/-]+\.test\.ts|$)/g)];
+    assert.ok(named.length > 0, `fault ${number} names no test`);
+    for (const [, file, titles] of named) {
+      const source = readFileSync(new URL(`../${file}`, import.meta.url), 'utf8');
+      for (const title of titles.split('; ')) {
+        assert.match(source, new RegExp(`^test\\(\\s*['"\`][^'"\`]*${title}`, 'm'), `${number}: ${file}: ${title}`);
+      }
+    }
+  }
+});
