@@ -8,6 +8,14 @@ export { createEventfd, readEventfd, signalEventfd } from '../linux/eventfd.ts';
 export type { OwnedFd } from '../linux/fd.ts';
 export { Mapping, type MapRequest } from '../linux/mapping.ts';
 export { createMemfd } from '../linux/memfd.ts';
+export { SharedMemory } from '../linux/shared-memory.ts';
+export type { AsyncClientOptions, CallOptions } from '../vfio-user/client/async-channel.ts';
+export {
+  AsyncVfioUserClient,
+  type DmaMapOptions,
+  type IrqName,
+  whenReadable,
+} from '../vfio-user/client/async-client.ts';
 export type { ClientOptions } from '../vfio-user/client/channel.ts';
 export { VfioUserClient } from '../vfio-user/client/client.ts';
 export type { ClientDeviceInfo, ClientIrqInfo } from '../vfio-user/client/device-info.ts';

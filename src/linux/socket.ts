@@ -105,6 +105,17 @@ export function connectUnix(path: string, timeoutMs = 0): OwnedFd {
   }
 }
 
+/** As connectUnix, but does not wait: null while the listener's backlog is full. The socket is non-blocking. */
+export function tryConnectUnix(path: string): OwnedFd | null {
+  const { bytes, length } = unixAddress(path);
+  const socket = newSocket(SOCK_NONBLOCK, `connection to ${path}`);
+  const result = retry(() => sys.connect(socket.fd, bytes, length));
+  if (result === 0) return socket;
+  socket.close();
+  if (result === -ERRNO.EAGAIN) return null;
+  throw Errno.fromCode(-result, `connect(${path})`, 'connect');
+}
+
 /** Two connected sockets: streams, or packet sockets (SOCK_SEQPACKET). */
 export function socketPair(what = 'socket pair', type = SOCK_STREAM): [OwnedFd, OwnedFd] {
   const pair = pinnedBytes(8);

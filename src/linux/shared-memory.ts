@@ -1,0 +1,37 @@
+/** Memory of this process that a device or another process can map: a sealed memfd, mapped here. */
+import type { OwnedFd } from './fd.ts';
+import { Mapping } from './mapping.ts';
+import { createMemfd } from './memfd.ts';
+
+export class SharedMemory {
+  readonly sizeBytes: number;
+  /** For DMA_MAP, and other messages that carry descriptors. */
+  readonly memfd: OwnedFd;
+  readonly mapping: Mapping;
+
+  /** Makes zeroed memory. `name` is shown in /proc/PID/maps. */
+  constructor(sizeBytes: number, name = 'shared memory') {
+    this.sizeBytes = sizeBytes;
+    this.memfd = createMemfd(name, sizeBytes);
+    try {
+      this.mapping = Mapping.map({ fd: this.memfd.fd, offset: 0, sizeBytes, writable: true, what: name });
+    } catch (error) {
+      this.memfd.close();
+      throw error;
+    }
+  }
+
+  /** All bytes. Empty after `close`. */
+  get bytes(): Uint8Array {
+    return this.mapping.bytes;
+  }
+
+  close(): void {
+    this.mapping.close();
+    this.memfd.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

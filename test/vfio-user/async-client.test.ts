@@ -1,0 +1,110 @@
+/** The asynchronous client: right answers, while Node's event loop goes on. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { vfio_user_device_info } from '../../src/abi/vfio-user.ts';
+import { createEventfd, signalEventfd } from '../../src/linux/eventfd.ts';
+import { SharedMemory } from '../../src/linux/shared-memory.ts';
+import { AsyncVfioUserClient, whenReadable } from '../../src/vfio-user/client/async-client.ts';
+import { migrationState } from '../../src/vfio-user/client/migration.ts';
+import { openFds } from '../linux/open-fds.ts';
+import { version, withScript } from './scripted-server.ts';
+import { withServer } from './served.ts';
+
+const server = await withServer();
+const FULL = { max_msg_fds: 16, write_multiple: true };
+const info = (flags: number) => ({
+  payload: vfio_user_device_info.encode({ argsz: 16, flags, num_regions: 9, num_irqs: 5 }).toString('hex'),
+});
+
+test('the commands work as with the blocking client, several at once, and two devices at once', async () => {
+  const before = openFds().length;
+  const lender = await AsyncVfioUserClient.connect(server.path('lender'));
+  const bystander = await AsyncVfioUserClient.connect(server.path('bystander'));
+  const bytes = Buffer.from('barter'.repeat(20_000));
+  await lender.writeRegion(0, 64, bytes);
+  const [back, device, other, state] = await Promise.all([
+    lender.readRegion(0, 64, bytes.length),
+    lender.info(),
+    bystander.readRegion(7, 0, 4),
+    lender.run(migrationState()),
+  ]);
+  assert.ok(back.equals(bytes));
+  assert.deepEqual([device.numRegions, other.length, state], [9, 4, 2]);
+  const map = await lender.mapRegion(0, 0, 4096);
+  const seen = Buffer.alloc(6);
+  map.read(64, seen);
+  assert.equal(seen.toString(), 'barter');
+  map.close();
+  const memory = new SharedMemory(4096);
+  const iova = 2n ** 51n;
+  await lender.dmaMap({ iova, sizeBytes: 4096n, fd: memory.memfd.fd, write: false });
+  await assert.rejects(lender.dmaMap({ iova, sizeBytes: 4096n }), /EEXIST/);
+  await assert.rejects(lender.dmaMap({ iova: 2n ** 63n, sizeBytes: 4096n }), /EOVERFLOW/);
+  assert.equal(await lender.dmaUnmap(iova, 4096n), 4096);
+  memory.close();
+  const event = createEventfd();
+  await lender.setEventfds('MSIX', [event.fd]);
+  await lender.disableIrqs('MSIX');
+  assert.equal((await lender.irqInfo('MSIX')).count, 4);
+  event.close();
+  lender.close();
+  await bystander[Symbol.asyncDispose]();
+  await assert.rejects(lender.info(), /ECANCELED/);
+  while (openFds().length !== before) await sleep(1);
+});
+
+test('timers, an abort and the reply of a second call come while a call waits; late replies are dropped', async () => {
+  const late = [{ ...info(1), isLate: true }, { ...info(2), isLate: true }, info(5)];
+  await withScript([version(FULL), ...late], async (path) => {
+    const client = await AsyncVfioUserClient.connect(path, { timeoutMs: 200 });
+    let ticks = 0;
+    const timer = setInterval(() => ticks++, 5);
+    const abort = new AbortController();
+    const first = client.info({ signal: abort.signal });
+    setTimeout(() => abort.abort(), 30);
+    await assert.rejects(first, { name: 'AbortError' });
+    await assert.rejects(client.info(), /ETIMEDOUT.*silent/);
+    assert.ok(ticks > 1);
+    clearInterval(timer);
+    assert.equal((await client.info()).flags, 5);
+    client.close();
+  });
+});
+
+test('the end of the server ends every call that waits, and later ones, with the same reason', async () => {
+  await withScript([version(FULL), { payload: '', cutAt: 0 }], async (path) => {
+    const client = await AsyncVfioUserClient.connect(path);
+    const calls = await Promise.allSettled([client.info(), client.reset(), client.readRegion(0, 0, 4)]);
+    for (const call of calls) assert.match(String(call.status === 'rejected' && call.reason), /ECONNRESET|EPIPE/);
+    await assert.rejects(client.info(), /ECONNRESET|EPIPE/);
+    client.close();
+  });
+});
+
+test('whenReadable sees an eventfd, and an abort', async () => {
+  const event = createEventfd();
+  const readable = whenReadable(event.fd);
+  setTimeout(() => signalEventfd(event.fd), 5);
+  await readable;
+  const other = createEventfd();
+  await assert.rejects(whenReadable(other.fd, { signal: AbortSignal.timeout(5) }), { name: 'TimeoutError' });
+  event.close();
+  other.close();
+});
+
+test('a process with an open client exits at once, and one that closes it ends by itself', () => {
+  const run = (last: string) => {
+    const program = `
+      import { AsyncVfioUserClient } from ${JSON.stringify(new URL('../../src/api/client.ts', import.meta.url).href)};
+      const client = await AsyncVfioUserClient.connect(${JSON.stringify(server.path('borrower'))});
+      await client.info();
+      ${last}`;
+    const args = ['--conditions=barter-source', '--import', 'tsx', '--input-type=module', '-e', program];
+    return spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 60_000 });
+  };
+  assert.equal(run('process.exit(3);').status, 3);
+  const closed = run('client.close();');
+  assert.deepEqual([closed.status, closed.stderr], [0, '']);
+});
