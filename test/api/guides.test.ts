@@ -1,8 +1,12 @@
 /** The guides quote their examples exactly, and the examples' output too. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 const path = (name: string) => fileURLToPath(new URL(`../../${name}`, import.meta.url));
@@ -24,4 +28,38 @@ test('docs/lend-and-revoke.md', () => {
   assert.equal(stderr, '');
   assert.equal(stdout, printed);
   assert.equal(status, 0);
+});
+
+test('docs/foreign-servers.md', async (t) => {
+  const page = read('docs/foreign-servers.md');
+  assert.ok(page.includes(`\`\`\`ts\n${read('examples/foreign-server.ts')}\`\`\``), 'the example as it is');
+  const [, printed] = /\$ node --import tsx examples\/foreign-server\.ts .*\n([\s\S]*?)```/.exec(page)!;
+  const folder = mkdtempSync(join(tmpdir(), 'barter-guide-'));
+  const library = process.env.LIBVFIO_USER;
+  t.diagnostic(library === undefined ? "Barter's own server: LIBVFIO_USER is not set" : `the sample of ${library}`);
+  const socket = join(folder, 'lender.sock');
+  const own = [
+    process.execPath,
+    path('bin/barter.cjs'),
+    'serve',
+    path('examples/two-peers.yaml'),
+    '--socket-dir',
+    folder,
+  ];
+  const command = library === undefined ? own : [join(library, 'build/samples/gpio-pci-idio-16'), socket];
+  const server = spawn(command[0], command.slice(1), { stdio: 'ignore' });
+  try {
+    while (!existsSync(socket) && server.exitCode === null) await sleep(10);
+    const args = ['--conditions=barter-source', '--import', 'tsx', path('examples/foreign-server.ts'), socket];
+    const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+    const ours = printed.replace('494f:dc8', '1b36:b01').replace('BAR 2 reads 0 0 0 1 1 1', 'BAR 0 reads 0 0 0 0 0 0');
+    assert.equal(stderr, '');
+    assert.equal(stdout, library === undefined ? ours : printed);
+    assert.equal(status, 0);
+  } finally {
+    const exited = once(server, 'exit');
+    server.kill('SIGKILL');
+    await exited;
+    rmSync(folder, { recursive: true });
+  }
 });
