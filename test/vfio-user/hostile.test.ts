@@ -75,7 +75,9 @@ test('descriptors of every odd kind, wherever one may come, hold up nobody', asy
     const send = (command: number, payload: Uint8Array) => {
       const fd = make();
       client.send(message({ command }, payload), [fd.fd]);
-      fd.close();
+      // The server may have closed its own already. The last close of a lingering socket blocks for a minute.
+      if (/socket/.test(kind)) close(fd.release(), () => {});
+      else fd.close();
       return client.receive()?.error;
     };
     assert.equal(send(VFIO_USER_DEVICE_GET_INFO, info), 0, `${kind} with a command that wants none`);
