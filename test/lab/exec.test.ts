@@ -77,5 +77,5 @@ test('the driver of the guide passes its test, and each planted bug is found', {
   assert.match(missed.stdout, /not ok 2 a page/);
   const stale = run('checksum-use-after-reset', `junit=${join(folder, 'report.xml')}`);
   assert.notEqual(stale.status, 0, stale.stderr);
-  assert.match(readFileSync(join(folder, 'report.xml'), 'utf8'), /<(failure|error)>/);
+  assert.match(readFileSync(join(folder, 'report.xml'), 'utf8'), /<failure /);
 });
