@@ -89,6 +89,11 @@ export class Errno extends Error {
     if (options.syscall !== undefined) this.syscall = options.syscall;
   }
 
+  /** The message without the name in front, for another error to quote. */
+  get reason(): string {
+    return this.message.slice(this.code.length + 2);
+  }
+
   /** The Errno that an error is or, as Node's own system error, stands for; null for any other error. */
   static of(error: unknown): Errno | null {
     if (error instanceof Errno) return error;

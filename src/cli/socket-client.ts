@@ -19,7 +19,7 @@ export function withSocket<T>(path: string, body: (client: VfioUserClient) => T)
   try {
     return body(client);
   } catch (error) {
-    throw error instanceof LostError ? inWords(error, `${error.message}; its own log says why`) : error;
+    throw error instanceof LostError ? new Errno(error.code, `${error.reason}; its own log says why`) : error;
   } finally {
     client.close();
   }
@@ -46,12 +46,11 @@ function reasonFor(path: string, error: Errno): Error {
     case 'EBUSY':
       return new UsageError(`${path}: another client has the device; end that one first`);
     case 'ETIMEDOUT':
-      return inWords(error, `${path}: the server does not answer within ${TIMEOUT_MS / 1000} s; it may have a client`);
+      return new Errno(
+        error.code,
+        `${path}: the server does not answer within ${TIMEOUT_MS / 1000} s; it may have a client`,
+      );
     default:
-      return inWords(error, `${error.message}; is it a vfio-user server?`);
+      return new Errno(error.code, `${error.reason}; is it a vfio-user server?`);
   }
-}
-
-function inWords(error: Errno, text: string): Errno {
-  return new Errno(error.code, text.replace(/^E[A-Z0-9]+: /, ''));
 }

@@ -87,7 +87,8 @@ parentPort!.once('message', (request: ServeRequest | null) => {
   try {
     serve(request);
   } catch (error) {
-    const code = error instanceof Errno ? error.code : 'EIO';
-    report({ kind: 'failed', code, message: (error as Error).message.replace(`${code}: `, '') });
+    const { code, reason } =
+      error instanceof Errno ? error : { code: 'EIO' as const, reason: (error as Error).message };
+    report({ kind: 'failed', code, message: reason });
   }
 });

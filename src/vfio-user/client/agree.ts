@@ -31,7 +31,7 @@ function capabilitiesOf(payload: Buffer): Capabilities {
     capabilities = decodeVersion(payload);
   } catch (error) {
     if (!(error instanceof Errno)) throw error;
-    throw new Errno('EPROTO', error.message.replace(/^E[A-Z]+: /, ''));
+    throw new Errno('EPROTO', error.reason);
   }
   const minor = vfio_user_version.fields.minor.get(viewOf(payload));
   if (minor > VFIO_USER_MINOR) throw new Errno('EPROTO', `VERSION: 0.${minor} in reply to 0.${VFIO_USER_MINOR}`);

@@ -20,7 +20,7 @@ import { type Capabilities, CLIENT_OFFER, encodeVersion } from '../wire/version.
 import { agree } from './agree.ts';
 import { CallIds } from './call-ids.ts';
 import { answerDma, type ClientDmaMemory } from './dma-answer.ts';
-import { type Answer, type Exchange, RefusedError, type Request } from './exchange.ts';
+import { type Answer, CALL_TIMEOUT_MS, type Exchange, RefusedError, type Request } from './exchange.ts';
 import { broken, LostError, lost, silent } from './lost.ts';
 
 export interface CallOptions {
@@ -45,7 +45,7 @@ const RETRY_MS = 5;
 /** Connects without blocking. ETIMEDOUT when the server does not accept for `timeoutMs`. */
 export async function connectSocket(
   path: string,
-  { timeoutMs = 10_000, signal }: AsyncClientOptions,
+  { timeoutMs = CALL_TIMEOUT_MS, signal }: AsyncClientOptions,
 ): Promise<OwnedFd> {
   for (const end = performance.now() + timeoutMs; ; await sleep(RETRY_MS, undefined, { signal })) {
     signal?.throwIfAborted();
@@ -114,7 +114,6 @@ export class AsyncChannel {
       return { payload: Buffer.alloc(0), fds: [] };
     }
     const id = this.ids.take(command);
-    let isOwed = true;
     let timer: NodeJS.Timeout | undefined;
     let onAbort: (() => void) | undefined;
     try {
@@ -126,9 +125,8 @@ export class AsyncChannel {
         this.send(id, command, payload, VFIO_USER_F_TYPE_COMMAND, fds);
       });
     } finally {
-      // A reply takes its call off the list.
-      isOwed = this.waiting.delete(id);
-      this.ids.end(id, isOwed);
+      // A reply has taken its call off the list, and ended it.
+      if (this.waiting.delete(id)) this.ids.end(id, true);
       clearTimeout(timer);
       if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
     }

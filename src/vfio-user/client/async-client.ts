@@ -9,7 +9,7 @@ import { AsyncChannel, type AsyncClientOptions, type CallOptions, connectSocket 
 import { type ClientDeviceInfo, type ClientIrqInfo, deviceInfo, irqInfo, resetDevice } from './device-info.ts';
 import type { ClientDmaMemory } from './dma-answer.ts';
 import { DmaMaps, type Iova } from './dma-maps.ts';
-import type { Answer, Exchange, Peer } from './exchange.ts';
+import { type Answer, CALL_TIMEOUT_MS, type Exchange, type Peer } from './exchange.ts';
 import { deviceFeature } from './feature.ts';
 import { PCI_IRQ_NAMES } from './flag-names.ts';
 import { setIrqs } from './irqs.ts';
@@ -59,7 +59,7 @@ export class AsyncVfioUserClient implements Peer {
    * client, ETIMEDOUT when the server does not accept, or is silent.
    */
   static async connect(path: string, options: AsyncClientOptions = {}): Promise<AsyncVfioUserClient> {
-    const channel = new AsyncChannel(await connectSocket(path, options), path, options.timeoutMs ?? 10_000);
+    const channel = new AsyncChannel(await connectSocket(path, options), path, options.timeoutMs ?? CALL_TIMEOUT_MS);
     try {
       return new AsyncVfioUserClient(channel, await channel.handshake(options));
     } catch (error) {

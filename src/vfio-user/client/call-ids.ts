@@ -55,6 +55,6 @@ export class CallIds {
     }
     const asked = this.waiting.get(id) ?? this.ended.get(id);
     const what = asked === undefined ? 'which nobody asked for' : `which had command ${asked}`;
-    throw new Errno('EPROTO', `${this.path}: a reply to message ${id} (command ${command}), ${what}`);
+    throw new Errno('EPROTO', `a reply to message ${id} (command ${command}), ${what}`);
   }
 }

@@ -15,7 +15,7 @@ import { type Capabilities, CLIENT_OFFER, encodeVersion } from '../wire/version.
 import { agree } from './agree.ts';
 import { CallIds } from './call-ids.ts';
 import { answerDma, type ClientDmaMemory } from './dma-answer.ts';
-import { type Answer, type Exchange, type Peer, RefusedError, type Request } from './exchange.ts';
+import { type Answer, CALL_TIMEOUT_MS, type Exchange, type Peer, RefusedError, type Request } from './exchange.ts';
 import { broken, LostError, silent } from './lost.ts';
 import { type EndMs, endAfter, leftMs, Stream, type WhileWaiting } from './stream.ts';
 
@@ -50,7 +50,7 @@ export class ClientChannel implements Peer {
    * client. ETIMEDOUT when the server does not accept, or is silent, for `timeoutMs`. EPROTO where its VERSION
    * contradicts itself or the client's.
    */
-  constructor(path: string, { timeoutMs = 10_000, twinSocket = false, whileWaiting }: ClientOptions = {}) {
+  constructor(path: string, { timeoutMs = CALL_TIMEOUT_MS, twinSocket = false, whileWaiting }: ClientOptions = {}) {
     this.path = path;
     this.timeoutMs = timeoutMs;
     this.ids = new CallIds(path);

@@ -53,8 +53,7 @@ export class VfioUserClient extends ClientChannel {
     data?: Uint8Array,
     eventfds?: readonly number[],
   ): void {
-    const more = { ...(data === undefined ? {} : { data }), ...(eventfds === undefined ? {} : { eventfds }) };
-    this.run(setIrqs(this, { flags, index, start, count, ...more }));
+    this.run(setIrqs(this, { flags, index, start, count, data, eventfds }));
   }
 
   /** Fills `into` from a region, in several messages if needed. EIO while memory is off. */

@@ -2,10 +2,10 @@
  * What a client says to a server and what it makes of the replies, without any I/O. Each command is an exchange: a
  * generator that yields requests and takes their answers. A blocking and an asynchronous channel run the same ones.
  */
-import { Errno, errnoName } from '../../abi/errno.ts';
+import { Errno } from '../../abi/errno.ts';
 import { viewOf } from '../../abi/layout.ts';
 import { VFIO_USER_COMMAND_NAMES } from '../../abi/vfio-user.ts';
-import type { OwnedFd } from '../../linux/fd.ts';
+import { closeAll, type OwnedFd } from '../../linux/fd.ts';
 import type { Capabilities } from '../wire/version.ts';
 
 /** One command of the client. */
@@ -43,9 +43,8 @@ export class RefusedError extends Errno {
   readonly command: number;
 
   constructor(number: number, command: number, path: string) {
-    const known = Errno.fromCode(number, '');
-    const unknown = errnoName(number).startsWith('errno') ? ` (${errnoName(number)})` : '';
-    super(known.code, `${commandName(command)}, ${path}${unknown}`);
+    const { code, reason } = Errno.fromCode(number, `${commandName(command)}, ${path}`);
+    super(code, reason);
     this.command = command;
   }
 }
@@ -55,10 +54,38 @@ function commandName(command: number): string {
   return VFIO_USER_COMMAND_NAMES.get(command) ?? `command ${command}`;
 }
 
+/** How long a call may take, unless the client's owner says otherwise. */
+export const CALL_TIMEOUT_MS = 10_000;
+
 /** Asks one question and returns the reply's payload. */
 export function* ask(command: number, payload: Uint8Array): Exchange<Buffer> {
   const answer = yield { command, payload };
   return answer.payload;
+}
+
+/**
+ * Asks with room for `argsz` bytes, and asks again where `wanted` finds in the first reply that more are needed. The
+ * descriptors of a reply that `wanted` or `decode` refuses are closed.
+ */
+export function* askWithRoom<T>(
+  request: (argsz: number) => Request,
+  argsz: number,
+  wanted: (payload: Buffer) => number,
+  decode: (answer: Answer) => T,
+): Exchange<T> {
+  let answer = yield request(argsz);
+  try {
+    const needed = wanted(answer.payload);
+    if (needed > argsz) {
+      closeAll(answer.fds);
+      answer = { payload: answer.payload, fds: [] };
+      answer = yield request(needed);
+    }
+    return decode(answer);
+  } catch (error) {
+    closeAll(answer.fds);
+    throw error;
+  }
 }
 
 /** Returns a view of a reply's payload. EPROTO where it is shorter than `struct`. */

@@ -13,7 +13,7 @@ import { closeAll, type OwnedFd } from '../../linux/fd.ts';
 import { isEventfd } from '../../linux/foreign-fd.ts';
 import { PollSet } from '../../linux/poll.ts';
 import { LIMITS } from '../wire/frame.ts';
-import { type Answer, type Exchange, replyOf } from './exchange.ts';
+import { type Answer, askWithRoom, type Exchange, type Request, replyOf } from './exchange.ts';
 import { regionInfo } from './region-info.ts';
 
 const HEAD = vfio_user_region_io_fds.sizeof;
@@ -32,24 +32,16 @@ export interface SubRegion {
 export function* regionIoFds(index: number): Exchange<RegionIoFds> {
   const { map, sizeBytes } = yield* regionInfo(index);
   map?.fd.close();
-  let answer = yield request(index, HEAD);
-  try {
-    const wanted = vfio_user_region_io_fds.fields.argsz.get(replyOf(answer.payload, vfio_user_region_io_fds));
-    if (wanted > HEAD && wanted <= LIMITS.maxMessageBytes) {
-      closeAll(answer.fds);
-      answer = { payload: answer.payload, fds: [] };
-      answer = yield request(index, wanted);
-    }
-    return new RegionIoFds(answer, sizeBytes);
-  } catch (error) {
-    closeAll(answer.fds);
-    throw error;
-  }
-}
-
-function request(index: number, argsz: number) {
-  const payload = vfio_user_region_io_fds.encode({ argsz, index });
-  return { command: VFIO_USER_DEVICE_GET_REGION_IO_FDS, payload, takesFds: true };
+  const request = (argsz: number): Request => {
+    const payload = vfio_user_region_io_fds.encode({ argsz, index });
+    return { command: VFIO_USER_DEVICE_GET_REGION_IO_FDS, payload, takesFds: true };
+  };
+  const wanted = (payload: Buffer): number => {
+    const argsz = vfio_user_region_io_fds.fields.argsz.get(replyOf(payload, vfio_user_region_io_fds));
+    // RegionIoFds refuses places that the first reply does not have.
+    return argsz <= LIMITS.maxMessageBytes ? argsz : 0;
+  };
+  return yield* askWithRoom(request, HEAD, wanted, (answer) => new RegionIoFds(answer, sizeBytes));
 }
 
 export class RegionIoFds {

@@ -11,9 +11,9 @@ export interface IrqSet {
   index: number;
   start: number;
   count: number;
-  data?: Uint8Array;
+  data?: Uint8Array | undefined;
   /** Travel as descriptors, and stay the caller's. */
-  eventfds?: readonly number[];
+  eventfds?: readonly number[] | undefined;
 }
 
 /**

@@ -19,6 +19,7 @@ export function silent(path: string): Errno {
 
 /** The error for a server that breaks the protocol. */
 export function broken(path: string, error: unknown): LostError {
-  const { code, message } = error as Errno;
-  return new LostError(code ?? 'EPROTO', `${path}: ${message.replace(/^E[A-Z]+: /, '').replace(`${path}: `, '')}`);
+  const { code, reason } =
+    error instanceof Errno ? error : { code: 'EPROTO' as const, reason: (error as Error).message };
+  return new LostError(code, `${path}: ${reason}`);
 }

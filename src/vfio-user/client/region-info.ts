@@ -13,7 +13,7 @@ import { VFIO_USER_DEVICE_GET_REGION_INFO } from '../../abi/vfio-user.ts';
 import { closeAll, type OwnedFd } from '../../linux/fd.ts';
 import { type InfoCapability, infoCapabilities } from '../../linux/vfio/caps.ts';
 import { LIMITS } from '../wire/frame.ts';
-import { type Answer, type Exchange, replyOf } from './exchange.ts';
+import { type Answer, askWithRoom, type Exchange, type Request, replyOf } from './exchange.ts';
 
 export interface MappableArea {
   offset: number;
@@ -36,25 +36,16 @@ export interface ClientRegionInfo {
  * closes `map.fd`. EPROTO for a reply that contradicts itself; its descriptors are closed.
  */
 export function* regionInfo(index: number): Exchange<ClientRegionInfo> {
-  let answer = yield request(index, vfio_region_info.sizeof);
-  try {
-    const wanted = vfio_region_info.fields.argsz.get(replyOf(answer.payload, vfio_region_info));
-    if (wanted > LIMITS.maxMessageBytes) throw broken(index, `wants ${wanted} bytes for its capabilities`);
-    if (wanted > vfio_region_info.sizeof) {
-      closeAll(answer.fds);
-      answer = { payload: answer.payload, fds: [] };
-      answer = yield request(index, wanted);
-    }
-    return decode(index, answer);
-  } catch (error) {
-    closeAll(answer.fds);
-    throw error;
-  }
-}
-
-function request(index: number, argsz: number) {
-  const payload = vfio_region_info.encode({ argsz, index });
-  return { command: VFIO_USER_DEVICE_GET_REGION_INFO, payload, takesFds: true };
+  const request = (argsz: number): Request => {
+    const payload = vfio_region_info.encode({ argsz, index });
+    return { command: VFIO_USER_DEVICE_GET_REGION_INFO, payload, takesFds: true };
+  };
+  const wanted = (payload: Buffer): number => {
+    const argsz = vfio_region_info.fields.argsz.get(replyOf(payload, vfio_region_info));
+    if (argsz > LIMITS.maxMessageBytes) throw broken(index, `wants ${argsz} bytes for its capabilities`);
+    return argsz;
+  };
+  return yield* askWithRoom(request, vfio_region_info.sizeof, wanted, (answer) => decode(index, answer));
 }
 
 /** Takes the first descriptor, and closes the others. Takes none when it throws. */

@@ -81,8 +81,7 @@ export class Stream {
 
   /** Returns a frame that is complete already; null without one. LostError for bytes that are not a frame. */
   ready(): Frame | null {
-    const kept = this.kept.shift();
-    return kept ?? this.cut();
+    return this.kept.shift() ?? this.cut();
   }
 
   /** Waits for the next frame. LostError when the server is gone, ETIMEDOUT when it is silent until `end`. */
@@ -100,15 +99,12 @@ export class Stream {
    */
   receive(end: EndMs, isFirst: boolean): void {
     this.whileWaiting?.(this.socket.fd);
-    let received = isFirst ? this.frames.receive(this.socket.fd, true) : -ERRNO.EINTR;
-    while (received === -ERRNO.EINTR) {
-      this.poll.set(0, this.socket.fd, POLLIN);
-      if (this.poll.wait(leftMs(end)) === 0) throw silent(this.path);
-      received = this.receiveNow();
-      if (received === -ERRNO.EAGAIN) received = -ERRNO.EINTR;
-    }
+    let received = isFirst ? this.frames.receive(this.socket.fd, true) : this.receiveUntil(end);
+    // The socket's own timeout is over.
     if (received === -ERRNO.EAGAIN) throw silent(this.path);
-    if (received <= 0) throw this.isCut(received);
+    // A signal ended the wait.
+    if (received === -ERRNO.EINTR) received = this.receiveUntil(end);
+    if (received <= 0) throw this.endOf(received);
   }
 
   /** Shuts down its sending side, and waits until the server hangs up. ETIMEDOUT when it does not until `end`. */
@@ -127,6 +123,16 @@ export class Stream {
     this.socket.close();
   }
 
+  /** Waits by poll and receives once. ETIMEDOUT when nothing comes until `end`. */
+  private receiveUntil(end: EndMs): number {
+    for (;;) {
+      this.poll.set(0, this.socket.fd, POLLIN);
+      if (this.poll.wait(leftMs(end)) === 0) throw silent(this.path);
+      const received = this.receiveNow();
+      if (received !== -ERRNO.EAGAIN) return received;
+    }
+  }
+
   private receiveNow(): number {
     return this.frames.receive(this.socket.fd, false);
   }
@@ -139,7 +145,8 @@ export class Stream {
     }
   }
 
-  private isCut(received: number): LostError {
+  /** Returns why a receive that brought no bytes is the end of the connection. */
+  private endOf(received: number): LostError {
     const { isMidMessage } = this.frames;
     if (received !== 0 || !isMidMessage) return lost(received, this.path);
     return new LostError('ECONNRESET', `${this.path}: the server closed the connection in the middle of a message`);
@@ -159,9 +166,7 @@ export class Stream {
     }
     if ((this.poll.revents(0) & reads) === 0) return;
     const received = this.receiveNow();
-    // Once the server has closed its end, the next send tells.
-    if (received < 0 && received !== -ERRNO.EAGAIN) throw lost(received, this.path);
-    if (received === 0) throw this.isCut(0);
+    if (received <= 0 && received !== -ERRNO.EAGAIN) throw this.endOf(received);
     for (let frame = this.cut(); frame !== null; frame = this.cut()) {
       this.kept.push({ ...copyOfHeader(frame), payload: Buffer.from(frame.payload) });
     }
