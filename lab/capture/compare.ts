@@ -3,6 +3,7 @@
  * have the state after a reset.
  */
 import {
+  PCI_CFG_SPACE_SIZE,
   PCI_EXT_CAP_ID_ARI,
   PCI_EXT_CAP_ID_SRIOV,
   PCI_HEADER_TYPE,
@@ -17,14 +18,11 @@ import type { PciFunction } from '../../src/pci/function.ts';
 import { runner } from '../../src/task/runner.ts';
 import { VfioPciCoreDevice } from '../../src/vfio/core.ts';
 
-export type CapturedDevice = CapturedDescription;
-
 /** vfio shows these, and QEMU hides them from its guest: a guest could neither make VFs nor number functions. */
 const HIDDEN_BY_QEMU = [PCI_EXT_CAP_ID_ARI, PCI_EXT_CAP_ID_SRIOV];
-const PCI_CFG_SPACE_SIZE = 0x100;
 
 /** Returns what differs, a line each; none for the same device. */
-export function differencesOf(first: CapturedDevice, second: CapturedDevice): string[] {
+export function differencesOf(first: CapturedDescription, second: CapturedDescription): string[] {
   const [before, after] = [built(asAttached(first)), built(second)];
   const differences: string[] = [];
   const compare = (what: string, expected: unknown, seen: unknown): void => {
@@ -43,13 +41,13 @@ export function differencesOf(first: CapturedDevice, second: CapturedDevice): st
   return differences;
 }
 
-function built(device: CapturedDevice): PciFunction {
+function built(device: CapturedDescription): PciFunction {
   const machine = { machine: 'one', ports: [{ name: device.port, kind: 'root' }], devices: [device] };
   return [...buildMachine(parseMachine(JSON.stringify(machine), 'the capture')).functions.values()][0];
 }
 
 /** The device as vfio shows it to QEMU, and QEMU to its guest: a function alone in its slot. */
-export function asAttached(device: CapturedDevice): CapturedDevice {
+export function asAttached(device: CapturedDescription): CapturedDescription {
   const fn = built(device);
   const vdev = new VfioPciCoreDevice(fn);
   runner.run(vdev.open());

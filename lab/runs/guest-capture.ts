@@ -5,10 +5,13 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { VFIO_PCI_CONFIG_REGION_INDEX } from '../../src/abi/vfio.ts';
 import { packageFile } from '../../src/linux/package-file.ts';
+import type { CapturedDescription } from '../../src/machine/check/captured.ts';
+import { parseConfigText } from '../../src/machine/config-text.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
-import { type CapturedDevice, differencesOf } from '../capture/compare.ts';
+import { differencesOf } from '../capture/compare.ts';
 import { Guest, guestAddress } from '../host/guest.ts';
 import { type LabOptions, type LabResult, labRun, Served, type Started, type Steps } from './run.ts';
 
@@ -51,7 +54,7 @@ async function bootGuest(steps: Steps, started: Started, options: LabOptions): P
 }
 
 /** Captures every device of the guest, and stops it. The devices are those that were not refused. */
-async function captureIn(guest: Guest, steps: Steps): Promise<{ release: string; captured: CapturedDevice[] }> {
+async function captureIn(guest: Guest, steps: Steps): Promise<{ release: string; captured: CapturedDescription[] }> {
   const { release, devices } = await guest.call('hello', {});
   const captures = await steps.take(
     `capture ${devices.length} devices`,
@@ -68,7 +71,7 @@ async function captureIn(guest: Guest, steps: Steps): Promise<{ release: string;
   return { release, captured: texts.map(deviceOf) };
 }
 
-function deviceOf(text: string): CapturedDevice {
+function deviceOf(text: string): CapturedDescription {
   const [device] = parseMachine(text, 'the capture').devices;
   if (device.model !== 'captured') throw new Error(`${device.name} was captured as ${device.model}`);
   return device;
@@ -77,7 +80,7 @@ function deviceOf(text: string): CapturedDevice {
 const nameOf = (index: number): string => `d${index}`;
 
 /** One machine with all devices, each below a port of its own. */
-function machineOf(devices: readonly CapturedDevice[]): object {
+function machineOf(devices: readonly CapturedDescription[]): object {
   return {
     machine: 'captured',
     ports: devices.map((_, i) => ({ name: `p${i}`, kind: 'root' })),
@@ -86,23 +89,22 @@ function machineOf(devices: readonly CapturedDevice[]): object {
 }
 
 /** Compares what a client of the served device sees with the capture. */
-function compareServed(steps: Steps, device: CapturedDevice, socket: string): void {
+function compareServed(steps: Steps, device: CapturedDescription, socket: string): void {
   const client = new VfioUserClient(socket);
   try {
     const config = Buffer.alloc(64);
-    client.readRegion(7, 0, config);
+    client.readRegion(VFIO_PCI_CONFIG_REGION_INDEX, 0, config);
     const bars = device.bars.map(({ index }) => {
       const { map, sizeBytes } = client.regionInfo(index);
       map?.fd.close();
       return sizeBytes;
     });
-    const ids = config.toString('hex', 0, 4) + config.toString('hex', 8, 12);
-    const captured = device.config.replace(/^00: /, '').split(' ');
-    const wanted = [...captured.slice(0, 4), ...captured.slice(8, 12)].join('');
+    // COMMAND and STATUS, bytes 4 to 7, belong to the served device.
+    const idsOf = (bytes: Buffer) => bytes.toString('hex', 0, 4) + bytes.toString('hex', 8, 12);
     steps.compare(
       `serve ${device.name}: ids and BARs`,
-      [wanted, ...device.bars.map((bar) => bar.size)],
-      [ids, ...bars],
+      [idsOf(Buffer.from(parseConfigText(device.config))), ...device.bars.map((bar) => bar.size)],
+      [idsOf(config), ...bars],
     );
   } finally {
     client.close();

@@ -1,6 +1,6 @@
 /**
- * Pages of source files. A page of the documentation may link to a file of the repository, a scenario say. On the site
- * that link leads to a page that shows the file.
+ * Pages of source files. A page of the documentation may link to a file of the repository, such as a scenario. On the
+ * site that link leads to a page that shows the file.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { extname, join, normalize } from 'node:path';

@@ -56,14 +56,14 @@ function isUsers(error: unknown): error is Error {
 }
 
 function capture(addresses: readonly string[], options: CaptureOptions): void {
-  const devices = options.lspci === undefined ? fromSysfs(addresses) : fromLspci(options.lspci, addresses);
+  const devices = options.lspci === undefined ? sourcesOf(addresses) : fromLspci(options.lspci, addresses);
   const text = captureMachine(devices);
   // A capture must load again: parse it before it is printed.
   const description = parseMachine(text, 'the capture');
   process.stdout.write(options.json === true ? `${JSON.stringify(description)}\n` : text);
 }
 
-function fromSysfs(addresses: readonly string[]): CapturedSource[] {
+function sourcesOf(addresses: readonly string[]): CapturedSource[] {
   if (addresses.length === 0)
     throw new UsageError('capture wants a PCI address (lspci -D lists them), a socket, or --lspci FILE');
   return addresses.map((address, i) => {

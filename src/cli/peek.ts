@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { Errno } from '../abi/errno.ts';
 import { PCI_COMMAND, PCI_COMMAND_IO, PCI_COMMAND_MEMORY } from '../abi/pci_regs.ts';
 import { VFIO_PCI_CONFIG_REGION_INDEX } from '../abi/vfio.ts';
+import { askRegion } from '../machine/foreign-device.ts';
 import { hexDump } from '../report/hex-dump.ts';
 import type { VfioUserClient } from '../vfio-user/client/client.ts';
 import { RefusedError } from '../vfio-user/client/exchange.ts';
@@ -20,14 +21,17 @@ interface PeekOptions {
   json?: true;
 }
 
-const REGION_HELP = `a region: ${PCI_REGION_NAMES.join(', ')}, or its index`;
 const ENABLE = ['--enable', 'switch on memory and I/O decoding first; a client that leaves switches it off'] as const;
 
-export function addPeekCommand(program: Command): void {
-  declareCommand(program, 'peek')
+function declareAccess(program: Command, name: 'peek' | 'poke'): Command {
+  return declareCommand(program, name)
     .argument('<socket>', 'the socket of a vfio-user server')
-    .argument('<region>', REGION_HELP)
-    .argument('<offset>', 'in bytes, such as 0x10')
+    .argument('<region>', `a region: ${PCI_REGION_NAMES.join(', ')}, or its index`)
+    .argument('<offset>', 'in bytes, such as 0x10');
+}
+
+export function addPeekCommand(program: Command): void {
+  declareAccess(program, 'peek')
     .argument('[length]', 'in bytes: 1, 2, 4 and 8 are one access, shown as a number; others as a dump', '4')
     .option(...ENABLE)
     .option('--json', 'print one JSON document')
@@ -52,10 +56,7 @@ Examples:
 }
 
 export function addPokeCommand(program: Command): void {
-  declareCommand(program, 'poke')
-    .argument('<socket>', 'the socket of a vfio-user server')
-    .argument('<region>', REGION_HELP)
-    .argument('<offset>', 'in bytes, such as 0x10')
+  declareAccess(program, 'poke')
     .argument('<value>', 'a number, little-endian in the region')
     .option('--size <bytes>', 'of the one write: 1, 2, 4 or 8', '4')
     .option(...ENABLE)
@@ -110,7 +111,7 @@ function numberOf(what: string, text: string, most: bigint, least: bigint, hint 
 function access(path: string, place: Place, { enable }: PeekOptions, body: (client: VfioUserClient) => void): void {
   withSocket(path, (client) => {
     if (enable === true) switchOn(client);
-    const size = sizeOf(client, place.index);
+    const size = askRegion(client, place.index)?.sizeBytes ?? 0;
     const where = `0x${place.offset.toString(16)} of ${place.name}`;
     if (size === 0) throw new UsageError(`${path}: the device has no ${place.name}; see barter inspect ${path}`);
     try {
@@ -129,17 +130,6 @@ function switchOn(client: VfioUserClient): void {
   client.readRegion(VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, command);
   command.writeUInt16LE(command.readUInt16LE() | PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
   client.writeRegion(VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, command);
-}
-
-function sizeOf(client: VfioUserClient, index: number): number {
-  try {
-    const { sizeBytes, map } = client.regionInfo(index);
-    map?.fd.close();
-    return sizeBytes;
-  } catch (error) {
-    if (error instanceof RefusedError) return 0;
-    throw error;
-  }
 }
 
 /** The bytes as one little-endian number in hexadecimal. */

@@ -7,7 +7,7 @@ import { addressOf, check, epollWaitAsync, pinnedBytes, sys } from './ffi.ts';
 
 /** Calls `wait` with the rest of `timeoutMs` (-1 without limit) until no signal interrupts it. */
 function withDeadline(timeoutMs: number, wait: (leftMs: number) => number): number {
-  // Without a limit, or without a wait, there is no deadline to compute.
+  // Only a wait with a limit has a deadline.
   const deadline = timeoutMs > 0 ? performance.now() + timeoutMs : 0;
   let result = wait(timeoutMs);
   while (result === -ERRNO.EINTR) {

@@ -136,12 +136,8 @@ function notes({ bdf, config, vpd }: SysfsPciDevice): string[] {
     const missing = `# ${bdf}: only ${config.length} bytes of config space could be read, and its capabilities are missing.`;
     return [`${missing} Capture again as root for all of them.`];
   }
-  const capabilities = new CapturedConfig(config).capabilities();
-  if (
-    (vpd !== null && Vpd.dataOf(vpd) !== null) ||
-    !capabilities.some(({ id, extended }) => !extended && id === PCI_CAP_ID_VPD)
-  )
-    return [];
+  const hasData = vpd !== null && Vpd.dataOf(vpd) !== null;
+  if (hasData || !new CapturedConfig(config).hasCapability(PCI_CAP_ID_VPD)) return [];
   const missing = `# ${bdf}: its vital product data could not be read, and their capability does not answer.`;
   return [`${missing} Capture from sysfs as root for them.`];
 }

@@ -64,6 +64,11 @@ export class CapturedConfig {
     return found;
   }
 
+  /** Whether the device has a capability of the standard list. Throws as `capabilities`. */
+  hasCapability(id: number): boolean {
+    return this.capabilities().some((capability) => !capability.extended && capability.id === id);
+  }
+
   private *standard(): Generator<CapturedCapability> {
     if ((this.read(PCI_STATUS, 2) & PCI_STATUS_CAP_LIST) === 0) return;
     const seen = new Set<number>();

@@ -5,6 +5,7 @@ import {
   PCI_BASE_ADDRESS_MEM_TYPE_64,
   PCI_BASE_ADDRESS_MEM_TYPE_MASK,
   PCI_BASE_ADDRESS_SPACE_IO,
+  PCI_CFG_SPACE_EXP_SIZE,
   PCI_CLASS_REVISION,
   PCI_DEVICE_ID,
   PCI_STD_NUM_BARS,
@@ -34,6 +35,7 @@ import {
   regionFlagNames,
 } from '../vfio-user/client/flag-names.ts';
 import { migrationFlags, migrationState } from '../vfio-user/client/migration.ts';
+import type { ClientRegionInfo } from '../vfio-user/client/region-info.ts';
 import type { Capabilities } from '../vfio-user/wire/version.ts';
 import { capabilityName } from './capability-names.ts';
 import { CapabilityListError, CapturedConfig } from './captured-config.ts';
@@ -121,20 +123,24 @@ function unlessRefused<T>(ask: () => T): T | null {
   }
 }
 
+/** Returns a region's info without its descriptor, which is closed; null where the server refuses. */
+export function askRegion(client: VfioUserClient, index: number): ClientRegionInfo | null {
+  const info = unlessRefused(() => client.regionInfo(index));
+  info?.map?.fd.close();
+  return info;
+}
+
 /** Reads config space, word by word where the server takes no larger reads. Empty without config space. */
 function readConfig(client: VfioUserClient): Uint8Array {
   const region = VFIO_PCI_CONFIG_REGION_INDEX;
-  const info = unlessRefused(() => client.regionInfo(region));
-  info?.map?.fd.close();
-  const config = new Uint8Array(Math.min(info?.sizeBytes ?? 0, 4096));
+  const config = new Uint8Array(Math.min(askRegion(client, region)?.sizeBytes ?? 0, PCI_CFG_SPACE_EXP_SIZE));
   if (unlessRefused(() => client.readRegion(region, 0, config) ?? true) !== null) return config;
   for (let at = 0; at + 4 <= config.length; at += 4) client.readRegion(region, at, config.subarray(at, at + 4));
   return config;
 }
 
 function regionOf(client: VfioUserClient, config: CapturedConfig, index: number): ForeignRegion[] {
-  const info = unlessRefused(() => client.regionInfo(index));
-  info?.map?.fd.close();
+  const info = askRegion(client, index);
   if (info === null || info.sizeBytes === 0) return [];
   const { flags, sizeBytes, map, isMsixMappable } = info;
   const name = PCI_REGION_NAMES[index] ?? `${index}`;

@@ -160,8 +160,8 @@ export class PciFunction {
     if (pm !== 0 && covers(write, pm + PCI_PM_CTRL)) yield* this.afterPowerWrite(pm);
     const express = this.config.find(PCI_CAP_ID_EXP);
     // "Initiate FLR" is not stored: only the written value has it, and it reads as 0.
-    if (express !== 0 && setsBits(write, express + PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR)) {
-      if (hasFlr(this.config)) yield* this.hardwareReset();
+    if (setsBits(write, express + PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR) && hasFlr(this.config)) {
+      yield* this.hardwareReset();
     }
     const af = this.config.find(PCI_CAP_ID_AF);
     if (setsBits(write, af + PCI_AF_CTRL, PCI_AF_CTRL_FLR) && hasAfFlr(this.config)) yield* this.hardwareReset();

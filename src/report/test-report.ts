@@ -62,6 +62,7 @@ function ktapName(name: string): string {
 export async function junit(name: string, suites: readonly SuiteReport[]): Promise<string> {
   const { default: XMLBuilder } = await import('fast-xml-builder');
   const builder = new XMLBuilder({ attributeNamePrefix: '@', ignoreAttributes: false, format: true });
+  // The format has no number of skipped tests for the whole.
   const { skipped: _, ...counts } = junitCounts(suites.flatMap(({ cases }) => cases));
   return `<?xml version="1.0" encoding="UTF-8"?>\n${builder.build({
     testsuites: {

@@ -2,17 +2,18 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { asAttached, type CapturedDevice, differencesOf } from '../../lab/capture/compare.ts';
+import { asAttached, differencesOf } from '../../lab/capture/compare.ts';
 import { captureMachine } from '../../src/machine/capture.ts';
 import { CapturedConfig } from '../../src/machine/captured-config.ts';
+import type { CapturedDescription } from '../../src/machine/check/captured.ts';
 import { formatConfigText, parseConfigText } from '../../src/machine/config-text.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import { parseLspci } from '../../src/machine/lspci.ts';
 
 const igb = readFileSync(new URL('../machine/dumps/igb.txt', import.meta.url), 'utf8');
-const [device] = parseMachine(captureMachine(parseLspci(igb)), 'igb').devices as CapturedDevice[];
+const [device] = parseMachine(captureMachine(parseLspci(igb)), 'igb').devices as CapturedDescription[];
 
-const configOf = ({ config }: CapturedDevice): Buffer => Buffer.from(parseConfigText(config));
+const configOf = ({ config }: CapturedDescription): Buffer => Buffer.from(parseConfigText(config));
 const idsOf = (config: Buffer): string[] =>
   new CapturedConfig(config).capabilities().map(({ id, extended }) => `${extended ? 'x' : ''}${id.toString(16)}`);
 
@@ -25,7 +26,7 @@ test('a guest sees a card alone in its slot, without ARI and SR-IOV', () => {
 });
 
 /** What differs when the second capture is other than expected in one thing. */
-function told(change: (config: Buffer) => void, fields: Partial<CapturedDevice> = {}): string[] {
+function told(change: (config: Buffer) => void, fields: Partial<CapturedDescription> = {}): string[] {
   const second = { ...asAttached(device), ...fields };
   const config = configOf(second);
   change(config);

@@ -292,7 +292,7 @@ const REFUSED: [string, unknown, RegExp][] = [
   [
     'product data without an end',
     captured(VPD_AT_40, { vpd: '82 01 00 41' }),
-    /vpd: these are no resources with an end/,
+    /vpd: the resources do not end with an end tag/,
   ],
   ['product data in bad hex', captured(VPD_AT_40, { vpd: '82 01 0' }), /vpd: "82 01 0" is not pairs/],
   [
@@ -390,7 +390,7 @@ for (const [line, expected] of LINES) {
   });
 }
 
-test('documents that are no machine: each is told what a document must be', () => {
+test('a document that is not a machine is refused, with what it must be', () => {
   for (const [text, expected] of [
     ['', /:1: the document: fields .*must be here, not nothing/],
     ['[]', /:1: the document: fields .*must be here, not a list/],

@@ -115,14 +115,14 @@ function findRomProblem({ romSize, physfn }: CapturedDescription): Problem | nul
 function findVpdProblem({ vpd }: CapturedDescription, config: CapturedConfig): Problem | null {
   if (vpd === undefined) return null;
   const at = (message: string): Problem => ({ path: ['vpd'], message });
-  if (!config.capabilities().some(({ id, extended }) => !extended && id === PCI_CAP_ID_VPD)) {
+  if (!config.hasCapability(PCI_CAP_ID_VPD)) {
     return at('config has no capability for vital product data, so nothing could read them');
   }
   const data = parsed(vpd, 'vpd');
   if ('message' in data) return data;
   if (data.length > MAX_VPD_BYTES) return at(`${data.length} bytes, and the capability reaches ${MAX_VPD_BYTES}`);
   if (Vpd.dataOf(data) !== null) return null;
-  return at('these are no resources with an end tag (78), so software takes them for none');
+  return at('the resources do not end with an end tag (78), so software ignores them');
 }
 
 function findCapabilityProblem({ bars }: CapturedDescription, config: CapturedConfig): Problem | null {

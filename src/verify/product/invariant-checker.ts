@@ -145,8 +145,8 @@ export class InvariantChecker {
       });
     }
     if (!goesOff) return;
-    // Only the step that turns the memory off gets here. A fence that comes keeps its order with it, since the check
-    // looks at the list. A signal keeps its own, since a part looks at the fence. The two need not keep theirs.
+    // Only the step that turns the memory off gets here. Each part looks at one fence, which keeps the order of this
+    // step and the fence's signal. The order of a signal and a new fence does not matter, so no look spans both.
     const fences = unwatched(() => resv.fences(DMA_RESV_USAGE_BOOKKEEP));
     for (const fence of fences) {
       part(fence.completion, () => {
@@ -154,6 +154,7 @@ export class InvariantChecker {
         throw new InvariantError('I2', `${nameOf(seen)} has a pending fence while its memory goes off`);
       });
     }
+    // This look keeps the order of this step and a new fence.
     resv.fences(DMA_RESV_USAGE_BOOKKEEP);
   }
 

@@ -115,9 +115,7 @@ export class ProductStage {
 
   /** Counts in `told` how often the importer's callback was called. */
   countTold(importerName: string, told: Cell<number>): void {
-    const importer = this.importer(importerName);
-    const count = (): Task<unknown> => told.update((before) => before + 1);
-    importer.afterInvalidate = count;
+    this.importer(importerName).afterInvalidate = () => told.update((before) => before + 1);
   }
 
   /** Adds a task that unmaps the importer's mappings once as many callbacks were called as `told` must count. */
