@@ -22,9 +22,9 @@ export function readJson(path: string): object {
  * Writes a file whole or not at all. `option` is the option that chooses another file. UsageError if it cannot be
  * written: call this after the results are printed.
  */
-export function writeWhole(path: string, text: string, option: string): void {
+export function writeWhole(path: string, content: string | Uint8Array, option: string): void {
   try {
-    writeFileSync(`${path}.new`, text);
+    writeFileSync(`${path}.new`, content);
     renameSync(`${path}.new`, path);
   } catch (error) {
     throw new UsageError(`${path} cannot be written: ${reasonOf(error)}; choose another with ${option} FILE`);

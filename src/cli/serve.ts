@@ -1,6 +1,4 @@
 /** barter serve: serves each device of a machine on a vfio-user socket, until a signal. */
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import type { Command } from 'commander';
 import { Errno } from '../abi/errno.ts';
@@ -14,6 +12,7 @@ import { npxAndItsShell } from './launcher.ts';
 import { machinePath } from './machine-path.ts';
 import { createLog, LOG_LEVELS } from './serve-log.ts';
 import { ServeOutput } from './serve-trace.ts';
+import { defaultSocketDir } from './socket-folders.ts';
 import { declareCommand } from './summaries.ts';
 import { known, UsageError } from './usage.ts';
 
@@ -118,8 +117,4 @@ function describe(path: string): ReturnType<typeof loadMachine> {
     if (error instanceof DocumentError) throw new UsageError(error.message);
     throw error;
   }
-}
-
-export function defaultSocketDir(machine: string): string {
-  return join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), `barter-${process.getuid?.() ?? 0}-${machine}`);
 }

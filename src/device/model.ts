@@ -3,6 +3,7 @@ import type { Bar } from '../pci/bar.ts';
 import type { CapabilitySpec } from '../pci/capabilities.ts';
 import type { PciFunction } from '../pci/function.ts';
 import type { MemoryProvider } from '../pci/memory.ts';
+import type { Screen } from './screen.ts';
 
 export interface DeviceIdentity {
   vendorId: number;
@@ -19,6 +20,8 @@ export interface DeviceIdentity {
 export interface DeviceModel {
   readonly identity: DeviceIdentity;
   readonly capabilities: CapabilitySpec;
+  /** What the device shows, if it shows anything. */
+  readonly screen?: Screen | undefined;
   /** Six slots. */
   bars(memory: MemoryProvider): (Bar | null)[];
   /** Called once, when the function exists and before it is plugged in. */

@@ -3,6 +3,8 @@ import { PCI_CLASS_REVISION, PCI_DEVICE_ID, PCI_SUBSYSTEM_VENDOR_ID, PCI_VENDOR_
 import { IoatDevice } from '../device/ioat/ioat.ts';
 import { MemoryDevice } from '../device/memory.ts';
 import type { DeviceModel } from '../device/model.ts';
+import type { Screen } from '../device/screen.ts';
+import { VirtioGpu } from '../device/virtio-gpu/gpu.ts';
 import { IommuDomain } from '../iommu/domain.ts';
 import { addCapabilities, type CapabilitySpec } from '../pci/capabilities.ts';
 import { ConfigSpace } from '../pci/config-space.ts';
@@ -12,13 +14,15 @@ import { arrayMemory, type MemoryProvider } from '../pci/memory.ts';
 import { Port } from '../pci/port.ts';
 import { Vpd } from '../pci/vpd.ts';
 import { capturedFunction } from './captured.ts';
-import type { DeviceDescription, MachineDescription } from './schema.ts';
+import { type DeviceDescription, type MachineDescription, physfnOf } from './schema.ts';
 
 export interface Machine {
   readonly description: MachineDescription;
   readonly fabric: Fabric;
   /** The functions by their names in the description, in its order. */
   readonly functions: ReadonlyMap<string, PciFunction>;
+  /** The devices that show something, by their names. */
+  readonly screens: ReadonlyMap<string, Screen>;
 }
 
 /** Builds a machine that shares nothing with others. `memory` makes the memory of the BARs. */
@@ -28,9 +32,11 @@ export function buildMachine(description: MachineDescription, memory: MemoryProv
     ports.set(name, new Port(name, kind, parent === undefined ? null : ports.get(parent)!, acs));
   }
   const functions = new Map<string, PciFunction>();
+  const screens = new Map<string, Screen>();
   for (const device of description.devices) {
-    const physfn = device.model === 'ioat' || device.physfn === undefined ? null : functions.get(device.physfn)!;
-    const fn = buildFunction(device, memory, physfn);
+    const physfn = physfnOf(device) === undefined ? null : functions.get(physfnOf(device)!)!;
+    const { fn, screen } = buildFunction(device, memory, physfn);
+    if (screen !== undefined) screens.set(device.name, screen);
     ports.get(device.port)!.functions.push(fn);
     functions.set(device.name, fn);
   }
@@ -45,7 +51,7 @@ export function buildMachine(description: MachineDescription, memory: MemoryProv
   const roots = [...ports.values()].filter((port) => port.kind === 'root');
   const fabric = new Fabric(hostBridge, roots);
   if (host.iommu !== 'none') attachDomains(functions, host.iommu === 'translated');
-  return { description, fabric, functions };
+  return { description, fabric, functions, screens };
 }
 
 /** Attaches one domain to each group: its members could reach each other's mappings anyway. */
@@ -61,9 +67,15 @@ function attachDomains(functions: ReadonlyMap<string, PciFunction>, translates: 
   }
 }
 
-function buildFunction(device: DeviceDescription, memory: MemoryProvider, physfn: PciFunction | null): PciFunction {
-  if (device.model === 'captured') return capturedFunction(device, memory, physfn);
-  return functionOf(device.name, buildModel(device), memory, physfn);
+interface BuiltFunction {
+  fn: PciFunction;
+  screen?: Screen | undefined;
+}
+
+function buildFunction(device: DeviceDescription, memory: MemoryProvider, physfn: PciFunction | null): BuiltFunction {
+  if (device.model === 'captured') return { fn: capturedFunction(device, memory, physfn) };
+  const model = buildModel(device);
+  return { fn: functionOf(device.name, model, memory, physfn), screen: model.screen };
 }
 
 /** Makes a function of a model, ready to be plugged in. */
@@ -90,6 +102,7 @@ export function functionOf(
 }
 
 function buildModel(device: Exclude<DeviceDescription, { model: 'captured' }>): DeviceModel {
+  if (device.model === 'virtio-gpu') return new VirtioGpu(device.capabilities as CapabilitySpec, device).device;
   const identity = {
     vendorId: device.vendor,
     deviceId: device.device,

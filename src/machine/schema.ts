@@ -1,7 +1,9 @@
 /** The schema of machine files: fields with units, defaults and meanings (docs/machine-files.md). */
 import * as z from 'zod';
 import { PCI_DEVICE_ID_INTEL_IOAT_SKX, PCI_VENDOR_ID_INTEL } from '../abi/ioat.ts';
+import { VIRTIO_GPU_MAX_SCANOUTS } from '../abi/virtio_gpu.ts';
 import { MAX_CHANNELS } from '../device/ioat/ioat.ts';
+import { MAX_EDID_PIXELS } from '../device/virtio-gpu/edid.ts';
 import { integer, missingOr, name, size, u8, u16, u24 } from './fields.ts';
 
 const flag = (description: string) => z.boolean().describe(description);
@@ -112,6 +114,21 @@ const ioatDevice = z
   })
   .describe("Intel's I/OAT DMA engine: it copies between bus addresses, and so borrows.");
 
+const pixels = integer(32, MAX_EDID_PIXELS);
+const virtioGpuDevice = z
+  .strictObject({
+    ...place,
+    model: z.literal('virtio-gpu'),
+    scanouts: integer(1, VIRTIO_GPU_MAX_SCANOUTS).default(1).describe('Screens.'),
+    width: pixels.default(1024).describe('Pixels of each screen from left to right.'),
+    height: pixels.default(768).describe('Pixels of each screen from top to bottom.'),
+    capabilities: capabilities
+      .pick({ intx: true, pm: true, express: true, af: true })
+      .default({ pm: {}, express: { flr: true } })
+      .describe("The capabilities in config space, beside MSI-X and virtio's own."),
+  })
+  .describe('A virtio GPU without 3D: it shows memory of the guest, or of a peer that its driver imported.');
+
 const capturedDevice = z
   .strictObject({
     ...place,
@@ -174,10 +191,10 @@ const host = z.strictObject({
     .describe('What happens to the addresses that devices use.'),
 });
 
-const MODELS = [memoryDevice, ioatDevice, capturedDevice] as const;
+const MODELS = [memoryDevice, ioatDevice, virtioGpuDevice, capturedDevice] as const;
 const device = z.discriminatedUnion('model', MODELS, {
   error: ({ input }) =>
-    `${Object(input).model === undefined ? 'it is missing: ' : ''}the models are memory, ioat and captured; see barter devices`,
+    `${Object(input).model === undefined ? 'it is missing: ' : ''}the models are memory, ioat, virtio-gpu and captured; see barter devices`,
 });
 
 export const machineSchema = z.strictObject({
@@ -197,3 +214,8 @@ export const machineSchema = z.strictObject({
 export type MachineDescription = z.infer<typeof machineSchema>;
 export type DeviceDescription = MachineDescription['devices'][number];
 export type BarDescription = z.infer<typeof bar>;
+
+/** The name of the physical function of a virtual one. Not every model can be one. */
+export function physfnOf(device: DeviceDescription): string | undefined {
+  return 'physfn' in device ? device.physfn : undefined;
+}

@@ -14,6 +14,8 @@ import { VfioUserServer } from '../vfio-user/server/server.ts';
 import type { Log, LogAbout } from '../vfio-user/wire/log.ts';
 import { buildMachine } from './build.ts';
 import type { MachineDescription } from './schema.ts';
+import { screenPath } from './screen/protocol.ts';
+import { ScreenServer } from './screen/server.ts';
 
 export interface ServeRequest {
   description: MachineDescription;
@@ -26,8 +28,16 @@ export interface ServeRequest {
   stopFds: readonly number[];
 }
 
+/** A device and its sockets. */
+export interface ServedDevice {
+  name: string;
+  socket: string;
+  /** Of a device with a screen (screen/protocol.ts). */
+  screen?: string;
+}
+
 export type ServeReport =
-  | { kind: 'ready'; devices: { name: string; socket: string }[] }
+  | { kind: 'ready'; devices: ServedDevice[] }
   | { kind: 'log'; line: string; about: LogAbout }
   | { kind: 'trace'; event: TraceEvent }
   | { kind: 'failed'; code: ErrnoName; message: string }
@@ -63,18 +73,25 @@ function serve({ description, socketDir, profile, importerTimeoutMs, traced, sto
   });
   const log: Log = (line, about) => report({ kind: 'log', line, about });
   const server = new VfioUserServer(log, importerTimeoutMs, traced === null ? null : tracer(traced));
-  const devices: { name: string; socket: string }[] = [];
+  const devices: ServedDevice[] = [];
+  const screens: ScreenServer[] = [];
+  const stop = (): void => {
+    for (const screen of screens) screen.close();
+    server.stop();
+  };
   try {
     for (const [name, vdev] of buildVfioDevices(machine.functions, PROFILES[profile])) {
       const socket = join(socketDir, `${name}.sock`);
       server.serve(vdev, socket);
-      devices.push({ name, socket });
+      const screen = machine.screens.get(name);
+      if (screen !== undefined) screens.push(new ScreenServer(server.loop, screen, screenPath(socket)));
+      devices.push({ name, socket, ...(screen !== undefined && { screen: screenPath(socket) }) });
     }
   } catch (error) {
-    server.stop();
+    stop();
     throw error;
   }
-  for (const fd of stopFds) server.loop.add(fd, EPOLLIN, () => server.stop());
+  for (const fd of stopFds) server.loop.add(fd, EPOLLIN, stop);
   report({ kind: 'ready', devices });
   server.run();
   for (const memory of memories) memory.close();

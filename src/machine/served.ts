@@ -8,7 +8,7 @@ import type { ProfileName } from '../vfio/profile.ts';
 import type { TraceSink } from '../vfio-user/server/message-trace.ts';
 import type { Log } from '../vfio-user/wire/log.ts';
 import type { MachineDescription } from './schema.ts';
-import type { ServeReport, ServeRequest } from './serve-worker.ts';
+import type { ServedDevice, ServeReport, ServeRequest } from './serve-worker.ts';
 
 export interface ServeOptions {
   socketDir: string;
@@ -30,7 +30,7 @@ export interface ServeOptions {
 
 export interface ServedMachine {
   /** The devices in the order of the description. */
-  readonly devices: readonly { name: string; socket: string }[];
+  readonly devices: readonly ServedDevice[];
   /** Ends every connection, removes the sockets, and resolves when the thread has ended. */
   stop(): Promise<void>;
   /** Rejects when the thread dies on its own; resolves after `stop`. */

@@ -9,6 +9,7 @@ import {
   PCI_CAP_ID_MSI,
   PCI_CAP_ID_MSIX,
   PCI_CAP_ID_PM,
+  PCI_CAP_ID_VNDR,
   PCI_CAP_ID_VPD,
   PCI_CAP_VPD_SIZEOF,
   PCI_CFG_SPACE_SIZE,
@@ -47,6 +48,8 @@ export interface CapabilitySpec {
   pm?: { noSoftReset?: boolean; d1?: boolean; d2?: boolean };
   /** Vital product data: a name, and the number of bytes that the system may write for its own tags. */
   vpd?: { name: string; writableBytes?: number };
+  /** Vendor-specific capabilities, each with all of its bytes. The first two are overwritten. */
+  vendor?: readonly Uint8Array[];
   /** PCI Express endpoint; `flr`: it has a function level reset. */
   express?: { flr?: boolean };
   /** Conventional PCI Advanced Features, with FLR and transactions pending. */
@@ -91,6 +94,10 @@ export function addCapabilities(config: ConfigSpace, spec: CapabilitySpec): void
     config.allow(msi + 4, 4, 0xfffffffc);
     config.allow(msi + 8, 4, 0xffffffff);
     config.allow(msi + 12, 2, 0xffff);
+  }
+  for (const bytes of spec.vendor ?? []) {
+    const vendor = place(PCI_CAP_ID_VNDR, bytes.length);
+    for (const [i, byte] of bytes.entries()) if (i >= 2) config.set(vendor + i, 1, byte);
   }
   if (spec.express !== undefined) {
     const exp = place(PCI_CAP_ID_EXP, 0x3c);

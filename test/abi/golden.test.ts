@@ -16,6 +16,9 @@ import * as vfio from '../../src/abi/vfio.ts';
 import * as vfioFeature from '../../src/abi/vfio-feature.ts';
 import * as type1 from '../../src/abi/vfio-type1.ts';
 import * as vfioUser from '../../src/abi/vfio-user.ts';
+import * as virtio from '../../src/abi/virtio.ts';
+import * as virtioGpu from '../../src/abi/virtio_gpu.ts';
+import * as virtioPci from '../../src/abi/virtio_pci.ts';
 import { askCompiler, hasCompiler } from './c-compiler.ts';
 
 /**
@@ -49,6 +52,11 @@ const HOST = `
 #include <linux/types.h>
 #include <linux/udmabuf.h>
 #include <linux/vfio.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_gpu.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_pci.h>
+#include <linux/virtio_ring.h>
 #if __has_include(<linux/iommufd.h>)
 #include <linux/iommufd.h>
 #endif`;
@@ -61,6 +69,10 @@ const OURS = new Set([
   'SCM_MAX_FD',
   'vf_token',
   'dma_heap_allocation_data.pad',
+  'PCI_VENDOR_ID_REDHAT_QUMRANET',
+  'VIRTIO_PCI_ISR_QUEUE',
+  'VIRTIO_PCI_MODERN_DEVICE_ID',
+  'VRING_USED_RING_OFFSET',
 ]);
 
 type Expectation = Map<string, bigint>;
@@ -99,7 +111,8 @@ function compare(expected: Expectation, answers: Map<string, bigint | undefined>
 const skip = !hasCompiler() && env.CI === undefined ? 'no C compiler on this machine' : false;
 
 test('constants and layouts agree with the C headers', { skip }, () => {
-  const kernel = [aio, dmaBuf, fcntl, iommufd, mman, pciRegs, poll, socket, vfio, vfioFeature, type1, ERRNO];
+  const files = [aio, dmaBuf, fcntl, iommufd, mman, pciRegs, poll, socket, vfio, vfioFeature, type1, ERRNO];
+  const kernel = [...files, virtio, virtioGpu, virtioPci];
   const expected: Expectation = new Map(kernel.flatMap((m) => [...expectations(m)]));
   assert.ok(expected.size > 900, `only ${expected.size} expressions: did an export vanish?`);
   const include = env.UAPI_INCLUDE === undefined ? [] : ['-isystem', env.UAPI_INCLUDE];

@@ -19,7 +19,7 @@ test('devices --json is one document, and an unknown model is wrong usage that n
   const { models } = JSON.parse(barter('devices', '--json').stdout);
   assert.deepEqual(
     models.map(({ model }: { model: string }) => model),
-    ['memory', 'ioat', 'captured'],
+    ['memory', 'ioat', 'virtio-gpu', 'captured'],
   );
   const { status, stderr } = barter('devices', 'gpu');
   assert.deepEqual([status, stderr], [2, 'barter: there is no model gpu; there are: memory, ioat, captured\n']);

@@ -24,6 +24,7 @@ const ALL: Required<CapabilitySpec> = {
   pm: { d1: true, d2: true, noSoftReset: true },
   vpd: { name: 'x' },
   msi: { vectors: 8 },
+  vendor: [Uint8Array.of(0, 0, 4, 0xab)],
   express: { flr: true },
   msix: { vectors: 5, bar: 2, tableOffset: 0x1000, pbaOffset: 0x1800 },
   af: true,
@@ -36,13 +37,13 @@ test('none asked for, none there; all asked for, all there, and none in the plac
   const found = config.capabilities();
   assert.deepEqual(
     found.map(({ id }) => id),
-    [0x01, 0x03, 0x05, 0x10, 0x11, 0x13, 0x10],
+    [0x01, 0x03, 0x05, 0x09, 0x10, 0x11, 0x13, 0x10],
   );
-  const lengths = [8, 8, 14, 0x3c, 12, 6];
+  const lengths = [8, 8, 14, 4, 0x3c, 12, 6];
   for (const [i, length] of lengths.slice(0, -1).entries()) {
     assert.ok(found[i].offset + length <= found[i + 1].offset);
   }
-  assert.ok(found[5].offset + 6 <= 0x100);
+  assert.ok(found[6].offset + 6 <= 0x100);
   assert.equal(config.read(0x3d, 1), 1);
 });
 

@@ -14,7 +14,7 @@ import {
   IOAT_DMA_COMP_OFFSET,
 } from '../../abi/ioat.ts';
 import { bytes, packedStruct, u8, u16, u64 } from '../../abi/layout.ts';
-import type { RegisterMap } from './registers.ts';
+import type { RegisterMap } from '../registers.ts';
 
 export const CHANNEL_REGISTERS = {
   CHANCTRL: { offset: IOAT_CHANCTRL_OFFSET, bytes: 2, access: 'read-write' },

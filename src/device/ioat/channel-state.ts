@@ -16,7 +16,7 @@ import {
 import { viewOf } from '../../abi/layout.ts';
 import type { PciFunction } from '../../pci/function.ts';
 import { CHANNEL_REGISTERS, savedChannel } from './channel-registers.ts';
-import { RegisterFile } from './registers.ts';
+import { RegisterFile } from '../registers.ts';
 
 const COUNT_MASK = 0xffff;
 

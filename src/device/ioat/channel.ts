@@ -31,11 +31,11 @@ import {
 import { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
 import { spawnBeside } from '../../task/runner.ts';
+import type { RegisterPart } from '../registers.ts';
 import type { ChannelRegister } from './channel-registers.ts';
 import { type ChannelHost, ChannelState } from './channel-state.ts';
 import { DescriptorCopier } from './copy.ts';
 import { type Descriptor, decodeDescriptor } from './descriptor.ts';
-import type { RegisterPart } from './registers.ts';
 
 const DESCRIPTOR_MASK = BigInt(IOAT_DESCRIPTOR_ALIGN - 1);
 

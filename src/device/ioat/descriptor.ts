@@ -9,11 +9,10 @@ import {
   IOAT_OP_COPY,
   ioat_dma_descriptor,
 } from '../../abi/ioat.ts';
+import { ADDRESS_END, addressAt } from '../bus-address.ts';
 
 /** XFERCAP: the most bytes of one descriptor, as a power of two. */
 export const XFERCAP = 20;
-/** The end of a bus's addresses. */
-const ADDRESS_END = 2 ** 52;
 
 export interface Descriptor {
   readonly source: number;
@@ -39,11 +38,4 @@ export function decodeDescriptor(view: DataView): Descriptor | number {
   if (source + sizeBytes > ADDRESS_END) return IOAT_CHANERR_SRC_ADDR_ERR;
   if (destination + sizeBytes > ADDRESS_END) return IOAT_CHANERR_DEST_ADDR_ERR;
   return { source, destination, sizeBytes, control, next: next.getBig(view) };
-}
-
-/**
- * Exact up to ADDRESS_END, and only known to be larger beyond it. Avoids a bigint, which is an object for each call.
- */
-function addressAt(view: DataView, offset: number): number {
-  return view.getUint32(offset + 4, true) * 2 ** 32 + view.getUint32(offset, true);
 }

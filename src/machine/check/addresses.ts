@@ -1,5 +1,6 @@
 /** Checks that the BARs of all devices get addresses: below 4 GiB, above, and among the I/O ports. */
 import { IOAT_BAR_BYTES } from '../../device/ioat/ioat.ts';
+import { VIRTIO_BARS } from '../../device/virtio/virtio-pci.ts';
 import { BAR_WINDOWS, placeBars } from '../../pci/bar-windows.ts';
 import type { DeviceDescription, MachineDescription } from '../schema.ts';
 import { sizeText } from '../size-text.ts';
@@ -18,5 +19,6 @@ export function findAddressProblem({ devices }: MachineDescription): Problem | n
 
 function barsOf(device: DeviceDescription): { kind: 'mem32' | 'mem64' | 'io'; sizeBytes: number }[] {
   if (device.model === 'ioat') return [{ kind: 'mem64', sizeBytes: IOAT_BAR_BYTES }];
+  if (device.model === 'virtio-gpu') return [...VIRTIO_BARS];
   return device.bars.map(({ kind, size }) => ({ kind, sizeBytes: size }));
 }

@@ -1,5 +1,5 @@
 /** The rules for devices beyond the schema: their ports, their virtual functions, and their ids. */
-import type { DeviceDescription, MachineDescription } from '../schema.ts';
+import { type DeviceDescription, type MachineDescription, physfnOf } from '../schema.ts';
 import type { Problem } from '../yaml.ts';
 import { findBarProblem, findMsixProblem } from './bars.ts';
 import { findCapturedProblem, totalVirtfns } from './captured.ts';
@@ -29,13 +29,15 @@ export function findDeviceProblem(machine: MachineDescription): Problem | null {
 
 function findProblemOf(device: DeviceDescription, machine: MachineDescription, before: Before): Problem | null {
   if (before.devices.has(device.name)) return { path: ['name'], message: `the name ${device.name} is taken` };
-  const physfn = device.model === 'ioat' ? undefined : device.physfn;
+  const physfn = physfnOf(device);
   const message = findPlaceProblem(device, physfn !== undefined, machine, before);
   if (message !== null) return { path: ['port'], message };
   if (device.model === 'captured') {
     const problem = findBarProblem(device.bars, physfn !== undefined) ?? findCapturedProblem(device);
     return problem ?? findPhysfnProblem(device, physfn, before);
   }
+  // Its ids are those of the virtio specification.
+  if (device.model === 'virtio-gpu') return null;
   const problem = findIdentityProblem(device) ?? findPhysfnProblem(device, physfn, before);
   if (problem !== null || device.model === 'ioat') return problem;
   return findBarProblem(device.bars, physfn !== undefined) ?? findMemoryProblem(device);
@@ -83,7 +85,7 @@ function maxVirtfns(device: DeviceDescription): number {
   return device.model === 'memory' && device.capabilities.sriov !== undefined ? MAX_ON_BUS : 0;
 }
 
-function findIdentityProblem(device: Exclude<DeviceDescription, { model: 'captured' }>): Problem | null {
+function findIdentityProblem(device: Extract<DeviceDescription, { vendor: number; class: number }>): Problem | null {
   const { vendor, device: id } = device;
   if (vendor === 0xffff || (vendor === 0 && (id === 0 || id === 0xffff))) {
     return { path: ['vendor'], message: 'this is what an empty slot reads: no driver would find the device' };

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { RegisterFile, type RegisterMap } from '../../../src/device/ioat/registers.ts';
+import { RegisterFile, type RegisterMap } from '../../src/device/registers.ts';
 
 const MAP = {
   FIXED: { offset: 0, bytes: 1, access: 'read-only' },

@@ -1,0 +1,89 @@
+/** The guest's memory of a resource: ranges of bus addresses, read by DMA. */
+import { viewOf } from '../../abi/layout.ts';
+import {
+  VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,
+  VIRTIO_GPU_RESP_ERR_UNSPEC,
+  virtio_gpu_mem_entry,
+} from '../../abi/virtio_gpu.ts';
+import type { Task } from '../../task/op.ts';
+import { ADDRESS_END, addressAt } from '../bus-address.ts';
+import { DmaError } from '../virtio/dma.ts';
+import type { QueueWork } from '../virtio/model.ts';
+import { GpuError } from './errors.ts';
+
+export const ENTRY_BYTES = virtio_gpu_mem_entry.sizeof;
+/** Other tasks run after this many bytes: some ten microseconds. */
+const TURN_BYTES = 256 * 1024;
+
+interface Range {
+  readonly address: number;
+  /** The bytes of the resource that lie here. */
+  readonly start: number;
+  readonly end: number;
+}
+
+export class Backing {
+  readonly sizeBytes: number;
+  readonly count: number;
+  private readonly ranges: readonly Range[] = [];
+
+  /** From `virtio_gpu_mem_entry`s. Throws INVALID_PARAMETER for an entry past the bus's addresses. */
+  constructor(entries: Uint8Array) {
+    const view = viewOf(entries);
+    const ranges: Range[] = [];
+    let start = 0;
+    for (let at = 0; at < entries.length; at += ENTRY_BYTES) {
+      const address = addressAt(view, at + virtio_gpu_mem_entry.fields.addr.offset);
+      const length = virtio_gpu_mem_entry.fields.length.get(view, at);
+      if (address + length > ADDRESS_END) {
+        throw new GpuError(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, `memory at 0x${address.toString(16)}`);
+      }
+      if (length > 0) ranges.push({ address, start, end: start + length });
+      start += length;
+    }
+    this.ranges = ranges;
+    this.count = entries.length / ENTRY_BYTES;
+    this.sizeBytes = start;
+  }
+
+  /** Reads bytes of the resource. UNSPEC where the memory does not answer: it was taken back, or never mapped. */
+  *read(work: QueueWork, offset: number, into: Uint8Array): Task {
+    if (offset + into.length > this.sizeBytes) {
+      const message = `bytes ${offset} to ${offset + into.length} of ${this.sizeBytes}`;
+      throw new GpuError(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, message);
+    }
+    let index = this.rangeAt(offset);
+    for (let at = 0; at < into.length; index++) {
+      const { address, start, end } = this.ranges[index];
+      const skip = offset + at - start;
+      const part = into.subarray(at, at + end - start - skip);
+      yield* readAll(work, address + skip, part);
+      at += part.length;
+    }
+  }
+
+  /** The index of the range that has byte `offset`, or of the first one for none. */
+  private rangeAt(offset: number): number {
+    let low = 0;
+    let high = this.ranges.length - 1;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.ranges[middle].end <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+/** Reads in pieces, and lets other tasks run between them. */
+function* readAll(work: QueueWork, address: number, into: Uint8Array): Task {
+  for (let at = 0; at < into.length; at += TURN_BYTES) {
+    if (at > 0) yield* work.giveWay();
+    try {
+      yield* work.dma.read(address + at, into.subarray(at, at + TURN_BYTES), 'memory of a resource');
+    } catch (error) {
+      if (!(error instanceof DmaError)) throw error;
+      throw new GpuError(VIRTIO_GPU_RESP_ERR_UNSPEC, error.message);
+    }
+  }
+}
