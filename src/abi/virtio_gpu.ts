@@ -1,6 +1,6 @@
 /**
- * The virtio GPU device (linux/virtio_gpu.h; virtio 1.3, 5.7): 2D, blob resources and cursors, without 3D. Inner structs
- * are declared as bytes; code reads each at the offset of its field.
+ * The virtio GPU device (linux/virtio_gpu.h; virtio 1.3, 5.7): 2D, blob resources and cursors, without 3D. Inner
+ * structs are declared as bytes; code reads each at the offset of its field.
  */
 import { bytes, struct, u8, u32, u64 } from './layout.ts';
 

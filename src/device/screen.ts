@@ -13,7 +13,8 @@ export interface Screen {
   readonly screenCount: number;
   /**
    * Reads a screen as it is now, from the memory that it shows. ENODATA where nothing is shown; EIO where that memory
-   * does not answer; ECANCELED where a reset of the device took the screen away; EINVAL for a screen that does not exist.
+   * does not answer; ECANCELED where a reset of the device took the screen away; EINVAL for a screen that does not
+   * exist.
    */
   picture(scanout: number): Task<Picture>;
   /**

@@ -193,8 +193,11 @@ const host = z.strictObject({
 
 const MODELS = [memoryDevice, ioatDevice, virtioGpuDevice, capturedDevice] as const;
 const device = z.discriminatedUnion('model', MODELS, {
-  error: ({ input }) =>
-    `${Object(input).model === undefined ? 'it is missing: ' : ''}the models are memory, ioat, virtio-gpu and captured; see barter devices`,
+  error: ({ input }) => {
+    const isMissing = Object(input).model === undefined;
+    const models = 'the models are memory, ioat, virtio-gpu and captured; see barter devices';
+    return isMissing ? `it is missing: ${models}` : models;
+  },
 });
 
 export const machineSchema = z.strictObject({

@@ -246,6 +246,10 @@ export class PciFunction {
     return this.plugged().dmaNow(this, address, into, false);
   }
 
+  dmaWriteNow(address: number, from: Uint8Array): DmaStatus | null {
+    return this.plugged().dmaNow(this, address, from, true);
+  }
+
   dmaCopyNow(source: number, destination: number, length: number): number {
     return this.plugged().copyNow(this, source, destination, length);
   }

@@ -53,6 +53,12 @@ const CASES: readonly (readonly [args: readonly string[], said: RegExp, status?:
   [['capture', '99:99'], /99:99 is no.* PCI address/],
   [['capture', '0000:ff:1f.7'], /no PCI device 0000:ff:1f\.7/],
   [['capture', inFolder('none.sock')], /none\.sock: there is no such socket; start the server that makes it$/],
+  [['screenshot'], /missing required argument 'device'; see barter screenshot --help$/],
+  [
+    ['screenshot', 'no-such-device'],
+    /no server has a screen no-such-device .*; name its socket, as barter serve prints it$/,
+  ],
+  [['screenshot', inFolder('none.sock')], /none.sock: there is no such socket; barter serve prints its sockets$/],
   [['peek'], /missing required argument 'socket'; see barter peek --help$/],
   [['peek', inFolder('empty'), 'bar0', '0'], /empty: this is not a socket; name the one that a server listens on$/],
   [['peek', inFolder('none.sock'), 'bar7', '0'], /there is no region bar7; there are: bar0, .*vga, and indexes$/],

@@ -22,5 +22,8 @@ test('devices --json is one document, and an unknown model is wrong usage that n
     ['memory', 'ioat', 'virtio-gpu', 'captured'],
   );
   const { status, stderr } = barter('devices', 'gpu');
-  assert.deepEqual([status, stderr], [2, 'barter: there is no model gpu; there are: memory, ioat, captured\n']);
+  assert.deepEqual(
+    [status, stderr],
+    [2, 'barter: there is no model gpu; there are: memory, ioat, virtio-gpu, captured\n'],
+  );
 });

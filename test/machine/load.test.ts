@@ -315,7 +315,7 @@ const REFUSED: [string, unknown, RegExp][] = [
   [
     'a model that there is not',
     withDevice({ model: 'gpu' }),
-    /devices\.0\.model: the models are memory, ioat and captured/,
+    /devices\.0\.model: the models are memory, ioat, virtio-gpu and captured/,
   ],
   ['a field that is not a word', withDevice({ ' ': 1 }), /devices\.0\." ": there is no such field/],
   ['a field that there is not', withDevice({ color: 'red' }), /devices\.0\.color: there is no such field/],

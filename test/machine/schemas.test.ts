@@ -36,7 +36,7 @@ for (const [name, [schema, title]] of Object.entries(SCHEMAS)) {
 /** Returns a page with its tables inserted between their marks. */
 function withTables(path: string, tables: Record<string, string>): string {
   const page = readFileSync(join(ROOT, path), 'utf8');
-  return page.replaceAll(/<!-- generated: (\w+) -->\n[\s\S]*?<!-- end -->/g, (_, name: string) => {
+  return page.replaceAll(/<!-- generated: ([\w-]+) -->\n[\s\S]*?<!-- end -->/g, (_, name: string) => {
     assert.ok(name in tables, `${path} wants a table ${name}`);
     return `<!-- generated: ${name} -->\n${tables[name]}\n<!-- end -->`;
   });

@@ -49,10 +49,11 @@ test('none asked for, none there; all asked for, all there, and none in the plac
 
 test('what each tells of the device', () => {
   const config = made(ALL);
-  const [pm, , msi, express, msix, af, sriov] = config.capabilities().map(({ offset }) => offset);
+  const [pm, , msi, vendor, express, msix, af, sriov] = config.capabilities().map(({ offset }) => offset);
   assert.equal(config.read(pm + 2, 2) & 0x0607, 0x0603);
   assert.equal(config.read(pm + 4, 2), 0x0008);
   assert.equal(config.read(msi + 2, 2), 0x0086);
+  assert.deepEqual([config.read(vendor, 1), config.read(vendor + 2, 2)], [0x09, 0xab04]);
   assert.equal(config.read(express + 4, 4), 0x10000000);
   assert.deepEqual([config.read(msix + 2, 2), config.read(msix + 4, 4), config.read(msix + 8, 4)], [4, 0x1002, 0x1802]);
   assert.deepEqual([config.read(af + 2, 1), config.read(af + 3, 1)], [6, 3]);
@@ -64,13 +65,14 @@ test('what each tells of the device', () => {
 
 test('what software may write of each', () => {
   const config = made(ALL);
-  const [pm, vpd, msi, express, msix] = config.capabilities().map(({ offset }) => offset);
+  const [pm, vpd, msi, vendor, express, msix] = config.capabilities().map(({ offset }) => offset);
   assert.equal(writable(config, pm + 4, 2), 3);
   assert.deepEqual([writable(config, vpd + 2, 2), writable(config, vpd + 4, 4)], [0xffff, 0xffffffff]);
   assert.deepEqual(
     [writable(config, msi + 2, 2), writable(config, msi + 4, 4), writable(config, msi + 12, 2)],
     [0x71, 0xfffffffc, 0xffff],
   );
+  assert.equal(writable(config, vendor, 4), 0);
   assert.equal(writable(config, express + 8, 2), 0x7fff);
   assert.deepEqual([writable(config, msix + 2, 2), writable(config, msix + 4, 4)], [0xc000, 0]);
 });

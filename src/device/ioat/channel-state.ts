@@ -15,8 +15,8 @@ import {
 } from '../../abi/ioat.ts';
 import { viewOf } from '../../abi/layout.ts';
 import type { PciFunction } from '../../pci/function.ts';
-import { CHANNEL_REGISTERS, savedChannel } from './channel-registers.ts';
 import { RegisterFile } from '../registers.ts';
+import { CHANNEL_REGISTERS, savedChannel } from './channel-registers.ts';
 
 const COUNT_MASK = 0xffff;
 

@@ -8,7 +8,7 @@ import { type Cursor, cursorPixels } from './cursor.ts';
 import { edidOf } from './edid.ts';
 import { GpuError } from './errors.ts';
 import { isFormat, PIXEL_BYTES } from './formats.ts';
-import type { Request } from './request.ts';
+import type { GpuRequest } from './request.ts';
 import { MAX_DIMENSION, type Resources } from './resources.ts';
 import { checkInside, intersection, readRows, type Scanouts, type Surface } from './scanouts.ts';
 
@@ -25,7 +25,7 @@ export interface GpuState {
 interface Command {
   readonly sizeBytes: number;
   /** Returns the response, or nothing for OK_NODATA. Throws GpuError for an error. */
-  run(state: GpuState, request: Request, work: QueueWork): Task<Uint8Array> | Task;
+  run(state: GpuState, request: GpuRequest, work: QueueWork): Task<Uint8Array> | Task;
 }
 
 export const CONTROL_COMMANDS: ReadonlyMap<number, Command> = new Map<number, Command>([
@@ -57,7 +57,7 @@ function invalid(message: string): GpuError {
   return new GpuError(abi.VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, message);
 }
 
-function* getDisplayInfo({ scanouts, width, height }: GpuState, request: Request): Task<Uint8Array> {
+function* getDisplayInfo({ scanouts, width, height }: GpuState, request: GpuRequest): Task<Uint8Array> {
   const response = abi.virtio_gpu_resp_display_info.encode({});
   for (let i = 0; i < scanouts.count; i++) {
     const one = abi.virtio_gpu_display_one.encode({ enabled: 1 });
@@ -68,13 +68,13 @@ function* getDisplayInfo({ scanouts, width, height }: GpuState, request: Request
   return request.answer(abi.VIRTIO_GPU_RESP_OK_DISPLAY_INFO, response);
 }
 
-function* getEdid({ scanouts, width, height }: GpuState, request: Request): Task<Uint8Array> {
+function* getEdid({ scanouts, width, height }: GpuState, request: GpuRequest): Task<Uint8Array> {
   scanouts.check(abi.virtio_gpu_cmd_get_edid.fields.scanout.get(request.view));
   const edid = edidOf(width, height);
   return request.answer(abi.VIRTIO_GPU_RESP_OK_EDID, abi.virtio_gpu_resp_edid.encode({ size: edid.length, edid }));
 }
 
-function* create2d({ resources }: GpuState, request: Request): Task {
+function* create2d({ resources }: GpuState, request: GpuRequest): Task {
   const { fields } = abi.virtio_gpu_resource_create_2d;
   const { view } = request;
   resources.createPixels(
@@ -86,7 +86,7 @@ function* create2d({ resources }: GpuState, request: Request): Task {
 }
 
 /** Only the guest's own memory can be a blob: the device has no memory to give. */
-function* createBlob({ resources }: GpuState, request: Request): Task {
+function* createBlob({ resources }: GpuState, request: GpuRequest): Task {
   const { sizeof, fields } = abi.virtio_gpu_resource_create_blob;
   const { view } = request;
   const memory = fields.blob_mem.get(view);
@@ -101,13 +101,13 @@ function* createBlob({ resources }: GpuState, request: Request): Task {
   resources.createBlob(fields.resource_id.get(view), sizeBytes, backing);
 }
 
-function* unref({ resources, scanouts }: GpuState, request: Request): Task {
+function* unref({ resources, scanouts }: GpuState, request: GpuRequest): Task {
   const id = abi.virtio_gpu_resource_unref.fields.resource_id.get(request.view);
   resources.remove(id);
   scanouts.forget(id);
 }
 
-function* attachBacking({ resources }: GpuState, request: Request): Task {
+function* attachBacking({ resources }: GpuState, request: GpuRequest): Task {
   const { sizeof, fields } = abi.virtio_gpu_resource_attach_backing;
   const id = fields.resource_id.get(request.view);
   resources.get(id);
@@ -116,11 +116,11 @@ function* attachBacking({ resources }: GpuState, request: Request): Task {
 }
 
 /** Once it is answered the device does not touch the memory any more: all its reads hold the lock of this command. */
-function* detachBacking({ resources }: GpuState, request: Request): Task {
+function* detachBacking({ resources }: GpuState, request: GpuRequest): Task {
   resources.detach(abi.virtio_gpu_resource_detach_backing.fields.resource_id.get(request.view));
 }
 
-function* transfer({ resources }: GpuState, request: Request, work: QueueWork): Task {
+function* transfer({ resources }: GpuState, request: GpuRequest, work: QueueWork): Task {
   const { fields } = abi.virtio_gpu_transfer_to_host_2d;
   const { view } = request;
   const resource = resources.get(fields.resource_id.get(view));
@@ -140,7 +140,7 @@ function* transfer({ resources }: GpuState, request: Request, work: QueueWork): 
   }
 }
 
-function* setScanout({ resources, scanouts }: GpuState, request: Request): Task {
+function* setScanout({ resources, scanouts }: GpuState, request: GpuRequest): Task {
   const { fields } = abi.virtio_gpu_set_scanout;
   const id = fields.scanout_id.get(request.view);
   const resourceId = fields.resource_id.get(request.view);
@@ -156,7 +156,7 @@ function* setScanout({ resources, scanouts }: GpuState, request: Request): Task 
   scanouts.set(id, { surface, rect: request.rect(fields.r.offset) });
 }
 
-function* setScanoutBlob({ resources, scanouts }: GpuState, request: Request): Task {
+function* setScanoutBlob({ resources, scanouts }: GpuState, request: GpuRequest): Task {
   const { fields } = abi.virtio_gpu_set_scanout_blob;
   const { view } = request;
   const id = fields.scanout_id.get(view);
@@ -191,7 +191,7 @@ function checkSurface({ format, width, height, offset, stride }: Surface, sizeBy
 }
 
 /** Screens read a blob anew each time. The flush reads what it names too, so that the driver learns of lost memory. */
-function* flush({ resources, scanouts }: GpuState, request: Request, work: QueueWork): Task {
+function* flush({ resources, scanouts }: GpuState, request: GpuRequest, work: QueueWork): Task {
   const { fields } = abi.virtio_gpu_resource_flush;
   const id = fields.resource_id.get(request.view);
   const resource = resources.get(id);
@@ -207,7 +207,7 @@ function* flush({ resources, scanouts }: GpuState, request: Request, work: Queue
   }
 }
 
-function* updateCursor(state: GpuState, request: Request, work: QueueWork): Task {
+function* updateCursor(state: GpuState, request: GpuRequest, work: QueueWork): Task {
   const { fields } = abi.virtio_gpu_update_cursor;
   const cursor = cursorOf(state, request);
   const resourceId = fields.resource_id.get(request.view);
@@ -216,14 +216,14 @@ function* updateCursor(state: GpuState, request: Request, work: QueueWork): Task
   cursor.pixels = pixels;
 }
 
-function* moveCursor(state: GpuState, request: Request): Task {
+function* moveCursor(state: GpuState, request: GpuRequest): Task {
   const cursor = cursorOf(state, request);
   const at = abi.virtio_gpu_update_cursor.fields.pos.offset;
   cursor.x = abi.virtio_gpu_cursor_pos.fields.x.get(request.view, at);
   cursor.y = abi.virtio_gpu_cursor_pos.fields.y.get(request.view, at);
 }
 
-function cursorOf({ scanouts, cursors }: GpuState, request: Request): Cursor {
+function cursorOf({ scanouts, cursors }: GpuState, request: GpuRequest): Cursor {
   const at = abi.virtio_gpu_update_cursor.fields.pos.offset;
   const id = abi.virtio_gpu_cursor_pos.fields.scanout_id.get(request.view, at);
   scanouts.check(id);

@@ -12,7 +12,7 @@ import { PIXEL_BYTES, toRgba } from './formats.ts';
 import type { Resource } from './resources.ts';
 
 /** Virtio 1.3, 5.7.6.10: cursors have 64 by 64 pixels. */
-export const CURSOR_SIZE = 64;
+const CURSOR_SIZE = 64;
 const CURSOR_BYTES = CURSOR_SIZE * CURSOR_SIZE * PIXEL_BYTES;
 
 export interface Cursor {

@@ -18,7 +18,7 @@ import { CONTROL_COMMANDS, CURSOR_COMMANDS, type GpuState } from './commands.ts'
 import { drawCursor, hiddenCursor } from './cursor.ts';
 import { GpuError } from './errors.ts';
 import { PIXEL_BYTES, toRgba } from './formats.ts';
-import { HEADER_BYTES, Request } from './request.ts';
+import { GpuRequest, HEADER_BYTES } from './request.ts';
 import { Resources } from './resources.ts';
 import { readRows, Scanouts } from './scanouts.ts';
 
@@ -88,7 +88,7 @@ export class VirtioGpu implements VirtioModel, Screen, GpuState {
   }
 
   *handle(queue: number, chain: Chain, work: QueueWork): Task<number> {
-    const request = yield* Request.read(chain);
+    const request = yield* GpuRequest.read(chain);
     const bit = 1 << (request.type - FIRST_COMMAND);
     if (queue !== CURSOR_QUEUE && isControl(request.type) && ((yield* this.held.load()) & bit) !== 0) {
       yield* work.aside(this.held.waitUntil((bits) => (bits & bit) === 0));
@@ -129,7 +129,7 @@ export class VirtioGpu implements VirtioModel, Screen, GpuState {
     return picture;
   }
 
-  private *answer(queue: number, request: Request, work: QueueWork): Task<Uint8Array> {
+  private *answer(queue: number, request: GpuRequest, work: QueueWork): Task<Uint8Array> {
     try {
       const command = (queue === CURSOR_QUEUE ? CURSOR_COMMANDS : CONTROL_COMMANDS).get(request.type);
       if (command === undefined) throw new GpuError(abi.VIRTIO_GPU_RESP_ERR_UNSPEC, 'the device has no such command');

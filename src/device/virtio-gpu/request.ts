@@ -18,7 +18,7 @@ const MOST_BYTES = 96;
 /** Linux 7.3 sends one entry for each page in the worst case: this is 1 GiB. */
 const MAX_ENTRIES = 2 ** 18;
 
-export class Request {
+export class GpuRequest {
   readonly type: number;
   /** Zeros follow a request that is too short. */
   readonly view: DataView;
@@ -30,10 +30,10 @@ export class Request {
     this.type = virtio_gpu_ctrl_hdr.fields.type.get(this.view);
   }
 
-  static *read(chain: Chain): Task<Request> {
+  static *read(chain: Chain): Task<GpuRequest> {
     const bytes = new Uint8Array(MOST_BYTES);
     yield* chain.read(0, bytes.subarray(0, Math.min(MOST_BYTES, chain.readableBytes)));
-    return new Request(chain, bytes);
+    return new GpuRequest(chain, bytes);
   }
 
   /** INVALID_PARAMETER for a request that lacks bytes. */

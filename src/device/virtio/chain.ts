@@ -5,7 +5,7 @@ import { ADDRESS_END, addressAt } from '../bus-address.ts';
 import type { DeviceDma } from './dma.ts';
 
 /** The most descriptors of a chain. Linux makes indirect chains that are longer than their queue. */
-export const MAX_CHAIN = 1024;
+const MAX_CHAIN = 1024;
 /** Virtio 1.3, 2.7.5: a chain has at most this many bytes. */
 const MAX_CHAIN_BYTES = 2 ** 32;
 const DESCRIPTOR_BYTES = vring_desc.sizeof;

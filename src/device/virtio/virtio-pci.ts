@@ -31,6 +31,7 @@ import { Bar, type BarTarget } from '../../pci/bar.ts';
 import type { CapabilitySpec } from '../../pci/capabilities.ts';
 import type { PciFunction } from '../../pci/function.ts';
 import { ArrayMemory } from '../../pci/memory.ts';
+import { msixEnabled } from '../../pci/msi.ts';
 import { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
 import { condResched, spawnBeside } from '../../task/runner.ts';
@@ -292,7 +293,7 @@ export class VirtioPciDevice implements DeviceModel {
   }
 
   private interrupt(vector: number, cause: number): void {
-    if (this.fn.msixEnabled) {
+    if (msixEnabled(this.fn)) {
       if (vector < this.queues.length + 1) this.fn.interrupts?.msi(vector);
       return;
     }

@@ -27,11 +27,6 @@ export function readScreen(path: string, scanout: number): Picture {
   }
 }
 
-/** Screen.hold. */
-export function holdCommands(path: string, commands: readonly string[]): void {
-  for (const fd of ask(path, { do: 'hold', commands: [...commands] }).fds) fd.close();
-}
-
 function ask(path: string, request: ScreenRequest): { reply: ScreenReply; fds: OwnedFd[] } {
   const socket = connectUnix(path, TIMEOUT_MS);
   try {
