@@ -22,7 +22,10 @@ export interface DeviceModel {
   readonly capabilities: CapabilitySpec;
   /** What the device shows, if it shows anything. */
   readonly screen?: Screen | undefined;
-  /** Six slots. */
+  /**
+   * Makes the BARs in six slots, each in the slot of its index. Empty slots and the upper halves of 64-bit BARs are
+   * null. Other shapes give EINVAL when the function is made.
+   */
   bars(memory: MemoryProvider): (Bar | null)[];
   /** Called once, when the function exists and before it is plugged in. */
   bind?(fn: PciFunction): void;

@@ -5,6 +5,7 @@ import {
   PCI_BASE_ADDRESS_MEM_PREFETCH,
   PCI_BASE_ADDRESS_MEM_TYPE_64,
   PCI_BASE_ADDRESS_SPACE_IO,
+  PCI_STD_NUM_BARS,
 } from '../abi/pci_regs.ts';
 import { Plain } from '../task/plain.ts';
 import type { ConfigSpace } from './config-space.ts';
@@ -111,5 +112,20 @@ export class Bar {
 
   private get register(): number {
     return PCI_BASE_ADDRESS_0 + 4 * this.index;
+  }
+}
+
+/** Throws EINVAL unless there are six slots, each BAR is in the slot of its index, and no BAR is in another's half. */
+export function checkSlots(name: string, slots: readonly (Bar | null)[]): void {
+  const refuse = (why: string) => new Errno('EINVAL', `${name}: ${why}`);
+  if (slots.length !== PCI_STD_NUM_BARS) {
+    throw refuse(`${slots.length} slots for BARs instead of ${PCI_STD_NUM_BARS}; empty ones are null`);
+  }
+  for (const [slot, bar] of slots.entries()) {
+    if (bar === null) continue;
+    if (bar.index !== slot) throw refuse(`slot ${slot} has the BAR of index ${bar.index}; they must be the same`);
+    if (bar.kind !== 'mem64') continue;
+    if (slot === PCI_STD_NUM_BARS - 1) throw refuse(`BAR ${slot} is mem64 and has no next slot for its upper half`);
+    if (slots[slot + 1] !== null) throw refuse(`slot ${slot + 1} must be null: it is the upper half of BAR ${slot}`);
   }
 }

@@ -27,7 +27,7 @@ import {
 import { PCI_SRIOV_VF_DID } from '../abi/pci_regs-ext.ts';
 import { Cell } from '../task/cell.ts';
 import type { Task } from '../task/op.ts';
-import type { Bar } from './bar.ts';
+import { type Bar, checkSlots } from './bar.ts';
 import type { ConfigSpace } from './config-space.ts';
 import type { CopyOutcome, DmaAddressSpace, DmaStatus } from './dma.ts';
 import type { Fabric } from './fabric.ts';
@@ -54,7 +54,7 @@ export interface InterruptSink {
 export interface FunctionSpec {
   name: string;
   config: ConfigSpace;
-  /** Six slots; the upper half of a 64-bit BAR is null. */
+  /** Six slots, each BAR in the slot of its index. An empty slot and the upper half of a 64-bit BAR are null. */
   bars: readonly (Bar | null)[];
   romSizeBytes?: number;
   vpd?: Vpd;
@@ -94,6 +94,7 @@ export class PciFunction {
   private readonly atPowerOn: Uint8Array;
 
   constructor(spec: FunctionSpec) {
+    checkSlots(spec.name, spec.bars);
     this.name = spec.name;
     this.lifecycle = new Lifecycle(spec.name);
     this.config = spec.config;

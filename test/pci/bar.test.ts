@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Bar, type BarKind, MemoryTarget } from '../../src/pci/bar.ts';
+import { ConfigSpace } from '../../src/pci/config-space.ts';
+import { PciFunction } from '../../src/pci/function.ts';
 import { ArrayMemory } from '../../src/pci/memory.ts';
 
 const bar = (kind: BarKind, sizeBytes: number, prefetchable = false) =>
@@ -39,4 +41,25 @@ test('memory behind a BAR is read and written as it is', () => {
   const into = new Uint8Array(4);
   target.read(1, into);
   assert.deepEqual([...into], [0, 1, 2, 0]);
+});
+
+test('a function refuses slots that its BARs disagree with', () => {
+  const at = (index: number, kind: BarKind = 'mem32') =>
+    new Bar(index, kind, false, 4096, new MemoryTarget(new ArrayMemory(0)));
+  const slots = (...bars: (Bar | null)[]) => [...bars, ...Array<null>(6 - bars.length).fill(null)];
+  const refusal = (bars: (Bar | null)[]) => {
+    try {
+      new PciFunction({ name: 'mine', config: new ConfigSpace(), bars });
+      return 'taken';
+    } catch (error) {
+      assert.equal((error as NodeJS.ErrnoException).code, 'EINVAL');
+      return (error as Error).message.replace(/^EINVAL: /, '');
+    }
+  };
+  assert.equal(refusal(slots(at(0), at(1, 'mem64'), null, at(3))), 'taken');
+  assert.equal(refusal(slots(at(1))), 'mine: slot 0 has the BAR of index 1; they must be the same');
+  assert.equal(refusal(slots(at(0, 'mem64'), at(1))), 'mine: slot 1 must be null: it is the upper half of BAR 0');
+  const last = [null, null, null, null, null, at(5, 'mem64')];
+  assert.equal(refusal(last), 'mine: BAR 5 is mem64 and has no next slot for its upper half');
+  assert.equal(refusal([at(0)]), 'mine: 1 slots for BARs instead of 6; empty ones are null');
 });
