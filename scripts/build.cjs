@@ -6,6 +6,7 @@
 'use strict';
 const { spawnSync } = require('node:child_process');
 const {
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -99,7 +100,9 @@ function bundle(target) {
   const common = { bundle: true, platform: 'node', target: 'node20', logLevel: 'silent' };
   // Leaves out all other commands, since a server needs none of them.
   const commands = read(join(root, 'src/cli/main.ts')).matchAll(/import\('(\.\/[\w-]+\.ts)'\)/g);
-  const others = [...commands].map((match) => match[1]).filter((path) => path !== './serve.ts');
+  const others = [...commands]
+    .map(([, path]) => join(root, 'src/cli', path))
+    .filter((path) => !path.endsWith('/serve.ts'));
   buildSync({
     ...common,
     entryPoints: [join(root, 'src/cli/main.ts'), join(root, 'src/machine/serve-worker.ts')],
@@ -107,7 +110,7 @@ function bundle(target) {
     entryNames: '[name]',
     outExtension: { '.js': '.cjs' },
     format: 'cjs',
-    external: [koffiOutside(), 'pino', ...others],
+    external: [koffiOutside(), 'pino', 'prom-client', ...others],
     define: { 'import.meta.url': 'moduleUrl' },
     banner: { js: "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
     minify: true,
@@ -123,6 +126,16 @@ function bundle(target) {
   });
 }
 
+/** Copies the libraries of the live page, which users do not install, with their licence. */
+function vendor(target) {
+  const folder = join(target, 'vendor');
+  mkdirSync(folder);
+  const uplot = join(root, 'node_modules', 'uplot');
+  copyFileSync(join(uplot, 'dist', 'uPlot.esm.js'), join(folder, 'uplot.js'));
+  copyFileSync(join(uplot, 'dist', 'uPlot.min.css'), join(folder, 'uplot.css'));
+  copyFileSync(join(uplot, 'LICENSE'), join(folder, 'uplot.LICENSE'));
+}
+
 /** Builds in a folder beside dist/ and renames it, so that no process ever sees a half-built dist/. */
 function build(stamp, isRelease) {
   const making = join(root, 'dist.making');
@@ -133,6 +146,7 @@ function build(stamp, isRelease) {
     compile(making, isRelease);
     if (isRelease) nameDeclarations(making);
     bundle(making);
+    vendor(making);
     writeFileSync(join(making, STAMP), stamp);
     if (existsSync(dist)) renameSync(dist, old);
     renameSync(making, dist);

@@ -15,9 +15,14 @@ export class ServeOutput {
     this.output = new BoundedOutput(STDOUT, { lost: (lines) => this.lost(lines), onGone });
   }
 
-  ready(devices: readonly { name: string; socket: string }[]): void {
-    if (this.asJson) this.output.write(JSON.stringify({ ready: true, devices }));
-    else this.output.write(`ready: ${devices.map(({ name, socket }) => `${name} at ${socket}`).join(', ')}`);
+  /** `http` is the address of the page, if there is one. */
+  ready(devices: readonly { name: string; socket: string }[], http: string | null = null): void {
+    if (this.asJson) {
+      this.output.write(JSON.stringify({ ready: true, devices, ...(http === null ? {} : { http }) }));
+      return;
+    }
+    const places = devices.map(({ name, socket }) => `${name} at ${socket}`);
+    this.output.write(`ready: ${[...places, ...(http === null ? [] : [`page at ${http}`])].join(', ')}`);
   }
 
   /** In the text form, times are milliseconds since the first message. */

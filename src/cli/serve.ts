@@ -3,10 +3,14 @@ import type { Worker } from 'node:worker_threads';
 import type { Command } from 'commander';
 import { Errno } from '../abi/errno.ts';
 import { loadMachine } from '../machine/load.ts';
+import type { MachineDescription } from '../machine/schema.ts';
 import { type ServedMachine, serveMachine } from '../machine/served.ts';
+import type { Watcher } from '../machine/watcher.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { IMPORTER_TIMEOUT_MS } from '../vfio-user/dma-buf/limits.ts';
+import { type HttpAddress, parseHttpAddress } from '../web/address.ts';
+import type { ServedPage } from '../web/serve-page.ts';
 import { makeFolder } from './files.ts';
 import { npxAndItsShell } from './launcher.ts';
 import { machinePath } from './machine-path.ts';
@@ -23,6 +27,8 @@ interface ServeCommandOptions {
   trace?: true;
   logLevel: string;
   logJson?: true;
+  http?: string;
+  control?: true;
   json?: true;
 }
 
@@ -42,6 +48,8 @@ export function addServeCommand(program: Command, thread?: Worker): void {
     .option('--trace', 'print a line for each message of a client')
     .option('--log-level <level>', `what goes to stderr: ${LOG_LEVELS.join(', ')}`, 'info')
     .option('--log-json', 'print the log as JSON, a line for each entry')
+    .option('--http <[host:]port>', 'serve a live page and /metrics; on 127.0.0.1 unless a host is named')
+    .option('--control', 'with --http: let the page pull triggers; its address then has a secret token')
     .option('--json', 'print the ready line, and those of --trace, as JSON')
     .addHelpText(
       'after',
@@ -54,6 +62,8 @@ Examples:
   barter serve examples/two-peers.yaml
   barter serve examples/two-peers.yaml --socket-dir /run/barter --json
   barter serve examples/two-peers.yaml --trace
+  barter serve examples/two-peers.yaml --http 8080
+  barter serve examples/two-peers.yaml --http 0 --control       the line that says ready has the address
   qemu-system-x86_64 -M q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=2G,share=on \\
     -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/run/barter/lender.sock"}}' ...`,
     )
@@ -63,6 +73,8 @@ Examples:
 async function serve(path: string, options: ServeCommandOptions, thread: Worker | undefined): Promise<void> {
   const threshold = LOG_LEVELS.find((level) => level === options.logLevel);
   if (threshold === undefined) throw new UsageError(`--log-level ${options.logLevel}: ${LOG_LEVELS.join(', ')}`);
+  const address = httpAddress(options);
+  const control = options.control === true;
   const profile = known('profile', options.profile, Object.keys(PROFILES) as ProfileName[]);
   const description = describe(path);
   const socketDir = options.socketDir ?? defaultSocketDir(description.machine);
@@ -80,15 +92,48 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
       importerTimeoutMs: milliseconds(options.importerTimeout),
       log: createLog(threshold, options.logJson === true),
       trace: options.trace === true ? (event) => output.trace(event) : undefined,
+      watch: address === null ? undefined : { control },
       until: launchers,
       thread,
     }),
   );
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, stop);
-  output.ready(served.devices);
+  const { watcher } = served;
+  const page = address === null || watcher === null ? null : await open(address, watcher, description, control, stop);
+  output.ready(served.devices, page?.url ?? null);
   await served.ended;
+  page?.close();
   output.flush();
   for (const launcher of launchers) launcher.close();
+}
+
+/** Null without --http. */
+function httpAddress({ http, control }: ServeCommandOptions): HttpAddress | null {
+  if (http === undefined) {
+    if (control === true) throw new UsageError('--control is for the page: add --http [HOST:]PORT');
+    return null;
+  }
+  const address = parseHttpAddress(http);
+  if (address === null) throw new UsageError(`--http ${http}: [HOST:]PORT is needed, such as 8080 or 127.0.0.1:8080`);
+  return address;
+}
+
+/** Opens the page. Stops the server where the address cannot be had. */
+async function open(
+  address: HttpAddress,
+  watcher: Watcher,
+  description: MachineDescription,
+  control: boolean,
+  stop: () => void,
+): Promise<ServedPage> {
+  const { startServePage } = await import('../web/serve-page.ts');
+  try {
+    return await startServePage(address, watcher, description, control);
+  } catch (error) {
+    stop();
+    const { code } = error as NodeJS.ErrnoException;
+    throw new UsageError(`--http ${address.host}:${address.port}: ${code ?? (error as Error).message}; choose another`);
+  }
 }
 
 /** Runs `start`. If another server has the sockets, its error says what to do. */

@@ -38,6 +38,8 @@ export interface DmaBufOps {
 
 /** A dynamic importer's operations (struct dma_buf_attach_ops). */
 export interface DmaBufAttachOps {
+  /** The importer in words, where it has no device: for errors and for people who watch. */
+  readonly importerName?: string;
   /** The importer can reach the memory of a peer without struct pages. */
   readonly allowPeer2Peer: boolean;
   /**
@@ -70,7 +72,7 @@ export class DmaBufAttachment {
   }
 
   get importerName(): string {
-    return this.dev?.name ?? 'the address space';
+    return this.dev?.name ?? this.importerOps?.importerName ?? 'the address space';
   }
 
   /** dma_buf_attachment_is_dynamic. */

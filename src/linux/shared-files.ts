@@ -51,6 +51,10 @@ export class MappingBudget {
     mappingsOfAll += 1;
   }
 
+  get used(): number {
+    return this.taken;
+  }
+
   give(): void {
     this.taken -= 1;
     mappingsOfAll -= 1;

@@ -1,18 +1,26 @@
 /** The thread that serves a machine. It blocks in system calls, and leaves the main thread free. */
 import { join } from 'node:path';
-import { parentPort } from 'node:worker_threads';
+import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { Errno, type ErrnoName } from '../abi/errno.ts';
 import { EPOLLIN } from '../abi/poll.ts';
 import { memfdMemory } from '../linux/bar-memory.ts';
 import { closingThread } from '../linux/closing-thread.ts';
+import { readEventfd } from '../linux/eventfd.ts';
 import { setCloser } from '../linux/foreign-fd.ts';
 import type { Memory } from '../pci/memory.ts';
+import type { Task } from '../task/op.ts';
+import { runner } from '../task/runner.ts';
 import { buildVfioDevices } from '../vfio/driver.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
+import { Control, type ControlCommand } from '../vfio-user/monitor/control.ts';
+import { Monitor, type MonitorMemory } from '../vfio-user/monitor/monitor.ts';
+import { snapshot } from '../vfio-user/monitor/snapshot.ts';
+import type { ServerState } from '../vfio-user/monitor/state.ts';
 import type { TraceEvent, TraceSink } from '../vfio-user/server/message-trace.ts';
 import { VfioUserServer } from '../vfio-user/server/server.ts';
 import type { Log, LogAbout } from '../vfio-user/wire/log.ts';
 import { buildMachine } from './build.ts';
+import { inspectMachine, type MachineView } from './inspect.ts';
 import type { MachineDescription } from './schema.ts';
 import { screenPath } from './screen/protocol.ts';
 import { ScreenServer } from './screen/server.ts';
@@ -24,20 +32,38 @@ export interface ServeRequest {
   importerTimeoutMs: number | undefined;
   /** Null without a trace; else a counter of the messages that the main thread has taken. */
   traced: Int32Array | null;
+  /** Null while nobody watches. */
+  watch: WatchRequest | null;
   /** Descriptors of the main thread. The server stops when one of them is readable. */
   stopFds: readonly number[];
 }
 
 /** A device and its sockets. */
-export interface ServedDevice {
+export interface DeviceSockets {
   name: string;
   socket: string;
   /** Of a device with a screen (screen/protocol.ts). */
   screen?: string;
 }
 
+/** For a watcher in another thread (watcher.ts). */
+export interface WatchRequest {
+  memory: MonitorMemory;
+  /** Brings questions, takes answers. This thread blocks in epoll_wait, so `wakeFd`, an eventfd, announces them. */
+  port: MessagePort;
+  wakeFd: number;
+  /** Whether commands are served too. */
+  control: boolean;
+}
+
+export type WatchQuestion = { kind: 'state' } | { kind: 'control'; id: number; command: ControlCommand };
+export type WatchAnswer =
+  | { kind: 'machine'; view: MachineView }
+  | { kind: 'state'; state: ServerState }
+  | { kind: 'done'; id: number; error: string | null };
+
 export type ServeReport =
-  | { kind: 'ready'; devices: ServedDevice[] }
+  | { kind: 'ready'; devices: DeviceSockets[] }
   | { kind: 'log'; line: string; about: LogAbout }
   | { kind: 'trace'; event: TraceEvent }
   | { kind: 'failed'; code: ErrnoName; message: string }
@@ -63,7 +89,40 @@ function tracer(traced: Int32Array): TraceSink {
   };
 }
 
-function serve({ description, socketDir, profile, importerTimeoutMs, traced, stopFds }: ServeRequest): void {
+/** Answers a watcher's questions. Returns a function to call when the server has stopped. */
+function answer(server: VfioUserServer, { port, wakeFd, control: mayControl }: WatchRequest): () => void {
+  const control = mayControl ? new Control(server) : null;
+  const send = (message: WatchAnswer) => port.postMessage(message);
+  const onQuestion = (question: WatchQuestion): void => {
+    if (question.kind === 'state') send({ kind: 'state', state: snapshot(server, control?.state ?? null) });
+    else if (control !== null) runner.start('command of the page', obey(control, question, send));
+  };
+  server.loop.add(wakeFd, EPOLLIN, () => {
+    readEventfd(wakeFd);
+    for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port)) {
+      onQuestion(next.message as WatchQuestion);
+    }
+  });
+  return () => {
+    if (control !== null) runner.start('end of the page', control.end());
+  };
+}
+
+function* obey(
+  control: Control,
+  { id, command }: WatchQuestion & { kind: 'control' },
+  send: (message: WatchAnswer) => void,
+): Task {
+  try {
+    yield* control.run(command);
+    send({ kind: 'done', id, error: null });
+  } catch (error) {
+    if (!(error instanceof Errno)) throw error;
+    send({ kind: 'done', id, error: error.message });
+  }
+}
+
+function serve({ description, socketDir, profile, importerTimeoutMs, traced, watch, stopFds }: ServeRequest): void {
   setCloser(closingThread);
   const memories: Memory[] = [];
   const machine = buildMachine(description, (label, sizeBytes) => {
@@ -72,10 +131,16 @@ function serve({ description, socketDir, profile, importerTimeoutMs, traced, sto
     return memory;
   });
   const log: Log = (line, about) => report({ kind: 'log', line, about });
-  const server = new VfioUserServer(log, importerTimeoutMs, traced === null ? null : tracer(traced));
-  const devices: ServedDevice[] = [];
+  const server = new VfioUserServer(log, importerTimeoutMs, {
+    trace: traced === null ? null : tracer(traced),
+    monitor: watch === null ? null : new Monitor(watch.memory),
+  });
+  watch?.port.postMessage({ kind: 'machine', view: inspectMachine(machine) } satisfies WatchAnswer);
+  const endWatch = watch === null ? () => {} : answer(server, watch);
+  const devices: DeviceSockets[] = [];
   const screens: ScreenServer[] = [];
   const stop = (): void => {
+    endWatch();
     for (const screen of screens) screen.close();
     server.stop();
   };

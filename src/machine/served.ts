@@ -8,7 +8,8 @@ import type { ProfileName } from '../vfio/profile.ts';
 import type { TraceSink } from '../vfio-user/server/message-trace.ts';
 import type { Log } from '../vfio-user/wire/log.ts';
 import type { MachineDescription } from './schema.ts';
-import type { ServedDevice, ServeReport, ServeRequest } from './serve-worker.ts';
+import type { DeviceSockets, ServeReport, ServeRequest } from './serve-worker.ts';
+import { Watcher } from './watcher.ts';
 
 export interface ServeOptions {
   socketDir: string;
@@ -24,13 +25,17 @@ export interface ServeOptions {
   log?: Log;
   /** Gets every message between clients and devices. */
   trace?: TraceSink | undefined;
+  /** Watches the server: counters, events and state, and with `control` its triggers. */
+  watch?: { readonly control: boolean } | undefined;
   /** A worker that runs serve-worker.ts and waits for its request. Started early, it has loaded its modules by now. */
   thread?: Worker | undefined;
 }
 
 export interface ServedMachine {
   /** The devices in the order of the description. */
-  readonly devices: readonly ServedDevice[];
+  readonly devices: readonly DeviceSockets[];
+  /** Null unless ServeOptions.watch asked for it. */
+  readonly watcher: Watcher | null;
   /** Ends every connection, removes the sockets, and resolves when the thread has ended. */
   stop(): Promise<void>;
   /** Rejects when the thread dies on its own; resolves after `stop`. */
@@ -42,21 +47,24 @@ export function serveMachine(description: MachineDescription, options: ServeOpti
   const stopEvent = createEventfd('stop');
   const { socketDir, profile = 'default', importerTimeoutMs, trace } = options;
   const traced = new Int32Array(new SharedArrayBuffer(4));
+  const watcher = options.watch === undefined ? null : new Watcher(description.devices.length, options.watch.control);
   const request: ServeRequest = {
     description,
     socketDir,
     profile,
     importerTimeoutMs,
     traced: trace === undefined ? null : traced,
+    watch: watcher?.request ?? null,
     stopFds: [stopEvent, ...(options.until ?? [])].map(({ fd }) => fd),
   };
   const worker = options.thread ?? startWorker('./serve-worker', import.meta.url);
-  worker.postMessage(request);
+  worker.postMessage(request, watcher === null ? [] : [watcher.request.port]);
   return new Promise((resolve, reject) => {
     let failure: Error | null = null;
     const ended = new Promise<void>((end, fail) => {
       worker.on('exit', (code) => {
         stopEvent.close();
+        watcher?.close();
         if (code !== 0) failure ??= new Error(`the serving thread ended with status ${code}`);
         if (failure !== null) reject(failure);
         if (failure === null) end();
@@ -80,7 +88,7 @@ export function serveMachine(description: MachineDescription, options: ServeOpti
         if (worker.threadId !== -1) signalEventfd(stopEvent.fd);
         return ended;
       };
-      resolve({ devices: report.devices, ended, stop });
+      resolve({ devices: report.devices, watcher, ended, stop });
     });
   });
 }

@@ -87,6 +87,7 @@ export class Fabric {
       const part = bytes.subarray(at, at + piece.length);
       const status = yield* this.deliver(requester, piece.target, part, isWrite);
       if (status !== 'ok') return status;
+      requester.dmaBytes += piece.length;
       if (isWrite) requester.dmaLog?.written(address + at, piece.length);
       at += piece.length;
     }
@@ -102,6 +103,7 @@ export class Fabric {
     if (mapping === null || address + bytes.length > mapping.iova + mapping.sizeBytes) return null;
     const { memory, offset } = mapping.target;
     if (!tryAccess(memory, offset + address - mapping.iova, bytes, isWrite)) return 'unsupported-request';
+    requester.dmaBytes += bytes.length;
     if (isWrite) requester.dmaLog?.written(address, bytes.length);
     return 'ok';
   }
@@ -121,6 +123,7 @@ export class Fabric {
     const moved = Math.min(length, from.sizeBytes - fromAt, to.sizeBytes - toAt);
     const { target } = to;
     if (!tryCopy(from.target.memory, from.target.offset + fromAt, target.memory, target.offset + toAt, moved)) return 0;
+    requester.dmaBytes += moved;
     requester.dmaLog?.written(destination, moved);
     return moved;
   }
@@ -162,6 +165,7 @@ export class Fabric {
       ? tryCopy(other.memory, other.offset, memory, hit.offset, to.length)
       : tryCopy(memory, hit.offset, other.memory, other.offset, to.length);
     if (!isDone) return 0;
+    requester.dmaBytes += to.length;
     requester.dmaLog?.written(destination, to.length);
     return to.length;
   }

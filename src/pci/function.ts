@@ -85,6 +85,8 @@ export class PciFunction {
   /** dma_set_mask: the bits of its DMA addresses. */
   dmaBits: 32 | 64 = 64;
   iommuGroup = 0;
+  /** The bytes that its DMA has moved; a copy counts once. For people who watch. */
+  dmaBytes = 0;
   /** Hears of every DMA write after it has arrived, by the address that the function used. */
   dmaLog: { written(address: number, sizeBytes: number): void } | null = null;
   /** Set when the function is plugged in. */

@@ -25,6 +25,8 @@ export class Runner implements TaskHost {
   /** Tasks that gave way: they continue after every other runnable task has run. */
   protected later: TaskHandle[] = [];
   private draining = false;
+  /** The tasks that wait, each with the time of `performance.now()` when its wait began; null while nobody watches. */
+  waiting: Map<TaskHandle, number> | null = null;
   /** Called with tasks that fail while no task joins them. The default rethrows out of `drain`. */
   onFailure: (handle: TaskHandle) => void = (handle) => {
     throw handle.error;
@@ -130,9 +132,10 @@ export class Runner implements TaskHost {
     handle.state = 'runnable';
     try {
       if (woken !== null && !woken.ready() && !woken.isRefused) {
-        park(handle, woken);
+        this.park(handle, woken);
         return;
       }
+      if (woken !== null && this.waiting !== null) this.waiting.delete(handle);
       let next = woken === null ? handle.resume(undefined) : step(handle, woken);
       while (next.done !== true) {
         const op = next.value;
@@ -141,7 +144,7 @@ export class Runner implements TaskHost {
           return;
         }
         if (!op.ready(true) && !op.isRefused) {
-          park(handle, op);
+          this.park(handle, op);
           return;
         }
         next = step(handle, op);
@@ -158,6 +161,17 @@ export class Runner implements TaskHost {
     }
     handle.notify();
   }
+
+  private park(handle: TaskHandle, op: Op): void {
+    handle.pending = op;
+    handle.state = 'blocked';
+    const object = op.object;
+    if (object.waiters === null) object.waiters = [handle];
+    else object.waiters.push(handle);
+    object.lifetime?.parks(object);
+    // A task that was woken and cannot go on yet still waits since its first try.
+    if (this.waiting !== null && !this.waiting.has(handle)) this.waiting.set(handle, performance.now());
+  }
 }
 
 /** Takes a step of a task, and resumes it up to the next one. */
@@ -169,15 +183,6 @@ function step(handle: TaskHandle, op: Op): IteratorResult<Op, unknown> {
     return handle.raise(error);
   }
   return handle.resume(result);
-}
-
-function park(handle: TaskHandle, op: Op): void {
-  handle.pending = op;
-  handle.state = 'blocked';
-  const object = op.object;
-  if (object.waiters === null) object.waiters = [handle];
-  else object.waiters.push(handle);
-  object.lifetime?.parks(object);
 }
 
 const GIVE_WAY = new Op<void>(

@@ -185,7 +185,7 @@ export class VfioConfig implements UserConfig {
     yield* vdev.memoryLock.write();
     try {
       if ((write.value & PCI_COMMAND_MEMORY) === 0) {
-        yield* revokeMemory(vdev);
+        yield* revokeMemory(vdev, 'memory bit');
       } else if (this.lostBars()) {
         vdev.pdev.writeBarAddresses();
       }

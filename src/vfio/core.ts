@@ -15,6 +15,7 @@ import { InvariantError } from '../task/lifetime.ts';
 import { type LockClass, RwSemaphore } from '../task/lock.ts';
 import type { Task } from '../task/op.ts';
 import { Plain } from '../task/plain.ts';
+import type { BufferObserver } from './buffer-observer.ts';
 import { VfioConfig } from './config.ts';
 import { DeviceSet } from './device-set.ts';
 import { dmaBufCleanup, type VfioPciDmaBuf } from './dmabuf.ts';
@@ -23,7 +24,16 @@ import { Interrupts } from './intrs.ts';
 import { Migration } from './migration.ts';
 import { isMigratable } from './migration-stream.ts';
 import { BarMapping } from './mmap.ts';
-import { LowPower, leaveLowPower, lowPowerEntry, PCI_D0, PCI_D3HOT, type PowerWrite, setPowerState } from './pm.ts';
+import {
+  LowPower,
+  leaveLowPower,
+  lowPowerEntry,
+  lowPowerExit,
+  PCI_D0,
+  PCI_D3HOT,
+  type PowerWrite,
+  setPowerState,
+} from './pm.ts';
 import { PROFILES, type Profile } from './profile.ts';
 import { accessNow, readRegion, writeRegion } from './rdwr.ts';
 import { Registration } from './registration.ts';
@@ -53,6 +63,8 @@ export class VfioPciCoreDevice {
   readonly memoryLock = new RwSemaphore(MEMORY_LOCK_CLASS);
   /** Every exported buffer, until its release or the device's cleanup. */
   readonly dmabufs = new Plain('vfio_pci_core_device.dmabufs', new Set<VfioPciDmaBuf>());
+  /** Null while nobody watches. A server sets it before the first export. */
+  bufferObserver: BufferObserver<VfioPciDmaBuf> | null = null;
   /** The user's mappings of the BARs; all of them are zapped before memory goes off. */
   readonly mappings = new Set<BarMapping>();
   readonly lowPower = new LowPower();
@@ -227,6 +239,11 @@ export class VfioPciCoreDevice {
     return lowPowerEntry(this, wakeEvent);
   }
 
+  /** LOW_POWER_EXIT; does nothing when the device is awake. */
+  exitLowPower(): Task {
+    return lowPowerExit(this);
+  }
+
   /** VFIO_DEVICE_FEATURE on an argument that starts with its header; returns 0 or a descriptor. */
   feature(arg: UserMemory, caller: Caller): Task<number> {
     return deviceFeature(this, arg, caller);
@@ -236,7 +253,7 @@ export class VfioPciCoreDevice {
     const pdev = this.pdev;
     yield* pdev.setPowerState(PCI_D0);
     const token = this.physfn?.vfToken;
-    if (resetMethods(pdev).length > 0) yield* withVirtfnsRevoked(this, () => resetFunction(pdev));
+    if (resetMethods(pdev).length > 0) yield* withVirtfnsRevoked(this, 'reset', () => resetFunction(pdev));
     yield* pdev.configWrite(PCI_COMMAND, 2, pdev.configRead(PCI_COMMAND, 2) | PCI_COMMAND_MEMORY | 1);
     for (const bar of pdev.bars) if (bar !== null) bar.claimed = true;
     this.configOfOpen = new VfioConfig(this);
@@ -251,7 +268,7 @@ export class VfioPciCoreDevice {
     yield* leaveLowPower(this);
     yield* pdev.setPowerState(PCI_D0);
     yield* pdev.clearBusMaster();
-    if (resetMethods(pdev).length > 0) yield* withVirtfnsRevoked(this, () => resetFunction(pdev));
+    if (resetMethods(pdev).length > 0) yield* withVirtfnsRevoked(this, 'reset', () => resetFunction(pdev));
     for (const bar of pdev.bars) if (bar !== null) bar.claimed = false;
     yield* this.zapMappings();
     this.configOfOpen = null;

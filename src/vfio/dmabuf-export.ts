@@ -123,6 +123,7 @@ function* exportChecked(
   yield* dmabuf.resv.lock.lock();
   yield* priv.revoked.store(!vdev.mayLend());
   vdev.dmabufs.change().add(priv);
+  priv.observer?.exported(priv, areas);
   yield* dmabuf.resv.lock.unlock();
   yield* vdev.memoryLock.releaseWrite();
   try {

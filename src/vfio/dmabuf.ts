@@ -22,6 +22,7 @@ import { DONE, type Task } from '../task/op.ts';
 import { Plain } from '../task/plain.ts';
 import { Refcount } from '../task/refcount.ts';
 import { condResched } from '../task/runner.ts';
+import type { BufferObserver, RevokeCause } from './buffer-observer.ts';
 import type { Profile } from './profile.ts';
 import type { Registration } from './registration.ts';
 
@@ -43,6 +44,8 @@ export interface LendingDevice {
 /** A device with the registration that each of its buffers holds a reference to. */
 export interface RegisteredDevice extends LendingDevice {
   readonly registration: Registration;
+  /** Null while nobody watches. */
+  readonly bufferObserver: BufferObserver<VfioPciDmaBuf> | null;
 }
 
 /** The exporter's state of one buffer (struct vfio_pci_dma_buf). */
@@ -60,6 +63,7 @@ export class VfioPciDmaBuf {
    * One, and one more for each mapping. Taken under the reservation. At zero nothing is mapped, and a revoke goes on.
    */
   readonly kref: Refcount;
+  readonly observer: BufferObserver<VfioPciDmaBuf> | null;
   /** The importers were told of a revoke that has not waited for them yet. Guarded by memory_lock. */
   private readonly awaited = new Plain('vfio_pci_dma_buf.awaited', false);
   /** The number of importers that were told last. Guarded by memory_lock. */
@@ -71,6 +75,7 @@ export class VfioPciDmaBuf {
     this.regions = regions;
     this.physVec = physVec;
     this.sizeBytes = sizeBytes;
+    this.observer = vdev.bufferObserver;
     this.revoked = new Cell('vfio_pci_dma_buf.revoked', true, this.lifetime);
     this.kref = new Refcount('vfio_pci_dma_buf.kref', 1, this.lifetime);
   }
@@ -79,18 +84,21 @@ export class VfioPciDmaBuf {
     return [0, 1, 2, 3, 4, 5].filter((index) => (this.regions & (1 << index)) !== 0);
   }
 
-  /** Takes the buffer back, or lends it again; does nothing if it is already so. memory_lock is held for write. */
-  move(revoked: boolean, profile: Profile): Task {
-    if (this.revoked.value === revoked && !this.awaited.get()) return DONE;
-    return revoked ? this.revoke() : this.restore(profile.tellAfterRestore);
+  /**
+   * Takes the buffer back for a cause, or with null lends it again; does nothing if it is already so. memory_lock is
+   * held for write.
+   */
+  move(cause: RevokeCause | null, profile: Profile): Task {
+    if (this.revoked.value === (cause !== null) && !this.awaited.get()) return DONE;
+    return cause !== null ? this.revoke(cause) : this.restore(profile.tellAfterRestore);
   }
 
   /** Begins a revoke: tells the importers, and does not wait for them. `move` must follow. memory_lock is held. */
-  *tell(): Task {
+  *tell(cause: RevokeCause): Task {
     if (this.revoked.value) return;
     const { lock } = this.dmabuf.resv;
     yield* lock.lock();
-    yield* this.announce();
+    yield* this.announce(cause);
     yield* lock.unlock();
     this.awaited.set(true);
   }
@@ -101,16 +109,17 @@ export class VfioPciDmaBuf {
     yield* this.dmabuf.invalidateMappings();
   }
 
-  private *announce(): Task {
+  private *announce(cause: RevokeCause): Task {
     yield* this.revoked.store(true);
+    this.observer?.revoking(this, cause);
     yield* this.tellImporters();
   }
 
-  private *revoke(): Task {
+  private *revoke(cause: RevokeCause): Task {
     const resv = this.dmabuf.resv;
     yield* resv.lock.lock();
     if (this.awaited.get()) this.awaited.set(false);
-    else yield* this.announce();
+    else yield* this.announce(cause);
     yield* resv.wait(DMA_RESV_USAGE_BOOKKEEP);
     yield* resv.lock.unlock();
     // The reference that stands for "lent"; the last unmap wakes us.
@@ -118,6 +127,7 @@ export class VfioPciDmaBuf {
     yield* this.kref.waitForZero();
     // No map can succeed while `revoked` is set, so no other task takes a reference meanwhile.
     yield* this.kref.set(1);
+    this.observer?.revoked(this);
   }
 
   /**
@@ -129,6 +139,7 @@ export class VfioPciDmaBuf {
     yield* resv.lock.lock();
     if (tellAfter) {
       yield* this.revoked.store(false);
+      this.observer?.restored(this);
       yield* this.tellImporters();
       yield* resv.lock.unlock();
       return;
@@ -138,6 +149,7 @@ export class VfioPciDmaBuf {
     yield* resv.lock.unlock();
     yield* resv.lock.lock();
     yield* this.revoked.store(false);
+    this.observer?.restored(this);
     yield* resv.lock.unlock();
   }
 }
@@ -158,6 +170,12 @@ export const vfioPciDmaBufOps: DmaBufOps = {
         `${attachment.importerName} cannot be told to let go: it has no invalidate callback`,
       );
     }
+    priv.observer?.attached(priv, attachment);
+  },
+
+  *detach(attachment: DmaBufAttachment): Task {
+    const priv = attachment.dmabuf.priv as VfioPciDmaBuf;
+    priv.observer?.detached(priv, attachment);
   },
 
   *map(attachment: DmaBufAttachment, _direction: DmaDirection): Task<SgTable> {
@@ -165,12 +183,14 @@ export const vfioPciDmaBufOps: DmaBufOps = {
     if (yield* priv.revoked.load()) throw new Errno('ENODEV', 'the buffer is revoked: its device lends nothing now');
     const table = mapFor(attachment.dev, priv);
     yield* priv.kref.get();
+    priv.observer?.mapped(priv, attachment);
     return table;
   },
 
   *unmap(attachment: DmaBufAttachment, table: SgTable, _direction: DmaDirection): Task {
     const priv = attachment.dmabuf.priv as VfioPciDmaBuf;
     unmapPhysVec(table);
+    priv.observer?.unmapped(priv, attachment);
     yield* priv.kref.put();
   },
 
@@ -184,6 +204,7 @@ export const vfioPciDmaBufOps: DmaBufOps = {
       yield* vdev.memoryLock.releaseWrite();
       yield* vdev.registration.put();
     }
+    priv.observer?.released(priv);
     priv.lifetime.end();
   },
 };
@@ -203,7 +224,7 @@ function mapFor(importer: PciFunction | null, { vdev, physVec, sizeBytes }: Vfio
  * A revoke tells the importers of every buffer before it waits for any, so their times run side by side. Linux takes
  * one buffer after the other (Profile.tellAllFirst). It holds one reservation at a time.
  */
-export function* dmaBufMove(vdev: LendingDevice, revoked: boolean): Task {
+export function* dmaBufMove(vdev: LendingDevice, cause: RevokeCause | null): Task {
   vdev.memoryLock.assertHeldWrite();
   const live: VfioPciDmaBuf[] = [];
   for (const priv of vdev.dmabufs.get()) {
@@ -211,15 +232,15 @@ export function* dmaBufMove(vdev: LendingDevice, revoked: boolean): Task {
     if (yield* priv.dmabuf.tryGet()) live.push(priv);
   }
   let told = 0;
-  if (revoked && vdev.profile.tellAllFirst) {
+  if (cause !== null && vdev.profile.tellAllFirst) {
     // `move` tells the importers of the first one.
     for (const priv of live.slice(1)) {
-      yield* priv.tell();
+      yield* priv.tell(cause);
       told = yield* giveWay(told, priv);
     }
   }
   for (const priv of live) {
-    yield* priv.move(revoked, vdev.profile);
+    yield* priv.move(cause, vdev.profile);
     told = yield* giveWay(told, priv);
     // The release takes memory_lock, which is held here: if this was the last reference, it runs as a separate task.
     yield* priv.dmabuf.putDeferred();
@@ -240,7 +261,7 @@ function* giveWay(before: number, { told }: VfioPciDmaBuf): Task<number> {
  */
 export function* dmaBufCleanup(vdev: RegisteredDevice): Task {
   yield* vdev.memoryLock.write();
-  yield* dmaBufMove(vdev, true);
+  yield* dmaBufMove(vdev, 'close');
   for (const priv of [...vdev.dmabufs.get()]) {
     if (!(yield* priv.dmabuf.tryGet())) continue;
     vdev.dmabufs.change().delete(priv);

@@ -11,7 +11,7 @@ import { Cell } from '../task/cell.ts';
 import { type LockClass, Mutex } from '../task/lock.ts';
 import type { Task } from '../task/op.ts';
 import { Plain } from '../task/plain.ts';
-import { IoptArea, IoptPages } from './iopt-pages.ts';
+import { type IoasOptions, IoptArea, IoptPages } from './iopt-pages.ts';
 
 /** Outside the reservation: a map takes both, a revoke only the reservation. */
 const IOAS_LOCK_CLASS: LockClass = { name: 'io_pagetable.iova_rwsem' };
@@ -19,16 +19,6 @@ const READ_WRITE = IOMMU_READ | IOMMU_WRITE;
 const U64_MAX = (1n << 64n) - 1n;
 /** Above every address that an IOMMU translates. Addresses are plain numbers inside. */
 const IOVA_END = 2 ** 52;
-
-export interface IoasOptions {
-  /** Accept dma-bufs of several ranges, mapped one after another. iommufd refuses them. */
-  severalRanges?: boolean;
-  /**
-   * If set, an unmap that would cut an area has already unmapped those before it, as in iommufd. Else it changes
-   * nothing.
-   */
-  unmapStopsHalfway?: boolean;
-}
 
 /** A part of an import that is to be mapped into an address space. */
 interface Slice {
@@ -43,12 +33,10 @@ export class Ioas {
   private readonly areas = new Plain<IoptArea[]>('io_pagetable.area_itree', []);
   /** Changed under `lock`; revokes read it without the lock. A domain is listed before anything is mapped into it. */
   private readonly domains = new Cell<readonly DmaAddressSpace[]>('io_pagetable.domains', []);
-  private readonly severalRanges: boolean;
-  private readonly unmapStopsHalfway: boolean;
+  private readonly options: IoasOptions;
 
-  constructor({ severalRanges = false, unmapStopsHalfway = false }: IoasOptions = {}) {
-    this.severalRanges = severalRanges;
-    this.unmapStopsHalfway = unmapStopsHalfway;
+  constructor(options: IoasOptions = {}) {
+    this.options = options;
   }
 
   /**
@@ -98,7 +86,7 @@ export class Ioas {
    */
   *mapFile(buffer: Task<DmaBuf>, start: bigint, length: bigint, iova: bigint, prot = READ_WRITE): Task {
     demandBelow(U64_MAX, iova, length);
-    const pages = yield* IoptPages.import(buffer, start, length, this.severalRanges);
+    const pages = yield* IoptPages.import(buffer, start, length, this.options);
     try {
       yield* this.insert([{ pages, startByte: Number(start) % PAGE_SIZE, sizeBytes: Number(length) }], iova, prot);
     } finally {
@@ -139,7 +127,7 @@ export class Ioas {
       while (last < areas.length && areas[last].iova < end) last++;
       const hit = areas.slice(first, last);
       const cut = hit.findIndex((area) => area.iova < Number(iova) || area.end > end);
-      const whole = cut < 0 ? hit : this.unmapStopsHalfway ? hit.slice(0, cut) : [];
+      const whole = cut < 0 ? hit : this.options.unmapStopsHalfway ? hit.slice(0, cut) : [];
       for (const area of whole) yield* this.removeArea(area);
       if (cut >= 0) throw new Errno('ENOENT', `the unmap of IOVA ${iova}+${length} would cut an area`);
       if (hit.length === 0 && !all) throw new Errno('ENOENT', `nothing is mapped at IOVA ${iova}+${length}`);

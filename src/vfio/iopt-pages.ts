@@ -63,6 +63,19 @@ export class IoptArea {
   }
 }
 
+/** The rules of an address space, beside iommufd's. */
+export interface IoasOptions {
+  /** Accept dma-bufs of several ranges, mapped one after another. iommufd refuses them. */
+  severalRanges?: boolean;
+  /**
+   * If set, an unmap that would cut an area has already unmapped those before it, as in iommufd. Else it changes
+   * nothing.
+   */
+  unmapStopsHalfway?: boolean;
+  /** The owner of the address space, for people who watch. */
+  importerName?: string;
+}
+
 export class IoptPages {
   readonly dmabuf: DmaBuf;
   /** The areas that show a part of it, in any address space. Guarded by the reservation. */
@@ -74,7 +87,10 @@ export class IoptPages {
   private physical: readonly PhysVec[] | null = null;
   private attachment!: DmaBufAttachment;
 
-  private constructor(dmabuf: DmaBuf, firstByte: number) {
+  private readonly importerName: string | undefined;
+
+  private constructor(dmabuf: DmaBuf, firstByte: number, importerName: string | undefined) {
+    this.importerName = importerName;
     this.dmabuf = dmabuf;
     this.firstByte = firstByte;
   }
@@ -84,7 +100,12 @@ export class IoptPages {
    * after the slice itself was checked. EINVAL for a length of 0 or a slice that leaves the buffer, EOVERFLOW past 64
    * bits, ENODEV while it is revoked. EOPNOTSUPP for a buffer that is not vfio's, or of several ranges unless allowed.
    */
-  static *import(buffer: Task<DmaBuf>, start: bigint, length: bigint, severalRanges: boolean): Task<IoptPages> {
+  static *import(
+    buffer: Task<DmaBuf>,
+    start: bigint,
+    length: bigint,
+    { severalRanges = false, importerName }: IoasOptions,
+  ): Task<IoptPages> {
     if (length === 0n) throw new Errno('EINVAL', 'MAP_FILE of no bytes');
     if (start + length > U64_END) throw new Errno('EOVERFLOW', `MAP_FILE ${start}+${length} ends past 64 bits`);
     const dmabuf = yield* buffer;
@@ -92,7 +113,7 @@ export class IoptPages {
       if (start + length > BigInt(dmabuf.sizeBytes)) {
         throw new Errno('EINVAL', `MAP_FILE ${start}+${length} of a dma-buf of ${dmabuf.sizeBytes} bytes`);
       }
-      const pages = new IoptPages(dmabuf, Number(start) - (Number(start) % PAGE_SIZE));
+      const pages = new IoptPages(dmabuf, Number(start) - (Number(start) % PAGE_SIZE), importerName);
       yield* pages.attach(severalRanges);
       return pages;
     } catch (error) {
@@ -124,8 +145,9 @@ export class IoptPages {
 
   /** iopt_map_dmabuf. */
   private *attach(severalRanges: boolean): Task {
-    const { dmabuf } = this;
+    const { dmabuf, importerName } = this;
     this.attachment = yield* dmabuf.attach(null, {
+      ...(importerName === undefined ? {} : { importerName }),
       allowPeer2Peer: true,
       invalidateMappings: () => this.invalidate(),
     });
@@ -142,6 +164,7 @@ export class IoptPages {
       }
       this.physical = priv.physVec;
       isMapped = true;
+      priv.observer?.mapped(priv, this.attachment);
     } finally {
       yield* dmabuf.resv.lock.unlock();
       // A revoke may have come by now: the import is then valid, of a buffer that lends nothing.
@@ -154,9 +177,11 @@ export class IoptPages {
    * every domain. A restore comes here too, but does not bring the translations back.
    */
   private *invalidate(): Task {
-    if (this.physical === null || !(this.dmabuf.priv as VfioPciDmaBuf).revoked.value) return;
+    const priv = this.dmabuf.priv as VfioPciDmaBuf;
+    if (this.physical === null || !priv.revoked.value) return;
     for (const area of this.areas) for (const domain of yield* area.domains.load()) area.unmapFrom(domain);
     this.physical = null;
+    priv.observer?.unmapped(priv, this.attachment);
   }
 }
 

@@ -239,7 +239,7 @@ export class StateWriter {
     const view = this.config.subarray(vdev.pdev.config.sizeBytes);
     yield* vdev.memoryLock.write();
     try {
-      yield* revokeMemory(vdev);
+      yield* revokeMemory(vdev, 'migration');
       yield* vdev.pdev.loadRegisters(registers);
       vdev.config.load(view);
       vdev.pdev.lifecycle.load(this.states);

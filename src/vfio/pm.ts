@@ -47,7 +47,7 @@ export function* setPowerState(vdev: SleepingDevice, { state, otherBits }: Power
   yield* vdev.memoryLock.write();
   try {
     yield* vdev.pdev.configModify(otherBits.offset, otherBits.size, otherBits.mask, otherBits.value);
-    if (!vdev.decodesIn(state)) yield* revokeMemory(vdev);
+    if (!vdev.decodesIn(state)) yield* revokeMemory(vdev, 'power state');
     // A PF stays in D0 while its VFs are enabled; its user gets no error.
     if (vdev.pdev.virtfns.length === 0 || state === PCI_D0) yield* vdev.pdev.setPowerState(state);
     yield* restoreMemory(vdev);
@@ -64,7 +64,7 @@ export function* lowPowerEntry(vdev: SleepingDevice, wakeEvent: EventSignal | nu
   yield* vdev.memoryLock.write();
   try {
     const { engaged } = vdev.lowPower;
-    yield* revokeMemory(vdev);
+    yield* revokeMemory(vdev, 'low power');
     if (engaged.value) throw new Errno('EINVAL', `${vdev.pdev.name} is in low power already`);
     yield* vdev.pdev.setPowerState(PCI_D0);
     yield* vdev.lowPower.engaged.store(true);
@@ -121,7 +121,7 @@ export function* featureLowPowerExit(
   return 0;
 }
 
-function* lowPowerExit(vdev: SleepingDevice): Task {
+export function* lowPowerExit(vdev: SleepingDevice): Task {
   yield* vdev.memoryLock.write();
   try {
     yield* leaveLowPower(vdev);

@@ -3,6 +3,7 @@ import { Errno } from '../abi/errno.ts';
 import type { PciFunction } from '../pci/function.ts';
 import { hotResetScope, resetBus, resetFunction, resetMethods } from '../pci/reset.ts';
 import type { Task } from '../task/op.ts';
+import type { RevokeCause } from './buffer-observer.ts';
 import type { DeviceSet } from './device-set.ts';
 import { type MemoryOwner, restoreMemory, revokeMemory } from './lending.ts';
 import { PCI_D0 } from './pm.ts';
@@ -18,24 +19,24 @@ export interface ResettableDevice extends MemoryOwner {
 }
 
 /** Resets a device. Its memory, and that of all devices reset with it, is revoked meanwhile. */
-export function withMemoryRevoked(vdev: ResettableDevice, action: () => Task): Task {
-  return withOwnMemoryRevoked(vdev, () => withVirtfnsRevoked(vdev, action));
+export function withMemoryRevoked(vdev: ResettableDevice, cause: RevokeCause, action: () => Task): Task {
+  return withOwnMemoryRevoked(vdev, cause, () => withVirtfnsRevoked(vdev, cause, action));
 }
 
 /**
  * A reset of a PF switches its VFs off until their enable bit is restored, so their buffers are revoked meanwhile. A
  * VF's memory_lock comes inside its PF's.
  */
-export function withVirtfnsRevoked(vdev: ResettableDevice, action: () => Task): Task {
+export function withVirtfnsRevoked(vdev: ResettableDevice, cause: RevokeCause, action: () => Task): Task {
   const virtfns = vdev.profile.resetTakesVirtfns ? vdev.virtfns : [];
-  return virtfns.reduce((inner, virtfn) => () => withOwnMemoryRevoked(virtfn, inner), action)();
+  return virtfns.reduce((inner, virtfn) => () => withOwnMemoryRevoked(virtfn, cause, inner), action)();
 }
 
 /** Revokes the device's memory, runs `action`, and restores the memory if it may be used again. */
-function* withOwnMemoryRevoked(vdev: ResettableDevice, action: () => Task): Task {
+function* withOwnMemoryRevoked(vdev: ResettableDevice, cause: RevokeCause, action: () => Task): Task {
   yield* vdev.memoryLock.write();
   try {
-    yield* revokeMemory(vdev);
+    yield* revokeMemory(vdev, cause);
     try {
       yield* action();
     } finally {
@@ -62,7 +63,7 @@ export function* resetDevice(vdev: ResettableDevice): Task {
 }
 
 function* resetQuiesced(vdev: ResettableDevice): Task {
-  yield* withMemoryRevoked(vdev, () => resetInD0(vdev.pdev));
+  yield* withMemoryRevoked(vdev, 'reset', () => resetInD0(vdev.pdev));
 }
 
 /**
@@ -76,7 +77,7 @@ function* resetInD0(pdev: PciFunction): Task {
 
 /** FLR through config space, for a function whose DEVCAP or AF capability announces it. */
 export function* functionLevelReset(vdev: ResettableDevice): Task {
-  yield* withMemoryRevoked(vdev, () => resetInD0(vdev.pdev));
+  yield* withMemoryRevoked(vdev, 'FLR', () => resetInD0(vdev.pdev));
   if (vdev.migration !== null) yield* vdev.migration.reset();
 }
 
@@ -131,7 +132,7 @@ export function* hotReset(vdev: ResettableDevice, owned: readonly number[]): Tas
         throw new Errno('EBUSY', `the memory of ${device.pdev.name} is in use; try again`);
       }
       locked.push(device);
-      yield* revokeMemory(device);
+      yield* revokeMemory(device, 'hot reset');
     }
     for (const device of set.devices) yield* device.pdev.setPowerState(PCI_D0);
     yield* resetBus(vdev.pdev);

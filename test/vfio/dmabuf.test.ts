@@ -174,5 +174,5 @@ test('a full table gives the buffer back, with its registration', () => {
 test('buffers of several regions know them; moving wants the lock', () => {
   const { vdev, lend } = rig();
   assert.deepEqual(lend([0, 1], [4, 2]).priv.regionIndexes, [0]);
-  assert.throws(() => runner.run(dmaBufMove(vdev as VfioPciCoreDevice, true)));
+  assert.throws(() => runner.run(dmaBufMove(vdev as VfioPciCoreDevice, 'reset')));
 });

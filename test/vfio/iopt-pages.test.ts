@@ -44,7 +44,7 @@ function rig(ranges: readonly [firstPage: number, pages: number][]) {
     runner.run(
       (function* () {
         yield* dmabuf.get();
-        return yield* IoptPages.import(done(dmabuf), BigInt(at), BigInt(length), several);
+        return yield* IoptPages.import(done(dmabuf), BigInt(at), BigInt(length), { severalRanges: several });
       })(),
     );
   return { vdev, dmabuf, files, addresses, importOf };

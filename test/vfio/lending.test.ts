@@ -1,6 +1,7 @@
 /** The pair of functions that every trigger uses. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Task } from '../../src/task/op.ts';
 import { runner } from '../../src/task/runner.ts';
 import { restoreMemory, revokeMemory } from '../../src/vfio/lending.ts';
 import { configOf, opened } from './rig.ts';
@@ -16,7 +17,7 @@ test('mappings go before buffers, under the lock alone; a restore asks whether t
     order.push('move');
     return buffers();
   };
-  const locked = (...tasks: (typeof revokeMemory)[]): void =>
+  const locked = (...tasks: ((owner: typeof vdev) => Task)[]): void =>
     runner.run(
       (function* () {
         yield* vdev.memoryLock.write();
@@ -24,11 +25,12 @@ test('mappings go before buffers, under the lock alone; a restore asks whether t
         yield* vdev.memoryLock.releaseWrite();
       })(),
     );
-  locked(revokeMemory, restoreMemory);
+  const revoke = (owner: typeof vdev): Task => revokeMemory(owner, 'reset');
+  locked(revoke, restoreMemory);
   assert.deepEqual(order, ['zap', 'move', 'move']);
   write(4, 2, 0);
   order.length = 0;
   locked(restoreMemory);
   assert.deepEqual(order, []);
-  assert.throws(() => runner.run(revokeMemory(vdev)));
+  assert.throws(() => runner.run(revoke(vdev)));
 });

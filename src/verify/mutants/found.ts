@@ -18,7 +18,7 @@ export const FOUND_MUTANTS: readonly Mutant[] = [
     scenario: 'flr-vs-d3hot',
     apply: () =>
       replace(VfioPciCoreDevice.prototype, 'functionLevelReset', function (this: VfioPciCoreDevice): Task {
-        return withMemoryRevoked(this, () => resetFunction(this.pdev));
+        return withMemoryRevoked(this, 'reset', () => resetFunction(this.pdev));
       }),
   },
   {

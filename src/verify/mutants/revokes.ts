@@ -3,6 +3,7 @@ import { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import { DMA_RESV_USAGE_BOOKKEEP, DmaResv } from '../../dma-buf/resv.ts';
 import { DONE, type Task } from '../../task/op.ts';
 import type { Refcount } from '../../task/refcount.ts';
+import type { RevokeCause } from '../../vfio/buffer-observer.ts';
 import { VfioPciDmaBuf, vfioPciDmaBufOps } from '../../vfio/dmabuf.ts';
 import { type Mutant, replace, replacePrivate } from './overlay.ts';
 
@@ -75,12 +76,12 @@ export const REVOKE_MUTANTS: readonly Mutant[] = [
     invariant: 'I3',
     scenario: 'revoke-vs-close',
     apply: () =>
-      replacePrivate<BufferInside>(VfioPciDmaBuf.prototype, 'move', function* (revoked: boolean) {
+      replacePrivate<BufferInside>(VfioPciDmaBuf.prototype, 'move', function* (cause: RevokeCause | null) {
         yield* this.dmabuf.resv.lock.lock();
-        yield* this.revoked.store(revoked);
+        yield* this.revoked.store(cause !== null);
         yield* this.dmabuf.invalidateMappings();
         yield* this.dmabuf.resv.lock.unlock();
-        if (!revoked) return;
+        if (cause === null) return;
         yield* this.kref.put();
         yield* this.kref.waitForZero();
       }),

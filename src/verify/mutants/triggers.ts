@@ -100,10 +100,10 @@ const resets: Mutant[] = [
     apply: () =>
       replace(VfioPciCoreDevice.prototype, 'functionLevelReset', function* (this: VfioPciCoreDevice): Task {
         yield* this.memoryLock.write();
-        yield* dmaBufMove(this, true);
+        yield* dmaBufMove(this, 'FLR');
         yield* this.pdev.setPowerState(0);
         yield* resetFunction(this.pdev);
-        yield* dmaBufMove(this, true);
+        yield* dmaBufMove(this, 'FLR');
         yield* this.memoryLock.releaseWrite();
       }),
   },
@@ -150,11 +150,11 @@ function hotResetThat({ walksUntaken }: { walksUntaken: boolean }) {
       if (!(yield* device.memoryLock.tryWrite())) break;
       taken.push(device);
       yield* device.zapMappings();
-      yield* dmaBufMove(device, true);
+      yield* dmaBufMove(device, 'hot reset');
     }
     if (taken.length === devices.length) yield* resetBus(this.pdev);
     for (const device of walksUntaken ? devices : taken) {
-      if ((!walksUntaken || device.isOpen) && device.mayLend()) yield* dmaBufMove(device, false);
+      if ((!walksUntaken || device.isOpen) && device.mayLend()) yield* dmaBufMove(device, null);
       yield* device.memoryLock.releaseWrite();
     }
     yield* lock.unlock();

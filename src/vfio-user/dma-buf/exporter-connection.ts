@@ -13,8 +13,10 @@ import { isExiting } from '../../linux/process.ts';
 import { peerCredentials } from '../../linux/socket.ts';
 import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
+import { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
 import type { EventLoop } from '../wire/event-loop.ts';
 import type { ReceivedFrame } from '../wire/frame.ts';
+import type { LimitUse } from '../wire/limit-use.ts';
 import type { Log, LogLevel } from '../wire/log.ts';
 import { PacketSocket } from '../wire/packet-socket.ts';
 import { type ImporterContext, REQUEST_HANDLERS, type Send } from './exporter-requests.ts';
@@ -68,7 +70,7 @@ export class ExporterConnection implements ImporterContext {
       invalidate: (request: InvalidateRequest) => this.invalidate(request),
       restore: (attachment: number) => this.restore(attachment),
     };
-    this.session = new ExporterSession(dmabuf, link, host.bars);
+    this.session = new ExporterSession(dmabuf, link, host.bars, `process ${pid}`);
     this.packets = new PacketSocket(host.loop, socket, IMPORTER_LIMITS.maxRequestBytes, {
       onPacket: (packet) => this.onPacket(packet),
       onClose: (why) => this.onClose(why),
@@ -87,6 +89,15 @@ export class ExporterConnection implements ImporterContext {
       invalidate_timeout_ms: this.host.timeoutMs,
     });
     this.packets.send({ id, command: OPEN.command, flags: VFIO_USER_F_TYPE_REPLY }, opened);
+  }
+
+  usage(): LimitUse[] {
+    const of = `importer, process ${this.pid}`;
+    return [
+      ...this.session.usage(of),
+      { limit: 'maxRequests', of, used: this.requests, most: IMPORTER_LIMITS.maxRequests },
+      { limit: 'maxInvalidates', of, used: this.pending.size, most: IMPORTER_LIMITS.maxInvalidates },
+    ];
   }
 
   /** Ends the session because the server ends. The memory ends too, so no BAR needs to move. */
@@ -159,7 +170,11 @@ export class ExporterConnection implements ImporterContext {
       reportMs: Math.min(REPORT_AFTER_MS, host.timeoutMs / 2),
       onReport: () => this.log('warn', 'late', `${this.who} keeps ${what}, which it was told to give back at ${since}`),
       timeoutMs: host.timeoutMs,
-      onTimeout: () => this.packets.close(new Errno('ETIMEDOUT', `it kept ${what} for ${host.timeoutMs} ms`)),
+      onTimeout: () => {
+        const { priv } = dmabuf;
+        if (priv instanceof VfioPciDmaBuf) priv.observer?.timedOut(priv, `process ${this.pid}`);
+        this.packets.close(new Errno('ETIMEDOUT', `it kept ${what} for ${host.timeoutMs} ms`));
+      },
     });
     const header = { id, command: INVALIDATE.command, flags: VFIO_USER_F_TYPE_COMMAND };
     this.packets.send(header, INVALIDATE.request.encode({ id: request.attachment }));

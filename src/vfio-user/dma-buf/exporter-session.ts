@@ -13,6 +13,7 @@ import { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
 import { Plain } from '../../task/plain.ts';
 import { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
+import type { LimitUse } from '../wire/limit-use.ts';
 import { IMPORTER_LIMITS } from './limits.ts';
 import { type ImporterLink, type InvalidateRequest, RemoteAttachment, type RemoteMapping } from './remote-mapping.ts';
 import { SessionFences } from './session-fences.ts';
@@ -34,12 +35,24 @@ export class ExporterSession {
   /** Requests that `end` waits for. */
   private readonly underWay = new Cell('importer.requests', 0);
 
+  private readonly importerName: string;
+
   /** Takes ownership of a reference to `dmabuf`; `end` drops it. */
-  constructor(dmabuf: DmaBuf, link: ImporterLink, bars: SharedBars) {
+  constructor(dmabuf: DmaBuf, link: ImporterLink, bars: SharedBars, importerName = 'an importer') {
+    this.importerName = importerName;
     this.dmabuf = dmabuf;
     this.link = link;
     this.mappings = new SessionMappings(dmabuf, bars);
     this.fences = new SessionFences(dmabuf);
+  }
+
+  usage(of: string): LimitUse[] {
+    const { maxAttachments } = IMPORTER_LIMITS;
+    return [
+      { limit: 'maxAttachments', of, used: this.attachments.get().size, most: maxAttachments },
+      ...this.mappings.usage(of),
+      ...this.fences.usage(of),
+    ];
   }
 
   /** Whether the buffer is revoked. */
@@ -58,6 +71,7 @@ export class ExporterSession {
   private *attachListed(announce: (id: number) => Task): Task {
     const remote = new RemoteAttachment(this.takeId());
     remote.attachment = yield* this.dmabuf.attach(null, {
+      importerName: this.importerName,
       allowPeer2Peer: true,
       invalidateMappings: () => this.invalidate(remote),
     });

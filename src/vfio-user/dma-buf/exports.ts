@@ -25,6 +25,7 @@ import type { LentBuffers } from '../server/dma-regions.ts';
 import { type EventLoop, hungUp } from '../wire/event-loop.ts';
 import { frameBytes, LIMITS, ReceivedFrame, writeHeader } from '../wire/frame.ts';
 import { takeFds } from '../wire/frame-reader.ts';
+import type { LimitUse } from '../wire/limit-use.ts';
 import type { Log } from '../wire/log.ts';
 import { BorrowedBuffer } from './borrowed-buffer.ts';
 import { ExporterConnection, type ImporterHost } from './exporter-connection.ts';
@@ -82,6 +83,21 @@ export class Exports implements ImporterHost, LentBuffers {
 
   get size(): number {
     return this.byInode.size;
+  }
+
+  usage(): LimitUse[] {
+    const share = Math.min(LIMITS.maxExports, Math.floor(this.mostExports / Math.max(1, this.held.size)));
+    const ofDevices = [...this.held].flatMap(([{ pdev }, { exports, ranges }]) => [
+      { limit: 'maxExports', of: pdev.name, used: exports, most: share },
+      { limit: 'maxExportRanges', of: pdev.name, used: ranges, most: LIMITS.maxExportRanges },
+    ]);
+    const of = 'all devices';
+    return [
+      ...ofDevices,
+      { limit: 'maxExportsOfAll', of, used: this.byInode.size, most: this.mostExports },
+      { limit: 'maxSessionsOfAll', of, used: this.importers.size, most: IMPORTER_LIMITS.maxSessionsOfAll },
+      ...[...this.importers].flatMap((importer) => importer.usage()),
+    ];
   }
 
   /** Counts one more device that may lend. */

@@ -8,6 +8,7 @@ import { DmaFence } from '../../dma-buf/fence.ts';
 import type { DmaResvUsage } from '../../dma-buf/resv.ts';
 import { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
+import type { LimitUse } from '../wire/limit-use.ts';
 import { IMPORTER_LIMITS } from './limits.ts';
 import type { RemoteAttachment } from './remote-mapping.ts';
 
@@ -25,6 +26,10 @@ export class SessionFences {
 
   constructor(dmabuf: DmaBuf) {
     this.dmabuf = dmabuf;
+  }
+
+  usage(of: string): LimitUse[] {
+    return [{ limit: 'maxFences', of, used: this.pending.value.size, most: IMPORTER_LIMITS.maxFences }];
   }
 
   /** Adds a fence to the reservation, which is held. ENOSPC beyond the limits of the session and of the buffer. */

@@ -4,6 +4,7 @@ import type { DmaBuf, DmaDirection } from '../../dma-buf/dma-buf.ts';
 import type { Task } from '../../task/op.ts';
 import { Plain } from '../../task/plain.ts';
 import { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
+import type { LimitUse } from '../wire/limit-use.ts';
 import { IMPORTER_LIMITS } from './limits.ts';
 import { memoryOf, type RemoteAttachment, type RemoteMapping } from './remote-mapping.ts';
 import type { SharedBars } from './shared-bars.ts';
@@ -21,6 +22,14 @@ export class SessionMappings {
   constructor(dmabuf: DmaBuf, bars: SharedBars) {
     this.dmabuf = dmabuf;
     this.bars = bars;
+  }
+
+  usage(of: string): LimitUse[] {
+    const { maxMappings, maxMappedRanges } = IMPORTER_LIMITS;
+    return [
+      { limit: 'maxMappings', of, used: this.mappings.get().size, most: maxMappings },
+      { limit: 'maxMappedRanges', of, used: this.ranges, most: maxMappedRanges },
+    ];
   }
 
   /**

@@ -10,6 +10,7 @@ import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import { Connection } from '../wire/connection.ts';
 import type { Deadline } from '../wire/deadlines.ts';
 import { type Frame, LIMITS, type ReceivedFrame, writeHeader } from '../wire/frame.ts';
+import type { LimitUse } from '../wire/limit-use.ts';
 import type { LogLevel } from '../wire/log.ts';
 import { agree } from './handshake.ts';
 import { traceRequest } from './message-trace.ts';
@@ -65,6 +66,7 @@ export class ClientConnection implements Client {
       this.session.onReply(frame);
       return false;
     }
+    if (this.host.monitor !== null) frame.arrivedMs = performance.now();
     if (this.host.trace !== null) traceRequest(this.host.trace, this.vdev.pdev.name, frame);
     if (this.busy) {
       this.queue.push(frame);
@@ -96,6 +98,7 @@ export class ClientConnection implements Client {
       error = this.errorOf(thrown);
     }
     if (!frame.noReply) this.sendReply(frame, error);
+    this.host.monitor?.exchange(frame, error, this.reply);
     return true;
   }
 
@@ -141,6 +144,7 @@ export class ClientConnection implements Client {
       error = this.errorOf(thrown);
     }
     if (!frame.noReply) this.sendReply(frame, error);
+    this.host.monitor?.exchange(frame, error, reply);
     for (const fd of reply.takeFds()) fd.close();
     if (this.session === null) this.close(new Errno('EPROTO', 'the handshake failed'));
   }
@@ -165,7 +169,13 @@ export class ClientConnection implements Client {
     this.host.log(`${name}: ${text}`, { level, cause, client: `${name}, process ${this.peerPid}` });
   }
 
+  usage(): LimitUse[] {
+    const of = `${this.vdev.pdev.name}, process ${this.peerPid}`;
+    return [...(this.session?.regions.usage(of) ?? []), ...this.queue.usage(of)];
+  }
+
   private onClose(why: Error | null): void {
+    if (why !== null) this.host.monitor?.dropped(this.peerPid, why.message);
     if (why !== null) this.log('warn', 'dropped', `client dropped: ${why.message}`);
     this.host.loop.cancel(this.handshake);
     this.session?.close();

@@ -18,6 +18,8 @@ export interface DoneDma {
   address: number;
   sizeBytes: number;
   ok: boolean;
+  /** How long the client took. */
+  ms: number;
 }
 
 interface Outstanding {
@@ -140,7 +142,10 @@ export class ClientMemory implements RemoteMemory {
   private forget(id: number, waiting: Outstanding, ok: boolean): void {
     this.outstanding.delete(id);
     this.loop.cancel(waiting.deadline);
-    this.onDone?.({ command: waiting.command, address: waiting.address, sizeBytes: waiting.sizeBytes, ok });
+    if (this.onDone === null) return;
+    const { command, address, sizeBytes, deadline } = waiting;
+    const ms = performance.now() - (deadline.atMs - LIMITS.dmaReplyTimeoutMs);
+    this.onDone({ command, address, sizeBytes, ok, ms });
   }
 
   private finish(id: number, waiting: Outstanding, ok: boolean): void {

@@ -19,6 +19,7 @@ import { condResched } from '../../task/runner.ts';
 import { Ioas } from '../../vfio/ioas.ts';
 import type { BorrowedBuffer } from '../dma-buf/borrowed-buffer.ts';
 import { LIMITS } from '../wire/frame.ts';
+import type { LimitUse } from '../wire/limit-use.ts';
 
 /** A client's limits for mapping, as VERSION agreed. */
 export interface DmaLimits {
@@ -72,7 +73,7 @@ export interface LentBuffers {
  */
 export class DmaRegions {
   readonly domain: IommuDomain;
-  private readonly ioas = new Ioas({ severalRanges: true });
+  private readonly ioas: Ioas;
   private readonly remote: RemoteMemory;
   private readonly buffers: LentBuffers;
   private readonly regions = new RangeMap<Region>();
@@ -83,6 +84,7 @@ export class DmaRegions {
 
   constructor(name: string, remote: RemoteMemory, buffers: LentBuffers, limits: DmaLimits) {
     this.domain = new IommuDomain(`client of ${name}`, { ownsBus: true });
+    this.ioas = new Ioas({ severalRanges: true, importerName: name });
     this.remote = remote;
     this.buffers = buffers;
     this.limits = limits;
@@ -163,9 +165,21 @@ export class DmaRegions {
     if (failure !== undefined) throw failure;
   }
 
+  private get mostRegions(): number {
+    const { maxDmaMaps } = this.limits;
+    return maxDmaMaps === VFIO_USER_DEFAULT_MAX_DMA_MAPS ? LIMITS.maxDmaMaps : maxDmaMaps;
+  }
+
+  usage(of: string): LimitUse[] {
+    return [
+      { limit: 'maxDmaMaps', of, used: this.regions.size, most: this.mostRegions },
+      { limit: 'maxFileMappings', of, used: this.budget.used, most: LIMITS.maxFileMappings },
+      { limit: 'maxBorrowed', of, used: this.borrowed, most: LIMITS.maxBorrowed },
+    ];
+  }
+
   private checkRoom(): void {
-    const agreed = this.limits.maxDmaMaps;
-    const maxDmaMaps = agreed === VFIO_USER_DEFAULT_MAX_DMA_MAPS ? LIMITS.maxDmaMaps : agreed;
+    const maxDmaMaps = this.mostRegions;
     if (this.regions.size >= maxDmaMaps) throw new Errno('ENOSPC', `DMA_MAP: ${maxDmaMaps} regions are mapped`);
     if (regionsOfAll >= LIMITS.maxDmaMapsOfAll) {
       throw new Errno('ENOSPC', `DMA_MAP: the clients of this server have ${regionsOfAll} regions together`);

@@ -1,5 +1,6 @@
 /** Requests of one client that wait behind the one under way. */
 import { type Frame, LIMITS } from '../wire/frame.ts';
+import type { LimitUse } from '../wire/limit-use.ts';
 
 /** Reading resumes when the queue is down to this part of its limits. */
 const LOW_WATER = 1 / 4;
@@ -19,9 +20,16 @@ export class RequestQueue {
     return !this.isAbove(LOW_WATER);
   }
 
-  push({ id, command, isReply, noReply, error, fds, payload }: Frame): void {
+  usage(of: string): LimitUse[] {
+    return [
+      { limit: 'maxPendingRequests', of, used: this.frames.length, most: LIMITS.maxPendingRequests },
+      { limit: 'maxPendingBytes', of, used: this.bytes, most: LIMITS.maxPendingBytes },
+    ];
+  }
+
+  push({ id, command, isReply, noReply, error, fds, payload, arrivedMs }: Frame): void {
     // Buffer.from copies. The payload's memory is received into again.
-    this.frames.push({ id, command, isReply, noReply, error, fds, payload: Buffer.from(payload) });
+    this.frames.push({ id, command, isReply, noReply, error, fds, payload: Buffer.from(payload), arrivedMs });
     this.bytes += payload.length;
     this.fds += fds.length;
   }

@@ -11,8 +11,10 @@ import { WaitQueue } from '../../task/wait-queue.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import { Exports } from '../dma-buf/exports.ts';
 import { IMPORTER_TIMEOUT_MS } from '../dma-buf/limits.ts';
+import type { DeviceMonitor, Monitor } from '../monitor/monitor.ts';
 import { EventLoop } from '../wire/event-loop.ts';
 import { LIMITS } from '../wire/frame.ts';
+import type { LimitUse } from '../wire/limit-use.ts';
 import { type Log, LogLimiter } from '../wire/log.ts';
 import { ClientConnection } from './client-connection.ts';
 import type { TraceSink } from './message-trace.ts';
@@ -22,7 +24,7 @@ import { SocketPath } from './socket-path.ts';
 const ACCEPT_PAUSE_MS = 100;
 
 /** One device at one path. */
-class ServedDevice implements SessionHost {
+export class ServedDevice implements SessionHost {
   readonly loop: EventLoop;
   readonly exports: Exports;
   readonly path: string;
@@ -34,9 +36,13 @@ class ServedDevice implements SessionHost {
   private readonly released = new WaitQueue('the device is free');
   readonly vdev: VfioPciCoreDevice;
   owner: Client | null = null;
+  /** When the owner came, in milliseconds since the epoch. */
+  ownedSinceMs = 0;
+  readonly monitor: DeviceMonitor | null;
   private closed = false;
 
   constructor(server: VfioUserServer, vdev: VfioPciCoreDevice, path: string) {
+    this.monitor = server.monitor?.watch(vdev) ?? null;
     const { loop } = server;
     this.server = server;
     this.loop = loop;
@@ -56,10 +62,15 @@ class ServedDevice implements SessionHost {
     if (this.owner?.isLeaving === true) yield* this.released.waitUntil(() => this.owner?.isLeaving !== true);
     if (this.owner !== null) throw new Errno('EBUSY', `${this.vdev.pdev.name} has a client already`);
     this.owner = client;
+    this.ownedSinceMs = Date.now();
+    this.monitor?.connected(client.peerPid);
   }
 
   onEnd(client: Client): void {
-    if (this.owner === client) this.owner = null;
+    if (this.owner === client) {
+      this.owner = null;
+      this.monitor?.left(client.peerPid);
+    }
     this.clients.delete(client as ClientConnection);
     this.listen(true);
     runner.start('next client', this.released.wake());
@@ -125,6 +136,19 @@ class ServedDevice implements SessionHost {
     oldest.close(new Errno('EMFILE', `${waiting.length} connections wait; ${most} of them are of this process`));
   }
 
+  /** The connections besides the owner's. */
+  get waiting(): number {
+    return [...this.clients].filter((client) => client !== this.owner).length;
+  }
+
+  usage(): LimitUse[] {
+    const of = this.vdev.pdev.name;
+    return [
+      { limit: 'maxWaitingClients', of, used: this.waiting, most: LIMITS.maxWaitingClients },
+      ...[...this.clients].flatMap((client) => client.usage()),
+    ];
+  }
+
   private listen(on: boolean): void {
     if (!this.closed) this.loop.modify(this.key, on ? EPOLLIN : 0);
   }
@@ -137,10 +161,16 @@ export class VfioUserServer {
   readonly log: Log;
   private readonly limiter: LogLimiter;
   readonly trace: TraceSink | null;
+  readonly monitor: Monitor | null;
   private readonly served: ServedDevice[] = [];
 
   /** `importerTimeoutMs`: how long an importer in another process may keep mappings and fences after an INVALIDATE. */
-  constructor(log: Log, importerTimeoutMs = IMPORTER_TIMEOUT_MS, trace: TraceSink | null = null) {
+  constructor(
+    log: Log,
+    importerTimeoutMs = IMPORTER_TIMEOUT_MS,
+    { trace = null, monitor = null }: { trace?: TraceSink | null; monitor?: Monitor | null } = {},
+  ) {
+    this.monitor = monitor;
     this.limiter = new LogLimiter(this.loop, log);
     this.log = this.limiter.log;
     this.trace = trace;
@@ -156,6 +186,11 @@ export class VfioUserServer {
   serve(vdev: VfioPciCoreDevice, path: string): void {
     this.served.push(new ServedDevice(this, vdev, path));
     this.exports.addDevice(vdev);
+  }
+
+  /** The devices in the order in which they were served. */
+  get devices(): readonly ServedDevice[] {
+    return this.served;
   }
 
   ownerOf(vdev: VfioPciCoreDevice): Client | null {

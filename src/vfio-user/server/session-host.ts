@@ -2,6 +2,7 @@
 import type { Task } from '../../task/op.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import type { Exports } from '../dma-buf/exports.ts';
+import type { DeviceMonitor } from '../monitor/monitor.ts';
 import type { EventLoop } from '../wire/event-loop.ts';
 import type { Log } from '../wire/log.ts';
 import type { TraceSink } from './message-trace.ts';
@@ -26,4 +27,6 @@ export interface SessionHost {
   readonly log: Log;
   /** Null without a listener for messages. */
   readonly trace: TraceSink | null;
+  /** Null while nobody watches the server. */
+  readonly monitor: DeviceMonitor | null;
 }

@@ -58,8 +58,13 @@ export class Session implements RequestContext {
       (message, length) => (this.twin ?? main).send(message, length),
       () => main.close(new Errno('ETIMEDOUT', `no answer within ${LIMITS.dmaReplyTimeoutMs} ms`)),
     );
-    const { trace } = host;
-    if (trace !== null) this.memory.onDone = (dma) => traceDma(trace, vdev.pdev.name, dma);
+    const { trace, monitor } = host;
+    if (trace !== null || monitor !== null) {
+      this.memory.onDone = (dma) => {
+        monitor?.dma(dma);
+        if (trace !== null) traceDma(trace, vdev.pdev.name, dma);
+      };
+    }
     this.regions = new DmaRegions(vdev.pdev.name, this.memory, host.exports, capabilities);
     this.domainBefore = vdev.pdev.iommuDomain;
   }

@@ -74,6 +74,8 @@ export interface Frame {
   payload: Uint8Array;
   /** The receiver closes the descriptors that it does not keep. */
   fds: OwnedFd[];
+  /** The time of performance.now() when it came; 0 while nobody watches. */
+  arrivedMs: number;
 }
 
 const header = vfio_user_header.fields;
@@ -98,6 +100,7 @@ export class ReceivedFrame implements Frame {
   readonly noReply: boolean;
   readonly error: number;
   readonly fds: OwnedFd[];
+  arrivedMs = 0;
   /** The buffer that holds the frame, and the payload's place in it. */
   readonly view: DataView;
   readonly start: number;
@@ -117,6 +120,11 @@ export class ReceivedFrame implements Frame {
     this.start = at + VFIO_USER_HEADER_SIZE;
     this.end = end;
     this.buffer = buffer;
+  }
+
+  /** The bytes of the receive buffer, which has the payload from `start` to `end`. */
+  get received(): Uint8Array {
+    return this.buffer.bytes;
   }
 
   /** Not a Buffer, whose `slice` copies nothing. To keep the payload of a request, take a slice of it. */

@@ -1,0 +1,96 @@
+/**
+ * The main thread's view of a served machine. Counters and events come through shared memory. The serving thread is
+ * asked only for its state, and for commands.
+ */
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { Errno } from '../abi/errno.ts';
+import { createEventfd, signalEventfd } from '../linux/eventfd.ts';
+import type { OwnedFd } from '../linux/fd.ts';
+import type { ControlCommand } from '../vfio-user/monitor/control.ts';
+import { Counters } from '../vfio-user/monitor/counters.ts';
+import { EventRing } from '../vfio-user/monitor/event-ring.ts';
+import type { LifeEvent } from '../vfio-user/monitor/life.ts';
+import { MessageRing } from '../vfio-user/monitor/message-ring.ts';
+import type { ServerState } from '../vfio-user/monitor/state.ts';
+import type { MachineView } from './inspect.ts';
+import type { WatchAnswer, WatchQuestion, WatchRequest } from './serve-worker.ts';
+
+export class Watcher {
+  readonly counters: Counters;
+  readonly messages = new MessageRing();
+  readonly events = new EventRing<LifeEvent>();
+  /** What the serving thread needs. */
+  readonly request: WatchRequest;
+  /** The machine as it was built. */
+  readonly machine: Promise<MachineView>;
+  private readonly port: MessagePort;
+  private readonly wake: OwnedFd;
+  private readonly commands = new Map<number, { resolve: () => void; reject: (why: Error) => void }>();
+  private states: ((state: ServerState) => void)[] = [];
+  private nextCommand = 1;
+  private isClosed = false;
+
+  constructor(devices: number, control: boolean) {
+    this.counters = new Counters(devices);
+    const { port1, port2 } = new MessageChannel();
+    this.port = port1;
+    this.wake = createEventfd('questions to the server');
+    const memory = {
+      counters: this.counters.memory,
+      messages: this.messages.memory,
+      events: this.events.memory,
+    };
+    this.request = { memory, port: port2, wakeFd: this.wake.fd, control };
+    this.machine = new Promise((resolve) => {
+      port1.on('message', (answer: WatchAnswer) => {
+        if (answer.kind === 'machine') resolve(answer.view);
+        if (answer.kind === 'state') for (const each of this.states.splice(0)) each(answer.state);
+        if (answer.kind === 'done') this.settle(answer.id, answer.error);
+      });
+    });
+    // A server ends by its own signals. The port alone does not keep the process.
+    port1.unref();
+  }
+
+  /** Asks for the state. Never resolves where the server has ended. */
+  state(): Promise<ServerState> {
+    return new Promise((resolve) => {
+      this.states.push(resolve);
+      if (this.states.length === 1) this.ask({ kind: 'state' });
+    });
+  }
+
+  /** Runs a command on the serving thread. Rejects with the device's errno, or ESHUTDOWN when the server ends. */
+  control(command: ControlCommand): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.isClosed) {
+        reject(new Errno('ESHUTDOWN', 'the server has ended'));
+        return;
+      }
+      const id = this.nextCommand++;
+      this.commands.set(id, { resolve, reject });
+      this.ask({ kind: 'control', id, command });
+    });
+  }
+
+  close(): void {
+    this.isClosed = true;
+    this.port.close();
+    this.wake.close();
+    for (const { reject } of this.commands.values()) reject(new Errno('ESHUTDOWN', 'the server has ended'));
+    this.commands.clear();
+  }
+
+  private ask(question: WatchQuestion): void {
+    if (this.isClosed) return;
+    this.port.postMessage(question);
+    signalEventfd(this.wake.fd);
+  }
+
+  private settle(id: number, error: string | null): void {
+    const command = this.commands.get(id);
+    this.commands.delete(id);
+    if (error === null) command?.resolve();
+    else command?.reject(new Error(error));
+  }
+}

@@ -1,0 +1,115 @@
+/** Puts a served machine on the board: what it is, its state, and what happens. */
+import { readFileSync } from 'node:fs';
+import type { MachineDescription } from '../machine/schema.ts';
+import type { Watcher } from '../machine/watcher.ts';
+import type { DeviceCounts } from '../vfio-user/monitor/counters.ts';
+import type { ServerState } from '../vfio-user/monitor/state.ts';
+import type { Board } from './board.ts';
+import { exchangeRow } from './exchange-row.ts';
+import { Rates } from './rates.ts';
+
+/** How often the board changes while somebody looks. */
+const WATCHED_MS = 500;
+/** How often events are taken while nobody looks, so that a viewer who comes later sees the life of a buffer. */
+const UNWATCHED_MS = 1000;
+const KEPT_EVENTS = 1000;
+const KEPT_MESSAGES = 300;
+const KEPT_SAMPLES = 240;
+
+export class ServeBoard {
+  private readonly board: Board;
+  private readonly watcher: Watcher;
+  private readonly devices: readonly string[];
+  private readonly onTick: () => void;
+  private readonly rates = new Rates();
+  private timer: NodeJS.Timeout | null = null;
+  private isAsking = false;
+  private isWatched = false;
+
+  /** `onTick` is called after each change of the board. */
+  constructor(board: Board, watcher: Watcher, description: MachineDescription, onTick: () => void) {
+    this.board = board;
+    this.watcher = watcher;
+    this.onTick = onTick;
+    this.devices = description.devices.map(({ name }) => name);
+    const { machine, description: sentence, ports, devices } = description;
+    const places = devices.map(({ name, port, model }) => ({ name, port, model }));
+    const drawn = ports.map(({ name, kind, parent }) => ({ name, kind, parent: parent ?? null }));
+    void watcher.machine.then((view) => {
+      board.set('machine', { ...view, machine, description: sentence, ports: drawn, places, pid: process.pid });
+    });
+    this.schedule();
+  }
+
+  /** Looks more often, and at each message, while somebody looks. */
+  watch(isWatched: boolean): void {
+    if (this.isWatched === isWatched) return;
+    this.isWatched = isWatched;
+    this.watcher.messages.watch(isWatched);
+    if (isWatched) this.rates.sample(Date.now(), this.counts());
+    this.schedule();
+    if (isWatched) this.tick();
+  }
+
+  close(): void {
+    if (this.timer !== null) clearInterval(this.timer);
+  }
+
+  private schedule(): void {
+    if (this.timer !== null) clearInterval(this.timer);
+    this.timer = setInterval(() => this.tick(), this.isWatched ? WATCHED_MS : UNWATCHED_MS);
+    // The serving thread keeps the process.
+    this.timer.unref();
+  }
+
+  private counts(): Map<string, DeviceCounts> {
+    return new Map(this.devices.map((name, i) => [name, this.watcher.counters.read(i)]));
+  }
+
+  private tick(): void {
+    const { events, dropped } = this.watcher.events.take();
+    this.board.add('life', events, KEPT_EVENTS);
+    if (dropped > 0) this.board.add('lost', [{ atMs: Date.now(), events: dropped }], 20);
+    if (!this.isWatched) {
+      // Nobody gets these changes: those who come get the whole board.
+      this.board.takeChanges();
+      return;
+    }
+    const messages = this.watcher.messages.take();
+    this.board.add(
+      'messages',
+      messages.exchanges.map((exchange) => exchangeRow(exchange, this.devices)),
+      KEPT_MESSAGES,
+    );
+    this.board.set('messages-left-out', messages.dropped);
+    this.board.add('rates', [this.rates.sample(Date.now(), this.counts())], KEPT_SAMPLES);
+    this.onTick();
+    this.askForState();
+  }
+
+  /** The serving thread may be busy: one question at a time. */
+  private askForState(): void {
+    if (this.isAsking) return;
+    this.isAsking = true;
+    void this.watcher.state().then((state) => {
+      this.isAsking = false;
+      this.board.set('state', { ...state, processes: processNames(state) });
+      this.onTick();
+    });
+  }
+}
+
+/** The names of the processes that have devices, by pid. */
+function processNames({ devices }: ServerState): Record<number, string> {
+  const pids = devices.flatMap(({ client }) => client?.pid ?? []);
+  return Object.fromEntries(pids.map((pid) => [pid, nameOf(pid)]));
+}
+
+function nameOf(pid: number): string {
+  if (pid === process.pid) return 'this page';
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
+  } catch {
+    return '';
+  }
+}
