@@ -86,10 +86,10 @@ export default {
     },
     {
       name: 'what-is-imported-exists',
-      comment: 'A file that is imported exists. dist/ exists after a build.',
+      comment: 'A file that is imported exists. dist/ and its vendor/ exist after a build.',
       severity: 'error',
       from: {},
-      to: { couldNotResolve: true, pathNot: '^[./]*dist/' },
+      to: { couldNotResolve: true, pathNot: '^[./]*(dist|vendor)/' },
     },
     {
       name: 'packages-are-declared',

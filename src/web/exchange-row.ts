@@ -5,7 +5,7 @@ import { VFIO_PCI_CONFIG_REGION_INDEX } from '../abi/vfio.ts';
 import * as feature from '../abi/vfio-feature.ts';
 import * as abi from '../abi/vfio-user.ts';
 import { COMMAND_NAMES } from '../vfio-user/monitor/counters.ts';
-import type { Exchange } from '../vfio-user/monitor/message-ring.ts';
+import type { SeenExchange } from '../vfio-user/monitor/message-ring.ts';
 
 export interface ExchangeRow {
   readonly atMs: number;
@@ -26,7 +26,7 @@ const FEATURES = new Map(
     .map(([name, value]) => [value as number, name.slice('VFIO_DEVICE_FEATURE_'.length)]),
 );
 
-export function exchangeRow(exchange: Exchange, devices: readonly string[]): ExchangeRow {
+export function exchangeRow(exchange: SeenExchange, devices: readonly string[]): ExchangeRow {
   const { atMs, command, errno, latencyUs, replyFds } = exchange;
   const ok = [replyWords(exchange), fds(replyFds)].filter((word) => word !== '').join(', ');
   return {
@@ -44,7 +44,7 @@ function fds(count: number): string {
   return count === 0 ? '' : `${count} descriptor${count === 1 ? '' : 's'}`;
 }
 
-function requestWords({ command, request, requestBytes }: Exchange): string {
+function requestWords({ command, request, requestBytes }: SeenExchange): string {
   const view = viewOf(request);
   const has = ({ sizeof }: { sizeof: number }): boolean => request.length >= sizeof;
   switch (command) {
@@ -67,7 +67,7 @@ function requestWords({ command, request, requestBytes }: Exchange): string {
   }
 }
 
-function replyWords({ command, reply, replyBytes }: Exchange): string {
+function replyWords({ command, reply, replyBytes }: SeenExchange): string {
   const { sizeof } = abi.vfio_user_region_access;
   if (command === abi.VFIO_USER_REGION_READ && reply.length > sizeof)
     return valueWords(reply.subarray(sizeof), replyBytes);

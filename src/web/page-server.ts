@@ -16,6 +16,7 @@ const MAX_BODY_BYTES = 4096;
 /** A request must be complete within this time. */
 const REQUEST_MS = 10_000;
 const HEADERS_MS = 5_000;
+const CHECK_MS = 500;
 
 const SAFE_HEADERS = {
   'content-security-policy': "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -28,6 +29,8 @@ const SAFE_HEADERS = {
 export interface PageOptions {
   readonly address: HttpAddress;
   readonly board: Board;
+  /** The head of a request must be complete within this time. */
+  readonly headersMs?: number;
   /** Called with the number of viewers after each change. */
   readonly onViewers?: (count: number) => void;
   /** Returns the content type and the text of /metrics. */
@@ -65,9 +68,9 @@ export class PageServer {
     let page: PageServer | null = null;
     const server = createServer(
       {
-        headersTimeout: HEADERS_MS,
+        headersTimeout: options.headersMs ?? HEADERS_MS,
         requestTimeout: REQUEST_MS,
-        connectionsCheckingInterval: 1000,
+        connectionsCheckingInterval: CHECK_MS,
         maxHeaderSize: 8192,
       },
       (request, response) => {

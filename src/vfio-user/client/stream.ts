@@ -175,6 +175,6 @@ export class Stream {
 
 const NO_FDS: readonly number[] = [];
 
-function copyOfHeader({ id, command, isReply, noReply, error, fds }: Frame): Omit<Frame, 'payload'> {
-  return { id, command, isReply, noReply, error, fds };
+function copyOfHeader({ id, command, isReply, noReply, error, fds, arrivedMs }: Frame): Omit<Frame, 'payload'> {
+  return { id, command, isReply, noReply, error, fds, arrivedMs };
 }

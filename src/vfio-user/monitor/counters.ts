@@ -14,12 +14,12 @@ export const COMMAND_NAMES: ReadonlyMap<number, string> = new Map(
 );
 
 /** The commands that are counted, by slot. The last slot is for all others. */
-export const COUNTED_COMMANDS: readonly string[] = [...COMMAND_NAMES.values(), 'other'];
+const COUNTED_COMMANDS: readonly string[] = [...COMMAND_NAMES.values(), 'other'];
 const SLOTS = new Map([...COMMAND_NAMES.keys()].map((command, slot) => [command, slot]));
 /** Slots of small command numbers, which nearly all messages have. */
 const SMALL_SLOTS = Uint8Array.from({ length: 64 }, (_, command) => SLOTS.get(command) ?? COUNTED_COMMANDS.length - 1);
 
-export const REVOKE_CAUSES: readonly RevokeCause[] = [
+const REVOKE_CAUSES: readonly RevokeCause[] = [
   'memory bit',
   'power state',
   'FLR',

@@ -21,15 +21,15 @@ interface OfBuffer extends Base {
 }
 
 /** A range of a region, in bytes. */
-export interface LentRange {
+export interface LentSlice {
   readonly region: number;
   readonly offset: number;
   readonly sizeBytes: number;
 }
 
 /** The memory of a buffer: its first ranges, and how many it has. */
-export interface Lent {
-  readonly ranges: readonly LentRange[];
+export interface LentMemory {
+  readonly ranges: readonly LentSlice[];
   readonly rangeCount: number;
   readonly sizeBytes: number;
 }
@@ -37,7 +37,7 @@ export interface Lent {
 export type LifeEvent =
   | (Base & { readonly kind: 'connect' | 'leave'; readonly pid: number })
   | (Base & { readonly kind: 'drop'; readonly pid: number; readonly why: string })
-  | (OfBuffer & { readonly kind: 'export'; readonly revoked: boolean } & Lent)
+  | (OfBuffer & { readonly kind: 'export'; readonly revoked: boolean } & LentMemory)
   | (OfBuffer & { readonly kind: 'attach' | 'detach' | 'map' | 'unmap'; readonly importer: ImporterName })
   | (OfBuffer & { readonly kind: 'revoke'; readonly cause: RevokeCause })
   /** During a revoke: the importer's last mapping is gone, `ms` after the revoke began. */

@@ -5,8 +5,8 @@
 
 /** Messages that fit between two looks of the reader. */
 const SLOTS = 256;
-export const REQUEST_HEAD_BYTES = 40;
-export const REPLY_HEAD_BYTES = 32;
+const REQUEST_HEAD_BYTES = 40;
+const REPLY_HEAD_BYTES = 32;
 const SLOT_BYTES = 120;
 const HEADER_BYTES = 16;
 
@@ -17,7 +17,7 @@ const READ = 2;
 const DROPPED = 3;
 
 /** A message and its reply, as they were on the wire, cut short. */
-export interface Exchange {
+export interface SeenExchange {
   /** When the message came, in milliseconds since the epoch. */
   readonly atMs: number;
   readonly latencyUs: number;
@@ -74,7 +74,7 @@ export class MessageRing {
   }
 
   /** Called by the writer, after `hasRoom` said yes. */
-  push(exchange: Omit<Exchange, 'request' | 'reply'>, payloads: Payloads): void {
+  push(exchange: Omit<SeenExchange, 'request' | 'reply'>, payloads: Payloads): void {
     const { words, view, bytes } = this;
     const written = words[WRITTEN];
     const at = HEADER_BYTES + (written & (SLOTS - 1)) * SLOT_BYTES;
@@ -94,10 +94,10 @@ export class MessageRing {
   }
 
   /** Called by the reader: takes all messages, oldest first, and how many were dropped since the last call. */
-  take(): { exchanges: Exchange[]; dropped: number } {
+  take(): { exchanges: SeenExchange[]; dropped: number } {
     const { words } = this;
     const written = Atomics.load(words, WRITTEN);
-    const exchanges: Exchange[] = [];
+    const exchanges: SeenExchange[] = [];
     for (let next = words[READ]; next !== written; next = (next + 1) | 0) {
       exchanges.push(this.read(HEADER_BYTES + (next & (SLOTS - 1)) * SLOT_BYTES));
     }
@@ -105,7 +105,7 @@ export class MessageRing {
     return { exchanges, dropped: Atomics.exchange(words, DROPPED, 0) >>> 0 };
   }
 
-  private read(at: number): Exchange {
+  private read(at: number): SeenExchange {
     const { view, bytes } = this;
     const requestBytes = view.getUint32(at + 24);
     const replyBytes = view.getUint32(at + 28);

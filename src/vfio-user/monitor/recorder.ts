@@ -4,7 +4,7 @@ import type { BufferObserver, LentArea, RevokeCause } from '../../vfio/buffer-ob
 import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
 import type { Counters } from './counters.ts';
 import type { EventRing } from './event-ring.ts';
-import type { ImporterName, Lent, LifeEvent } from './life.ts';
+import type { ImporterName, LentMemory, LifeEvent } from './life.ts';
 
 interface Attached {
   readonly name: ImporterName;
@@ -15,7 +15,7 @@ interface Attached {
 export interface WatchedBuffer {
   readonly id: number;
   readonly buffer: VfioPciDmaBuf;
-  readonly lent: Lent;
+  readonly lent: LentMemory;
   readonly sinceMs: number;
   readonly importers: Map<DmaBufAttachment, Attached>;
   /** While a revoke is under way. */
@@ -152,7 +152,7 @@ type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K>
 /** A buffer may have a quarter of a million ranges. The page shows the first ones. */
 const MAX_RANGES = 16;
 
-function lentOf({ sizeBytes }: VfioPciDmaBuf, areas: readonly LentArea[]): Lent {
+function lentOf({ sizeBytes }: VfioPciDmaBuf, areas: readonly LentArea[]): LentMemory {
   const ranges = areas.slice(0, MAX_RANGES).map(({ regionIndex, offset, length }) => {
     return { region: regionIndex, offset: Number(offset), sizeBytes: Number(length) };
   });

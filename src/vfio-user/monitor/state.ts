@@ -1,7 +1,7 @@
 /** The server's state at one moment, as plain data: clients, buffers, locks, waits, limits. */
 import type { RevokeCause } from '../../vfio/buffer-observer.ts';
 import type { LimitUse } from '../wire/limit-use.ts';
-import type { Lent } from './life.ts';
+import type { LentMemory } from './life.ts';
 
 export interface DeviceState {
   readonly name: string;
@@ -26,7 +26,7 @@ export interface DeviceState {
   readonly dmaBytes: number;
 }
 
-export interface BufferState extends Lent {
+export interface BufferState extends LentMemory {
   readonly id: number;
   readonly device: string;
   readonly name: string | null;

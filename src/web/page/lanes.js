@@ -4,6 +4,8 @@ import { bytes, clock, duration, h, hex, svg } from './format.js';
 const LANE = 22;
 const LABEL = 110;
 const AXIS = 16;
+/** The usual width of a letter of a text in a lane. */
+const LETTER = 5.6;
 const MAX_SHOWN = 30;
 const MAX_LISTED = 40;
 
@@ -163,28 +165,12 @@ function axis({ x, fromMs, nowMs, label, width }, height) {
 
 function lane(name, segments, marks, index, { x, fromMs, width, label }) {
   const top = index * LANE;
-  const texts = [];
   const shapes = segments
     .filter(({ toMs }) => toMs === null || toMs > fromMs)
-    .map(({ state, fromMs: from, toMs, text }) => {
+    .map(({ state, fromMs: from, toMs }) => {
       const left = x(from);
       const right = toMs === null ? width : x(toMs);
       const isThin = state === 'attached';
-      if (text !== '' && from >= fromMs) {
-        const isLate = left > width - 130;
-        texts.push(
-          svg(
-            'text',
-            {
-              class: 'segment-text',
-              x: isLate ? width - 2 : left + 3,
-              y: top + 15,
-              'text-anchor': isLate ? 'end' : 'start',
-            },
-            text,
-          ),
-        );
-      }
       return svg('rect', {
         class: `segment ${state}`,
         x: left,
@@ -194,26 +180,26 @@ function lane(name, segments, marks, index, { x, fromMs, width, label }) {
         rx: 2,
       });
     });
-  for (const { atMs, text } of marks) {
-    if (atMs < fromMs) continue;
-    const left = x(atMs);
-    const isLate = left > width - 130;
-    texts.push(
-      svg(
-        'text',
-        {
-          class: 'segment-text',
-          x: isLate ? left - 3 : left + 4,
-          y: top + 15,
-          'text-anchor': isLate ? 'end' : 'start',
-        },
-        text,
-      ),
-    );
-  }
+  // The words of a revoke under way give place to those of its end.
+  const done = segments.filter(({ state, toMs }) => state !== 'revoking' || toMs === null);
+  const words = [...done.map(({ fromMs: atMs, text }) => ({ atMs, text })), ...marks];
+  const shown = words.filter(({ atMs, text }) => text !== '' && atMs >= fromMs);
   const room = Math.floor(label / 6.2);
   const short = name.length > room ? `${name.slice(0, room - 1)}…` : name;
-  return [svg('text', { class: 'lane-label', x: 0, y: top + 15 }, short), ...shapes, ...texts];
+  const title = svg('text', { class: 'lane-label', x: 0, y: top + 15 }, short);
+  return [title, ...shapes, ...placed(shown, { x, width, y: top + 15 })];
+}
+
+/** The texts, newest first, without those that would cover a newer one. The list of events has them all. */
+function placed(words, { x, width, y }) {
+  let free = width;
+  return words.toReversed().flatMap(({ atMs, text }) => {
+    const size = text.length * LETTER;
+    const left = Math.min(x(atMs) + 3, width - size);
+    if (left + size > free) return [];
+    free = left - LETTER;
+    return [svg('text', { class: 'segment-text', x: left, y }, text)];
+  });
 }
 
 const WORDS = {

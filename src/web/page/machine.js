@@ -22,7 +22,7 @@ function portItem({ name, kind }, view) {
   const children = machine.ports.filter(({ parent }) => parent === name);
   const devices = machine.places.filter(({ port }) => port === name);
   const isBusy = devices.some(({ name: device }) => messagesOf(view, device) > 0);
-  const words = { root: 'root port', upstream: 'switch', downstream: 'slot' };
+  const words = { root: 'root port', upstream: 'upstream port', downstream: 'downstream port' };
   return h(
     'li',
     { class: isBusy ? 'busy' : null },

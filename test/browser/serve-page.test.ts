@@ -1,0 +1,128 @@
+/** The page of `barter serve --http --control`: a lent buffer, an importer in another process, a revoke by the page. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import type { AxeResults } from 'axe-core';
+import { ImporterProcess } from '../../src/demo/importer-process.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
+import { endOf, startBarter } from '../cli/barter.ts';
+import { enableMemory, exportBuffer } from '../vfio-user/lent.ts';
+import { openPage, skip } from './chromium.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'barter-page-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+async function served(...options: string[]) {
+  const args = ['examples/two-peers.yaml', '--socket-dir', folder, '--http', '0', '--json', ...options];
+  const { child, firstLine } = await startBarter('serve', ...args);
+  child.stderr!.resume();
+  const { devices, http } = JSON.parse(firstLine) as { devices: { socket: string }[]; http: string };
+  return { child, http, lender: devices[0].socket };
+}
+
+test('a revoke by the page shows in the lane, with its cause and its time, and the importer by its process', {
+  skip,
+  timeout: 120_000,
+}, async (t) => {
+  const { child, http, lender } = await served('--control');
+  t.after(() => endOf(child, 'SIGTERM'));
+  const client = new VfioUserClient(lender);
+  enableMemory(client, true);
+  const buffer = exportBuffer(client);
+  const importer = new ImporterProcess(buffer);
+  await importer.next('mapped');
+  const { page, errors, requests } = await openPage(http);
+  const lane = page.locator('#buffers .buffer');
+  await lane.getByText(`process ${importer.pid}`).first().waitFor({ state: 'attached' });
+  await page.getByText(`client: process ${process.pid}`).waitFor();
+  await page.getByRole('button', { name: 'Memory off: lender' }).click();
+  await page.locator('#control .result', { hasText: /Memory off: lender: done in \d+ ms/ }).waitFor();
+  await lane
+    .locator('svg text', { hasText: /^memory bit, [\d.]+ (µs|ms)$/ })
+    .first()
+    .waitFor();
+  await lane
+    .locator('svg text', { hasText: /^let go after [\d.]+ (µs|ms)$/ })
+    .first()
+    .waitFor();
+  assert.match((await lane.locator('.state').textContent()) ?? '', /^revoked \(memory bit, /);
+  await lane.locator('summary').click();
+  await lane.locator('li', { hasText: `process ${importer.pid} let go after` }).waitFor();
+  // The newest messages, decoded with their replies.
+  client.info();
+  await page.locator('#newest tr', { hasText: 'DEVICE_GET_INFO' }).first().waitFor();
+  assert.throws(() => exportBuffer(client, { region: 5 }), { code: 'ENODEV' });
+  await page.locator('#newest tr.failed', { hasText: /DMA_BUF GET.*ENODEV/ }).waitFor();
+  await page.locator('#by-command').selectOption('DEVICE_GET_INFO');
+  await page.locator('#newest tr.failed').waitFor({ state: 'detached' });
+  await page.getByRole('button', { name: 'Memory on: lender' }).click();
+  await importer.next('mapped');
+  await lane.locator('.state', { hasText: /^lent$/ }).waitFor();
+  assert.deepEqual(errors, []);
+  assert.ok(
+    requests.every((url) => url.startsWith(http)),
+    'the page asks nobody else',
+  );
+  buffer.close();
+  await importer.end();
+  client.close();
+});
+
+test('a newcomer plays the demo by hand, with the keyboard alone', { skip, timeout: 120_000 }, async (t) => {
+  const { child, http } = await served('--control');
+  t.after(() => endOf(child, 'SIGTERM'));
+  const { page, errors } = await openPage(http);
+  const press = async (name: string) => {
+    const button = page.getByRole('button', { name, exact: true }).first();
+    await button.focus();
+    await page.keyboard.press('Enter');
+  };
+  await page.getByRole('button', { name: 'Export a slice of lender' }).waitFor();
+  await press('Export a slice of lender');
+  await press('Import buffer 1');
+  await page.locator('#machine', { hasText: 'mapped by borrower' }).waitFor();
+  await press('FLR: lender');
+  const lane = page.locator('#buffers .buffer');
+  await lane
+    .locator('svg text', { hasText: /^let go after [\d.]+ m?s$/ })
+    .first()
+    .waitFor();
+  await press('Drop import by borrower');
+  await press('Close buffer 1');
+  await lane.locator('.state', { hasText: 'released' }).waitFor();
+  assert.deepEqual(errors, []);
+});
+
+test('axe finds no fault, at 400 and at 1600 pixels, light and dark, and nothing is wider than the page', {
+  skip,
+  timeout: 120_000,
+}, async (t) => {
+  const { child, http, lender } = await served('--control');
+  t.after(() => endOf(child, 'SIGTERM'));
+  const client = new VfioUserClient(lender);
+  enableMemory(client, true);
+  const buffer = exportBuffer(client);
+  const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+  for (const [width, colorScheme] of [
+    [400, 'light'],
+    [1600, 'dark'],
+  ] as const) {
+    const { page } = await openPage(http, { width, height: 900 });
+    await page.emulateMedia({ colorScheme });
+    await page.locator('#buffers .buffer svg').waitFor();
+    await page.locator('#newest tbody tr, #limits tbody tr').first().waitFor();
+    assert.ok((await page.evaluate<number>('document.documentElement.scrollWidth')) <= width);
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate<AxeResults>('axe.run()');
+    assert.deepEqual(
+      violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes[0].html}`),
+      [],
+    );
+    await page.close();
+  }
+  buffer.close();
+  client.close();
+});

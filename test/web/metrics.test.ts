@@ -1,0 +1,76 @@
+/** The metrics of a served machine, read by a parser of Prometheus' text format. */
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+import { after, test } from 'node:test';
+import { serveMachine } from '../../src/machine/served.ts';
+import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
+import { BUCKETS_S } from '../../src/vfio-user/monitor/counters.ts';
+import { Metrics } from '../../src/web/metrics.ts';
+import { enableMemory, exportBuffer } from '../vfio-user/lent.ts';
+import { MACHINE, TestServer } from '../vfio-user/served.ts';
+
+interface Family {
+  name: string;
+  help: string;
+  type: string;
+  metrics: {
+    labels?: Record<string, string>;
+    value?: string;
+  }[];
+}
+
+const parse = createRequire(import.meta.url)('parse-prometheus-text-format') as (text: string) => Family[];
+
+const folder = new TestServer().folder;
+const served = await serveMachine(MACHINE, { socketDir: folder, watch: { control: false } });
+after(() => served.stop());
+
+test('messages, errors, buffers and revokes are counted, under names that follow the conventions', async () => {
+  const metrics = new Metrics(
+    served.watcher!,
+    MACHINE.devices.map(({ name }) => name),
+  );
+  const client = new VfioUserClient(served.devices[0].socket);
+  enableMemory(client, true);
+  const buffer = exportBuffer(client);
+  assert.throws(() => exportBuffer(client, { region: 5 }), { code: 'ENODEV' });
+  enableMemory(client, false);
+  const { type, text } = await metrics.text();
+  assert.match(type, /^text\/plain; version=0\.0\.4/);
+  const families = new Map(parse(text).map((family) => [family.name, family]));
+  const one = (name: string, labels: Record<string, string>) =>
+    families
+      .get(name)!
+      .metrics.find((each) => Object.entries(labels).every(([key, value]) => each.labels?.[key] === value));
+  const device = 'lender';
+  assert.equal(one('barter_buffers_exported_total', { device })?.value, '1');
+  assert.equal(one('barter_message_errors_total', { device, command: 'DEVICE_FEATURE' })?.value, '1');
+  assert.equal(one('barter_errnos_total', { device, errno: 'ENODEV' })?.value, '1');
+  assert.equal(one('barter_client_connected', { device })?.value, '1');
+  assert.equal(one('barter_buffers', { device, state: 'revoked' })?.value, '1');
+  // The parser takes all histograms of a family for one, so their samples are read from the text.
+  const sample = (line: string): number =>
+    Number(
+      text
+        .split('\n')
+        .find((each) => each.startsWith(`${line} `))
+        ?.slice(line.length),
+    );
+  const revoke = 'device="lender",cause="memory bit"';
+  assert.equal(sample(`barter_revoke_duration_seconds_count{${revoke}}`), 1);
+  assert.ok(sample(`barter_revoke_duration_seconds_sum{${revoke}}`) > 0);
+  const read = 'device="lender",command="REGION_READ"';
+  const reads = sample(`barter_messages_total{${read}}`);
+  const below = BUCKETS_S.map((bound) => sample(`barter_message_duration_seconds_bucket{${read},le="${bound}"}`));
+  for (const [i, count] of below.entries()) assert.ok(count >= (below[i - 1] ?? 0), 'buckets are cumulative');
+  assert.equal(sample(`barter_message_duration_seconds_bucket{${read},le="+Inf"}`), reads);
+  assert.equal(sample(`barter_message_duration_seconds_count{${read}}`), reads);
+  assert.ok(reads > 0);
+  for (const { name, type: kind, help } of families.values()) {
+    assert.match(name, /^(barter|process)_[a-z_]+$/);
+    assert.equal(kind === 'COUNTER', name.endsWith('_total'), `${name} is a ${kind}`);
+    assert.match(help, /\.$/);
+  }
+  buffer.close();
+  client.close();
+});
