@@ -84,7 +84,7 @@ export async function benchVfioUser(): Promise<BenchResult[]> {
   }
 }
 
-function compile(folder: string, source: string, options: readonly string[]): string {
+export function compile(folder: string, source: string, options: readonly string[]): string {
   const out = join(folder, source.replace(/\.c$/, ''));
   const compiler = process.env.CC ?? 'cc';
   const { status, stderr, error } = spawnSync(
@@ -162,7 +162,7 @@ function pinnedTo(tool: string, cpu: string | null): string[] {
   return cpu === null ? [] : [tool, 'pin', cpu];
 }
 
-function measureOnce(tool: string, socket: string, measure: Measure, cpu: string | null): Rate {
+export function measureOnce(tool: string, socket: string, measure: Measure, cpu: string | null): Rate {
   const { op, bytes, messages } = measure;
   const client = [...pinnedTo(tool, cpu), tool, 'client', socket, op, String(bytes), String(messages)];
   const text = execFileSync(client[0], client.slice(1), { encoding: 'utf8' });
@@ -170,13 +170,13 @@ function measureOnce(tool: string, socket: string, measure: Measure, cpu: string
   return { perSecond, p50Us, p99Us };
 }
 
-async function start(command: readonly string[]): Promise<ChildProcess> {
+export async function start(command: readonly string[]): Promise<ChildProcess> {
   const child = spawn(command[0], command.slice(1), { stdio: ['ignore', 'pipe', 'inherit'] });
   for await (const _line of createInterface({ input: child.stdout! })) return child;
   throw new Error(`${command.join(' ')} ended before it was ready`);
 }
 
-async function end(child: ChildProcess): Promise<void> {
+export async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const exited = once(child, 'exit');
   child.kill('SIGTERM');

@@ -30,6 +30,10 @@ const BENCHES: Record<string, { describe: string; load: () => Promise<Bench> }> 
     describe: 'round trips of a served device against C, DMA against memcpy, time to a listening socket',
     load: async () => (await import('../../bench/vfio-user.ts')).benchVfioUser,
   },
+  http: {
+    describe: 'messages of a server with its live page, watched and not, against one without',
+    load: async () => (await import('../../bench/http.ts')).benchHttp,
+  },
   'dma-buf': {
     describe: 'a BAR lent to another process: bytes, revokes and the death of the importer against their bars',
     load: async () => (await import('../../bench/dma-buf.ts')).benchDmaBuf,

@@ -76,7 +76,7 @@ function sumOf(commands: readonly CommandCounts[]): { messages: number; errors: 
 }
 
 /** The upper bound of the bucket with the percentile; the last bucket has no bound and counts as the one before it. */
-export function percentileUs(buckets: Histogram['buckets'], part: number): number | null {
+function percentileUs(buckets: Histogram['buckets'], part: number): number | null {
   const total = buckets.reduce((sum, count) => sum + count, 0);
   if (total === 0) return null;
   let seen = 0;

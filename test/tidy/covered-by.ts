@@ -41,4 +41,6 @@ export const COVERED_BY: Readonly<Record<string, readonly string[]>> = {
   'vfio/': ['vfio/defects.test.ts', 'scenario/facts.test.ts'],
   'vfio/irqs/': ['vfio-user/interrupts.test.ts', 'scenario/facts.test.ts'],
   'vfio/perms/': ['vfio/config.test.ts'],
+  'vfio-user/monitor/': ['vfio-user/monitor/monitor.test.ts', 'browser/serve-page.test.ts'],
+  'web/': ['browser/serve-page.test.ts', 'web/page-server.test.ts'],
 };

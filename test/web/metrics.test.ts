@@ -59,13 +59,14 @@ test('messages, errors, buffers and revokes are counted, under names that follow
   const revoke = 'device="lender",cause="memory bit"';
   assert.equal(sample(`barter_revoke_duration_seconds_count{${revoke}}`), 1);
   assert.ok(sample(`barter_revoke_duration_seconds_sum{${revoke}}`) > 0);
-  const read = 'device="lender",command="REGION_READ"';
-  const reads = sample(`barter_messages_total{${read}}`);
-  const below = BUCKETS_S.map((bound) => sample(`barter_message_duration_seconds_bucket{${read},le="${bound}"}`));
+  const write = 'device="lender",command="REGION_WRITE"';
+  const writes = sample(`barter_messages_total{${write}}`);
+  const below = BUCKETS_S.map((bound) => sample(`barter_message_duration_seconds_bucket{${write},le="${bound}"}`));
   for (const [i, count] of below.entries()) assert.ok(count >= (below[i - 1] ?? 0), 'buckets are cumulative');
-  assert.equal(sample(`barter_message_duration_seconds_bucket{${read},le="+Inf"}`), reads);
-  assert.equal(sample(`barter_message_duration_seconds_count{${read}}`), reads);
-  assert.ok(reads > 0);
+  assert.equal(sample(`barter_message_duration_seconds_bucket{${write},le="+Inf"}`), writes);
+  assert.equal(sample(`barter_message_duration_seconds_count{${write}}`), writes);
+  assert.ok(writes > 0);
+
   for (const { name, type: kind, help } of families.values()) {
     assert.match(name, /^(barter|process)_[a-z_]+$/);
     assert.equal(kind === 'COUNTER', name.endsWith('_total'), `${name} is a ${kind}`);

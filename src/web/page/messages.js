@@ -87,7 +87,7 @@ function worst(commands, name) {
 }
 
 /** Draws a plot, or gives an existing one its new data. */
-export function plot(holder, before, title, names, data) {
+function plot(holder, before, title, names, data) {
   const width = Math.max(240, Math.min(640, holder.clientWidth / (holder.clientWidth > 640 ? 2 : 1) - 16));
   if (before !== null && before.names.join() === names.join() && before.width === width) {
     before.chart.setData(data);

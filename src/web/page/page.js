@@ -3,7 +3,6 @@ import { setUpControl, showControl } from './control.js';
 import { showLanes } from './lanes.js';
 import { showMachine } from './machine.js';
 import { showMessages } from './messages.js';
-import { showConsole, showSearch, showSteps } from './runs.js';
 import { showLimits, showTasks } from './tasks.js';
 
 /** The most items of a list that the page keeps. */
@@ -13,15 +12,12 @@ const DRAW_MS = 200;
 const store = { values: {}, lists: {} };
 /** Each panel: the id of its section, the topics without which it is hidden, and what draws it. */
 const PANELS = [
-  { id: 'steps', needs: ['steps'], draw: showSteps },
-  { id: 'search', needs: ['search'], draw: showSearch },
   { id: 'machine', needs: ['machine'], draw: showMachine },
   { id: 'buffers', needs: ['machine'], draw: showLanes },
   { id: 'control', needs: ['machine', 'state'], draw: showControl, only: () => store.values.kind === 'control' },
   { id: 'messages', needs: ['machine'], draw: showMessages },
   { id: 'tasks', needs: ['state'], draw: showTasks },
   { id: 'limits', needs: ['state'], draw: showLimits },
-  { id: 'console', needs: ['console'], draw: showConsole },
 ];
 
 let source = null;
@@ -73,7 +69,7 @@ function disconnect() {
 }
 
 function say(text) {
-  const name = store.values.machine?.machine ?? store.values.title;
+  const name = store.values.machine?.machine;
   connection.textContent = name === undefined ? text : `${text}: ${name}`;
 }
 
