@@ -76,7 +76,7 @@ class LendingRig {
 
   buffer(fd: number): DmaBuf {
     const file = this.caller.files.lookup(fd);
-    if (!(file instanceof DmaBuf)) throw new Error(`descriptor ${fd} is no dma-buf`);
+    if (!(file instanceof DmaBuf)) throw new Error(`descriptor ${fd} is not a dma-buf`);
     return file;
   }
 

@@ -44,13 +44,13 @@ interface Rate {
 }
 
 /** A server that a bench starts: its command and its socket. */
-interface Server {
+interface BenchServer {
   name: string;
   command: (folder: string) => string[];
   socket: (folder: string) => string;
 }
 
-const BARTER: Server = {
+const BARTER: BenchServer = {
   name: 'barter',
   command: (folder) => [
     process.execPath,
@@ -98,7 +98,7 @@ export function compile(folder: string, source: string, options: readonly string
   return out;
 }
 
-function echoServer(tool: string): Server {
+function echoServer(tool: string): BenchServer {
   return {
     name: 'c-echo',
     command: (folder) => [tool, 'echo', join(folder, 'echo.sock')],
@@ -107,7 +107,7 @@ function echoServer(tool: string): Server {
 }
 
 /** A device of libvfio-user's library with one BAR of memory. */
-function libraryServer(folder: string, checkout: string): Server {
+function libraryServer(folder: string, checkout: string): BenchServer {
   const library = ['build/lib', 'build/release/lib', 'build/debug/lib', 'build']
     .map((place) => join(checkout, place))
     .find((place) => existsSync(join(place, 'libvfio-user.so')));
@@ -124,7 +124,7 @@ async function compare(
   measure: Measure,
   cpu: string | null,
   folder: string,
-  references: readonly Server[],
+  references: readonly BenchServer[],
 ): Promise<BenchResult[]> {
   const rates = new Map<string, Rate[]>();
   for (let run = 0; run < RUNS; run++) {

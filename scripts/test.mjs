@@ -40,5 +40,9 @@ const files = only.length > 0 ? only : testFiles('test');
 if (only.length === 0) ensure('cc', ['gcc', 'libc6-dev']);
 if (files.some((path) => path.includes('test/browser/'))) ensure('chromium', ['chromium']);
 // Examples import the package by its name, which resolves to the sources in tests.
-const options = ['--conditions=barter-source', '--import', 'tsx', '--test', '--test-reporter=spec'];
-run('tests', process.execPath, [...options, '--test-concurrency=2', ...files]);
+const options = ['--conditions=barter-source', '--import', 'tsx', '--test', '--test-concurrency=2'];
+const reporters = ['spec', './scripts/slow-files.mjs'].flatMap((reporter) => [
+  `--test-reporter=${reporter}`,
+  '--test-reporter-destination=stdout',
+]);
+run('tests', process.execPath, [...options, ...reporters, ...files]);

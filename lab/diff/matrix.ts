@@ -7,14 +7,14 @@ import { given, type RunResult } from '../../src/scenario/run.ts';
 import type { Step } from '../../src/scenario/step.ts';
 import type { DeviceTraits } from './lenders.ts';
 
-interface Trigger {
+interface TriggerSteps {
   name: string;
   steps: Step[];
 }
 
 /** Every step that changes, or might change, whether a device's memory can be used. */
-function triggers({ name: device, region }: DeviceTraits): Trigger[] {
-  const one = (name: string, step: object): Trigger => ({ name, steps: [{ device, ...step } as Step] });
+function triggers({ name: device, region }: DeviceTraits): TriggerSteps[] {
+  const one = (name: string, step: object): TriggerSteps => ({ name, steps: [{ device, ...step } as Step] });
   const command = (name: string, size: number, value: number, at = 0) =>
     one(name, { op: 'config-write', offset: PCI_COMMAND + at, size, value });
   const power = (name: string, size: number, value: number) =>
@@ -52,9 +52,9 @@ function triggers({ name: device, region }: DeviceTraits): Trigger[] {
 }
 
 /** Every sequence of at most `most` triggers, shorter ones first. */
-function sequences(all: readonly Trigger[], most: number): Trigger[][] {
-  let longest: Trigger[][] = [[]];
-  const found: Trigger[][] = [];
+function sequences(all: readonly TriggerSteps[], most: number): TriggerSteps[][] {
+  let longest: TriggerSteps[][] = [[]];
+  const found: TriggerSteps[][] = [];
   for (let length = 1; length <= most; length++) {
     longest = longest.flatMap((sequence) => all.map((trigger) => [...sequence, trigger]));
     found.push(...longest);
@@ -97,7 +97,7 @@ function stages({ name: device, region }: DeviceTraits): MatrixState[] {
 /** One program of the matrix: its triggers, and the stage of the buffer's life in which they come. */
 export interface MatrixEntry {
   stage: string;
-  sequence: Trigger[];
+  sequence: TriggerSteps[];
   program: Step[];
 }
 
@@ -108,7 +108,7 @@ export interface MatrixEntry {
 export function matrix(traits: DeviceTraits, named: readonly string[], most = 2): MatrixEntry[] {
   const lives = stages(traits);
   const all = sequences(triggers(traits), most);
-  const entry = (sequence: Trigger[], stage: MatrixState): MatrixEntry => ({
+  const entry = (sequence: TriggerSteps[], stage: MatrixState): MatrixEntry => ({
     stage: stage.name,
     sequence,
     program: matrixProgram(traits, sequence, stage),
@@ -122,7 +122,7 @@ export function matrix(traits: DeviceTraits, named: readonly string[], most = 2)
  * Makes a program: a buffer in one stage of its life and a mapping of the user's, then the triggers, then the
  * questions.
  */
-function matrixProgram(traits: DeviceTraits, chosen: readonly Trigger[], stage: MatrixState): Step[] {
+function matrixProgram(traits: DeviceTraits, chosen: readonly TriggerSteps[], stage: MatrixState): Step[] {
   const { name: device, region } = traits;
   const ranges: [number, number][] = [[0, 4096]];
   return [
@@ -155,7 +155,7 @@ export interface BrokenBy {
 export class Shortest {
   private readonly found = new Map<string, BrokenBy[]>();
 
-  add(violation: Violation, sequence: readonly Trigger[]): void {
+  add(violation: Violation, sequence: readonly TriggerSteps[]): void {
     const triggers = sequence.map(({ name }) => name);
     const key = `${violation.invariant} ${violation.message}`;
     const known = this.found.get(key) ?? [];

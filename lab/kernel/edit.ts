@@ -20,7 +20,7 @@ const place = z.strictObject({
 const edit = z.strictObject({ title: z.string(), why: z.string(), edits: z.array(place).min(1) });
 
 export type KernelEdit = z.infer<typeof edit>;
-type Place = z.infer<typeof place>;
+type EditPlace = z.infer<typeof place>;
 
 /** Throws WrongUse if the text is not an edit. */
 export function parseEdit(text: string, name: string): KernelEdit {
@@ -31,7 +31,7 @@ export function parseEdit(text: string, name: string): KernelEdit {
 }
 
 /** Returns a file's text with one edit made. Throws WrongUse unless the pattern matches exactly once. */
-export function applyEdit(text: string, change: Place): string {
+export function applyEdit(text: string, change: EditPlace): string {
   const { start, end } = bodyOf(text, change);
   const body = text.slice(start, end);
   const found = [...body.matchAll(new RegExp(`^${change.find}$`, 'gm'))];
@@ -49,7 +49,7 @@ export function applyEdit(text: string, change: Place): string {
  * Finds a function's body: a function starts in the first column with its name before a parenthesis, and ends with a
  * brace in that column.
  */
-function bodyOf(text: string, { file, function: name }: Place): { start: number; end: number } {
+function bodyOf(text: string, { file, function: name }: EditPlace): { start: number; end: number } {
   if (name === undefined) return { start: 0, end: text.length };
   const definition = new RegExp(`^(?=[a-z]).*\\b${name}\\((?:[^;{}]*)\\)\\s*\\{$`, 'm').exec(text);
   if (definition === null) throw new WrongUse(`${file} has no function ${name}`);

@@ -123,7 +123,7 @@ function demandNeeds(name: string, config: Config): void {
   );
 }
 
-interface Parts {
+interface KernelParts {
   name: string;
   describe: string;
   image: string;
@@ -133,7 +133,7 @@ interface Parts {
   symbols: string | null;
 }
 
-function outsideKernel({ name, describe, image, config, modules, moduleBuild, symbols }: Parts): LabKernel {
+function outsideKernel({ name, describe, image, config, modules, moduleBuild, symbols }: KernelParts): LabKernel {
   const has = (option: string): boolean => config.get(option) === 'y' || config.get(option) === 'm';
   const importer = importerPath(image);
   return {

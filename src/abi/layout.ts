@@ -71,7 +71,7 @@ export class U64Field extends Field {
     const at = base + this.offset;
     if (typeof value === 'bigint') {
       if (value < 0n || value > U64_MAX) {
-        throw new Errno('EINVAL', `${this.path} = ${value} is no unsigned 64-bit value`);
+        throw new Errno('EINVAL', `${this.path} = ${value} is not an unsigned 64-bit value`);
       }
       view.setBigUint64(at, value, true);
       return;

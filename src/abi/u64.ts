@@ -13,7 +13,7 @@ const HIGH_MAX = 0x1f_ffff;
 
 /** A u64 as a number. Throws EOVERFLOW, naming `what`, above 2^53 - 1. */
 export function u64ToNumber(value: bigint, what: string): number {
-  if (value < 0n || value > U64_MAX) throw new Errno('EINVAL', `${what} = ${value} is no unsigned 64-bit value`);
+  if (value < 0n || value > U64_MAX) throw new Errno('EINVAL', `${what} = ${value} is not an unsigned 64-bit value`);
   if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw tooLarge(value, what);
   return Number(value);
 }
@@ -33,7 +33,7 @@ export function numberToU64(value: number, what: string): bigint {
 /** Throws EINVAL unless `value` is an integer from 0 to 2^53 - 1. */
 export function checkU64Number(value: number, what: string): void {
   if (!Number.isSafeInteger(value) || value < 0) {
-    throw new Errno('EINVAL', `${what} = ${value} is no integer from 0 to 2^53 - 1`);
+    throw new Errno('EINVAL', `${what} = ${value} is not an integer from 0 to 2^53 - 1`);
   }
 }
 

@@ -64,12 +64,12 @@ const RUNS: Record<string, { describe: string; run: LabRun }> = {
     run: mapLeak,
   },
   canary: {
-    describe: 'with --kernel debug: does what its detectors are there for, and fails as every run does then',
+    describe: 'with --kernel debug: sets off each detector, and must fail as any run with a report does',
     run: canary,
   },
 };
 
-interface RunOptions extends RigOptions, ReportOptions {
+interface LabRunOptions extends RigOptions, ReportOptions {
   json?: true;
   leakCheck?: true;
   seconds?: number;
@@ -100,10 +100,10 @@ Examples:
   barter lab run guest-export --kernel debug --json
   barter lab run peer-load --seconds 20`,
     )
-    .action((name: string, options: RunOptions) => reported(() => run(name, options)));
+    .action((name: string, options: LabRunOptions) => reported(() => run(name, options)));
 }
 
-async function run(name: string, options: RunOptions): Promise<void> {
+async function run(name: string, options: LabRunOptions): Promise<void> {
   const { leakCheck, seconds, seed } = options;
   const json = isQuiet(options);
   const wanted = RUNS[known('lab run', name, Object.keys(RUNS))];

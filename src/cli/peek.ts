@@ -85,13 +85,13 @@ Examples:
     });
 }
 
-interface Place {
+interface RegionPlace {
   name: string;
   index: number;
   offset: number;
 }
 
-function placeOf(region: string, offset: string): Place {
+function placeOf(region: string, offset: string): RegionPlace {
   const named = (PCI_REGION_NAMES as readonly string[]).indexOf(region.toLowerCase());
   const index = named >= 0 ? named : /^\d{1,4}$/.test(region) ? Number(region) : null;
   if (index === null) {
@@ -108,7 +108,12 @@ function numberOf(what: string, text: string, most: bigint, least: bigint, hint 
 }
 
 /** Makes one access. A refusal gets the likely reason, and the next step. */
-function access(path: string, place: Place, { enable }: PeekOptions, body: (client: VfioUserClient) => void): void {
+function access(
+  path: string,
+  place: RegionPlace,
+  { enable }: PeekOptions,
+  body: (client: VfioUserClient) => void,
+): void {
   withSocket(path, (client) => {
     if (enable === true) switchOn(client);
     const size = askRegion(client, place.index)?.sizeBytes ?? 0;

@@ -3,7 +3,7 @@
  * other, moves bytes, and takes the BAR back by every trigger.
  */
 import { PeerDemo } from './peer-demo.ts';
-import { openFds, type Server, startServer, stopServer } from './server-process.ts';
+import { openFds, type ServerProcess, startServer, stopServer } from './server-process.ts';
 
 export interface DemoStep {
   name: string;
@@ -29,7 +29,7 @@ export async function runDemo(machinePath: string, onStep: (step: DemoStep) => v
     onStep(step);
     return step.ok;
   };
-  let server: Server | null = null;
+  let server: ServerProcess | null = null;
   let demo: PeerDemo | null = null;
   const started = await take('serve two devices', async () => {
     server = await startServer(machinePath);
@@ -45,7 +45,7 @@ export async function runDemo(machinePath: string, onStep: (step: DemoStep) => v
   demo = demo as PeerDemo | null;
   demo?.close();
   if (server !== null) {
-    const running: Server = server;
+    const running: ServerProcess = server;
     await take('leave nothing behind', () => stopServer(running, fdsBefore));
   }
   return steps;

@@ -28,7 +28,7 @@ export interface ImportOptions {
   revokes: number;
 }
 
-type Action = [string, () => string | Promise<string>];
+type NamedAction = [string, () => string | Promise<string>];
 
 /** Takes the steps, and calls `onStep` as each ends. Stops at the first step that fails. */
 export async function runImport(options: ImportOptions, onStep: (step: ImportStep) => void): Promise<ImportStep[]> {
@@ -66,7 +66,7 @@ abstract class Borrowing {
     this.options = options;
   }
 
-  abstract actions(): Iterable<Action>;
+  abstract actions(): Iterable<NamedAction>;
 
   protected lend(): string {
     this.lender = new LendingClient(this.options.lender, MAX_BYTES);
@@ -102,7 +102,7 @@ abstract class Borrowing {
 class ByProcess extends Borrowing {
   private importer: ImporterProcess | null = null;
 
-  *actions(): Iterable<Action> {
+  *actions(): Iterable<NamedAction> {
     const { revokes } = this.options;
     yield ['lend', () => this.lend()];
     yield ['import in a second process', () => this.start()];
@@ -149,7 +149,7 @@ class ByServer extends Borrowing {
     this.path = path;
   }
 
-  *actions(): Iterable<Action> {
+  *actions(): Iterable<NamedAction> {
     yield ['lend', () => this.lend()];
     yield ['import in the second server', () => this.start()];
     yield ['move all of it by its DMA engine', () => this.move()];

@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { Errno } from '../abi/errno.ts';
 import { packageFile } from '../linux/package-file.ts';
 
-export interface Server {
+export interface ServerProcess {
   process: ChildProcess;
   socketDir: string;
   /** The socket of each device. */
@@ -18,7 +18,7 @@ export function openFds(): number {
   return readdirSync('/proc/self/fd').length;
 }
 
-export async function startServer(machinePath: string): Promise<Server> {
+export async function startServer(machinePath: string): Promise<ServerProcess> {
   const socketDir = mkdtempSync(join(tmpdir(), 'barter-demo-'));
   const bin = packageFile('bin/barter.cjs');
   const child = spawn(process.execPath, [bin, 'serve', machinePath, '--socket-dir', socketDir, '--json'], {
@@ -32,7 +32,10 @@ export async function startServer(machinePath: string): Promise<Server> {
   throw new Errno('EIO', 'the server ended before it was ready');
 }
 
-export async function stopServer({ process: child, socketDir, paths }: Server, fdsBefore: number): Promise<string> {
+export async function stopServer(
+  { process: child, socketDir, paths }: ServerProcess,
+  fdsBefore: number,
+): Promise<string> {
   // The child has fully ended only when the pipe of its stdout is closed too.
   const status = new Promise<number | null>((resolve) => child.once('close', resolve));
   child.stdout?.resume();

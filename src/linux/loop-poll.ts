@@ -8,7 +8,7 @@ import { Epoll } from './poll.ts';
 const MAX_WAIT_MS = 1000;
 const WAKE = 0;
 
-interface Watched {
+interface PolledFd {
   readonly fd: number;
   readonly run: (events: number) => void;
 }
@@ -18,7 +18,7 @@ interface Watched {
  * loop. Node does not end while a descriptor is watched.
  */
 class LoopPoll {
-  private readonly watched = new Map<number, Watched>();
+  private readonly watched = new Map<number, PolledFd>();
   private epoll: Epoll | null = null;
   private wake: OwnedFd | null = null;
   private nextKey = WAKE + 1;

@@ -62,7 +62,7 @@ export class MappingBudget {
 }
 
 /** A mapping of part of a file, kept while regions use it. */
-class Window {
+class FileWindow {
   readonly memory: MappedMemory | GuardedMemory;
   /** The window's offset in the file. */
   readonly start: number;
@@ -89,7 +89,7 @@ interface SharedFile {
   readonly isGuarded: boolean;
   readonly pageBytes: number;
   /** The latest window of each stretch of the file, by the number of the stretch. */
-  readonly windows: Map<number, Window>;
+  readonly windows: Map<number, FileWindow>;
   /** The number of windows, earlier ones included. */
   live: number;
 }
@@ -106,7 +106,7 @@ export interface FileFacts {
 export class SharedFiles {
   private readonly budget: MappingBudget;
   private readonly files = new Map<string, SharedFile>();
-  private readonly windows = new Map<Memory, Window>();
+  private readonly windows = new Map<Memory, FileWindow>();
 
   constructor(budget: MappingBudget) {
     this.budget = budget;
@@ -163,7 +163,7 @@ export class SharedFiles {
     if (failure !== undefined) throw failure;
   }
 
-  private forget(window: Window): void {
+  private forget(window: FileWindow): void {
     const { file, memory } = window;
     this.windows.delete(memory);
     this.budget.give();
@@ -189,7 +189,7 @@ export class SharedFiles {
   }
 
   /** Returns the window with the byte at `from`, and with those up to `to` that are in its stretch of the file. */
-  private windowAt(fd: OwnedFd, file: SharedFile, from: number, to: number, fileBytes: number): Window {
+  private windowAt(fd: OwnedFd, file: SharedFile, from: number, to: number, fileBytes: number): FileWindow {
     const stretch = stretchOf(file);
     const index = Math.floor(from / stretch);
     const known = file.windows.get(index);
@@ -202,14 +202,14 @@ export class SharedFiles {
     this.budget.take(fd.what);
     try {
       const memory = file.isGuarded ? new GuardedMemory(request) : new MappedMemory(request);
-      return this.keep(new Window(file, start, memory), index);
+      return this.keep(new FileWindow(file, start, memory), index);
     } catch (error) {
       this.budget.give();
       throw error;
     }
   }
 
-  private keep(window: Window, index: number): Window {
+  private keep(window: FileWindow, index: number): FileWindow {
     const { file } = window;
     this.windows.set(window.memory, window);
     file.windows.set(index, window);

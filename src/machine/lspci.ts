@@ -56,14 +56,14 @@ export function parseLspci(text: string): LspciDevice[] {
 }
 
 /** The lines of a device, from its header on. */
-interface Block {
+interface DumpedDevice {
   bdf: string;
   title: string;
   lines: string[];
 }
 
-function blocksOf(lines: readonly string[]): Block[] {
-  const blocks: Block[] = [];
+function blocksOf(lines: readonly string[]): DumpedDevice[] {
+  const blocks: DumpedDevice[] = [];
   for (const line of lines) {
     const header = LSPCI_HEADER.exec(line.trim());
     if (header !== null) blocks.push({ bdf: normalizeBdf(header[1]), title: header[2] ?? '', lines: [] });
@@ -82,7 +82,7 @@ function dumpOf(lines: readonly string[]): Uint8Array | string {
   }
 }
 
-function deviceOf({ bdf, title, lines }: Block): LspciDevice {
+function deviceOf({ bdf, title, lines }: DumpedDevice): LspciDevice {
   const dump = dumpOf(lines);
   const config = typeof dump === 'string' ? new Uint8Array(PCI_STD_HEADER_SIZEOF) : dump;
   const { read } = new CapturedConfig(config);

@@ -86,7 +86,7 @@ export class Cell<T> extends Shared {
   }
 }
 
-interface Look {
+interface GuardCheck {
   readonly guard: (value: unknown) => boolean;
   /** The count of changes when the guard was last asked; -1 before. */
   seen: number;
@@ -136,7 +136,7 @@ const WAIT_UNTIL = action<Inside, (value: unknown) => boolean, void>(
   (cell, guard) => guard(cell.current),
 );
 
-const LOOK = action<Inside, Look, number>(
+const LOOK = action<Inside, GuardCheck, number>(
   OpKind.WAIT,
   (cell, look) => {
     look.seen = cell.changes!;

@@ -4,7 +4,7 @@ import { Shared } from './shared.ts';
 import type { TaskHandle } from './task-handle.ts';
 
 /** One task's wait. */
-interface Look {
+interface Sleeper {
   readonly condition: () => boolean;
   /** The task may check its condition: it has just arrived, or was woken since its last check. */
   isAwake: boolean;
@@ -19,11 +19,11 @@ export class WaitQueue extends Shared {
   /** The task that woke last. */
   lastWaker: TaskHandle | null = null;
   /** Waits whose condition was false at the last check, and that were not woken since. */
-  private sleepers: Look[] = [];
+  private sleepers: Sleeper[] = [];
 
   /** wait_event: waits until `condition` holds. Checks it once on arrival, and once after each `wake`. */
   *waitUntil(condition: () => boolean): Task<void> {
-    const ask = new Op<boolean>(ASK, this, { condition, isAwake: true } satisfies Look);
+    const ask = new Op<boolean>(ASK, this, { condition, isAwake: true } satisfies Sleeper);
     while (!(yield* ask)) {}
   }
 
@@ -38,20 +38,20 @@ export class WaitQueue extends Shared {
 }
 
 /** A queue as its actions see it. */
-type Inside = Shared & { sleepers: Look[]; lastWaker: TaskHandle | null };
+type Inside = Shared & { sleepers: Sleeper[]; lastWaker: TaskHandle | null };
 
-const ASK = action<Inside, Look, boolean>(
+const ASK = action<Inside, Sleeper, boolean>(
   OpKind.EVALUATE,
-  (queue, look) => {
-    look.isAwake = look.condition();
-    if (!look.isAwake) queue.sleepers.push(look);
-    return look.isAwake;
+  (queue, sleeper) => {
+    sleeper.isAwake = sleeper.condition();
+    if (!sleeper.isAwake) queue.sleepers.push(sleeper);
+    return sleeper.isAwake;
   },
-  (_, look) => look.isAwake,
+  (_, sleeper) => sleeper.isAwake,
 );
 
 const WAKE = action<Inside, unknown, void>(OpKind.WRITE, (queue, _, waker) => {
-  for (const look of queue.sleepers) look.isAwake = true;
+  for (const sleeper of queue.sleepers) sleeper.isAwake = true;
   queue.sleepers = [];
   queue.lastWaker = waker;
   queue.notify();
@@ -59,6 +59,6 @@ const WAKE = action<Inside, unknown, void>(OpKind.WRITE, (queue, _, waker) => {
 
 /** The queue at which a task sleeps although its condition holds, because no task woke it. Null for all other waits. */
 export function lostWakeUp(op: Op): WaitQueue | null {
-  if (op.kind !== OpKind.EVALUATE || op.ready() || !(op.argument as Look).condition()) return null;
+  if (op.kind !== OpKind.EVALUATE || op.ready() || !(op.argument as Sleeper).condition()) return null;
   return op.object as WaitQueue;
 }

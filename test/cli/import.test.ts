@@ -75,7 +75,7 @@ test('an importer that holds on is disconnected after --importer-timeout, and na
   rmSync(folder, { recursive: true });
 });
 
-test('wrong usage, and what is no dma-buf', () => {
+test('wrong usage, and a file that is not a dma-buf', () => {
   assert.equal(barter('import').status, 2);
   assert.equal(barter('import', 'x.sock', '--fd', '3').status, 2);
   assert.equal(barter('import', 'x.sock', '--revokes', 'many').status, 2);

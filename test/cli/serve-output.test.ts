@@ -132,7 +132,7 @@ test('a looping client is heard of a hundred times, and the log says how often i
     assert.equal(lines.length + more.reduce((sum, { msg }) => sum + Number(/(\d+) more/.exec(msg)![1]), 0), 500);
   }));
 
-test('levels: what is below the one asked for is not written', () =>
+test('levels: a message below the level asked for is not written', () =>
   serving({}, ['--log-level', 'error'], async (child, lender) => {
     let text = '';
     child.stderr!.on('data', (data) => {

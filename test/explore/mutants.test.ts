@@ -77,7 +77,7 @@ const takesEvery = (seed: number) => (): boolean => {
   return search.totals.executions === everyOrder(program, 5000)!.forms.size;
 };
 
-test('failed tries are no races of a lock', () =>
+test('a failed try is not a race of its lock', () =>
   assertTold(() => {
     const { ofLock } = Races.prototype as unknown as { ofLock: (...args: never[]) => void };
     return replacePrivate<{ log: StepLog }>(Races.prototype, 'ofLock', function (this: { log: StepLog }, ...args) {

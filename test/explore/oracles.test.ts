@@ -68,7 +68,7 @@ test('a lock-order cycle is found though no run deadlocks, with a witness of eac
   assert.deepEqual([...new Set(bug.schedule)], ['one', 'two']);
 });
 
-test('locks that are taken both ways, but only behind a gate, are no cycle; readers of the gate are', async () => {
+test('locks that are taken both ways, but only behind a gate, are not a cycle; readers of the gate are', async () => {
   const behind = (isRead: boolean, gates: 1 | 2) => (stage: Stage) => {
     const all = [new RwSemaphore({ name: 'gate' }), new RwSemaphore({ name: 'other gate' })];
     const [a, b] = [new Mutex(A), new Mutex(B)];
@@ -91,7 +91,7 @@ test('locks that are taken both ways, but only behind a gate, are no cycle; read
   await assertBug('I4', /lock order has a cycle: a > b > a/, behind(true, 1));
 });
 
-test('locks of one class that may nest are no cycle', async () => {
+test('locks of one class that may nest are not a cycle', async () => {
   const bug = await bugOf((stage) => {
     const nested = { name: 'nested', nestable: true };
     const [a, b] = [new Mutex(nested, 'first'), new Mutex(nested, 'second')];

@@ -103,7 +103,7 @@ test('descriptors come once with a read that leaves its bytes, and go when they 
     theirs.close();
   }));
 
-test('a peer that left with something unread is no reason to read anything twice', () => {
+test('a peer that left with something unread makes nothing be read twice', () => {
   const [ours, theirs] = socketPair();
   const left = new PeekedBytes(ours);
   send(theirs, 'abc');

@@ -25,7 +25,7 @@ const COMMANDS = [
   'bench',
 ];
 
-test('what is installed with it is what runs', () => {
+test('npm installs these packages with it, and no others', () => {
   const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
   const wanted = ['commander', 'fast-png', 'fast-xml-builder', 'koffi', 'pino', 'prom-client', 'yaml', 'zod'];
   assert.deepEqual(Object.keys(dependencies).sort(), wanted);

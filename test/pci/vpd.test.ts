@@ -26,7 +26,7 @@ test('a named device: the identifier, a checksum that makes the sum zero, and th
   );
 });
 
-test('data without an end are no data', () => {
+test('data without an end are refused', () => {
   for (const bytes of [[], [0xff, 0xff, 0xff, 0xff], [0, 0, 0, 0], [0x82, 8, 0, 1]]) {
     const vpd = new Vpd(Uint8Array.from(bytes));
     assert.equal(vpd.read(0), null);

@@ -92,7 +92,7 @@ test('steps of the product that are said to commute do', () => {
   assert.ok(pairs > 3000, `${pairs} pairs`);
 });
 
-test('a field that two tasks share and that is no cell is seen', () => {
+test('a field that two tasks share outside a cell is seen', () => {
   const program: Program = {
     name: 'hidden',
     summary: '',

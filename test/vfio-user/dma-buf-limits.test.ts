@@ -147,7 +147,7 @@ test('wrong requests get their errors, and the session goes on', () =>
     importer.close();
   }));
 
-test('packets that are no messages end the session, and nothing else', () =>
+test('packets that are not messages end the session, and nothing else', () =>
   withBuffer((buffer) => {
     const event = createEventfd();
     const ending: [string, Uint8Array, number[]][] = [
@@ -167,7 +167,7 @@ test('packets that are no messages end the session, and nothing else', () =>
     event.close();
   }));
 
-test('an error is no answer to INVALIDATE', () =>
+test('an error does not answer INVALIDATE', () =>
   withBuffer((buffer, lender) => {
     const importer = RawImporter.ready(buffer);
     importer.map(importer.attach());

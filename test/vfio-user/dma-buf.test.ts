@@ -137,7 +137,7 @@ test('what feature 11 refuses leaves no descriptor behind', async () => {
     ['flags', { flags: 1 }],
     ['no ranges', { ranges: [] }],
     ['a range that is empty', { ranges: [[0, 0]] }],
-    ['bytes that are no pages', { ranges: [[0, 100]] }],
+    ['a length that is not of whole pages', { ranges: [[0, 100]] }],
     ['a range behind the end', { ranges: [[1 << 20, 4096]] }],
     ['a range that wraps', { ranges: [[4096, (1n << 64n) - 4096n]] }],
     ['unknown open flags', { openFlags: 0xffffffff }],

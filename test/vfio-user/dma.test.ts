@@ -130,7 +130,7 @@ test('what DMA_MAP and DMA_UNMAP refuse', async () => {
   assert.equal(map({ addr: (1n << 64n) - 4096n, size: 8192 }, []), 'EINVAL', 'wraps');
   assert.equal(map({}, [memfd.fd, memfd.fd]), 'EINVAL', 'two descriptors');
   assert.equal(map({}, [event.fd]), 'EINVAL', 'no memory');
-  assert.equal(map({}, [client.socket.fd]), 'EINVAL', 'a socket that is no dma-buf');
+  assert.equal(map({}, [client.socket.fd]), 'EINVAL', 'a socket, not a dma-buf');
   assert.equal(client.outcome({ command: VFIO_USER_DMA_MAP }, Buffer.alloc(31), [memfd.fd]), 'EINVAL');
   const unmap = (change: Partial<Parameters<typeof vfio_user_dma_unmap.encode>[0]>) => {
     const whole = { argsz: 24, flags: 0, addr: 16 * PAGE, size: PAGE, ...change };

@@ -157,7 +157,7 @@ const LIES: [string, string, (exporter: FakeExporter) => void][] = [
   ['ranges that are too short', 'EPROTO', (e) => lie(e, [{ fd_offset: 0, length: 4096 }])],
   ['a range behind the end of its file', 'EINVAL', (e) => lie(e, [{ fd_offset: SIZE, length: SIZE }])],
   [
-    'ranges that are no pages',
+    'ranges that are not of whole pages',
     'EINVAL',
     (e) =>
       lie(e, [

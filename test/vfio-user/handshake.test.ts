@@ -68,7 +68,7 @@ for (const [name, payload, outcome] of [
   ['half a struct', version(0, 0, null).subarray(0, 3), 'EINVAL'],
   ['no payload', Buffer.alloc(0), 'EINVAL'],
   ['JSON that is none', version(0, 0, '{"capabilities":'), 'EINVAL'],
-  ['bytes that are no text', Buffer.concat([version(0, 0, null), Buffer.from([0xff, 0xfe, 0x80])]), 'EINVAL'],
+  ['bytes that are not text', Buffer.concat([version(0, 0, null), Buffer.from([0xff, 0xfe, 0x80])]), 'EINVAL'],
   ['a list', version(0, 0, '[]'), 'EINVAL'],
   ['a number for capabilities', version(0, 0, '{"capabilities":3}'), 'EINVAL'],
   ['a text for a number', version(0, 0, '{"capabilities":{"max_msg_fds":"8"}}'), 'EINVAL'],

@@ -81,9 +81,9 @@ test('descriptors of every odd kind, wherever one may come, hold up nobody', asy
       return client.receive()?.error;
     };
     assert.equal(send(VFIO_USER_DEVICE_GET_INFO, info), 0, `${kind} with a command that wants none`);
-    assert.notEqual(send(VFIO_USER_DMA_MAP, dmaMap()), 0, `${kind} is no memory`);
-    assert.notEqual(send(VFIO_USER_DEVICE_SET_IRQS, irqs), 0, `${kind} is no eventfd`);
-    assert.notEqual(send(VFIO_USER_DEVICE_FEATURE, wakeup), 0, `${kind} is no eventfd`);
+    assert.notEqual(send(VFIO_USER_DMA_MAP, dmaMap()), 0, `${kind} is not memory`);
+    assert.notEqual(send(VFIO_USER_DEVICE_SET_IRQS, irqs), 0, `${kind} is not an eventfd`);
+    assert.notEqual(send(VFIO_USER_DEVICE_FEATURE, wakeup), 0, `${kind} is not an eventfd`);
     assertBystanderServed(kind);
     client.close();
   }

@@ -312,7 +312,7 @@ test('DMA logging: exactly the pages that the device wrote, once; in ranges, or 
     write(8, 0, 8);
     assert.deepEqual(dirty(0, 256, 8 * PAGE), [1], 'in larger pages');
     client.writeRegion(0, 0x2000, Buffer.alloc(4));
-    assert.deepEqual(dirty(), [], 'what the client does is no DMA');
+    assert.deepEqual(dirty(), [], 'an access by the client is not DMA');
     client.run(stopDmaLogging());
     client.run(
       startDmaLogging(PAGE, [

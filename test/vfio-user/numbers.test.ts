@@ -23,7 +23,7 @@ test('pgsizes: masks of 64 bits, of which the lowest that both can map counts', 
   }
 });
 
-test('limits: 2^64 - 1, and more, are no limit', () => {
+test('limits: 2^64 - 1, and more, do not limit', () => {
   for (const most of ['18446744073709551615', '18446744073709552000', '9007199254740993', '1e15']) {
     const agreed = said(
       `"max_msg_fds":${most},"max_dma_maps":${most},"max_data_xfer_size":${most},"migration":{"max_bitmap_size":${most}}`,

@@ -63,7 +63,7 @@ test('the server says no capability that the client did not propose; limits are 
 for (const [name, capabilities] of [
   ['pages that are too small', { pgsizes: 512 }],
   ['no pages', { pgsizes: 0 }],
-  ['a twin socket that is no object', { twin_socket: true }],
+  ['a twin socket that is not an object', { twin_socket: true }],
   ['a twin socket that may be', { twin_socket: { supported: 'yes' } }],
   ['a migration that is a list', { migration: [] }],
   ['migration pages of text', { migration: { pgsize: '4096' } }],

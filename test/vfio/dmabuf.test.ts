@@ -90,7 +90,7 @@ test('a revoke tells the importer, takes its mapping and refuses others until th
     assert.deepEqual([told, dmabuf.priv.revoked.value, dmabuf.priv.kref.value], [[false], true, 1]);
     assert.throws(map, { code: 'ENODEV' });
     memory(false);
-    assert.equal(told.length, 1, 'what is revoked is not revoked again');
+    assert.equal(told.length, 1, 'a revoked buffer is not revoked again');
     memory(true);
     assert.deepEqual(told, [false, PROFILES[profile].tellAfterRestore], 'told of the restore, before or after');
     assert.equal(map().segments.length, 1);

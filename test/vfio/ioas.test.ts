@@ -240,7 +240,7 @@ test('an address space is destroyed with all that is mapped, not under a device;
   ]);
 });
 
-test('what is mapped for reading is not written, in copies neither', () => {
+test('memory mapped for reading is not written, and copies do not write it', () => {
   const { world, perform } = prepared();
   const space = world.ioases.get('space')!;
   const { domain } = world.attached.get('borrower')!;

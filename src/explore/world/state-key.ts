@@ -11,7 +11,7 @@ import type { Execution } from './execution.ts';
 export class NotComparableError extends Error {}
 
 /** The state of one object, as a text that is equal for equal states. */
-interface Watched {
+interface WatchedObject {
   readonly object: Shared;
   readonly first: string;
 }
@@ -21,7 +21,7 @@ export class StateKey {
   /** The number for a task's past, by the number of its earlier past and its latest result. */
   private readonly histories: Map<string, number>;
   private readonly execution: Execution;
-  private readonly watched = new Map<number, Watched>();
+  private readonly watched = new Map<number, WatchedObject>();
   private readonly sharing: () => readonly unknown[];
   /** The number of each task's past. */
   private seen: number[] = [];

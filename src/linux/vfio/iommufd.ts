@@ -42,7 +42,7 @@ const ATTACH_ARGSZ = 12;
 const DETACH_ARGSZ = 8;
 
 /** An IOVA that the caller chose, or undefined for one that the kernel chooses. */
-type Iova = number | bigint | undefined;
+type OptionalIova = number | bigint | undefined;
 
 /** /dev/iommu (linux/iommufd.h): I/O address spaces (IOAS), by id, with their mappings. */
 export class Iommufd {
@@ -70,7 +70,7 @@ export class Iommufd {
   }
 
   /** Maps this process's memory; returns the IOVA. EEXIST where the range is taken. */
-  map(ioas: number, address: number, length: number, iova: Iova, flags = READ_WRITE): bigint {
+  map(ioas: number, address: number, length: number, iova: OptionalIova, flags = READ_WRITE): bigint {
     const values = { ...place(iova, flags), ioas_id: ioas, user_va: address, length };
     const { view } = this.#ioctl(IOMMU_IOAS_MAP, iommu_ioas_map, values, `IOMMU_IOAS_MAP(ioas ${ioas})`);
     return iommu_ioas_map.fields.iova.getBig(view);
@@ -82,7 +82,7 @@ export class Iommufd {
     fd: number,
     start: number | bigint,
     length: number | bigint,
-    iova: Iova,
+    iova: OptionalIova,
     flags = READ_WRITE,
   ): bigint {
     const values = { ...place(iova, flags), ioas_id: ioas, fd, start, length };
@@ -97,7 +97,7 @@ export class Iommufd {
     from: number,
     fromIova: number | bigint,
     length: number | bigint,
-    iova: Iova,
+    iova: OptionalIova,
     flags = READ_WRITE,
   ): bigint {
     const { iova: dst_iova, flags: copyFlags } = place(iova, flags);
@@ -136,7 +136,7 @@ export class Iommufd {
   }
 }
 
-function place(iova: Iova, flags: number): { flags: number; iova: number | bigint } {
+function place(iova: OptionalIova, flags: number): { flags: number; iova: number | bigint } {
   return iova === undefined ? { flags, iova: 0 } : { flags: flags | IOMMU_IOAS_MAP_FIXED_IOVA, iova };
 }
 

@@ -22,7 +22,7 @@ export const OPEN: readonly Step[] = [
   { op: 'config-write', device: 'borrower', offset: 4, size: 2, value: BUS_MASTER_AND_MEMORY },
 ];
 
-interface Parts {
+interface ProductParts {
   /** The machine; two peers by default. */
   machine?: MachineDescription;
   /** How many registrations the lender ends with: 0 if it was unregistered. */
@@ -34,7 +34,7 @@ export function scenario(
   name: string,
   summary: string,
   build: (set: ProductStage) => void,
-  parts: Parts = {},
+  parts: ProductParts = {},
 ): ProgramFamily {
   return { name, summary, sizes: null, isClassic: false, make: () => program(name, summary, build, parts) };
 }
@@ -93,7 +93,7 @@ export function importerSteps(name: string, fd = 'buf'): { attach: Step; map: St
   };
 }
 
-function program(name: string, summary: string, build: (set: ProductStage) => void, parts: Parts) {
+function program(name: string, summary: string, build: (set: ProductStage) => void, parts: ProductParts) {
   return {
     name,
     summary,

@@ -163,10 +163,10 @@ function isTold(messages: readonly (InvalidateRequest | null)[]): boolean {
   return messages.some((message) => message !== null);
 }
 
-type Request = (process: RemoteProcess) => Task;
+type RemoteRequest = (process: RemoteProcess) => Task;
 
 /** Runs requests. A request that comes too late gets an errno, which is a correct answer. */
-function* tolerant(process: RemoteProcess, requests: readonly Request[]): Task {
+function* tolerant(process: RemoteProcess, requests: readonly RemoteRequest[]): Task {
   for (const request of requests) {
     try {
       yield* request(process);
@@ -176,22 +176,22 @@ function* tolerant(process: RemoteProcess, requests: readonly Request[]): Task {
   }
 }
 
-const ATTACH: Request = (process) => process.attach();
-const MAP: Request = (process) => process.map();
-const UNMAP: Request = (process) => process.unmap();
-const DETACH: Request = (process) => process.detach();
-const STORE: Request = (process) => process.store();
-const ANSWER: Request = (process) => process.answer();
-const ADD_FENCE: Request = (process) => process.addFence();
-const SIGNAL: Request = (process) => process.signal();
-const DIE: Request = (process) => process.die();
-const TIME_OUT: Request = (process) => process.timeOut();
+const ATTACH: RemoteRequest = (process) => process.attach();
+const MAP: RemoteRequest = (process) => process.map();
+const UNMAP: RemoteRequest = (process) => process.unmap();
+const DETACH: RemoteRequest = (process) => process.detach();
+const STORE: RemoteRequest = (process) => process.store();
+const ANSWER: RemoteRequest = (process) => process.answer();
+const ADD_FENCE: RemoteRequest = (process) => process.addFence();
+const SIGNAL: RemoteRequest = (process) => process.signal();
+const DIE: RemoteRequest = (process) => process.die();
+const TIME_OUT: RemoteRequest = (process) => process.timeOut();
 
 function remote(
   name: string,
   summary: string,
-  before: readonly Request[],
-  tasks: Record<string, readonly Request[]>,
+  before: readonly RemoteRequest[],
+  tasks: Record<string, readonly RemoteRequest[]>,
   revoker: readonly Step[] = [OFF],
 ): ProgramFamily {
   return scenario(name, summary, (set) => {

@@ -33,7 +33,7 @@ export interface AsyncClientOptions extends CallOptions {
   timeoutMs?: number;
 }
 
-interface Waiting {
+interface PendingReply {
   readonly takesFds: boolean;
   resolve(answer: Answer): void;
   reject(error: unknown): void;
@@ -66,7 +66,7 @@ export class AsyncChannel {
   private readonly ids: CallIds;
   private readonly frames = new FrameReader();
   private readonly outgoing: SendQueue;
-  private readonly waiting = new Map<number, Waiting>();
+  private readonly waiting = new Map<number, PendingReply>();
   private ended: Errno | null = null;
   private maxMsgFds = 0;
 

@@ -62,7 +62,7 @@ export interface ExporterAnswer {
   readonly fds: OwnedFd[];
 }
 
-interface Waiting {
+interface PendingCall {
   readonly command: number;
   readonly done: Completion;
   readonly deadline: Deadline | null;
@@ -73,7 +73,7 @@ export class ExporterCalls {
   private readonly loop: EventLoop;
   private readonly events: ImporterEvents;
   private readonly packets: PacketSocket;
-  private readonly waiting = new Map<number, Waiting>();
+  private readonly waiting = new Map<number, PendingCall>();
   private readonly openId: number;
   private nextId = 0;
 
@@ -201,7 +201,7 @@ export class ExporterCalls {
     this.finish(waiting, Errno.fromCode(error, `${DMA_BUF_SOCKET_COMMAND_NAMES.get(command)} of a dma-buf`));
   }
 
-  private finish(waiting: Waiting, answer: ExporterAnswer | Error): void {
+  private finish(waiting: PendingCall, answer: ExporterAnswer | Error): void {
     waiting.answer = answer;
     if (waiting.deadline !== null) this.loop.cancel(waiting.deadline);
     runner.start('answer of an exporter', waiting.done.complete());
