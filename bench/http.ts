@@ -21,7 +21,7 @@ const MEASURE = { name: 'read-4B', op: 'read', bytes: 4, messages: 40_000 } as c
 const UNWATCHED_BAR = 0.97;
 const WATCHED_BAR = 0.97;
 
-interface Started {
+interface MeasuredServer {
   readonly child: ChildProcess;
   readonly socket: string;
   readonly http: string | undefined;
@@ -29,7 +29,7 @@ interface Started {
 
 export async function benchHttp(): Promise<BenchResult[]> {
   const folder = mkdtempSync(join(tmpdir(), 'barter-bench-'));
-  const servers: Started[] = [];
+  const servers: MeasuredServer[] = [];
   let page: IncomingMessage | null = null;
   try {
     const tool = compile(folder, 'vfio-user.c', []);
@@ -65,7 +65,7 @@ function result(name: string, rates: readonly number[][], at: number, bar: numbe
   };
 }
 
-async function startServer(folder: string, options: readonly string[]): Promise<Started> {
+async function startServer(folder: string, options: readonly string[]): Promise<MeasuredServer> {
   const machine = packageFile('examples/two-peers.yaml');
   const args = [packageFile('bin/barter.cjs'), 'serve', machine, '--socket-dir', folder, '--json', ...options];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });

@@ -71,7 +71,7 @@ class MemfdMemory implements PlacedMemory {
     release({ memfd: this.#memfd, mapping: this.#mapping });
   }
 
-  #make(): Backing {
+  #make(): BarFile {
     const fileBytes = Math.max(this.sizeBytes, PAGE_SIZE);
     const memfd = createMemfd(this.#label, fileBytes);
     try {
@@ -83,12 +83,12 @@ class MemfdMemory implements PlacedMemory {
   }
 }
 
-interface Backing {
+interface BarFile {
   memfd: OwnedFd;
   mapping: PlacedMemory;
 }
 
-function release({ memfd, mapping }: Backing): void {
+function release({ memfd, mapping }: BarFile): void {
   mapping.close();
   memfd.close();
 }

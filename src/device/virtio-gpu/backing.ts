@@ -15,7 +15,7 @@ export const ENTRY_BYTES = virtio_gpu_mem_entry.sizeof;
 /** Other tasks run after this many bytes: some ten microseconds. */
 const TURN_BYTES = 256 * 1024;
 
-interface Range {
+interface GuestRange {
   readonly address: number;
   /** The bytes of the resource that lie here. */
   readonly start: number;
@@ -25,12 +25,12 @@ interface Range {
 export class Backing {
   readonly sizeBytes: number;
   readonly count: number;
-  private readonly ranges: readonly Range[] = [];
+  private readonly ranges: readonly GuestRange[] = [];
 
   /** From `virtio_gpu_mem_entry`s. Throws INVALID_PARAMETER for an entry past the bus's addresses. */
   constructor(entries: Uint8Array) {
     const view = viewOf(entries);
-    const ranges: Range[] = [];
+    const ranges: GuestRange[] = [];
     let start = 0;
     for (let at = 0; at < entries.length; at += ENTRY_BYTES) {
       const address = addressAt(view, at + virtio_gpu_mem_entry.fields.addr.offset);
