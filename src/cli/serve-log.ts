@@ -4,6 +4,7 @@ import { BoundedOutput } from '../linux/bounded-output.ts';
 import type { Log } from '../vfio-user/wire/log.ts';
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'silent'] as const;
+export const LOG_FORMATS = ['text', 'json'] as const;
 export type LogThreshold = (typeof LOG_LEVELS)[number];
 
 const STDERR = 2;

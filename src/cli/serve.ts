@@ -14,7 +14,7 @@ import type { ServedPage } from '../web/serve-page.ts';
 import { makeFolder } from './files.ts';
 import { npxAndItsShell } from './launcher.ts';
 import { machinePath } from './machine-path.ts';
-import { createLog, LOG_LEVELS } from './serve-log.ts';
+import { createLog, LOG_FORMATS, LOG_LEVELS } from './serve-log.ts';
 import { ServeOutput } from './serve-trace.ts';
 import { defaultSocketDir } from './socket-folders.ts';
 import { declareCommand } from './summaries.ts';
@@ -26,7 +26,7 @@ interface ServeCommandOptions {
   importerTimeout?: string;
   trace?: true;
   logLevel: string;
-  logJson?: true;
+  log: string;
   http?: string;
   control?: true;
   json?: true;
@@ -47,7 +47,7 @@ export function addServeCommand(program: Command, thread?: Worker): void {
     )
     .option('--trace', 'print a line for each message of a client')
     .option('--log-level <level>', `what goes to stderr: ${LOG_LEVELS.join(', ')}`, 'info')
-    .option('--log-json', 'print the log as JSON, a line for each entry')
+    .option('--log <format>', `how it is written: ${LOG_FORMATS.join(' or ')}, a line for each entry`, 'text')
     .option('--http <[host:]port>', 'serve a live page and /metrics; on 127.0.0.1 unless a host is named')
     .option('--control', 'with --http: let the page pull triggers; its address then has a secret token')
     .option('--json', 'print the ready line, and those of --trace, as JSON')
@@ -73,6 +73,7 @@ Examples:
 async function serve(path: string, options: ServeCommandOptions, thread: Worker | undefined): Promise<void> {
   const threshold = LOG_LEVELS.find((level) => level === options.logLevel);
   if (threshold === undefined) throw new UsageError(`--log-level ${options.logLevel}: ${LOG_LEVELS.join(', ')}`);
+  const format = known('log format', options.log, LOG_FORMATS);
   const address = httpAddress(options);
   const control = options.control === true;
   const profile = known('profile', options.profile, Object.keys(PROFILES) as ProfileName[]);
@@ -90,7 +91,7 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
       socketDir,
       profile,
       importerTimeoutMs: milliseconds(options.importerTimeout),
-      log: createLog(threshold, options.logJson === true),
+      log: createLog(threshold, format === 'json'),
       trace: options.trace === true ? (event) => output.trace(event) : undefined,
       watch: address === null ? undefined : { control },
       until: launchers,

@@ -7,6 +7,7 @@ import { Errno } from '../abi/errno.ts';
 import { F_ADD_SEALS, F_SEAL_FUTURE_WRITE, F_SEAL_SHRINK, F_SEAL_WRITE } from '../abi/fcntl.ts';
 import { HUGETLBFS_MAGIC } from '../abi/mman.ts';
 import type { Memory } from '../pci/memory.ts';
+import { beyondLimit } from '../vfio/limit-hits.ts';
 import type { OwnedFd } from './fd.ts';
 import { sys } from './ffi.ts';
 import { fileSystemOf, isLocalFile } from './foreign-fd.ts';
@@ -45,7 +46,8 @@ export class MappingBudget {
   take(what: string): void {
     if (this.taken >= this.most || mappingsOfAll >= this.mostOfAll) {
       const counts = `${this.taken} of ${this.most}, ${mappingsOfAll} of ${this.mostOfAll} with those of others`;
-      throw new Errno('ENOSPC', `${what}: no further file can be mapped: ${counts}`);
+      const limit = this.taken >= this.most ? 'maxFileMappings' : 'maxFileMappingsOfAll';
+      throw beyondLimit(limit, 'ENOSPC', `${what}: no further file can be mapped: ${counts}`);
     }
     this.taken += 1;
     mappingsOfAll += 1;

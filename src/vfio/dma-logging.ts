@@ -1,6 +1,7 @@
 /** DMA logging (features 6, 7 and 8): the pages of its user's memory that a device wrote, by IOVA. */
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
+import { beyondLimit, limitHit } from './limit-hits.ts';
 
 /** As in Linux: as many as fit into a page. */
 export const MAX_LOG_RANGES = 256;
@@ -31,7 +32,9 @@ export class DmaLog {
     if (pageSize === 0n || (pageSize & (pageSize - 1n)) !== 0n || pageSize > 1n << 40n) {
       throw new Errno('EINVAL', `DMA_LOGGING: pages of ${pageSize} bytes`);
     }
-    if (ranges.length > MAX_LOG_RANGES) throw new Errno('E2BIG', `DMA_LOGGING: ${ranges.length} ranges`);
+    if (ranges.length > MAX_LOG_RANGES) {
+      throw beyondLimit('MAX_LOG_RANGES', 'E2BIG', `DMA_LOGGING: ${ranges.length} ranges`);
+    }
     this.pageBytes = Math.max(Number(pageSize), PAGE_SIZE);
     this.ranges = [...ranges].sort((a, b) => (a.iova < b.iova ? -1 : 1));
     let end = 0n;
@@ -52,7 +55,10 @@ export class DmaLog {
       const index = Math.floor(page / BLOCK_PAGES);
       let block = this.blocks.get(index);
       if (block === undefined) {
-        this.isFull ||= this.blocks.size >= MAX_LOG_BLOCKS;
+        if (!this.isFull && this.blocks.size >= MAX_LOG_BLOCKS) {
+          this.isFull = true;
+          limitHit('MAX_LOG_BLOCKS');
+        }
         if (this.isFull) return;
         block = new Uint8Array(BLOCK_PAGES / 8);
         this.blocks.set(index, block);

@@ -20,6 +20,7 @@ import type { Memory } from '../pci/memory.ts';
 import type { Task } from '../task/op.ts';
 import { condResched } from '../task/runner.ts';
 import { type MemoryOwner, restoreMemory, revokeMemory } from './lending.ts';
+import { beyondLimit } from './limit-hits.ts';
 
 const MAGIC = 0x5452_4142; // "BART"
 const VERSION = 1;
@@ -219,7 +220,9 @@ export class StateWriter {
     this.pending = Buffer.concat([this.pending, bytes]);
     while (this.pending.length >= sectionHead.sizeof) {
       const { type, bytes: length } = sectionHead.read(viewOf(this.pending));
-      if (length > MAX_SECTION_BYTES) throw new Errno('EINVAL', `a section of ${length} bytes of migration data`);
+      if (length > MAX_SECTION_BYTES) {
+        throw beyondLimit('MAX_SECTION_BYTES', 'EINVAL', `a section of ${length} bytes of migration data`);
+      }
       const end = sectionHead.sizeof + length;
       if (this.pending.length < end) return;
       const payload = this.pending.slice(sectionHead.sizeof, end);

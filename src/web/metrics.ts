@@ -65,6 +65,7 @@ export class Metrics {
         return { name, help, type: 'counter' as const, values };
       }),
       revokeFamily(counts),
+      limitFamily(this.watcher.counters.limitHits()),
       ...(state === null ? [] : stateFamilies(state)),
       ...processFamilies(this.startedSeconds),
     ];
@@ -134,6 +135,15 @@ function revokeFamily(counted: Counted): Family {
     counts.revokes.flatMap(({ cause, duration }) => histogram(name, { device, cause }, duration)),
   );
   return { name, help: 'Time from a trigger until no importer reaches the buffer.', type: 'histogram', values };
+}
+
+function limitFamily(hits: ReadonlyMap<string, number>): Family {
+  return {
+    name: 'barter_limit_hits_total',
+    help: 'Requests and connections that met a limit of docs/limits.md.',
+    type: 'counter',
+    values: [...hits].map(([limit, value]) => ({ labels: { limit }, value })),
+  };
 }
 
 function histogram(name: string, labels: Labels, { count, sumSeconds, buckets }: Histogram): Sample[] {

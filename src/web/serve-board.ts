@@ -82,6 +82,8 @@ export class ServeBoard {
       KEPT_MESSAGES,
     );
     this.board.set('messages-left-out', messages.dropped);
+    const hits = [...this.watcher.counters.limitHits()].filter(([, count]) => count > 0);
+    this.board.set('limit-hits', Object.fromEntries(hits));
     this.board.add('rates', [this.rates.sample(Date.now(), this.counts())], KEPT_SAMPLES);
     this.onTick();
     this.askForState();

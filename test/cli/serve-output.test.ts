@@ -71,7 +71,7 @@ test('a log whose reader is gone neither ends nor blocks the server', () =>
   }));
 
 test('a log that nobody reads neither blocks the server nor its end', () =>
-  serving({}, ['--log-json'], async (child, lender) => {
+  serving({}, ['--log', 'json'], async (child, lender) => {
     // A pipe holds 64 KiB, so some hundred lines fill it.
     child.stderr!.pause();
     for (let i = 0; i < 400; i++) misbehave(lender);
@@ -110,7 +110,7 @@ test('a trace whose reader does not read takes bounded memory, and SIGTERM ends 
   }));
 
 test('a looping client is heard of a hundred times, and the log says how often it was not', () =>
-  serving({}, ['--log-json'], async (child, lender) => {
+  serving({}, ['--log', 'json'], async (child, lender) => {
     let text = '';
     child.stderr!.setEncoding('utf8').on('data', (data: string) => {
       text += data;

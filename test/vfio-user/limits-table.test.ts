@@ -1,12 +1,14 @@
 /** docs/limits.md has the limits of the code, and each row has its test. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { MAX_LOG_BLOCKS, MAX_LOG_RANGES } from '../../src/vfio/dma-logging.ts';
 import { MAX_SECTION_BYTES } from '../../src/vfio/migration-stream.ts';
 import { IMPORTER_LIMITS, IMPORTER_TIMEOUT_MS } from '../../src/vfio-user/dma-buf/limits.ts';
+import { COUNTED_LIMITS } from '../../src/vfio-user/monitor/counters.ts';
 import { LIMITS } from '../../src/vfio-user/wire/frame.ts';
 
+const src = new URL('../../src/', import.meta.url);
 const ALL = { ...LIMITS, ...IMPORTER_LIMITS, MAX_LOG_BLOCKS, MAX_LOG_RANGES, MAX_SECTION_BYTES };
 const page = readFileSync(new URL('../../docs/limits.md', import.meta.url), 'utf8');
 const rows = page
@@ -19,6 +21,18 @@ test('the table has every limit, with its value, and no other', () => {
   assert.deepEqual(Object.fromEntries(table), ALL);
   assert.equal(table.length, Object.keys(ALL).length);
   assert.ok(page.includes(`(${IMPORTER_TIMEOUT_MS.toLocaleString('en')} ms)`));
+});
+
+test('each limit that turns a peer away is counted where it does', () => {
+  const files = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
+  const text = files
+    .filter((name) => !name.endsWith('counters.ts'))
+    .map((name) => readFileSync(new URL(name, src), 'utf8'))
+    .filter((source) => source.includes('/limit-hits.ts'))
+    .join('\n');
+  for (const name of COUNTED_LIMITS) assert.ok(text.includes(`'${name}'`), `${name} is not counted`);
+  const periods = Object.keys(ALL).filter((name) => !COUNTED_LIMITS.includes(name));
+  assert.deepEqual(periods, ['clientRoundMs', 'logWindowMs']);
 });
 
 test('each row names a test that there is', () => {

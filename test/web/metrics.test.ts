@@ -2,11 +2,14 @@
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { after, test } from 'node:test';
+import { VFIO_USER_REGION_READ, vfio_user_region_access } from '../../src/abi/vfio-user.ts';
 import { serveMachine } from '../../src/machine/served.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { BUCKETS_S } from '../../src/vfio-user/monitor/counters.ts';
+import { LIMITS } from '../../src/vfio-user/wire/frame.ts';
 import { Metrics } from '../../src/web/metrics.ts';
 import { enableMemory, exportBuffer } from '../vfio-user/lent.ts';
+import { message, RawClient } from '../vfio-user/raw-client.ts';
 import { MACHINE, TestServer } from '../vfio-user/served.ts';
 
 interface Family {
@@ -35,6 +38,13 @@ test('messages, errors, buffers and revokes are counted, under names that follow
   const buffer = exportBuffer(client);
   assert.throws(() => exportBuffer(client, { region: 5 }), { code: 'ENODEV' });
   enableMemory(client, false);
+  // One byte of data more than a message may carry, and a message that is too long.
+  const raw = RawClient.ready(served.devices[1].socket);
+  const tooMuch = vfio_user_region_access.encode({ offset: 0n, region: 0, count: LIMITS.maxDataXferBytes + 1 });
+  assert.equal(raw.outcome({ command: VFIO_USER_REGION_READ }, tooMuch), 'EINVAL');
+  raw.send(message({ command: VFIO_USER_REGION_READ, size: LIMITS.maxMessageBytes + 1 }));
+  raw.assertDropped();
+  raw.close();
   const { type, text } = await metrics.text();
   assert.match(type, /^text\/plain; version=0\.0\.4/);
   const families = new Map(parse(text).map((family) => [family.name, family]));
@@ -46,6 +56,9 @@ test('messages, errors, buffers and revokes are counted, under names that follow
   assert.equal(one('barter_buffers_exported_total', { device })?.value, '1');
   assert.equal(one('barter_message_errors_total', { device, command: 'DEVICE_FEATURE' })?.value, '1');
   assert.equal(one('barter_errnos_total', { device, errno: 'ENODEV' })?.value, '1');
+  assert.equal(one('barter_limit_hits_total', { limit: 'maxDataXferBytes' })?.value, '1');
+  assert.equal(one('barter_limit_hits_total', { limit: 'maxMessageBytes' })?.value, '1');
+  assert.equal(one('barter_limit_hits_total', { limit: 'maxBorrowed' })?.value, '0');
   assert.equal(one('barter_client_connected', { device })?.value, '1');
   assert.equal(one('barter_buffers', { device, state: 'revoked' })?.value, '1');
   // The parser takes all histograms of a family for one, so their samples are read from the text.

@@ -14,6 +14,7 @@ import { peerCredentials } from '../../linux/socket.ts';
 import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
 import { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
+import { beyondLimit, limitHit } from '../../vfio/limit-hits.ts';
 import type { EventLoop } from '../wire/event-loop.ts';
 import type { ReceivedFrame } from '../wire/frame.ts';
 import type { LimitUse } from '../wire/limit-use.ts';
@@ -73,6 +74,7 @@ export class ExporterConnection implements ImporterContext {
     this.session = new ExporterSession(dmabuf, link, host.bars, `process ${pid}`);
     this.packets = new PacketSocket(host.loop, socket, IMPORTER_LIMITS.maxRequestBytes, {
       onPacket: (packet) => this.onPacket(packet),
+      onTooLong: () => limitHit('maxRequestBytes'),
       onClose: (why) => this.onClose(why),
     });
   }
@@ -137,7 +139,9 @@ export class ExporterConnection implements ImporterContext {
       const handler = REQUEST_HANDLERS.get(command);
       if (handler === undefined) throw new Errno('ENOSYS', `command ${command}`);
       if (fds.length > 0) throw new Errno('EINVAL', `${fds.length} descriptors that nobody asked for`);
-      if (this.requests > IMPORTER_LIMITS.maxRequests) throw new Errno('EBUSY', `${this.requests} requests at a time`);
+      if (this.requests > IMPORTER_LIMITS.maxRequests) {
+        throw beyondLimit('maxRequests', 'EBUSY', `${this.requests} requests at a time`);
+      }
       yield* handler(this, payload, send);
       if (!isOut) reply(NOTHING, 0);
     } catch (error) {
@@ -179,7 +183,8 @@ export class ExporterConnection implements ImporterContext {
     const header = { id, command: INVALIDATE.command, flags: VFIO_USER_F_TYPE_COMMAND };
     this.packets.send(header, INVALIDATE.request.encode({ id: request.attachment }));
     if (this.pending.size > IMPORTER_LIMITS.maxInvalidates) {
-      this.packets.close(new Errno('ENOBUFS', `${this.pending.size} INVALIDATEs without an answer`));
+      const reason = `${this.pending.size} INVALIDATEs without an answer`;
+      this.packets.close(beyondLimit('maxInvalidates', 'ENOBUFS', reason));
     }
   }
 

@@ -13,6 +13,7 @@ import { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
 import { Plain } from '../../task/plain.ts';
 import { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
+import { beyondLimit } from '../../vfio/limit-hits.ts';
 import type { LimitUse } from '../wire/limit-use.ts';
 import { IMPORTER_LIMITS } from './limits.ts';
 import { type ImporterLink, type InvalidateRequest, RemoteAttachment, type RemoteMapping } from './remote-mapping.ts';
@@ -79,10 +80,13 @@ export class ExporterSession {
     yield* lock.lock();
     try {
       const { size } = this.attachments.get();
-      if (size >= IMPORTER_LIMITS.maxAttachments) throw new Errno('ENOSPC', `${size} attachments are the most`);
+      if (size >= IMPORTER_LIMITS.maxAttachments) {
+        throw beyondLimit('maxAttachments', 'ENOSPC', `${size} attachments are the most`);
+      }
       const ofBuffer = this.dmabuf.attachments.get().length;
       if (ofBuffer > IMPORTER_LIMITS.maxAttachmentsOfBuffer) {
-        throw new Errno('ENOSPC', `the buffer has ${ofBuffer - 1} attachments of all its importers`);
+        const reason = `the buffer has ${ofBuffer - 1} attachments of all its importers`;
+        throw beyondLimit('maxAttachmentsOfBuffer', 'ENOSPC', reason);
       }
       this.attachments.change().set(remote.id, remote);
       yield* announce(remote.id);

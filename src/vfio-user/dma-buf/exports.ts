@@ -21,6 +21,7 @@ import type { MappingBudget } from '../../linux/shared-files.ts';
 import { isUnixPacketSocket, socketPair } from '../../linux/socket.ts';
 import { runner } from '../../task/runner.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
+import { beyondLimit, limitHit } from '../../vfio/limit-hits.ts';
 import type { LentBuffers } from '../server/dma-regions.ts';
 import { type EventLoop, hungUp } from '../wire/event-loop.ts';
 import { frameBytes, LIMITS, ReceivedFrame, writeHeader } from '../wire/frame.ts';
@@ -110,11 +111,15 @@ export class Exports implements ImporterHost, LentBuffers {
     const own = this.held.get(vdev)!;
     const most = Math.min(LIMITS.maxExports, Math.floor(this.mostExports / this.held.size));
     if (own.exports >= most || this.byInode.size >= this.mostExports) {
-      throw new Errno('EMFILE', `${own.exports} dma-bufs of ${vdev.pdev.name} are held, ${this.byInode.size} of all`);
+      const limit = own.exports >= most ? 'maxExports' : 'maxExportsOfAll';
+      const reason = `${own.exports} dma-bufs of ${vdev.pdev.name} are held, ${this.byInode.size} of all`;
+      throw beyondLimit(limit, 'EMFILE', reason);
     }
     const all = [...this.held.values()].reduce((sum, each) => sum + each.ranges, 0);
     if (own.ranges + ranges > LIMITS.maxExportRanges || all + ranges > LIMITS.maxExportRangesOfAll) {
-      throw new Errno('ENOMEM', `dma-bufs of ${vdev.pdev.name} have ${own.ranges} ranges, those of all have ${all}`);
+      const limit = own.ranges + ranges > LIMITS.maxExportRanges ? 'maxExportRanges' : 'maxExportRangesOfAll';
+      const reason = `dma-bufs of ${vdev.pdev.name} have ${own.ranges} ranges, those of all have ${all}`;
+      throw beyondLimit(limit, 'ENOMEM', reason);
     }
   }
 
@@ -201,6 +206,7 @@ export class Exports implements ImporterHost, LentBuffers {
     const isFull = sessions >= IMPORTER_LIMITS.maxSessions || this.importers.size >= IMPORTER_LIMITS.maxSessionsOfAll;
     const error = major !== DMA_BUF_SOCKET_MAJOR || flags !== 0 ? 'EINVAL' : isFull ? 'EMFILE' : null;
     if (error !== null) {
+      if (error === 'EMFILE') limitHit(sessions >= IMPORTER_LIMITS.maxSessions ? 'maxSessions' : 'maxSessionsOfAll');
       this.refuse(fds[0], id, ERRNO[error]);
       return;
     }

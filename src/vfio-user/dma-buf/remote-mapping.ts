@@ -6,6 +6,7 @@ import type { SgTable } from '../../dma-buf/scatterlist.ts';
 import type { Memory } from '../../pci/memory.ts';
 import type { Task } from '../../task/op.ts';
 import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
+import { beyondLimit } from '../../vfio/limit-hits.ts';
 import { IMPORTER_LIMITS } from './limits.ts';
 
 /** A slice of a BAR's memory. */
@@ -56,7 +57,8 @@ export function memoryOf(dmabuf: DmaBuf, table: SgTable): { memory: Memory; rang
   const { memory } = bar.target;
   if (memory === null) throw new Errno('EOPNOTSUPP', `BAR ${bar.index} is registers: nothing of it can be shared`);
   if (table.segments.length > IMPORTER_LIMITS.maxRanges) {
-    throw new Errno('E2BIG', `${table.segments.length} ranges; ${IMPORTER_LIMITS.maxRanges} fit into a message`);
+    const reason = `${table.segments.length} ranges; ${IMPORTER_LIMITS.maxRanges} fit into a message`;
+    throw beyondLimit('maxRanges', 'E2BIG', reason);
   }
   return {
     memory,

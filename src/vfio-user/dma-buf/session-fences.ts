@@ -2,12 +2,13 @@
  * The pending fences of one importer in another process. ADD_FENCE adds them under the reservation. They are signalled
  * without it, since a revoke holds the reservation while it waits for them.
  */
-import { Errno, type ErrnoName } from '../../abi/errno.ts';
+import type { ErrnoName } from '../../abi/errno.ts';
 import type { DmaBuf } from '../../dma-buf/dma-buf.ts';
 import { DmaFence } from '../../dma-buf/fence.ts';
 import type { DmaResvUsage } from '../../dma-buf/resv.ts';
 import { Cell } from '../../task/cell.ts';
 import type { Task } from '../../task/op.ts';
+import { beyondLimit } from '../../vfio/limit-hits.ts';
 import type { LimitUse } from '../wire/limit-use.ts';
 import { IMPORTER_LIMITS } from './limits.ts';
 import type { RemoteAttachment } from './remote-mapping.ts';
@@ -35,10 +36,11 @@ export class SessionFences {
   /** Adds a fence to the reservation, which is held. ENOSPC beyond the limits of the session and of the buffer. */
   *add(id: number, attachment: RemoteAttachment, usage: DmaResvUsage): Task {
     const size = yield* this.pending.loadFor((fences) => fences.size);
-    if (size >= IMPORTER_LIMITS.maxFences) throw new Errno('ENOSPC', `${size} fences are the most`);
+    if (size >= IMPORTER_LIMITS.maxFences) throw beyondLimit('maxFences', 'ENOSPC', `${size} fences are the most`);
     const ofBuffer = pendingOf.get(this.dmabuf) ?? 0;
     if (ofBuffer >= IMPORTER_LIMITS.maxFencesOfBuffer) {
-      throw new Errno('ENOSPC', `the buffer has ${ofBuffer} pending fences of all its importers`);
+      const reason = `the buffer has ${ofBuffer} pending fences of all its importers`;
+      throw beyondLimit('maxFencesOfBuffer', 'ENOSPC', reason);
     }
     const fence = new DmaFence('fence of an importer');
     yield* this.pending.changeFor((fences) => void fences.set(id, { fence, attachment }));

@@ -1,9 +1,9 @@
 /** The mappings of one importer in another process. The reservation guards them: every caller holds it. */
-import { Errno } from '../../abi/errno.ts';
 import type { DmaBuf, DmaDirection } from '../../dma-buf/dma-buf.ts';
 import type { Task } from '../../task/op.ts';
 import { Plain } from '../../task/plain.ts';
 import { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
+import { beyondLimit } from '../../vfio/limit-hits.ts';
 import type { LimitUse } from '../wire/limit-use.ts';
 import { IMPORTER_LIMITS } from './limits.ts';
 import { memoryOf, type RemoteAttachment, type RemoteMapping } from './remote-mapping.ts';
@@ -43,7 +43,8 @@ export class SessionMappings {
     announce: (mapping: RemoteMapping) => Task,
   ): Task {
     const { size } = this.mappings.get();
-    if (size >= IMPORTER_LIMITS.maxMappings) throw new Errno('ENOSPC', `${size} mappings are the most`);
+    if (size >= IMPORTER_LIMITS.maxMappings)
+      throw beyondLimit('maxMappings', 'ENOSPC', `${size} mappings are the most`);
     this.checkRanges();
     const table = yield* this.dmabuf.map(attachment.attachment, direction);
     let mapping: RemoteMapping | null = null;
@@ -94,9 +95,11 @@ export class SessionMappings {
     if (!(priv instanceof VfioPciDmaBuf) || priv.revoked.value) return;
     const count = priv.physVec.length;
     const { maxRanges, maxMappedRanges, maxMappedRangesOfAll } = IMPORTER_LIMITS;
-    if (count > maxRanges) throw new Errno('E2BIG', `${count} ranges; ${maxRanges} fit into a message`);
+    if (count > maxRanges) throw beyondLimit('maxRanges', 'E2BIG', `${count} ranges; ${maxRanges} fit into a message`);
     if (this.ranges + count > maxMappedRanges || rangesOfAll + count > maxMappedRangesOfAll) {
-      throw new Errno('ENOSPC', `${this.ranges} ranges of this session are mapped, ${rangesOfAll} of all`);
+      const limit = this.ranges + count > maxMappedRanges ? 'maxMappedRanges' : 'maxMappedRangesOfAll';
+      const reason = `${this.ranges} ranges of this session are mapped, ${rangesOfAll} of all`;
+      throw beyondLimit(limit, 'ENOSPC', reason);
     }
   }
 

@@ -4,6 +4,10 @@
  */
 import * as abi from '../../abi/vfio-user.ts';
 import type { RevokeCause } from '../../vfio/buffer-observer.ts';
+import { MAX_LOG_BLOCKS, MAX_LOG_RANGES } from '../../vfio/dma-logging.ts';
+import { MAX_SECTION_BYTES } from '../../vfio/migration-stream.ts';
+import { IMPORTER_LIMITS } from '../dma-buf/limits.ts';
+import { LIMITS } from '../wire/frame.ts';
 
 const NAMED = Object.entries(abi).filter(([name]) =>
   /^VFIO_USER_(VERSION|DMA_|DEVICE_|REGION_|MIG_DATA_|X_)/.test(name),
@@ -52,6 +56,12 @@ const SINGLES = [
 ] as const;
 export type Single = (typeof SINGLES)[number];
 const SINGLE_AT = Object.fromEntries(SINGLES.map((name, i) => [name, i])) as Record<Single, number>;
+/** The limits that turn peers away. The other two of the table are periods of time. */
+const { clientRoundMs: _round, logWindowMs: _window, ...refusing } = LIMITS;
+export const COUNTED_LIMITS: readonly string[] = [
+  ...Object.keys({ ...refusing, ...IMPORTER_LIMITS, MAX_LOG_BLOCKS, MAX_LOG_RANGES, MAX_SECTION_BYTES }),
+];
+const LIMIT_AT = new Map(COUNTED_LIMITS.map((limit, i) => [limit, i]));
 const ERRNOS = 134;
 const COMMANDS_AT = SINGLES.length + ERRNOS;
 const REVOKES_AT = COMMANDS_AT + COUNTED_COMMANDS.length * COMMAND_CELLS;
@@ -82,15 +92,28 @@ export interface DeviceCounts extends Readonly<Record<Single, number>> {
 
 export class Counters {
   readonly memory: SharedArrayBuffer;
+  private readonly limits: Float64Array;
   private readonly cells: Float64Array;
 
   /** Makes the memory for `devices` devices, or uses that of another thread. */
   constructor(
     devices: number,
-    memory = new SharedArrayBuffer(devices * DEVICE_CELLS * Float64Array.BYTES_PER_ELEMENT),
+    memory = new SharedArrayBuffer((LIMIT_AT.size + devices * DEVICE_CELLS) * Float64Array.BYTES_PER_ELEMENT),
   ) {
     this.memory = memory;
-    this.cells = new Float64Array(memory);
+    this.limits = new Float64Array(memory, 0, LIMIT_AT.size);
+    this.cells = new Float64Array(memory, this.limits.byteLength);
+  }
+
+  /** Counts a hit of a limit, by any client or importer. */
+  limitHit(limit: string): void {
+    const at = LIMIT_AT.get(limit);
+    if (at !== undefined) this.limits[at] += 1;
+  }
+
+  /** How often each limit was hit, also those that never were. */
+  limitHits(): ReadonlyMap<string, number> {
+    return new Map(COUNTED_LIMITS.map((limit, i) => [limit, this.limits[i]]));
   }
 
   count(device: number, name: Single, by = 1): void {

@@ -6,6 +6,7 @@ import { ERRNO } from '../../abi/errno.ts';
 import { VFIO_USER_HEADER_SIZE } from '../../abi/vfio-user.ts';
 import { runner } from '../../task/runner.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
+import { onLimitHit } from '../../vfio/limit-hits.ts';
 import type { DoneDma } from '../server/client-memory.ts';
 import type { Reply } from '../server/reply.ts';
 import { type Frame, ReceivedFrame } from '../wire/frame.ts';
@@ -36,6 +37,7 @@ export class Monitor {
     this.messages = new MessageRing(memory.messages);
     this.events = new EventRing(memory.events);
     runner.waiting = new Map();
+    onLimitHit((limit) => this.counters.limitHit(limit));
   }
 
   /** Watches one more device. Devices have the numbers 0, 1, ... in the order of these calls. */

@@ -7,6 +7,7 @@ import type { Task } from '../../task/op.ts';
 import { condResched, runner } from '../../task/runner.ts';
 import { WaitQueue } from '../../task/wait-queue.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
+import { beyondLimit } from '../../vfio/limit-hits.ts';
 import { Connection } from '../wire/connection.ts';
 import type { Deadline } from '../wire/deadlines.ts';
 import { type Frame, LIMITS, type ReceivedFrame, writeHeader } from '../wire/frame.ts';
@@ -47,7 +48,8 @@ export class ClientConnection implements Client {
       onDrained: () => runner.run(this.drained.wake()),
     });
     this.handshake = host.loop.after(LIMITS.handshakeTimeoutMs, () => {
-      this.close(new Errno('ETIMEDOUT', `no VERSION within ${LIMITS.handshakeTimeoutMs} ms`));
+      const reason = `no VERSION within ${LIMITS.handshakeTimeoutMs} ms`;
+      this.close(beyondLimit('handshakeTimeoutMs', 'ETIMEDOUT', reason));
     });
   }
 
@@ -70,7 +72,10 @@ export class ClientConnection implements Client {
     if (this.host.trace !== null) traceRequest(this.host.trace, this.vdev.pdev.name, frame);
     if (this.busy) {
       this.queue.push(frame);
-      if (this.queue.isFull) this.connection.setPaused(true);
+      if (this.queue.isFull) {
+        this.queue.countHits();
+        this.connection.setPaused(true);
+      }
       return false;
     }
     const isOverTime = this.isOverTime();

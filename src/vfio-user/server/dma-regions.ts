@@ -17,6 +17,7 @@ import { IOMMU_READ, IOMMU_WRITE, type RemoteMemory } from '../../pci/dma.ts';
 import type { Task } from '../../task/op.ts';
 import { condResched } from '../../task/runner.ts';
 import { Ioas } from '../../vfio/ioas.ts';
+import { beyondLimit } from '../../vfio/limit-hits.ts';
 import type { BorrowedBuffer } from '../dma-buf/borrowed-buffer.ts';
 import { LIMITS } from '../wire/frame.ts';
 import type { LimitUse } from '../wire/limit-use.ts';
@@ -180,9 +181,12 @@ export class DmaRegions {
 
   private checkRoom(): void {
     const maxDmaMaps = this.mostRegions;
-    if (this.regions.size >= maxDmaMaps) throw new Errno('ENOSPC', `DMA_MAP: ${maxDmaMaps} regions are mapped`);
+    if (this.regions.size >= maxDmaMaps) {
+      throw beyondLimit('maxDmaMaps', 'ENOSPC', `DMA_MAP: ${maxDmaMaps} regions are mapped`);
+    }
     if (regionsOfAll >= LIMITS.maxDmaMapsOfAll) {
-      throw new Errno('ENOSPC', `DMA_MAP: the clients of this server have ${regionsOfAll} regions together`);
+      const reason = `DMA_MAP: the clients of this server have ${regionsOfAll} regions together`;
+      throw beyondLimit('maxDmaMapsOfAll', 'ENOSPC', reason);
     }
   }
 
@@ -227,7 +231,9 @@ export class DmaRegions {
 
   /** Maps a dma-buf of another process, whose memory holds the real bytes, until its exporter takes it back. */
   private *mapBorrowed({ iova, sizeBytes, offset }: DmaMapRequest, fd: OwnedFd, prot: number): Task<Held> {
-    if (this.borrowed >= LIMITS.maxBorrowed) throw new Errno('ENOSPC', `DMA_MAP: ${this.borrowed} lent buffers`);
+    if (this.borrowed >= LIMITS.maxBorrowed) {
+      throw beyondLimit('maxBorrowed', 'ENOSPC', `DMA_MAP: ${this.borrowed} lent buffers`);
+    }
     const borrowed = this.buffers.borrow(fd, this.budget, () => this.domain.unmap(iova, sizeBytes));
     this.borrowed += 1;
     try {

@@ -4,6 +4,7 @@ import { viewOf } from '../../abi/layout.ts';
 import { VFIO_USER_HEADER_SIZE } from '../../abi/vfio-user.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
 import { Pinned } from '../../linux/ffi.ts';
+import { beyondLimit, limitHit } from '../../vfio/limit-hits.ts';
 import { type Frame, LIMITS } from '../wire/frame.ts';
 
 const FIRST_REPLY_BYTES = 8192;
@@ -68,7 +69,9 @@ export function checkTransfer(
   { capabilities }: { capabilities: { maxDataXferBytes: number } },
 ): void {
   const { maxDataXferBytes } = capabilities;
-  if (count > maxDataXferBytes) throw new Errno('EINVAL', `${what} of ${count} bytes; ${maxDataXferBytes} is the most`);
+  if (count > maxDataXferBytes) {
+    throw beyondLimit('maxDataXferBytes', 'EINVAL', `${what} of ${count} bytes; ${maxDataXferBytes} is the most`);
+  }
 }
 
 /** Returns a view of a request's payload. EINVAL where it is shorter than `struct`. */
@@ -88,6 +91,7 @@ export function decodeSized(struct: { name: string; sizeof: number }, frame: Fra
   const argsz = view.getUint32(0, true);
   const most = struct.sizeof + LIMITS.maxDataXferBytes;
   if (argsz < struct.sizeof || argsz > most) {
+    if (argsz > most) limitHit('maxDataXferBytes');
     throw new Errno(
       'EINVAL',
       `command ${frame.command}: argsz ${argsz}; ${struct.sizeof} to ${most} for ${struct.name}`,

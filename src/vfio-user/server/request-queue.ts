@@ -1,4 +1,6 @@
 /** Requests of one client that wait behind the one under way. */
+
+import { limitHit } from '../../vfio/limit-hits.ts';
 import { type Frame, LIMITS } from '../wire/frame.ts';
 import type { LimitUse } from '../wire/limit-use.ts';
 
@@ -24,7 +26,13 @@ export class RequestQueue {
     return [
       { limit: 'maxPendingRequests', of, used: this.frames.length, most: LIMITS.maxPendingRequests },
       { limit: 'maxPendingBytes', of, used: this.bytes, most: LIMITS.maxPendingBytes },
+      { limit: 'maxPendingFds', of, used: this.fds, most: LIMITS.maxPendingFds },
     ];
+  }
+
+  /** Reports the limits that stop the reading. */
+  countHits(): void {
+    for (const { limit, used, most } of this.usage('')) if (used >= most) limitHit(limit);
   }
 
   push({ id, command, isReply, noReply, error, fds, payload, arrivedMs }: Frame): void {

@@ -9,6 +9,7 @@ import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
 import { WaitQueue } from '../../task/wait-queue.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
+import { beyondLimit, limitHit } from '../../vfio/limit-hits.ts';
 import { Exports } from '../dma-buf/exports.ts';
 import { IMPORTER_TIMEOUT_MS } from '../dma-buf/limits.ts';
 import type { DeviceMonitor, Monitor } from '../monitor/monitor.ts';
@@ -97,7 +98,9 @@ export class ServedDevice implements SessionHost {
 
   private accept(): void {
     // A connection may bring descriptors whose close does not end.
-    const fd = closingCount() < LIMITS.maxClosing ? tryAccept(this.socket.listener) : -ERRNO.EMFILE;
+    const isClosing = closingCount() >= LIMITS.maxClosing;
+    if (isClosing) limitHit('maxClosing');
+    const fd = isClosing ? -ERRNO.EMFILE : tryAccept(this.socket.listener);
     if (fd === -ERRNO.EMFILE || fd === -ERRNO.ENFILE || fd === -ERRNO.ENOMEM) {
       this.log(`${this.path}: no descriptor is left for a new client; trying again`, {
         level: 'warn',
@@ -133,7 +136,8 @@ export class ServedDevice implements SessionHost {
     for (const { peerPid } of waiting) counts.set(peerPid, (counts.get(peerPid) ?? 0) + 1);
     const most = Math.max(...counts.values());
     const oldest = waiting.find(({ peerPid }) => counts.get(peerPid) === most)!;
-    oldest.close(new Errno('EMFILE', `${waiting.length} connections wait; ${most} of them are of this process`));
+    const reason = `${waiting.length} connections wait; ${most} of them are of this process`;
+    oldest.close(beyondLimit('maxWaitingClients', 'EMFILE', reason));
   }
 
   /** The connections besides the owner's. */

@@ -6,6 +6,7 @@ import type { DmaAddressSpace } from '../../pci/dma.ts';
 import type { Memory } from '../../pci/memory.ts';
 import type { Task } from '../../task/op.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
+import { beyondLimit } from '../../vfio/limit-hits.ts';
 import { ClientFiles, type Exports } from '../dma-buf/exports.ts';
 import { Connection } from '../wire/connection.ts';
 import type { EventLoop } from '../wire/event-loop.ts';
@@ -56,7 +57,10 @@ export class Session implements RequestContext {
       host.loop,
       capabilities.maxDataXferBytes,
       (message, length) => (this.twin ?? main).send(message, length),
-      () => main.close(new Errno('ETIMEDOUT', `no answer within ${LIMITS.dmaReplyTimeoutMs} ms`)),
+      () => {
+        const reason = `no answer within ${LIMITS.dmaReplyTimeoutMs} ms`;
+        main.close(beyondLimit('dmaReplyTimeoutMs', 'ETIMEDOUT', reason));
+      },
     );
     const { trace, monitor } = host;
     if (trace !== null || monitor !== null) {

@@ -1,5 +1,4 @@
 /** Bytes of a stream socket, cut into frames with the descriptors that belong to each. */
-import { Errno } from '../../abi/errno.ts';
 import { MSG_DONTWAIT, MSG_PEEK } from '../../abi/socket.ts';
 import {
   VFIO_USER_HEADER_SIZE,
@@ -13,6 +12,7 @@ import { Pinned, sys } from '../../linux/ffi.ts';
 import { mayLinger } from '../../linux/foreign-fd.ts';
 import { Message } from '../../linux/message.ts';
 import type { PeekedBytes } from '../../linux/peeked-bytes.ts';
+import { beyondLimit } from '../../vfio/limit-hits.ts';
 import { frameBytes, LIMITS, ReceivedFrame } from './frame.ts';
 
 const FIRST_BUFFER_BYTES = 64 * 1024;
@@ -31,7 +31,8 @@ export function takeFds(message: Message): OwnedFd[] {
   const fds = message.takeFds('descriptor of a peer');
   if (closingCount() < LIMITS.maxClosing || !fds.some(({ fd }) => mayLinger(fd))) return fds;
   closeAll(fds);
-  throw new Errno('EMFILE', `${LIMITS.maxClosing} descriptors of peers are being closed, and are not yet`);
+  const reason = `${LIMITS.maxClosing} descriptors of peers are being closed, and are not yet`;
+  throw beyondLimit('maxClosing', 'EMFILE', reason);
 }
 
 export class FrameReader {
@@ -123,7 +124,7 @@ export class FrameReader {
     for (const { fds } of this.arrived) count += fds.length;
     if (count <= LIMITS.maxMsgFds) return;
     closeAll(this.arrived.pop()!.fds);
-    throw new Errno('EMSGSIZE', `${count} descriptors; ${LIMITS.maxMsgFds} are the most`);
+    throw beyondLimit('maxMsgFds', 'EMSGSIZE', `${count} descriptors; ${LIMITS.maxMsgFds} are the most`);
   }
 
   /**

@@ -11,6 +11,7 @@ import {
 } from '../../abi/vfio-user.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
 import type { Pinned } from '../../linux/ffi.ts';
+import { beyondLimit } from '../../vfio/limit-hits.ts';
 
 /** The limits on what one peer makes the other hold. docs/limits.md has the table, and names a test for each. */
 export const LIMITS = {
@@ -87,7 +88,11 @@ export function frameBytes(view: DataView, at: number): number {
   if (type > VFIO_USER_F_TYPE_REPLY) throw new Errno('EPROTO', `a message of type ${type}`);
   if (size < VFIO_USER_HEADER_SIZE) throw new Errno('EPROTO', `a message of ${size} bytes is shorter than its header`);
   if (size > LIMITS.maxMessageBytes) {
-    throw new Errno('EMSGSIZE', `a message of ${size} bytes; ${LIMITS.maxMessageBytes} is the most`);
+    throw beyondLimit(
+      'maxMessageBytes',
+      'EMSGSIZE',
+      `a message of ${size} bytes; ${LIMITS.maxMessageBytes} is the most`,
+    );
   }
   return size;
 }

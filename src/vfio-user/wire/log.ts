@@ -1,4 +1,6 @@
 /** The server's log with a rate limit: a client that loops must not fill a disk. */
+
+import { limitHit } from '../../vfio/limit-hits.ts';
 import type { Deadline } from './deadlines.ts';
 import type { EventLoop } from './event-loop.ts';
 import { LIMITS } from './frame.ts';
@@ -38,6 +40,7 @@ export class LogLimiter {
       this.window = this.loop.after(LIMITS.logWindowMs, () => this.endWindow());
     }
     if (this.lines >= LIMITS.maxLogLinesOfAll) {
+      limitHit('maxLogLinesOfAll');
       this.suppressed += 1;
       return;
     }
@@ -45,7 +48,10 @@ export class LogLimiter {
     const count = this.counts.get(key) ?? { lines: 0, about };
     this.counts.set(key, count);
     count.lines += 1;
-    if (count.lines > LIMITS.maxLogLines) return;
+    if (count.lines > LIMITS.maxLogLines) {
+      limitHit('maxLogLines');
+      return;
+    }
     this.lines += 1;
     this.sink(line, about);
   };

@@ -18,6 +18,8 @@ const MAX_FDS = 8;
 export interface PacketEvents {
   /** Takes a whole message. Its payload is valid until the call returns; the callee owns its descriptors. */
   onPacket(packet: ReceivedFrame): void;
+  /** Called for a packet of more than `mostBytes`, which then ends the conversation. */
+  onTooLong?(): void;
   /** Called once, last, whichever side ended it; `why` is null when the peer closed in good order. */
   onClose(why: Error | null): void;
 }
@@ -119,6 +121,7 @@ export class PacketSocket {
   /** EPROTO for a packet that is not a message, EMSGSIZE for too many descriptors. */
   private parse(received: number): ReceivedFrame {
     const { view, bytes } = this.buffer;
+    if (received >= bytes.length) this.events.onTooLong?.();
     const isWhole = received >= VFIO_USER_HEADER_SIZE && received < bytes.length;
     if (!isWhole || frameBytes(view, 0) !== received) throw new Errno('EPROTO', `a packet of ${received} bytes`);
     const fds = this.incoming.hasFds ? takeFds(this.incoming) : [];

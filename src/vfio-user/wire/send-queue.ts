@@ -4,6 +4,7 @@ import { MSG_DONTWAIT, MSG_NOSIGNAL } from '../../abi/socket.ts';
 import { closeAll, duplicateAll, type OwnedFd } from '../../linux/fd.ts';
 import { Pinned, sys } from '../../linux/ffi.ts';
 import { Message } from '../../linux/message.ts';
+import { beyondLimit } from '../../vfio/limit-hits.ts';
 import { LIMITS } from './frame.ts';
 
 const NO_FDS: readonly number[] = [];
@@ -87,7 +88,9 @@ export class SendQueue {
     if (this.unsent.length >= MAX_UNSENT) throw new Errno('ENOBUFS', `${MAX_UNSENT} messages are not read`);
     const { maxUnsentBytes, maxUnsentBytesOfAll } = LIMITS;
     if (this.bytes + bytes.length > maxUnsentBytes || bytesOfAll + bytes.length > maxUnsentBytesOfAll) {
-      throw new Errno('ENOBUFS', `${this.bytes} bytes are not read, and ${bytesOfAll} with those for other peers`);
+      const limit = this.bytes + bytes.length > maxUnsentBytes ? 'maxUnsentBytes' : 'maxUnsentBytesOfAll';
+      const reason = `${this.bytes} bytes are not read, and ${bytesOfAll} with those for other peers`;
+      throw beyondLimit(limit, 'ENOBUFS', reason);
     }
     this.unsent.push({ bytes: Buffer.from(bytes), fds: duplicateAll(fds, 'descriptor to send') });
     this.count(bytes.length);

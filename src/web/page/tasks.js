@@ -32,6 +32,9 @@ export function showTasks(section, { values }) {
 
 export function showLimits(section, { values }) {
   const used = values.state.limits.filter(({ used: is }) => is > 0);
+  const hits = Object.entries(values['limit-hits'] ?? {}).map(([limit, times]) => `${limit} (${count(times)})`);
+  section.querySelector('.hits').textContent =
+    hits.length === 0 ? 'No limit has been hit.' : `Hit so far: ${hits.join(', ')}.`;
   section
     .querySelector('tbody')
     .replaceChildren(
