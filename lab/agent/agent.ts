@@ -20,6 +20,7 @@ import { accessConfig } from './config-accesses.ts';
 import { useOwnDevice } from './own-device.ts';
 import { answerPeer } from './peer/answer.ts';
 import { PeerTrial } from './peer/trial.ts';
+import { answerScreen, ScreenTrial } from './screen/trial.ts';
 
 function captureOrNull(address: string): string | null {
   try {
@@ -56,8 +57,9 @@ class TimedBackend implements Backend {
   }
 }
 
-/** The trial between `lend` and `end`. */
+/** The trials under way. */
 let peer: PeerTrial | null = null;
+let screen: ScreenTrial | null = null;
 /** The threads for steps that start others. */
 let threads: StartedThreads;
 
@@ -77,6 +79,11 @@ const handlers: Handlers = {
     const answer = answerPeer(peer, request);
     if (request.do === 'end') peer = null;
     return answer;
+  },
+  screen: (request) => {
+    // A trial that waits for good is left as it is.
+    if (request.do === 'begin') screen = new ScreenTrial(release(), threads);
+    return answerScreen(screen!, request);
   },
   ownDevice: ({ address }) => useOwnDevice(address),
   configAccesses: accessConfig,

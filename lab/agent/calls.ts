@@ -26,6 +26,8 @@ export interface AgentCalls {
   memcpy: { parameters: { address: string; copies: MemoryCopy[] }; result: number[] };
   /** Runs a trial between a lender and a borrower (lab/agent/peer/trial.ts). */
   peer: { parameters: PeerRequest; result: PeerAnswer };
+  /** Runs a trial between a lender and a virtio GPU (lab/agent/screen/trial.ts). */
+  screen: { parameters: ScreenTrialRequest; result: ScreenTrialAnswer };
   /** Drives the device of docs/writing-a-device.md. */
   ownDevice: { parameters: { address: string }; result: OwnDeviceAnswer };
   /** The results of accesses to a device's config space through vfio-pci, and which of its bits can be written. */
@@ -67,6 +69,39 @@ export interface PeerAnswer {
   triggerMs?: number;
   /** The totals of `load`. */
   load?: { copies: number; bytes: number; failed: number; revokes: number; inFlight: number; wrong: string[] };
+}
+
+export type ScreenTrialRequest =
+  /** Opens the lender and the GPU's card. */
+  | { do: 'begin'; addresses: { lender: string; gpu: string } }
+  /** Shows a picture of the guest's own memory: the pattern of `seed`. */
+  | { do: 'draw'; seed: number }
+  /** Lends a screen's bytes of the BAR, from `offset` on, imports them into the card, and shows them. */
+  | { do: 'lend'; offset: number }
+  /** Shows the imported buffer anew. */
+  | { do: 'show' }
+  /** Pulls the trigger. */
+  | { do: 'revoke'; trigger: PeerTrigger }
+  /** Undoes the trigger, and shows the buffer. After a close it opens, lends, imports and shows anew. */
+  | { do: 'restore'; trigger: PeerTrigger }
+  /** Takes the imported buffer off the screen, and closes its handle and descriptor. */
+  | { do: 'drop' }
+  /** Clears the memory bit in a thread of its own. */
+  | { do: 'start-revoke' }
+  /** Says whether that thread is done, and sets the memory bit again if it is. */
+  | { do: 'join-revoke' }
+  | { do: 'end' };
+
+export interface ScreenTrialAnswer {
+  /** Of the screen. */
+  width?: number;
+  height?: number;
+  /** Milliseconds that the trigger took by the guest's clock. */
+  triggerMs?: number;
+  /** 'ok', or the errno of showing the buffer. */
+  shown?: string;
+  /** 'blocked', or 'ended'. */
+  revoke?: string;
 }
 
 /** Offsets in memory that holds a pattern. */

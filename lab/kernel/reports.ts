@@ -36,6 +36,11 @@ const DOCUMENTED: readonly { kind: KernelReport['kind']; text: RegExp; where: st
     text: /^WARNING: .* at iova_magazine_free_pfns[\s\S]*\bdma_buf_phys_vec_to_sgt\+/,
     where: 'lab/findings/09-a-failed-map-frees-iova-0.yaml',
   },
+  {
+    kind: 'hung task',
+    text: /\bvirtio_gpu_detach_object_fenced\+[\s\S]*\bvfio_pci_dma_buf_move\+/,
+    where: 'docs/kernel-findings.md, 10',
+  },
 ];
 
 const TIMESTAMP = /^\[\s*\d+\.\d+\](\[\s*[TC]\d+\])? ?/;

@@ -10,6 +10,7 @@ import { ownDevice } from '../../lab/runs/own-device.ts';
 import { peerLoad } from '../../lab/runs/peer/load.ts';
 import { peerToPeer } from '../../lab/runs/peer/peer-to-peer.ts';
 import type { LabOptions, LabResult, LabStep } from '../../lab/runs/run.ts';
+import { virtioGpu } from '../../lab/runs/screen/virtio-gpu.ts';
 import { paint } from '../report/colour.ts';
 import { timedStepText } from '../report/lines.ts';
 import type { SuiteReport } from '../report/test-report.ts';
@@ -50,6 +51,10 @@ const RUNS: Record<string, { describe: string; run: LabRun }> = {
   'peer-load': {
     describe: 'copies of random sizes into a lent BAR, and revokes at random moments, for a minute',
     run: peerLoad,
+  },
+  'virtio-gpu': {
+    describe: "the kernel's virtio_gpu shows a lent BAR on a screen, until each thing that takes the BAR back",
+    run: virtioGpu,
   },
   'own-device': {
     describe: 'the device that docs/writing-a-device.md writes, driven by a guest',

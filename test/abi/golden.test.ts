@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import * as aio from '../../src/abi/aio.ts';
 import * as dmaBuf from '../../src/abi/dma-buf.ts';
+import * as drm from '../../src/abi/drm.ts';
 import { ERRNO } from '../../src/abi/errno.ts';
 import * as fcntl from '../../src/abi/fcntl.ts';
 import * as iommufd from '../../src/abi/iommufd.ts';
@@ -59,6 +60,12 @@ const HOST = `
 #include <linux/virtio_ring.h>
 #if __has_include(<linux/iommufd.h>)
 #include <linux/iommufd.h>
+#endif
+#if __has_include(<drm/drm.h>)
+#include <drm/drm.h>
+#include <drm/drm_fourcc.h>
+#undef DRM_IOCTL_BASE
+#define DRM_IOCTL_BASE 0x64
 #endif`;
 
 /** Names that C headers do not declare: their declarations here are derived, renamed or described in prose. */
@@ -112,7 +119,7 @@ const skip = !hasCompiler() && env.CI === undefined ? 'no C compiler on this mac
 
 test('constants and layouts agree with the C headers', { skip }, () => {
   const files = [aio, dmaBuf, fcntl, iommufd, mman, pciRegs, poll, socket, vfio, vfioFeature, type1, ERRNO];
-  const kernel = [...files, virtio, virtioGpu, virtioPci];
+  const kernel = [...files, drm, virtio, virtioGpu, virtioPci];
   const expected: Expectation = new Map(kernel.flatMap((m) => [...expectations(m)]));
   assert.ok(expected.size > 900, `only ${expected.size} expressions: did an export vanish?`);
   const include = env.UAPI_INCLUDE === undefined ? [] : ['-isystem', env.UAPI_INCLUDE];

@@ -71,3 +71,46 @@ struct iommu_ioas_unmap { __u32 size, ioas_id; __aligned_u64 iova, length; };
 struct iommu_hwpt_alloc { __u32 size, flags, dev_id, pt_id, out_hwpt_id, __reserved, data_type, data_len;
   __aligned_u64 data_uptr; __u32 fault_id, __reserved2; };
 struct vfio_device_ioeventfd { __u32 argsz, flags; __u64 offset, data; __s32 fd; __u32 reserved; };
+/* drm/drm.h, drm/drm_mode.h and drm/drm_fourcc.h, for hosts without them. */
+#define DRM_IOCTL_BASE 'd'
+#define DRM_CLOEXEC 02000000
+#define DRM_RDWR 2
+#define DRM_FORMAT_XRGB8888 ((__u32)'X' | (__u32)'R' << 8 | (__u32)'2' << 16 | (__u32)'4' << 24)
+struct drm_gem_close { __u32 handle, pad; };
+struct drm_prime_handle { __u32 handle, flags; __s32 fd; };
+struct drm_mode_modeinfo {
+	__u32 clock;
+	__u16 hdisplay, hsync_start, hsync_end, htotal, hskew, vdisplay, vsync_start, vsync_end, vtotal, vscan;
+	__u32 vrefresh, flags, type;
+	char name[32];
+};
+struct drm_mode_card_res {
+	__u64 fb_id_ptr, crtc_id_ptr, connector_id_ptr, encoder_id_ptr;
+	__u32 count_fbs, count_crtcs, count_connectors, count_encoders, min_width, max_width, min_height, max_height;
+};
+struct drm_mode_get_connector {
+	__u64 encoders_ptr, modes_ptr, props_ptr, prop_values_ptr;
+	__u32 count_modes, count_props, count_encoders, encoder_id, connector_id, connector_type, connector_type_id;
+	__u32 connection, mm_width, mm_height, subpixel, pad;
+};
+struct drm_mode_crtc {
+	__u64 set_connectors_ptr;
+	__u32 count_connectors, crtc_id, fb_id, x, y, gamma_size, mode_valid;
+	struct drm_mode_modeinfo mode;
+};
+struct drm_mode_fb_cmd2 {
+	__u32 fb_id, width, height, pixel_format, flags, handles[4], pitches[4], offsets[4];
+	__u64 modifier[4];
+};
+struct drm_mode_create_dumb { __u32 height, width, bpp, flags, handle, pitch; __u64 size; };
+struct drm_mode_map_dumb { __u32 handle, pad; __u64 offset; };
+#define DRM_IOWR(nr, type) _IOWR(DRM_IOCTL_BASE, nr, type)
+#define DRM_IOCTL_GEM_CLOSE _IOW(DRM_IOCTL_BASE, 0x09, struct drm_gem_close)
+#define DRM_IOCTL_PRIME_FD_TO_HANDLE DRM_IOWR(0x2e, struct drm_prime_handle)
+#define DRM_IOCTL_MODE_GETRESOURCES DRM_IOWR(0xA0, struct drm_mode_card_res)
+#define DRM_IOCTL_MODE_SETCRTC DRM_IOWR(0xA2, struct drm_mode_crtc)
+#define DRM_IOCTL_MODE_GETCONNECTOR DRM_IOWR(0xA7, struct drm_mode_get_connector)
+#define DRM_IOCTL_MODE_RMFB DRM_IOWR(0xAF, unsigned int)
+#define DRM_IOCTL_MODE_CREATE_DUMB DRM_IOWR(0xB2, struct drm_mode_create_dumb)
+#define DRM_IOCTL_MODE_MAP_DUMB DRM_IOWR(0xB3, struct drm_mode_map_dumb)
+#define DRM_IOCTL_MODE_ADDFB2 DRM_IOWR(0xB8, struct drm_mode_fb_cmd2)

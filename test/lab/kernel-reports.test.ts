@@ -119,3 +119,19 @@ RIP: 0010:some_function+0x1/0x2
     [['oops', 'BUG: kernel NULL pointer dereference, address: 0000000000000008']],
   );
 });
+
+test('a revoke that waits for a GPU that is gone is a documented finding; another hung task is not', () => {
+  const gpu = `${HUNG}
+Call Trace:
+ <TASK>
+ dma_fence_wait_timeout+0xc5/0x180
+ virtio_gpu_detach_object_fenced+0x6c/0xb0 [virtio_gpu]
+ dma_buf_invalidate_mappings+0x35/0x50
+ vfio_pci_dma_buf_move+0x50/0x190 [vfio_pci_core]
+ </TASK>`;
+  const other = gpu.replace(/^ vfio_pci_dma_buf_move.*\n/m, '');
+  assert.deepEqual(
+    [gpu, other].flatMap((text) => kernelReports(asConsole(text)).map(({ documented }) => documented)),
+    ['docs/kernel-findings.md, 10', null],
+  );
+});

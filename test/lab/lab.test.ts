@@ -15,6 +15,7 @@ interface LabDocument {
   qemu: string;
   kernel: string;
   steps: { name: string; ok: boolean; expected?: unknown; seen?: unknown }[];
+  reports: { documented: string | null }[];
 }
 
 interface DiffDocument {
@@ -71,6 +72,16 @@ test("the guest's devices are captured, served, and captured again in a guest: n
 test("the guest's ioatdma copies into a lent BAR until it is taken back, by each trigger", { skip }, () => {
   const { steps } = labRun('peer-to-peer');
   assert.equal(steps.filter((step) => /writes that reached the BAR after it returned/.test(step.name)).length, 7);
+});
+
+test("the kernel's virtio_gpu shows a lent BAR on a screen, until each trigger takes it back", { skip }, () => {
+  const { steps, reports } = labRun('virtio-gpu');
+  assert.equal(steps.filter(({ name }) => /: restored: pixels that differ$/.test(name)).length, 7);
+  const hung = 'docs/kernel-findings.md, 10';
+  assert.deepEqual(
+    reports.map(({ documented }) => documented),
+    [hung, hung],
+  );
 });
 
 test("the guest's own driver of the DMA engine binds, tests it, and copies with it", { skip }, () => {

@@ -9,18 +9,8 @@ import { LinuxBackend } from '../../../src/scenario/kernel/backend.ts';
 import type { Step } from '../../../src/scenario/step.ts';
 import { runner } from '../../../src/task/runner.ts';
 import type { PeerAnswer, PeerTrigger } from '../calls.ts';
+import { device, memory, TRIGGERS } from '../triggers.ts';
 
-const device = 'lender';
-const memory = (on: boolean): Step => ({ op: 'memory', device, on });
-const TRIGGERS: Record<PeerTrigger, { pull: Step; undo?: Step }> = {
-  'memory bit': { pull: memory(false), undo: memory(true) },
-  D3hot: { pull: { op: 'power', device, state: 3 }, undo: { op: 'power', device, state: 0 } },
-  FLR: { pull: { op: 'flr', device } },
-  DEVICE_RESET: { pull: { op: 'reset', device } },
-  'hot reset': { pull: { op: 'hot-reset', device } },
-  'low power': { pull: { op: 'low-power-entry', device }, undo: { op: 'low-power-exit', device } },
-  close: { pull: { op: 'close', device } },
-};
 /**
  * Markers: reads of the last bytes of the borrower's config space. Its server sees them in order with everything else,
  * so its trace shows which messages came before a trigger returned and which after.

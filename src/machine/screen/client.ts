@@ -27,6 +27,11 @@ export function readScreen(path: string, scanout: number): Picture {
   }
 }
 
+/** Lets commands wait in the device (Screen.hold); with an empty list all go on. */
+export function holdCommands(path: string, commands: string[]): void {
+  ask(path, { do: 'hold', commands });
+}
+
 function ask(path: string, request: ScreenRequest): { reply: ScreenReply; fds: OwnedFd[] } {
   const socket = connectUnix(path, TIMEOUT_MS);
   try {
