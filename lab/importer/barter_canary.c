@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Does on request what no kernel should: for runs that prove that they would notice. It is a part of the lab's debug
- * kernel alone. One word is written to <debugfs>/barter-canary; the write succeeds, and what a detector has to say is
- * on the console.
+ * Makes a mistake on request, so that a run can prove that it notices such a mistake. Only the lab's debug kernel has
+ * it. A write of one word to <debugfs>/barter-canary makes the mistake and succeeds. The report of the detector is on
+ * the console.
  *
  *   use-after-free   reads a byte of memory that was freed             KASAN
  *   inversion        takes two mutexes in both orders, one at a time   lockdep
  *   leak             forgets some memory                               kmemleak
- *   hang             sleeps for HANG_SECONDS without a signal's leave  the detector of hung tasks
+ *   hang             sleeps for HANG_SECONDS, uninterruptibly  the detector of hung tasks
  *
- * KASAN's report taints the kernel, and lockdep is off from then on: an inversion comes first.
+ * KASAN's report taints the kernel, and lockdep is off from then on. So use inversion first.
  */
 #include <linux/debugfs.h>
 #include <linux/module.h>
@@ -18,9 +18,9 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-/* The detector looks every 20 s (lab/kernel/debug.config) for who has slept since it looked last. */
+/* Every 20 s (lab/kernel/debug.config) the detector looks for tasks that have slept since its last look. */
 #define HANG_SECONDS 45
-/* Most are pointed to by what is left of a stack, or of the allocator's own lists. */
+/* Old stack frames and the allocator's own lists still point to most of them. */
 #define LEAKS 128
 
 static DEFINE_MUTEX(canary_first);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * An importer of dma-bufs that does what it is told, for Barter's lab.
+ * An importer of dma-bufs that obeys commands, for Barter's lab.
  *
- * Each open of <debugfs>/barter/importer is one importer with at most one attachment. A command is one write(2); it
- * gives the errno of the kernel's own function, or the length of the write. What it reports is read(2) afterwards, as
- * one line of JSON. Closing the file signals its fences, unmaps, detaches, and drops the buffer.
+ * Each open of <debugfs>/barter/importer is one importer with at most one attachment. A command is one write(2). It
+ * returns the errno of the kernel's own function, or the length of the write. The next read(2) returns the command's
+ * reply, one line of JSON. Closing the file signals its fences, unmaps, detaches, and drops the buffer.
  *
  *   attach FD DDDD:BB:DD.F dynamic|static|no-p2p|no-callback unmap|keep|remap 32|64  bits of its DMA mask
  *   map                      -> {"map":ID,"segments":[[ADDRESS,LENGTH],...]}
@@ -13,22 +13,23 @@
  *   pin | unpin
  *   fence kernel|write|read|bookkeep   -> {"fence":ID}
  *   signal ID
- *   callbacks                -> {"callbacks":[LIVE,...]}  mappings that were live at each call, and forgets them
- *   order                    -> {"order":[N,...]}  each call's number among those of all importers, and forgets them
- *   fill ID OFFSET LENGTH SEED  a pattern, copied by the device's DMA engine into the mapping
+ *   callbacks                -> {"callbacks":[LIVE,...]}  the live mappings at each call; empties the list
+ *   order                    -> {"order":[N,...]}  each call's number among those of all importers; empties the list
+ *   fill ID OFFSET LENGTH SEED  the device's DMA engine copies a pattern into the mapping
  *   sum ID OFFSET LENGTH     -> {"crc32":N}  of bytes that the DMA engine copied out of the mapping
- *   poke ID OFFSET HEX       bytes by the DMA engine
+ *   poke ID OFFSET HEX       the DMA engine writes these bytes
  *   peek ID OFFSET LENGTH    -> {"bytes":"HEX"}
  *   submit ID OFFSET LENGTH SEED  as fill, but returns while the copy is under way
  *   collect                  -> {"result":"done|read-failed|write-failed|aborted","parts":DONE,"of":ALL}
- *   raw ADDRESS LENGTH SEED  the pattern, to where a mapping was or never was, as a broken driver might
- *   memcpy DDDD:BB:DD.F FROM TO LENGTH SEED  in memory that holds the pattern, and then looks at every byte of it
+ *   raw ADDRESS LENGTH SEED  copies the pattern to any address, as a broken driver might
+ *   memcpy DDDD:BB:DD.F FROM TO LENGTH SEED  copies within memory that holds the pattern, then checks every byte
  *                            -> {"wrong":N}
  *
  * A copy whose engine reports a failure gives EIO, and one that never ends ETIMEDOUT.
  *
- * Locks: `lock` of the importer, then the reservation. The callback has the reservation alone and takes `events`, a
- * spinlock, inside it. Mappings are guarded by the reservation. The engine's own callbacks take nothing.
+ * Locks: `lock` of the importer, then the reservation, then the spinlock `events`. The invalidate callback runs with
+ * the reservation held and takes only `events`. The reservation guards the mappings. The callbacks of the DMA engine
+ * take no lock.
  */
 #include <linux/crc32.h>
 #include <linux/debugfs.h>
@@ -47,7 +48,7 @@
 #define MAX_CALLBACKS 4096
 #define MAX_COMMAND (64 * 1024)
 #define MAX_COPY (4 * 1024 * 1024)
-/* So much per descriptor: an engine that copies page by page shows progress before its driver loses patience. */
+/* Bytes of one descriptor. ioatdma takes an engine for hung if a descriptor takes too long. */
 #define COPY_PART (64 * 1024)
 #define COPY_TIMEOUT_MS 30000
 /* Bytes of the pattern behind a memcpy, which must not change. */
@@ -65,7 +66,7 @@ struct told_fence {
 	struct dma_fence *fence;
 };
 
-/* The DMA engine of a device, and the one copy that it may have under way. */
+/* The DMA engine of a device, and its copy. An engine has at most one copy. */
 struct engine {
 	struct pci_dev *pdev;
 	struct dma_chan *chan;
@@ -127,7 +128,7 @@ static void drop_mapping(struct importer *imp, struct mapping *map)
 	kfree(map);
 }
 
-/* The reservation is held. */
+/* The caller holds the reservation. */
 static int add_mapping(struct importer *imp, struct mapping **added)
 {
 	struct mapping *map = kzalloc(sizeof(*map), GFP_KERNEL);
@@ -225,7 +226,7 @@ static int cmd_attach(struct importer *imp, const char *args)
 		pci_dev_put(pdev);
 		return PTR_ERR(dmabuf);
 	}
-	/* What its driver would say, where it has none of its own. */
+	/* Sets the DMA mask in place of a driver, if the device has none. */
 	if (!pdev->dev.driver || !strcmp(pdev->dev.driver->name, "vfio-pci"))
 		dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(bits));
 	imp->map_on_invalidate = !strcmp(on_invalidate_do, "remap");
@@ -294,7 +295,7 @@ static void signal_one(struct told_fence *told)
 	kfree(told);
 }
 
-/* After this no copy of it is under way, and none of its callbacks runs. */
+/* Afterwards the engine copies nothing, and none of its callbacks runs. */
 static void engine_close(struct engine *engine)
 {
 	if (engine->chan) {
@@ -307,7 +308,7 @@ static void engine_close(struct engine *engine)
 	memset(engine, 0, sizeof(*engine));
 }
 
-/* Fences stay: the importer's promise outlives its attachment until it is kept. */
+/* Fences stay until they are signalled, also after the attachment. */
 static void detach(struct importer *imp)
 {
 	struct mapping *map, *next;
@@ -457,7 +458,7 @@ static int engine_open(struct engine *engine, struct pci_dev *pdev, size_t size)
 	return 0;
 }
 
-/* One part of a copy is over, or the bias of engine_begin is given back. */
+/* Ends one part of a copy, or gives back the bias of engine_begin. */
 static void engine_put(struct engine *engine)
 {
 	if (atomic_dec_and_test(&engine->pending))
@@ -486,8 +487,8 @@ static void engine_begin(struct engine *engine)
 }
 
 /*
- * A while after an error ioatdma restarts a channel that it believes to hang, and has no descriptors to give until it
- * has: who asks for one then waits for that.
+ * Waits for a descriptor. After an error ioatdma restarts a channel that it takes for hung, and gives no descriptors
+ * until the restart is over.
  */
 static struct dma_async_tx_descriptor *engine_descriptor(struct engine *engine, dma_addr_t to, dma_addr_t from,
 							 size_t length)
@@ -516,14 +517,14 @@ static int engine_part(struct engine *engine, dma_addr_t to, dma_addr_t from, si
 	return dma_submit_error(dmaengine_submit(tx)) ? -EAGAIN : 0;
 }
 
-/* Lets the engine have what was submitted. */
+/* Starts the submitted descriptors. */
 static void engine_go(struct engine *engine)
 {
 	dma_async_issue_pending(engine->chan);
 	engine_put(engine);
 }
 
-/* Waits for the end of the copy. An engine that does not come to one is closed: nothing of the copy is left. */
+/* Waits for the end of the copy. Closes an engine that does not reach it, so nothing of the copy is left. */
 static int engine_wait(struct engine *engine)
 {
 	if (!wait_for_completion_timeout(&engine->finished, msecs_to_jiffies(COPY_TIMEOUT_MS))) {
@@ -534,7 +535,7 @@ static int engine_wait(struct engine *engine)
 	return atomic_read(&engine->result) == DMA_TRANS_NOERROR ? 0 : -EIO;
 }
 
-/* Where a place in a mapping is for the device, and how many bytes follow it there. */
+/* Finds the device's address of an offset in a mapping, and the number of bytes that follow it in its segment. */
 static int find_place(struct importer *imp, unsigned int id, u64 offset, dma_addr_t *address, size_t *part)
 {
 	struct scatterlist *sg;
@@ -561,8 +562,8 @@ static int find_place(struct importer *imp, unsigned int id, u64 offset, dma_add
 }
 
 /*
- * Starts a copy between the engine's buffer and a place in a mapping, segment by segment. The lookup is under the
- * reservation and the copy is not: a revoke in between is what the lab wants to see.
+ * Starts a copy between the engine's buffer and an offset in a mapping, segment by segment. The lookup holds the
+ * reservation and the copy does not, so that a revoke can come in between.
  */
 static int start_copy(struct importer *imp, unsigned int id, u64 offset, size_t length, bool to_mapping)
 {
@@ -850,6 +851,6 @@ static void __exit importer_exit(void)
 
 module_init(importer_init);
 module_exit(importer_exit);
-MODULE_DESCRIPTION("An importer of dma-bufs that does what it is told");
+MODULE_DESCRIPTION("An importer of dma-bufs that obeys commands");
 MODULE_LICENSE("Dual BSD/GPL");
 MODULE_IMPORT_NS("DMA_BUF");

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Linked into the kernel's vfio selftests. The environment says which IOMMU mode is their default, since a kernel without
- * iommufd has only the modes of containers, and how much longer than on real hardware a test may take: their harness
- * waits for each by poll(2).
+ * Linked into the kernel's vfio selftests. BARTER_IOMMU_MODE sets their default IOMMU mode, since a kernel without
+ * iommufd has only the modes of containers. BARTER_SLOWNESS multiplies the time that a test may take: the harness waits
+ * for each test by poll(2), with a limit that suits real hardware.
  */
 #include <poll.h>
 #include <stdlib.h>

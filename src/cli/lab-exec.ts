@@ -19,7 +19,7 @@ import { printReports } from './lab-reports.ts';
 import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
 import { UsageError } from './usage.ts';
 
-interface ExecOptions extends RigOptions, ReportOptions {
+export interface ExecOptions extends RigOptions, ReportOptions {
   json?: true;
   machine?: string;
   device: string[];
@@ -32,10 +32,12 @@ interface ExecOptions extends RigOptions, ReportOptions {
   qemuArg: string[];
   console?: string;
   gdb?: true;
+  /** Commands of the guest's shell before the command itself. */
+  setup?: readonly string[];
 }
 
 /** `git bisect run` skips a revision with this status. */
-const NOT_UP = 125;
+export const NOT_UP = 125;
 /** As of timeout(1). */
 const TOOK_TOO_LONG = 124;
 /** Ctrl-]: the guest ends at once. */
@@ -95,7 +97,7 @@ function memoryOption(text: string): string {
   return text;
 }
 
-async function exec(words: string[], options: ExecOptions): Promise<void> {
+export async function exec(words: string[], options: ExecOptions): Promise<void> {
   const isJson = isQuiet(options);
   const isKept = isJson || options.report !== undefined;
   const rig = await takeRig(options);
@@ -103,7 +105,12 @@ async function exec(words: string[], options: ExecOptions): Promise<void> {
   const progress = new BootProgress(rig, isJson);
   const request: ExecRequest = {
     ...{ kernel: rig.kernel, accel: rig.accel, machine: options.machine, devices: options.device },
-    ...{ modules: options.module, shares: options.share, command: words.length === 0 ? null : words },
+    ...{
+      setup: options.setup ?? [],
+      modules: options.module,
+      shares: options.share,
+      command: words.length === 0 ? null : words,
+    },
     ...{ append: options.append, memory: options.memory, cpus: options.cpus, qemuArgs: options.qemuArg },
     timeoutMs: options.timeout === undefined ? undefined : options.timeout * 1000,
     consoleFile: options.console,

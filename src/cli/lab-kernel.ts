@@ -1,10 +1,13 @@
 /** barter lab kconfig, build-module and patch: the user's own kernels and modules. */
 import type { Command } from 'commander';
 import { labPath } from '../../lab/host/cache.ts';
+import { SOURCE } from '../../lab/kernel/kernel.ts';
 import { findKernel } from '../../lab/kernel/kernels.ts';
 import { buildModule } from '../../lab/kernel/module-build.ts';
 import { kconfigFragment } from '../../lab/kernel/needs.ts';
 import { buildPatched } from '../../lab/kernel/patch-build.ts';
+import { readSeries } from '../../lab/kernel/series.ts';
+import { seriesAsPatch } from '../../lab/kernel/series-diff.ts';
 import { addKernelOptions, KERNEL_HELP, type KernelOptions, reported } from './lab-options.ts';
 import { prepareMissing } from './lab-prepare.ts';
 import { UsageError } from './usage.ts';
@@ -58,6 +61,7 @@ function addPatchCommand(lab: Command): void {
     .argument('<series>', 'an mbox, a folder of patches, or an edit such as lab/fixes/*.yaml')
     .description("apply a series to a copy of the lab's kernel source, and build a kernel of it")
     .option('--kernel <kernel>', 'what it goes on top of: iommufd or debug', 'iommufd')
+    .option('--print', 'print the series as a patch against the source, and build no kernel')
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
@@ -69,14 +73,20 @@ base has changed.
 Examples:
   barter lab patch v2-series.mbox --kernel iommufd
   barter lab diff --kernel iommufd+v2-series
-  barter lab patch lab/fixes/06-told-too-early.yaml`,
+  barter lab patch lab/fixes/06-told-too-early.yaml
+  barter lab patch lab/fixes/05-wakeup.yaml --print > 05.patch`,
     )
-    .action((series: string, { kernel, json }: Options) =>
+    .action((series: string, { kernel, json, print }: Options & { print?: true }) =>
       reported(async () => {
         if (kernel !== 'iommufd' && kernel !== 'debug') {
           throw new UsageError(`--kernel ${kernel} is not built from source by the lab: iommufd or debug`);
         }
+        const changes = readSeries(series);
         await prepareMissing(findKernel(kernel), json === true);
+        if (print === true) {
+          process.stdout.write(seriesAsPatch(labPath('root', SOURCE), changes));
+          return;
+        }
         const name = await buildPatched(kernel, series, {
           onWait: (pid) => console.error(`Process ${pid} is preparing the lab; waiting for it ...`),
           onBuild: (changes) => {

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-const BIN = fileURLToPath(new URL('../../bin/barter.cjs', import.meta.url));
+export const BIN = fileURLToPath(new URL('../../bin/barter.cjs', import.meta.url));
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 export function barter(...args: string[]): { status: number | null; stdout: string; stderr: string } {

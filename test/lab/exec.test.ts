@@ -1,16 +1,23 @@
 /** barter lab exec, as a user and `git bisect run` use it. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { after, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { missingStages } from '../../lab/host/prepare.ts';
-import { barter } from '../cli/barter.ts';
+import { BIN, barter, spawnBarter } from '../cli/barter.ts';
 
 const missing = missingStages();
 const skip = missing.length > 0 ? `the lab is not prepared (${missing.join(', ')}): barter lab prepare` : false;
 const folder = mkdtempSync(join(tmpdir(), 'barter-exec-test-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
+
+const PROMPT = /[#$] $/m;
 
 const exec = (...args: string[]) => barter('lab', 'exec', '--accel', 'tcg', ...args);
 
@@ -78,4 +85,59 @@ test('the driver of the guide passes its test, and each planted bug is found', {
   const stale = run('checksum-use-after-reset', `junit=${join(folder, 'report.xml')}`);
   assert.notEqual(stale.status, 0, stale.stderr);
   assert.match(readFileSync(join(folder, 'report.xml'), 'utf8'), /<failure /);
+});
+
+test('a debugger stops the guest before its first instruction, and lets it go on', { skip }, async () => {
+  const child = spawnBarter('lab', 'exec', '--accel', 'tcg', '--gdb', '--', 'uname', '-r');
+  const output = text(child.stdout!);
+  const port = await new Promise<number>((resolve) => {
+    let said = '';
+    child.stderr!.on('data', (part) => {
+      said += part;
+      const match = /target remote :(\d+)/.exec(said);
+      if (match !== null) resolve(Number(match[1]));
+    });
+  });
+  const stub = await connected(port);
+  stub.write('+$?#3f');
+  const [stopped] = await once(stub, 'data');
+  assert.match(String(stopped), /\$T05/);
+  stub.write('+$c#63');
+  assert.match(await output, /^\d+\.\d+\S*\n$/);
+  stub.destroy();
+});
+
+/** QEMU listens soon after the command said so. */
+async function connected(port: number): Promise<Socket> {
+  for (;;) {
+    const socket = connect(port, '127.0.0.1');
+    const isConnected = await once(socket, 'connect').then(
+      () => true,
+      () => false,
+    );
+    if (isConnected) return socket;
+    await sleep(50);
+  }
+}
+
+test('without a command, a terminal gets a shell with a terminal of its own', { skip }, async () => {
+  const command = `'${process.execPath}' '${BIN}' lab exec --accel tcg`;
+  const child = spawn('script', ['-qec', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'] });
+  let seen = '';
+  child.stdout.on('data', (part) => {
+    const hadPrompt = PROMPT.test(seen);
+    seen += part;
+    // Before its prompt the shell does not read what is typed.
+    if (!hadPrompt && PROMPT.test(seen)) child.stdin.write('tty; uname -r; exit 3\n');
+  });
+  const [status] = await once(child, 'exit');
+  assert.equal(status, 3, seen);
+  assert.match(seen, /\/dev\/hvc0/);
+});
+
+test('the shell of the lab has the lender bound to vfio-pci', { skip }, () => {
+  const driver = 'basename $(readlink /sys/bus/pci/devices/$BARTER_DEVICE_LENDER/driver)';
+  const { status, stdout, stderr } = barter('lab', 'shell', '--accel', 'tcg', `${driver}; exit 7`);
+  assert.equal(status, 7, stderr);
+  assert.equal(stdout, 'vfio-pci\n');
 });
