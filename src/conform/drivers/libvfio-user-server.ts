@@ -1,0 +1,19 @@
+/** The sample `server` of libvfio-user: its alarm clock interrupts, writes a page and reads it back. */
+import { type DeviceDriver, deviceId } from './driver.ts';
+import { writeRegister } from './registers.ts';
+
+const SAMPLE = 0xbeef_dead;
+
+export const libvfioUserServerDriver: DeviceDriver = {
+  name: 'libvfio-user server',
+  irqIndex: 0,
+  sizeBytes: 4096,
+  // The clock has whole seconds.
+  settleMs: 2200,
+
+  matches: (facts) => deviceId(facts) === SAMPLE,
+
+  start(peer) {
+    writeRegister(peer, 0, Math.floor(Date.now() / 1000) + 1, 8);
+  },
+};

@@ -1,0 +1,328 @@
+/** DMA_READ and DMA_WRITE of a device that a driver makes work, and its interrupt. */
+
+import { POLLIN } from '../../abi/poll.ts';
+import { VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_NONE } from '../../abi/vfio.ts';
+import {
+  VFIO_USER_DEVICE_GET_INFO,
+  VFIO_USER_DEVICE_RESET,
+  VFIO_USER_DEVICE_SET_IRQS,
+  VFIO_USER_DMA_READ,
+  VFIO_USER_DMA_UNMAP,
+  VFIO_USER_DMA_WRITE,
+} from '../../abi/vfio-user.ts';
+import { pollOne } from '../../linux/poll.ts';
+import { PROPOSAL } from '../facts.ts';
+import { type DmaAnswer, errorReply } from '../memory.ts';
+import { messageBytes } from '../peer.ts';
+import * as request from '../requests.ts';
+import { rulesOf } from '../rule.ts';
+import type { Trial } from '../trial.ts';
+import { demand, HANGS, needs, Outcome } from '../verdict.ts';
+import { BASE, bytesOf, FILL, SIZE, Work } from '../work.ts';
+
+const reading = rulesOf('dma', 'VFIO_USER_DMA_READ');
+const rule = rulesOf('dma', 'VFIO_USER_DMA_WRITE');
+const interrupts = rulesOf('dma', 'VFIO_USER_DEVICE_SET_IRQS');
+const SMALL = 64;
+const EIO = 5;
+
+/** Starts the device where the server may refuse or hang up meanwhile. */
+function startAnyhow(work: Work): void {
+  try {
+    work.start();
+  } catch (error) {
+    if (!(error instanceof Outcome) || error.verdict === HANGS) throw error;
+  }
+}
+
+/** Answers the first DMA by `answer`. The server may drop the client for it, and then takes the next one. */
+function survives(answer: DmaAnswer) {
+  return (t: Trial) => {
+    let first = true;
+    const work = new Work(t, {
+      answer: (seen, right) => {
+        if (!first) return right;
+        first = false;
+        return answer(seen, right);
+      },
+    });
+    startAnyhow(work);
+    work.until(() => work.isWritten, work.driver.settleMs);
+    needs(!first, 'the device did no DMA by messages');
+  };
+}
+
+/** Lets the device work by messages, to its end. */
+function worked(t: Trial, proposal: object = PROPOSAL): Work {
+  const work = new Work(t, { proposal });
+  work.start();
+  work.demandWritten('DMA by messages');
+  return work;
+}
+
+function allSeen(t: Trial, test: (count: number, command: number, flags: number) => string | null): void {
+  const { memory } = worked(t);
+  for (const { count, command, message } of memory.seen) {
+    const fault = test(count, command, message.flags);
+    demand(fault === null, fault ?? '');
+  }
+}
+
+function nothingIsWritten(work: Work, what: string): void {
+  startAnyhow(work);
+  work.settle();
+  demand(
+    work.target.every((byte) => byte === FILL),
+    `${what}: the device wrote to the memory`,
+  );
+}
+
+export const DMA_RULES = [
+  rule('by-messages', 'A device reaches memory without a descriptor by messages, and its bytes arrive.', (t) => {
+    worked(t);
+  }),
+  rule(
+    'by-file',
+    'A device reaches memory that came with a descriptor, and its bytes arrive.',
+    (t) => {
+      const work = new Work(t, { file: true });
+      work.start();
+      work.demandWritten('DMA by descriptor');
+    },
+    'VFIO_USER_DMA_MAP',
+  ),
+  rule('all-bytes', 'The writes of a device bring all bytes, each once.', (t) => {
+    const work = worked(t);
+    const came = work.memory.seen.filter(
+      ({ command, address }) => command === VFIO_USER_DMA_WRITE && address < BASE + work.driver.sizeBytes,
+    );
+    const sum = came.reduce((total, { count }) => total + count, 0);
+    demand(sum === work.driver.sizeBytes, `${sum} bytes came, of ${work.driver.sizeBytes}`);
+  }),
+  rule(
+    'are-commands',
+    'A command of the server is of type 0, and has the error bit clear.',
+    (t) => {
+      allSeen(t, (_count, _command, flags) => ((flags & 0x2f) === 0 ? null : `flags 0x${flags.toString(16)}`));
+    },
+    'Header',
+  ),
+  rule('not-empty', 'A transfer has a byte at least.', (t) => {
+    allSeen(t, (count) => (count > 0 ? null : 'a transfer of 0 bytes'));
+  }),
+  rule(
+    'write-limit',
+    "A write carries at most the client's max_data_xfer_size.",
+    (t) => {
+      const { memory } = worked(t, { ...PROPOSAL, max_data_xfer_size: SMALL });
+      const most = Math.max(
+        0,
+        ...memory.seen.filter(({ command }) => command === VFIO_USER_DMA_WRITE).map(({ count }) => count),
+      );
+      demand(most <= SMALL, `a write of ${most} bytes, for a limit of ${SMALL}`);
+    },
+    'Read and Write Operations',
+  ),
+  reading(
+    'read-limit',
+    "A read asks for at most the client's max_data_xfer_size.",
+    (t) => {
+      const work = worked(t, { ...PROPOSAL, max_data_xfer_size: SMALL });
+      needs(bytesOf(work, VFIO_USER_DMA_READ) > 0, 'the device does not read');
+      const most = Math.max(
+        0,
+        ...work.memory.seen.filter(({ command }) => command === VFIO_USER_DMA_READ).map(({ count }) => count),
+      );
+      demand(most <= SMALL, `a read of ${most} bytes, for a limit of ${SMALL}`);
+    },
+    'Read and Write Operations',
+  ),
+  rule(
+    'amid-requests',
+    'Commands of both sides may cross: a request before the reply to DMA is answered.',
+    (t) => {
+      let asked = 0;
+      const work = new Work(t, {
+        answer: (_seen, right) => {
+          if (asked === 0) work.peer.command(VFIO_USER_DEVICE_GET_INFO, request.deviceInfo(), { id: 0x4242 });
+          asked++;
+          return right;
+        },
+      });
+      // The reply may come before the one to a register write of the driver, so the driver's are not waited for here.
+      startAnyhow(work);
+      needs(asked > 0 || work.until(() => asked > 0), 'the device did no DMA by messages');
+      work.until(() => work.isWritten);
+      t.stillServes(t.successorOf({}));
+    },
+    'Command Concurrency',
+  ),
+  rule(
+    'error-reply',
+    'A client that refuses a transfer does not stop the server.',
+    survives((seen) => errorReply(seen, EIO)),
+  ),
+  rule(
+    'error-without-errno',
+    'The errno of an error may be 0.',
+    survives((seen) => errorReply(seen, 0)),
+    'Header',
+  ),
+  rule(
+    'empty-reply',
+    'A reply without its struct does not stop the server.',
+    survives(({ message }) => messageBytes(message.command, new Uint8Array(0), { id: message.id, flags: 1 })),
+  ),
+  rule(
+    'short-reply',
+    'A reply that ends in its struct does not stop the server.',
+    survives(({ message }) =>
+      messageBytes(message.command, message.payload.subarray(0, 8), { id: message.id, flags: 1 }),
+    ),
+  ),
+  rule(
+    'less-than-asked',
+    'A reply with a smaller count does not stop the server.',
+    survives((seen, right) => {
+      const payload = Buffer.from(right.subarray(16, 33));
+      payload.writeBigUint64LE(1n, 8);
+      return messageBytes(seen.command, payload, { id: seen.message.id, flags: 1 });
+    }),
+  ),
+  rule(
+    'count-beyond-the-data',
+    'A reply whose count is larger than its data does not stop the server.',
+    survives((seen, right) => {
+      const payload = Buffer.from(right.subarray(16, 33));
+      payload.writeBigUint64LE(1n << 40n, 8);
+      return messageBytes(seen.command, payload, { id: seen.message.id, flags: 1 });
+    }),
+  ),
+  rule(
+    'more-than-asked',
+    'A reply with more data than asked for does not stop the server.',
+    survives((seen, right) =>
+      messageBytes(seen.command, Buffer.concat([right.subarray(16), Buffer.alloc(65536)]), {
+        id: seen.message.id,
+        flags: 1,
+      }),
+    ),
+  ),
+  rule(
+    'other-id',
+    'A reply with another id does not stop the server.',
+    survives((seen, right) => {
+      const other = Buffer.from(right);
+      other.writeUInt16LE((seen.message.id + 1) & 0xffff, 0);
+      return Buffer.concat([other, right]);
+    }),
+  ),
+  rule(
+    'other-command',
+    'A reply that names another command does not stop the server.',
+    survives((seen, right) => {
+      const other = Buffer.from(right);
+      other.writeUInt16LE(seen.command === VFIO_USER_DMA_READ ? VFIO_USER_DMA_WRITE : VFIO_USER_DMA_READ, 2);
+      return other;
+    }),
+  ),
+  rule(
+    'reply-twice',
+    'A reply that comes twice does not stop the server.',
+    survives((_seen, right) => Buffer.concat([right, right])),
+  ),
+  rule(
+    'leaves-unanswered',
+    'A client may leave with a transfer unanswered.',
+    (t) => {
+      let seen = false;
+      const work = new Work(t, {
+        answer: () => {
+          if (!seen) work.peer.endSending();
+          seen = true;
+          return null;
+        },
+      });
+      startAnyhow(work);
+      work.until(() => seen, work.driver.settleMs + t.timeoutMs);
+      needs(seen, 'the device did no DMA by messages');
+    },
+    'Client Disconnection',
+  ),
+  rule(
+    'read-only',
+    'A region that is for reading alone is not written.',
+    (t) => {
+      const work = new Work(t, { flags: 1 });
+      nothingIsWritten(work, 'a region for reading alone');
+      demand(bytesOf(work, VFIO_USER_DMA_WRITE) === 0, 'the server sent a DMA_WRITE');
+    },
+    'VFIO_USER_DMA_MAP',
+  ),
+  rule(
+    'read-only-file',
+    'A region with a descriptor that is for reading alone is not written.',
+    (t) => {
+      nothingIsWritten(new Work(t, { file: true, flags: 1 }), 'a region for reading alone');
+    },
+    'VFIO_USER_DMA_MAP',
+  ),
+  rule(
+    'after-unmap',
+    'After the reply to DMA_UNMAP a device does not reach the memory.',
+    (t) => {
+      const work = new Work(t, { file: true });
+      work.peer.ok(VFIO_USER_DMA_UNMAP, request.dmaUnmap({ addr: BASE, size: SIZE }));
+      nothingIsWritten(work, 'a region that was unmapped');
+    },
+    'VFIO_USER_DMA_UNMAP',
+  ),
+  rule(
+    'no-bus-master',
+    'A device that may not be bus master does no DMA.',
+    (t) => {
+      const work = new Work(t, { isMaster: false });
+      nothingIsWritten(work, 'a device without PCI_COMMAND_MASTER');
+      demand(work.memory.seen.length === 0, `the server sent ${work.memory.seen.length} commands`);
+    },
+    'PCI Local Bus, 6.2.2',
+  ),
+  rule(
+    'after-reset',
+    'A device works again after a reset.',
+    (t) => {
+      const work = worked(t);
+      work.peer.call(VFIO_USER_DEVICE_RESET);
+      work.target.fill(FILL);
+      work.start();
+      // A reset may take the eventfd away, but not the memory.
+      work.demandWritten('DMA after a reset');
+    },
+    'VFIO_USER_DEVICE_RESET',
+  ),
+  rule(
+    'next-client',
+    'A device works for the next client as for the first one.',
+    (t) => {
+      worked(t);
+      t.closePeers();
+      t.successorOf({});
+      t.closePeers();
+      worked(t);
+    },
+    'Client Disconnection',
+  ),
+  interrupts('interrupt', 'A device that is done signals the eventfd of its interrupt.', (t) => {
+    const work = worked(t);
+    work.until(() => pollOne(work.interrupt.fd, POLLIN, 0) !== 0);
+    demand(pollOne(work.interrupt.fd, POLLIN, 0) !== 0, 'the eventfd is not signalled');
+  }),
+  interrupts('interrupt-disabled', 'An interrupt that is disabled does not signal its eventfd.', (t) => {
+    const work = new Work(t);
+    const flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
+    work.peer.ok(VFIO_USER_DEVICE_SET_IRQS, request.setIrqs({ flags, index: work.driver.irqIndex, count: 0 }));
+    startAnyhow(work);
+    work.settle();
+    demand(pollOne(work.interrupt.fd, POLLIN, 0) === 0, 'the eventfd is signalled');
+  }),
+];

@@ -1,0 +1,211 @@
+/** DEVICE_RESET, and what stays and goes with a client. */
+import {
+  VFIO_DEVICE_FLAGS_RESET,
+  VFIO_IRQ_SET_ACTION_TRIGGER,
+  VFIO_IRQ_SET_DATA_EVENTFD,
+  VFIO_IRQ_SET_DATA_NONE,
+} from '../../abi/vfio.ts';
+import {
+  VFIO_USER_DEVICE_GET_INFO,
+  VFIO_USER_DEVICE_RESET,
+  VFIO_USER_DEVICE_SET_IRQS,
+  VFIO_USER_DMA_MAP,
+  VFIO_USER_REGION_READ,
+  VFIO_USER_REGION_WRITE,
+  VFIO_USER_VERSION,
+} from '../../abi/vfio-user.ts';
+import { CONFIG } from '../facts.ts';
+import { NO_REPLY, type Peer } from '../peer.ts';
+import * as request from '../requests.ts';
+import { rulesOf } from '../rule.ts';
+import type { Trial } from '../trial.ts';
+import { demand, needs, unclear } from '../verdict.ts';
+import { someIrq } from './irq.ts';
+
+const reset = rulesOf('reset', 'VFIO_USER_DEVICE_RESET');
+const leaving = rulesOf('reset', 'Client Disconnection');
+const RESET = VFIO_USER_DEVICE_RESET;
+const MAP = VFIO_USER_DMA_MAP;
+const AT = 0x80_0000;
+const FOUR = 16384;
+const COMMAND = 4;
+const MEMORY_AND_MASTER = 6;
+const INTERRUPT_LINE = 0x3c;
+
+function resettable(t: Trial): Peer {
+  needs((t.facts.flags & VFIO_DEVICE_FLAGS_RESET) !== 0, 'the device has no reset');
+  return t.ready();
+}
+
+function config(peer: Peer, offset: number, count: number): number {
+  const { payload } = peer.ok(VFIO_USER_REGION_READ, request.access(CONFIG, offset, count));
+  return payload.readUIntLE(16, count);
+}
+
+function writeConfig(peer: Peer, offset: number, value: number, count: number): void {
+  const data = Buffer.alloc(count);
+  data.writeUIntLE(value, 0, count);
+  peer.ok(VFIO_USER_REGION_WRITE, request.access(CONFIG, offset, count, data));
+}
+
+export const RESET_RULES = [
+  reset('reset', 'A device with the flag RESET can be reset; the reply has no payload.', (t) => {
+    const { payload } = resettable(t).ok(RESET);
+    demand(payload.length === 0, `the reply has ${payload.length} bytes`);
+  }),
+  reset('without-the-flag', 'A device without the flag RESET refuses a reset.', (t) => {
+    needs((t.facts.flags & VFIO_DEVICE_FLAGS_RESET) === 0, 'the device has a reset');
+    t.ready().refused('a reset', RESET);
+  }),
+  reset('twice', 'A device can be reset again and again.', (t) => {
+    const peer = resettable(t);
+    for (let i = 0; i < 3; i++) peer.ok(RESET);
+  }),
+  reset('posted', 'A reset without a reply is done before the next command.', (t) => {
+    const peer = resettable(t);
+    peer.command(RESET, new Uint8Array(0), { flags: NO_REPLY });
+    t.stillServes(peer);
+  }),
+  reset(
+    'command-register',
+    'A reset clears the bits of PCI_COMMAND that let the device act.',
+    (t) => {
+      const peer = resettable(t);
+      writeConfig(peer, COMMAND, MEMORY_AND_MASTER, 2);
+      peer.ok(RESET);
+      const now = config(peer, COMMAND, 2);
+      demand((now & MEMORY_AND_MASTER) === 0, `PCI_COMMAND is 0x${now.toString(16)} after the reset`);
+    },
+    'PCI Express, 6.6.2',
+  ),
+  reset('keeps-identity', 'A reset keeps the identity of the device.', (t) => {
+    const peer = resettable(t);
+    peer.ok(RESET);
+    const now = config(peer, 0, 4);
+    demand(now === t.facts.config.readUInt32LE(0), `the IDs are 0x${now.toString(16)} after the reset`);
+  }),
+  reset('keeps-regions', "A reset keeps the client's memory regions.", (t) => {
+    const peer = resettable(t);
+    peer.ok(MAP, request.dmaMap({ addr: AT, size: FOUR }));
+    peer.ok(RESET);
+    peer.refused('the region, which is still there', MAP, request.dmaMap({ addr: AT, size: FOUR }));
+  }),
+  reset('info-stays', 'A reset changes nothing that the device says of itself.', (t) => {
+    const peer = resettable(t);
+    const before = peer.ok(VFIO_USER_DEVICE_GET_INFO, request.deviceInfo()).payload;
+    peer.ok(RESET);
+    const after = peer.ok(VFIO_USER_DEVICE_GET_INFO, request.deviceInfo()).payload;
+    demand(before.equals(after), `${before.toString('hex')}, then ${after.toString('hex')}`);
+  }),
+  reset('with-payload', 'The text does not say what a payload of a reset means.', (t) => {
+    const peer = resettable(t);
+    peer.command(RESET, Buffer.alloc(8));
+    const reply = peer.answersOrEnds('a reset with a payload');
+    unclear(reply === null ? 'the connection ends' : reply.failed ? 'it is refused' : 'it is ignored');
+  }),
+  leaving('next-client', 'The device takes the next client when one has left.', (t) => {
+    t.ready();
+    t.successorOf({});
+  }),
+  leaving('many-clients', 'Ten clients come and go.', (t) => {
+    t.ready();
+    for (let i = 0; i < 10; i++) t.stillServes(t.successorOf({}));
+  }),
+  leaving('memory-is-unmapped', "A client's memory is unmapped when it has left.", (t) => {
+    const memory = t.memfd(FOUR);
+    t.ready().ok(MAP, request.dmaMap({ addr: AT, size: FOUR }), { fds: [memory.fd] });
+    t.successorOf({});
+    demand(t.isUnmapped(memory), 'the server still maps the memory for writing');
+  }),
+  leaving(
+    'regions-are-gone',
+    "A client's regions are gone when it has left: the next one maps the same range.",
+    (t) => {
+      t.ready().ok(MAP, request.dmaMap({ addr: AT, size: FOUR }));
+      t.successorOf({}).ok(MAP, request.dmaMap({ addr: AT, size: FOUR }));
+    },
+  ),
+  leaving(
+    'interrupts-are-gone',
+    "A client's eventfds are closed when it has left: a trigger of the next one is not its.",
+    (t) => {
+      const { index } = someIrq(t);
+      const fd = t.eventfd();
+      const assign = request.setIrqs({ flags: VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, index });
+      t.ready().ok(VFIO_USER_DEVICE_SET_IRQS, assign, { fds: [fd.fd] });
+      const next = t.successorOf({});
+      next.call(
+        VFIO_USER_DEVICE_SET_IRQS,
+        request.setIrqs({ flags: VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER, index }),
+      );
+      t.demandNoSignal(next, fd, 'a trigger of the next client');
+    },
+  ),
+  leaving(
+    'descriptors-are-closed',
+    'The server holds no more descriptors after a client than after the one before.',
+    (t) => {
+      const { index } = someIrq(t);
+      const assign = request.setIrqs({ flags: VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, index });
+      let before = 0;
+      for (let i = 0; i < 4; i++) {
+        const peer = t.successorOf({ max_msg_fds: 8 });
+        t.stillServes(peer);
+        if (i === 1) before = t.serverFds(peer);
+        if (i === 3) t.demandFds(peer, before, 'two clients with memory and an eventfd');
+        peer.ok(MAP, request.dmaMap({ addr: AT, size: FOUR }), { fds: [t.memfd(FOUR).fd] });
+        peer.ok(VFIO_USER_DEVICE_SET_IRQS, assign, { fds: [t.eventfd().fd] });
+      }
+    },
+  ),
+  leaving('refused-clients-leave-nothing', 'A VERSION that is refused leaves no descriptor behind.', (t) => {
+    let before = 0;
+    for (let i = 0; i < 8; i++) {
+      const bad = t.raw();
+      bad.command(VFIO_USER_VERSION, request.version('{}', 7, 0));
+      bad.answersOrEnds('major version 7');
+      if (i === 1) {
+        const peer = t.successorOf({});
+        before = t.serverFds(peer);
+      }
+      t.closePeers();
+    }
+    t.demandFds(t.successorOf({}), before, '6 clients that were refused');
+  }),
+  leaving('state-is-kept', 'The device state should be kept for the next client; the text recommends it.', (t) => {
+    writeConfig(t.ready(), INTERRUPT_LINE, 0x77, 1);
+    const kept = config(t.successorOf({}), INTERRUPT_LINE, 1) === 0x77;
+    unclear(kept ? 'config space is kept' : 'config space is reset');
+  }),
+  leaving('identity-is-kept', 'The next client finds the same device.', (t) => {
+    t.ready();
+    const now = config(t.successorOf({}), 0, 4);
+    demand(now === t.facts.config.readUInt32LE(0), `the IDs are 0x${now.toString(16)}`);
+  }),
+  leaving(
+    'second-client',
+    'A second client does not disturb the first one.',
+    (t) => {
+      const first = t.ready();
+      const second = t.raw();
+      second.command(VFIO_USER_VERSION, request.proposal({}));
+      t.stillServes(first);
+      second.close();
+      t.stillServes(first);
+    },
+    'Socket',
+  ),
+  leaving(
+    'second-client-waits',
+    'A second client is served, refused, or waits until the first has left.',
+    (t) => {
+      const first = t.ready();
+      const second = t.raw();
+      second.command(VFIO_USER_VERSION, request.proposal({}));
+      t.stillServes(first);
+      first.close();
+      second.answersOrEnds('VERSION of a client that waits');
+    },
+    'Socket',
+  ),
+];
