@@ -43,6 +43,7 @@ function readOnly(offset: number, mask: number) {
     const before = dword(peer, offset) & mask;
     writeDword(peer, offset, ~before);
     const after = dword(peer, offset) & mask;
+    peer.close();
     demand(before === after, `0x${(before >>> 0).toString(16)} becomes 0x${(after >>> 0).toString(16)}`);
   };
 }

@@ -68,13 +68,13 @@ export const RESET_RULES = [
   }),
   reset(
     'command-register',
-    'A reset clears the bits of PCI_COMMAND that let the device act.',
+    'The text does not say whether PCI_COMMAND is restored after a reset, as Linux does.',
     (t) => {
       const peer = resettable(t);
       writeConfig(peer, COMMAND, MEMORY_AND_MASTER, 2);
       peer.ok(RESET);
       const now = config(peer, COMMAND, 2);
-      demand((now & MEMORY_AND_MASTER) === 0, `PCI_COMMAND is 0x${now.toString(16)} after the reset`);
+      unclear((now & MEMORY_AND_MASTER) === 0 ? 'it is cleared' : 'it is restored');
     },
     'PCI Express, 6.6.2',
   ),
