@@ -13,6 +13,7 @@ export const FOLDERS = [
   'reproduce',
   'scenario',
   'drivers',
+  'conform',
   'machine',
   'vfio-user',
   'linux',

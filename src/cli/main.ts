@@ -18,6 +18,7 @@ const MODULES: Record<keyof typeof SUMMARIES, () => Promise<Adder>> = {
   capture: async () => (await import('./capture.ts')).addCaptureCommand,
   peek: async () => (await import('./peek.ts')).addPeekCommand,
   poke: async () => (await import('./peek.ts')).addPokeCommand,
+  conform: async () => (await import('./conform.ts')).addConformCommands,
   screenshot: async () => (await import('./screenshot.ts')).addScreenshotCommand,
   devices: async () => (await import('./devices.ts')).addDevicesCommand,
   run: async () => (await import('./run.ts')).addRunCommand,

@@ -9,6 +9,7 @@ export const SUMMARIES = {
   capture: 'write a machine file from real devices, or from those of vfio-user servers',
   peek: "read a region of any vfio-user server's device",
   poke: "write a region of any vfio-user server's device",
+  conform: "try the vfio-user protocol's rules on any server or client, and tell which are broken",
   screenshot: 'write what the screen of a served device shows to a PNG',
   devices: 'list the device models of machine files, and their properties',
   run: 'run a scenario once and print each step with its outcome',

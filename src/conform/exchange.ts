@@ -20,7 +20,7 @@ export interface ExchangeEntry {
   fds: number;
 }
 
-export class Exchange {
+export class TrialLog {
   readonly entries: ExchangeEntry[] = [];
 
   add(direction: Direction, connection: number, what: string, bytes: Uint8Array, fds: number): void {

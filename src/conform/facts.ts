@@ -22,7 +22,7 @@ import {
   vfio_user_device_info,
   vfio_user_region_access,
 } from '../abi/vfio-user.ts';
-import type { Incoming, Peer } from './peer.ts';
+import type { Incoming, RawPeer } from './peer.ts';
 import * as request from './requests.ts';
 import { demand } from './verdict.ts';
 
@@ -100,12 +100,12 @@ export const PROPOSAL = {
 };
 
 /** Agrees on a version as every rule does that is not about it. */
-export function handshake(peer: Peer): Incoming {
+export function handshake(peer: RawPeer): Incoming {
   return peer.ok(VFIO_USER_VERSION, request.proposal(PROPOSAL));
 }
 
 /** Reads everything. Broken where not even VERSION and DEVICE_GET_INFO work. */
-export function readFacts(peer: Peer): Facts {
+export function readFacts(peer: RawPeer): Facts {
   const version = handshake(peer).payload;
   const { view } = peer.ok(VFIO_USER_DEVICE_GET_INFO, request.deviceInfo());
   demand(view.byteLength >= vfio_user_device_info.sizeof, `DEVICE_GET_INFO brought ${view.byteLength} bytes`);
@@ -134,7 +134,7 @@ function indexes(count: number): number[] {
   return Array.from({ length: Math.min(count, MOST_INDEXES) }, (_, index) => index);
 }
 
-export function limitsOf(version: Buffer): Limits {
+function limitsOf(version: Buffer): Limits {
   const end = version.indexOf(0, 4);
   const text = version.toString('utf8', 4, end < 0 ? version.length : end);
   let said: Record<string, unknown> = {};
@@ -155,7 +155,7 @@ export function limitsOf(version: Buffer): Limits {
 }
 
 /** Asks for a region, and again with the room that the first reply names. */
-export function readRegion(peer: Peer, index: number): RegionFacts {
+function readRegion(peer: RawPeer, index: number): RegionFacts {
   let reply = peer.call(VFIO_USER_DEVICE_GET_REGION_INFO, request.regionInfo(index));
   const wants = reply.failed || reply.payload.length < vfio_region_info.sizeof ? 0 : reply.view.getUint32(0, true);
   if (wants > 4096 && wants < 1 << 20) {
@@ -185,7 +185,7 @@ function chainOf({ payload, view }: Incoming, first: number): Pick<RegionFacts, 
   return { capabilities, chainFault: null };
 }
 
-function readIrq(peer: Peer, index: number): IrqFacts {
+function readIrq(peer: RawPeer, index: number): IrqFacts {
   const reply = peer.call(VFIO_USER_DEVICE_GET_IRQ_INFO, request.irqInfo(index));
   if (reply.failed || reply.payload.length < vfio_irq_info.sizeof) {
     return { index, reply: reply.failed ? null : reply.payload, flags: 0, count: 0 };
@@ -194,7 +194,7 @@ function readIrq(peer: Peer, index: number): IrqFacts {
   return { index, reply: reply.payload, flags, count };
 }
 
-function readConfig(peer: Peer, size: number): Buffer {
+function readConfig(peer: RawPeer, size: number): Buffer {
   const count = Math.min(size, 4096);
   if (count === 0) return Buffer.alloc(0);
   const reply = peer.call(VFIO_USER_REGION_READ, request.access(CONFIG, 0, count));
@@ -202,11 +202,11 @@ function readConfig(peer: Peer, size: number): Buffer {
   return reply.failed || reply.payload.length < head + count ? Buffer.alloc(0) : reply.payload.subarray(head);
 }
 
-function feature(peer: Peer, flags: number): Incoming | null {
+function feature(peer: RawPeer, flags: number): Incoming | null {
   const reply = peer.call(VFIO_USER_DEVICE_FEATURE, request.feature(flags));
   return reply.failed ? null : reply;
 }
 
-function answersIoFds(peer: Peer, index: number): boolean {
+function answersIoFds(peer: RawPeer, index: number): boolean {
   return !peer.call(VFIO_USER_DEVICE_GET_REGION_IO_FDS, request.ioFds(index)).failed;
 }

@@ -1,7 +1,7 @@
 /** The client's memory as the kit keeps it: bytes at I/O addresses, reached by descriptor or by messages. */
 import { VFIO_USER_DMA_READ, VFIO_USER_DMA_WRITE, vfio_user_dma_region_access } from '../abi/vfio-user.ts';
 import { commandName } from './exchange.ts';
-import { type Incoming, messageBytes, type Peer } from './peer.ts';
+import { type Incoming, messageBytes, type RawPeer } from './peer.ts';
 import { broken, demand } from './verdict.ts';
 
 export interface DmaSeen {
@@ -14,7 +14,7 @@ export interface DmaSeen {
 /** A reply other than the right one; null sends none. */
 export type DmaAnswer = (seen: DmaSeen, right: Buffer) => Buffer | null;
 
-export class ClientMemory {
+export class TrialMemory {
   readonly address: number;
   readonly bytes: Buffer;
   /** Each DMA_READ and DMA_WRITE that came, in order. */
@@ -38,7 +38,7 @@ export class ClientMemory {
   }
 
   /** Answers a DMA_READ or DMA_WRITE of the device; broken where it asks for what was never mapped. */
-  readonly onCommand = (peer: Peer, message: Incoming): void => {
+  readonly onCommand = (peer: RawPeer, message: Incoming): void => {
     const { command, view } = message;
     const head = vfio_user_dma_region_access.sizeof;
     const isRead = command === VFIO_USER_DMA_READ;

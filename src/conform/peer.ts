@@ -8,7 +8,7 @@ import { Pinned } from '../linux/ffi.ts';
 import { Message } from '../linux/message.ts';
 import { pollOne } from '../linux/poll.ts';
 import { shutdownSocket } from '../linux/socket.ts';
-import { commandName, type Exchange, errnoName, nameOf } from './exchange.ts';
+import { commandName, errnoName, nameOf, type TrialLog } from './exchange.ts';
 import { broken, demand, HANGS, Outcome } from './verdict.ts';
 
 const TYPE_MASK = 0xf;
@@ -45,7 +45,7 @@ export interface SendOptions {
 }
 
 /** Takes a command of the server, such as DMA_READ, while a rule waits for a reply. */
-export type CommandHandler = (peer: Peer, command: Incoming) => void;
+export type CommandHandler = (peer: RawPeer, command: Incoming) => void;
 
 export function messageBytes(command: number, payload: Uint8Array, options: SendOptions = {}): Buffer {
   const bytes = Buffer.alloc(VFIO_USER_HEADER_SIZE + payload.length);
@@ -60,11 +60,11 @@ export function messageBytes(command: number, payload: Uint8Array, options: Send
 
 const NOTHING = new Uint8Array(0);
 
-export class Peer {
+export class RawPeer {
   readonly socket: OwnedFd;
   /** Answers the server's own commands. Without one, they fail the rule that meets them. */
   onCommand: CommandHandler | null = null;
-  private readonly exchange: Exchange;
+  private readonly exchange: TrialLog;
   private readonly number: number;
   private readonly timeoutMs: number;
   private readonly incoming = new Message(1, MAX_FDS);
@@ -75,7 +75,7 @@ export class Peer {
   private nextId = 1;
   private ended = false;
 
-  constructor(socket: OwnedFd, exchange: Exchange, number: number, timeoutMs: number) {
+  constructor(socket: OwnedFd, exchange: TrialLog, number: number, timeoutMs: number) {
     this.socket = socket;
     this.exchange = exchange;
     this.number = number;

@@ -10,7 +10,7 @@ import {
 import { VFIO_USER_DEVICE_GET_REGION_INFO } from '../abi/vfio-user.ts';
 import { check, sys } from '../linux/ffi.ts';
 import type { RegionFacts } from './facts.ts';
-import type { Peer } from './peer.ts';
+import type { RawPeer } from './peer.ts';
 import * as request from './requests.ts';
 import type { Trial } from './trial.ts';
 import { broken, demand } from './verdict.ts';
@@ -49,7 +49,7 @@ export interface RegionMapping {
 }
 
 /** Maps each area of a region as QEMU does. Broken where mmap refuses. */
-export function mappingOf(_trial: Trial, peer: Peer, region: RegionFacts): RegionMapping {
+export function mappingOf(_trial: Trial, peer: RawPeer, region: RegionFacts): RegionMapping {
   const { fds } = peer.ok(
     VFIO_USER_DEVICE_GET_REGION_INFO,
     request.regionInfo(region.index, Math.max(4096, region.argsz)),

@@ -9,7 +9,7 @@ import { Errno } from '../abi/errno.ts';
 /** Stands for the path of a fresh socket in the words of a command. */
 export const SOCKET_PLACE = '{socket}';
 /** Stands for the path of a fresh folder, where a command makes a socket for each of its devices. */
-export const FOLDER_PLACE = '{dir}';
+const FOLDER_PLACE = '{dir}';
 const FOLDER_OPTION = '--socket-dir';
 /** A server has this long to come up; a good one is noticed at once. */
 const START_MS = 60_000;
@@ -33,7 +33,7 @@ export interface Ending {
   output: string;
 }
 
-export interface Server {
+export interface JudgedServer {
   /** Makes sure that it runs, and returns the sockets of its devices. */
   start(): Promise<readonly DeviceSocket[]>;
   /** How it ended; null while it runs. Waits up to `waitMs` for an end that is under way. */
@@ -46,7 +46,7 @@ export interface Server {
 }
 
 /** A server that somebody else started. */
-export class RunningServer implements Server {
+export class RunningServer implements JudgedServer {
   readonly canRestart = false;
   private readonly path: string;
 
@@ -69,7 +69,7 @@ export class RunningServer implements Server {
 }
 
 /** A command that serves. */
-export class ServerCommand implements Server {
+export class ServerCommand implements JudgedServer {
   readonly canRestart = true;
   private readonly command: readonly string[];
   private readonly folder = mkdtempSync(join(tmpdir(), 'barter-conform-'));

@@ -3,19 +3,19 @@ import { readdirSync } from 'node:fs';
 import { F_ADD_SEALS, F_SEAL_WRITE } from '../abi/fcntl.ts';
 import { MFD_ALLOW_SEALING, MFD_CLOEXEC } from '../abi/mman.ts';
 import { POLLIN } from '../abi/poll.ts';
-import { VFIO_USER_DEVICE_GET_INFO } from '../abi/vfio-user.ts';
+import { VFIO_USER_DEVICE_GET_INFO, VFIO_USER_VERSION } from '../abi/vfio-user.ts';
 import { createEventfd, readEventfd } from '../linux/eventfd.ts';
 import { OwnedFd } from '../linux/fd.ts';
 import { check, sys } from '../linux/ffi.ts';
 import { pollOne } from '../linux/poll.ts';
 import { connectUnix, peerCredentials, setSocketTimeout } from '../linux/socket.ts';
 import type { DeviceDriver } from './drivers/driver.ts';
-import { Exchange } from './exchange.ts';
-import { type Facts, handshake } from './facts.ts';
+import { errnoName, TrialLog } from './exchange.ts';
+import { type Facts, PROPOSAL } from './facts.ts';
 import { pause } from './pause.ts';
-import { mayListenLater, Peer } from './peer.ts';
+import { mayListenLater, RawPeer } from './peer.ts';
 import * as request from './requests.ts';
-import { demand, HANGS, notApplicable, Outcome } from './verdict.ts';
+import { BROKEN, demand, HANGS, NoServiceOutcome, notApplicable } from './verdict.ts';
 
 /** Between two attempts to connect to a server that does not listen yet. */
 const RETRY_MS = 2;
@@ -30,13 +30,14 @@ export interface TrialTarget {
 }
 
 export class Trial {
-  readonly exchange = new Exchange();
+  readonly exchange = new TrialLog();
   readonly facts: Facts;
   /** Makes the device do DMA and interrupt; null where no driver knows the device. */
   readonly driver: DeviceDriver | null;
   private readonly target: TrialTarget;
-  private readonly peers: Peer[] = [];
+  private readonly peers: RawPeer[] = [];
   private readonly files: OwnedFd[] = [];
+  private attempts = 0;
   private readonly cleanups: (() => void)[] = [];
 
   constructor(target: TrialTarget, facts: Facts, driver: DeviceDriver | null) {
@@ -50,23 +51,26 @@ export class Trial {
   }
 
   /** A connection without a VERSION. */
-  raw(): Peer {
+  raw(): RawPeer {
+    this.attempts += 1;
     const peer = connectPeer(this.target, this.exchange, this.peers.length + 1);
     this.peers.push(peer);
     return peer;
   }
 
   /** A connection after its VERSION. */
-  ready(): Peer {
-    const peer = this.raw();
-    handshake(peer);
-    return peer;
+  ready(): RawPeer {
+    return this.agreed(PROPOSAL);
   }
 
   /** As `ready`, with a proposal of the rule's own. */
-  agreed(capabilities: object): Peer {
+  agreed(capabilities: object): RawPeer {
     const peer = this.raw();
-    peer.ok(1, request.proposal(capabilities));
+    peer.command(VFIO_USER_VERSION, request.proposal(capabilities));
+    const reply = peer.reply('VERSION');
+    if (reply === null)
+      throw new NoServiceOutcome(BROKEN, 'the server ended the connection instead of a reply to VERSION');
+    demand(!reply.failed, `VERSION was refused with ${errnoName(reply.errno)}`);
     return peer;
   }
 
@@ -74,20 +78,20 @@ export class Trial {
    * The next client, once the earlier connections of this trial are closed. A server may refuse it as long as it is
    * busy with their end.
    */
-  successorOf(capabilities: object): Peer {
+  successorOf(capabilities: object): RawPeer {
     this.closePeers();
     return this.successor(capabilities);
   }
 
-  private successor(capabilities: object): Peer {
+  private successor(capabilities: object): RawPeer {
     const deadline = performance.now() + this.timeoutMs;
     for (;;) {
       const peer = this.raw();
-      peer.command(1, request.proposal(capabilities));
+      peer.command(VFIO_USER_VERSION, request.proposal(capabilities));
       const reply = peer.reply('VERSION of the next client');
       if (reply !== null && !reply.failed) return peer;
       peer.close();
-      if (performance.now() > deadline) throw new Outcome(HANGS, 'the server takes no client after the first');
+      if (performance.now() > deadline) throw new NoServiceOutcome(HANGS, 'the server takes no client after the first');
       pause(RETRY_MS);
     }
   }
@@ -119,7 +123,7 @@ export class Trial {
   }
 
   /** Demands that the eventfd stays silent: a signal of what was asked before has come a round trip later. */
-  demandNoSignal(peer: Peer, fd: OwnedFd, what: string): void {
+  demandNoSignal(peer: RawPeer, fd: OwnedFd, what: string): void {
     this.stillServes(peer);
     demand(pollOne(fd.fd, POLLIN, SILENCE_MS) === 0, `${what}: the eventfd is signalled`);
   }
@@ -130,7 +134,7 @@ export class Trial {
   }
 
   /** The number of open descriptors of the server's process. Not applicable where they cannot be read. */
-  serverFds(peer: Peer): number {
+  serverFds(peer: RawPeer): number {
     const { pid } = peerCredentials(peer.socket);
     try {
       return readdirSync(`/proc/${pid}/fd`).length;
@@ -140,7 +144,7 @@ export class Trial {
   }
 
   /** Demands that the server comes back to `most` descriptors; some close them a moment after their reply. */
-  demandFds(peer: Peer, most: number, what: string): void {
+  demandFds(peer: RawPeer, most: number, what: string): void {
     const deadline = performance.now() + this.timeoutMs;
     for (;;) {
       const now = this.serverFds(peer);
@@ -151,7 +155,7 @@ export class Trial {
   }
 
   /** Demands that the connection still serves. */
-  stillServes(peer: Peer): void {
+  stillServes(peer: RawPeer): void {
     peer.ok(VFIO_USER_DEVICE_GET_INFO, request.deviceInfo());
   }
 
@@ -163,6 +167,11 @@ export class Trial {
     for (const peer of this.peers) peer.close();
   }
 
+  /** How many connections it has made or tried to make. */
+  get connections(): number {
+    return this.attempts;
+  }
+
   close(): void {
     this.closePeers();
     for (const cleanup of this.cleanups) cleanup();
@@ -170,16 +179,16 @@ export class Trial {
   }
 }
 
-export function connectPeer(target: TrialTarget, exchange: Exchange, number: number): Peer {
+export function connectPeer(target: TrialTarget, exchange: TrialLog, number: number): RawPeer {
   const deadline = performance.now() + target.timeoutMs;
   for (;;) {
     try {
       const socket = connectUnix(target.socket, target.timeoutMs);
       setSocketTimeout(socket, target.timeoutMs);
-      return new Peer(socket, exchange, number, target.timeoutMs);
+      return new RawPeer(socket, exchange, number, target.timeoutMs);
     } catch (error) {
       if (!mayListenLater(error) || performance.now() > deadline) {
-        throw new Outcome(HANGS, `no connection: ${(error as Error).message}`);
+        throw new NoServiceOutcome(HANGS, `no connection: ${(error as Error).message}`);
       }
       pause(RETRY_MS);
     }

@@ -7,9 +7,9 @@ export const CRASHES = 'crashes';
 /** An answer that the protocol demands did not come in time. */
 export const HANGS = 'hangs';
 /** The device lacks what the rule speaks of, or nothing drives it. */
-export const NOT_APPLICABLE = 'not applicable';
+export const NOT_APPLICABLE = 'not-applicable';
 /** The protocol's text allows more than one answer, or does not say; the result tells the answer that came. */
-export const UNCLEAR = 'the text is unclear';
+const UNCLEAR = 'unclear';
 
 /** Best first. The verdict on a rule that was tried on several devices is the one that is furthest down. */
 export const VERDICTS = [NOT_APPLICABLE, HOLDS, UNCLEAR, BROKEN, HANGS, CRASHES] as const;
@@ -34,6 +34,9 @@ export class Outcome extends Error {
     this.verdict = verdict;
   }
 }
+
+/** The server takes no connection, or ends it before VERSION is answered. */
+export class NoServiceOutcome extends Outcome {}
 
 export function broken(text: string): never {
   throw new Outcome(BROKEN, text);

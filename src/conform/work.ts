@@ -7,8 +7,8 @@ import { Mapping } from '../linux/mapping.ts';
 import { pollOne } from '../linux/poll.ts';
 import type { DeviceDriver } from './drivers/driver.ts';
 import { PROPOSAL } from './facts.ts';
-import { ClientMemory, type DmaAnswer } from './memory.ts';
-import type { Peer } from './peer.ts';
+import { type DmaAnswer, TrialMemory } from './memory.ts';
+import type { RawPeer } from './peer.ts';
 import * as request from './requests.ts';
 import type { Trial } from './trial.ts';
 import { HANGS, needs, Outcome } from './verdict.ts';
@@ -31,8 +31,8 @@ export interface WorkOptions {
 
 /** A device at work for a client. */
 export class Work {
-  readonly peer: Peer;
-  readonly memory: ClientMemory;
+  readonly peer: RawPeer;
+  readonly memory: TrialMemory;
   readonly interrupt: OwnedFd;
   readonly driver: DeviceDriver;
   private readonly trial: Trial;
@@ -46,7 +46,7 @@ export class Work {
     this.options = options;
     this.peer = trial.agreed(options.proposal ?? PROPOSAL);
     const file = options.file === true ? trial.memfd(SIZE) : null;
-    this.memory = new ClientMemory(BASE, file === null ? Buffer.alloc(SIZE) : this.mapped(file));
+    this.memory = new TrialMemory(BASE, file === null ? Buffer.alloc(SIZE) : this.mapped(file));
     this.memory.bytes.fill(FILL);
     this.memory.answer = options.answer ?? null;
     this.peer.onCommand = this.memory.onCommand;
@@ -84,7 +84,8 @@ export class Work {
     while (!isDone()) {
       const leftMs = deadline - performance.now();
       if (leftMs <= 0) return false;
-      if (pollOne(this.peer.socket.fd, POLLIN, Math.min(leftMs, 2)) === 0) continue;
+      // A command of the device may have come together with a reply, and is then in the peer's buffer.
+      if (!this.peer.hasMessage() && pollOne(this.peer.socket.fd, POLLIN, Math.min(leftMs, 2)) === 0) continue;
       const message = this.peer.next('DMA of the device');
       if (message === null) return isDone();
       if (!message.isReply) this.memory.onCommand(this.peer, message);
@@ -94,6 +95,7 @@ export class Work {
 
   demandWritten(what: string): void {
     if (!this.until(() => this.isWritten)) throw new Outcome(HANGS, `${what}: the device's write does not come`);
+    this.until(() => false, this.driver.lingerMs ?? 0);
   }
 
   /** Gives the device time to do what it should not. */

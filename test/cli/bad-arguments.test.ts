@@ -56,6 +56,17 @@ const CASES: readonly (readonly [args: readonly string[], said: RegExp, status?:
   [['capture', '99:99'], /99:99 is no.* PCI address/],
   [['capture', '0000:ff:1f.7'], /no PCI device 0000:ff:1f\.7/],
   [['capture', inFolder('none.sock')], /none\.sock: there is no such socket; start the server that makes it$/],
+  [['conform', 'server'], /wants --socket PATH, or -- and the command that starts the server$/],
+  [['conform', 'server', '--', 'true'], /the command names no socket: write \{socket\} where its path goes$/],
+  [['conform', 'server', '--group', 'none', '--', 'true'], /there is no group none; there are: header, version/],
+  [['conform', 'server', '--rule', 'irq.none', '--', 'true'], /there is no rule irq\.none; the group has: irq\./],
+  [['conform', 'server', '--socket', inFolder('none.sock')], /none\.sock: there is no such socket; start the server/],
+  [
+    ['conform', 'server', '--', 'false', '{socket}'],
+    /ECONNREFUSED: the server ended with status 1 before it listened/,
+    1,
+  ],
+  [['conform', 'server', '--', inFolder('none'), '{socket}'], /the server ended with .*ENOENT before it listened/, 1],
   [['screenshot'], /missing required argument 'device'; see barter screenshot --help$/],
   [
     ['screenshot', 'no-such-device'],

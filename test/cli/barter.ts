@@ -7,7 +7,11 @@ export const BIN = fileURLToPath(new URL('../../bin/barter.cjs', import.meta.url
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 export function barter(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [BIN, ...args], { cwd: ROOT, encoding: 'utf8' });
+  const { status, stdout, stderr } = spawnSync(process.execPath, [BIN, ...args], {
+    cwd: ROOT,
+    encoding: 'utf8',
+    maxBuffer: 64 << 20,
+  });
   return { status, stdout, stderr };
 }
 

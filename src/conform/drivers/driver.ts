@@ -1,7 +1,7 @@
 /** Plug-ins that make a device do DMA and interrupt. The kit knows devices only through them. */
 import type { Facts } from '../facts.ts';
-import type { ClientMemory } from '../memory.ts';
-import type { Peer } from '../peer.ts';
+import type { TrialMemory } from '../memory.ts';
+import type { RawPeer } from '../peer.ts';
 
 export interface DmaJob {
   /** The first address of the client's memory; what is written goes there. */
@@ -22,11 +22,13 @@ export interface DeviceDriver {
   readonly sizeBytes: number;
   /** After so long without DMA the work is over, or does not come. */
   readonly settleMs: number;
+  /** The device may go on with DMA for so long after the last byte has come to `target`; 0 by default. */
+  readonly lingerMs?: number;
   /**
    * Makes the device write `sizeBytes` to `target`, by whatever DMA it needs besides. Returns when the last register is
    * written; the device's DMA may come before and after that. Broken where a register cannot be written.
    */
-  start(peer: Peer, memory: ClientMemory, job: DmaJob): void;
+  start(peer: RawPeer, memory: TrialMemory, job: DmaJob): void;
 }
 
 export function deviceId({ config }: Facts): number {

@@ -10,6 +10,8 @@ export const libvfioUserServerDriver: DeviceDriver = {
   sizeBytes: 4096,
   // The clock has whole seconds.
   settleMs: 2200,
+  // It reads back what it wrote, and ends itself where that fails.
+  lingerMs: 100,
 
   matches: (facts) => deviceId(facts) === SAMPLE,
 

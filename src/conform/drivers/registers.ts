@@ -1,25 +1,25 @@
 /** Register accesses of the kit's drivers. */
 import { VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE } from '../../abi/vfio-user.ts';
 import { CONFIG } from '../facts.ts';
-import type { Peer } from '../peer.ts';
+import type { RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
 
 const COMMAND = 4;
 const MEMORY = 2;
 const MASTER = 4;
 
-export function readRegister(peer: Peer, offset: number, count: number, region = 0): bigint {
+export function readRegister(peer: RawPeer, offset: number, count: number, region = 0): bigint {
   const { payload } = peer.ok(VFIO_USER_REGION_READ, request.access(region, offset, count));
   return count === 8 ? payload.readBigUint64LE(16) : BigInt(payload.readUIntLE(16, count));
 }
 
-export function writeRegister(peer: Peer, offset: number, value: number | bigint, count: number, region = 0): void {
+export function writeRegister(peer: RawPeer, offset: number, value: number | bigint, count: number, region = 0): void {
   const data = Buffer.alloc(8);
   data.writeBigUint64LE(BigInt(value));
   peer.ok(VFIO_USER_REGION_WRITE, request.access(region, offset, count, data.subarray(0, count)));
 }
 
 /** Lets the device answer, and act as a master or not. */
-export function enable(peer: Peer, isMaster: boolean): void {
+export function enable(peer: RawPeer, isMaster: boolean): void {
   writeRegister(peer, COMMAND, MEMORY | (isMaster ? MASTER : 0), 2, CONFIG);
 }

@@ -2,7 +2,7 @@
 import { VFIO_REGION_INFO_FLAG_WRITE } from '../../abi/vfio.ts';
 import { VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE } from '../../abi/vfio-user.ts';
 import { CONFIG } from '../facts.ts';
-import { NO_REPLY, type Peer } from '../peer.ts';
+import { NO_REPLY, type RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
 import { rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
@@ -18,13 +18,13 @@ const COMMAND = 4;
 const INTX_DISABLE = 0x400;
 const INTERRUPT_LINE = 0x3c;
 
-function read(peer: Peer, offset: number, count: number): Buffer {
+function read(peer: RawPeer, offset: number, count: number): Buffer {
   const { payload } = peer.ok(READ, request.access(CONFIG, offset, count));
   demand(payload.length === HEAD + count, `${payload.length} bytes for a read of ${count}`);
   return payload.subarray(HEAD);
 }
 
-function write(peer: Peer, offset: number, bytes: readonly number[]): void {
+function write(peer: RawPeer, offset: number, bytes: readonly number[]): void {
   peer.ok(WRITE, request.access(CONFIG, offset, bytes.length, Buffer.from(bytes)));
 }
 

@@ -3,7 +3,7 @@ import { VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDE
 import { VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE } from '../../abi/vfio-user.ts';
 import { CONFIG } from '../facts.ts';
 import { capabilityAt, capabilityList, extendedList, MSI, MSIX } from '../pci-capabilities.ts';
-import type { Peer } from '../peer.ts';
+import type { RawPeer } from '../peer.ts';
 import { areasOf } from '../regions.ts';
 import * as request from '../requests.ts';
 import { rulesOf } from '../rule.ts';
@@ -25,11 +25,11 @@ function config(t: Trial): Buffer {
   return t.facts.config;
 }
 
-function dword(peer: Peer, offset: number): number {
+function dword(peer: RawPeer, offset: number): number {
   return peer.ok(VFIO_USER_REGION_READ, request.access(CONFIG, offset, 4)).payload.readUInt32LE(16);
 }
 
-function writeDword(peer: Peer, offset: number, value: number): void {
+function writeDword(peer: RawPeer, offset: number, value: number): void {
   const data = Buffer.alloc(4);
   data.writeUInt32LE(value >>> 0);
   peer.call(VFIO_USER_REGION_WRITE, request.access(CONFIG, offset, 4, data));
@@ -39,13 +39,15 @@ function writeDword(peer: Peer, offset: number, value: number): void {
 function readOnly(offset: number, mask: number) {
   return (t: Trial) => {
     config(t);
-    const peer = t.ready();
-    const before = dword(peer, offset) & mask;
-    writeDword(peer, offset, ~before);
-    const after = dword(peer, offset) & mask;
-    peer.close();
-    demand(before === after, `0x${(before >>> 0).toString(16)} becomes 0x${(after >>> 0).toString(16)}`);
+    demandReadOnly(t.ready(), offset, mask);
   };
+}
+
+function demandReadOnly(peer: RawPeer, offset: number, mask: number): void {
+  const before = dword(peer, offset) & mask;
+  writeDword(peer, offset, ~before);
+  const after = dword(peer, offset) & mask;
+  demand(before === after, `0x${(before >>> 0).toString(16)} becomes 0x${(after >>> 0).toString(16)}`);
 }
 
 interface Bar {
@@ -68,8 +70,7 @@ function bars(t: Trial): Bar[] {
   return found;
 }
 
-function sizes(t: Trial, bar: Bar): { size: number; region: number } {
-  const peer = t.ready();
+function sizes(t: Trial, peer: RawPeer, bar: Bar): { size: number; region: number } {
   const offset = BAR + 4 * bar.index;
   const before = dword(peer, offset);
   writeDword(peer, offset, 0xffff_ffff);
@@ -83,7 +84,6 @@ function sizes(t: Trial, bar: Bar): { size: number; region: number } {
     writeDword(peer, offset + 4, above);
   } else if (mask !== 0n) mask |= 0xffff_ffffn << 32n;
   const size = mask === 0n ? 0 : Number((~mask & ((1n << 64n) - 1n)) + 1n);
-  peer.close();
   return { size, region: t.facts.regions[bar.index]?.size ?? 0 };
 }
 
@@ -211,8 +211,9 @@ export const CONFIG_RULES = [
     'bars-and-regions',
     'A BAR whose register has address bits is a region, and the other way round.',
     (t) => {
+      const peer = t.ready();
       for (const bar of bars(t)) {
-        const { size, region } = sizes(t, bar);
+        const { size, region } = sizes(t, peer, bar);
         demand(size > 0 === region > 0, `BAR ${bar.index} has ${size} bytes, and region ${bar.index} ${region}`);
       }
     },
@@ -222,8 +223,9 @@ export const CONFIG_RULES = [
     'bar-sizes',
     'A BAR has the size of its region: what its register keeps of all ones says it.',
     (t) => {
+      const peer = t.ready();
       for (const bar of bars(t)) {
-        const { size, region } = sizes(t, bar);
+        const { size, region } = sizes(t, peer, bar);
         demand(size === region, `BAR ${bar.index} has ${size} bytes, and region ${bar.index} ${region}`);
       }
     },
@@ -233,7 +235,10 @@ export const CONFIG_RULES = [
     'bar-type-is-read-only',
     'Software cannot change the type of a BAR.',
     (t) => {
-      for (const { index, register, isIo } of bars(t)) readOnly(BAR + 4 * index, register === 0 ? 0 : isIo ? 3 : 15)(t);
+      const peer = t.ready();
+      for (const { index, register, isIo } of bars(t)) {
+        demandReadOnly(peer, BAR + 4 * index, register === 0 ? 0 : isIo ? 3 : 15);
+      }
     },
     'PCI Local Bus, 6.2.5.1',
   ),

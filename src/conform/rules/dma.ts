@@ -47,9 +47,14 @@ function survives(answer: DmaAnswer) {
       },
     });
     startAnyhow(work);
+    demandDma(work, () => !first);
     work.until(() => work.isWritten, work.driver.settleMs);
-    needs(!first, 'the device did no DMA by messages');
   };
+}
+
+/** Waits until the device has begun its DMA by messages. */
+function demandDma(work: Work, hasCome: () => boolean): void {
+  if (!hasCome() && !work.until(hasCome)) throw new Outcome(HANGS, "the device's DMA by messages does not come");
 }
 
 /** Lets the device work by messages, to its end. */
@@ -151,7 +156,7 @@ export const DMA_RULES = [
       });
       // The reply may come before the one to a register write of the driver, so the driver's are not waited for here.
       startAnyhow(work);
-      needs(asked > 0 || work.until(() => asked > 0), 'the device did no DMA by messages');
+      demandDma(work, () => asked > 0);
       work.until(() => work.isWritten);
       t.stillServes(t.successorOf({}));
     },
@@ -244,8 +249,7 @@ export const DMA_RULES = [
         },
       });
       startAnyhow(work);
-      work.until(() => seen, work.driver.settleMs + t.timeoutMs);
-      needs(seen, 'the device did no DMA by messages');
+      demandDma(work, () => seen);
     },
     'Client Disconnection',
   ),

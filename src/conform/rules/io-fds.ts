@@ -6,7 +6,7 @@ import {
   vfio_user_region_io_fds,
   vfio_user_sub_region_ioeventfd,
 } from '../../abi/vfio-user.ts';
-import type { Incoming, Peer } from '../peer.ts';
+import type { Incoming, RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
 import { rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
@@ -61,7 +61,7 @@ function refuses(what: string, payload: (t: Trial) => Uint8Array) {
 }
 
 /** The first region with descriptors, as a client that takes many. */
-function withDescriptors(t: Trial, peer: Peer): { index: number; count: number } {
+function withDescriptors(t: Trial, peer: RawPeer): { index: number; count: number } {
   for (const { index } of regions(t)) {
     const reply = peer.call(IO_FDS, request.ioFds(index));
     if (!reply.failed && reply.fds.length > 0) return { index, count: reply.fds.length };

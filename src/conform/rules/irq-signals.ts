@@ -13,7 +13,7 @@ import {
 } from '../../abi/vfio.ts';
 import { VFIO_USER_DEVICE_RESET, VFIO_USER_DEVICE_SET_IRQS } from '../../abi/vfio-user.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
-import type { Peer } from '../peer.ts';
+import type { RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
 import { rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
@@ -37,13 +37,13 @@ function indexWith(t: Trial, vectors: number): number {
 }
 
 /** Gives the first `count` interrupts an eventfd each. */
-function assign(t: Trial, peer: Peer, index: number, count: number): OwnedFd[] {
+function assign(t: Trial, peer: RawPeer, index: number, count: number): OwnedFd[] {
   const fds = Array.from({ length: count }, () => t.eventfd());
   peer.ok(SET, request.setIrqs({ flags: TRIGGER_FD, index, count }), { fds: fds.map(({ fd }) => fd) });
   return fds;
 }
 
-function trigger(peer: Peer, index: number, start = 0, count = 1): void {
+function trigger(peer: RawPeer, index: number, start = 0, count = 1): void {
   peer.call(SET, request.setIrqs({ flags: TRIGGER, index, start, count }));
 }
 

@@ -15,7 +15,7 @@ import {
   vfio_user_device_feature_dma_logging_control,
   vfio_user_device_feature_dma_logging_report,
 } from '../../abi/vfio-user.ts';
-import type { Peer } from '../peer.ts';
+import type { RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
 import { rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
@@ -55,7 +55,7 @@ function report(
 }
 
 /** A client with a region, of a device that logs. */
-function logging(t: Trial, begin = true): Peer {
+function logging(t: Trial, begin = true): RawPeer {
   needs(t.facts.logging, 'the device does not log');
   const peer = t.ready();
   peer.ok(VFIO_USER_DMA_MAP, request.dmaMap({ addr: AT, size: SIZE }), { fds: [t.memfd(SIZE).fd] });

@@ -21,7 +21,7 @@ import {
   VFIO_USER_MIG_DATA_READ,
   VFIO_USER_MIG_DATA_WRITE,
 } from '../../abi/vfio-user.ts';
-import type { Incoming, Peer } from '../peer.ts';
+import type { Incoming, RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
 import { rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
@@ -47,7 +47,7 @@ const NAMES = ['ERROR', 'STOP', 'RUNNING', 'STOP_COPY', 'RESUMING', 'RUNNING_P2P
 const MOST_READS = 4096;
 const CHUNK = 65536;
 
-function migrating(t: Trial, flags = VFIO_MIGRATION_STOP_COPY): Peer {
+function migrating(t: Trial, flags = VFIO_MIGRATION_STOP_COPY): RawPeer {
   needs(t.facts.migration !== null, 'the device does not migrate');
   needs((t.facts.migration & flags) === flags, 'the device lacks this part of migration');
   return t.ready();
@@ -58,14 +58,14 @@ function change(state: number): Buffer {
   return request.feature(VFIO_DEVICE_FEATURE_SET | STATE, data, 8 + data.length);
 }
 
-function set(peer: Peer, ...way: number[]): void {
+function set(peer: RawPeer, ...way: number[]): void {
   for (const state of way) {
     const reply = peer.call(FEATURE, change(state));
     demand(!reply.failed, `the change to ${NAMES[state]} fails with errno ${reply.errno}`);
   }
 }
 
-function stateOf(peer: Peer): number {
+function stateOf(peer: RawPeer): number {
   const { payload, view } = peer.ok(FEATURE, request.feature(VFIO_DEVICE_FEATURE_GET | STATE));
   demand(payload.length >= 12, `GET of the state brings ${payload.length} bytes`);
   return view.getUint32(8, true);
@@ -94,7 +94,7 @@ function refuses(...way: number[]) {
 }
 
 /** Reads until a read brings nothing. */
-function readStream(peer: Peer, chunk = CHUNK): Buffer {
+function readStream(peer: RawPeer, chunk = CHUNK): Buffer {
   const parts: Buffer[] = [];
   for (let i = 0; i < MOST_READS; i++) {
     const { payload } = peer.ok(READ, request.migData(chunk));
@@ -117,7 +117,7 @@ function dataRefused(what: string, way: number[], command: number, payload: Uint
   };
 }
 
-function saved(t: Trial): { peer: Peer; bytes: Buffer } {
+function saved(t: Trial): { peer: RawPeer; bytes: Buffer } {
   const peer = migrating(t);
   set(peer, STOP, STOP_COPY);
   const bytes = readStream(peer);
@@ -125,7 +125,7 @@ function saved(t: Trial): { peer: Peer; bytes: Buffer } {
   return { peer, bytes };
 }
 
-function load(peer: Peer, bytes: Uint8Array): Incoming {
+function load(peer: RawPeer, bytes: Uint8Array): Incoming {
   set(peer, RESUMING);
   for (let at = 0; at < bytes.length; at += CHUNK) {
     const part = bytes.subarray(at, at + CHUNK);

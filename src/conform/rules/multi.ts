@@ -1,7 +1,7 @@
 /** REGION_WRITE_MULTI. */
 import { VFIO_USER_MULTI_MAX, VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE_MULTI } from '../../abi/vfio-user.ts';
 import { CONFIG } from '../facts.ts';
-import { NO_REPLY, type Peer } from '../peer.ts';
+import { NO_REPLY, type RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
 import { rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
@@ -14,12 +14,12 @@ const INTERRUPT_LINE = 0x3c;
 const line = (data: number, count = 1) => ({ region: CONFIG, offset: INTERRUPT_LINE, count, data });
 
 /** A connection that agreed on write_multiple. */
-function agreed(t: Trial): Peer {
+function agreed(t: Trial): RawPeer {
   needs(t.facts.limits.writeMultiple, 'the server does not offer write_multiple');
   return t.ready();
 }
 
-function readLine(peer: Peer): number {
+function readLine(peer: RawPeer): number {
   return peer.ok(VFIO_USER_REGION_READ, request.access(CONFIG, INTERRUPT_LINE, 1)).payload[16];
 }
 

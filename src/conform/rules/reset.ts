@@ -15,7 +15,7 @@ import {
   VFIO_USER_VERSION,
 } from '../../abi/vfio-user.ts';
 import { CONFIG } from '../facts.ts';
-import { NO_REPLY, type Peer } from '../peer.ts';
+import { NO_REPLY, type RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
 import { rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
@@ -32,17 +32,17 @@ const COMMAND = 4;
 const MEMORY_AND_MASTER = 6;
 const INTERRUPT_LINE = 0x3c;
 
-function resettable(t: Trial): Peer {
+function resettable(t: Trial): RawPeer {
   needs((t.facts.flags & VFIO_DEVICE_FLAGS_RESET) !== 0, 'the device has no reset');
   return t.ready();
 }
 
-function config(peer: Peer, offset: number, count: number): number {
+function config(peer: RawPeer, offset: number, count: number): number {
   const { payload } = peer.ok(VFIO_USER_REGION_READ, request.access(CONFIG, offset, count));
   return payload.readUIntLE(16, count);
 }
 
-function writeConfig(peer: Peer, offset: number, value: number, count: number): void {
+function writeConfig(peer: RawPeer, offset: number, value: number, count: number): void {
   const data = Buffer.alloc(count);
   data.writeUIntLE(value, 0, count);
   peer.ok(VFIO_USER_REGION_WRITE, request.access(CONFIG, offset, count, data));

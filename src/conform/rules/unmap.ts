@@ -1,6 +1,6 @@
 /** DMA_UNMAP. The rules belong to the group of DMA_MAP. */
 import { VFIO_USER_DMA_MAP, VFIO_USER_DMA_UNMAP, vfio_user_dma_unmap } from '../../abi/vfio-user.ts';
-import type { Peer } from '../peer.ts';
+import type { RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
 import { rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
@@ -13,7 +13,7 @@ const AT = 0x20_0000;
 const PAGE = 4096;
 const FOUR = 4 * PAGE;
 
-function mapped(t: Trial): Peer {
+function mapped(t: Trial): RawPeer {
   const peer = t.ready();
   peer.ok(MAP, request.dmaMap({ addr: AT, size: FOUR }));
   return peer;
