@@ -30,7 +30,7 @@ export interface WorkOptions {
 }
 
 /** A device at work for a client. */
-export class Work {
+export class DeviceWork {
   readonly peer: RawPeer;
   readonly memory: TrialMemory;
   readonly interrupt: OwnedFd;
@@ -105,6 +105,6 @@ export class Work {
 }
 
 /** The bytes that came by one command. */
-export function bytesOf(work: Work, command: number): number {
+export function bytesOf(work: DeviceWork, command: number): number {
   return work.memory.seen.filter((seen) => seen.command === command).reduce((sum, { count }) => sum + count, 0);
 }

@@ -50,7 +50,7 @@ function demandReadOnly(peer: RawPeer, offset: number, mask: number): void {
   demand(before === after, `0x${(before >>> 0).toString(16)} becomes 0x${(after >>> 0).toString(16)}`);
 }
 
-interface Bar {
+interface ConfigBar {
   index: number;
   register: number;
   isIo: boolean;
@@ -58,8 +58,8 @@ interface Bar {
 }
 
 /** The BARs by their registers. The upper half of a 64-bit BAR is not one of its own. */
-function bars(t: Trial): Bar[] {
-  const found: Bar[] = [];
+function bars(t: Trial): ConfigBar[] {
+  const found: ConfigBar[] = [];
   for (let index = 0; index < 6; index++) {
     const register = config(t).readUInt32LE(BAR + 4 * index);
     const isIo = (register & 1) !== 0;
@@ -70,7 +70,7 @@ function bars(t: Trial): Bar[] {
   return found;
 }
 
-function sizes(t: Trial, peer: RawPeer, bar: Bar): { size: number; region: number } {
+function sizes(t: Trial, peer: RawPeer, bar: ConfigBar): { size: number; region: number } {
   const offset = BAR + 4 * bar.index;
   const before = dword(peer, offset);
   writeDword(peer, offset, 0xffff_ffff);

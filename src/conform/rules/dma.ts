@@ -18,7 +18,7 @@ import * as request from '../requests.ts';
 import { rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
 import { demand, HANGS, needs, Outcome } from '../verdict.ts';
-import { BASE, bytesOf, FILL, SIZE, Work } from '../work.ts';
+import { BASE, bytesOf, DeviceWork, FILL, SIZE } from '../work.ts';
 
 const reading = rulesOf('dma', 'VFIO_USER_DMA_READ');
 const rule = rulesOf('dma', 'VFIO_USER_DMA_WRITE');
@@ -27,7 +27,7 @@ const SMALL = 64;
 const EIO = 5;
 
 /** Starts the device where the server may refuse or hang up meanwhile. */
-function startAnyhow(work: Work): void {
+function startAnyhow(work: DeviceWork): void {
   try {
     work.start();
   } catch (error) {
@@ -39,7 +39,7 @@ function startAnyhow(work: Work): void {
 function survives(answer: DmaAnswer) {
   return (t: Trial) => {
     let first = true;
-    const work = new Work(t, {
+    const work = new DeviceWork(t, {
       answer: (seen, right) => {
         if (!first) return right;
         first = false;
@@ -53,13 +53,13 @@ function survives(answer: DmaAnswer) {
 }
 
 /** Waits until the device has begun its DMA by messages. */
-function demandDma(work: Work, hasCome: () => boolean): void {
+function demandDma(work: DeviceWork, hasCome: () => boolean): void {
   if (!hasCome() && !work.until(hasCome)) throw new Outcome(HANGS, "the device's DMA by messages does not come");
 }
 
 /** Lets the device work by messages, to its end. */
-function worked(t: Trial, proposal: object = PROPOSAL): Work {
-  const work = new Work(t, { proposal });
+function worked(t: Trial, proposal: object = PROPOSAL): DeviceWork {
+  const work = new DeviceWork(t, { proposal });
   work.start();
   work.demandWritten('DMA by messages');
   return work;
@@ -73,7 +73,7 @@ function allSeen(t: Trial, test: (count: number, command: number, flags: number)
   }
 }
 
-function nothingIsWritten(work: Work, what: string): void {
+function nothingIsWritten(work: DeviceWork, what: string): void {
   startAnyhow(work);
   work.settle();
   demand(
@@ -90,7 +90,7 @@ export const DMA_RULES = [
     'by-file',
     'A device reaches memory that came with a descriptor, and its bytes arrive.',
     (t) => {
-      const work = new Work(t, { file: true });
+      const work = new DeviceWork(t, { file: true });
       work.start();
       work.demandWritten('DMA by descriptor');
     },
@@ -147,7 +147,7 @@ export const DMA_RULES = [
     'Commands of both sides may cross: a request before the reply to DMA is answered.',
     (t) => {
       let asked = 0;
-      const work = new Work(t, {
+      const work = new DeviceWork(t, {
         answer: (_seen, right) => {
           if (asked === 0) work.peer.command(VFIO_USER_DEVICE_GET_INFO, request.deviceInfo(), { id: 0x4242 });
           asked++;
@@ -241,7 +241,7 @@ export const DMA_RULES = [
     'A client may leave with a transfer unanswered.',
     (t) => {
       let seen = false;
-      const work = new Work(t, {
+      const work = new DeviceWork(t, {
         answer: () => {
           if (!seen) work.peer.endSending();
           seen = true;
@@ -257,7 +257,7 @@ export const DMA_RULES = [
     'read-only',
     'A region that is for reading alone is not written.',
     (t) => {
-      const work = new Work(t, { flags: 1 });
+      const work = new DeviceWork(t, { flags: 1 });
       nothingIsWritten(work, 'a region for reading alone');
       demand(bytesOf(work, VFIO_USER_DMA_WRITE) === 0, 'the server sent a DMA_WRITE');
     },
@@ -267,7 +267,7 @@ export const DMA_RULES = [
     'read-only-file',
     'A region with a descriptor that is for reading alone is not written.',
     (t) => {
-      nothingIsWritten(new Work(t, { file: true, flags: 1 }), 'a region for reading alone');
+      nothingIsWritten(new DeviceWork(t, { file: true, flags: 1 }), 'a region for reading alone');
     },
     'VFIO_USER_DMA_MAP',
   ),
@@ -275,7 +275,7 @@ export const DMA_RULES = [
     'after-unmap',
     'After the reply to DMA_UNMAP a device does not reach the memory.',
     (t) => {
-      const work = new Work(t, { file: true });
+      const work = new DeviceWork(t, { file: true });
       work.peer.ok(VFIO_USER_DMA_UNMAP, request.dmaUnmap({ addr: BASE, size: SIZE }));
       nothingIsWritten(work, 'a region that was unmapped');
     },
@@ -285,7 +285,7 @@ export const DMA_RULES = [
     'no-bus-master',
     'A device that may not be bus master does no DMA.',
     (t) => {
-      const work = new Work(t, { isMaster: false });
+      const work = new DeviceWork(t, { isMaster: false });
       nothingIsWritten(work, 'a device without PCI_COMMAND_MASTER');
       demand(work.memory.seen.length === 0, `the server sent ${work.memory.seen.length} commands`);
     },
@@ -322,7 +322,7 @@ export const DMA_RULES = [
     demand(pollOne(work.interrupt.fd, POLLIN, 0) !== 0, 'the eventfd is not signalled');
   }),
   interrupts('interrupt-disabled', 'An interrupt that is disabled does not signal its eventfd.', (t) => {
-    const work = new Work(t);
+    const work = new DeviceWork(t);
     const flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
     work.peer.ok(VFIO_USER_DEVICE_SET_IRQS, request.setIrqs({ flags, index: work.driver.irqIndex, count: 0 }));
     startAnyhow(work);
