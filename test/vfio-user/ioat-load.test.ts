@@ -1,12 +1,7 @@
 import assert from 'node:assert/strict';
-import { randomFillSync } from 'node:crypto';
 import { test } from 'node:test';
-import { type CopyRequest, IoatDriver } from '../../src/drivers/ioat.ts';
 import { Random } from '../../src/explore/search/random.ts';
-import { Mapping } from '../../src/linux/mapping.ts';
-import { createMemfd } from '../../src/linux/memfd.ts';
-import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
-import { enableMemory, exportBuffer } from './lent.ts';
+import { CopyLoad } from './copy-load.ts';
 import { withServer } from './served.ts';
 
 /** How much longer the load may go on until a revoke interrupts a copy. */
@@ -14,138 +9,20 @@ const MAX_MORE_SECONDS = 60;
 /** BARTER_LOAD_SECONDS=60 takes a minute. The test prints its seed, and BARTER_SEED sets it. */
 const SECONDS = Number(process.env.BARTER_LOAD_SECONDS ?? 3);
 const SEED = Number(process.env.BARTER_SEED ?? Date.now() % 2 ** 31);
-const MIN_BYTES = 4096;
-const MAX_BYTES = 2 ** 20;
-/** The BAR size of the lender in served.ts. */
-const BAR_BYTES = 2 ** 20;
-const MEMORY_IOVA = 0x1000_0000;
-const LENT_IOVA = 0x2000_0000;
-/** The engine copies one descriptor without a pause: a revoke comes between two of them. */
-const MAX_CHAIN = 64;
-const BOTH = 3;
-const REVOKE_CHANCE = 0.5;
-const LONGEST_WAIT_MS = 0.3;
-const QUIET_MS = 0.2;
 
 const server = await withServer();
-const random = new Random(SEED);
-
-/** A copy as a chain with as many descriptors as fit into the driver's ring. */
-function pieces(source: number, destination: number, length: number): CopyRequest[] {
-  const bytes = Math.ceil(length / MAX_CHAIN);
-  return Array.from({ length: Math.ceil(length / bytes) }, (_, i) => {
-    const at = i * bytes;
-    return { source: source + at, destination: destination + at, length: Math.min(bytes, length - at) };
-  });
-}
-
-function spin(ms: number): void {
-  const end = performance.now() + ms;
-  while (performance.now() < end) {}
-}
-
-/** A lent BAR, the engine that copies into it, and the BAR's expected content. */
-class Load {
-  readonly lender = new VfioUserClient(server.path('lender'));
-  readonly borrower = new VfioUserClient(server.path('borrower'));
-  readonly driver = new IoatDriver(this.borrower);
-  readonly memory: Mapping;
-  readonly bar: Mapping;
-  readonly buffer;
-  readonly known = Buffer.alloc(BAR_BYTES);
-  copies = 0;
-  revokes = 0;
-  inMidst = 0;
-
-  constructor() {
-    enableMemory(this.lender, true);
-    const memfd = createMemfd('test', MAX_BYTES);
-    this.memory = Mapping.map({ fd: memfd.fd, offset: 0, sizeBytes: MAX_BYTES, writable: true, what: 'test' });
-    this.borrower.dmaMap(MEMORY_IOVA, MAX_BYTES, BOTH, memfd.fd);
-    memfd.close();
-    this.bar = this.lender.mapRegion(0, 0, BAR_BYTES);
-    this.buffer = exportBuffer(this.lender, { ranges: [[0, BAR_BYTES]] });
-    this.map();
-    this.bar.read(0, this.known);
-  }
-
-  round(): void {
-    const length = Math.floor(MIN_BYTES * (MAX_BYTES / MIN_BYTES) ** random.fraction());
-    const offset = Math.floor(random.fraction() * (BAR_BYTES - length));
-    randomFillSync(this.memory.bytes, 0, length);
-    this.driver.submitChain(pieces(MEMORY_IOVA, LENT_IOVA + offset, length));
-    this.copies += 1;
-    if (random.fraction() < REVOKE_CHANCE) {
-      this.revoke(offset, length);
-      this.restore();
-    } else {
-      assert.equal(this.wait(), 'ok');
-      this.known.set(this.memory.bytes.subarray(0, length), offset);
-    }
-    assert.ok(this.content().equals(this.known), `a byte is wrong after copy ${this.copies} (seed ${SEED})`);
-  }
-
-  close(): void {
-    this.buffer.close();
-    this.bar.close();
-    this.driver.close();
-    this.memory.close();
-    this.borrower.close();
-    this.lender.close();
-  }
-
-  /** The BAR's content at the return of the revoke must stay, whatever the engine does. */
-  private revoke(offset: number, length: number): void {
-    spin(random.fraction() * LONGEST_WAIT_MS);
-    enableMemory(this.lender, false);
-    const atReturn = this.content();
-    const status = this.wait();
-    spin(QUIET_MS);
-    assert.ok(this.content().equals(atReturn), `bytes arrived after the revoke had returned (seed ${SEED})`);
-    this.revokes += 1;
-    const part = atReturn.subarray(offset, offset + length);
-    const written = this.memory.bytes.subarray(0, length);
-    if (status === 'ok') assert.ok(part.equals(written), 'a copy that is done has its bytes there');
-    else {
-      this.inMidst += 1;
-      const isEither = part.every((byte, i) => byte === written[i] || byte === this.known[offset + i]);
-      assert.ok(isEither, `a byte is neither what was there nor what was copied (seed ${SEED})`);
-    }
-    part.copy(this.known, offset);
-  }
-
-  private restore(): void {
-    enableMemory(this.lender, true);
-    assert.equal(this.borrower.dmaUnmap(LENT_IOVA, BAR_BYTES), BAR_BYTES);
-    this.map();
-  }
-
-  private map(): void {
-    this.borrower.dmaMap(LENT_IOVA, BAR_BYTES, BOTH, this.buffer.fd);
-  }
-
-  private wait(): string {
-    for (;;) {
-      const status = this.driver.takeStatus();
-      if (status !== null) return status;
-    }
-  }
-
-  private content(): Buffer {
-    return Buffer.from(this.bar.bytes);
-  }
-}
 
 test(`copies of 4 KiB to 1 MiB for ${SECONDS} s, with revokes at random moments`, async (t) => {
   await server.assertNothingLeft();
-  const load = new Load();
+  t.diagnostic(`seed ${SEED}`);
+  const load = new CopyLoad(server.path('lender'), server.path('borrower'), new Random(SEED));
   try {
     const end = performance.now() + 1000 * SECONDS;
     // On a busy machine it takes longer until a revoke interrupts a copy.
     const last = end + 1000 * MAX_MORE_SECONDS;
     while (performance.now() < end || (load.inMidst === 0 && performance.now() < last)) load.round();
     const { copies, revokes, inMidst } = load;
-    t.diagnostic(`${copies} copies, ${revokes} revokes, ${inMidst} in the midst of a copy (seed ${SEED})`);
+    t.diagnostic(`${copies} copies, ${revokes} revokes, ${inMidst} in the midst of a copy`);
     assert.ok(inMidst > 0, 'no revoke came in the midst of a copy');
   } finally {
     load.close();
