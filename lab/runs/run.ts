@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { packageFile } from '../../src/linux/package-file.ts';
-import type { TraceEvent } from '../../src/vfio-user/server/message-trace.ts';
+import type { TracedExchange } from '../../src/vfio-user/exchange/exchanges.ts';
 import { CommandError } from '../host/command.ts';
 import type { Accel } from '../host/machine.ts';
 import { onExit } from '../host/on-exit.ts';
@@ -150,7 +150,7 @@ export class Served {
   readonly pid: number;
   readonly sockets: ReadonlyMap<string, string>;
   /** With `trace`: all messages so far. */
-  readonly events: TraceEvent[] = [];
+  readonly events: TracedExchange[] = [];
   private readonly process: ChildProcess;
   private readonly folder: string;
   private readonly takeBack: () => void;
@@ -225,7 +225,7 @@ export class Served {
     }
     const sockets = new Map(devicesOf(ready as string).map(({ name, socket }) => [name, socket]));
     const served = new Served(child, folder, sockets, takeBack);
-    lines.on('line', (line) => served.events.push(JSON.parse(line) as TraceEvent));
+    lines.on('line', (line) => served.events.push(JSON.parse(line) as TracedExchange));
     return served;
   }
 

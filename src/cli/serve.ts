@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { Errno } from '../abi/errno.ts';
 import { loadMachine } from '../machine/load.ts';
 import type { MachineDescription } from '../machine/schema.ts';
-import { type ServedMachine, serveMachine } from '../machine/served.ts';
+import { type ServedMachine, type ServeOptions, serveMachine } from '../machine/served.ts';
 import type { Watcher } from '../machine/watcher.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
@@ -14,6 +14,7 @@ import type { ServedPage } from '../web/serve-page.ts';
 import { makeFolder } from './files.ts';
 import { npxAndItsShell } from './launcher.ts';
 import { machinePath } from './machine-path.ts';
+import { ServeCapture } from './serve-capture.ts';
 import { createLog, LOG_FORMATS, LOG_LEVELS } from './serve-log.ts';
 import { ServeOutput } from './serve-trace.ts';
 import { defaultSocketDir } from './socket-folders.ts';
@@ -25,6 +26,7 @@ interface ServeCommandOptions {
   profile: string;
   importerTimeout?: string;
   trace?: true;
+  pcap?: string;
   logLevel: string;
   log: string;
   http?: string;
@@ -45,7 +47,8 @@ export function addServeCommand(program: Command, thread?: Worker): void {
       '--importer-timeout <ms>',
       `disconnect an importer in another process that keeps a revoked buffer for so long (default: ${IMPORTER_TIMEOUT_MS})`,
     )
-    .option('--trace', 'print a line for each message of a client')
+    .option('--trace', 'print a line for each command with its reply, errno and latency')
+    .option('--pcap <file>', 'write every message to a capture for Wireshark (docs/wireshark) and barter replay')
     .option('--log-level <level>', `what goes to stderr: ${LOG_LEVELS.join(', ')}`, 'info')
     .option('--log <format>', `how it is written: ${LOG_FORMATS.join(' or ')}, a line for each entry`, 'text')
     .option('--http <[host:]port>', 'serve a live page and /metrics; on 127.0.0.1 unless a host is named')
@@ -62,6 +65,7 @@ Examples:
   barter serve examples/two-peers.yaml
   barter serve examples/two-peers.yaml --socket-dir /run/barter --json
   barter serve examples/two-peers.yaml --trace
+  barter serve examples/two-peers.yaml --pcap lender.pcapng
   barter serve examples/two-peers.yaml --http 8080
   barter serve examples/two-peers.yaml --http 0 --control       the line that says ready has the address
   qemu-system-x86_64 -M q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=2G,share=on \\
@@ -80,6 +84,8 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
   const description = describe(path);
   const socketDir = options.socketDir ?? defaultSocketDir(description.machine);
   makeFolder(socketDir, '--socket-dir');
+  const log = createLog(threshold, format === 'json');
+  const capture = options.pcap === undefined ? null : new ServeCapture(options.pcap, log);
   const output = new ServeOutput(options.json === true, () => {
     if (options.trace === true) stop();
   });
@@ -91,20 +97,22 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
       socketDir,
       profile,
       importerTimeoutMs: milliseconds(options.importerTimeout),
-      log: createLog(threshold, format === 'json'),
-      trace: options.trace === true ? (event) => output.trace(event) : undefined,
+      log,
+      tap: listener(options.trace === true ? output : null, capture),
       watch: address === null ? undefined : { control },
       until: launchers,
       thread,
     }),
   );
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, stop);
+  capture?.begin();
   const { watcher } = served;
   const page = address === null || watcher === null ? null : await open(address, watcher, description, control, stop);
   output.ready(served.devices, page?.url ?? null);
   await served.ended;
   page?.close();
   output.flush();
+  capture?.close();
   for (const launcher of launchers) launcher.close();
 }
 
@@ -135,6 +143,15 @@ async function open(
     const { code } = error as NodeJS.ErrnoException;
     throw new UsageError(`--http ${address.host}:${address.port}: ${code ?? (error as Error).message}; choose another`);
   }
+}
+
+/** Undefined where nobody listens: then the server copies no message. */
+function listener(trace: ServeOutput | null, capture: ServeCapture | null): ServeOptions['tap'] {
+  if (trace === null && capture === null) return undefined;
+  return (message, lost) => {
+    trace?.trace(message, lost);
+    capture?.add(message, lost);
+  };
 }
 
 /** Runs `start`. If another server has the sockets, its error says what to do. */

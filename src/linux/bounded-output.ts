@@ -1,4 +1,4 @@
-/** Lines for a descriptor that may be full or without a reader: writing never waits and never throws. */
+/** Output for a descriptor that may be full or without a reader: writing never waits and never throws. */
 import { fstatSync } from 'node:fs';
 import { ERRNO } from '../abi/errno.ts';
 import { O_NONBLOCK, O_WRONLY } from '../abi/fcntl.ts';
@@ -7,15 +7,16 @@ import { MSG_DONTWAIT, MSG_NOSIGNAL } from '../abi/socket.ts';
 import { Pinned, sys } from './ffi.ts';
 import { pollOne } from './poll.ts';
 
-/** Bytes that wait for a reader; lines beyond are dropped and counted. */
+/** Bytes that wait for a reader, unless the owner says otherwise; what goes beyond is dropped. */
 const MAX_OUTPUT_BYTES = 1 << 20;
 const RETRY_MS = 20;
 /** Bytes of one write. A pipe that is ready takes this many without waiting (PIPE_BUF). */
 const CHUNK_BYTES = 4096;
 
 export interface BoundedOutputOptions {
-  /** Returns the line that stands for this many lost lines. */
-  lost(lines: number): string;
+  /** Returns the line that stands for this many lost lines. Only for owners that write lines. */
+  lost?(lines: number): string;
+  maxBytes?: number;
   /** Called once, when no reader can ever come. */
   onGone?(): void;
 }
@@ -24,9 +25,10 @@ export class BoundedOutput {
   private readonly options: BoundedOutputOptions;
   private readonly chunk = new Pinned(CHUNK_BYTES);
   private readonly send: (length: number) => number;
-  private readonly lines: Buffer[] = [];
+  private readonly maxBytes: number;
+  private readonly waiting: Buffer[] = [];
   private bytes = 0;
-  /** The bytes of the first line that are out. */
+  /** The bytes of the first of `waiting` that are out. */
   private written = 0;
   private lostLines = 0;
   private retry: NodeJS.Timeout | null = null;
@@ -35,22 +37,28 @@ export class BoundedOutput {
   /** `fd` stays the caller's. */
   constructor(fd: number, options: BoundedOutputOptions) {
     this.options = options;
+    this.maxBytes = options.maxBytes ?? MAX_OUTPUT_BYTES;
     this.send = writerOf(fd, this.chunk.address);
   }
 
   write(line: string): void {
-    if (this.isGone) return;
-    const bytes = Buffer.from(`${line}\n`);
-    if (this.bytes + bytes.length > MAX_OUTPUT_BYTES) this.lostLines += 1;
-    else this.push(bytes);
+    if (!this.writeBytes(Buffer.from(`${line}\n`))) this.lostLines += 1;
+  }
+
+  /** Returns false where the bytes are dropped, as a whole, because too many wait. */
+  writeBytes(bytes: Buffer): boolean {
+    if (this.isGone) return true;
+    const hasRoom = this.bytes + bytes.length <= this.maxBytes;
+    if (hasRoom) this.push(bytes);
     if (this.retry === null) this.flush();
+    return hasRoom;
   }
 
   /** Writes the waiting bytes, as far as the descriptor takes them now. */
   flush(): void {
-    while (this.lines.length > 0 && !this.isGone) {
-      const [line] = this.lines;
-      const part = line.subarray(this.written, this.written + CHUNK_BYTES);
+    while (this.waiting.length > 0 && !this.isGone) {
+      const [first] = this.waiting;
+      const part = first.subarray(this.written, this.written + CHUNK_BYTES);
       this.chunk.bytes.set(part);
       const sent = this.send(part.length);
       if (sent < 0) {
@@ -58,27 +66,27 @@ export class BoundedOutput {
         return;
       }
       this.written += sent;
-      if (this.written === line.length) this.shift();
+      if (this.written === first.length) this.shift();
     }
   }
 
   private push(bytes: Buffer): void {
-    this.lines.push(bytes);
+    this.waiting.push(bytes);
     this.bytes += bytes.length;
   }
 
   private shift(): void {
-    this.bytes -= this.lines.shift()!.length;
+    this.bytes -= this.waiting.shift()!.length;
     this.written = 0;
-    if (this.lostLines === 0 || this.bytes > MAX_OUTPUT_BYTES / 2) return;
-    this.push(Buffer.from(`${this.options.lost(this.lostLines)}\n`));
+    if (this.lostLines === 0 || this.bytes > this.maxBytes / 2) return;
+    this.push(Buffer.from(`${this.options.lost?.(this.lostLines)}\n`));
     this.lostLines = 0;
   }
 
   private onError(error: number): void {
     if (error === ERRNO.EPIPE || error === ERRNO.ENXIO || error === ERRNO.EBADF || error === ERRNO.ECONNRESET) {
       this.isGone = true;
-      this.lines.length = 0;
+      this.waiting.length = 0;
       this.options.onGone?.();
       return;
     }

@@ -16,22 +16,23 @@ import { Control, type ControlCommand } from '../vfio-user/monitor/control.ts';
 import { Monitor, type MonitorMemory } from '../vfio-user/monitor/monitor.ts';
 import { snapshot } from '../vfio-user/monitor/snapshot.ts';
 import type { ServerState } from '../vfio-user/monitor/state.ts';
-import type { TraceEvent, TraceSink } from '../vfio-user/server/message-trace.ts';
 import { VfioUserServer } from '../vfio-user/server/server.ts';
 import type { Log, LogAbout } from '../vfio-user/wire/log.ts';
+import type { TappedMessage, TapSink } from '../vfio-user/wire/tap.ts';
 import { buildMachine } from './build.ts';
 import { inspectMachine, type MachineView } from './inspect.ts';
 import type { MachineDescription } from './schema.ts';
 import { screenPath } from './screen/protocol.ts';
 import { ScreenServer } from './screen/server.ts';
+import { TapMeter } from './tap-meter.ts';
 
 export interface ServeRequest {
   description: MachineDescription;
   socketDir: string;
   profile: ProfileName;
   importerTimeoutMs: number | undefined;
-  /** Null without a trace; else a counter of the messages that the main thread has taken. */
-  traced: Int32Array | null;
+  /** Null where nobody listens to messages; else the memory of a TapMeter. */
+  tapped: Int32Array<SharedArrayBuffer> | null;
   /** Null while nobody watches. */
   watch: WatchRequest | null;
   /** Descriptors of the main thread. The server stops when one of them is readable. */
@@ -65,26 +66,22 @@ export type WatchAnswer =
 export type ServeReport =
   | { kind: 'ready'; devices: DeviceSockets[] }
   | { kind: 'log'; line: string; about: LogAbout }
-  | { kind: 'trace'; event: TraceEvent }
+  | { kind: 'tap'; message: TappedMessage; lost: number }
   | { kind: 'failed'; code: ErrnoName; message: string }
   | { kind: 'stopped'; openFds: number; buffers: number };
 
 const report = (message: ServeReport) => parentPort!.postMessage(message);
 
-/** Events that wait for the main thread. Further ones are counted and dropped. */
-const MAX_TRACE_AHEAD = 8192;
-
-/** Reports events while the main thread keeps up. */
-function tracer(traced: Int32Array): TraceSink {
-  let sent = 0;
+/** Reports messages while the main thread keeps up. */
+function listener(memory: Int32Array<SharedArrayBuffer>): TapSink {
+  const meter = new TapMeter(memory);
   let lost = 0;
-  return (event) => {
-    if (((sent - Atomics.load(traced, 0)) | 0) >= MAX_TRACE_AHEAD) {
+  return (message) => {
+    if (!meter.give(message)) {
       lost += 1;
       return;
     }
-    sent = (sent + 1) | 0;
-    report({ kind: 'trace', event: lost === 0 ? event : { ...event, lost } });
+    report({ kind: 'tap', message, lost });
     lost = 0;
   };
 }
@@ -122,7 +119,7 @@ function* obey(
   }
 }
 
-function serve({ description, socketDir, profile, importerTimeoutMs, traced, watch, stopFds }: ServeRequest): void {
+function serve({ description, socketDir, profile, importerTimeoutMs, tapped, watch, stopFds }: ServeRequest): void {
   setCloser(closingThread);
   const memories: Memory[] = [];
   const machine = buildMachine(description, (label, sizeBytes) => {
@@ -132,7 +129,7 @@ function serve({ description, socketDir, profile, importerTimeoutMs, traced, wat
   });
   const log: Log = (line, about) => report({ kind: 'log', line, about });
   const server = new VfioUserServer(log, importerTimeoutMs, {
-    trace: traced === null ? null : tracer(traced),
+    tap: tapped === null ? null : listener(tapped),
     monitor: watch === null ? null : new Monitor(watch.memory),
   });
   watch?.port.postMessage({ kind: 'machine', view: inspectMachine(machine) } satisfies WatchAnswer);

@@ -5,10 +5,11 @@ import { createEventfd, signalEventfd } from '../linux/eventfd.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { startWorker } from '../linux/worker.ts';
 import type { ProfileName } from '../vfio/profile.ts';
-import type { TraceSink } from '../vfio-user/server/message-trace.ts';
 import type { Log } from '../vfio-user/wire/log.ts';
+import type { TappedMessage } from '../vfio-user/wire/tap.ts';
 import type { MachineDescription } from './schema.ts';
 import type { DeviceSockets, ServeReport, ServeRequest } from './serve-worker.ts';
+import { TapMeter } from './tap-meter.ts';
 import { Watcher } from './watcher.ts';
 
 export interface ServeOptions {
@@ -23,8 +24,11 @@ export interface ServeOptions {
   until?: readonly OwnedFd[];
   /** Gets the reasons why clients were dropped, and defects. A client that loops is logged now and then only. */
   log?: Log;
-  /** Gets every message between clients and devices. */
-  trace?: TraceSink | undefined;
+  /**
+   * Gets every message on the sockets of the devices, and the number that was lost before it. Messages are lost while
+   * the main thread does not keep up.
+   */
+  tap?: ((message: TappedMessage, lost: number) => void) | undefined;
   /** Watches the server: counters, events and state, and with `control` its triggers. */
   watch?: { readonly control: boolean } | undefined;
   /** A worker that runs serve-worker.ts and waits for its request. Started early, it has loaded its modules by now. */
@@ -45,15 +49,15 @@ export interface ServedMachine {
 /** Serves each device at socketDir/NAME.sock (0600). Rejects with the reason when a socket cannot be made. */
 export function serveMachine(description: MachineDescription, options: ServeOptions): Promise<ServedMachine> {
   const stopEvent = createEventfd('stop');
-  const { socketDir, profile = 'default', importerTimeoutMs, trace } = options;
-  const traced = new Int32Array(new SharedArrayBuffer(4));
+  const { socketDir, profile = 'default', importerTimeoutMs, tap } = options;
+  const tapped = tap === undefined ? null : new TapMeter();
   const watcher = options.watch === undefined ? null : new Watcher(description.devices.length, options.watch.control);
   const request: ServeRequest = {
     description,
     socketDir,
     profile,
     importerTimeoutMs,
-    traced: trace === undefined ? null : traced,
+    tapped: tapped?.memory ?? null,
     watch: watcher?.request ?? null,
     stopFds: [stopEvent, ...(options.until ?? [])].map(({ fd }) => fd),
   };
@@ -78,9 +82,9 @@ export function serveMachine(description: MachineDescription, options: ServeOpti
     });
     worker.on('message', (report: ServeReport) => {
       if (report.kind === 'log') options.log?.(report.line, report.about);
-      if (report.kind === 'trace') {
-        Atomics.add(traced, 0, 1);
-        options.trace?.(report.event);
+      if (report.kind === 'tap') {
+        tapped?.take(report.message);
+        tap?.(report.message, report.lost);
       }
       if (report.kind === 'failed') failure = new Errno(report.code, report.message);
       if (report.kind !== 'ready') return;

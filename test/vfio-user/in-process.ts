@@ -9,6 +9,7 @@ import { buildVfioDevices } from '../../src/vfio/driver.ts';
 import { PROFILES } from '../../src/vfio/profile.ts';
 import { IMPORTER_TIMEOUT_MS } from '../../src/vfio-user/dma-buf/limits.ts';
 import { VfioUserServer } from '../../src/vfio-user/server/server.ts';
+import type { TapSink } from '../../src/vfio-user/wire/tap.ts';
 import { encodeVersion } from '../../src/vfio-user/wire/version.ts';
 import { message, RawClient } from './raw-client.ts';
 import { MACHINE } from './served.ts';
@@ -20,8 +21,8 @@ export class InProcessServer {
   readonly devices: ReadonlyMap<string, VfioPciCoreDevice>;
   private readonly memories: { close(): void }[] = [];
 
-  constructor(machine = MACHINE, importerTimeoutMs = IMPORTER_TIMEOUT_MS) {
-    this.server = new VfioUserServer((line) => this.log.push(line), importerTimeoutMs);
+  constructor(machine = MACHINE, importerTimeoutMs = IMPORTER_TIMEOUT_MS, tap: TapSink | null = null) {
+    this.server = new VfioUserServer((line) => this.log.push(line), importerTimeoutMs, { tap });
     const { functions } = buildMachine(machine, (label, sizeBytes) => {
       const memory = memfdMemory(label, sizeBytes);
       this.memories.push(memory);

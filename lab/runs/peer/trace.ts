@@ -1,5 +1,5 @@
 /** A revoke as the borrower's server saw it, from the trace of `barter serve`. */
-import type { TraceEvent } from '../../../src/vfio-user/server/message-trace.ts';
+import type { TracedExchange } from '../../../src/vfio-user/exchange/exchanges.ts';
 
 /** A lent range, at the borrower's addresses. */
 export interface LentRange {
@@ -26,13 +26,13 @@ const MARKERS = new Map([
 ]);
 
 /** The marker that an event stands for, or null. */
-function markerOf({ message, region, offset, sizeBytes }: TraceEvent): string | null {
-  if (message !== 'REGION_READ' || region !== 7 || sizeBytes !== 1) return null;
-  return MARKERS.get(offset!) ?? null;
+function markerOf({ message, request }: TracedExchange): string | null {
+  if (message !== 'REGION_READ' || request.region !== 7 || request.count !== 1) return null;
+  return MARKERS.get(Number(request.offset)) ?? null;
 }
 
 /** The last revoke in the events of one device. */
-export function lastRevoke(events: readonly TraceEvent[], ranges: readonly LentRange[]): RevokeTrace {
+export function lastRevoke(events: readonly TracedExchange[], ranges: readonly LentRange[]): RevokeTrace {
   const began = events.findLastIndex((event) => markerOf(event) === 'before');
   const returned = events.findLastIndex((event) => markerOf(event) === 'returned');
   const result: RevokeTrace = {
@@ -45,10 +45,10 @@ export function lastRevoke(events: readonly TraceEvent[], ranges: readonly LentR
     const range = i < began ? -1 : ranges.findIndex((each) => isIn(event, each));
     if (range < 0) continue;
     if (event.message === 'DMA_UNMAP' && i < returned) {
-      result.unmappedBytes[range] += event.sizeBytes!;
+      result.unmappedBytes[range] += Number(event.request.size);
       result.lastUnmapMs = Math.round(1000 * (event.atMs - events[began].atMs)) / 1000;
     }
-    if (event.message !== 'DMA_WRITE' || event.ok !== true) continue;
+    if (event.message !== 'DMA_WRITE' || !isDone(event)) continue;
     if (i < returned) result.writesBefore += 1;
     else result.writesAfter += 1;
   }
@@ -59,20 +59,25 @@ export function lastRevoke(events: readonly TraceEvent[], ranges: readonly LentR
  * Counts successful writes between a revoke and the next copy, while the lender's memory was off and after it was on
  * again. There must be none. The borrower's other writes go to memory that its server has mapped, and send no message.
  */
-export function lateWrites(events: readonly TraceEvent[]): { whileOff: number; afterRestore: number } {
+export function lateWrites(events: readonly TracedExchange[]): { whileOff: number; afterRestore: number } {
   let marker: string | null = null;
   const writes = { whileOff: 0, afterRestore: 0 };
   for (const event of events) {
     marker = markerOf(event) ?? marker;
-    if (event.message !== 'DMA_WRITE' || event.ok !== true) continue;
+    if (event.message !== 'DMA_WRITE' || !isDone(event)) continue;
     if (marker === 'returned') writes.whileOff += 1;
     if (marker === 'restored') writes.afterRestore += 1;
   }
   return writes;
 }
 
-function isIn({ iova }: TraceEvent, { address, length }: LentRange): boolean {
-  if (iova === undefined) return false;
-  const at = Number(iova);
+/** Whether the client did what the device asked for. */
+function isDone({ reply }: TracedExchange): boolean {
+  return reply !== null && reply.errno === null;
+}
+
+function isIn({ request: { addr } }: TracedExchange, { address, length }: LentRange): boolean {
+  if (addr === undefined) return false;
+  const at = Number(addr);
   return at >= address && at < address + length;
 }

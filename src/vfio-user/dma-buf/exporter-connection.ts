@@ -20,6 +20,7 @@ import type { ReceivedFrame } from '../wire/frame.ts';
 import type { LimitUse } from '../wire/limit-use.ts';
 import type { Log, LogLevel } from '../wire/log.ts';
 import { PacketSocket } from '../wire/packet-socket.ts';
+import type { Tap, Taps } from '../wire/tap.ts';
 import { type ImporterContext, REQUEST_HANDLERS, type Send } from './exporter-requests.ts';
 import { ExporterSession } from './exporter-session.ts';
 import { type FenceWait, type FenceWaits, giveUp } from './fence-waits.ts';
@@ -39,6 +40,10 @@ export interface ImporterHost {
   /** How long an importer may keep mappings and fences after an INVALIDATE. */
   readonly timeoutMs: number;
   readonly log: Log;
+  /** Null where nobody listens to messages. */
+  readonly taps: Taps | null;
+  /** The name of the device that lends a buffer. */
+  lenderOf(dmabuf: DmaBuf): string;
   /** The WAITs of all importers of a buffer. */
   waitsOf(dmabuf: DmaBuf): FenceWaits;
   /** Called once, after the importer has given everything back. */
@@ -50,6 +55,7 @@ export class ExporterConnection implements ImporterContext {
   readonly dmabuf: DmaBuf;
   private readonly host: ImporterHost;
   private readonly packets: PacketSocket;
+  private readonly tap: Tap | null;
   private readonly pid: number;
   /** The importer's process, for the log. */
   private readonly who: string;
@@ -72,15 +78,20 @@ export class ExporterConnection implements ImporterContext {
       restore: (attachment: number) => this.restore(attachment),
     };
     this.session = new ExporterSession(dmabuf, link, host.bars, `process ${pid}`);
-    this.packets = new PacketSocket(host.loop, socket, IMPORTER_LIMITS.maxRequestBytes, {
-      onPacket: (packet) => this.onPacket(packet),
+    const { taps } = host;
+    this.tap = taps?.of('dma-buf', host.lenderOf(dmabuf), taps.nextConnection(), pid) ?? null;
+    const events = {
+      onPacket: (packet: ReceivedFrame) => this.onPacket(packet),
       onTooLong: () => limitHit('maxRequestBytes'),
-      onClose: (why) => this.onClose(why),
-    });
+      onClose: (why: Error | null) => this.onClose(why),
+    };
+    this.packets = new PacketSocket(host.loop, socket, IMPORTER_LIMITS.maxRequestBytes, events, this.tap);
   }
 
-  /** The reply to OPEN. */
-  answerOpen(id: number): void {
+  /** Replies to OPEN, which came on the buffer's own socket. */
+  answerOpen(open: ReceivedFrame): void {
+    const { id } = open;
+    this.tap?.(false, open.whole, open.fdNumbers);
     const opened = OPEN.reply.encode({
       major: DMA_BUF_SOCKET_MAJOR,
       minor: DMA_BUF_SOCKET_MINOR,

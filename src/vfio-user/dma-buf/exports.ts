@@ -18,7 +18,7 @@ import { hangUp } from '../../linux/foreign-fd.ts';
 import { Message } from '../../linux/message.ts';
 import { openFilesLimit } from '../../linux/process.ts';
 import type { MappingBudget } from '../../linux/shared-files.ts';
-import { isUnixPacketSocket, socketPair } from '../../linux/socket.ts';
+import { isUnixPacketSocket, peerCredentials, socketPair } from '../../linux/socket.ts';
 import { runner } from '../../task/runner.ts';
 import type { VfioPciCoreDevice } from '../../vfio/core.ts';
 import { beyondLimit, limitHit } from '../../vfio/limit-hits.ts';
@@ -28,6 +28,7 @@ import { frameBytes, LIMITS, ReceivedFrame, writeHeader } from '../wire/frame.ts
 import { takeFds } from '../wire/frame-reader.ts';
 import type { LimitUse } from '../wire/limit-use.ts';
 import type { Log } from '../wire/log.ts';
+import { NO_BYTES, type Taps } from '../wire/tap.ts';
 import { BorrowedBuffer } from './borrowed-buffer.ts';
 import { ExporterConnection, type ImporterHost } from './exporter-connection.ts';
 import { FenceWaits } from './fence-waits.ts';
@@ -61,6 +62,7 @@ export class Exports implements ImporterHost, LentBuffers {
   readonly loop: EventLoop;
   readonly timeoutMs: number;
   readonly log: Log;
+  readonly taps: Taps | null;
   readonly bars: SharedBars;
   /** Keyed by the inode of the client's end. All copies share that inode, and nothing else has it while one is open. */
   private readonly byInode = new Map<number, Export>();
@@ -74,9 +76,10 @@ export class Exports implements ImporterHost, LentBuffers {
   private readonly packet = new Pinned(OPEN_BYTES + 1);
   private readonly refusal = new Pinned(VFIO_USER_HEADER_SIZE);
 
-  constructor(loop: EventLoop, log: Log, timeoutMs = IMPORTER_TIMEOUT_MS) {
+  constructor(loop: EventLoop, log: Log, timeoutMs = IMPORTER_TIMEOUT_MS, taps: Taps | null = null) {
     this.loop = loop;
     this.log = log;
+    this.taps = taps;
     this.timeoutMs = timeoutMs;
     this.bars = new SharedBars(log);
     this.incoming.setIov(0, this.packet.address, this.packet.bytes.length);
@@ -99,6 +102,11 @@ export class Exports implements ImporterHost, LentBuffers {
       { limit: 'maxSessionsOfAll', of, used: this.importers.size, most: IMPORTER_LIMITS.maxSessionsOfAll },
       ...[...this.importers].flatMap((importer) => importer.usage()),
     ];
+  }
+
+  lenderOf(dmabuf: DmaBuf): string {
+    const lent = [...this.byInode.values()].find((each) => each.dmabuf === dmabuf);
+    return lent?.vdev.pdev.name ?? dmabuf.expName;
   }
 
   /** Counts one more device that may lend. */
@@ -200,14 +208,15 @@ export class Exports implements ImporterHost, LentBuffers {
     }
   }
 
-  private open(dmabuf: DmaBuf, { id, payload, fds }: ReceivedFrame): void {
+  private open(dmabuf: DmaBuf, frame: ReceivedFrame): void {
+    const { payload, fds } = frame;
     const { major, flags } = decode(OPEN.request, payload, 'EINVAL');
     const sessions = [...this.importers].filter((importer) => importer.dmabuf === dmabuf).length;
     const isFull = sessions >= IMPORTER_LIMITS.maxSessions || this.importers.size >= IMPORTER_LIMITS.maxSessionsOfAll;
     const error = major !== DMA_BUF_SOCKET_MAJOR || flags !== 0 ? 'EINVAL' : isFull ? 'EMFILE' : null;
     if (error !== null) {
       if (error === 'EMFILE') limitHit(sessions >= IMPORTER_LIMITS.maxSessions ? 'maxSessions' : 'maxSessionsOfAll');
-      this.refuse(fds[0], id, ERRNO[error]);
+      this.refuse(dmabuf, frame, ERRNO[error]);
       return;
     }
     let importer: ExporterConnection;
@@ -218,20 +227,31 @@ export class Exports implements ImporterHost, LentBuffers {
     } catch (failure) {
       // The process has no descriptor left, or the loop has no room.
       socket?.close();
-      if (failure instanceof Errno) this.refuse(fds[0], id, -failure.errno);
+      if (failure instanceof Errno) this.refuse(dmabuf, frame, -failure.errno);
       else throw failure;
       return;
     }
     // A session holds the buffer, as a descriptor does.
     runner.run(dmabuf.get());
     this.importers.add(importer);
-    importer.answerOpen(id);
+    importer.answerOpen(frame);
   }
 
-  private refuse(socket: OwnedFd, id: number, error: number): void {
-    writeHeader(this.refusal.view, id, OPEN.command, 0, VFIO_USER_F_TYPE_REPLY, error);
+  private refuse(dmabuf: DmaBuf, open: ReceivedFrame, error: number): void {
+    const [socket] = open.fds;
+    writeHeader(this.refusal.view, open.id, OPEN.command, 0, VFIO_USER_F_TYPE_REPLY, error);
     sys.send(socket.fd, this.refusal.address, VFIO_USER_HEADER_SIZE, MSG_DONTWAIT | MSG_NOSIGNAL);
+    this.tapRefusal(dmabuf, open);
     hangUp(socket);
+  }
+
+  private tapRefusal(dmabuf: DmaBuf, open: ReceivedFrame): void {
+    const { taps } = this;
+    if (taps === null) return;
+    const tap = taps.of('dma-buf', this.lenderOf(dmabuf), taps.nextConnection(), peerCredentials(open.fds[0]).pid);
+    tap(false, open.whole, open.fdNumbers);
+    tap(true, this.refusal.bytes.subarray(0, VFIO_USER_HEADER_SIZE));
+    tap(false, NO_BYTES);
   }
 
   private count({ vdev, ranges }: Export, sign: 1 | -1): void {

@@ -43,6 +43,7 @@ const MAX_IMPORTS = 64;
 class PageClient implements Client {
   readonly peerPid = process.pid;
   readonly isLeaving = false;
+  readonly connectionNumber = 0;
 }
 
 interface Exported {

@@ -14,7 +14,6 @@ import { type Frame, LIMITS, type ReceivedFrame, writeHeader } from '../wire/fra
 import type { LimitUse } from '../wire/limit-use.ts';
 import type { LogLevel } from '../wire/log.ts';
 import { agree } from './handshake.ts';
-import { traceRequest } from './message-trace.ts';
 import { regionAccessNow } from './region-access.ts';
 import { Reply } from './reply.ts';
 import { RequestQueue } from './request-queue.ts';
@@ -24,6 +23,7 @@ import type { Client, SessionHost } from './session-host.ts';
 
 export class ClientConnection implements Client {
   readonly peerPid: number;
+  readonly connectionNumber: number;
   private readonly host: SessionHost;
   private readonly vdev: VfioPciCoreDevice;
   private readonly connection: Connection;
@@ -42,11 +42,14 @@ export class ClientConnection implements Client {
     this.host = host;
     this.vdev = vdev;
     this.peerPid = peerCredentials(socket).pid;
-    this.connection = new Connection(host.loop, socket, {
-      onFrame: (frame) => this.onFrame(frame),
-      onClose: (why) => this.onClose(why),
+    this.connectionNumber = host.taps?.nextConnection() ?? 0;
+    const tap = host.taps?.of('vfio-user', vdev.pdev.name, this.connectionNumber, this.peerPid) ?? null;
+    const events = {
+      onFrame: (frame: ReceivedFrame) => this.onFrame(frame),
+      onClose: (why: Error | null) => this.onClose(why),
       onDrained: () => runner.run(this.drained.wake()),
-    });
+    };
+    this.connection = new Connection(host.loop, socket, events, tap);
     this.handshake = host.loop.after(LIMITS.handshakeTimeoutMs, () => {
       const reason = `no VERSION within ${LIMITS.handshakeTimeoutMs} ms`;
       this.close(beyondLimit('handshakeTimeoutMs', 'ETIMEDOUT', reason));
@@ -69,7 +72,6 @@ export class ClientConnection implements Client {
       return false;
     }
     if (this.host.monitor !== null) frame.arrivedMs = performance.now();
-    if (this.host.trace !== null) traceRequest(this.host.trace, this.vdev.pdev.name, frame);
     if (this.busy) {
       this.queue.push(frame);
       if (this.queue.isFull) {

@@ -17,8 +17,8 @@ import { EventLoop } from '../wire/event-loop.ts';
 import { LIMITS } from '../wire/frame.ts';
 import type { LimitUse } from '../wire/limit-use.ts';
 import { type Log, LogLimiter } from '../wire/log.ts';
+import { type TapSink, Taps } from '../wire/tap.ts';
 import { ClientConnection } from './client-connection.ts';
-import type { TraceSink } from './message-trace.ts';
 import type { Client, SessionHost } from './session-host.ts';
 import { SocketPath } from './socket-path.ts';
 
@@ -85,8 +85,8 @@ export class ServedDevice implements SessionHost {
     return this.server.log;
   }
 
-  get trace(): TraceSink | null {
-    return this.server.trace;
+  get taps(): Taps | null {
+    return this.server.taps;
   }
 
   close(): void {
@@ -164,7 +164,7 @@ export class VfioUserServer {
   readonly exports: Exports;
   readonly log: Log;
   private readonly limiter: LogLimiter;
-  readonly trace: TraceSink | null;
+  readonly taps: Taps | null;
   readonly monitor: Monitor | null;
   private readonly served: ServedDevice[] = [];
 
@@ -172,13 +172,13 @@ export class VfioUserServer {
   constructor(
     log: Log,
     importerTimeoutMs = IMPORTER_TIMEOUT_MS,
-    { trace = null, monitor = null }: { trace?: TraceSink | null; monitor?: Monitor | null } = {},
+    { tap = null, monitor = null }: { tap?: TapSink | null; monitor?: Monitor | null } = {},
   ) {
     this.monitor = monitor;
     this.limiter = new LogLimiter(this.loop, log);
     this.log = this.limiter.log;
-    this.trace = trace;
-    this.exports = new Exports(this.loop, this.log, importerTimeoutMs);
+    this.taps = tap === null ? null : new Taps(tap);
+    this.exports = new Exports(this.loop, this.log, importerTimeoutMs, this.taps);
     // A defect in one device's task must not stop the other devices, but must be reported.
     runner.onFailure = (task) => {
       const about = { level: 'error', cause: 'defect', client: task.label } as const;

@@ -5,7 +5,7 @@ import type { Exports } from '../dma-buf/exports.ts';
 import type { DeviceMonitor } from '../monitor/monitor.ts';
 import type { EventLoop } from '../wire/event-loop.ts';
 import type { Log } from '../wire/log.ts';
-import type { TraceSink } from './message-trace.ts';
+import type { Taps } from '../wire/tap.ts';
 
 /** The server's record of one client of one device. */
 export interface Client {
@@ -13,6 +13,8 @@ export interface Client {
   readonly peerPid: number;
   /** The peer has closed its end; only the rest of its messages can come. */
   readonly isLeaving: boolean;
+  /** Its number among all connections, if somebody listens to messages. */
+  readonly connectionNumber: number;
 }
 
 export interface SessionHost {
@@ -25,8 +27,8 @@ export interface SessionHost {
   /** Called once, after everything of the client is given back. */
   onEnd(client: Client): void;
   readonly log: Log;
-  /** Null without a listener for messages. */
-  readonly trace: TraceSink | null;
+  /** Null where nobody listens to messages. */
+  readonly taps: Taps | null;
   /** Null while nobody watches the server. */
   readonly monitor: DeviceMonitor | null;
 }

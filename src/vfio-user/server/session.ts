@@ -10,12 +10,11 @@ import { beyondLimit } from '../../vfio/limit-hits.ts';
 import { ClientFiles, type Exports } from '../dma-buf/exports.ts';
 import { Connection } from '../wire/connection.ts';
 import type { EventLoop } from '../wire/event-loop.ts';
-import { type Frame, LIMITS } from '../wire/frame.ts';
+import { type Frame, LIMITS, type ReceivedFrame } from '../wire/frame.ts';
 import type { Capabilities } from '../wire/version.ts';
 import { ClientMemory } from './client-memory.ts';
 import { DmaRegions } from './dma-regions.ts';
 import { IoFds } from './io-fds.ts';
-import { traceDma } from './message-trace.ts';
 import type { RequestContext } from './request-context.ts';
 import type { Client, SessionHost } from './session-host.ts';
 
@@ -62,13 +61,8 @@ export class Session implements RequestContext {
         main.close(beyondLimit('dmaReplyTimeoutMs', 'ETIMEDOUT', reason));
       },
     );
-    const { trace, monitor } = host;
-    if (trace !== null || monitor !== null) {
-      this.memory.onDone = (dma) => {
-        monitor?.dma(dma);
-        if (trace !== null) traceDma(trace, vdev.pdev.name, dma);
-      };
-    }
+    const { monitor } = host;
+    if (monitor !== null) this.memory.onDone = (dma) => monitor.dma(dma);
     this.regions = new DmaRegions(vdev.pdev.name, this.memory, host.exports, capabilities);
     this.domainBefore = vdev.pdev.iommuDomain;
   }
@@ -81,15 +75,18 @@ export class Session implements RequestContext {
   /** Opens a second socket for the server's commands, and returns the client's end. Only replies come back on it. */
   openTwin(): OwnedFd {
     const [ours, theirs] = socketPair(`twin socket of ${this.vdev.pdev.name}`);
-    this.twin = new Connection(this.loop, ours, {
-      onFrame: (frame) => {
+    const { connectionNumber, peerPid } = this.client;
+    const tap = this.host.taps?.of('twin', this.vdev.pdev.name, connectionNumber, peerPid) ?? null;
+    const events = {
+      onFrame: (frame: ReceivedFrame) => {
         for (const fd of frame.fds) fd.close();
         if (!frame.isReply) throw new Errno('EPROTO', `command ${frame.command} on the twin socket`);
         this.memory.onReply(frame);
         return false;
       },
-      onClose: (why) => this.main.close(why),
-    });
+      onClose: (why: Error | null) => this.main.close(why),
+    };
+    this.twin = new Connection(this.loop, ours, events, tap);
     return theirs;
   }
 

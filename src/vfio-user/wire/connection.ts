@@ -11,6 +11,7 @@ import { type EventLoop, hungUp } from './event-loop.ts';
 import { LIMITS, type ReceivedFrame } from './frame.ts';
 import { FrameReader } from './frame-reader.ts';
 import { SendQueue } from './send-queue.ts';
+import { NO_BYTES, type Tap } from './tap.ts';
 
 /** Reads in a row before other connections have their turn. */
 const MAX_READS = 16;
@@ -33,6 +34,7 @@ export class Connection {
   private readonly loop: EventLoop;
   private readonly socket: OwnedFd;
   private readonly events: ConnectionEvents;
+  private readonly tap: Tap | null;
   private readonly key: number;
   private readonly frames = new FrameReader();
   private readonly peeked: PeekedBytes;
@@ -46,10 +48,11 @@ export class Connection {
   private cutting = false;
 
   /** Takes ownership of `socket`. */
-  constructor(loop: EventLoop, socket: OwnedFd, events: ConnectionEvents) {
+  constructor(loop: EventLoop, socket: OwnedFd, events: ConnectionEvents, tap: Tap | null = null) {
     this.loop = loop;
     this.socket = socket;
     this.events = events;
+    this.tap = tap;
     this.peeked = new PeekedBytes(socket);
     this.outgoing = new SendQueue(socket, LIMITS.maxMsgFds, (why) => this.close(why));
     // Peeked bytes keep the socket ready at all times: only new bytes count (EPOLLET).
@@ -81,6 +84,7 @@ export class Connection {
   /** Sends the first `length` bytes of `message`, now or later, in order. The descriptors stay the caller's. */
   send(message: Pinned, length: number, fds?: readonly number[]): void {
     if (!this.open) return;
+    if (this.tap !== null) this.tap(true, message.bytes.subarray(0, length), fds);
     try {
       this.outgoing.send(message, length, fds);
     } catch (error) {
@@ -99,6 +103,7 @@ export class Connection {
     this.outgoing.close();
     this.frames.close();
     if (why !== null) this.hangUp();
+    this.tap?.(false, NO_BYTES);
     this.events.onClose(why);
   }
 
@@ -202,6 +207,7 @@ export class Connection {
       while (this.mayReceive) {
         const frame = this.frames.next();
         if (frame === null) break;
+        if (this.tap !== null) this.tap(false, frame.whole, frame.fdNumbers);
         if (this.events.onFrame(frame)) this.frames.keepLast();
       }
     } catch (error) {

@@ -138,6 +138,15 @@ export class ReceivedFrame implements Frame {
     return new Uint8Array(buffer, byteOffset + this.start, this.end - this.start);
   }
 
+  get fdNumbers(): number[] {
+    return this.fds.map(({ fd }) => fd);
+  }
+
+  /** The header and the payload, valid as long as the payload. */
+  get whole(): Uint8Array {
+    return this.buffer.bytes.subarray(this.start - VFIO_USER_HEADER_SIZE, this.end);
+  }
+
   /** Returns `length` bytes of the payload from `offset`. The caller must know that they are in range. */
   slice(offset: number, length: number): Uint8Array {
     return this.buffer.window.at(this.start + offset, length);

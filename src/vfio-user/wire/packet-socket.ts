@@ -11,6 +11,7 @@ import { type EventLoop, hungUp } from './event-loop.ts';
 import { frameBytes, ReceivedFrame, writeHeader } from './frame.ts';
 import { takeFds } from './frame-reader.ts';
 import { reasonOf, SendQueue } from './send-queue.ts';
+import { NO_BYTES, type Tap } from './tap.ts';
 
 /** Descriptors of one packet. */
 const MAX_FDS = 8;
@@ -36,6 +37,7 @@ export class PacketSocket {
   private readonly loop: EventLoop;
   private readonly socket: OwnedFd;
   private readonly events: PacketEvents;
+  private readonly tap: Tap | null;
   private readonly key: number;
   private readonly incoming = new Message(1, MAX_FDS);
   /** Reading stops while messages wait here. */
@@ -45,10 +47,11 @@ export class PacketSocket {
   private open = true;
 
   /** Takes ownership of `socket`. A packet of more than `mostBytes` ends the conversation. */
-  constructor(loop: EventLoop, socket: OwnedFd, mostBytes: number, events: PacketEvents) {
+  constructor(loop: EventLoop, socket: OwnedFd, mostBytes: number, events: PacketEvents, tap: Tap | null = null) {
     this.loop = loop;
     this.socket = socket;
     this.events = events;
+    this.tap = tap;
     this.outgoing = new SendQueue(socket, MAX_FDS, (why) => this.close(why));
     // One more byte, so that a truncated packet shows.
     this.buffer = new Pinned(mostBytes + 1);
@@ -69,6 +72,7 @@ export class PacketSocket {
     if (length > this.scratch.bytes.length) this.scratch = new Pinned(length);
     writeHeader(this.scratch.view, header.id, header.command, payload.length, header.flags, header.error ?? 0);
     this.scratch.bytes.set(payload, VFIO_USER_HEADER_SIZE);
+    this.tap?.(true, this.scratch.bytes.subarray(0, length), fds);
     try {
       this.outgoing.send(this.scratch, length, fds);
     } catch (error) {
@@ -85,6 +89,7 @@ export class PacketSocket {
     this.outgoing.close();
     this.incoming.close();
     hangUp(this.socket);
+    this.tap?.(false, NO_BYTES);
     this.events.onClose(why);
   }
 
@@ -112,7 +117,9 @@ export class PacketSocket {
       return;
     }
     try {
-      this.events.onPacket(this.parse(received));
+      const packet = this.parse(received);
+      this.tap?.(false, packet.whole, packet.fdNumbers);
+      this.events.onPacket(packet);
     } catch (error) {
       this.close(error as Error);
     }
