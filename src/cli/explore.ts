@@ -11,8 +11,11 @@ import type { ReportTarget, SuiteReport } from '../report/test-report.ts';
 import { textTimeline } from '../report/timeline.ts';
 import { explore, replayFileOf, runOf } from '../verify/explore.ts';
 import { listMutants, type MutantResult, runMutants } from '../verify/mutants/run.ts';
+import type { LivePage } from '../web/live-page.ts';
+import type { SearchPage } from '../web/search-page.ts';
 import { asUsage } from './explore-errors.ts';
 import { readJson, writeWhole } from './files.ts';
+import { addHttpOption, keepPage, openPage } from './http-option.ts';
 import { addReportOption, isQuiet, reportSuites } from './report-option.ts';
 import { declareCommand } from './summaries.ts';
 import { integer, known, UsageError } from './usage.ts';
@@ -28,13 +31,14 @@ interface ExploreFlags {
   save?: string;
   resume?: string;
   html?: string;
+  http?: string;
   replayFile?: string;
   json?: true;
   report?: ReportTarget;
 }
 
 export function addExploreCommand(program: Command): void {
-  addReportOption(declareCommand(program, 'explore'))
+  addHttpOption(addReportOption(declareCommand(program, 'explore')), 'show the search on a live page, and its bug')
     .argument('[scenario]')
     .option('--algorithm <name>', ALGORITHMS.join(', '), 'optimal')
     .option('--mutant <name>', 'with a known bug put back')
@@ -61,6 +65,7 @@ Examples:
   barter explore revoke-vs-map:4 --workers 2          a long search, on two cores; stop it with Ctrl-C, then
   barter explore --resume revoke-vs-map-4.resume.json to go on, with the same totals in the end
   barter explore revoke:5 --algorithm stateful        states instead of orders, where they can be compared
+  barter explore revoke-vs-map:4 --http 8080          the search on a live page; a bug opens its timeline
   barter explore ./mine.ts:transfer                   a program of your own (docs/exploring-your-own-code.md)
 
 stateful enters no state twice: for programs that say how their states compare (Stage.comparesBy; all classics do). Its
@@ -70,10 +75,14 @@ Ctrl-C stops a search and leaves a file for --resume. With --save it is also wri
 Exit status: 0 nothing found, 1 a bug was found (or a mutant was not), 2 wrong usage, 130 stopped.`;
 
 async function exploreCommand(scenario: string | undefined, flags: ExploreFlags): Promise<void> {
+  if (flags.mutants === true && flags.http !== undefined)
+    throw new UsageError('--http shows one search, not --mutants');
   if (flags.mutants === true) return mutantsCommand(flags);
   const resume = flags.resume === undefined ? null : readResume(flags.resume);
   if (resume === null) checkNames(scenario, flags);
   const { mutant, bound, max, seed, workers } = flags;
+  const page = await openPage(flags.http);
+  const shown = page === null ? null : await searchPage(page, resume?.spec.scenario ?? scenario!, flags);
   const stop = new AbortController();
   const onInterrupt = (): void => stop.abort();
   process.once('SIGINT', onInterrupt);
@@ -89,7 +98,10 @@ async function exploreCommand(scenario: string | undefined, flags: ExploreFlags)
       ...(max === undefined ? {} : { max }),
       ...(workers === undefined ? {} : { workers }),
       ...(resume === null ? {} : { resume }),
-      ...(isShown ? { onProgress: showProgress } : {}),
+      onProgress: (progress) => {
+        if (isShown) showProgress(progress);
+        shown?.progress(progress);
+      },
       ...(flags.save === undefined ? {} : { onSave: (file) => writeResume(flags.save!, file) }),
     }),
   );
@@ -99,7 +111,13 @@ async function exploreCommand(scenario: string | undefined, flags: ExploreFlags)
   else print(result);
   if (result.resume !== null) leaveResume(result.resume, stop.signal.aborted, flags);
   if (stop.signal.aborted && result.bug === null && !result.complete) process.exitCode = 130;
-  showBug(result, flags);
+  showBug(result, flags, shown);
+  await keepPage(page);
+}
+
+async function searchPage(page: LivePage, scenario: string, { algorithm, mutant }: ExploreFlags): Promise<SearchPage> {
+  const { SearchPage } = await import('../web/search-page.ts');
+  return new SearchPage(page, `${scenario} (${algorithm})${mutant === undefined ? '' : ` with ${mutant}`}`);
 }
 
 function checkNames(scenario: string | undefined, flags: ExploreFlags): void {
@@ -129,13 +147,13 @@ function fileNameOf(scenario: string): string {
   return scenario.replace(/^.*\//, '').replaceAll(':', '-');
 }
 
-/** Prints the run of a bug, and then writes its files. */
-function showBug(result: ExploreResult, flags: ExploreFlags): void {
-  if (result.bug === null) return;
-  process.exitCode = 1;
-  const file = replayFileOf(result);
-  if (file === null) return;
-  const run = runOf(file.scenario, file.mutant, file.steps);
+/** Prints the run of a bug, shows it on the page, and then writes its files. */
+function showBug(result: ExploreResult, flags: ExploreFlags, page: SearchPage | null): void {
+  if (result.bug !== null) process.exitCode = 1;
+  const file = result.bug === null ? null : replayFileOf(result);
+  const run = file === null ? null : runOf(file.scenario, file.mutant, file.steps);
+  page?.ended(result, run);
+  if (file === null || run === null) return;
   if (flags.json !== true) console.log(`\n${withFailures(textTimeline(run, { columns: columns() }))}`);
   const path = flags.replayFile ?? `${fileNameOf(result.scenario)}.replay.json`;
   if (flags.html !== undefined) tried(() => writeWhole(flags.html!, htmlTimeline(run, file.mutant), '--html'));

@@ -19,11 +19,15 @@ export function readJson(path: string): object {
 }
 
 /**
- * Writes a file whole or not at all. `option` is the option that chooses another file. UsageError if it cannot be
- * written: call this after the results are printed.
+ * Writes a file whole or not at all. A device or a pipe takes the bytes itself: a rename would replace it. `option` is
+ * the option that chooses another file. UsageError if it cannot be written: call this after the results are printed.
  */
 export function writeWhole(path: string, content: string | Uint8Array, option: string): void {
   try {
+    if (statSync(path, { throwIfNoEntry: false })?.isFile() === false) {
+      writeFileSync(path, content);
+      return;
+    }
     writeFileSync(`${path}.new`, content);
     renameSync(`${path}.new`, path);
   } catch (error) {

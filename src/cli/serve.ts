@@ -9,9 +9,10 @@ import type { Watcher } from '../machine/watcher.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { IMPORTER_TIMEOUT_MS } from '../vfio-user/dma-buf/limits.ts';
-import { type HttpAddress, parseHttpAddress } from '../web/address.ts';
+import type { HttpAddress } from '../web/address.ts';
 import type { ServedPage } from '../web/serve-page.ts';
 import { makeFolder } from './files.ts';
+import { addHttpOption, httpAddress, listenAt } from './http-option.ts';
 import { npxAndItsShell } from './launcher.ts';
 import { machinePath } from './machine-path.ts';
 import { ServeCapture } from './serve-capture.ts';
@@ -36,7 +37,7 @@ interface ServeCommandOptions {
 
 /** `thread`: see ServeOptions. */
 export function addServeCommand(program: Command, thread?: Worker): void {
-  declareCommand(program, 'serve')
+  addHttpOption(declareCommand(program, 'serve'), 'serve a live page and /metrics')
     .argument('<machine>', 'a machine file (barter inspect shows what is in it)')
     .option(
       '--socket-dir <dir>',
@@ -51,7 +52,6 @@ export function addServeCommand(program: Command, thread?: Worker): void {
     .option('--pcap <file>', 'write every message to a capture for Wireshark (docs/wireshark) and barter replay')
     .option('--log-level <level>', `what goes to stderr: ${LOG_LEVELS.join(', ')}`, 'info')
     .option('--log <format>', `how it is written: ${LOG_FORMATS.join(' or ')}, a line for each entry`, 'text')
-    .option('--http <[host:]port>', 'serve a live page and /metrics; on 127.0.0.1 unless a host is named')
     .option('--control', 'with --http: let the page pull triggers; its address then has a secret token')
     .option('--json', 'print the ready line, and those of --trace, as JSON')
     .addHelpText(
@@ -78,7 +78,10 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
   const threshold = LOG_LEVELS.find((level) => level === options.logLevel);
   if (threshold === undefined) throw new UsageError(`--log-level ${options.logLevel}: ${LOG_LEVELS.join(', ')}`);
   const format = known('log format', options.log, LOG_FORMATS);
-  const address = httpAddress(options);
+  const address = httpAddress(options.http);
+  if (address === null && options.control === true) {
+    throw new UsageError('--control is for the page: add --http [HOST:]PORT');
+  }
   const control = options.control === true;
   const profile = known('profile', options.profile, Object.keys(PROFILES) as ProfileName[]);
   const description = describe(path);
@@ -116,17 +119,6 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
   for (const launcher of launchers) launcher.close();
 }
 
-/** Null without --http. */
-function httpAddress({ http, control }: ServeCommandOptions): HttpAddress | null {
-  if (http === undefined) {
-    if (control === true) throw new UsageError('--control is for the page: add --http [HOST:]PORT');
-    return null;
-  }
-  const address = parseHttpAddress(http);
-  if (address === null) throw new UsageError(`--http ${http}: [HOST:]PORT is needed, such as 8080 or 127.0.0.1:8080`);
-  return address;
-}
-
 /** Opens the page. Stops the server where the address cannot be had. */
 async function open(
   address: HttpAddress,
@@ -137,11 +129,10 @@ async function open(
 ): Promise<ServedPage> {
   const { startServePage } = await import('../web/serve-page.ts');
   try {
-    return await startServePage(address, watcher, description, control);
+    return await listenAt(address, () => startServePage(address, watcher, description, control));
   } catch (error) {
     stop();
-    const { code } = error as NodeJS.ErrnoException;
-    throw new UsageError(`--http ${address.host}:${address.port}: ${code ?? (error as Error).message}; choose another`);
+    throw error;
   }
 }
 

@@ -12,32 +12,56 @@ export interface DemoStep {
   detail: string;
 }
 
-/** Runs the demo, and calls `onStep` as each step ends. Stops at the first step that fails. */
-export async function runDemo(machinePath: string, onStep: (step: DemoStep) => void): Promise<DemoStep[]> {
+/** People who watch the demo on a page. */
+export interface Audience {
+  /** Called with the address of the server's own page. */
+  onServer(url: string): void;
+  /** Waits so long that they can follow. */
+  pause(): Promise<void>;
+}
+
+/**
+ * Runs the demo, and calls `onStep` as each step ends. Stops at the first step that fails. With an audience it pauses
+ * after each step and each revoke; the times of the steps are those without the pauses.
+ */
+export async function runDemo(
+  machinePath: string,
+  onStep: (step: DemoStep) => void,
+  audience?: Audience,
+): Promise<DemoStep[]> {
+  let pausedMs = 0;
+  const pause = async (): Promise<void> => {
+    if (audience === undefined) return;
+    const since = performance.now();
+    await audience.pause();
+    pausedMs += performance.now() - since;
+  };
   const steps: DemoStep[] = [];
   const fdsBefore = openFds();
   const take = async (name: string, action: () => string | Promise<string>): Promise<boolean> => {
-    const started = performance.now();
+    const started = performance.now() - pausedMs;
     let step: DemoStep;
     try {
       step = { name, ok: true, ms: 0, detail: await action() };
     } catch (error) {
       step = { name, ok: false, ms: 0, detail: (error as Error).message };
     }
-    step.ms = Math.round((performance.now() - started) * 10) / 10;
+    step.ms = Math.round((performance.now() - pausedMs - started) * 10) / 10;
     steps.push(step);
     onStep(step);
+    await pause();
     return step.ok;
   };
   let server: ServerProcess | null = null;
   let demo: PeerDemo | null = null;
   const started = await take('serve two devices', async () => {
-    server = await startServer(machinePath);
+    server = await startServer(machinePath, audience !== undefined);
+    if (server.http !== undefined) audience?.onServer(server.http);
     return `process ${server.process.pid}: ${[...server.paths.keys()].join(', ')}`;
   });
   if (started) {
     const connected = await take('connect', () => {
-      demo = new PeerDemo(server!.paths);
+      demo = new PeerDemo(server!.paths, pause);
       return 'two devices over UNIX sockets';
     });
     if (connected) for (const [name, action] of demo!.steps()) if (!(await take(name, action))) break;

@@ -44,10 +44,13 @@ export class PeerDemo {
   private readonly driver: IoatDriver;
   private readonly memory: Mapping;
   private readonly bar: Mapping;
+  private readonly pause: () => Promise<void>;
   private buffer: OwnedFd | null = null;
 
-  constructor(paths: ReadonlyMap<string, string>) {
+  /** `pause` is awaited while a buffer is revoked. */
+  constructor(paths: ReadonlyMap<string, string>, pause: () => Promise<void>) {
     this.paths = paths;
+    this.pause = pause;
     this.lender = new VfioUserClient(paths.get('lender')!);
     this.borrower = new VfioUserClient(paths.get('borrower')!);
     this.driver = new IoatDriver(this.borrower);
@@ -59,7 +62,7 @@ export class PeerDemo {
     this.bar = this.lender.mapRegion(0, 0, BAR_BYTES);
   }
 
-  *steps(): Generator<[string, () => string]> {
+  *steps(): Generator<[string, () => string | Promise<string>]> {
     yield ['refuse open_flags that mean nothing', () => this.refuseOpenFlags()];
     yield ['export two ranges of a BAR', () => this.exportRanges()];
     yield ['refuse mmap of the dma-buf', () => this.refuseMmap()];
@@ -146,12 +149,13 @@ export class PeerDemo {
   }
 
   /** Revokes by a trigger: bytes arrive before it, none after it returns, and again after the restore and a new map. */
-  private revokeBy({ name, pull, undo }: Trigger): string {
+  private async revokeBy({ name, pull, undo }: Trigger): Promise<string> {
     this.expectCopy('ok', `before ${name}`);
     const started = performance.now();
     pull();
     const revokeMs = performance.now() - started;
     this.expectCopy('write data error', `after ${name}`);
+    await this.pause();
     undo?.();
     const unmapped = this.borrower.dmaUnmap(LENT_IOVA, BAR_BYTES);
     if (unmapped !== BAR_BYTES) throw new Errno('EIO', `DMA_UNMAP gave back ${unmapped} bytes`);
@@ -160,12 +164,13 @@ export class PeerDemo {
     return `revoked in ${revokeMs.toFixed(2)} ms; DMA faults, bytes kept; mapped again`;
   }
 
-  private revokeByClose(): string {
+  private async revokeByClose(): Promise<string> {
     this.expectCopy('ok', 'before close');
     this.lender.close();
     // The server learns from the socket that the connection has ended; the next connection waits until then.
     this.lender = new VfioUserClient(this.paths.get('lender')!);
     this.expectCopy('write data error', 'after close');
+    await this.pause();
     this.setMemory(true);
     this.borrower.dmaUnmap(LENT_IOVA, BAR_BYTES);
     const said = refusal(() => this.mapLent());

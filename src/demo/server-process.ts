@@ -1,6 +1,6 @@
 /** The server of the demo: `barter serve` in a process of its own, and the check that it leaves nothing behind. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -12,21 +12,43 @@ export interface ServerProcess {
   socketDir: string;
   /** The socket of each device. */
   paths: Map<string, string>;
+  /** The address of its page, if it has one. */
+  http?: string | undefined;
 }
 
+/** The open descriptors, without TCP sockets: those of a page come and go with its viewers. */
 export function openFds(): number {
-  return readdirSync('/proc/self/fd').length;
+  const tcp = new Set(['/proc/net/tcp', '/proc/net/tcp6'].flatMap(inodesOf).map((inode) => `socket:[${inode}]`));
+  return readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return !tcp.has(readlinkSync(`/proc/self/fd/${fd}`));
+    } catch {
+      // The descriptor of the folder itself.
+      return false;
+    }
+  }).length;
 }
 
-export async function startServer(machinePath: string): Promise<ServerProcess> {
+/** The inodes of a table of sockets: the tenth column. */
+function inodesOf(table: string): string[] {
+  if (!existsSync(table)) return [];
+  const lines = readFileSync(table, 'utf8').trim().split('\n').slice(1);
+  return lines.map((line) => line.trim().split(/\s+/)[9]);
+}
+
+export async function startServer(machinePath: string, hasPage = false): Promise<ServerProcess> {
   const socketDir = mkdtempSync(join(tmpdir(), 'barter-demo-'));
   const bin = packageFile('bin/barter.cjs');
-  const child = spawn(process.execPath, [bin, 'serve', machinePath, '--socket-dir', socketDir, '--json'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const more = hasPage ? ['--http', '0'] : [];
+  const args = [bin, 'serve', machinePath, '--socket-dir', socketDir, '--json', ...more];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const onExit = () => void child.kill();
+  process.once('exit', onExit);
+  child.once('exit', () => process.off('exit', onExit));
   for await (const line of createInterface({ input: child.stdout })) {
-    const ready = JSON.parse(line) as { devices: { name: string; socket: string }[] };
-    return { process: child, socketDir, paths: new Map(ready.devices.map(({ name, socket }) => [name, socket])) };
+    const ready = JSON.parse(line) as { devices: { name: string; socket: string }[]; http?: string };
+    const paths = new Map(ready.devices.map(({ name, socket }) => [name, socket]));
+    return { process: child, socketDir, paths, http: ready.http };
   }
   rmSync(socketDir, { recursive: true, force: true });
   throw new Errno('EIO', 'the server ended before it was ready');

@@ -4,7 +4,7 @@ import { applyMutantOf, type Catalogue } from './catalogue.ts';
 import { findDifference } from './checks/determinism.ts';
 import { lockCycleBug } from './checks/lock-witness.ts';
 import { type ResumeFile, restoreSearch, resumeFileOf } from './parallel/resume.ts';
-import { WorkerPool } from './parallel/worker-pool.ts';
+import { type ThreadProgress, WorkerPool } from './parallel/worker-pool.ts';
 import { minimise } from './search/minimise.ts';
 import type { Bug, Search } from './search/search.ts';
 import { type Algorithm, makeSearch, type SearchSpec } from './spec.ts';
@@ -39,11 +39,19 @@ export interface ExploreOptions {
 
 export interface ExploreProgress {
   executions: number;
+  /** Runs that were cut off because they repeat others. */
+  blocked: number;
+  /** Of all runs. */
+  steps: number;
   /** The expected total of executions. */
   total: number;
   seconds: number;
   /** The share that is done, from 0 to 1, as far as it is known. */
   done: number;
+  /** How many steps from the start the search is now; null for searches without a place. */
+  depth: number | null;
+  /** The other threads that search. */
+  threads: readonly ThreadProgress[];
 }
 
 export interface FoundBug {
@@ -216,9 +224,10 @@ class Exploration {
     if (now - this.shown > PROGRESS_MS) {
       this.shown = now;
       const done = search.estimate();
-      const { executions } = search.totals;
-      const total = done > 0 ? Math.round(executions / done) : 0;
-      options.onProgress?.({ executions, total, seconds: this.seconds, done });
+      const { totals, currentDepth: depth } = search;
+      const total = done > 0 ? Math.round(totals.executions / done) : 0;
+      const threads = this.pool?.progress() ?? [];
+      options.onProgress?.({ ...totals, total, seconds: this.seconds, done, depth, threads });
       await new Promise((resolve) => setImmediate(resolve));
     }
     if (now - this.saved > SAVE_MS && search.canBeSaved && !this.isOver()) {

@@ -13,6 +13,8 @@ const TYPES: Readonly<Record<string, string>> = {
 export interface PageFile {
   readonly type: string;
   readonly bytes: Buffer;
+  /** A Content-Security-Policy of its own. */
+  readonly policy?: string;
 }
 
 /** Paths of the address, each with the folder of the package that has its files. */

@@ -8,7 +8,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { type HttpAddress, isOwnHost, urlHost } from './address.ts';
 import type { Board } from './board.ts';
-import { pageFiles } from './page-files.ts';
+import { type PageFile, pageFiles } from './page-files.ts';
 import { Viewers } from './viewers.ts';
 
 const MAX_CONNECTIONS = 512;
@@ -31,6 +31,8 @@ export interface PageOptions {
   readonly board: Board;
   /** The head of a request must be complete within this time. */
   readonly headersMs?: number;
+  /** Files beside those of every page, by their paths. They may come while the server runs. */
+  readonly more?: ReadonlyMap<string, PageFile>;
   /** Called with the number of viewers after each change. */
   readonly onViewers?: (count: number) => void;
   /** Returns the content type and the text of /metrics. */
@@ -109,8 +111,9 @@ export class PageServer {
       const { type, text } = await this.options.metrics();
       return reply(response, 200, type, text);
     }
-    const file = pageFiles().get(path === '/' ? '/index.html' : path);
+    const file = pageFiles().get(path === '/' ? '/index.html' : path) ?? this.options.more?.get(path);
     if (file === undefined) return fail(response, 404, 'there is nothing here');
+    if (file.policy !== undefined) response.setHeader('content-security-policy', file.policy);
     reply(response, 200, file.type, file.bytes);
   }
 

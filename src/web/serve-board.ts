@@ -51,8 +51,10 @@ export class ServeBoard {
     if (isWatched) this.tick();
   }
 
+  /** Shows the last events before it ends. */
   close(): void {
     if (this.timer !== null) clearInterval(this.timer);
+    this.tick();
   }
 
   private schedule(): void {

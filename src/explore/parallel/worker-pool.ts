@@ -32,6 +32,17 @@ interface Member {
   restsUntil: number;
 }
 
+/** A thread of the pool at this moment. */
+export interface ThreadProgress {
+  name: string;
+  /** Parts that it has and has not finished. */
+  parts: number;
+  /** The average time of its recent parts. */
+  partMs: number;
+  /** Its parts were too small to be worth the way. */
+  rests: boolean;
+}
+
 export class WorkerPool {
   private readonly search: Search;
   /** Searches parts in this thread while it waits for others. */
@@ -52,6 +63,13 @@ export class WorkerPool {
     this.own = makeSearch(program, spec);
     if (workers >= availableParallelism()) collectAlone();
     this.members = Array.from({ length: workers - 1 }, () => this.member(spec, catalogue));
+  }
+
+  progress(): ThreadProgress[] {
+    const now = performance.now();
+    return this.members.map(({ outstanding, partMs, restsUntil }, i) => {
+      return { name: `thread ${i + 2}`, parts: outstanding, partMs, rests: now < restsUntil };
+    });
   }
 
   /** Gives parts to threads that have few. */

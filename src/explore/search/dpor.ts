@@ -83,6 +83,10 @@ export class DporSearch extends Search {
     return 'done';
   }
 
+  override get currentDepth(): number {
+    return this.path.length;
+  }
+
   override estimate(): number {
     if (this.complete) return 1;
     let share = 1;

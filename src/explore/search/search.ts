@@ -86,6 +86,11 @@ export abstract class Search {
     return null;
   }
 
+  /** How many steps from the start the search is now; null for searches without a place. */
+  get currentDepth(): number | null {
+    return null;
+  }
+
   /** Runs about `executions` more executions. */
   abstract advance(executions: number): SearchProgress;
 

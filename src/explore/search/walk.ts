@@ -92,6 +92,10 @@ export class DfsSearch extends WalkSearch {
     return 'more';
   }
 
+  override get currentDepth(): number {
+    return this.path.length;
+  }
+
   override estimate(): number {
     if (this.complete) return 1;
     let share = 1;

@@ -1,9 +1,8 @@
 /** Rates and latencies over time, and the newest messages. */
 
 import { clock, count, duration, h, rows } from './format.js';
-import uPlot from './vendor/uplot.js';
+import { plot } from './plot.js';
 
-const COLOURS = ['#2d7dd2', '#d1495b', '#3a9d5d', '#b8860b', '#7b5ea7', '#00798c'];
 const MAX_SHOWN = 200;
 const LATENCY_COMMANDS = 4;
 
@@ -84,30 +83,4 @@ function busiestCommands(samples) {
 function worst(commands, name) {
   const all = commands.filter(({ command, p99Us }) => command === name && p99Us !== null).map(({ p99Us }) => p99Us);
   return all.length === 0 ? null : Math.max(...all);
-}
-
-/** Draws a plot, or gives an existing one its new data. */
-function plot(holder, before, title, names, data) {
-  const width = Math.max(240, Math.min(640, holder.clientWidth / (holder.clientWidth > 640 ? 2 : 1) - 16));
-  if (before !== null && before.names.join() === names.join() && before.width === width) {
-    before.chart.setData(data);
-    return before;
-  }
-  const place = before?.place ?? h('div', {}, h('h3', {}, title), h('div', {}));
-  before?.chart.destroy();
-  if (before === null) holder.append(place);
-  const ink = getComputedStyle(document.body).color;
-  const axis = { stroke: ink, grid: { stroke: `color-mix(in srgb, ${ink} 15%, transparent)` } };
-  const options = {
-    width,
-    height: 180,
-    series: [
-      {},
-      ...names.map((label, i) => ({ label, stroke: COLOURS[i % COLOURS.length], width: 2, spanGaps: true })),
-    ],
-    axes: [axis, { ...axis, size: 60, values: (_, ticks) => ticks.map((tick) => count(tick)) }],
-    scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
-    cursor: { drag: { x: false, y: false } },
-  };
-  return { chart: new uPlot(options, data, place.lastChild), place, names, width };
 }

@@ -3,6 +3,8 @@ import { setUpControl, showControl } from './control.js';
 import { showLanes } from './lanes.js';
 import { showMachine } from './machine.js';
 import { showMessages } from './messages.js';
+import { showSteps } from './run.js';
+import { showBug, showSearch } from './search.js';
 import { showLimits, showTasks } from './tasks.js';
 
 /** The most items of a list that the page keeps. */
@@ -12,6 +14,9 @@ const DRAW_MS = 200;
 const store = { values: {}, lists: {} };
 /** Each panel: the id of its section, the topics without which it is hidden, and what draws it. */
 const PANELS = [
+  { id: 'steps', needs: ['run', 'steps'], draw: showSteps },
+  { id: 'search', needs: ['run', 'search'], draw: showSearch },
+  { id: 'bug', needs: ['bug'], draw: showBug },
   { id: 'machine', needs: ['machine'], draw: showMachine },
   { id: 'buffers', needs: ['machine'], draw: showLanes },
   { id: 'control', needs: ['machine', 'state'], draw: showControl, only: () => store.values.kind === 'control' },
@@ -69,7 +74,7 @@ function disconnect() {
 }
 
 function say(text) {
-  const name = store.values.machine?.machine;
+  const name = store.values.run?.title ?? store.values.machine?.machine;
   connection.textContent = name === undefined ? text : `${text}: ${name}`;
 }
 

@@ -1,0 +1,61 @@
+/** A search of the explorer: orders, depth, estimate, threads, and the bug with its timeline. */
+import { count, duration, h, rows } from './format.js';
+import { plot } from './plot.js';
+import { says } from './run.js';
+
+let rates = null;
+let depths = null;
+let shownTimeline = false;
+
+export function showSearch(section, { values, lists }) {
+  const { executions, blocked, steps, seconds, total, done, depth, threads } = values.search;
+  says(section.querySelector('.says'), values.run);
+  const runs = executions + blocked;
+  const facts = [
+    ['Orders', executions.toLocaleString('en')],
+    ['Runs that were cut off', blocked.toLocaleString('en')],
+    ['Steps of an order, on average', runs === 0 ? '' : (steps / runs).toFixed(1)],
+    ['Depth now', depth === null ? '' : `${depth} steps`],
+    ['Estimate of all orders', done > 0 ? Math.max(total, executions).toLocaleString('en') : 'not known yet'],
+    ['Time', duration(1000 * seconds)],
+    ['Time left, about', done > 0 && done < 1 ? duration((1000 * seconds * (1 - done)) / done) : ''],
+  ];
+  rows(section.querySelector('.facts tbody'), facts);
+  const meter = section.querySelector('meter');
+  meter.value = done;
+  section.querySelector('.share').textContent = `${(100 * done).toFixed(1)} %`;
+  rows(
+    section.querySelector('.threads tbody'),
+    threads.map(({ name, parts, partMs, rests }) => [
+      name,
+      parts,
+      partMs === null ? '' : duration(partMs),
+      rests ? 'rests' : 'searches',
+    ]),
+  );
+  section.querySelector('.threads').hidden = threads.length === 0;
+  const samples = lists['search-samples'] ?? [];
+  const times = samples.map(({ atMs }) => atMs / 1000);
+  const holder = section.querySelector('.plots');
+  const perSecond = samples.map((sample) => sample.perSecond);
+  rates = plot(holder, rates, 'Orders per second', ['orders/s'], [times, perSecond]);
+  if (samples.some((sample) => sample.depth !== null)) {
+    const depthsOf = samples.map((sample) => sample.depth);
+    depths = plot(holder, depths, 'Depth of the search, steps', ['depth'], [times, depthsOf]);
+  }
+}
+
+export function showBug(section, { values }) {
+  const { message, statement, preemptions, steps, hasTimeline } = values.bug;
+  section.querySelector('.message').textContent = statement === null ? message : `${message} (${statement})`;
+  section.querySelector('.note').textContent = `${count(steps)} steps, ${count(preemptions)} preemptions`;
+  if (!hasTimeline || shownTimeline) return;
+  shownTimeline = true;
+  section
+    .querySelector('.timeline')
+    .replaceChildren(
+      h('p', {}, h('a', { href: 'timeline.html', target: '_blank', rel: 'noopener' }, 'The timeline alone')),
+      h('iframe', { src: 'timeline.html', title: 'The timeline of the bug' }),
+    );
+  section.scrollIntoView({ block: 'start' });
+}
