@@ -11,11 +11,6 @@ export interface MachineOptions {
   accel: Accel;
   /** QEMU's devices, each below its own root port: the first at 0000:01:00.0, the second at 0000:02:00.0, ... */
   devices: readonly string[];
-  /**
-   * Limits links to 5 GT/s. After a bus reset Linux waits for a faster port to report that its link is up. QEMU's ports
-   * never do, so Linux calls the reset failed.
-   */
-  slowLinks?: boolean;
   /** Devices on the root complex itself, further functions of a port's slot, and other arguments. */
   extra?: readonly string[];
   /** Words for the kernel's command line that choose the use of the IOMMU. */
@@ -29,6 +24,12 @@ export interface MachineOptions {
   cpus?: number;
 }
 
+/**
+ * GT/s. After a bus reset Linux waits for a faster port to report that its link is up. QEMU's ports never do, so Linux
+ * calls the reset failed.
+ */
+const LINK_SPEED = 5;
+
 /** The guest's address of device number `index`. */
 export function guestAddress(index: number): string {
   return `0000:${(index + 1).toString(16).padStart(2, '0')}:00.0`;
@@ -37,10 +38,9 @@ export function guestAddress(index: number): string {
 /** All of QEMU's arguments except files and ports. The console is QEMU's standard output. */
 export function machineArguments(initrd: string, options: MachineOptions): string[] {
   const { kernel, accel, devices, extra = [], memory = MEMORY, cpus = CPUS } = options;
-  const slowLinks = options.slowLinks === true ? ',x-speed=5' : '';
   const ports = devices.flatMap((device, i) => [
     '-device',
-    `pcie-root-port,id=port${i},chassis=${i + 1},addr=0x${(i + 8).toString(16)}${slowLinks}`,
+    `pcie-root-port,id=port${i},chassis=${i + 1},addr=0x${(i + 8).toString(16)},x-speed=${LINK_SPEED}`,
     '-device',
     withBus(device, `port${i}`),
   ]);

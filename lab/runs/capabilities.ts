@@ -22,7 +22,7 @@ export function capabilities(options: LabOptions): Promise<LabResult> {
       devices.push(served.qemuDevice(name));
     }
     const guest = await steps.take('boot the guest', async () =>
-      started.add(await Guest.boot({ ...options, devices, slowLinks: true })),
+      started.add(await Guest.boot({ ...options, devices })),
     );
     const { release } = await guest.call('hello', {});
     for (const [i, spec] of CAPABILITY_DEVICES.entries()) {

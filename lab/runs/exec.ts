@@ -27,7 +27,6 @@ export interface ExecRequest {
   cpus?: number | undefined;
   qemuArgs: readonly string[];
   leakCheck?: boolean;
-  slowLinks?: boolean;
   timeoutMs?: number | undefined;
   consoleFile?: string | undefined;
   /** Called with the port at which the guest waits for a debugger. */
@@ -48,12 +47,12 @@ export async function labExec(request: ExecRequest): Promise<ExecOutcome> {
     const served = await serve(request, started);
     const names = served.flatMap(({ sockets }) => [...sockets.keys()]);
     const addresses = new Map(names.map((name, i) => [name, guestAddress(i)]));
-    const { kernel, accel, append, memory, cpus, leakCheck, slowLinks, command } = request;
+    const { kernel, accel, append, memory, cpus, leakCheck, command } = request;
     const debug = request.onDebugger === undefined ? [] : await debuggerArguments(request.onDebugger);
     const environment = { ...inherited(), ...deviceVariables(addresses), ...request.environment };
     return await runInGuest({
       ...{ kernel, accel, kernelModules },
-      ...definedOnly({ append, memory, cpus, leakCheck, slowLinks }),
+      ...definedOnly({ append, memory, cpus, leakCheck }),
       devices: served.flatMap((each) => [...each.sockets.keys()].map((name) => each.qemuDevice(name))),
       extra: [...request.qemuArgs, ...debug],
       isDebugged: request.onDebugger !== undefined,

@@ -29,7 +29,7 @@ export function guestCapture(options: LabOptions): Promise<LabResult> {
       for (const [i, device] of captured.entries()) compareServed(steps, device, served.sockets.get(nameOf(i))!);
       const devices = captured.map((_, i) => served.qemuDevice(nameOf(i)));
       const second = await steps.take('boot a guest with the served devices', async () =>
-        started.add(await Guest.boot({ ...options, devices, slowLinks: true })),
+        started.add(await Guest.boot({ ...options, devices })),
       );
       const addresses = captured.map((_, i) => guestAddress(i));
       const again = await steps.take('capture them again', () => second.call('capture', { addresses }));

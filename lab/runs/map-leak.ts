@@ -16,7 +16,7 @@ export function mapLeak(options: LabOptions): Promise<LabResult> {
     const names = loadMachine(LAB_MACHINE).devices.map(({ name }) => name);
     const devices = names.map((name) => served.qemuDevice(name));
     const guest = await steps.take('boot the guest', async () =>
-      started.add(await Guest.boot({ ...options, devices, slowLinks: true })),
+      started.add(await Guest.boot({ ...options, devices })),
     );
     const { release } = await guest.call('hello', {});
     const addresses = Object.fromEntries(names.map((name, i) => [name, guestAddress(i)]));

@@ -72,7 +72,6 @@ export async function labSelftests(options: SelftestsOptions): Promise<Selftests
       ...(kernel.hasIommufd ? {} : { BARTER_IOMMU_MODE: 'vfio_type1v2_iommu' }),
     },
     qemuArgs: ['-device', 'pcie-root-port,id=igb,chassis=99,addr=0x1e', '-device', 'igb,romfile=,bus=igb'],
-    slowLinks: true,
     stdin: Readable.from([]),
     onStdout: (part) => {
       lines.add(part.toString('utf8'));

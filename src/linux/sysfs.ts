@@ -50,6 +50,11 @@ export function normalizeBdf(text: string): string {
   return `${domain.padStart(4, '0')}:${bus.padStart(2, '0')}:${device.padStart(2, '0')}.${fn}`.toLowerCase();
 }
 
+/** The folder of a device's files. */
+export function sysfsPath(address: string): string {
+  return join(SYS_PCI, 'devices', address);
+}
+
 /** The addresses of all PCI devices; none on a machine without PCI. */
 export function listPciDevices(root = SYS_PCI): string[] {
   const folder = join(root, 'devices');

@@ -1,7 +1,7 @@
 /** A scenario as one program in C, which needs only libc and the kernel's headers. */
 import { readFileSync } from 'node:fs';
 import { packageFile } from '../linux/package-file.ts';
-import type { Scenario, Step, StepOf } from '../scenario/step.ts';
+import { groupOf, type Scenario, type Step, type StepOf } from '../scenario/step.ts';
 import { ReproducerError, stepCall } from './steps.ts';
 
 /** The importer that maps the buffers: none, the kernel's iommufd, or the lab's module. */
@@ -19,9 +19,11 @@ export function reproducer(scenario: Scenario, name: string): Reproducer {
   const steps = [...(scenario.setup ?? []), ...scenario.tasks[names[0]]];
   const importer = importerFor(steps);
   const devices = devicesOf(steps, importer);
-  const parts = ['runtime', ...(importer === 'iommufd' ? ['iommufd'] : ['group', 'module'])];
-  const kept = parts.filter((part) => part !== 'module' || importer === 'module');
-  const runtime = kept.map((part) => readFileSync(packageFile(`src/reproduce/${part}.c`), 'utf8')).join('');
+  const parts = ['runtime'];
+  if (steps.some((step) => groupOf(step) === 'sysfs')) parts.push('sysfs');
+  parts.push(importer === 'iommufd' ? 'iommufd' : 'group');
+  if (importer === 'module') parts.push('module');
+  const runtime = parts.map((part) => readFileSync(packageFile(`src/reproduce/${part}.c`), 'utf8')).join('');
   return { importer, text: `${header(scenario, name, devices)}\n${runtime}\n${main(steps, devices, importer)}` };
 }
 

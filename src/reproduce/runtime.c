@@ -332,6 +332,22 @@ static UNUSED struct result map_region(struct device *device, uint32_t region, u
 	return map->memory == MAP_FAILED ? failure(errno) : value("null");
 }
 
+/* At most 255 bytes, so that a result holds them. */
+static UNUSED struct result region_read(struct device *device, uint32_t region, uint64_t offset, int length)
+{
+	struct result result = value("%s", "");
+	unsigned char bytes[255];
+	int i;
+
+	if (length > (int)sizeof(bytes))
+		return failure(E2BIG);
+	if (pread(device->fd, bytes, length, region_offset(device, region) + offset) < 0)
+		return failure(errno);
+	for (i = 0; i < length; i++)
+		sprintf(result.text + 2 * i, "%02x", bytes[i]);
+	return result;
+}
+
 static UNUSED void sigbus(int signal)
 {
 	(void)signal;

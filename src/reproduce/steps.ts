@@ -103,6 +103,16 @@ function deviceCall(step: Exclude<Extract<Step, { device: string }>, StepOf<'att
     case 'cap-write':
       if (step.ext === true) throw unwritten('cap-write of an extended capability');
       return `cap_write(${device}, ${step.cap}, ${step.offset}, ${step.size}, ${step.value}u)`;
+    case 'region-read':
+      return `region_read(${device}, ${step.region}, ${toU64(step.offset)}, ${step.length})`;
+    case 'sysfs-reset':
+      return `sysfs_reset(${device})`;
+    case 'sysfs-reset-subordinate':
+      return `sysfs_reset_subordinate(${device})`;
+    case 'sysfs-config-read':
+      return `sysfs_config_read(${device}, ${step.offset}, ${step.size})`;
+    case 'sysfs-config-write':
+      return `sysfs_config_write(${device}, ${step.offset}, ${step.size}, ${step.value}u)`;
     case 'low-power-entry':
     case 'low-power-exit':
       return `low_power(${device}, VFIO_DEVICE_FEATURE_LOW_POWER_${LOW_POWER[step.op]})`;

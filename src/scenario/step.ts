@@ -203,6 +203,21 @@ const ioasSteps = [
   }),
 ] as const;
 
+/** Steps of root on the files that the PCI core has for a device in sysfs, whether it is open or not. */
+const sysfsSteps = [
+  step('sysfs-reset', 'Writes 1 to `reset`: the PCI core resets the function.', { device: name }),
+  step('sysfs-reset-subordinate', 'Writes 1 to `reset_subordinate` of the port above: a reset of its secondary bus.', {
+    device: name,
+  }),
+  step('sysfs-config-read', 'Reads `config`: the registers themselves.', { device: name, offset: u32, size }),
+  step('sysfs-config-write', 'Writes `config`, as setpci does: the registers themselves, without the driver.', {
+    device: name,
+    offset: u32,
+    size,
+    value: u32,
+  }),
+] as const;
+
 /**
  * Takes a step of an open device in a separate task, for a step that waits until a later step lets it go on. The step
  * must not make anything with a name, since a thread on a real kernel has only the device's descriptor.
@@ -230,6 +245,7 @@ const GROUPS = {
   descriptor: descriptorSteps,
   importer: importerSteps,
   ioas: ioasSteps,
+  sysfs: sysfsSteps,
   start: startSteps,
   join: joinSteps,
 } as const;
@@ -240,6 +256,7 @@ export const stepSchema = z.discriminatedUnion('op', [
   ...GROUPS.descriptor,
   ...GROUPS.importer,
   ...GROUPS.ioas,
+  ...GROUPS.sysfs,
   ...GROUPS.start,
   ...GROUPS.join,
 ]);

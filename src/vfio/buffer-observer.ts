@@ -10,6 +10,7 @@ export type RevokeCause =
   | 'hot reset'
   | 'low power'
   | 'migration'
+  | 'outside'
   | 'close';
 
 /** A part of a buffer, in bytes from the start of a region. */

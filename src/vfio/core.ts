@@ -24,6 +24,7 @@ import { Interrupts } from './intrs.ts';
 import { Migration } from './migration.ts';
 import { isMigratable } from './migration-stream.ts';
 import { BarMapping } from './mmap.ts';
+import { sysfsConfigWrite, sysfsReset, sysfsResetSubordinate } from './outside.ts';
 import {
   LowPower,
   leaveLowPower,
@@ -150,7 +151,9 @@ export class VfioPciCoreDevice {
   memoryEnabled(): boolean {
     if (!this.decodesIn(this.pdev.powerState.value)) return false;
     // A VF has no memory bit of its own (SR-IOV 1.1, 3.4.1.3).
-    return this.pdev.isVirtfn || (this.config.virtualWord(PCI_COMMAND) & PCI_COMMAND_MEMORY) !== 0;
+    const isOn = this.pdev.isVirtfn || (this.config.virtualWord(PCI_COMMAND) & PCI_COMMAND_MEMORY) !== 0;
+    // The user's view does not show what was written from outside.
+    return isOn && (this.pdev.memoryDecode.value || !this.profile.outsideRevokes);
   }
 
   /** Whether peers may use the memory. Unlike the user's accesses, theirs do not wake a sleeping device. */
@@ -227,6 +230,21 @@ export class VfioPciCoreDevice {
    */
   hotReset(owned: readonly number[]): Task {
     return hotReset(this, owned);
+  }
+
+  /** Root resets the function through sysfs. Errors as in outside.ts, here and in the next two. */
+  sysfsReset(): Task {
+    return sysfsReset(this);
+  }
+
+  /** Root resets the bus through sysfs of the port above. */
+  sysfsResetSubordinate(): Task {
+    return sysfsResetSubordinate(this);
+  }
+
+  /** Root writes the registers through sysfs, past `config`. */
+  sysfsConfigWrite(offset: number, size: 1 | 2 | 4, value: number): Task {
+    return sysfsConfigWrite(this, offset, size, value);
   }
 
   /** The user's write of PMCSR. */

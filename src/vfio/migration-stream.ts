@@ -216,6 +216,7 @@ export class StateWriter {
    * more.
    */
   *write(bytes: Uint8Array): Task {
+    if (bytes.length === 0) return;
     if (this.hasEnd) throw new Errno('EINVAL', 'migration data behind their end');
     this.pending = Buffer.concat([this.pending, bytes]);
     while (this.pending.length >= sectionHead.sizeof) {

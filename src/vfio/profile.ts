@@ -12,6 +12,11 @@ export interface Profile {
   readonly lowPowerDisablesMemory: boolean;
   /** Waking from low power by an event restores as LOW_POWER_EXIT does. In Linux the buffers stay revoked. */
   readonly wakeRestores: boolean;
+  /**
+   * Resets and config writes from outside (sysfs) revoke, and memory that they switch off is not lent. Linux's vfio-pci
+   * does not hear of them.
+   */
+  readonly outsideRevokes: boolean;
   /** A reset of a PF revokes the buffers of its VFs, which it resets too. Linux revokes only those of the PF. */
   readonly resetTakesVirtfns: boolean;
   /**
@@ -42,6 +47,7 @@ export const PROFILES = {
     revokeInD1D2: true,
     lowPowerDisablesMemory: true,
     wakeRestores: true,
+    outsideRevokes: true,
     resetTakesVirtfns: true,
     tellAfterRestore: true,
     tellAllFirst: true,
@@ -56,6 +62,7 @@ export const PROFILES = {
     revokeInD1D2: false,
     lowPowerDisablesMemory: false,
     wakeRestores: false,
+    outsideRevokes: false,
     resetTakesVirtfns: false,
     tellAfterRestore: false,
     tellAllFirst: false,

@@ -44,7 +44,7 @@ export function accessNow(
   if (bar === null || bar === undefined || bar.kind === 'io' || offset + bytes.length > bar.sizeBytes) return false;
   const { memoryLock } = vdev;
   if (!memoryLock.readsUnnoticed) return false;
-  if (vdev.lowPower.engaged.value || !vdev.memoryEnabled()) return false;
+  if (vdev.lowPower.engaged.value || !vdev.memoryEnabled() || !vdev.pdev.memoryDecode.value) return false;
   if (vdev.interrupts.msixTable?.barIndex === index) return false;
   if (isWrite) bar.target.write(offset, bytes);
   else bar.target.read(offset, bytes);
@@ -69,7 +69,7 @@ function readAwake(vdev: AccessedDevice, index: number, offset: number, into: Ui
   return accessBar(vdev, bar, offset, Math.min(into.length, bar.sizeBytes - offset), (at, length) => {
     const part = into.subarray(at - offset, at - offset + length);
     if (isMsixTable(vdev, index, at)) part.fill(0xff);
-    else bar.target.read(at, part);
+    else accessTarget(vdev, bar, at, part, false);
   });
 }
 
@@ -78,8 +78,16 @@ function writeAwake(vdev: AccessedDevice, index: number, offset: number, from: U
   if (index === VFIO_PCI_ROM_REGION_INDEX) throw new Errno('EINVAL', `the ROM of ${vdev.pdev.name} is read-only`);
   const bar = barOf(vdev, index, offset);
   return accessBar(vdev, bar, offset, Math.min(from.length, bar.sizeBytes - offset), (at, length) => {
-    if (!isMsixTable(vdev, index, at)) bar.target.write(at, from.subarray(at - offset, at - offset + length));
+    if (isMsixTable(vdev, index, at)) return;
+    accessTarget(vdev, bar, at, from.subarray(at - offset, at - offset + length), true);
   });
+}
+
+/** Memory is on for the user. If it was switched off from outside, no BAR answers. */
+function accessTarget(vdev: AccessedDevice, bar: Bar, at: number, bytes: Uint8Array, isWrite: boolean): void {
+  if (bar.kind !== 'io') vdev.pdev.mmio(bar, at, bytes, isWrite);
+  else if (isWrite) bar.target.write(at, bytes);
+  else bar.target.read(at, bytes);
 }
 
 function barOf(vdev: AccessedDevice, index: number, offset: number): Bar {

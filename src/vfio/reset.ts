@@ -111,8 +111,6 @@ export function hotResetInfo(vdev: ResettableDevice): DependentDevice[] {
 export function* hotReset(vdev: ResettableDevice, owned: readonly number[]): Task {
   const set = vdev.deviceSet;
   yield* set.lock.lock();
-  const locked: ResettableDevice[] = [];
-  let isReset = false;
   try {
     const hit = hotResetInfo(vdev);
     if (owned.length === 0 || owned.length > hit.length) {
@@ -127,12 +125,27 @@ export function* hotReset(vdev: ResettableDevice, owned: readonly number[]): Tas
     if (hotResetScope(vdev.pdev).some((pdev) => !members.has(pdev))) {
       throw new Errno('EINVAL', `the reset would hit virtual functions, which are not in the set of ${vdev.pdev.name}`);
     }
+    yield* resetSet(vdev, 'hot reset');
+  } finally {
+    yield* set.lock.unlock();
+  }
+}
+
+/**
+ * Resets the bus of a device, and revokes the memory of its whole set meanwhile. The set's lock is held. EBUSY as in
+ * `hotReset`.
+ */
+export function* resetSet(vdev: ResettableDevice, cause: RevokeCause): Task {
+  const set = vdev.deviceSet;
+  const locked: ResettableDevice[] = [];
+  let isReset = false;
+  try {
     for (const device of set.devices) {
       if (!(yield* device.memoryLock.tryWrite())) {
         throw new Errno('EBUSY', `the memory of ${device.pdev.name} is in use; try again`);
       }
       locked.push(device);
-      yield* revokeMemory(device, 'hot reset');
+      yield* revokeMemory(device, cause);
     }
     for (const device of set.devices) yield* device.pdev.setPowerState(PCI_D0);
     yield* resetBus(vdev.pdev);
@@ -144,6 +157,5 @@ export function* hotReset(vdev: ResettableDevice, owned: readonly number[]): Tas
       yield* device.memoryLock.releaseWrite();
       if (isReset && device.migration !== null) yield* device.migration.reset();
     }
-    yield* set.lock.unlock();
   }
 }

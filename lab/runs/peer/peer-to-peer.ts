@@ -84,7 +84,7 @@ export class PeerGuest {
     );
     const devices = [served.qemuDevice('lender'), served.qemuDevice('borrower')];
     const guest = await steps.take('boot the guest', async () =>
-      started.add(await Guest.boot({ ...options, devices, modules: ioatModules(options), slowLinks: true })),
+      started.add(await Guest.boot({ ...options, devices, modules: ioatModules(options) })),
     );
     const { release } = await guest.call('hello', {});
     const addresses = { lender: guestAddress(0), borrower: guestAddress(1) };

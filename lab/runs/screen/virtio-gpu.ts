@@ -65,7 +65,7 @@ async function startPairs(
   );
   const devices = [...served.sockets.keys()].map((name) => served.qemuDevice(name));
   const guest = await steps.take('boot the guest', async () =>
-    started.add(await Guest.boot({ ...options, devices, modules: [MODULE], slowLinks: true })),
+    started.add(await Guest.boot({ ...options, devices, modules: [MODULE] })),
   );
   const { release } = await guest.call('hello', {});
   return async (i) => {

@@ -11,6 +11,7 @@ import { deviceStep } from './device.ts';
 import { importerStep } from './importer.ts';
 import { ioasStep } from './ioas.ts';
 import { mappingStep } from './mapping.ts';
+import { sysfsStep } from './sysfs.ts';
 import { EngineWorld } from './world.ts';
 
 const TAKERS: StepTakers<EngineWorld, Task<unknown>> = {
@@ -19,6 +20,7 @@ const TAKERS: StepTakers<EngineWorld, Task<unknown>> = {
   descriptor: descriptorStep,
   importer: importerStep,
   ioas: ioasStep,
+  sysfs: sysfsStep,
   start: (world, { step, as }) => world.started.start(as, outcome(deviceStep(world, step))),
 };
 

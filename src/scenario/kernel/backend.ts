@@ -8,6 +8,7 @@ import { importerStep } from './importer.ts';
 import { ioasStep } from './ioas.ts';
 import { mappingStep } from './mapping.ts';
 import type { StartedThreads } from './started.ts';
+import { sysfsStep } from './sysfs.ts';
 import { LinuxWorld } from './world.ts';
 
 const TAKERS: StepTakers<LinuxWorld, Task<unknown>> = {
@@ -16,6 +17,7 @@ const TAKERS: StepTakers<LinuxWorld, Task<unknown>> = {
   descriptor: asTask(descriptorStep),
   importer: asTask(importerStep),
   ioas: asTask(ioasStep),
+  sysfs: asTask(sysfsStep),
   start: asTask(startStep),
 };
 

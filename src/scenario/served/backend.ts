@@ -18,6 +18,7 @@ const TAKERS: StepTakers<VfioUserWorld, Task<unknown>> = {
   descriptor: asTask(descriptorStep),
   importer: asTask(importerStep),
   ioas: asTask((_, step) => unsupported(step)),
+  sysfs: asTask((_, step) => unsupported(step)),
   start: asTask((_, step) => unsupported(step)),
 };
 

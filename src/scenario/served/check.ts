@@ -12,10 +12,15 @@ export class UnsupportedStepError extends Error {
 
 const BESIDE = 'the client of a device does one thing after the other';
 const ONE_ADDRESS_SPACE = 'a server has one address space for each client';
+const NO_SYSFS = 'a served device is not in sysfs';
 const ELSEWHERE = 'the exporter is another process, and its socket has nothing for it';
 
 /** Ops that served devices never support, and the reason. */
 const NEVER: Partial<Record<Step['op'], string>> = {
+  'sysfs-reset': NO_SYSFS,
+  'sysfs-reset-subordinate': NO_SYSFS,
+  'sysfs-config-read': NO_SYSFS,
+  'sysfs-config-write': NO_SYSFS,
   start: BESIDE,
   join: BESIDE,
   pin: 'importers of other processes are dynamic',

@@ -24,6 +24,40 @@ const withoutRevoke: Mutant[] = [
       }),
   },
   {
+    name: 'sysfs-reset-without-revoke',
+    summary: 'a reset through sysfs revokes nothing',
+    invariant: 'I1',
+    scenario: 'sysfs-reset-vs-memory',
+    apply: () =>
+      replace(VfioPciCoreDevice.prototype, 'sysfsReset', function* (this: VfioPciCoreDevice): Task {
+        yield* resetFunction(this.pdev);
+      }),
+  },
+  {
+    name: 'sysfs-config-without-revoke',
+    summary: 'a write to config space through sysfs switches memory off that is lent',
+    invariant: 'I1',
+    scenario: 'sysfs-config-vs-memory',
+    apply: () =>
+      replace(
+        VfioPciCoreDevice.prototype,
+        'sysfsConfigWrite',
+        function* (this: VfioPciCoreDevice, offset: number, size: 1 | 2 | 4, value: number): Task {
+          yield* this.pdev.configWrite(offset, size, value);
+        },
+      ),
+  },
+  {
+    name: 'sysfs-bus-reset-without-revoke',
+    summary: 'a reset of the bus through sysfs revokes nothing',
+    invariant: 'I1',
+    scenario: 'sysfs-bus-reset-vs-memory',
+    apply: () =>
+      replace(VfioPciCoreDevice.prototype, 'sysfsResetSubordinate', function* (this: VfioPciCoreDevice): Task {
+        yield* resetBus(this.pdev);
+      }),
+  },
+  {
     name: 'R6-d3hot-without-revoke',
     summary: 'a write to PMCSR puts the device to D3hot with its buffers lent',
     invariant: 'I1',

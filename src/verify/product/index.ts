@@ -7,7 +7,7 @@ import { LIFETIMES } from './lifetimes.ts';
 import { AT_REST } from './quiesce.ts';
 import { REMOTE_IMPORTERS } from './remote.ts';
 import { REVOKE_VERSUS } from './revoke-versus.ts';
-import { TRIGGER_PAIRS } from './triggers.ts';
+import { OUTSIDE_PAIRS, TRIGGER_PAIRS } from './triggers.ts';
 import { VIRTUAL_FUNCTIONS } from './virtual-functions.ts';
 
 /** The scenarios by topic, in the order in which `barter scenarios` lists them. */
@@ -21,6 +21,7 @@ export const PRODUCT_GROUPS: readonly { title: string; families: readonly Progra
   { title: 'The I/OAT engine', families: ENGINES },
   { title: 'Virtual functions', families: VIRTUAL_FUNCTIONS },
   { title: 'Two triggers at once', families: TRIGGER_PAIRS },
+  { title: 'A reset or config write from outside, and a trigger', families: OUTSIDE_PAIRS },
 ];
 
 export const PRODUCT_PROGRAMS: readonly ProgramFamily[] = PRODUCT_GROUPS.flatMap(({ families }) => families);

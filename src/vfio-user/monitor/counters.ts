@@ -31,6 +31,7 @@ const REVOKE_CAUSES: readonly RevokeCause[] = [
   'hot reset',
   'low power',
   'migration',
+  'outside',
   'close',
 ];
 

@@ -1,0 +1,40 @@
+
+static UNUSED struct result sysfs_access(struct device *device, const char *file, int flags, void *bytes, int size,
+					 unsigned int offset)
+{
+	char path[128];
+	int fd, done, error;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", device->bdf, file);
+	fd = open(path, flags);
+	if (fd < 0)
+		return failure(errno);
+	done = flags == O_RDONLY ? pread(fd, bytes, size, offset) : pwrite(fd, bytes, size, offset);
+	error = errno;
+	close(fd);
+	return done == size ? value("null") : failure(done < 0 ? error : EIO);
+}
+
+static UNUSED struct result sysfs_reset(struct device *device)
+{
+	return sysfs_access(device, "reset", O_WRONLY, "1", 1, 0);
+}
+
+/* The folder above the device's is that of its port. */
+static UNUSED struct result sysfs_reset_subordinate(struct device *device)
+{
+	return sysfs_access(device, "../reset_subordinate", O_WRONLY, "1", 1, 0);
+}
+
+static UNUSED struct result sysfs_config_read(struct device *device, unsigned int offset, int size)
+{
+	uint32_t got = 0;
+	struct result result = sysfs_access(device, "config", O_RDONLY, &got, size, offset);
+
+	return strcmp(result.text, "null") ? result : value("%" PRIu32, got);
+}
+
+static UNUSED struct result sysfs_config_write(struct device *device, unsigned int offset, int size, uint32_t set)
+{
+	return sysfs_access(device, "config", O_WRONLY, &set, size, offset);
+}

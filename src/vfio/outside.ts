@@ -1,0 +1,64 @@
+/**
+ * What root does to a device from outside, while a user has it: the files that the PCI core has in sysfs. vfio-pci of
+ * Linux 7.3 hears of none of them, since its `err_handler` has neither reset_prepare nor reset_done.
+ */
+
+import { Errno } from '../abi/errno.ts';
+import { hotResetScope, resetBus, resetFunction, resetMethods } from '../pci/reset.ts';
+import type { Task } from '../task/op.ts';
+import { restoreMemory, revokeMemory } from './lending.ts';
+import { PCI_D0, resume, type SleepingDevice } from './pm.ts';
+import { type ResettableDevice, resetSet, withMemoryRevoked } from './reset.ts';
+
+type OutsideDevice = SleepingDevice & ResettableDevice;
+
+/** `reset`: resets the function by its first method (reset_store). Wakes it first. ENOENT without a method. */
+export function* sysfsReset(vdev: OutsideDevice): Task {
+  const { pdev } = vdev;
+  if (resetMethods(pdev).length === 0) throw new Errno('ENOENT', `${pdev.name} has no reset method, so no such file`);
+  yield* resume(vdev);
+  const reset = function* (): Task {
+    yield* pdev.setPowerState(PCI_D0);
+    yield* resetFunction(pdev);
+  };
+  yield* vdev.profile.outsideRevokes ? withMemoryRevoked(vdev, 'outside', reset) : reset();
+}
+
+/**
+ * `reset_subordinate` of the port above: a reset of its secondary bus (reset_subordinate_store). EBUSY as in
+ * `hotReset`, and where virtual functions are below the port.
+ */
+export function* sysfsResetSubordinate(vdev: OutsideDevice): Task {
+  if (vdev.profile.outsideRevokes) {
+    const set = vdev.deviceSet;
+    yield* set.lock.lock();
+    try {
+      const members = new Set(set.devices.map(({ pdev }) => pdev));
+      const stranger = hotResetScope(vdev.pdev).find((pdev) => !members.has(pdev));
+      if (stranger !== undefined) throw new Errno('EBUSY', `${stranger.name} would be reset, and is not in the set`);
+      yield* resetSet(vdev, 'outside');
+    } finally {
+      yield* set.lock.unlock();
+    }
+    return;
+  }
+  for (const pdev of hotResetScope(vdev.pdev)) yield* pdev.setPowerState(PCI_D0);
+  yield* resetBus(vdev.pdev);
+}
+
+/**
+ * `config`: writes the registers themselves, past the user's view of them. Only the device knows which registers stop
+ * its memory, so that every write revokes. The memory is lent again if the device still decodes.
+ */
+export function* sysfsConfigWrite(vdev: OutsideDevice, offset: number, size: 1 | 2 | 4, value: number): Task {
+  const { pdev } = vdev;
+  if (!vdev.profile.outsideRevokes) return yield* pdev.configWrite(offset, size, value);
+  yield* vdev.memoryLock.write();
+  try {
+    yield* revokeMemory(vdev, 'outside');
+    yield* pdev.configWrite(offset, size, value);
+    if (vdev.isOpen) yield* restoreMemory(vdev);
+  } finally {
+    yield* vdev.memoryLock.releaseWrite();
+  }
+}
