@@ -83,8 +83,17 @@ function fromSocket(path: string, number: number): CapturedSource {
   return { ...unknown, ...memoriesOf(device), name: name || 'device', bdf, config, vendor, device: id, classCode };
 }
 
+function devicesOf(path: string): LspciDevice[] {
+  try {
+    return parseLspci(readDocument(path));
+  } catch (error) {
+    if (!(error instanceof LspciError)) throw error;
+    throw new LspciError(`${path === '-' ? 'stdin' : path}: ${error.message}`);
+  }
+}
+
 function fromLspci(path: string, addresses: readonly string[]): LspciDevice[] {
-  const devices = parseLspci(readDocument(path));
+  const devices = devicesOf(path);
   if (addresses.length === 0) return devices;
   return addresses.map((address) => {
     const wanted = normalizeBdf(address);

@@ -27,7 +27,7 @@ test('what cannot be captured is wrong usage, in one line that names the reason 
     [['0000:7f:1f.7'], /no PCI device 0000:7f:1f\.7; there are: /],
     [['--lspci', DUMPS], /dumps: this is a folder; name a file in it/],
     [['--lspci', 'missing.txt'], /missing\.txt: there is no such file/],
-    [['--lspci', 'README.md'], /not the output of lspci; run lspci -vvv -xxxx/],
+    [['--lspci', 'README.md'], /README\.md: this is not the output of lspci; run lspci -vvv -xxxx/],
     [['--lspci', `${DUMPS}/off.txt`], /0000:01:00\.0: every byte reads ff: .*capture again/],
     [['--lspci', `${DUMPS}/igb.txt`, '01:00.0'], /0000:01:00\.0 is not in the text; there are: 0000:09:00\.0/],
   ] as const) {

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { ftruncateSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK } from '../../src/abi/fcntl.ts';
+import { F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE } from '../../src/abi/fcntl.ts';
 import { MADV_REMOVE, MFD_ALLOW_SEALING } from '../../src/abi/mman.ts';
 import { IoatDriver } from '../../src/drivers/ioat.ts';
 import { OwnedFd } from '../../src/linux/fd.ts';
@@ -171,4 +171,24 @@ test('a file without seals that its client cuts off, and lets grow, while it is 
   ftruncateSync(memfd.fd, 0);
   await client.close(memfd);
   assertBystanderServed();
+});
+
+test('a file that is sealed against writing, or open for reading, takes no writes of the device', async (t) => {
+  if (!withHugePages(t, 2)) return;
+  const sealed = hugeMemfd(1);
+  check(sys.fcntl(sealed.fd, F_ADD_SEALS, F_SEAL_WRITE), () => 'seal');
+  const written = hugeMemfd(1);
+  const readOnly = new OwnedFd(openSync(`/proc/self/fd/${written.fd}`, 'r'), 'a descriptor for reading');
+  const client = new Client();
+  for (const [file, errno] of [
+    [sealed, 'EPERM'],
+    [readOnly, 'EACCES'],
+  ] as const) {
+    assert.throws(() => client.client.dmaMap(0, HUGE, BOTH, file.fd), { code: errno });
+    client.client.dmaMap(0, HUGE, 1, file.fd);
+    assert.equal(client.driver.copy(PAGE, ORDINARY, 64), 'ok');
+    assert.equal(client.driver.copy(ORDINARY, PAGE, 64), 'write data error');
+    assert.equal(client.client.dmaUnmap(0, HUGE), HUGE);
+  }
+  await client.close(sealed, readOnly, written);
 });

@@ -47,7 +47,16 @@ test('every integer of 64 bits is read exactly, and strings with digits stay wha
 });
 
 test('what is not JSON is refused by name, and so is JSON without its end', () => {
-  for (const text of ['{', '"', '[]', '7', '{"capabilities": "23"}', '{"capabilities": [1]}', '{"a": "\\u00001"}']) {
+  for (const text of [
+    '{',
+    '"',
+    '[]',
+    '7',
+    '{"capabilities": "23"}',
+    '{"capabilities": [1]}',
+    '{"n": 007}',
+    '{"a": "\\u00001"}',
+  ]) {
     refused(() => decodeVersion(version(text)));
   }
   refused(() => decodeVersion(Buffer.from('\0\0\0\0{}')));

@@ -3,7 +3,7 @@ import { Errno } from '../../abi/errno.ts';
 
 /** Matches strings, and integers outside of them. */
 const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?/g;
-const INTEGER = /^\d+$/;
+const INTEGER = /^(?:0|[1-9]\d*)$/;
 /** Marks a string that was an integer. The text ends at its first zero byte, and may not have an escaped one. */
 const MARK = '\\u0000';
 
