@@ -60,6 +60,7 @@ export const ERRNO = {
   ECANCELED: 125,
 } as const;
 
+/** The name of an error that Linux returns, such as `ENODEV`. */
 export type ErrnoName = keyof typeof ERRNO;
 
 const NAMES = new Map<number, ErrnoName>(Object.entries(ERRNO).map(([name, code]) => [code, name as ErrnoName]));

@@ -5,12 +5,27 @@
  * @module barter/explore
  */
 export { UnknownNameError } from '../explore/catalogue.ts';
-export { type ExploreOptions, type ExploreResult, exploreProgram, type FoundBug } from '../explore/explore.ts';
-export type { ReplayFile } from '../explore/replay.ts';
+export {
+  type ExploreOptions,
+  type ExploreProgress,
+  type ExploreResult,
+  exploreProgram,
+  type FoundBug,
+} from '../explore/explore.ts';
+export type { ResumeFile } from '../explore/parallel/resume.ts';
+export type { Replayed, ReplayFile } from '../explore/replay.ts';
 export type { Algorithm } from '../explore/spec.ts';
-export type { Program, Stage } from '../explore/world/program.ts';
-export { type ShownRun, type ShownStep, show } from '../explore/world/schedule.ts';
+export type { Finding } from '../explore/world/finding.ts';
+export type { CheckPart, Program, Stage } from '../explore/world/program.ts';
+export {
+  type ShownBlock,
+  type ShownEvent,
+  type ShownHistory,
+  type ShownRun,
+  type ShownStep,
+  show,
+} from '../explore/world/schedule.ts';
 export { htmlTimeline } from '../report/html.ts';
-export { textTimeline } from '../report/timeline.ts';
-export { listScenarios } from '../verify/catalogue.ts';
+export { type TextOptions, textTimeline } from '../report/timeline.ts';
+export { type ListedScenario, listScenarios } from '../verify/catalogue.ts';
 export { explore, replay, replayFileOf } from '../verify/explore.ts';

@@ -11,22 +11,36 @@ export {
   DmaBuf,
   type DmaBufAttachment,
   type DmaBufAttachOps,
+  type DmaBufExportInfo,
   type DmaBufOps,
+  type DmaDirection,
 } from '../dma-buf/dma-buf.ts';
 export { DmaFence } from '../dma-buf/fence.ts';
 export { FdTable, File } from '../dma-buf/file.ts';
-export type { PhysVec, SgSegment, SgTable } from '../dma-buf/scatterlist.ts';
+export type { MappedIova, PhysVec, SgSegment, SgTable } from '../dma-buf/scatterlist.ts';
+export type { FdKind, FdNote } from '../linux/fd-note.ts';
 export { buildMachine, type Machine } from '../machine/build.ts';
-export { inspectMachine, type MachineView } from '../machine/inspect.ts';
+export {
+  type BarView,
+  type CapabilityView,
+  type DeviceView,
+  inspectMachine,
+  type MachineView,
+  type PeerView,
+} from '../machine/inspect.ts';
 export { loadMachine, parseMachine } from '../machine/load.ts';
 export type { DeviceDescription, MachineDescription } from '../machine/schema.ts';
-export { type ServedMachine, type ServeOptions, serveMachine } from '../machine/served.ts';
+export type { DeviceSockets } from '../machine/serve-worker.ts';
+export { type ServedMachine, type ServeOptions, serveMachine, type WatchOptions } from '../machine/served.ts';
 export { DocumentError } from '../machine/yaml.ts';
-export { VfioPciCoreDevice } from '../vfio/core.ts';
-export { type DmaArea, exportAreas, exportSlice } from '../vfio/dmabuf-export.ts';
+export { VfioPciCoreDevice, type VfioPciCoreOptions } from '../vfio/core.ts';
+export { type DmaArea, type ExportingDevice, exportAreas, exportSlice } from '../vfio/dmabuf-export.ts';
 export { buildVfioDevices } from '../vfio/driver.ts';
+export type { PowerWrite } from '../vfio/pm.ts';
 export { PROFILES, type Profile, type ProfileName } from '../vfio/profile.ts';
-export { BufferMemory, type Caller, type EventSignal, type UserMemory } from '../vfio/user.ts';
+export { BufferMemory, type Caller, type EventSignal, type EventSource, type UserMemory } from '../vfio/user.ts';
+export type { Log, LogAbout, LogLevel } from '../vfio-user/wire/log.ts';
+export type { SocketKind, TappedMessage } from '../vfio-user/wire/tap.ts';
 export type {
   AttachmentMapping,
   AttachOptions,
@@ -34,7 +48,7 @@ export type {
   ExportedBuffer,
   InvalidateEvent,
 } from './async/buffer.ts';
-export type { ExportOptions, RegionShape, SliceOfRegion, UserDevice } from './async/device.ts';
+export type { AccessSize, ExportOptions, RegionShape, SliceOfRegion, UserDevice } from './async/device.ts';
 export {
   connectDevices,
   type OpenMachine,

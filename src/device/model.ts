@@ -5,20 +5,27 @@ import type { PciFunction } from '../pci/function.ts';
 import type { MemoryProvider } from '../pci/memory.ts';
 import type { Screen } from './screen.ts';
 
+/** The ids of a device in the header of its config space. */
 export interface DeviceIdentity {
+  /** 16 bits. */
   vendorId: number;
+  /** 16 bits. */
   deviceId: number;
   /** 24 bits. */
   classCode: number;
+  /** 8 bits. */
   revision: number;
   /** 0 by default. */
   subsystemVendorId?: number;
+  /** 0 by default. */
   subsystemId?: number;
 }
 
 /** A device before it is a function: its registers, BARs and capabilities. */
 export interface DeviceModel {
+  /** The ids in the header of config space. */
   readonly identity: DeviceIdentity;
+  /** The capabilities in config space. */
   readonly capabilities: CapabilitySpec;
   /** What the device shows, if it shows anything. */
   readonly screen?: Screen | undefined;

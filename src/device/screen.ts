@@ -1,13 +1,17 @@
 /** What a device shows: the interface of a model with screens. */
 import type { Task } from '../task/op.ts';
 
+/** What a screen shows. */
 export interface Picture {
+  /** Pixels of a row. */
   readonly width: number;
+  /** Rows. */
   readonly height: number;
   /** Red, green, blue and alpha of each pixel, a byte each, row by row from the top. */
   readonly pixels: Uint8Array;
 }
 
+/** The screens of a device. */
 export interface Screen {
   /** How many screens can be plugged in. */
   readonly screenCount: number;

@@ -16,7 +16,9 @@ import type { SgTable } from './scatterlist.ts';
 
 /** enum dma_data_direction. */
 export const DMA_BIDIRECTIONAL = 0;
+/** enum dma_data_direction: the device only reads the buffer. */
 export const DMA_TO_DEVICE = 1;
+/** enum dma_data_direction: 0 both ways, 1 to the device, 2 from the device. */
 export type DmaDirection = 0 | 1 | 2;
 
 /** An exporter's operations (struct dma_buf_ops). All except `detach`, `unmap` and `release` may throw Errno. */
@@ -27,6 +29,7 @@ export interface DmaBufOps {
   detach?(attachment: DmaBufAttachment): Task<void>;
   /** Called with the reservation held. An exporter without it allows every pin, which then has no effect. */
   pin?(attachment: DmaBufAttachment): Task<void>;
+  /** Called with the reservation held, once for each `pin`. */
   unpin?(attachment: DmaBufAttachment): Task<void>;
   /** Called with the reservation held. */
   map(attachment: DmaBufAttachment, direction: DmaDirection): Task<SgTable>;
@@ -51,6 +54,7 @@ export interface DmaBufAttachOps {
 
 /** One importer's hold on one buffer (struct dma_buf_attachment). */
 export class DmaBufAttachment {
+  /** The buffer that the importer attached to. */
   readonly dmabuf: DmaBuf;
   /** The device whose DMA uses the mappings; null for an importer that takes addresses for other devices (an IOAS). */
   readonly dev: PciFunction | null;
@@ -62,6 +66,7 @@ export class DmaBufAttachment {
   priv: unknown = null;
   /** Live mappings; guarded by the reservation. */
   readonly mappings = new Plain('dma_buf_attachment mappings', new Set<SgTable>());
+  /** Ends with `detach`. */
   readonly lifetime = new Lifetime('dma_buf_attachment');
 
   constructor(dmabuf: DmaBuf, dev: PciFunction | null, importerOps: DmaBufAttachOps | null) {
@@ -71,6 +76,7 @@ export class DmaBufAttachment {
     this.peer2peer = importerOps?.allowPeer2Peer ?? false;
   }
 
+  /** Names the importer in messages. */
   get importerName(): string {
     return this.dev?.name ?? this.importerOps?.importerName ?? 'the address space';
   }
@@ -81,13 +87,17 @@ export class DmaBufAttachment {
   }
 }
 
+/** What an exporter says of a new buffer (struct dma_buf_export_info). */
 export interface DmaBufExportInfo<Priv> {
+  /** The name of the exporter, for debugging. */
   expName: string;
+  /** The operations of the exporter. */
   ops: DmaBufOps;
   /** Bytes, more than zero. */
   sizeBytes: number;
   /** Access mode and O_NONBLOCK of the file. */
   flags: number;
+  /** Private data of the exporter. */
   priv: Priv;
 }
 
@@ -97,14 +107,21 @@ Object.freeze(NOBODY);
 
 /** A buffer and the file that stands for it (struct dma_buf). */
 export class DmaBuf<Priv = unknown> extends File {
+  /** The name of the exporter, for debugging. */
   readonly expName: string;
+  /** Bytes of the buffer; never changes. */
   readonly sizeBytes: number;
+  /** Access mode and O_NONBLOCK of the file. */
   readonly flags: number;
+  /** The operations of the exporter. */
   readonly ops: DmaBufOps;
+  /** Private data of the exporter. */
   readonly priv: Priv;
+  /** The reservation: its lock guards attachments and mappings, and it holds the fences of users. */
   readonly resv = new DmaResv();
   /** Guarded by the reservation. */
   readonly attachments = new Plain<DmaBufAttachment[]>('dma_buf.attachments', NOBODY);
+  /** The name that a user gave it by DMA_BUF_SET_NAME; null without one. */
   name: string | null = null;
 
   /** dma_buf_export: the caller owns the one reference. EINVAL for a size that is not positive. */

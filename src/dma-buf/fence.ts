@@ -10,9 +10,13 @@ function allocateFenceContext(): number {
   return nextContext++;
 }
 
+/** A promise of the hardware to finish its use of a buffer (struct dma_fence). `signal` keeps it. */
 export class DmaFence {
+  /** The timeline of the fence. Fences of one context signal in the order of `seqno`. */
   readonly context: number;
+  /** The place of the fence on its timeline. */
   readonly seqno: number;
+  /** Names the fence in timelines and findings. */
   readonly label: string;
   /** Set before `signal`, when the work that the fence stands for failed. */
   error: ErrnoName | null = null;

@@ -11,7 +11,9 @@ import { spawn } from '../task/runner.ts';
  * but its owner still lists it: other tasks must use `tryGet` to find out.
  */
 export abstract class File {
+  /** f_count: one reference for each descriptor and each user in the kernel. */
   readonly count: Refcount;
+  /** Ends when `release` has run. Later operations on the file fail. */
   readonly lifetime: Lifetime;
 
   constructor(label: string) {
@@ -81,6 +83,7 @@ export class FdTable {
     this.limit = limit;
   }
 
+  /** How many descriptors are open. */
   get openCount(): number {
     return this.files.value.size;
   }

@@ -9,6 +9,7 @@ export const DMA_RESV_USAGE_KERNEL = 0;
 export const DMA_RESV_USAGE_WRITE = 1;
 export const DMA_RESV_USAGE_READ = 2;
 export const DMA_RESV_USAGE_BOOKKEEP = 3;
+/** enum dma_resv_usage: 0 KERNEL, 1 WRITE, 2 READ, 3 BOOKKEEP. */
 export type DmaResvUsage = 0 | 1 | 2 | 3;
 
 /** dma_resv_usage_rw: the usage that a reader, or a writer, has to wait for. */

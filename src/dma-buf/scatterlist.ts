@@ -10,7 +10,9 @@ import { Lifetime } from '../task/lifetime.ts';
 
 /** A range of an exporter's memory by host address (struct phys_vec). */
 export interface PhysVec {
+  /** The host address of the first byte. */
   address: number;
+  /** The length in bytes. */
   sizeBytes: number;
 }
 
@@ -37,7 +39,9 @@ export function cutRanges<R extends { sizeBytes: number }>(
 
 /** The address and length that the importer programs its engine with: sg_dma_address and sg_dma_len. */
 export interface SgSegment {
+  /** The bus address or IOVA of the first byte, as the importer uses it. */
   address: number;
+  /** The length in bytes, at most 4 GiB less a page. */
   sizeBytes: number;
 }
 
@@ -45,21 +49,31 @@ export interface SgSegment {
 export const MAX_SEGMENT_BYTES = 0xfffff000;
 const MAX_SEGMENTS = 0xffffffff;
 
+/** Addresses of a domain that a mapping took. */
+export interface MappedIova {
+  /** The domain of the importer. */
+  readonly domain: DmaAddressSpace;
+  /** The first address. */
+  readonly iova: number;
+  /** The length in bytes. */
+  readonly sizeBytes: number;
+}
+
 /** Addresses of one mapping, valid until it is unmapped (struct sg_table, the DMA side only). */
 export class SgTable {
+  /** The segments in the order of the bytes of the buffer. */
   readonly segments: readonly SgSegment[];
+  /** Ends with the unmap. A later use is one of stale addresses. */
   readonly lifetime = new Lifetime('sg_table');
   /** The IOVAs of the memory, which unmapping frees. Empty where peers use bus addresses. */
-  readonly iovas: readonly { domain: DmaAddressSpace; iova: number; sizeBytes: number }[];
+  readonly iovas: readonly MappedIova[];
 
-  constructor(
-    segments: readonly SgSegment[],
-    iovas: readonly { domain: DmaAddressSpace; iova: number; sizeBytes: number }[],
-  ) {
+  constructor(segments: readonly SgSegment[], iovas: readonly MappedIova[]) {
     this.segments = segments;
     this.iovas = iovas;
   }
 
+  /** Bytes of all segments. */
   get sizeBytes(): number {
     return this.segments.reduce((sum, segment) => sum + segment.sizeBytes, 0);
   }
@@ -140,7 +154,7 @@ function mapContiguous(domain: DmaAddressSpace, iova: number, physVec: readonly 
 
 /** For when no single IOVA has room for all: gives each range its own, and maps all or none. */
 function mapEachRange(domain: DmaAddressSpace, physVec: readonly PhysVec[], dmaBits: 32 | 64): SgTable {
-  const mapped: { domain: DmaAddressSpace; iova: number; sizeBytes: number }[] = [];
+  const mapped: MappedIova[] = [];
   for (const range of physVec) {
     const iova = domain.allocateIova(range.sizeBytes, dmaBits);
     if (iova === null) {

@@ -11,9 +11,11 @@ import { type Algorithm, makeSearch, type SearchSpec } from './spec.ts';
 import type { Program } from './world/program.ts';
 import { show } from './world/schedule.ts';
 
+/** The program to search, and how to search it. */
 export interface ExploreOptions {
   /** `name` or `name:size`, or `FILE` or `FILE:NAME`, as `Catalogue.findProgram` takes them. */
   scenario: string;
+  /** The way to search. Default: `optimal`. */
   algorithm?: Algorithm;
   /** The name of a mutant: a known bug put back for this search. */
   mutant?: string;
@@ -37,7 +39,9 @@ export interface ExploreOptions {
   onSave?: (file: ResumeFile) => void;
 }
 
+/** How far a search has come. */
 export interface ExploreProgress {
+  /** Executions so far. */
   executions: number;
   /** Runs that were cut off because they repeat others. */
   blocked: number;
@@ -45,6 +49,7 @@ export interface ExploreProgress {
   steps: number;
   /** The expected total of executions. */
   total: number;
+  /** Seconds so far. */
   seconds: number;
   /** The share that is done, from 0 to 1, as far as it is known. */
   done: number;
@@ -54,30 +59,44 @@ export interface ExploreProgress {
   threads: readonly ThreadProgress[];
 }
 
+/** A broken rule, with the schedule that breaks it. */
 export interface FoundBug {
+  /** I1 to I10 of docs/invariants.md, `race` for a data race, or `error` for a task that threw. */
   invariant: string;
+  /** One sentence that says what is wrong. */
   message: string;
   /** Labels of the tasks in the order of their steps. */
   schedule: string[];
+  /** How often the schedule leaves a task that could have gone on. */
   preemptions: number;
   /** The same schedule by numbers, for replay files. */
   steps: number[];
 }
 
+/** The outcome of a search. */
 export interface ExploreResult {
+  /** The program, as the options name it. */
   scenario: string;
+  /** The way in which it was searched. */
   algorithm: Algorithm;
+  /** The mutant of the search; null without one. */
   mutant: string | null;
+  /** Complete runs: each stands for a class of orders that cannot be told apart. */
   executions: number;
+  /** Runs that were given up because they could only repeat others. */
   blocked: number;
+  /** Steps of all runs together. */
   steps: number;
   /**
    * For `stateful`: how many states there were. The executions then do not stand for equivalence classes. Otherwise
    * null.
    */
   states: number | null;
+  /** Seconds that the search took. */
   seconds: number;
+  /** Whether every order was tried. False after a bug, a limit, or a stop. */
   complete: boolean;
+  /** The first bug, by its shortest schedule; null where none was found. */
   bug: FoundBug | null;
   /** The data to continue the search; null if nothing is left. */
   resume: ResumeFile | null;

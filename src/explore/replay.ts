@@ -6,9 +6,13 @@ import { type ShownRun, show } from './world/schedule.ts';
 
 /** The file that `barter explore` writes when it finds a bug, and that `barter replay` reads. */
 export interface ReplayFile {
+  /** Marks the file. */
   barter: 'replay';
+  /** The program, as `barter explore` takes it. */
   scenario: string;
+  /** The mutant that was applied; null without one. */
   mutant: string | null;
+  /** The schedule: the number of the task that takes each step. */
   steps: number[];
   /** The hash of the recorded run (`ShownRun.hash`). */
   hash: string;
@@ -36,8 +40,16 @@ export function runOf(
   }
 }
 
+/** A replayed file. */
+export interface Replayed {
+  /** The run, step by step. */
+  run: ShownRun;
+  /** Whether each step and the outcome are those of the file. */
+  matches: boolean;
+}
+
 /** Replays a file. `matches` says whether each step and the outcome are those of the file. */
-export function replay(file: ReplayFile, catalogue: Catalogue): { run: ShownRun; matches: boolean } {
+export function replay(file: ReplayFile, catalogue: Catalogue): Replayed {
   const run = runOf(file.scenario, file.mutant, file.steps, catalogue);
   return { run, matches: run.hash === file.hash };
 }

@@ -8,6 +8,7 @@ import { DfsSearch } from './search/walk.ts';
 import type { Program } from './world/program.ts';
 
 export const ALGORITHMS = ['optimal', 'source', 'dfs', 'stateful', 'pct', 'pos', 'random'] as const;
+/** A way to search: `optimal` and `source` leave out equivalent orders, others do not. */
 export type Algorithm = (typeof ALGORITHMS)[number];
 
 export interface SearchSpec {

@@ -6,7 +6,9 @@ import { isUnixPacketSocket, isUnixStreamSocket } from './socket.ts';
 /** file: a memfd or another file of a local file system. socket: a UNIX socket, such as a lent buffer. */
 export type FdKind = 'other' | 'file' | 'eventfd' | 'socket';
 
+/** A descriptor of a message. */
 export interface FdNote {
+  /** The kind of file. */
   kind: FdKind;
   /** Of a file; 0 for the others. */
   sizeBytes: number;

@@ -10,6 +10,7 @@ import { check, sys } from './ffi.ts';
  * the same file: `duplicate`, SCM_RIGHTS and fork make more descriptors.
  */
 export class OwnedFd {
+  /** Names the descriptor in messages. */
   readonly what: string;
   #fd: number;
 
@@ -26,6 +27,7 @@ export class OwnedFd {
     return this.#fd;
   }
 
+  /** False after `close` or `release`. */
   get isOpen(): boolean {
     return this.#fd >= 0;
   }
@@ -38,6 +40,7 @@ export class OwnedFd {
     check(sys.close(fd), () => `close(${fd}) of ${this.what}`);
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

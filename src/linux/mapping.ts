@@ -14,9 +14,11 @@ const WORD = 4;
 
 /** The source of a mapping. The descriptor is needed only during `map`. */
 export interface MapRequest {
+  /** The open file to map. */
   fd: number;
   /** The offset in the file; a multiple of the page size. */
   offset: number;
+  /** Bytes to map, from 1 to 4 GiB. */
   sizeBytes: number;
   /** Without it the memory is read-only, and a write through the mapping is refused before it could fault. */
   writable: boolean;
@@ -62,8 +64,11 @@ class Views {
  *  - that a view refuses to write a read-only mapping: such a write kills with SIGSEGV. `write` refuses it.
  */
 export class Mapping {
+  /** Bytes of the mapping; stays after `unmap`. */
   readonly sizeBytes: number;
+  /** Whether `write` may be used. */
   readonly writable: boolean;
+  /** Names the mapping in messages. */
   readonly what: string;
   /** Whether only `read` and `write` reach the memory. */
   readonly isGuarded: boolean;
@@ -92,6 +97,7 @@ export class Mapping {
     return new Mapping(address, request);
   }
 
+  /** False after `unmap`. */
   get isMapped(): boolean {
     return this.#address !== 0;
   }
@@ -107,10 +113,12 @@ export class Mapping {
     return this.#open().bytes;
   }
 
+  /** A DataView of all bytes; after `unmap` it throws TypeError. EACCES where the mapping is guarded. */
   get view(): DataView {
     return this.#open().view;
   }
 
+  /** The ArrayBuffer behind all views; `unmap` detaches it. EACCES where the mapping is guarded. */
   get buffer(): ArrayBuffer {
     return this.#open().buffer;
   }
@@ -157,10 +165,12 @@ export class Mapping {
     check(sys.munmap(address, this.sizeBytes), () => `munmap of ${this.what}`);
   }
 
+  /** As `unmap`. */
   close(): void {
     this.unmap();
   }
 
+  /** As `unmap`. */
   [Symbol.dispose](): void {
     this.unmap();
   }

@@ -3,10 +3,13 @@ import type { OwnedFd } from './fd.ts';
 import { Mapping } from './mapping.ts';
 import { createMemfd } from './memfd.ts';
 
+/** Memory that this process maps and gives to others: a sealed memfd with its mapping. */
 export class SharedMemory {
+  /** Bytes of the memory; never changes. */
   readonly sizeBytes: number;
   /** For DMA_MAP, and other messages that carry descriptors. */
   readonly memfd: OwnedFd;
+  /** The mapping of this process. */
   readonly mapping: Mapping;
 
   /** Makes zeroed memory. `name` is shown in /proc/PID/maps. */
@@ -26,11 +29,13 @@ export class SharedMemory {
     return this.mapping.bytes;
   }
 
+  /** Unmaps the memory and closes the memfd. Other processes keep what they have mapped. */
   close(): void {
     this.mapping.close();
     this.memfd.close();
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

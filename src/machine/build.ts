@@ -16,8 +16,11 @@ import { Vpd } from '../pci/vpd.ts';
 import { capturedFunction } from './captured.ts';
 import { type DeviceDescription, type MachineDescription, physfnOf } from './schema.ts';
 
+/** A machine in this process: its fabric with all functions plugged in. */
 export interface Machine {
+  /** The description that it was built from. */
   readonly description: MachineDescription;
+  /** Host bridge, ports and routing. */
   readonly fabric: Fabric;
   /** The functions by their names in the description, in its order. */
   readonly functions: ReadonlyMap<string, PciFunction>;

@@ -5,18 +5,53 @@ import { resetMethods } from '../pci/reset.ts';
 import type { Machine } from './build.ts';
 import { capabilityName } from './capability-names.ts';
 
+/** A BAR of a device. */
+export interface BarView {
+  /** 0 to 5. */
+  index: number;
+  /** `mem32`, `mem64` or `io`. */
+  kind: string;
+  /** Whether reads have no side effects. */
+  prefetchable: boolean;
+  /** The size in bytes. */
+  sizeBytes: number;
+  /** The host address that the fabric assigned. */
+  address: number;
+}
+
+/** A capability in the config space of a device. */
+export interface CapabilityView {
+  /** PCI_CAP_ID_* or PCI_EXT_CAP_ID_*. */
+  id: number;
+  /** The name of the capability. */
+  name: string;
+  /** Whether it is in extended config space, from 0x100 on. */
+  extended: boolean;
+  /** Where it is in config space. */
+  offset: number;
+}
+
+/** A device as `barter inspect` shows it. */
 export interface DeviceView {
+  /** The name in the machine. */
   name: string;
   /** The address that the fabric assigned. */
   bdf: string;
+  /** The model in the machine file. */
   model: string;
+  /** Vendor id, 16 bits. */
   vendor: number;
+  /** Device id, 16 bits. */
   device: number;
   /** 24 bits. */
   classCode: number;
+  /** The number of its IOMMU group. */
   iommuGroup: number;
-  bars: { index: number; kind: string; prefetchable: boolean; sizeBytes: number; address: number }[];
-  capabilities: { id: number; name: string; extended: boolean; offset: number }[];
+  /** The BARs, by index. */
+  bars: BarView[];
+  /** The capabilities of config space in the order of the list. */
+  capabilities: CapabilityView[];
+  /** The ways to reset it, as sysfs's reset_method names them. */
   resetMethods: string[];
 }
 
@@ -28,14 +63,19 @@ export interface PeerView {
   distance: number;
 }
 
+/** A machine as `barter inspect --json` prints it. */
 export interface MachineView {
+  /** The name of the machine. */
   machine: string;
+  /** The sentence for readers. */
   description: string;
+  /** The devices in the order of the description. */
   devices: DeviceView[];
   /** [provider][client], in the order of `devices`. */
   p2p: PeerView[][];
 }
 
+/** Returns plain data about the devices of a machine and the routes between them. */
 export function inspectMachine({ description, functions }: Machine): MachineView {
   const all = [...functions];
   return {

@@ -4,6 +4,7 @@ import { PCI_DEVICE_ID_INTEL_IOAT_SKX, PCI_VENDOR_ID_INTEL } from '../abi/ioat.t
 import { VIRTIO_GPU_MAX_SCANOUTS } from '../abi/virtio_gpu.ts';
 import { MAX_CHANNELS } from '../device/ioat/ioat.ts';
 import { MAX_EDID_PIXELS } from '../device/virtio-gpu/edid.ts';
+import type { MachineDescription } from './description.ts';
 import { integer, missingOr, name, size, u8, u16, u24 } from './fields.ts';
 
 const flag = (description: string) => z.boolean().describe(description);
@@ -11,7 +12,7 @@ const barIndex = integer(0, 5);
 /** An MSI-X table lies below 4 GiB in its BAR. Its offset shares a register with the BAR's number. */
 const tableOffset = integer(0, 0xffff_fff8).multipleOf(8, 'an offset is a multiple of 8');
 const msiVectors = z.union(
-  [1, 2, 4, 8, 16, 32].map((count) => z.literal(count)),
+  ([1, 2, 4, 8, 16, 32] as const).map((count) => z.literal(count)),
   { error: missingOr('MSI has 1, 2, 4, 8, 16 or 32 vectors') },
 );
 
@@ -90,7 +91,7 @@ const identity = {
 const memoryDevice = z
   .strictObject({
     ...place,
-    model: z.literal('memory'),
+    model: z.literal('memory').describe('The kind of device.'),
     ...identity,
     bars: z.array(bar).min(1, 'a memory device has a BAR at least').describe('What the device answers for.'),
     capabilities: capabilities.default({}).describe('The capabilities in config space.'),
@@ -101,7 +102,7 @@ const memoryDevice = z
 const ioatDevice = z
   .strictObject({
     ...place,
-    model: z.literal('ioat'),
+    model: z.literal('ioat').describe('The kind of device.'),
     ...identity,
     vendor: u16.default(PCI_VENDOR_ID_INTEL).describe('Vendor id.'),
     device: u16.default(PCI_DEVICE_ID_INTEL_IOAT_SKX).describe('Device id.'),
@@ -118,7 +119,7 @@ const pixels = integer(32, MAX_EDID_PIXELS);
 const virtioGpuDevice = z
   .strictObject({
     ...place,
-    model: z.literal('virtio-gpu'),
+    model: z.literal('virtio-gpu').describe('The kind of device.'),
     scanouts: integer(1, VIRTIO_GPU_MAX_SCANOUTS).default(1).describe('Screens.'),
     width: pixels.default(1024).describe('Pixels of each screen from left to right.'),
     height: pixels.default(768).describe('Pixels of each screen from top to bottom.'),
@@ -132,7 +133,7 @@ const virtioGpuDevice = z
 const capturedDevice = z
   .strictObject({
     ...place,
-    model: z.literal('captured'),
+    model: z.literal('captured').describe('The kind of device.'),
     config: z
       .string()
       .describe('Config space in hexadecimal, or as `lspci -xxx` and `-xxxx` print it. What is left out is 0.'),
@@ -200,6 +201,7 @@ const device = z.discriminatedUnion('model', MODELS, {
   },
 });
 
+/** The schema of a machine file. Its result is a `MachineDescription` (description.ts, generated from it). */
 export const machineSchema = z.strictObject({
   machine: name.describe("The machine's name, from which the folder of its sockets has its name."),
   description: z.string().default('').describe('A sentence for readers.'),
@@ -212,10 +214,12 @@ export const machineSchema = z.strictObject({
     .array(device)
     .min(1, 'a machine has a device at least')
     .describe('The devices, a virtual function after its physical one.'),
-});
+}) satisfies z.ZodType<MachineDescription>;
 
-export type MachineDescription = z.infer<typeof machineSchema>;
+export type { MachineDescription };
+/** A device of a machine file, by its `model`. */
 export type DeviceDescription = MachineDescription['devices'][number];
+/** A BAR of a machine file. */
 export type BarDescription = z.infer<typeof bar>;
 
 /** The name of the physical function of a virtual one. Not every model can be one. */

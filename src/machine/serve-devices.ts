@@ -15,11 +15,14 @@ import { PROFILES } from '../vfio/profile.ts';
 import { VfioUserServer } from '../vfio-user/server/server.ts';
 import type { Log } from '../vfio-user/wire/log.ts';
 import { functionOf } from './build.ts';
+import type { DeviceSockets } from './serve-worker.ts';
 
 const STDERR = new BoundedOutput(2, { lost: (lines) => `${lines} lines were lost` });
 
+/** Devices that this thread serves. */
 export interface ServedDevices {
-  readonly devices: readonly { name: string; socket: string }[];
+  /** The name of each device, and the path of its socket. */
+  readonly devices: readonly DeviceSockets[];
   /** Ends every connection and removes the sockets. */
   stop(): void;
   /** Resolves after `stop`. */

@@ -41,7 +41,9 @@ export interface ServeRequest {
 
 /** A device and its sockets. */
 export interface DeviceSockets {
+  /** The name in the machine. */
   name: string;
+  /** The path of its socket. */
   socket: string;
   /** Of a device with a screen (screen/protocol.ts). */
   screen?: string;

@@ -12,8 +12,17 @@ import type { DeviceSockets, ServeReport, ServeRequest } from './serve-worker.ts
 import { TapMeter } from './tap-meter.ts';
 import { Watcher } from './watcher.ts';
 
+/** How a server is watched. */
+export interface WatchOptions {
+  /** Whether the watcher may also fire triggers. */
+  readonly control: boolean;
+}
+
+/** How to serve a machine. */
 export interface ServeOptions {
+  /** The folder of the sockets, which must exist. */
   socketDir: string;
+  /** The behaviour where Linux is laxer. Default: `default`. */
   profile?: ProfileName;
   /** How long an importer in another process may keep mappings and fences after an INVALIDATE. */
   importerTimeoutMs?: number | undefined;
@@ -29,12 +38,13 @@ export interface ServeOptions {
    * the main thread does not keep up.
    */
   tap?: ((message: TappedMessage, lost: number) => void) | undefined;
-  /** Watches the server: counters, events and state, and with `control` its triggers. */
-  watch?: { readonly control: boolean } | undefined;
+  /** Watches the server: counters, events and state. */
+  watch?: WatchOptions | undefined;
   /** A worker that runs serve-worker.ts and waits for its request. Started early, it has loaded its modules by now. */
   thread?: Worker | undefined;
 }
 
+/** A machine that a thread serves. */
 export interface ServedMachine {
   /** The devices in the order of the description. */
   readonly devices: readonly DeviceSockets[];

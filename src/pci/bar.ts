@@ -11,6 +11,7 @@ import { Plain } from '../task/plain.ts';
 import type { ConfigSpace } from './config-space.ts';
 import type { Memory } from './memory.ts';
 
+/** Memory with a 32-bit or 64-bit address, or I/O ports. */
 export type BarKind = 'mem32' | 'mem64' | 'io';
 
 /** A register at which a write of one value only rings: an eventfd may stand for the write. */
@@ -29,7 +30,9 @@ export interface Doorbell {
 export interface BarTarget {
   /** The bytes, if the BAR is plain memory and may be mapped; null for registers. */
   readonly memory: Memory | null;
+  /** Registers that eventfds may stand for; none by default. */
   readonly doorbells?: readonly Doorbell[];
+  /** Fills `into` with the bytes from `offset`. Must not wait. */
   read(offset: number, into: Uint8Array): void;
   /** May start tasks of the device (a doorbell); must not wait. */
   write(offset: number, from: Uint8Array): void;
@@ -43,25 +46,31 @@ export class MemoryTarget implements BarTarget {
     this.memory = memory;
   }
 
+  /** As `Memory.read`. */
   read(offset: number, into: Uint8Array): void {
     this.memory.read(offset, into);
   }
 
+  /** As `Memory.write`. */
   write(offset: number, from: Uint8Array): void {
     this.memory.write(offset, from);
   }
 }
 
+/** A base address register with what it answers for. */
 export class Bar {
   /** 0 to 5. A 64-bit BAR takes the next slot too. */
   readonly index: number;
+  /** Memory or I/O ports. */
   readonly kind: BarKind;
+  /** Whether reads have no side effects. For memory only. */
   readonly prefetchable: boolean;
   /**
    * A power of two: at least 16 for memory. An I/O BAR may have 1 or 2 ports (legacy IDE), though its register decodes
    * no fewer than 4.
    */
   readonly sizeBytes: number;
+  /** The memory or registers that answer. */
   readonly target: BarTarget;
   /** Host address; the fabric assigns it. */
   address = 0;
@@ -84,6 +93,7 @@ export class Bar {
     return this.claim.get();
   }
 
+  /** A driver requests the region, or gives it back. */
   set claimed(isClaimed: boolean) {
     this.claim.set(isClaimed);
   }

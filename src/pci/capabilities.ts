@@ -44,22 +44,52 @@ import type { ConfigSpace } from './config-space.ts';
 export interface CapabilitySpec {
   /** A level interrupt at INTA#. */
   intx?: boolean;
-  /** Power management. `noSoftReset`: the state survives D3hot. `d1`, `d2`: the function has these states too. */
-  pm?: { noSoftReset?: boolean; d1?: boolean; d2?: boolean };
-  /** Vital product data: a name, and the number of bytes that the system may write for its own tags. */
-  vpd?: { name: string; writableBytes?: number };
+  /** Power management. */
+  pm?: {
+    /** Registers survive D3hot. */
+    noSoftReset?: boolean;
+    /** The function has the power state D1. */
+    d1?: boolean;
+    /** The function has the power state D2. */
+    d2?: boolean;
+  };
+  /** Vital product data. */
+  vpd?: {
+    /** The name of the product, 1 to 255 ASCII characters. */
+    name: string;
+    /** Bytes that the system may write for its own tags. Default: 0. */
+    writableBytes?: number;
+  };
   /** Vendor-specific capabilities, each with all of its bytes. The first two are overwritten. */
   vendor?: readonly Uint8Array[];
-  /** PCI Express endpoint; `flr`: it has a function level reset. */
-  express?: { flr?: boolean };
+  /** A PCI Express endpoint. */
+  express?: {
+    /** The function has a function level reset. */
+    flr?: boolean;
+  };
   /** Conventional PCI Advanced Features, with FLR and transactions pending. */
   af?: boolean;
-  /** MSI with this many vectors, a power of two up to 32. */
-  msi?: { vectors: number };
-  /** MSI-X with up to 2048 vectors, table and pending bits in a BAR. */
-  msix?: { vectors: number; bar: number; tableOffset: number; pbaOffset: number };
-  /** Single Root I/O Virtualization, for a physical function whose virtual functions have this device id. */
-  sriov?: { vfDevice: number };
+  /** Message signalled interrupts. */
+  msi?: {
+    /** A power of two up to 32. */
+    vectors: number;
+  };
+  /** MSI-X, with table and pending bits in a BAR. */
+  msix?: {
+    /** Entries of the table, 16 bytes each; 1 to 2048. */
+    vectors: number;
+    /** The index of the memory BAR that holds both. */
+    bar: number;
+    /** Where the table starts in the BAR, in bytes; a multiple of 8. */
+    tableOffset: number;
+    /** Where the pending bits start in the BAR, in bytes; a multiple of 8. */
+    pbaOffset: number;
+  };
+  /** Single Root I/O Virtualization: the function is a physical one. */
+  sriov?: {
+    /** The device id of its virtual functions. */
+    vfDevice: number;
+  };
 }
 
 /** 4, 8, 64, 256 KiB, 1 and 4 MiB, which every physical function supports (SR-IOV 1.1, 3.3.12). */

@@ -39,9 +39,13 @@ import { covers, type RegisterWrite, setsBits } from './register-write.ts';
 import { hasAfFlr, hasFlr } from './reset.ts';
 import type { Vpd } from './vpd.ts';
 
+/** Where a function is on the fabric. */
 export interface PciAddress {
+  /** The PCI segment (domain). */
   segment: number;
+  /** 0 to 255. */
   bus: number;
+  /** Slot and function: slot << 3 | function. */
   devfn: number;
 }
 
@@ -51,6 +55,13 @@ export interface InterruptSink {
   intx(level: boolean): void;
 }
 
+/** Hears of the DMA writes of a function. */
+export interface DmaWriteSink {
+  /** Called after a write has arrived; `address` is the one that the function used. Must not wait. */
+  written(address: number, sizeBytes: number): void;
+}
+
+/** The parts of a new function. */
 export interface FunctionSpec {
   name: string;
   config: ConfigSpace;
@@ -61,10 +72,15 @@ export interface FunctionSpec {
   physfn?: PciFunction | null;
 }
 
+/** A PCI function: registers, BARs, power state and DMA. A driver and TLPs of peers reach it. */
 export class PciFunction {
+  /** The name of the device in its machine. */
   readonly name: string;
+  /** The registers, without the effects that `configWrite` has. */
   readonly config: ConfigSpace;
+  /** Six slots, each BAR in the slot of its index. */
   readonly bars: readonly (Bar | null)[];
+  /** Bytes of the expansion ROM; 0 without one. */
   readonly romSizeBytes: number;
   /** Null if the function does not have vital product data, or its VPD capability does not answer. */
   readonly vpd: Vpd | null;
@@ -74,9 +90,11 @@ export class PciFunction {
   readonly virtfns: PciFunction[] = [];
   /** The memory BARs answer: the memory bit is set and the function is in D0 (PCI PM 1.2, 5.3). TLPs race with it. */
   readonly memoryDecode: Cell<boolean>;
+  /** 0 for D0 to 3 for D3hot. A device answers in D0 only. */
   readonly powerState: Cell<PciPowerState>;
   /** Counts changes of the registers. It makes them visible steps, since users write some registers without a lock. */
   private readonly changes: Cell<number>;
+  /** The calls that the device model gets, and their order. */
   readonly lifecycle: Lifecycle;
   /** Set by vfio. Interrupts of a function without a driver go nowhere. */
   interrupts: InterruptSink | null = null;
@@ -84,14 +102,17 @@ export class PciFunction {
   iommuDomain: DmaAddressSpace | null = null;
   /** dma_set_mask: the bits of its DMA addresses. */
   dmaBits: 32 | 64 = 64;
+  /** The number of its IOMMU group; set when the function is plugged in. */
   iommuGroup = 0;
   /** The bytes that its DMA has moved; a copy counts once. For people who watch. */
   dmaBytes = 0;
   /** Hears of every DMA write after it has arrived, by the address that the function used. */
-  dmaLog: { written(address: number, sizeBytes: number): void } | null = null;
+  dmaLog: DmaWriteSink | null = null;
   /** Set when the function is plugged in. */
   fabric: Fabric | null = null;
+  /** The port above it; set when the function is plugged in. */
   parent: Port | null = null;
+  /** Segment, bus and device number; set when the function is plugged in. */
   address: PciAddress = { segment: 0, bus: 0, devfn: 0 };
   private readonly atPowerOn: Uint8Array;
 
@@ -117,6 +138,7 @@ export class PciFunction {
     return this.physfn?.vendorId ?? this.config.read(PCI_VENDOR_ID, 2);
   }
 
+  /** 16 bits. A VF has the id that its PF declares. */
   get deviceId(): number {
     if (this.physfn === null) return this.config.read(PCI_DEVICE_ID, 2);
     return this.physfn.config.read(this.physfn.config.findExt(PCI_EXT_CAP_ID_SRIOV) + PCI_SRIOV_VF_DID, 2);
@@ -127,6 +149,7 @@ export class PciFunction {
     return this.config.read(PCI_CLASS_REVISION, 4) >>> 8;
   }
 
+  /** Whether it is a virtual function (SR-IOV). */
   get isVirtfn(): boolean {
     return this.physfn !== null;
   }
@@ -138,6 +161,7 @@ export class PciFunction {
     return `${hex(segment, 4)}:${hex(bus, 2)}:${hex(devfn >> 3, 2)}.${devfn & 7}`;
   }
 
+  /** Reads 1, 2 or 4 bytes of the registers, little-endian. */
   configRead(offset: number, size: number): number {
     return this.config.read(offset, size);
   }
@@ -207,6 +231,7 @@ export class PciFunction {
     return this.lifecycle.quiesce();
   }
 
+  /** Lets the device do DMA again, once for each `quiesce`. */
   resume(): Task {
     return this.lifecycle.resume();
   }
@@ -230,6 +255,7 @@ export class PciFunction {
     for (const bar of this.bars) bar?.writeAddress(this.config);
   }
 
+  /** pci_clear_master: the function cannot start DMA afterwards. */
   *clearBusMaster(): Task {
     yield* this.configWrite(PCI_COMMAND, 2, this.config.read(PCI_COMMAND, 2) & ~PCI_COMMAND_MASTER);
   }
@@ -249,14 +275,17 @@ export class PciFunction {
     return this.plugged().dmaNow(this, address, into, false);
   }
 
+  /** dmaWrite without a step; null, with nothing done, where that is not possible. */
   dmaWriteNow(address: number, from: Uint8Array): DmaStatus | null {
     return this.plugged().dmaNow(this, address, from, true);
   }
 
+  /** A copy without a step. Returns the number of bytes copied; 0 where that is not possible. */
   dmaCopyNow(source: number, destination: number, length: number): number {
     return this.plugged().copyNow(this, source, destination, length);
   }
 
+  /** Copies by bus addresses, as a read and a write. */
   dmaCopy(source: number, destination: number, length: number): Task<CopyOutcome> {
     return this.plugged().copy(this, source, destination, length);
   }
@@ -273,6 +302,7 @@ export class PciFunction {
     else bar.target.read(offset, bytes);
   }
 
+  /** Whether COMMAND allows the function to start DMA. */
   get busMaster(): boolean {
     return (this.config.read(PCI_COMMAND, 2) & PCI_COMMAND_MASTER) !== 0;
   }

@@ -26,6 +26,7 @@ export interface FunctionHooks {
   onReset?(): void;
   /** After it returns, the device must not start DMA until `resume`. Waits for DMA under way. */
   quiesce?(): Task;
+  /** Called after the last caller of `quiesce` is done: the device may start DMA again. */
   resume?(): Task;
   /**
    * The state of the registers behind the BARs, without memory BARs, for another device of the same kind to continue

@@ -3,13 +3,24 @@
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 
+/** A part of a memory. */
+export interface MemoryExtent {
+  /** Where it starts, in bytes. */
+  readonly offset: number;
+  /** Its length in bytes. */
+  readonly sizeBytes: number;
+}
+
 /**
  * Plain bytes. The caller has checked offsets and lengths, but every implementation refuses accesses outside its own
  * bytes.
  */
 export interface Memory {
+  /** Bytes of the memory; never changes. */
   readonly sizeBytes: number;
+  /** Fills `into` with the bytes from `offset`. EFAULT outside the memory. */
   read(offset: number, into: Uint8Array): void;
+  /** Stores `from` at `offset`. EFAULT outside the memory. */
   write(offset: number, from: Uint8Array): void;
   /**
    * Copies to another memory without an intermediate buffer. Returns false, with nothing done, if the two cannot.
@@ -18,11 +29,13 @@ export interface Memory {
   copyTo?(offset: number, target: Memory, targetOffset: number, length: number): boolean;
   /** A descriptor that shares the bytes with other processes, if there is one, and their offset in it. */
   readonly fd?: number;
+  /** The offset of the first byte in the file of `fd`. Default: 0. */
   readonly fdOffset?: number;
   /** Moves the bytes to a fresh file behind a new `fd`: a process that keeps the old one no longer shares them. */
   renew?(): void;
   /** The parts that may hold other bytes than zeros, in order. Without this method, all parts may. */
-  extents?(): Iterable<{ offset: number; sizeBytes: number }>;
+  extents?(): Iterable<MemoryExtent>;
+  /** Gives the memory back. The caller does not use it afterwards. */
   close(): void;
 }
 
@@ -72,7 +85,9 @@ function check(memory: Memory, offset: number, length: number): void {
   }
 }
 
+/** Memory of this process alone, in a Uint8Array. */
 export class ArrayMemory implements Memory {
+  /** Bytes of the memory. */
   readonly sizeBytes: number;
   private readonly bytes: Uint8Array;
 
@@ -81,16 +96,19 @@ export class ArrayMemory implements Memory {
     this.bytes = new Uint8Array(sizeBytes);
   }
 
+  /** As `Memory.read`. */
   read(offset: number, into: Uint8Array): void {
     check(this, offset, into.length);
     into.set(this.bytes.subarray(offset, offset + into.length));
   }
 
+  /** As `Memory.write`. */
   write(offset: number, from: Uint8Array): void {
     check(this, offset, from.length);
     this.bytes.set(from, offset);
   }
 
+  /** As `Memory.close`: does nothing. */
   close(): void {}
 }
 

@@ -7,6 +7,7 @@ const MIN_LANE = 14;
 const MAX_LANE = 44;
 const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ';
 
+/** How to draw a timeline as text. */
 export interface TextOptions {
   /** Print the stack of each step below it. */
   stacks?: boolean;
@@ -14,6 +15,7 @@ export interface TextOptions {
   columns?: number;
 }
 
+/** Draws a run as text: a lane for each task, or a letter where lanes do not fit. */
 export function textTimeline(run: ShownRun, options: TextOptions = {}): string {
   const { columns = Number.POSITIVE_INFINITY } = options;
   const wide = wideTimeline(run, options);

@@ -24,12 +24,14 @@ export class Cell<T> extends Shared {
     this.changes = typeof value === 'object' ? 0 : null;
   }
 
+  /** The value without a step. */
   get value(): T {
     runtime.observer?.onAccess(this, false);
     this.touch();
     return this.current;
   }
 
+  /** Reads the value, as one step. */
   load(): Task<T> {
     return new Op<T>(LOAD, this);
   }
@@ -39,6 +41,7 @@ export class Cell<T> extends Shared {
     return new Op<R>(LOAD_FOR, this, body);
   }
 
+  /** Replaces the value, as one step. */
   store(value: T): Task<void> {
     return new Op<void>(STORE, this, value);
   }

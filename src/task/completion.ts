@@ -31,6 +31,7 @@ export class Completion extends Shared {
     return new Op<void>(WAIT, this);
   }
 
+  /** complete_all: every wait ends, now and later. As one step. */
   complete(): Task<void> {
     return new Op<void>(SET, this, true);
   }

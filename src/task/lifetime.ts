@@ -4,6 +4,7 @@ import type { Shared } from './shared.ts';
 
 /** An invariant of docs/invariants.md does not hold: a defect of the program, never a refusal of a caller's request. */
 export class InvariantError extends Error {
+  /** The id of docs/invariants.md, such as `I3`, or one of your own. */
   readonly invariant: string;
   /** The subject of the message, if its history explains more: the task that made it, and the task that ended it. */
   readonly subject: object | null;
@@ -22,6 +23,7 @@ export class InvariantError extends Error {
  * object are woken, and fail in the same way.
  */
 export class Lifetime {
+  /** Names the object in messages. */
   readonly label: string;
   /** As `Shared.serial`. */
   readonly serial = runtime.serials.next++;
@@ -34,6 +36,7 @@ export class Lifetime {
     runtime.observer?.born(this);
   }
 
+  /** Whether `end` was called. */
   get ended(): boolean {
     runtime.observer?.onLook(this);
     return this.hasEnded;

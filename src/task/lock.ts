@@ -10,12 +10,14 @@ import { currentTask, type TaskHandle } from './task-handle.ts';
 
 /** All locks made at one place in the code share a class; docs/architecture.md states the order of the classes. */
 export interface LockClass {
+  /** Names the class in messages, and tells it from others. */
   readonly name: string;
   /** A second lock of the class may be taken while one is held (hot reset over a device set, by trylock). */
   readonly nestable?: boolean;
 }
 
 export abstract class Lock extends Shared {
+  /** The class whose order is checked. */
   readonly lockClass: LockClass;
 
   constructor(lockClass: LockClass, label = lockClass.name, lifetime: Lifetime | null = null) {
@@ -26,6 +28,7 @@ export abstract class Lock extends Shared {
 
 /** A sleeping lock with one owner (struct mutex). Not recursive. Serves waiters in order of arrival. */
 export class Mutex extends Lock {
+  /** The task that holds it; null while it is free. */
   owner: TaskHandle | null = null;
 
   /** Acquires; waits for the owner's unlock. */
@@ -38,6 +41,7 @@ export class Mutex extends Lock {
     return new Op<boolean>(TRY_LOCK, this);
   }
 
+  /** Releases it; wakes the first waiter. InvariantError unless the running task owns it. */
   unlock(): Task<void> {
     return new Op<void>(UNLOCK, this);
   }
@@ -80,6 +84,7 @@ const UNLOCK = action<Mutex, unknown, void>(OpKind.UNLOCK, (mutex, _, task) => {
  * waiter.
  */
 export class RwSemaphore extends Lock {
+  /** The task that holds it for writing; null without one. */
   writer: TaskHandle | null = null;
   /** The tasks that hold it for reading, once for each time that they took it. */
   readonly readers: TaskHandle[] = [];
@@ -104,10 +109,12 @@ export class RwSemaphore extends Lock {
     return new Op<boolean>(TRY_READ, this);
   }
 
+  /** up_read. InvariantError unless the running task holds it for reading. */
   releaseRead(): Task<void> {
     return new Op<void>(RELEASE_READ, this);
   }
 
+  /** up_write. InvariantError unless the running task holds it for writing. */
   releaseWrite(): Task<void> {
     return new Op<void>(RELEASE_WRITE, this);
   }

@@ -74,7 +74,9 @@ export class Op<T = unknown> implements Task<T> {
   declare readonly mustBeIterated?: never;
   // biome-ignore lint/suspicious/noThenProperty: a type alone, so that awaiting an operation does not compile
   declare then?: NonNullable<Task['then']>;
+  /** The object that the step touches. */
   readonly object: Shared;
+  /** The argument of the step, such as the value to store. */
   readonly argument: unknown;
   /** After `take`: whether the object's state changed. Kinds that always change leave it true. */
   changed = true;
@@ -86,6 +88,7 @@ export class Op<T = unknown> implements Task<T> {
     this.argument = argument;
   }
 
+  /** The kind of step. */
   get kind(): OpKind {
     return this.action.kind;
   }

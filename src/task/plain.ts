@@ -30,6 +30,7 @@ export class Plain<T> {
     return this.value;
   }
 
+  /** Replaces the value. */
   set(value: T): void {
     runtime.observer?.onAccess(this, true);
     this.value = value;

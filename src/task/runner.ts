@@ -10,6 +10,7 @@ import { TaskHandle, type TaskHost } from './task-handle.ts';
 
 /** A task that must finish now waits for something that only the outside can bring. */
 export class BlockedError extends Error {
+  /** The operation that the task waits to take. */
   readonly op: Op;
 
   constructor(handle: TaskHandle, op: Op) {
@@ -95,6 +96,7 @@ export class Runner implements TaskHost {
     return true;
   }
 
+  /** Makes a task runnable; for the objects that tasks wait at. */
   enqueue(handle: TaskHandle): void {
     this.queue.push(handle);
   }

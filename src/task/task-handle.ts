@@ -3,11 +3,14 @@ import { action, Op, OpKind, type Task } from './op.ts';
 import { runtime } from './runtime.ts';
 import { Shared } from './shared.ts';
 
+/** Where a task is in its life. `blocked`: it waits at `pending`. */
 export type TaskState = 'runnable' | 'blocked' | 'finished' | 'failed';
 
 /** Steps tasks: a Runner in production, the explorer's world under the explorer. */
 export interface TaskHost {
+  /** Starts a task. */
   spawn<T>(label: string, task: Task<T>): TaskHandle<T>;
+  /** Makes a task runnable that an object has woken. */
   enqueue(handle: TaskHandle): void;
 }
 
@@ -15,9 +18,13 @@ const nothing = (): string => '';
 
 /** A started task. As a `Shared`, it is the object that other tasks join on. */
 export class TaskHandle<T = unknown> extends Shared {
+  /** The host that steps the task; null where its steps are taken by hand. */
   readonly runner: TaskHost | null;
+  /** Where the task is in its life. */
   state: TaskState = 'runnable';
+  /** What the task returned; undefined until it has finished. */
   result: T | undefined;
+  /** What the task threw; undefined unless it has failed. */
   error: unknown;
   /** The task's present activity in words, set by its author; for timelines. */
   activity: () => string = nothing;
@@ -33,6 +40,7 @@ export class TaskHandle<T = unknown> extends Shared {
     this.task = task;
   }
 
+  /** Whether it has finished or failed. */
   get ended(): boolean {
     return this.state === 'finished' || this.state === 'failed';
   }

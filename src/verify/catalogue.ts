@@ -11,15 +11,19 @@ const FAMILIES: readonly ProgramFamily[] = [...PRODUCT_PROGRAMS, ...CLASSICS];
 /** The programs that `loadPrograms` found, by file and name. */
 const loaded = new Map<string, Program>();
 
+/** A program that `barter explore` knows by name. */
 export interface ListedScenario {
   /** The name as `barter explore` takes it. */
   name: string;
+  /** One line for lists. */
   summary: string;
+  /** Whether it is a classic benchmark of explorers, and not a part of Barter. */
   isClassic: boolean;
   /** The title of the group that lists it. */
   group: string;
 }
 
+/** Returns all built-in programs, in the order of `barter scenarios`. */
 export function listScenarios(): ListedScenario[] {
   const groups = [...PRODUCT_GROUPS, { title: 'Classic benchmarks of explorers', families: CLASSICS }];
   return groups.flatMap(({ title: group, families }) =>

@@ -15,7 +15,7 @@ export function runOf(scenario: string, mutant: string | null, steps: readonly n
 }
 
 /** `replay` of the engine, over `catalogue`. */
-export function replay(file: replays.ReplayFile): ReturnType<typeof replays.replay> {
+export function replay(file: replays.ReplayFile): replays.Replayed {
   return replays.replay(file, catalogue);
 }
 

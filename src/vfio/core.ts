@@ -44,7 +44,9 @@ import type { Caller, EventSignal, UserMemory } from './user.ts';
 
 const MEMORY_LOCK_CLASS: LockClass = { name: 'vfio_pci_core_device.memory_lock', nestable: true };
 
+/** Options of a device under vfio-pci. */
 export interface VfioPciCoreOptions {
+  /** The behaviour where Linux is laxer. Default: `PROFILES.default`. */
   profile?: Profile;
   /** Devices that share a reset share a set; by default the device is alone in one. */
   deviceSet?: DeviceSet<VfioPciCoreDevice>;
@@ -52,10 +54,15 @@ export interface VfioPciCoreOptions {
   physfn?: VfioPciCoreDevice;
 }
 
+/** A PCI function that vfio-pci drives for a user (struct vfio_pci_core_device). */
 export class VfioPciCoreDevice {
+  /** The function itself. */
   readonly pdev: PciFunction;
+  /** The behaviour where Linux is laxer. */
   readonly profile: Profile;
+  /** The devices that reset together with this one. */
   readonly deviceSet: DeviceSet<VfioPciCoreDevice>;
+  /** What keeps the device from being unregistered: opens and buffers. */
   readonly registration = new Registration();
   /**
    * A task that switches the memory BARs on or off holds it for write, from before the revoke until after the restore.
@@ -68,7 +75,9 @@ export class VfioPciCoreDevice {
   bufferObserver: BufferObserver<VfioPciDmaBuf> | null = null;
   /** The user's mappings of the BARs; all of them are zapped before memory goes off. */
   readonly mappings = new Set<BarMapping>();
+  /** Whether the user put the device into low power. */
   readonly lowPower = new LowPower();
+  /** The eventfds that the user set, by interrupt index. */
   readonly interrupts: Interrupts;
   /** Null where the state behind some BAR cannot be read out, or the profile has no migration. */
   readonly migration: Migration | null;
@@ -100,6 +109,7 @@ export class VfioPciCoreDevice {
     return this.configOfOpen;
   }
 
+  /** Whether a user has it open. */
   get isOpen(): boolean {
     return this.openCount > 0;
   }
@@ -162,6 +172,7 @@ export class VfioPciCoreDevice {
     return !asleep && this.memoryEnabled();
   }
 
+  /** Whether the memory BARs may answer in a power state. */
   decodesIn(state: PciPowerState): boolean {
     return this.profile.revokeInD1D2 ? state === PCI_D0 : state < PCI_D3HOT;
   }

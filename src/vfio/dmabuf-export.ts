@@ -21,12 +21,15 @@ const U64_END = 1n << 64n;
 
 /** struct vfio_region_dma_range. */
 interface DmaRange {
+  /** Where the range starts in the region, in bytes. */
   offset: bigint;
+  /** The length in bytes. */
   length: bigint;
 }
 
 /** A range together with its region. */
 export interface DmaArea extends DmaRange {
+  /** A VFIO_PCI_..._REGION_INDEX. */
   regionIndex: number;
 }
 

@@ -31,7 +31,9 @@ const TOLD_AT_ONCE = 128;
 
 /** A device with buffers that may be taken back. */
 export interface LendingDevice {
+  /** The function itself. */
   readonly pdev: PciFunction;
+  /** The behaviour where Linux is laxer. */
   readonly profile: Profile;
   /** Guards `dmabufs` and each buffer's `vdev`; held for write during a revoke or restore. */
   readonly memoryLock: RwSemaphore;
@@ -43,6 +45,7 @@ export interface LendingDevice {
 
 /** A device with the registration that each of its buffers holds a reference to. */
 export interface RegisteredDevice extends LendingDevice {
+  /** What keeps the device from being unregistered. */
   readonly registration: Registration;
   /** Null while nobody watches. */
   readonly bufferObserver: BufferObserver<VfioPciDmaBuf> | null;

@@ -32,11 +32,18 @@ export interface SleepingDevice extends MemoryOwner {
   enterLowPower(wakeEvent: EventSignal | null): Task;
 }
 
+/** A write of some bits of a register. */
+interface MaskedWrite extends RegisterWrite {
+  /** The bits that the write changes. */
+  readonly mask: number;
+}
+
 /** A write of PMCSR: the power state that it asks for, and its effect on the other bits of the register. */
 export interface PowerWrite {
+  /** The state that the write asks for. */
   readonly state: PciPowerState;
   /** The bits in `mask` change to those of `value`. */
-  readonly otherBits: RegisterWrite & { readonly mask: number };
+  readonly otherBits: MaskedWrite;
 }
 
 /**

@@ -1,9 +1,13 @@
+/** The name of a profile: Barter's own rules, or those of Linux 7.3. */
+export type ProfileName = 'default' | 'linux-7.3';
+
 /**
  * The differences from Linux 7.3, where Barter is stricter. Each field switches Barter to Linux's behaviour, so that
  * both can be compared step by step. docs/differences.md has the reason and the test of each field.
  */
 export interface Profile {
-  readonly name: 'default' | 'linux-7.3';
+  /** The name on the command line. */
+  readonly name: ProfileName;
   /** Refuse open_flags that have no meaning for a dma-buf. Linux accepts any 32 bits. */
   readonly checkOpenFlags: boolean;
   /** Only D0 decodes (PCI PM 1.2, 5.3): D1 and D2 revoke as D3hot does. Linux revokes from D3hot on. */
@@ -40,7 +44,8 @@ export interface Profile {
   readonly irqsAllOrNone: boolean;
 }
 
-export const PROFILES = {
+/** The profiles by name: all of Barter's rules, or none of them. */
+export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
   default: {
     name: 'default',
     checkOpenFlags: true,
@@ -71,6 +76,4 @@ export const PROFILES = {
     ioasUnmapAllOrNone: false,
     irqsAllOrNone: false,
   },
-} as const satisfies Record<string, Profile>;
-
-export type ProfileName = keyof typeof PROFILES;
+};

@@ -83,9 +83,13 @@ export function* functionLevelReset(vdev: ResettableDevice): Task {
 
 /** struct vfio_pci_dependent_device. */
 export interface DependentDevice {
+  /** The number of its IOMMU group. */
   groupId: number;
+  /** The PCI segment. */
   segment: number;
+  /** The bus number. */
   bus: number;
+  /** Slot and function: slot << 3 | function. */
   devfn: number;
 }
 

@@ -7,6 +7,7 @@ import type { Task } from '../task/op.ts';
 export interface UserMemory {
   /** `length` bytes from `offset`; the result may share memory with the user's. */
   read(offset: number, length: number): Uint8Array;
+  /** Stores bytes at `offset`. */
   write(offset: number, bytes: Uint8Array): void;
 }
 
@@ -18,11 +19,13 @@ export class BufferMemory implements UserMemory {
     this.bytes = bytes;
   }
 
+  /** As `UserMemory.read`, without a copy. */
   read(offset: number, length: number): Uint8Array {
     this.check(offset, length);
     return this.bytes.subarray(offset, offset + length);
   }
 
+  /** As `UserMemory.write`. */
   write(offset: number, bytes: Uint8Array): void {
     this.check(offset, bytes.length);
     this.bytes.set(bytes, offset);
@@ -51,6 +54,7 @@ export interface EventSource {
 
 /** The process that makes a call: its descriptor table and its eventfds. */
 export interface Caller {
+  /** The open descriptors of the process. */
   readonly files: FdTable;
   /** The eventfd behind a descriptor. EBADF where it is not open, EINVAL where it is not an eventfd. */
   eventSignal(fd: number): EventSignal;

@@ -3,11 +3,13 @@
  * BARTER_UPDATE_GOLDEN=1 writes them anew.
  */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import type { z } from 'zod';
+import { compile } from 'json-schema-to-typescript';
+import * as z from 'zod';
 import { type FileField, fieldsOf, jsonSchemaOf } from '../../src/machine/json-schema.ts';
 import { deviceModels } from '../../src/machine/models.ts';
 import { machineSchema } from '../../src/machine/schema.ts';
@@ -32,6 +34,44 @@ for (const [name, [schema, title]] of Object.entries(SCHEMAS)) {
     current(`schemas/${name}.schema.json`, `${JSON.stringify({ title, ...jsonSchemaOf(schema) }, null, 1)}\n`);
   });
 }
+
+/** The type of a checked machine file: every default is filled in, and sizes are numbers. */
+async function descriptionSource(): Promise<string> {
+  const schema = z.toJSONSchema(machineSchema, {
+    io: 'output',
+    unrepresentable: 'any',
+    override: ({ zodSchema, jsonSchema }) => {
+      if (zodSchema._zod.def.type === 'transform') jsonSchema.type = 'number';
+      // A list with a smallest length would become a union of tuples.
+      delete jsonSchema.minItems;
+    },
+  });
+  const bannerComment =
+    '/** The type of machine descriptions, generated from their schema (test/machine/schemas.test.ts). */';
+  const options = { bannerComment, additionalProperties: false, style: { singleQuote: true, printWidth: 120 } };
+  const text = await compile(schema as Parameters<typeof compile>[0], 'MachineDescription', options);
+  // A field that may be left out may be undefined, also where a program demands exact optional properties.
+  const optional = text
+    .replace(/^( *\w+\?: [^{\n]+);$/gm, '$1 | undefined;')
+    .replace(/^( *)(\w+\?: \{\n[\s\S]*?\n\1\});$/gm, '$1$2 | undefined;');
+  const documented = optional
+    .replace(/^( *)\/\*\*\n *\* (.{1,100})\n *\*\/$/gm, '$1/** $2 */')
+    .replace(
+      'export interface',
+      '/** A machine: what its file says, with every default filled in. */\nexport interface',
+    );
+  const { stdout, status } = spawnSync(join(ROOT, 'node_modules/.bin/biome'), ['format', '--stdin-file-path=a.ts'], {
+    cwd: ROOT,
+    input: documented,
+    encoding: 'utf8',
+  });
+  assert.equal(status, 0);
+  return stdout;
+}
+
+test('src/machine/description.ts is the type of what the schema gives', async () => {
+  current('src/machine/description.ts', await descriptionSource());
+});
 
 /** Returns a page with its tables inserted between their marks. */
 function withTables(path: string, tables: Record<string, string>): string {

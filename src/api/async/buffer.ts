@@ -7,6 +7,7 @@ export interface InvalidateEvent {
   readonly mappings: number;
 }
 
+/** Options of `ExportedBuffer.attach`. */
 export interface AttachOptions {
   /**
    * Called for every call of the importer's invalidate callback: one for each revoke, and one for each restore. The
@@ -22,6 +23,7 @@ export interface AttachOptions {
 
 /** A dma-buf that a device lends, as a descriptor: `VFIO_DEVICE_FEATURE_DMA_BUF`. */
 export class ExportedBuffer {
+  /** The sum of the exported ranges, in bytes. */
   readonly sizeBytes: number;
   private readonly operations: Operations;
   private readonly fd: string;
@@ -52,10 +54,12 @@ export class ExportedBuffer {
     await this.operations.perform({ op: 'close-fd', fd: this.fd });
   }
 
+  /** Names the buffer in the report of what was not released. */
   describe(): string {
     return `a dma-buf of ${this.sizeBytes} bytes`;
   }
 
+  /** As `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -63,6 +67,7 @@ export class ExportedBuffer {
 
 /** An importer of a buffer: `dma_buf_dynamic_attach`. */
 export class BufferAttachment {
+  /** The name of the borrowing device. */
   readonly device: string;
   private readonly operations: Operations;
   private readonly name: string;
@@ -100,10 +105,12 @@ export class BufferAttachment {
     await this.operations.perform({ op: 'detach', importer: this.name });
   }
 
+  /** Names the attachment in the report of what was not released. */
   describe(): string {
     return `an attachment of ${this.device}`;
   }
 
+  /** As `detach`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.detach();
   }
@@ -152,6 +159,7 @@ export class AttachmentMapping {
     await this.operations.perform({ op: 'unmap', map: this.name });
   }
 
+  /** Names the mapping in the report of what was not released. */
   describe(): string {
     return `a mapping of ${this.segmentBytes.reduce((sum, length) => sum + length, 0)} bytes`;
   }

@@ -7,10 +7,13 @@ import type { Operations } from './operations.ts';
 
 /** A slice of a region, in bytes. Both are multiples of the page size. */
 export interface SliceOfRegion {
+  /** Where the slice starts in the region, in bytes. */
   offset: number;
+  /** The length of the slice in bytes, more than 0. */
   length: number;
 }
 
+/** Options of `UserDevice.exportDmaBuf`. */
 export interface ExportOptions {
   /** A memory BAR, 0 to 5. Default 0. */
   region?: number;
@@ -22,13 +25,16 @@ export interface ExportOptions {
 export interface RegionShape {
   /** VFIO_REGION_INFO_FLAG_*. */
   flags: number;
+  /** Bytes of the region; 0 where the device has none. */
   sizeBytes: number;
 }
 
-type AccessSize = 1 | 2 | 4;
+/** How many bytes one access of config space has. */
+export type AccessSize = 1 | 2 | 4;
 
 /** A device in the hands of a user of vfio. Every method rejects with vfio's Errno. */
 export class UserDevice {
+  /** The name of the device in its machine. */
   readonly name: string;
   private readonly operations: Operations;
 
@@ -93,6 +99,7 @@ export class UserDevice {
     return this.take({ op: 'low-power-entry' });
   }
 
+  /** VFIO_DEVICE_FEATURE_LOW_POWER_EXIT: restores what `enterLowPower` revoked, if memory is enabled. */
   exitLowPower(): Promise<void> {
     return this.take({ op: 'low-power-exit' });
   }
@@ -102,10 +109,12 @@ export class UserDevice {
     return (await this.operations.perform({ op: 'config-read', device: this.name, offset, size })) as number;
   }
 
+  /** Writes 1, 2 or 4 bytes of config space, little-endian. A write of COMMAND or PMCSR may revoke or restore. */
   writeConfig(offset: number, size: AccessSize, value: number): Promise<void> {
     return this.take({ op: 'config-write', offset, size, value });
   }
 
+  /** VFIO_DEVICE_GET_REGION_INFO of a VFIO_PCI_..._REGION_INDEX. EINVAL for an index that vfio-pci does not have. */
   async regionInfo(region: number): Promise<RegionShape> {
     return (await this.operations.perform({ op: 'region-info', device: this.name, region })) as RegionShape;
   }
@@ -127,10 +136,12 @@ export class UserDevice {
     await this.take({ op: 'close' });
   }
 
+  /** Names the device in the report of what was not released. */
   describe(): string {
     return `device ${this.name}`;
   }
 
+  /** As `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -13,6 +13,7 @@ import { PROFILES, type ProfileName } from '../../vfio/profile.ts';
 import { UserDevice } from './device.ts';
 import { Operations } from './operations.ts';
 
+/** Options of `openMachine`. */
 export interface OpenMachineOptions {
   /**
    * `engine` (the default): in this process. `vfio-user`: served by a thread of this process, each device over its
@@ -43,6 +44,7 @@ export class OpenMachine {
     return new UserDevice(this.operations, device);
   }
 
+  /** Closes all that is still open, with a warning for each, and ends the server if the machine has one. */
   async close(): Promise<void> {
     try {
       await this.operations.dispose();
@@ -51,6 +53,7 @@ export class OpenMachine {
     }
   }
 
+  /** As `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -5,11 +5,17 @@ import type { SearchSpec } from '../spec.ts';
 
 /** The file that `barter explore` writes when it is stopped, and reads with `--resume`. */
 export interface ResumeFile {
+  /** Marks the file. */
   barter: 'resume';
+  /** The program, and the way to search it. */
   spec: SearchSpec;
+  /** Executions, blocked runs and steps so far. */
   totals: Totals;
+  /** Seconds so far. */
   seconds: number;
+  /** The orders of locks so far. */
   lockEdges: LockEdge[];
+  /** The position of the search, for `restoreSearch` alone. */
   state: object;
 }
 

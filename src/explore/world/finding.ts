@@ -4,6 +4,7 @@
 export interface Finding {
   /** I1 to I10 of docs/invariants.md, `race` for a data race, or `error` for a task that threw. */
   invariant: string;
+  /** One sentence that says what is wrong. */
   message: string;
   /** The objects that the finding is about, if their history tells more (`History`). */
   subjects?: readonly object[];

@@ -27,10 +27,13 @@ export interface Stage {
   comparesBy(shared: () => readonly unknown[]): void;
 }
 
+/** A program of tasks. Each run builds it anew. */
 export interface Program {
   /** The name on the command line: `lastzero:10`, `revoke-vs-map`. */
   readonly name: string;
+  /** One line for lists. */
   readonly summary: string;
+  /** Called before each run. Makes fresh objects and tasks, the same ones each time. */
   build(stage: Stage): void;
 }
 

@@ -19,14 +19,19 @@ import { TaskIds } from './task-ids.ts';
 
 /** One step in the form shown to people. */
 export interface ShownStep {
+  /** The place of the step in the run, from 0. */
   index: number;
+  /** The label of the task that took it. */
   task: string;
+  /** The kind of operation, such as `lock`. */
   op: string;
+  /** The label of the object that it touched. */
   object: string;
   /** Distinguishes objects with the same name; the same in every run. */
   objectId: number;
   /** The object's state before and after the step, in a word or two. */
   before: string;
+  /** The state of the object after the step. */
   state: string;
   /** `file:line` of the code that took the step, if known. */
   source: string;
@@ -40,6 +45,7 @@ export interface ShownStep {
   lock: -1 | 0 | 1;
   /** Whether the lock is, or was, held for reading. */
   isShared: boolean;
+  /** Whether the step is a wait, for a completion or on a queue. */
   waits: boolean;
   /** Whether the step before belonged to another task that could have gone on. */
   preempts: boolean;
@@ -47,33 +53,61 @@ export interface ShownStep {
 
 /** A task that is stuck at the end. */
 export interface ShownBlock {
+  /** The label of the stuck task. */
   task: string;
+  /** The operation that it waits to take. */
   op: string;
+  /** The label of the object of that operation. */
   object: string;
+  /** The state of that object. */
   state: string;
+  /** `file:line` of the wait, if known. */
   source: string;
+  /** `function file:line`, innermost first. */
   stack: string[];
 }
 
-/** Which tasks made and ended, or took and dropped, an object of the finding. `step` is -1 before the first step. */
-export interface ShownHistory {
-  label: string;
-  events: { step: number; task: string; what: string; stack: string[] }[];
+/** An event in the life of an object. */
+export interface ShownEvent {
+  /** The step at which it happened; -1 before the first one. */
+  step: number;
+  /** The label of the task that did it. */
+  task: string;
+  /** What the task did, in a few words. */
+  what: string;
+  /** `function file:line`, innermost first. */
+  stack: string[];
 }
 
+/** Which tasks made and ended, or took and dropped, an object of the finding. */
+export interface ShownHistory {
+  /** The label of the object. */
+  label: string;
+  /** What happened to it, in order. */
+  events: ShownEvent[];
+}
+
+/** One run of a program, step by step, for timelines. */
 export interface ShownRun {
+  /** The name of the program. */
   program: string;
   /** Tasks that took a step, or are stuck before their first, in the order of their start. */
   tasks: string[];
   /** The other tasks. */
   idle: string[];
+  /** Every step in its order. */
   steps: ShownStep[];
+  /** Tasks that are stuck at the end. */
   blocked: ShownBlock[];
+  /** The broken rule; null for a good run. */
   finding: Finding | null;
   /** The steps at which the invariant broke; empty if none broke, or if it is about the end. */
   failsAt: number[];
+  /** The lives of the objects that the finding is about. */
   histories: ShownHistory[];
+  /** How often the schedule leaves a task that could have gone on. */
   preemptions: number;
+  /** A checksum of all steps and the outcome. Equal runs have equal hashes. */
   hash: string;
 }
 

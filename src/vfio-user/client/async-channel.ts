@@ -23,11 +23,13 @@ import { answerDma, type ClientDmaMemory } from './dma-answer.ts';
 import { type Answer, CALL_TIMEOUT_MS, type Exchange, RefusedError, type Request } from './exchange.ts';
 import { broken, LostError, lost, silent } from './lost.ts';
 
+/** Options of each call of an asynchronous client. */
 export interface CallOptions {
   /** Ends the call early: it rejects with the signal's reason, and a late reply is dropped. */
   signal?: AbortSignal | undefined;
 }
 
+/** Options of `AsyncVfioUserClient.connect`. */
 export interface AsyncClientOptions extends CallOptions {
   /** How long a call may take. Default: 10,000; 0 is without end. */
   timeoutMs?: number;

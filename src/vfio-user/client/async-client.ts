@@ -26,6 +26,7 @@ export type IrqName = (typeof PCI_IRQ_NAMES)[number];
 export interface DmaMapOptions {
   /** The address that the device uses. */
   iova: Iova;
+  /** Bytes, a multiple of the page size that both sides agreed on. */
   sizeBytes: Iova;
   /** The file of the memory, which stays the caller's. Without it the device sends DMA_READ and DMA_WRITE. */
   fd?: number;
@@ -42,6 +43,7 @@ export interface DmaMapOptions {
  * LostError once the connection is of no more use. Several calls may wait at once.
  */
 export class AsyncVfioUserClient implements Peer {
+  /** The path of the socket. */
   readonly path: string;
   /** The limits that both sides agreed on. */
   readonly capabilities: Capabilities;
@@ -78,6 +80,7 @@ export class AsyncVfioUserClient implements Peer {
     return this.channel.run(exchange, options);
   }
 
+  /** DEVICE_GET_INFO: flags, and the numbers of regions and interrupt indices. */
   info(options?: CallOptions): Promise<ClientDeviceInfo> {
     return this.run(deviceInfo(), options);
   }
@@ -92,6 +95,7 @@ export class AsyncVfioUserClient implements Peer {
     return this.run(mapRegion(this, index, offset, sizeBytes), options);
   }
 
+  /** DEVICE_GET_IRQ_INFO: how many interrupts an index has. */
   irqInfo(irq: IrqName, options?: CallOptions): Promise<ClientIrqInfo> {
     return this.run(irqInfo(PCI_IRQ_NAMES.indexOf(irq)), options);
   }
@@ -157,14 +161,17 @@ export class AsyncVfioUserClient implements Peer {
     }
   }
 
+  /** DEVICE_RESET: revokes, resets, restores. RefusedError where the device cannot be reset. */
   reset(options?: CallOptions): Promise<void> {
     return this.run(resetDevice(), options);
   }
 
+  /** Ends the connection: the device is closed and revokes what it lent. Waiting calls reject. */
   close(): void {
     this.channel.close();
   }
 
+  /** As `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.close();
   }

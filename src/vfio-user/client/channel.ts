@@ -19,6 +19,7 @@ import { type Answer, CALL_TIMEOUT_MS, type Exchange, type Peer, RefusedError, t
 import { broken, LostError, silent } from './lost.ts';
 import { type EndMs, endAfter, leftMs, Stream, type WhileWaiting } from './stream.ts';
 
+/** Options of a blocking client. */
 export interface ClientOptions {
   /** How long a call may take, from its first byte to the last one of its reply. Default: 10,000; 0 is without end. */
   timeoutMs?: number;
@@ -33,7 +34,9 @@ export interface ClientOptions {
  * a call waits for its reply, the channel answers the server's DMA_READ and DMA_WRITE from `memory`.
  */
 export class ClientChannel implements Peer {
+  /** The path of the socket. */
   readonly path: string;
+  /** The limits that both sides agreed on. */
   readonly capabilities: Capabilities;
   /** Answers the device's DMA to regions that were mapped without a descriptor. */
   memory: ClientDmaMemory | null = null;
@@ -112,6 +115,7 @@ export class ClientChannel implements Peer {
     });
   }
 
+  /** Ends the connection without waiting until the device is closed. Closing again does nothing. */
   close(): void {
     this.closeStreams();
   }
@@ -128,6 +132,7 @@ export class ClientChannel implements Peer {
     }
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -20,6 +20,7 @@ export class VfioUserClient extends ClientChannel {
   private readonly maps = new DmaMaps();
   private readonly ioFds = new Map<number, RegionIoFds>();
 
+  /** DEVICE_GET_INFO: flags, and the numbers of regions and interrupt indices. */
   info(): ClientDeviceInfo {
     return this.run(deviceInfo());
   }
@@ -37,6 +38,7 @@ export class VfioUserClient extends ClientChannel {
     return this.run(mapRegion(this, index, offset, sizeBytes));
   }
 
+  /** DEVICE_GET_IRQ_INFO of a VFIO_PCI_..._IRQ_INDEX: how many interrupts it has. */
   irqInfo(index: number): ClientIrqInfo {
     return this.run(irqInfo(index));
   }
@@ -119,6 +121,7 @@ export class VfioUserClient extends ClientChannel {
     }
   }
 
+  /** DEVICE_RESET: revokes, resets, restores. RefusedError where the device cannot be reset. */
   reset(): void {
     this.run(resetDevice());
   }
@@ -133,6 +136,7 @@ export class VfioUserClient extends ClientChannel {
     this.run(hotReset());
   }
 
+  /** Ends the connection without waiting until the device is closed. Closing again does nothing. */
   override close(): void {
     for (const fds of this.ioFds.values()) fds.close();
     this.ioFds.clear();

@@ -8,13 +8,17 @@ import {
 } from '../../abi/vfio-user.ts';
 import { ask, type Exchange, replyOf } from './exchange.ts';
 
+/** The reply to DEVICE_GET_INFO (struct vfio_device_info). */
 export interface ClientDeviceInfo {
   /** VFIO_DEVICE_FLAGS_*. */
   flags: number;
+  /** How many region indices there are; some may be empty. */
   numRegions: number;
+  /** How many interrupt indices there are; some may be empty. */
   numIrqs: number;
 }
 
+/** The reply to DEVICE_GET_IRQ_INFO (struct vfio_irq_info). */
 export interface ClientIrqInfo {
   /** VFIO_IRQ_INFO_*. */
   flags: number;

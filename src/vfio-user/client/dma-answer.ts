@@ -9,6 +9,7 @@ import { type Frame, LIMITS } from '../wire/frame.ts';
 export interface ClientDmaMemory {
   /** An address above 2^53 is EOVERFLOW to the device, and does not come here. */
   read(address: number, into: Uint8Array): void;
+  /** Stores bytes of the device. An Errno that it throws is the reply. The same holds for `read`. */
   write(address: number, from: Uint8Array): void;
 }
 

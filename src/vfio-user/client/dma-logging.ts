@@ -34,6 +34,7 @@ export function* startDmaLogging(
   return fields.page_size.get(viewOf(answer));
 }
 
+/** Ends the log. A later report gives an error of the server. */
 export function* stopDmaLogging(): Exchange<void> {
   yield* setFeature(VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, Buffer.alloc(0));
 }

@@ -10,7 +10,9 @@ import type { Capabilities } from '../wire/version.ts';
 
 /** One command of the client. */
 export interface Request {
+  /** A VFIO_USER_... command. */
   readonly command: number;
+  /** The bytes after the header. */
   readonly payload: Uint8Array;
   /** Travel with the command, and stay the caller's. */
   readonly fds?: readonly number[];
@@ -33,7 +35,9 @@ export type Exchange<T> = Generator<Request, T, Answer>;
 
 /** The server of a connection: its socket, and what both sides agreed on. */
 export interface Peer {
+  /** The path of the socket. */
   readonly path: string;
+  /** The limits that both sides agreed on. */
   readonly capabilities: Capabilities;
 }
 

@@ -20,11 +20,17 @@ const HEAD = vfio_user_region_io_fds.sizeof;
 
 /** struct vfio_user_sub_region_ioeventfd; `sizeBytes` 0 stands for writes of any size. */
 export interface SubRegion {
+  /** Where it is in the region, in bytes. */
   offset: number;
+  /** The size of the writes; 0 for any size. */
   sizeBytes: number;
+  /** Which descriptor of the reply rings. */
   fdIndex: number;
+  /** VFIO_USER_IO_FD_TYPE_*. */
   type: number;
+  /** Says whether `datamatch` counts. */
   flags: number;
+  /** The value that rings, if the flags say so. */
   datamatch: bigint;
 }
 

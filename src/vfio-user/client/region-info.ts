@@ -15,18 +15,34 @@ import { type InfoCapability, infoCapabilities } from '../../linux/vfio/caps.ts'
 import { LIMITS } from '../wire/frame.ts';
 import { type Answer, askWithRoom, type Exchange, type Request, replyOf } from './exchange.ts';
 
+/** A part of a region that may be mapped (struct vfio_region_sparse_mmap_area). */
 export interface MappableArea {
+  /** Where it starts in the region, in bytes. */
   offset: number;
+  /** Its length in bytes. */
   sizeBytes: number;
 }
 
+/** The file of a region that may be mapped. */
+export interface RegionMap {
+  /** The file; the caller closes it. */
+  fd: OwnedFd;
+  /** Where the region starts in the file, in bytes. */
+  fdOffset: number;
+  /** The parts that may be mapped, in order. */
+  areas: MappableArea[];
+}
+
+/** The reply to DEVICE_GET_REGION_INFO (struct vfio_region_info). */
 export interface ClientRegionInfo {
+  /** The region, a VFIO_PCI_..._REGION_INDEX. */
   index: number;
   /** VFIO_REGION_INFO_FLAG_*. */
   flags: number;
+  /** Bytes of the region; 0 where the device has none. */
   sizeBytes: number;
   /** The mappable areas and their descriptor; null where only messages reach the region. */
-  map: { fd: OwnedFd; fdOffset: number; areas: MappableArea[] } | null;
+  map: RegionMap | null;
   /** Whether the MSI-X table may be mapped with the rest (VFIO_REGION_INFO_CAP_MSIX_MAPPABLE). */
   isMsixMappable: boolean;
 }

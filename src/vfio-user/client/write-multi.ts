@@ -11,8 +11,11 @@ import {
 import { ask, type Exchange, type Peer, RefusedError, replyOf } from './exchange.ts';
 import { writeRegion } from './region-access.ts';
 
+/** One write of REGION_WRITE_MULTI. */
 export interface RegionWrite {
+  /** The region, a VFIO_PCI_..._REGION_INDEX. */
   region: number;
+  /** Where it goes in the region, in bytes. */
   offset: number;
   /** At most 8. */
   bytes: Uint8Array;

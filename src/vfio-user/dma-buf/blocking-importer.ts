@@ -10,6 +10,7 @@ import { runner } from '../../task/runner.ts';
 import { EventLoop } from '../wire/event-loop.ts';
 import { type BufferInfo, DmaBufImporter, type ImporterEvents, type RemoteRanges } from './importer.ts';
 
+/** An importer whose calls block. It answers the exporter during its calls, and in `poll`. */
 export class BlockingImporter {
   private readonly loop: EventLoop;
   private readonly ownsLoop: boolean;
@@ -37,14 +38,17 @@ export class BlockingImporter {
     }
   }
 
+  /** False once either side has ended the session. */
   get isOpen(): boolean {
     return this.importer.isOpen;
   }
 
+  /** As DmaBufImporter.query. */
   query(): BufferInfo {
     return this.run(this.importer.query());
   }
 
+  /** As DmaBufImporter.setName. */
   setName(name: string): void {
     this.run(this.importer.setName(name));
   }
@@ -54,26 +58,32 @@ export class BlockingImporter {
     return this.run(this.importer.attach());
   }
 
+  /** As DmaBufImporter.detach. */
   detach(attachment: number): void {
     this.run(this.importer.detach(attachment));
   }
 
+  /** As DmaBufImporter.map. */
   map(attachment: number, writable = true): RemoteRanges {
     return this.run(this.importer.map(attachment, writable));
   }
 
+  /** As DmaBufImporter.unmap. */
   unmap(mapping: number): void {
     this.run(this.importer.unmap(mapping));
   }
 
+  /** As DmaBufImporter.addFence. */
   addFence(attachment: number, usage: DmaResvUsage): number {
     return this.run(this.importer.addFence(attachment, usage));
   }
 
+  /** As DmaBufImporter.signalFence. */
   signalFence(fence: number, error: ErrnoName | null = null): void {
     this.run(this.importer.signalFence(fence, error));
   }
 
+  /** As DmaBufImporter.wait. */
   wait(events: number, timeoutMs: number): number {
     return this.run(this.importer.wait(events, timeoutMs));
   }
@@ -83,11 +93,13 @@ export class BlockingImporter {
     return this.loop.turn(timeoutMs);
   }
 
+  /** Ends the session: the exporter drops its attachments, mappings and fences. */
   close(): void {
     this.importer.close();
     if (this.ownsLoop) this.loop.close();
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -30,22 +30,39 @@ import {
 
 export type { ImporterEvents } from './exporter-calls.ts';
 
+/** What an exporter says of a buffer. */
 export interface BufferInfo {
+  /** Bytes of the buffer. */
   sizeBytes: number;
   /** Whether the buffer is revoked now. */
   isRevoked: boolean;
+  /** The name of the exporter. */
   exporter: string;
   /** Empty without a name. */
   name: string;
 }
 
-/** Where the bytes of a mapping are: slices of files, end to end. The caller closes the descriptors. */
-export interface RemoteRanges {
-  readonly id: number;
-  readonly fds: readonly OwnedFd[];
-  readonly ranges: readonly { fd: OwnedFd; offset: number; sizeBytes: number }[];
+/** A slice of a file. */
+export interface FileSlice {
+  /** The file, one of `RemoteRanges.fds`. */
+  readonly fd: OwnedFd;
+  /** Where the slice starts in the file, in bytes. */
+  readonly offset: number;
+  /** Its length in bytes. */
+  readonly sizeBytes: number;
 }
 
+/** Where the bytes of a mapping are: slices of files, end to end. The caller closes the descriptors. */
+export interface RemoteRanges {
+  /** The id of the mapping, for `unmap`. */
+  readonly id: number;
+  /** The files of the ranges, each once. */
+  readonly fds: readonly OwnedFd[];
+  /** The slices in the order of the bytes of the buffer. */
+  readonly ranges: readonly FileSlice[];
+}
+
+/** An importer in another process than the exporter: one session of docs/dma-buf-socket.md. Its calls are tasks. */
 export class DmaBufImporter {
   private readonly calls: ExporterCalls;
   private readonly attachments = new Set<number>();
@@ -58,6 +75,7 @@ export class DmaBufImporter {
     this.calls = new ExporterCalls(loop, buffer, events);
   }
 
+  /** False once either side has ended the session. */
   get isOpen(): boolean {
     return this.calls.isOpen;
   }
@@ -67,6 +85,7 @@ export class DmaBufImporter {
     return this.calls.opened();
   }
 
+  /** Asks for size, state and names of the buffer. */
   *query(): Task<BufferInfo> {
     const info = yield* this.calls.call(QUERY, {});
     const isRevoked = (info.flags & DMA_BUF_SOCKET_INFO_REVOKED) !== 0;
@@ -116,6 +135,7 @@ export class DmaBufImporter {
     return (yield* this.calls.call(ADD_FENCE, { attachment, usage })).id;
   }
 
+  /** Signals a fence of this session, with the errno of work that failed. */
   *signalFence(fence: number, error: ErrnoName | null = null): Task {
     yield* this.calls.call(SIGNAL_FENCE, { fence, error: error === null ? 0 : ERRNO[error] });
   }

@@ -5,10 +5,12 @@ import type { Deadline } from './deadlines.ts';
 import type { EventLoop } from './event-loop.ts';
 import { LIMITS } from './frame.ts';
 
+/** How grave a line is. */
 export type LogLevel = 'error' | 'warn' | 'info';
 
 /** The subject of a line. Lines of one client and cause are limited together. */
 export interface LogAbout {
+  /** How grave the line is. */
   readonly level: LogLevel;
   /** The cause, in a word or two: `dropped`, `late`, `defect`, ... */
   readonly cause: string;
@@ -16,6 +18,7 @@ export interface LogAbout {
   readonly client: string;
 }
 
+/** Called with each line of the log, without a newline. Must not wait. */
 export type Log = (line: string, about: LogAbout) => void;
 
 /**

@@ -4,10 +4,13 @@ import { type FdNote, noteOf } from '../../linux/fd-note.ts';
 /** vfio-user: a client's socket. twin: its socket for the server's commands. dma-buf: an importer's session. */
 export type SocketKind = 'vfio-user' | 'twin' | 'dma-buf';
 
+/** A message on a socket of a server. */
 export interface TappedMessage {
   /** Milliseconds since the epoch, with fractions. */
   atMs: number;
+  /** The kind of socket. */
   kind: SocketKind;
+  /** The name of the device. */
   device: string;
   /** Counts the clients and importers of the server. A client's twin socket has the client's number. */
   connection: number;

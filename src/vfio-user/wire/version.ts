@@ -30,17 +30,26 @@ import { booleanOf, integerOf, type JsonObject, limitOf, objectOf, parseVersionJ
 export interface Capabilities {
   /** Descriptors that the peer takes with one message. */
   maxMsgFds: number;
+  /** The most bytes of one REGION_READ, REGION_WRITE, DMA_READ or DMA_WRITE. */
   maxDataXferBytes: number;
+  /** How many DMA_MAPs the peer keeps at once. */
   maxDmaMaps: number;
   /** The smallest page that both can map, in bytes: DMA_MAP takes multiples of it. */
   pageBytes: number;
+  /** Whether the peer knows REGION_WRITE_MULTI. */
   writeMultiple: boolean;
   /** Whether the peer wants or gives a second socket for the server's commands. */
   twinSocket: boolean;
   /** In a reply: the index of that socket's descriptor. */
   twinFdIndex: number | null;
-  /** The bytes of a dirty bitmap that the peer takes in one message; null where it does not migrate. */
-  migration: { maxBitmapBytes: number } | null;
+  /** Null where the peer does not migrate. */
+  migration: MigrationCapability | null;
+}
+
+/** The limits of a peer that migrates. */
+export interface MigrationCapability {
+  /** The bytes of a dirty bitmap that it takes in one message. */
+  maxBitmapBytes: number;
 }
 
 /** The sender's choices in a VERSION. The other limits are always sent. */
