@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { QEMU_ENVIRONMENT, qemuProgram, qemuVersion } from '../../lab/host/qemu.ts';
 import type { MachineDescription } from '../../src/machine/schema.ts';
+import type { TapSink } from '../../src/vfio-user/wire/tap.ts';
 import { InProcessServer } from './in-process.ts';
 import { Relay } from './relay.ts';
 import { formatTranscript } from './transcript.ts';
@@ -14,9 +15,9 @@ const RAM = '64M';
 const QUIET_MS = 8000;
 const MAX_MS = 120_000;
 
-/** Returns a transcript for each device by name. */
-export async function recordQemu(machine: MachineDescription): Promise<Map<string, string>> {
-  const server = new InProcessServer(machine);
+/** Returns a transcript for each device by name. `tap` hears the server's messages meanwhile. */
+export async function recordQemu(machine: MachineDescription, tap?: TapSink): Promise<Map<string, string>> {
+  const server = new InProcessServer(machine, undefined, tap);
   const relays = new Map(
     machine.devices.map(({ name }) => {
       const path = join(server.folder, `${name}.relay`);

@@ -33,7 +33,8 @@ export interface MessageHeader {
 
 /** Says nothing of these: a size that the message has anyway, and room. */
 const SILENT = new Set(['argsz', 'reserved', 'padding']);
-const HEXADECIMAL = /^(flags|addr|address|offset|iova|size|length|open_flags|datamatch|cap_offset)$/;
+/** Names of fields whose values are shown in hexadecimal. */
+export const HEXADECIMAL = /^(flags|addr|address|offset|iova|size|length|open_flags|datamatch|cap_offset)$/;
 /** Bytes of data that are shown. */
 const SHOWN_BYTES = 16;
 
