@@ -5,7 +5,6 @@ import { Errno } from '../abi/errno.ts';
 import { loadMachine } from '../machine/load.ts';
 import type { MachineDescription } from '../machine/schema.ts';
 import { type ServedMachine, type ServeOptions, serveMachine } from '../machine/served.ts';
-import type { Watcher } from '../machine/watcher.ts';
 import { DocumentError } from '../machine/yaml.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { IMPORTER_TIMEOUT_MS } from '../vfio-user/dma-buf/limits.ts';
@@ -110,7 +109,7 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, stop);
   capture?.begin();
   const { watcher } = served;
-  const page = address === null || watcher === null ? null : await open(address, watcher, description, control, stop);
+  const page = address === null || watcher === null ? null : await open(address, served, description, control, stop);
   output.ready(served.devices, page?.url ?? null);
   await served.ended;
   page?.close();
@@ -122,14 +121,15 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
 /** Opens the page. Stops the server where the address cannot be had. */
 async function open(
   address: HttpAddress,
-  watcher: Watcher,
+  { watcher, devices }: ServedMachine,
   description: MachineDescription,
   control: boolean,
   stop: () => void,
 ): Promise<ServedPage> {
   const { startServePage } = await import('../web/serve-page.ts');
+  const screens = devices.filter(({ screen }) => screen !== undefined).map(({ name }) => name);
   try {
-    return await listenAt(address, () => startServePage(address, watcher, description, control));
+    return await listenAt(address, () => startServePage(address, watcher!, description, control, screens));
   } catch (error) {
     stop();
     throw error;

@@ -1,8 +1,10 @@
 /** The thread that serves a machine. It blocks in system calls, and leaves the main thread free. */
+
 import { join } from 'node:path';
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { Errno, type ErrnoName } from '../abi/errno.ts';
 import { EPOLLIN } from '../abi/poll.ts';
+import type { Picture, Screen } from '../device/screen.ts';
 import { memfdMemory } from '../linux/bar-memory.ts';
 import { closingThread } from '../linux/closing-thread.ts';
 import { readEventfd } from '../linux/eventfd.ts';
@@ -59,11 +61,15 @@ export interface WatchRequest {
   control: boolean;
 }
 
-export type WatchQuestion = { kind: 'state' } | { kind: 'control'; id: number; command: ControlCommand };
+export type WatchQuestion =
+  | { kind: 'state' }
+  | { kind: 'control'; id: number; command: ControlCommand }
+  | { kind: 'screen'; id: number; device: string };
 export type WatchAnswer =
   | { kind: 'machine'; view: MachineView }
   | { kind: 'state'; state: ServerState }
-  | { kind: 'done'; id: number; error: string | null };
+  | { kind: 'done'; id: number; error: string | null }
+  | { kind: 'picture'; id: number; picture: Picture | null; error: string | null };
 
 export type ServeReport =
   | { kind: 'ready'; devices: DeviceSockets[] }
@@ -89,11 +95,16 @@ function listener(memory: Int32Array<SharedArrayBuffer>): TapSink {
 }
 
 /** Answers a watcher's questions. Returns a function to call when the server has stopped. */
-function answer(server: VfioUserServer, { port, wakeFd, control: mayControl }: WatchRequest): () => void {
+function answer(
+  server: VfioUserServer,
+  screens: ReadonlyMap<string, Screen>,
+  { port, wakeFd, control: mayControl }: WatchRequest,
+): () => void {
   const control = mayControl ? new Control(server) : null;
   const send = (message: WatchAnswer) => port.postMessage(message);
   const onQuestion = (question: WatchQuestion): void => {
     if (question.kind === 'state') send({ kind: 'state', state: snapshot(server, control?.state ?? null) });
+    else if (question.kind === 'screen') runner.start('screen for the page', show(screens, question, send));
     else if (control !== null) runner.start('command of the page', obey(control, question, send));
   };
   server.loop.add(wakeFd, EPOLLIN, () => {
@@ -105,6 +116,20 @@ function answer(server: VfioUserServer, { port, wakeFd, control: mayControl }: W
   return () => {
     if (control !== null) runner.start('end of the page', control.end());
   };
+}
+
+function* show(
+  screens: ReadonlyMap<string, Screen>,
+  { id, device }: WatchQuestion & { kind: 'screen' },
+  send: (message: WatchAnswer) => void,
+): Task {
+  try {
+    const picture = yield* screens.get(device)!.picture(0);
+    send({ kind: 'picture', id, picture, error: null });
+  } catch (error) {
+    if (!(error instanceof Errno)) throw error;
+    send({ kind: 'picture', id, picture: null, error: error.message });
+  }
 }
 
 function* obey(
@@ -135,7 +160,7 @@ function serve({ description, socketDir, profile, importerTimeoutMs, tapped, wat
     monitor: watch === null ? null : new Monitor(watch.memory),
   });
   watch?.port.postMessage({ kind: 'machine', view: inspectMachine(machine) } satisfies WatchAnswer);
-  const endWatch = watch === null ? () => {} : answer(server, watch);
+  const endWatch = watch === null ? () => {} : answer(server, machine.screens, watch);
   const devices: DeviceSockets[] = [];
   const screens: ScreenServer[] = [];
   const stop = (): void => {

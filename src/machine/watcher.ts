@@ -4,6 +4,7 @@
  */
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Errno } from '../abi/errno.ts';
+import type { Picture } from '../device/screen.ts';
 import { createEventfd, signalEventfd } from '../linux/eventfd.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import type { ControlCommand } from '../vfio-user/monitor/control.ts';
@@ -26,6 +27,7 @@ export class Watcher {
   private readonly port: MessagePort;
   private readonly wake: OwnedFd;
   private readonly commands = new Map<number, { resolve: () => void; reject: (why: Error) => void }>();
+  private readonly pictures = new Map<number, { resolve: (picture: Picture) => void; reject: (why: Error) => void }>();
   private states: ((state: ServerState) => void)[] = [];
   private nextCommand = 1;
   private isClosed = false;
@@ -46,6 +48,7 @@ export class Watcher {
         if (answer.kind === 'machine') resolve(answer.view);
         if (answer.kind === 'state') for (const each of this.states.splice(0)) each(answer.state);
         if (answer.kind === 'done') this.settle(answer.id, answer.error);
+        if (answer.kind === 'picture') this.settlePicture(answer.id, answer.picture, answer.error);
       });
     });
     // A server ends by its own signals. The port alone does not keep the process.
@@ -73,18 +76,41 @@ export class Watcher {
     });
   }
 
+  /** Reads the first screen of a device. Rejects as Screen.picture, or with ESHUTDOWN when the server ends. */
+  screen(device: string): Promise<Picture> {
+    return new Promise((resolve, reject) => {
+      if (this.isClosed) {
+        reject(new Errno('ESHUTDOWN', 'the server has ended'));
+        return;
+      }
+      const id = this.nextCommand++;
+      this.pictures.set(id, { resolve, reject });
+      this.ask({ kind: 'screen', id, device });
+    });
+  }
+
   close(): void {
     this.isClosed = true;
     this.port.close();
     this.wake.close();
-    for (const { reject } of this.commands.values()) reject(new Errno('ESHUTDOWN', 'the server has ended'));
+    for (const { reject } of [...this.commands.values(), ...this.pictures.values()]) {
+      reject(new Errno('ESHUTDOWN', 'the server has ended'));
+    }
     this.commands.clear();
+    this.pictures.clear();
   }
 
   private ask(question: WatchQuestion): void {
     if (this.isClosed) return;
     this.port.postMessage(question);
     signalEventfd(this.wake.fd);
+  }
+
+  private settlePicture(id: number, picture: Picture | null, error: string | null): void {
+    const asked = this.pictures.get(id);
+    this.pictures.delete(id);
+    if (picture === null) asked?.reject(new Error(error ?? 'no picture'));
+    else asked?.resolve(picture);
   }
 
   private settle(id: number, error: string | null): void {

@@ -24,8 +24,8 @@ export function urlHost(host: string): string {
 
 /**
  * Whether a Host header may name this server. A page of another site that makes its own name resolve to this address
- * (DNS rebinding) sends that name. Addresses cannot be rebound, and `localhost` and this machine's name are no one
- * else's.
+ * (DNS rebinding) sends that name. An address in digits is looked up nowhere, so it cannot be rebound: any is accepted,
+ * also those of other interfaces and of tunnels. `localhost` and this machine's name belong to this machine.
  */
 export function isOwnHost(header: string | undefined, address: HttpAddress): boolean {
   const match = /^(\[[0-9a-fA-F:.]+\]|[\w.-]+?)(?::(\d+))?$/.exec(header ?? '');

@@ -9,6 +9,7 @@ import type { AddressInfo } from 'node:net';
 import { type HttpAddress, isOwnHost, urlHost } from './address.ts';
 import type { Board } from './board.ts';
 import { type PageFile, pageFiles } from './page-files.ts';
+import type { Screens } from './screens.ts';
 import { Viewers } from './viewers.ts';
 
 const MAX_CONNECTIONS = 512;
@@ -33,6 +34,8 @@ export interface PageOptions {
   readonly headersMs?: number;
   /** Files beside those of every page, by their paths. They may come while the server runs. */
   readonly more?: ReadonlyMap<string, PageFile>;
+  /** The screens of devices, at screen/DEVICE.png. */
+  readonly screens?: Screens;
   /** Called with the number of viewers after each change. */
   readonly onViewers?: (count: number) => void;
   /** Returns the content type and the text of /metrics. */
@@ -111,10 +114,23 @@ export class PageServer {
       const { type, text } = await this.options.metrics();
       return reply(response, 200, type, text);
     }
+    const device = /^\/screen\/([^/]+)\.png$/.exec(path)?.[1];
+    if (device !== undefined) return this.onScreen(device, response);
     const file = pageFiles().get(path === '/' ? '/index.html' : path) ?? this.options.more?.get(path);
     if (file === undefined) return fail(response, 404, 'there is nothing here');
     if (file.policy !== undefined) response.setHeader('content-security-policy', file.policy);
     reply(response, 200, file.type, file.bytes);
+  }
+
+  private async onScreen(device: string, response: ServerResponse): Promise<void> {
+    const png = this.options.screens?.png(device) ?? null;
+    if (png === null) return fail(response, 404, 'there is no such screen');
+    try {
+      reply(response, 200, 'image/png', Buffer.from(await png));
+    } catch (error) {
+      // Not a failure of the request: a screen may show nothing, and a page that polls would report each one.
+      reply(response, 200, 'text/plain; charset=utf-8', (error as Error).message);
+    }
   }
 
   /** The path below the token; null where the token is missing or wrong. */

@@ -6,6 +6,7 @@ import { Board } from './board.ts';
 import { parseControlCommand } from './control-command.ts';
 import { Metrics } from './metrics.ts';
 import { PageServer } from './page-server.ts';
+import { Screens } from './screens.ts';
 import { ServeBoard } from './serve-board.ts';
 
 export interface ServedPage {
@@ -19,9 +20,11 @@ export async function startServePage(
   watcher: Watcher,
   description: MachineDescription,
   control: boolean,
+  screens: readonly string[],
 ): Promise<ServedPage> {
   const board = new Board();
   board.set('kind', control ? 'control' : 'serve');
+  board.set('screens', screens);
   const metrics = new Metrics(
     watcher,
     description.devices.map(({ name }) => name),
@@ -32,6 +35,7 @@ export async function startServePage(
     board,
     onViewers: (count) => shown?.watch(count > 0),
     metrics: () => metrics.text(),
+    screens: new Screens(screens, (device) => watcher.screen(device)),
     ...(control ? { control: (command: unknown) => watcher.control(parseControlCommand(command)) } : {}),
   });
   shown = new ServeBoard(board, watcher, description, () => page.viewers.send());

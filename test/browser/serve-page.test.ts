@@ -5,10 +5,16 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { AxeResults } from 'axe-core';
+import * as abi from '../../src/abi/virtio_gpu.ts';
 import { ImporterProcess } from '../../src/demo/importer-process.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
+import { Board } from '../../src/web/board.ts';
+import { PageServer } from '../../src/web/page-server.ts';
+import { Screens } from '../../src/web/screens.ts';
 import { endOf, startBarter } from '../cli/barter.ts';
+import { GpuRig, PIXEL_BYTES, PIXELS } from '../device/virtio-gpu-rig.ts';
 import { enableMemory, exportBuffer } from '../vfio-user/lent.ts';
 import { openPage, skip } from './chromium.ts';
 
@@ -125,4 +131,32 @@ test('axe finds no fault, at 400 and at 1600 pixels, light and dark, and nothing
   }
   buffer.close();
   client.close();
+});
+
+test('the screen of a GPU shows its pixels, and changes with them', { skip, timeout: 120_000 }, async (t) => {
+  const rig = new GpuRig();
+  const bytes = 64 * 32 * 4;
+  const paint = (red: number) =>
+    rig.pixels.write(
+      0,
+      new Uint8Array(bytes).map((_, i) => [red, 20, 30, 0][i % 4]),
+    );
+  paint(200);
+  rig.run(rig.driver.createBlob(1, bytes, [{ address: PIXELS, length: bytes }]));
+  rig.run(rig.driver.setScanoutBlob(0, 1, abi.VIRTIO_GPU_FORMAT_R8G8B8X8_UNORM, [0, 0, 64, 32], 64 * 4));
+  const board = new Board();
+  board.set('screens', ['gpu']);
+  const screens = new Screens(['gpu'], async () => rig.run(rig.gpu.picture(0)));
+  const server = await PageServer.start({ address: { host: '127.0.0.1', port: 0 }, board, screens });
+  t.after(() => server.close());
+  const { page, errors } = await openPage(server.url);
+  await page.locator('#screens .note', { hasText: '64 by 32 pixels' }).waitFor();
+  const redShown = () =>
+    page.evaluate<number>(`document.querySelector('canvas').getContext('2d').getImageData(3, 3, 1, 1).data[0]`);
+  assert.equal(await redShown(), 200);
+  paint(90);
+  while ((await redShown()) !== 90) await sleep(50);
+  rig.domain.unmap(PIXELS, PIXEL_BYTES);
+  await page.locator('#screens .note', { hasText: /^EIO: screen 0 cannot be read/ }).waitFor();
+  assert.deepEqual(errors, []);
 });

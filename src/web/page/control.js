@@ -86,10 +86,10 @@ function devicePanel(device, machine) {
     const isOurs = state.control.open.includes(device);
     close.hidden = !isOurs;
     owner.textContent = isOurs
-      ? 'The page has opened it.'
+      ? 'The page has opened it: other clients get EBUSY until Close.'
       : now.client
         ? `Process ${now.client.pid} has it.`
-        : 'Nobody has it; the page opens it at the first trigger.';
+        : 'Nobody has it; the page opens it at the first trigger or export, and holds it until Close.';
     const own = state.buffers.filter((buffer) => buffer.device === device);
     const free = state.devices.filter(
       ({ name, client }) => name !== device && (client === null || state.control.open.includes(name)),

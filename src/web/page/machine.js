@@ -7,7 +7,7 @@ export function showMachine(section, { values, lists }) {
   const { machine, state } = values;
   const rates = lists.rates ?? [];
   section.querySelector('.note').textContent = machine.description;
-  const view = { machine, state, rate: rates.at(-1), before: rates.at(-2) };
+  const view = { machine, state, rate: rates.at(-1), dma: ratesOfDma(state) };
   const roots = machine.ports.filter(({ parent }) => parent === null);
   const complex = h('li', {}, h('span', { class: 'port' }, 'Root complex'), list(roots, view));
   section.querySelector('.tree').replaceChildren(h('ul', { 'aria-label': 'Ports and devices' }, complex));
@@ -21,7 +21,7 @@ function portItem({ name, kind }, view) {
   const { machine } = view;
   const children = machine.ports.filter(({ parent }) => parent === name);
   const devices = machine.places.filter(({ port }) => port === name);
-  const isBusy = devices.some(({ name: device }) => messagesOf(view, device) > 0);
+  const isBusy = hasTraffic(name, view);
   const words = { root: 'root port', upstream: 'upstream port', downstream: 'downstream port' };
   return h(
     'li',
@@ -32,8 +32,31 @@ function portItem({ name, kind }, view) {
   );
 }
 
-function messagesOf({ rate }, device) {
-  return rate?.devices.find((each) => each.device === device)?.messagesPerSecond ?? 0;
+/** Whether a device below the port has traffic: messages of its client, or DMA. */
+function hasTraffic(port, view) {
+  const { machine } = view;
+  const devices = machine.places.filter((place) => place.port === port);
+  if (devices.some(({ name }) => isMoving(name, view))) return true;
+  return machine.ports.some(({ name, parent }) => parent === port && hasTraffic(name, view));
+}
+
+function isMoving(device, { rate, dma }) {
+  const messages = rate?.devices.find((each) => each.device === device)?.messagesPerSecond ?? 0;
+  return messages > 0 || (dma.get(device) ?? 0) > 0;
+}
+
+let before = null;
+let dmaRates = new Map();
+
+/** The bytes by DMA of each device in a second, between the last two states. */
+function ratesOfDma(state) {
+  if (state === undefined || state.atMs === before?.atMs) return dmaRates;
+  const was = new Map((before?.devices ?? []).map(({ name, dmaBytes }) => [name, dmaBytes]));
+  const seconds = before === null ? 0 : (state.atMs - before.atMs) / 1000;
+  const rate = ({ name, dmaBytes }) => (seconds > 0 ? (dmaBytes - (was.get(name) ?? dmaBytes)) / seconds : 0);
+  dmaRates = new Map(state.devices.map((device) => [device.name, rate(device)]));
+  before = state;
+  return dmaRates;
 }
 
 function deviceItem({ name, model }, view) {
@@ -41,7 +64,7 @@ function deviceItem({ name, model }, view) {
   const still = machine.devices.find((each) => each.name === name);
   const now = state?.devices.find((each) => each.name === name);
   const traffic = rate?.devices.find((each) => each.device === name);
-  const isBusy = (traffic?.messagesPerSecond ?? 0) > 0;
+  const isBusy = isMoving(name, view);
   return h(
     'li',
     { class: isBusy ? 'busy' : null },
@@ -50,7 +73,7 @@ function deviceItem({ name, model }, view) {
       { class: `device${now?.client ? ' claimed' : ''}`, 'aria-label': name },
       h('h3', {}, `${name} `, h('span', { class: 'soft' }, `${model}, ${still?.bdf ?? ''}`)),
       h('p', {}, clientText(now, state)),
-      h('p', {}, stateText(now, traffic)),
+      h('p', {}, stateText(now, traffic, view.dma.get(name) ?? 0)),
       ...(now?.bars ?? still?.bars ?? []).map((bar) => barItem(name, bar, now, state)),
     ),
   );
@@ -65,13 +88,14 @@ function clientText(now, state) {
   return `client: ${who}, for ${duration(state.atMs - sinceMs)}${waiting}`;
 }
 
-function stateText(now, traffic) {
+function stateText(now, traffic, dmaRate) {
   if (now === undefined) return '';
   const words = [now.lowPower ? 'low power' : POWER[now.powerState], `memory ${now.memoryDecodes ? 'on' : 'off'}`];
   if (traffic?.messagesPerSecond > 0) {
     words.push(`${count(traffic.messagesPerSecond)} messages/s, ${bytes(Math.round(traffic.bytesPerSecond))}/s`);
   }
   if (now.dmaBytes > 0) words.push(`${bytes(now.dmaBytes)} by DMA`);
+  if (dmaRate > 0) words.push(`${bytes(Math.round(dmaRate))}/s by DMA now`);
   return words.join(', ');
 }
 

@@ -4,6 +4,7 @@ import { showLanes } from './lanes.js';
 import { showMachine } from './machine.js';
 import { showMessages } from './messages.js';
 import { showSteps } from './run.js';
+import { showScreens } from './screens.js';
 import { showBug, showSearch } from './search.js';
 import { showLimits, showTasks } from './tasks.js';
 
@@ -19,6 +20,7 @@ const PANELS = [
   { id: 'bug', needs: ['bug'], draw: showBug },
   { id: 'machine', needs: ['machine'], draw: showMachine },
   { id: 'buffers', needs: ['machine'], draw: showLanes },
+  { id: 'screens', needs: ['screens'], draw: showScreens, only: () => store.values.screens.length > 0 },
   { id: 'control', needs: ['machine', 'state'], draw: showControl, only: () => store.values.kind === 'control' },
   { id: 'messages', needs: ['machine'], draw: showMessages },
   { id: 'tasks', needs: ['state'], draw: showTasks },

@@ -48,7 +48,8 @@ export function showSearch(section, { values, lists }) {
 export function showBug(section, { values }) {
   const { message, statement, preemptions, steps, hasTimeline } = values.bug;
   section.querySelector('.message').textContent = statement === null ? message : `${message} (${statement})`;
-  section.querySelector('.note').textContent = `${count(steps)} steps, ${count(preemptions)} preemptions`;
+  section.querySelector('.note').textContent =
+    `${count(steps)} steps, ${count(preemptions)} preemption${preemptions === 1 ? '' : 's'}`;
   if (!hasTimeline || shownTimeline) return;
   shownTimeline = true;
   section
