@@ -1,6 +1,6 @@
 /** barter explore. */
 import type { Command } from 'commander';
-import type { ExploreProgress, ExploreResult } from '../explore/explore.ts';
+import type { ExploreOptions, ExploreProgress, ExploreResult } from '../explore/explore.ts';
 import type { ResumeFile } from '../explore/parallel/resume.ts';
 import { ALGORITHMS, type Algorithm } from '../explore/spec.ts';
 import { paint } from '../report/colour.ts';
@@ -28,6 +28,7 @@ interface ExploreFlags {
   seed: number;
   max?: number;
   workers?: number;
+  queue?: string;
   save?: string;
   resume?: string;
   html?: string;
@@ -47,6 +48,7 @@ export function addExploreCommand(program: Command): void {
     .option('--seed <n>', 'for pct, pos and random', integer(0), 1)
     .option('--max <n>', 'stop after n executions', integer(0))
     .option('--workers <n>', 'threads that search; what comes out does not depend on it (default: 1)', integer(1, 64))
+    .option('--queue <url>', 'let the workers of a queue search: redis://HOST (docs/many-machines.md)')
     .option('--save <file>', 'where to write what is needed to go on (default: SCENARIO.resume.json, when stopped)')
     .option('--resume <file>', 'go on with a search that was stopped')
     .option('--html <file>', 'write the run of a bug as a page')
@@ -64,6 +66,7 @@ Examples:
   barter explore --mutants                            every known bug
   barter explore revoke-vs-map:4 --workers 2          a long search, on two cores; stop it with Ctrl-C, then
   barter explore --resume revoke-vs-map-4.resume.json to go on, with the same totals in the end
+  barter explore revoke-vs-map:4 --queue redis://HOST by all workers of a queue, on any machines
   barter explore revoke:5 --algorithm stateful        states instead of orders, where they can be compared
   barter explore revoke-vs-map:4 --http 8080          the search on a live page; a bug opens its timeline
   barter explore ./mine.ts:transfer                   a program of your own (docs/exploring-your-own-code.md)
@@ -80,31 +83,18 @@ async function exploreCommand(scenario: string | undefined, flags: ExploreFlags)
   if (flags.mutants === true) return mutantsCommand(flags);
   const resume = flags.resume === undefined ? null : readResume(flags.resume);
   if (resume === null) checkNames(scenario, flags);
-  const { mutant, bound, max, seed, workers } = flags;
+  else if (flags.queue !== undefined) throw new UsageError('a search of a queue goes on by itself, without --resume');
   const page = await openPage(flags.http);
   const shown = page === null ? null : await searchPage(page, resume?.spec.scenario ?? scenario!, flags);
   const stop = new AbortController();
   const onInterrupt = (): void => stop.abort();
   process.once('SIGINT', onInterrupt);
   const isShown = process.stderr.isTTY && flags.json !== true;
-  const result = await asUsage(() =>
-    explore({
-      scenario: scenario ?? '',
-      algorithm: flags.algorithm as Algorithm,
-      seed,
-      signal: stop.signal,
-      ...(mutant === undefined ? {} : { mutant }),
-      ...(bound === undefined ? {} : { bound }),
-      ...(max === undefined ? {} : { max }),
-      ...(workers === undefined ? {} : { workers }),
-      ...(resume === null ? {} : { resume }),
-      onProgress: (progress) => {
-        if (isShown) showProgress(progress);
-        shown?.progress(progress);
-      },
-      ...(flags.save === undefined ? {} : { onSave: (file) => writeResume(flags.save!, file) }),
-    }),
-  );
+  const onProgress = (progress: ExploreProgress): void => {
+    if (isShown) showProgress(progress);
+    shown?.progress(progress);
+  };
+  const result = await asUsage(() => searched(scenario, resume, flags, stop.signal, onProgress));
   process.off('SIGINT', onInterrupt);
   if (isShown) process.stderr.write('\r\x1b[K');
   if (flags.json === true) console.log(JSON.stringify(withoutNumbers(result)));
@@ -120,11 +110,48 @@ async function searchPage(page: LivePage, scenario: string, { algorithm, mutant 
   return new SearchPage(page, `${scenario} (${algorithm})${mutant === undefined ? '' : ` with ${mutant}`}`);
 }
 
+/** Searches in this process, or has the workers of a queue do it. */
+async function searched(
+  scenario: string | undefined,
+  resume: ResumeFile | null,
+  flags: ExploreFlags,
+  signal: AbortSignal,
+  onProgress: (progress: ExploreProgress) => void,
+): Promise<ExploreResult> {
+  const { mutant, bound, max, seed, workers, queue } = flags;
+  const options: ExploreOptions = {
+    scenario: scenario ?? '',
+    algorithm: flags.algorithm as Algorithm,
+    seed,
+    signal,
+    ...(mutant === undefined ? {} : { mutant }),
+    ...(bound === undefined ? {} : { bound }),
+    ...(max === undefined ? {} : { max }),
+    onProgress,
+  };
+  if (queue !== undefined) return (await import('./queue-explore.ts')).exploreByQueue(queue, options);
+  return explore({
+    ...options,
+    ...(workers === undefined ? {} : { workers }),
+    ...(resume === null ? {} : { resume }),
+    ...(flags.save === undefined ? {} : { onSave: (file) => writeResume(flags.save!, file) }),
+  });
+}
+
 function checkNames(scenario: string | undefined, flags: ExploreFlags): void {
   if (scenario === undefined) throw new UsageError('explore wants a scenario; barter scenarios lists them');
   known('algorithm', flags.algorithm, ALGORITHMS);
   if (flags.algorithm === 'stateful' && [flags.workers, flags.save, flags.bound].some((flag) => flag !== undefined)) {
     throw new UsageError('a stateful search has one thread, no bound, and cannot be gone on with');
+  }
+  const isSampling = ['pct', 'pos', 'random'].includes(flags.algorithm);
+  if (
+    flags.queue !== undefined &&
+    [flags.workers, flags.save, isSampling ? undefined : flags.max].some((flag) => flag !== undefined)
+  ) {
+    throw new UsageError(
+      'a search of a queue has no --workers, --save and --max; the queue itself keeps what was done',
+    );
   }
   if (flags.mutant !== undefined && !listMutants().includes(flags.mutant)) {
     throw new UsageError(`there is no mutant ${flags.mutant}; barter explore --mutants tries and lists them all`);

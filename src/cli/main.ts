@@ -23,6 +23,8 @@ const MODULES: Record<keyof typeof SUMMARIES, () => Promise<Adder>> = {
   devices: async () => (await import('./devices.ts')).addDevicesCommand,
   run: async () => (await import('./run.ts')).addRunCommand,
   explore: async () => (await import('./explore.ts')).addExploreCommand,
+  worker: async () => (await import('./worker.ts')).addWorkerCommand,
+  queue: async () => (await import('./queue.ts')).addQueueCommands,
   replay: async () => (await import('./replay.ts')).addReplayCommands,
   scenarios: async () => (await import('./replay.ts')).addReplayCommands,
   reproducer: async () => (await import('./reproducer.ts')).addReproducerCommand,

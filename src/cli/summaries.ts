@@ -14,6 +14,8 @@ export const SUMMARIES = {
   devices: 'list the device models of machine files, and their properties',
   run: 'run a scenario once and print each step with its outcome',
   explore: 'runs a scenario through every interleaving that matters; shows the shortest one that breaks an invariant',
+  worker: 'search parts for barter explore --queue, on this machine or any other',
+  queue: 'show or end what the workers of a queue do',
   replay: 'runs the schedule of a replay file again, step by step, and checks that it is the same run',
   scenarios: 'lists what explore and run know by name',
   reproducer: 'write a scenario as one C file that shows by system calls what a kernel does',

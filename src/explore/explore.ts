@@ -130,7 +130,7 @@ export function exploreProgram(
   return new Exploration(program, spec, options).run();
 }
 
-function specOf({ scenario, algorithm, mutant, bound, seed, max, maxSteps }: ExploreOptions): SearchSpec {
+export function specOf({ scenario, algorithm, mutant, bound, seed, max, maxSteps }: ExploreOptions): SearchSpec {
   return {
     scenario,
     algorithm: algorithm ?? 'optimal',
@@ -256,7 +256,8 @@ class Exploration {
   }
 }
 
-function describeBug(program: Program, search: Search): FoundBug | null {
+/** The bug of a search with the fewest preemptions, or a cycle of its locks; null if there is none. */
+export function describeBug(program: Program, search: Pick<Search, 'bug' | 'lockOrder'>): FoundBug | null {
   if (search.bug?.invariant === 'determinism') return describe(program, search.bug, search.bug.message);
   if (search.bug?.isEndless === true) return describe(program, search.bug, search.bug.message);
   const bug = search.bug === null ? lockCycleBug(program, search.lockOrder) : minimise(program, search.bug);

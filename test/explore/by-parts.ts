@@ -1,5 +1,5 @@
 /** One search split as several threads would split it: parts are given away at any time, and searched in any order. */
-import { followedBy } from '../../src/explore/parallel/worker-pool.ts';
+import { followedBy } from '../../src/explore/parallel/search-part.ts';
 import { Random } from '../../src/explore/search/random.ts';
 import type { Part, PartOutcome, Search } from '../../src/explore/search/search.ts';
 

@@ -28,3 +28,20 @@ export function searchPart(search: Search, part: Part, isOver: () => boolean): P
   } while (performance.now() - start < PART_MS && !isOver());
   return { id: part.id, outcome: search.outcome(), ms: performance.now() - start };
 }
+
+/** Joins the result of a part with the result of its rest. */
+export function followedBy(first: PartOutcome, rest: PartOutcome): PartOutcome {
+  return {
+    totals: {
+      executions: first.totals.executions + rest.totals.executions,
+      blocked: first.totals.blocked + rest.totals.blocked,
+      steps: first.totals.steps + rest.totals.steps,
+    },
+    lockEdges: [...first.lockEdges, ...rest.lockEdges],
+    bug: rest.bug,
+    walk: first.walk,
+    races: [...first.races, ...rest.races],
+    rest: rest.rest,
+    looks: rest.looks,
+  };
+}

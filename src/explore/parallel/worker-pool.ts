@@ -10,7 +10,7 @@ import { startWorker } from '../../linux/worker.ts';
 import type { Part, PartOutcome, Search } from '../search/search.ts';
 import { makeSearch, type SearchSpec } from '../spec.ts';
 import type { Program } from '../world/program.ts';
-import { type PartDone, type PoolWorkerData, searchPart } from './search-part.ts';
+import { followedBy, type PartDone, type PoolWorkerData, searchPart } from './search-part.ts';
 
 /** Keep about 40 ms of work queued per worker so that it never idles, but not more, since queued parts wait. */
 const AHEAD_MS = 40;
@@ -179,21 +179,4 @@ export class WorkerPool {
 function collectAlone(): void {
   setFlagsFromString('--no-parallel-scavenge');
   setFlagsFromString('--no-concurrent-array-buffer-sweeping');
-}
-
-/** Joins the result of a part with the result of its rest. */
-export function followedBy(first: PartOutcome, rest: PartOutcome): PartOutcome {
-  return {
-    totals: {
-      executions: first.totals.executions + rest.totals.executions,
-      blocked: first.totals.blocked + rest.totals.blocked,
-      steps: first.totals.steps + rest.totals.steps,
-    },
-    lockEdges: [...first.lockEdges, ...rest.lockEdges],
-    bug: rest.bug,
-    walk: first.walk,
-    races: [...first.races, ...rest.races],
-    rest: rest.rest,
-    looks: rest.looks,
-  };
 }

@@ -66,7 +66,7 @@ export class DporSearch extends Search {
       const cut = execution.finding === null ? this.queueCuts.find(execution) : null;
       if (cut !== null) return this.foundAt(cut);
       if (this.invariantScopes.grown.length > 0) {
-        if (this.base > 0) return 'done';
+        if (this.mustStop) return 'done';
         this.restart();
         continue;
       }
@@ -147,7 +147,7 @@ export class DporSearch extends Search {
     if (this.bug !== null) return;
     if (outcome.looks.length > 0) {
       for (const [scope, serial] of this.names.looks(outcome.looks)) this.invariantScopes.add(scope, serial);
-      this.restart();
+      if (!this.mustStop) this.restart();
       return;
     }
     const end = this.arriveBy(outcome.walk.map((step) => this.names.step(step)));
@@ -172,6 +172,10 @@ export class DporSearch extends Search {
     const { grown } = this.invariantScopes;
     const outcome = { ...super.outcome(), walk: this.walk, races: [...this.outerRaces.values()] };
     return grown.length === 0 ? outcome : { ...outcome, rest: null, looks: this.names.plainLooks(grown) };
+  }
+
+  override get mustStop(): boolean {
+    return this.base > 0 && this.invariantScopes.grown.length > 0;
   }
 
   private get looks(): readonly ScopeEntry[] {

@@ -98,7 +98,8 @@ export class SamplingSearch extends WalkSearch {
   }
 
   override outcome(): PartOutcome {
-    return { ...super.outcome(), rest: this.bug !== null || this.runs.next >= this.runs.end ? null : this.state() };
+    const isOver = this.bug !== null || (this.runs.next >= this.runs.end && this.parts.length === 0);
+    return { ...super.outcome(), rest: isOver ? null : this.state() };
   }
 
   /** The random numbers of one run. */

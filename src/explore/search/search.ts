@@ -121,6 +121,11 @@ export abstract class Search {
     this.bug = outcome.bug;
   }
 
+  /** Whether a part must end before its end, since invariants looked at objects that the whole search must know. */
+  get mustStop(): boolean {
+    return false;
+  }
+
   /** Takes back the awaited part, to search it here. */
   abstract reclaimPart(): void;
 
