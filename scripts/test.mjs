@@ -35,11 +35,12 @@ if (only.length === 0) {
   run('build', process.execPath, [join(root, 'scripts', 'build.cjs'), '--release']);
 }
 const files = only.length > 0 ? only : testFiles('test');
-// Tests compare the ABI with a C compiler, open pages in a browser, and read captures with tshark. If a tool cannot be
-// installed, the tests that need it say so, and fail in CI.
+// Tests compare the ABI with a C compiler, open pages in a browser, read captures with tshark, and share searches
+// through Redis. If a tool cannot be installed, the tests that need it say so, and fail in CI.
 if (only.length === 0) ensure('cc', ['gcc', 'libc6-dev']);
 if (files.some((path) => path.includes('test/browser/'))) ensure('chromium', ['chromium']);
 if (files.some((path) => readFileSync(path, 'utf8').includes('/tshark.ts'))) ensure('tshark', ['tshark']);
+if (files.some((path) => path.includes('test/queue/'))) ensure('redis-server', ['redis-server']);
 // Examples import the package by its name, which resolves to the sources in tests.
 const options = ['--conditions=barter-source', '--import', 'tsx', '--test', '--test-concurrency=2'];
 const reporters = ['spec', './scripts/slow-files.mjs'].flatMap((reporter) => [

@@ -18,6 +18,7 @@ export const COVERED_BY: Readonly<Record<string, readonly string[]>> = {
   'explore/': ['explore/brute-force.test.ts', 'verify/determinism.test.ts'],
   'explore/checks/': ['explore/oracles.test.ts', 'verify/mutants.test.ts'],
   'explore/parallel/': ['explore/worker-pool.test.ts', 'explore/parts.test.ts'],
+  'explore/queue/': ['queue/queue.test.ts', 'explore/part-task.test.ts'],
   'index.ts': ['package/package.test.ts'],
   'lint/': ['lint/check-tasks.test.ts'],
   'linux/': ['linux/mapping.test.ts', 'vfio-user/loop.test.ts'],

@@ -1,4 +1,4 @@
-/** Hashes of what a search runs. Hosts with different code would come to different parts, so they do not share a queue. */
+/** Hashes of the code that a search runs. Hosts with different code would make different parts. */
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * A connection to the Redis of a queue. BullMQ keeps the jobs, their locks and the jobs of workers that died. bullmq and
- * ioredis are optional peers of the package: only queues need them.
+ * A connection to the Redis of a queue. BullMQ keeps the jobs and their locks, and gives the jobs of dead workers to
+ * others. bullmq and ioredis are optional peers of the package: only queues need them.
  */
 import type { Queue, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
@@ -106,7 +106,7 @@ async function connected(redis: Redis, url: string): Promise<Redis> {
 }
 
 /** The address as it may be shown. */
-export function withoutPassword(url: string): string {
+function withoutPassword(url: string): string {
   const shown = new URL(url);
   if (shown.password !== '') shown.password = '***';
   return shown.href;

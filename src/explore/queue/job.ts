@@ -8,7 +8,7 @@ export interface PartJob {
   state: object;
 }
 
-export const PART = 'part';
+const PART = 'part';
 
 export function partJobId(search: string, key: string): string {
   return `${search}-${key}`;

@@ -30,7 +30,7 @@ export interface WorkerState {
   done: number;
 }
 
-export interface SearchProgress {
+export interface QueueProgress {
   executions: number;
   /** From 0 to 1. */
   done: number;
@@ -103,12 +103,12 @@ export class QueueStore {
       .exec();
   }
 
-  async setProgress(id: string, progress: SearchProgress): Promise<void> {
+  async setProgress(id: string, progress: QueueProgress): Promise<void> {
     await this.redis.set(this.key(id, 'progress'), JSON.stringify(progress), 'EX', KEEP_SECONDS);
   }
 
-  async progress(id: string): Promise<SearchProgress | null> {
-    return parsed<SearchProgress>(await this.redis.get(this.key(id, 'progress')));
+  async progress(id: string): Promise<QueueProgress | null> {
+    return parsed<QueueProgress>(await this.redis.get(this.key(id, 'progress')));
   }
 
   /** Notes why a worker will not search this. */
