@@ -101,9 +101,9 @@ class QueueSearch {
   private async report(): Promise<void> {
     const progress = await this.store.progress(this.id);
     if (progress !== null) {
-      const { executions, done } = progress;
-      const total = done > 0 ? Math.round(executions / done) : 0;
-      this.options.onProgress?.({ executions, done, total, seconds: this.seconds });
+      const total = progress.done > 0 ? Math.round(progress.executions / progress.done) : 0;
+      const threads = (await this.store.workers()).filter(({ code }) => code === this.search.code);
+      this.options.onProgress?.({ ...progress, total, seconds: this.seconds, depth: null, threads });
     }
     for (const [worker, why] of Object.entries(await this.store.refusals(this.id))) {
       this.note(`worker ${worker} refuses: ${why}`);

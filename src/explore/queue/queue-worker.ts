@@ -212,7 +212,7 @@ export class QueueWorker {
     if (checkpoint === null) return;
     await this.store.leaveCheckpoint(id, task.key, checkpoint);
     if (task.key !== search.root) return;
-    await this.store.setProgress(id, { executions: checkpoint.outcome.totals.executions, done: task.estimate() });
+    await this.store.setProgress(id, { ...checkpoint.outcome.totals, done: task.estimate() });
   }
 
   private async giveBack(held: HeldTask): Promise<void> {
@@ -256,7 +256,9 @@ export class QueueWorker {
   private async announce(): Promise<void> {
     const scenarios = [...new Set(this.held.map(({ search }) => search.spec.scenario))];
     const doing = scenarios.length === 0 ? 'idle' : scenarios.join(', ');
-    await this.store.announce({ name: this.name, code: this.code, doing, done: this.done });
+    const { partMs, rests } = this.splitting;
+    const parts = this.held.length;
+    await this.store.announce({ name: this.name, code: this.code, doing, done: this.done, parts, partMs, rests });
     const workers = await this.store.workers();
     this.splitting.workers = workers.filter(({ code }) => code === this.code).length;
   }

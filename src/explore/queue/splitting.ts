@@ -18,7 +18,7 @@ export class Splitting {
   private lookedMs = 0;
   private restsUntilMs = 0;
   /** The average time that recent parts took. */
-  private partMs = 5 * MIN_PART_MS;
+  partMs = 5 * MIN_PART_MS;
 
   constructor(redis: Redis, queue: Queue) {
     this.redis = redis;
@@ -28,7 +28,7 @@ export class Splitting {
   /** Gives a part of the task away if workers may need it. */
   async split({ id, task }: HeldTask): Promise<void> {
     const now = performance.now();
-    if (now - this.lookedMs < LOOK_MS || now < this.restsUntilMs) return;
+    if (now - this.lookedMs < LOOK_MS || this.rests) return;
     this.lookedMs = now;
     const waiting = await this.redis.llen(this.queue.toKey('wait'));
     for (let left = this.wanted - waiting; left > 0; left--) {
@@ -44,6 +44,11 @@ export class Splitting {
     if (this.partMs >= MIN_PART_MS) return;
     this.restsUntilMs = performance.now() + REST_MS;
     this.partMs = 2 * MIN_PART_MS;
+  }
+
+  /** Whether parts were too small to give any away for now. */
+  get rests(): boolean {
+    return performance.now() < this.restsUntilMs;
   }
 
   /** How many jobs should wait, so that a worker that becomes free finds one. */

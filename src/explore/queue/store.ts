@@ -3,6 +3,8 @@
  * the checkpoints of tasks, and which workers there are.
  */
 import type { Redis } from 'ioredis';
+import type { ThreadProgress } from '../parallel/worker-pool.ts';
+import type { Totals } from '../search/search.ts';
 import type { SearchSpec } from '../spec.ts';
 import { PREFIX } from './connection.ts';
 import type { Checkpoint, PartResult } from './part-task.ts';
@@ -21,8 +23,7 @@ export interface QueuedSearch {
 /** A part that could be searched, or the reason why not. */
 export type StoredResult = PartResult | { error: string };
 
-export interface WorkerState {
-  name: string;
+export interface WorkerState extends ThreadProgress {
   code: string;
   /** `idle`, or what it does. */
   doing: string;
@@ -30,8 +31,7 @@ export interface WorkerState {
   done: number;
 }
 
-export interface QueueProgress {
-  executions: number;
+export interface QueueProgress extends Totals {
   /** From 0 to 1. */
   done: number;
 }
