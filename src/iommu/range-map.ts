@@ -115,7 +115,6 @@ export class RangeMap<T> {
       const from = firstAbove(block.ends, start);
       let to = from;
       while (to < block.starts.length && block.starts[to] < end) to += 1;
-      if (to === from) break;
       for (const value of block.remove(from, to - from)) gone.push(value);
       if (block.ends.length === 0) {
         this.blocks.splice(index, 1);

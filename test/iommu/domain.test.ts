@@ -141,6 +141,13 @@ test('a device of 32 bits gets the highest free run, aligned to its size, beside
   assert.equal(allocate(2 * GIB), null, 'never the run at 0');
 });
 
+test('a domain translates and shares its bus, unless it is told otherwise', () => {
+  const { translates, ownsBus, reserved } = new IommuDomain('test');
+  assert.deepEqual({ translates, ownsBus, reserved }, { translates: true, ownsBus: false, reserved: [] });
+  assert.equal(new IommuDomain('test', { translates: false }).translates, false);
+  assert.equal(new IommuDomain('test', { ownsBus: true }).ownsBus, true);
+});
+
 test('what VT-d does not translate', () => {
   const holds = (iova: number) => HOST_RESERVED.some((range) => range.iova <= iova && iova < range.end);
   assert.ok(holds(0xfee00000) && holds(0xfeefffff) && holds(2 ** 48));

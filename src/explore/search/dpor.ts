@@ -330,11 +330,10 @@ export class DporSearch extends Search {
   /** Returns -1 if no task can take a step, -2 if all that can are asleep. */
   private firstAwake(execution: Execution, sleep: readonly PlannedStep[]): number {
     let anyReady = false;
-    search: for (const task of execution.order) {
+    for (const task of execution.order) {
       if (!execution.isReady(task)) continue;
       anyReady = true;
-      for (const step of sleep) if (step.task === task) continue search;
-      return task;
+      if (!isAsleep(task, sleep)) return task;
     }
     return anyReady ? -2 : -1;
   }
@@ -426,4 +425,9 @@ export class DporSearch extends Search {
       if (!node.sleep.some((step) => step.task === next.task)) return next;
     }
   }
+}
+
+function isAsleep(task: number, sleep: readonly PlannedStep[]): boolean {
+  for (const step of sleep) if (step.task === task) return true;
+  return false;
 }

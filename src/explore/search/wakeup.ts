@@ -30,20 +30,22 @@ export function isInitial(sequence: readonly PlannedStep[], index: number): bool
   return true;
 }
 
+/** The first branch whose step can come first in `sequence`. */
+function firstInitial(branches: readonly Branch[], sequence: readonly PlannedStep[]): Branch | null {
+  for (const branch of branches) if (isWeakInitial(branch, sequence)) return branch;
+  return null;
+}
+
 /** Adds `sequence` to the branches unless one of them leads to an equivalent order. Returns whether it was added. */
 export function insert(branches: Branch[], sequence: readonly PlannedStep[]): boolean {
   let list = branches;
   let rest = sequence;
-  search: for (;;) {
-    for (const branch of list) {
-      if (!isWeakInitial(branch, rest)) continue;
-      const at = rest.findIndex((step) => step.task === branch.task);
-      if (at >= 0) rest = rest.filter((_, i) => i !== at);
-      if (branch.children.length === 0 || rest.length === 0) return false;
-      list = branch.children;
-      continue search;
-    }
-    break;
+  for (let next = firstInitial(list, rest); next !== null; next = firstInitial(list, rest)) {
+    const { task } = next;
+    const at = rest.findIndex((step) => step.task === task);
+    if (at >= 0) rest = rest.filter((_, i) => i !== at);
+    if (next.children.length === 0 || rest.length === 0) return false;
+    list = next.children;
   }
   for (const step of rest) {
     const branch = branchOf(step);
