@@ -9,6 +9,7 @@ import { SharedMemory } from '../../src/linux/shared-memory.ts';
 import { AsyncVfioUserClient, whenReadable } from '../../src/vfio-user/client/async-client.ts';
 import { migrationState } from '../../src/vfio-user/client/migration.ts';
 import { openFds } from '../linux/open-fds.ts';
+import { InProcessServer } from './in-process.ts';
 import { version, withScript } from './scripted-server.ts';
 import { withServer } from './served.ts';
 
@@ -81,6 +82,23 @@ test('the end of the server ends every call that waits, and later ones, with the
     await assert.rejects(client.info(), /ECONNRESET|EPIPE/);
     client.close();
   });
+});
+
+test('calls that cannot be sent are refused, and the server owes them nothing', async () => {
+  const served = new InProcessServer();
+  const pumping = setInterval(() => served.pump(), 1);
+  const client = await AsyncVfioUserClient.connect(served.path('lender'));
+  clearInterval(pumping);
+  // The server reads nothing now: the socket is full, then the queue behind it.
+  const sent = [client.writeRegion(0, 0, Buffer.alloc(900_000)), ...Array.from({ length: 256 }, () => client.info())];
+  for (let i = 0; i < 1100; i++) await assert.rejects(client.info(), /ENOBUFS: 256 messages/);
+  const reading = setInterval(() => served.pump(), 1);
+  const results = await Promise.allSettled(sent);
+  assert.ok(results.filter(({ status }) => status === 'fulfilled').length >= 256);
+  assert.equal((await client.info()).numRegions, 9);
+  client.close();
+  clearInterval(reading);
+  served.close();
 });
 
 test('whenReadable sees an eventfd, and an abort', async () => {

@@ -116,6 +116,7 @@ export class AsyncChannel {
       return { payload: Buffer.alloc(0), fds: [] };
     }
     const id = this.ids.take(command);
+    let isSent = false;
     let timer: NodeJS.Timeout | undefined;
     let onAbort: (() => void) | undefined;
     try {
@@ -125,10 +126,11 @@ export class AsyncChannel {
         onAbort = () => reject(signal?.reason);
         signal?.addEventListener('abort', onAbort);
         this.send(id, command, payload, VFIO_USER_F_TYPE_COMMAND, fds);
+        isSent = true;
       });
     } finally {
-      // A reply has taken its call off the list, and ended it.
-      if (this.waiting.delete(id)) this.ids.end(id, true);
+      // A reply has taken its call off the list, and ended it. A call that was not sent gets no reply.
+      if (this.waiting.delete(id)) this.ids.end(id, isSent);
       clearTimeout(timer);
       if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
     }
