@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DMA_BIDIRECTIONAL, DmaBuf, type DmaBufAttachOps, type DmaBufOps } from '../../src/dma-buf/dma-buf.ts';
+import { DmaFence } from '../../src/dma-buf/fence.ts';
+import { DMA_RESV_USAGE_KERNEL } from '../../src/dma-buf/resv.ts';
 import { SgTable } from '../../src/dma-buf/scatterlist.ts';
 import { DONE, type Task } from '../../src/task/op.ts';
 import { runner } from '../../src/task/runner.ts';
@@ -90,4 +92,27 @@ test('a static importer asks for no peer, and cannot be told', () => {
     [attachment.peer2peer, attachment.isDynamic, attachment.importerName],
     [false, false, 'the address space'],
   );
+});
+
+test('a static importer is pinned and waits for moves; one that can be told is not, and need not', () => {
+  const { calls, dmabuf, importer, locked } = rig({
+    *pin() {
+      calls.push('pin');
+    },
+    *unpin() {
+      calls.push('unpin');
+    },
+  });
+  const fence = new DmaFence();
+  locked(() => dmabuf.resv.addFence(fence, DMA_RESV_USAGE_KERNEL));
+  const dynamic = runner.run(dmabuf.attach(null, importer));
+  locked(() => dmabuf.map(dynamic, DMA_BIDIRECTIONAL));
+  assert.deepEqual(calls.splice(0), ['map']);
+  const fixed = runner.run(dmabuf.attach(null, null));
+  const mapping = runner.start('a static map', dmabuf.mapUnlocked(fixed, DMA_BIDIRECTIONAL));
+  runner.drain();
+  assert.deepEqual([calls.splice(0), mapping.ended], [['pin', 'map'], false]);
+  runner.run(fence.signal());
+  runner.drain();
+  assert.equal(mapping.ended, true);
 });

@@ -76,3 +76,12 @@ test('an exit closes all', () => {
   runner.run(table.closeAll());
   assert.deepEqual([table.openCount, ...files.map(({ released }) => released)], [0, 1, 1]);
 });
+
+test('a close of what is not open gives out no number', () => {
+  const table = new FdTable();
+  const [first] = [0, 1].map(() => install(table, new Counted()));
+  runner.run(table.close(first));
+  assert.equal(install(table, new Counted()), first);
+  for (const fd of [-1, 7]) assert.throws(() => runner.run(table.close(fd)), { code: 'EBADF' });
+  assert.deepEqual([install(table, new Counted()), install(table, new Counted())], [2, 3]);
+});

@@ -91,3 +91,19 @@ test('what a dma-buf does not do has the errno of a file that does not', () => {
   assert.throws(() => ioctl.dmaBufFileCall(dmabuf, 'ioctl'), { code: 'ENOTTY' });
   assert.deepEqual(ioctl.dmaBufFileCall(dmabuf, 'stat'), { size: 8192, mode: 0o600 });
 });
+
+test('lseek tells the size and goes back to 0, and does nothing else', () => {
+  const dmabuf = { sizeBytes: 8192 };
+  const [SET, CURRENT, END] = [0, 1, 2];
+  assert.equal(ioctl.dmaBufLseek(dmabuf, 0, END), 8192);
+  assert.equal(ioctl.dmaBufLseek(dmabuf, 0, SET), 0);
+  for (const [offset, whence] of [
+    [1, SET],
+    [-1, END],
+    [0, CURRENT],
+    [4096, CURRENT],
+    [0, 3],
+  ]) {
+    assert.throws(() => ioctl.dmaBufLseek(dmabuf, offset, whence), { code: 'EINVAL' }, `${offset}, ${whence}`);
+  }
+});

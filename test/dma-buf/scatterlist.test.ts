@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Errno } from '../../src/abi/errno.ts';
-import { cutSegments, MAX_SEGMENT_BYTES, mapPhysVec, unmapPhysVec } from '../../src/dma-buf/scatterlist.ts';
+import { cutRanges, cutSegments, MAX_SEGMENT_BYTES, mapPhysVec, unmapPhysVec } from '../../src/dma-buf/scatterlist.ts';
 import { IommuDomain } from '../../src/iommu/domain.ts';
 import { buildMachine } from '../../src/machine/build.ts';
 import { parseMachine } from '../../src/machine/load.ts';
@@ -138,4 +138,42 @@ test('past the IOMMU, a device of 32 bits reaches what lies below 4 GiB', () => 
     () => map(2 ** 32),
     (error: Errno) => error.code === 'ENOMEM',
   );
+});
+
+test('a cut of ranges has the bytes of that place, end to end, and nothing else', () => {
+  const sizes = fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 6 });
+  fc.assert(
+    fc.property(sizes, fc.nat(50), fc.nat(50), (lengths, start, length) => {
+      const ranges = lengths.map((sizeBytes, i) => ({ name: i, from: 0, sizeBytes }));
+      const bytesOf = (some: typeof ranges) =>
+        some.flatMap(({ name, from, sizeBytes }) => Array.from({ length: sizeBytes }, (_, i) => `${name}:${from + i}`));
+      const parts = cutRanges(ranges, start, length, ({ name }, from, sizeBytes) => ({ name, from, sizeBytes }));
+      assert.deepEqual(bytesOf(parts), bytesOf(ranges).slice(start, start + length));
+      assert.ok(parts.every(({ sizeBytes }) => sizeBytes > 0));
+    }),
+  );
+});
+
+test('below one switch the segments are bus addresses, and the IOMMU maps nothing', () => {
+  const machine = {
+    machine: 'switch',
+    host: { busOffset: 0x1_0000_0000 },
+    ports: [
+      { name: 'root', kind: 'root' },
+      { name: 'up', kind: 'upstream', parent: 'root' },
+      { name: 'a', kind: 'downstream', parent: 'up' },
+      { name: 'b', kind: 'downstream', parent: 'up' },
+    ],
+    devices: ['a', 'b'].map((port) => ({ name: port, port, model: 'memory', bars: [{ index: 0, size: '1M' }] })),
+  };
+  const { functions } = buildMachine(parseMachine(JSON.stringify(machine), 'switch.yaml'));
+  const [lender, borrower] = [functions.get('a')!, functions.get('b')!];
+  const address = lender.bars[0]!.address;
+  const table = mapPhysVec(borrower, lender, [{ address, sizeBytes: PAGE }], PAGE);
+  const { busOffset } = lender.fabric!.hostBridge;
+  assert.deepEqual(
+    table.segments.map(({ address: at, sizeBytes }) => [at, sizeBytes]),
+    [[address + busOffset, PAGE]],
+  );
+  assert.equal((borrower.iommuDomain as IommuDomain).mappingCount, 0);
 });

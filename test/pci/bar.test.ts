@@ -63,3 +63,20 @@ test('a function refuses slots that its BARs disagree with', () => {
   assert.equal(refusal(last), 'mine: BAR 5 is mem64 and has no next slot for its upper half');
   assert.equal(refusal([at(0)]), 'mine: 1 slots for BARs instead of 6; empty ones are null');
 });
+
+test('each BAR is in the register of its slot, which keeps its size and its address', () => {
+  for (const index of [0, 2, 4]) {
+    const config = new ConfigSpace();
+    const bar = new Bar(index, 'mem64', false, 4096, new MemoryTarget(new ArrayMemory(0)));
+    bar.declareRegister(config);
+    bar.address = 0x12_3456_7000;
+    bar.writeAddress(config);
+    const register = 0x10 + 4 * index;
+    assert.deepEqual([config.read(register, 4), config.read(register + 4, 4)], [0x34567004, 0x12]);
+    config.write(register, 4, 0xffffffff);
+    assert.equal(config.read(register, 4), 0xfffff004);
+    for (let other = 0x10; other < 0x28; other += 4) {
+      if (other !== register && other !== register + 4) assert.equal(config.read(other, 4), 0, `BAR ${index}`);
+    }
+  }
+});

@@ -116,6 +116,14 @@ test('functions that reach each other below the root complex share a group, unle
   assert.deepEqual(groups({ a: redirect, b: redirect }), [0, 0, 2]);
 });
 
+test('groups count from 1, in the order in which the functions are found', () => {
+  const { fns } = tree();
+  assert.deepEqual(
+    [fns.one, fns.two, fns.far].map((fn) => fn.iommuGroup),
+    [1, 1, 2],
+  );
+});
+
 test('below a switch peers meet by bus address, whatever the IOMMU says', () => {
   for (const busOffset of [0, 0x10_0000]) {
     const { fns } = tree({}, busOffset);

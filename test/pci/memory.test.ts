@@ -40,3 +40,12 @@ test('nobody leaves a memory: EFAULT', () => {
     }
   }
 });
+
+test('pages are told in the order of their addresses, whatever was written first', () => {
+  const memory = arrayMemory('sparse', 1 << 30);
+  for (const page of [30, 4, 11, 2]) memory.write(page * PAGE, Uint8Array.of(1));
+  assert.deepEqual(
+    [...memory.extents!()],
+    [2, 4, 11, 30].map((page) => ({ offset: page * PAGE, sizeBytes: PAGE })),
+  );
+});

@@ -53,3 +53,14 @@ test('a raw write to D0 from D3hot resets what has no No_Soft_Reset; set by the 
     assert.equal(fn.memoryDecode.value, true);
   }
 });
+
+test('a raw write to D0 from D1 or D2 resets nothing', () => {
+  for (const state of [1, 2]) {
+    const fn = functionOf('device', { pm: { d1: true, d2: true } });
+    const control = fn.config.find(1) + 4;
+    run(fn.configWrite(PCI_COMMAND, 2, 6));
+    run(fn.configWrite(control, 2, state));
+    run(fn.configWrite(control, 2, 0));
+    assert.deepEqual([fn.powerState.value, fn.config.read(PCI_COMMAND, 2)], [0, 6], `D${state}`);
+  }
+});

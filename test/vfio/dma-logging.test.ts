@@ -58,3 +58,10 @@ test('a log that is full says that everything it watches may be dirty', () => {
   for (let i = 0; i <= MAX_LOG_BLOCKS; i++) ranged.written(8192 + i * 2 ** 27, 1);
   assert.deepEqual(bits(ranged.report(0n, 4n * 4096n, 4096n)), [2, 3]);
 });
+
+test('a log of ranges knows the pages that they touch, and none before or behind them', () => {
+  const range = { iova: BigInt(BASE + 10 * PAGE), length: BigInt(2 * PAGE) };
+  const log = new DmaLog(BigInt(PAGE), [range]);
+  for (const page of [0, 9, 10, 11, 12, 30]) log.written(BASE + page * PAGE, 1);
+  assert.deepEqual(bits(log.report(BigInt(BASE), BigInt(64 * PAGE), BigInt(PAGE))), [10, 11]);
+});

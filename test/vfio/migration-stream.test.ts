@@ -115,3 +115,18 @@ test('registers without a way to save them do not migrate', () => {
   assert.equal(isMigratable(fn), false);
   assert.equal(isMigratable(rig().fn), true);
 });
+
+test('a read brings as many bytes as it asks for while there are so many, and never more', () => {
+  const { vdev, memory } = rig();
+  memory.write(0, new Uint8Array(BAR_BYTES).fill(7));
+  const whole = streamOf(vdev);
+  for (const size of [1, 100, 65_536, 100_000]) {
+    const reader = new StateReader(vdev);
+    reader.stop();
+    const parts: Uint8Array[] = [];
+    do parts.push(runner.run(reader.read(size)));
+    while (parts.at(-1)!.length === size);
+    assert.ok(parts.at(-1)!.length < size);
+    assert.ok(Buffer.concat(parts).equals(whole), `in pieces of ${size}`);
+  }
+});

@@ -12,7 +12,12 @@ import {
   VFIO_DEVICE_STATE_STOP_COPY as STOP_COPY,
   VFIO_DEVICE_STATE_NR,
 } from '../../src/abi/vfio-feature.ts';
+import { Bar, MemoryTarget } from '../../src/pci/bar.ts';
+import { ArrayMemory } from '../../src/pci/memory.ts';
+import { runner } from '../../src/task/runner.ts';
 import { migrationPath } from '../../src/vfio/migration.ts';
+import { PROFILES } from '../../src/vfio/profile.ts';
+import { configOf, opened } from './rig.ts';
 
 test('every pair of states: the way that linux/vfio.h describes, or none', () => {
   const ways: [from: number, to: number, way: number[] | null][] = [
@@ -68,4 +73,39 @@ test('every pair of states: the way that linux/vfio.h describes, or none', () =>
     assert.equal(migrationPath(state, VFIO_DEVICE_STATE_NR), null);
   }
   assert.equal(migrationPath(ERROR, ERROR), null);
+});
+
+test('the device stops its DMA when it leaves the states that run, and goes on when it enters one', () => {
+  const config = configOf([]);
+  const bars = [
+    new Bar(0, 'mem32', false, 4096, new MemoryTarget(new ArrayMemory(4096))),
+    null,
+    null,
+    null,
+    null,
+    null,
+  ];
+  const { vdev, fn } = opened(config, { bars }, PROFILES.default);
+  const moves: string[] = [];
+  for (const name of ['quiesce', 'resume'] as const) {
+    const real = fn[name].bind(fn);
+    fn[name] = function* () {
+      moves.push(name);
+      yield* real();
+    };
+  }
+  for (const [state, wanted] of [
+    [PRE_COPY, []],
+    [RUNNING, []],
+    [RUNNING_P2P, ['quiesce']],
+    [STOP, []],
+    [STOP_COPY, []],
+    [STOP, []],
+    [RUNNING, ['resume']],
+    [STOP_COPY, ['quiesce']],
+    [RUNNING, ['resume']],
+  ] as const) {
+    runner.run(vdev.migration!.setState(state));
+    assert.deepEqual(moves.splice(0), wanted, `to ${state}`);
+  }
 });

@@ -68,6 +68,14 @@ test('a physical function with virtual ones stays in D0, without a word', () => 
   assert.deepEqual([fn.powerState.value, read(PMCSR, 2) & 3, vdev.memoryEnabled()], [0, 0, true]);
 });
 
+test('a physical function that sleeps when it gets virtual ones can still be woken', () => {
+  const { fn, vdev, write } = rig();
+  write(PMCSR, 2, 3);
+  fn.virtfns.push(fn);
+  write(PMCSR, 2, 0);
+  assert.deepEqual([fn.powerState.value, vdev.memoryEnabled()], [0, true]);
+});
+
 test('low power takes the memory, from D0, once; any access wakes what has no event', () => {
   const { fn, vdev, write, read } = rig();
   write(PMCSR, 2, 3);

@@ -15,10 +15,17 @@ function rig() {
   const intx: Intx = new Intx(function* () {
     intx.unmask();
   });
-  const set = (action: number, type: number, value: number | null = null, isFree = true, count = 1): void => {
+  const set = (
+    action: number,
+    type: number,
+    value: number | null = null,
+    isFree = true,
+    count = 1,
+    start = 0,
+  ): void => {
     const bytes = Buffer.alloc(4);
     if (value !== null) bytes.writeInt32LE(value);
-    intx.set(action, new IrqData(type, 1, 0, count, bytes), caller, isFree);
+    intx.set(action, new IrqData(type, 1, start, count, bytes), caller, isFree);
   };
   return { intx, events, caller, set };
 }
@@ -42,6 +49,7 @@ test('masked and unmasked only while it is enabled; no eventfd masks it; an unkn
   assert.throws(() => set(MASK, EVENTFD, 101), { code: 'ENOTTY' });
   for (const action of [0, MASK | UNMASK, TRIGGER | MASK]) assert.throws(() => set(action, NONE), { code: 'ENOTTY' });
   assert.throws(() => set(MASK, NONE, null, true, 0), { code: 'EINVAL' });
+  assert.throws(() => set(MASK, NONE, null, true, 1, 1), { code: 'EINVAL' }, 'there is one INTx');
   set(MASK, NONE);
   set(UNMASK, BOOL, 1);
 });
