@@ -56,9 +56,9 @@ function choose(mutants: readonly Mutant[]): Mutant[] {
 async function coverage(sandbox: Sandbox, tests: readonly string[]) {
   const found: { test: string; ms: number; covered: ReadonlySet<string> }[] = [];
   for (const test of tests) {
-    const { passed, ms, covered } = await sandbox.cover(test);
-    if (!passed) console.log(`  ${test} fails without a mutant, and is left out`);
-    else if (ms > longestMs) console.log(`  ${test} takes ${(ms / 1000).toFixed(0)} s, and is left out`);
+    const { passed, ms, covered } = await sandbox.cover(test, longestMs);
+    if (ms >= longestMs) console.log(`  ${test} takes too long, and is left out`);
+    else if (!passed) console.log(`  ${test} fails without a mutant, and is left out`);
     else if (covered.size > 0) found.push({ test, ms, covered });
   }
   return found;

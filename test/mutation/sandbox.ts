@@ -41,11 +41,11 @@ export class Sandbox {
     symlinkSync(join(root, 'node_modules'), join(this.folder, 'node_modules'));
   }
 
-  /** Runs a test without a mutant, and finds which ones it comes by. */
-  async cover(test: string): Promise<TestRun> {
+  /** Runs a test without a mutant, and finds which ones it comes by. A run that takes longer is ended. */
+  async cover(test: string, maxMs: number): Promise<TestRun> {
     const folder = mkdtempSync(join(tmpdir(), 'barter-coverage-'));
     try {
-      const run = await this.run(test, ['--import', COVERAGE], { BARTER_MUTATION_COVERAGE: folder }, null);
+      const run = await this.run(test, ['--import', COVERAGE], { BARTER_MUTATION_COVERAGE: folder }, maxMs);
       const ids = readdirSync(folder).flatMap(
         (name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as string[],
       );
@@ -68,7 +68,7 @@ export class Sandbox {
     test: string,
     options: readonly string[],
     env: Readonly<Record<string, string>>,
-    maxMs: number | null,
+    maxMs: number,
   ): Promise<TestRun> {
     const started = performance.now();
     const args = ['--conditions=barter-source', '--import', 'tsx', ...options, test];
@@ -85,7 +85,7 @@ export class Sandbox {
         // The whole group is gone.
       }
     };
-    const timer = maxMs === null ? undefined : setTimeout(kill, maxMs);
+    const timer = setTimeout(kill, maxMs);
     const [status] = await once(child, 'exit');
     clearTimeout(timer);
     kill();
