@@ -77,10 +77,18 @@ async function runFolder(folder: string, sources: readonly string[]): Promise<Tr
       tried.push(result);
       if (result.verdict !== 'killed') console.log(`  ${describe(result)}`);
     }
+    await assertStillRight(sandbox, tests);
   } finally {
     sandbox.close();
   }
   return tried;
+}
+
+/** Tests that fail for another reason than a mutant, such as a package that is gone, would kill everything. */
+async function assertStillRight(sandbox: Sandbox, tests: Awaited<ReturnType<typeof coverage>>): Promise<void> {
+  const [fastest] = [...tests].sort((a, b) => a.ms - b.ms);
+  if (fastest === undefined || (await sandbox.cover(fastest.test, longestMs)).passed) return;
+  throw new Error(`${fastest.test} fails without a mutant now: the verdicts mean nothing; run them again`);
 }
 
 async function tryMutant(
