@@ -29,6 +29,11 @@ export const virtio_pci_notify_cap = struct('virtio_pci_notify_cap', 20, {
   notify_off_multiplier: u32(16), // bytes between the doorbells of queues
 });
 
+export const virtio_pci_cfg_cap = struct('virtio_pci_cfg_cap', 20, {
+  cap: bytes(0, 16),
+  pci_cfg_data: bytes(16, 4),
+});
+
 export const virtio_pci_common_cfg = struct('virtio_pci_common_cfg', 56, {
   device_feature_select: u32(0),
   device_feature: u32(4),

@@ -15,6 +15,8 @@ import { PROFILES } from '../vfio/profile.ts';
 import { VfioUserServer } from '../vfio-user/server/server.ts';
 import type { Log } from '../vfio-user/wire/log.ts';
 import { functionOf } from './build.ts';
+import { screenPath } from './screen/protocol.ts';
+import { ScreenServer } from './screen/server.ts';
 import type { DeviceSockets } from './serve-worker.ts';
 
 const STDERR = new BoundedOutput(2, { lost: (lines) => `${lines} lines were lost` });
@@ -34,7 +36,8 @@ const TURN_MS = 20;
 const HOST: HostBridge = { vendorId: 0x8086, deviceId: 0x29c0, cpuVendor: 'amd', cpuFamily: 0x17, busOffset: 0 };
 
 /**
- * Serves each model at socketDir/NAME.sock (0600), each below a root port of its own. `log` gets the reasons why
+ * Serves each model at socketDir/NAME.sock (0600), each below a root port of its own, and the screen of one that has a
+ * screen at NAME.screen. `log` gets the reasons why
  * clients were dropped, and defects. EADDRINUSE when another server listens there.
  */
 export function serveDevices(
@@ -46,10 +49,14 @@ export function serveDevices(
   const memories: Memory[] = [];
   const functions = plugIn(models, memories);
   const server = new VfioUserServer(log);
+  const screens: ScreenServer[] = [];
   const devices = [...buildVfioDevices(functions, PROFILES.default)].map(([name, vdev]) => {
     const socket = join(socketDir, `${name}.sock`);
     server.serve(vdev, socket);
-    return { name, socket };
+    const { screen } = models[name];
+    if (screen === undefined) return { name, socket };
+    screens.push(new ScreenServer(server.loop, screen, screenPath(socket)));
+    return { name, socket, screen: screenPath(socket) };
   });
   let isStopped = false;
   const ended = new Promise<void>((resolve) => {
@@ -59,6 +66,7 @@ export function serveDevices(
         setImmediate(turn);
         return;
       }
+      for (const screen of screens) screen.close();
       server.stop();
       server.run();
       for (const memory of memories) memory.close();

@@ -61,6 +61,14 @@ export interface DmaWriteSink {
   written(address: number, sizeBytes: number): void;
 }
 
+/** A device model with registers in config space. Its calls must not block. */
+export interface ConfigModel {
+  /** Called before the bytes are read. The model may set them. */
+  beforeRead(offset: number, sizeBytes: number): void;
+  /** Called after the registers have taken the write. */
+  afterWrite(write: RegisterWrite): void;
+}
+
 /** The parts of a new function. */
 export interface FunctionSpec {
   name: string;
@@ -96,6 +104,8 @@ export class PciFunction {
   private readonly changes: Cell<number>;
   /** The calls that the device model gets, and their order. */
   readonly lifecycle: Lifecycle;
+  /** Set by a device model that has registers in config space. */
+  configModel: ConfigModel | null = null;
   /** Set by vfio. Interrupts of a function without a driver go nowhere. */
   interrupts: InterruptSink | null = null;
   /** The address space that translates the function's DMA; null while none is attached: DMA is then identity. */
@@ -163,6 +173,7 @@ export class PciFunction {
 
   /** Reads 1, 2 or 4 bytes of the registers, little-endian. */
   configRead(offset: number, size: number): number {
+    this.configModel?.beforeRead(offset, size);
     return this.config.read(offset, size);
   }
 
@@ -182,6 +193,7 @@ export class PciFunction {
     const before = this.config.read(PCI_COMMAND, 2);
     this.config.write(write.offset, write.size, write.value);
     this.vpd?.afterWrite(this.config, write);
+    this.configModel?.afterWrite(write);
     if (this.config.read(PCI_COMMAND, 2) !== before) yield* this.updateDecode();
     const pm = this.config.find(PCI_CAP_ID_PM);
     if (pm !== 0 && covers(write, pm + PCI_PM_CTRL)) yield* this.afterPowerWrite(pm);

@@ -12,6 +12,11 @@ export function covers({ offset, size }: RegisterWrite, register: number): boole
   return offset <= register && offset + size > register;
 }
 
+/** Whether two ranges of registers have a byte in common. */
+export function overlaps(offset: number, size: number, register: number, sizeBytes: number): boolean {
+  return offset < register + sizeBytes && offset + size > register;
+}
+
 /** Whether the write sets one of `bits` of the 16-bit register at `register`. A write of either byte counts. */
 export function setsBits({ offset, size, value }: RegisterWrite, register: number, bits: number): boolean {
   for (let i = 0; i < 2; i++) {

@@ -8,7 +8,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { decode } from 'fast-png';
 import * as abi from '../../src/abi/virtio_gpu.ts';
+import { VirtioGpu } from '../../src/device/virtio-gpu/gpu.ts';
 import { ScreenServer } from '../../src/machine/screen/server.ts';
+import { serveDevices } from '../../src/machine/serve-devices.ts';
 import { runner } from '../../src/task/runner.ts';
 import { EventLoop } from '../../src/vfio-user/wire/event-loop.ts';
 import { GpuRig, PIXEL_BYTES, PIXELS } from '../device/virtio-gpu-rig.ts';
@@ -86,6 +88,19 @@ test('the PNG has the pixels of the screen; memory that was taken back is an err
       assert.equal(existsSync(file), false);
     }),
   ));
+
+test('serveDevices serves the screen of a device too', () =>
+  inFolder(async (folder) => {
+    const gpu = new VirtioGpu({ pm: {} }, { width: 8, height: 4 });
+    const { devices, stop, ended } = serveDevices({ gpu: gpu.device }, folder);
+    const screen = join(folder, 'gpu.screen');
+    assert.deepEqual(devices, [{ name: 'gpu', socket: join(folder, 'gpu.sock'), screen }]);
+    const shown = await run('screenshot', devices[0].socket, '-o', join(folder, 'shot.png'));
+    assert.match(shown.stderr, /ENODATA: screen 0 shows nothing/);
+    stop();
+    await ended;
+    assert.equal(existsSync(screen), false);
+  }));
 
 test('requests that make no sense are answered, or end the connection; the next reader is served', () =>
   inFolder((folder) =>

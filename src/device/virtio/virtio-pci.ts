@@ -40,6 +40,7 @@ import { msixMemory } from '../msix.ts';
 import type { Screen } from '../screen.ts';
 import { VirtqueueError } from './chain.ts';
 import { CommonConfig } from './common-config.ts';
+import { CONFIG_WINDOW_CAPABILITY, ConfigWindow } from './config-window.ts';
 import { DeviceDma, DmaError, ResetError } from './dma.ts';
 import type { QueueWork, VirtioModel } from './model.ts';
 import { Virtqueue } from './virtqueue.ts';
@@ -148,6 +149,7 @@ export class VirtioPciDevice implements DeviceModel {
 
   bind(fn: PciFunction): void {
     this.fn = fn;
+    fn.configModel = new ConfigWindow(fn);
     fn.lifecycle.add({
       onReset: () => this.reset(),
       quiesce: () => this.quiesce(),
@@ -355,5 +357,6 @@ function structureCapabilities(queues: number, configBytes: number): Uint8Array[
     plain(place(VIRTIO_PCI_CAP_ISR_CFG, ISR_OFFSET, 1)),
     plain(place(VIRTIO_PCI_CAP_DEVICE_CFG, DEVICE_OFFSET, configBytes)),
     notify,
+    CONFIG_WINDOW_CAPABILITY,
   ];
 }

@@ -10,6 +10,7 @@ import { LIFETIME_MUTANTS } from './lifetimes.ts';
 import { type Mutant, replace } from './overlay.ts';
 import { REMOTE_MUTANTS } from './remote.ts';
 import { REVOKE_MUTANTS } from './revokes.ts';
+import { SCREEN_MUTANTS } from './screen.ts';
 import { TRIGGER_MUTANTS } from './triggers.ts';
 import { USER_MAPPING_MUTANTS } from './user-mappings.ts';
 
@@ -28,6 +29,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...IMPORTER_MUTANTS,
   ...REMOTE_MUTANTS,
   ...ENGINE_MUTANTS,
+  ...SCREEN_MUTANTS,
   ...FOUND_MUTANTS,
 ];
 

@@ -7,6 +7,7 @@ import { LIFETIMES } from './lifetimes.ts';
 import { AT_REST } from './quiesce.ts';
 import { REMOTE_IMPORTERS } from './remote.ts';
 import { REVOKE_VERSUS } from './revoke-versus.ts';
+import { SCREENS } from './screen.ts';
 import { OUTSIDE_PAIRS, TRIGGER_PAIRS } from './triggers.ts';
 import { VIRTUAL_FUNCTIONS } from './virtual-functions.ts';
 
@@ -19,6 +20,7 @@ export const PRODUCT_GROUPS: readonly { title: string; families: readonly Progra
   { title: 'Importers in other processes', families: REMOTE_IMPORTERS },
   { title: 'Devices that are quiesced', families: AT_REST },
   { title: 'The I/OAT engine', families: ENGINES },
+  { title: 'A virtio GPU', families: SCREENS },
   { title: 'Virtual functions', families: VIRTUAL_FUNCTIONS },
   { title: 'Two triggers at once', families: TRIGGER_PAIRS },
   { title: 'A reset or config write from outside, and a trigger', families: OUTSIDE_PAIRS },

@@ -23,3 +23,14 @@ export const VIRTUAL: MachineDescription = {
     return [physical, { ...device, name: 'vf', physfn: 'lender' }];
   }),
 };
+
+/** The borrower is a virtio GPU. */
+export const SCREEN: MachineDescription = {
+  ...PEERS,
+  devices: PEERS.devices.map((device) => {
+    if (device.name !== 'borrower') return device;
+    const capabilities = { pm: {}, express: { flr: true } };
+    const size = { scanouts: 1, width: 1, height: 1 };
+    return { name: 'borrower', model: 'virtio-gpu', port: device.port, ...size, capabilities };
+  }),
+};
