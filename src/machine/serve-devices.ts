@@ -37,8 +37,8 @@ const HOST: HostBridge = { vendorId: 0x8086, deviceId: 0x29c0, cpuVendor: 'amd',
 
 /**
  * Serves each model at socketDir/NAME.sock (0600), each below a root port of its own, and the screen of one that has a
- * screen at NAME.screen. `log` gets the reasons why
- * clients were dropped, and defects. EADDRINUSE when another server listens there.
+ * screen at NAME.screen. `log` gets the reasons why clients were dropped, and defects. EADDRINUSE when another server
+ * listens there.
  */
 export function serveDevices(
   models: Readonly<Record<string, DeviceModel>>,
