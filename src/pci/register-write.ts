@@ -1,9 +1,12 @@
 /** One write to config space, and tests of the registers and bits that it reaches. */
 
+/** A write to config space, within one dword. */
 export interface RegisterWrite {
   /** From the start of config space; the write stays within one dword. */
   readonly offset: number;
+  /** The bytes of the register that it writes. */
   readonly size: 1 | 2 | 4;
+  /** Little-endian, from `offset` on. */
   readonly value: number;
 }
 
