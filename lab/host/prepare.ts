@@ -9,6 +9,7 @@ import type { BuiltKernel, KernelName, LabKernel } from '../kernel/kernel.ts';
 import { buildOutsideImporter } from '../kernel/module-build.ts';
 import { DISTRIBUTION } from '../kernel/named.ts';
 import { buildSelftests, selftestsKey } from '../kernel/selftests-build.ts';
+import { buildPeers, peersKey } from '../peers/build.ts';
 import { isStamped, labPath, lockCache, SUITE, stamp, unstamp } from './cache.ts';
 import { CommandError } from './command.ts';
 import { buildImporter, fetchKernel, installPackages, makeRoot, PACKAGES } from './distribution.ts';
@@ -39,7 +40,7 @@ interface PrepareStage {
 const OWN_KERNELS: readonly KernelName[] = ['distribution', 'iommufd', 'debug'];
 
 /** Stages that no kernel needs, but some commands do. */
-export type StageName = 'selftests';
+export type StageName = 'selftests' | 'peers';
 
 /** The stages in the order in which they are made. */
 const STAGES: PrepareStage[] = [
@@ -89,6 +90,15 @@ const STAGES: PrepareStage[] = [
     usualSeconds: 30,
     key: selftestsKey,
     make: buildSelftests,
+  },
+  {
+    name: 'peers',
+    from: 'root',
+    kernels: [],
+    what: 'vfio-user servers of others, from the source of QEMU',
+    usualSeconds: Math.ceil((480 * 2) / availableParallelism()),
+    key: peersKey,
+    make: buildPeers,
   },
 ];
 

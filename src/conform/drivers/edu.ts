@@ -23,9 +23,10 @@ export const eduDriver: DeviceDriver = {
 
   start(peer, _memory, { target, isMaster }) {
     enable(peer, isMaster);
-    writeRegister(peer, SOURCE, BUFFER, 8);
-    writeRegister(peer, DESTINATION, target, 8);
-    writeRegister(peer, COUNT, SIZE, 8);
-    writeRegister(peer, COMMAND, RUN, 8);
+    // A write of 32 bits sets all 64. QEMU's server refuses those of 64 bits.
+    writeRegister(peer, SOURCE, BUFFER, 4);
+    writeRegister(peer, DESTINATION, target, 4);
+    writeRegister(peer, COUNT, SIZE, 4);
+    writeRegister(peer, COMMAND, RUN, 4);
   },
 };

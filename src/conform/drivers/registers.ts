@@ -5,6 +5,8 @@ import type { RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
 
 const COMMAND = 4;
+const BAR_0 = 0x10;
+const BAR_ADDRESS = 0xe000_0000;
 const MEMORY = 2;
 const MASTER = 4;
 
@@ -19,7 +21,11 @@ export function writeRegister(peer: RawPeer, offset: number, value: number | big
   peer.ok(VFIO_USER_REGION_WRITE, request.access(region, offset, count, data.subarray(0, count)));
 }
 
-/** Lets the device answer, and act as a master or not. */
+/**
+ * Lets the device answer, and act as a master or not. The first BAR gets an address, without which QEMU's server refuses
+ * every access to it.
+ */
 export function enable(peer: RawPeer, isMaster: boolean): void {
+  writeRegister(peer, BAR_0, BAR_ADDRESS, 4, CONFIG);
   writeRegister(peer, COMMAND, MEMORY | (isMaster ? MASTER : 0), 2, CONFIG);
 }

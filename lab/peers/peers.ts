@@ -1,0 +1,65 @@
+/** The vfio-user servers of others that the lab builds, and the programs that start them. */
+import { labPath } from '../host/cache.ts';
+
+export const SOURCE = 'usr/src/peers/qemu';
+export const LIBRARY = `${SOURCE}/subprojects/libvfio-user`;
+
+/** The library as QEMU's build makes it. */
+const BUILT = `${SOURCE}/build/subprojects/libvfio-user`;
+
+const LOADER = 'lib64/ld-linux-x86-64.so.2';
+const SYSTEM_LIBRARIES = 'usr/lib/x86_64-linux-gnu';
+
+export interface ForeignServer {
+  name: string;
+  about: string;
+  /** A program of the root, the folder of its own library, and its arguments; $1 is the path of the socket. */
+  program: string;
+  libraries: string;
+  args: string;
+}
+
+export const FOREIGN_SERVERS: readonly ForeignServer[] = [
+  sample('server', 'libvfio-user-server', "libvfio-user's sample server: DMA, interrupts, migration"),
+  sample('gpio-pci-idio-16', 'libvfio-user-gpio', "libvfio-user's sample of a GPIO card"),
+  emulator('edu,id=dev', 'qemu-edu', "QEMU's edu device, served by QEMU"),
+  emulator('nvme,id=dev,serial=barter', 'qemu-nvme', "QEMU's NVMe controller, served by QEMU"),
+];
+
+function sample(file: string, name: string, about: string): ForeignServer {
+  return { name, about, program: `${BUILT}/samples/${file}`, libraries: `${BUILT}/lib`, args: '"$1"' };
+}
+
+function emulator(device: string, name: string, about: string): ForeignServer {
+  const object = {
+    'qom-type': 'x-vfio-user-server',
+    id: 'server',
+    device: 'dev',
+    socket: { type: 'unix', path: '$1' },
+  };
+  const machine = '-machine x-remote,vfio-user=on -nodefaults -display none';
+  return {
+    name,
+    about,
+    program: `${SOURCE}/build/qemu-system-x86_64`,
+    libraries: `${BUILT}/lib`,
+    args: `${machine} -device ${device} -object "${JSON.stringify(object).replaceAll('"', '\\"')}"`,
+  };
+}
+
+/** The path of the program that starts a server. Its only argument is the path of the socket. */
+export function foreignServerPath({ name }: ForeignServer): string {
+  return labPath('peers', name);
+}
+
+/** The program, as a shell script: it runs with the root's loader and libraries, and does not enter the root. */
+export function foreignServerScript({ about, program, libraries, args }: ForeignServer): string {
+  const root = labPath('root');
+  const path = [SYSTEM_LIBRARIES, libraries].map((folder) => `$root/${folder}`).join(':');
+  return `#!/bin/sh
+# ${about}: at the socket $1.
+root=${root}
+data="-L $root/usr/share/qemu -L $root/usr/share/seabios"
+exec "$root/${LOADER}" --library-path "${path}" "$root/${program}" ${program.includes('qemu-system') ? '$data ' : ''}${args}
+`;
+}
