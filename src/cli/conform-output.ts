@@ -84,7 +84,7 @@ export async function printJudgement(judgement: Judgement, options: OutputOption
   await reportSuites(options, judgement.title, conformSuites(judgement));
   if (options.json === true) console.log(JSON.stringify(documentOf(judgement)));
   else if (!isQuiet(options)) console.log(conformText(judgement));
-  if (judgement.rules.some(({ verdict }) => judgement.faults.includes(verdict))) process.exitCode ??= 1;
+  if (judgement.rules.some(({ isFault }) => isFault)) process.exitCode ??= 1;
   if (options.html !== undefined) writeWhole(options.html, conformHtml(judgement), '--html');
 }
 

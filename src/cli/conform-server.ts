@@ -6,7 +6,7 @@ import { conformServer, type RuleResult } from '../conform/engine.ts';
 import { GROUPS } from '../conform/rule.ts';
 import { RULES } from '../conform/rules/catalogue.ts';
 import { type JudgedServer, RunningServer, ServerCommand, SOCKET_PLACE } from '../conform/server.ts';
-import { isFault, NOT_APPLICABLE, Outcome, VERDICTS } from '../conform/verdict.ts';
+import { NOT_APPLICABLE, Outcome, VERDICTS } from '../conform/verdict.ts';
 import {
   addOutputOptions,
   ConformProgress,
@@ -88,7 +88,6 @@ function judgementOf(target: string, rules: readonly RuleResult[], seconds: numb
     target,
     groups: GROUPS,
     verdicts: [...VERDICTS].reverse(),
-    faults: VERDICTS.filter(isFault),
     skipped: NOT_APPLICABLE,
     rules,
     seconds,

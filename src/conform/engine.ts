@@ -22,15 +22,18 @@ import {
 /** A server whose connection ended may take a moment to end itself. */
 const ENDING_MS = 1000;
 
-export interface DeviceResult {
+/** One trial of a rule. */
+export interface TrialResult<Of extends string> {
   device: string;
-  verdict: Verdict;
+  verdict: Of;
   /** Why, where the verdict is another than `holds`. */
   text: string;
   /** The messages of the trial, in order. */
   exchange: readonly ExchangeEntry[];
   seconds: number;
 }
+
+export type DeviceResult = TrialResult<Verdict>;
 
 export interface RuleResult {
   id: string;
@@ -39,6 +42,7 @@ export interface RuleResult {
   chapter: string;
   /** The worst of the results. */
   verdict: Verdict;
+  isFault: boolean;
   /** One for each device on which the rule was tried. */
   results: readonly DeviceResult[];
 }
@@ -90,7 +94,8 @@ export async function conformServer(
     .map((rule) => {
       const results = found.get(rule)!;
       const { id, group, says, chapter } = rule;
-      return { id, group, says, chapter, verdict: worstOf(results.map(({ verdict }) => verdict)), results };
+      const verdict = worstOf(results.map((result) => result.verdict));
+      return { id, group, says, chapter, verdict, isFault: isFault(verdict), results };
     });
 }
 

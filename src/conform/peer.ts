@@ -134,13 +134,24 @@ export class RawPeer {
     return this.bytes.length > 0 || this.ended;
   }
 
+  /** The next message if it is there already; 'end' where the other side has closed, or sends what is not a message. */
+  tryNext(): Incoming | 'end' | null {
+    while (!this.ended && pollOne(this.socket.fd, POLLIN, 0) !== 0) this.receive();
+    try {
+      return this.cut() ?? (this.ended ? 'end' : null);
+    } catch (error) {
+      if (error instanceof Outcome) return 'end';
+      throw error;
+    }
+  }
+
   private receive(): void {
     this.incoming.setIov(0, room.address, room.bytes.length, room.bytes);
     const length = this.incoming.recvmsg(this.socket.fd, MSG_DONTWAIT);
     if (length === -ERRNO.EAGAIN) return;
     if (length <= 0) {
       this.ended = true;
-      this.exchange.event(this.number, 'the server ended the connection');
+      this.exchange.event(this.number, 'the other side ended the connection');
       return;
     }
     if (this.incoming.hasFds) {

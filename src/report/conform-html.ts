@@ -39,8 +39,7 @@ ${sections.join('\n')}
 `;
 }
 
-function ruleHtml(judgement: Judgement, { id, says, chapter, verdict, results }: JudgedRule): string {
-  const isFault = judgement.faults.includes(verdict);
+function ruleHtml(judgement: Judgement, { id, says, chapter, verdict, isFault, results }: JudgedRule): string {
   const colour = isFault
     ? 'bad'
     : verdict === judgement.verdicts.at(-1) || verdict === judgement.skipped

@@ -19,6 +19,8 @@ export interface JudgedRule {
   says: string;
   chapter: string;
   verdict: string;
+  /** Whether a maintainer should act. */
+  isFault: boolean;
   results: readonly JudgedTrial[];
 }
 
@@ -31,8 +33,6 @@ export interface Judgement {
   groups: Readonly<Record<string, string>>;
   /** All verdicts, worst first. */
   verdicts: readonly string[];
-  /** The verdicts that a maintainer should act on. */
-  faults: readonly string[];
   /** The verdict on a rule that was not tried. */
   skipped: string;
   rules: readonly JudgedRule[];
@@ -46,8 +46,8 @@ const SHOWN_DIGITS = 96;
 
 /** A table by group, then each fault with the messages that show it. */
 export function conformText(judgement: Judgement): string {
-  const faults = judgement.rules.filter(({ verdict }) => judgement.faults.includes(verdict));
-  const parts = [groupTable(judgement), ...faults.map((rule) => faultText(judgement, rule)), summaryOf(judgement)];
+  const faults = judgement.rules.filter(({ isFault }) => isFault);
+  const parts = [groupTable(judgement), ...faults.map((rule) => faultText(rule)), summaryOf(judgement)];
   return parts.join('\n\n');
 }
 
@@ -60,9 +60,9 @@ function groupTable({ groups, verdicts, rules }: Judgement): string {
   return textTable(['group', ...verdicts], [...rows, ['all', ...total]]);
 }
 
-function faultText(judgement: Judgement, { id, says, chapter, verdict, results }: JudgedRule): string {
+function faultText({ id, says, chapter, verdict, results }: JudgedRule): string {
   const lines = [`${paint('bad', verdict)} ${id}`, wrapped(`${says} (${chapter})`, 2)];
-  for (const trial of results.filter((each) => judgement.faults.includes(each.verdict))) {
+  for (const trial of results.filter((each) => each.verdict === verdict)) {
     lines.push(wrapped(`${trial.device}: ${trial.text}`, 2));
     const { exchange } = trial;
     const shown = exchange.slice(-SHOWN_ENTRIES);
@@ -83,10 +83,10 @@ export function summaryOf({ rules, verdicts, seconds }: Judgement): string {
 }
 
 /** A suite for each group. A rule that could not be tried is skipped; a fault has its messages. */
-export function conformSuites({ groups, rules, faults, skipped }: Judgement): SuiteReport[] {
+export function conformSuites({ groups, rules, skipped }: Judgement): SuiteReport[] {
   return groupsOf(groups, rules).map(([group, name]) => ({
     name,
-    cases: rules.filter((rule) => rule.group === group).map((rule) => caseOf(rule, faults, skipped)),
+    cases: rules.filter((rule) => rule.group === group).map((rule) => caseOf(rule, skipped)),
   }));
 }
 
@@ -95,11 +95,11 @@ export function groupsOf(groups: Readonly<Record<string, string>>, rules: readon
   return Object.entries(groups).filter(([group]) => rules.some((rule) => rule.group === group));
 }
 
-function caseOf({ id, says, verdict, results }: JudgedRule, faults: readonly string[], skipped: string): CaseReport {
+function caseOf({ id, says, verdict, isFault, results }: JudgedRule, skipped: string): CaseReport {
   const shown = results.filter((each) => each.verdict === verdict);
   return {
     name: `${id}: ${says}`,
-    verdict: faults.includes(verdict) ? 'fail' : verdict === skipped ? 'skip' : 'pass',
+    verdict: isFault ? 'fail' : verdict === skipped ? 'skip' : 'pass',
     text: shown.map(trialText).join('\n'),
     seconds: results.reduce((sum, each) => sum + each.seconds, 0),
   };

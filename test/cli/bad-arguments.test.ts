@@ -67,6 +67,8 @@ const CASES: readonly (readonly [args: readonly string[], said: RegExp, status?:
     1,
   ],
   [['conform', 'server', '--', inFolder('none'), '{socket}'], /the server ended with .*ENOENT before it listened/, 1],
+  [['conform', 'client'], /missing required argument 'command'; see barter conform --help$/],
+  [['conform', 'client', '--', 'true'], /the command names no socket: write \{socket\} where its path goes$/],
   [['screenshot'], /missing required argument 'device'; see barter screenshot --help$/],
   [
     ['screenshot', 'no-such-device'],

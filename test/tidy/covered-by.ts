@@ -8,6 +8,7 @@ export const COVERED_BY: Readonly<Record<string, readonly string[]>> = {
   'api/': ['api/guides.test.ts'],
   'cli/': ['cli/bad-arguments.test.ts', 'cli/main.test.ts'],
   'conform/': ['conform/server.test.ts'],
+  'conform/client/': ['conform/client.test.ts'],
   'demo/': ['cli/demo.test.ts', 'cli/import.test.ts'],
   'device/': ['device/ioat.test.ts'],
   'device/screen.ts': ['device/virtio-gpu.test.ts'],

@@ -1,0 +1,60 @@
+/** One way in which a server differs from a plain one, and whether a client must bear it. */
+import type { RightReply, ShownDevice } from './device.ts';
+
+/** The groups, in the order of a report. */
+export const CLIENT_GROUPS = {
+  time: 'late and silent',
+  stream: 'parts and order',
+  size: 'wrong sizes',
+  limit: 'limits and VERSION',
+  region: 'regions and capabilities',
+  device: 'device and interrupts',
+  refusal: 'refused commands',
+  end: 'disconnects',
+} as const;
+export type ClientGroup = keyof typeof CLIENT_GROUPS;
+
+/** Bytes for the client after a time, or the end of the connection. */
+export interface Outgoing {
+  bytes: Buffer;
+  fds?: readonly number[];
+  afterMs?: number;
+  /** Ends the connection when the bytes are sent. */
+  ends?: true;
+}
+
+export interface ClientDeviation {
+  id: string;
+  group: ClientGroup;
+  says: string;
+  chapter: string;
+  /** Whether the protocol allows it: a client that refuses it is at fault. Any client must survive the rest. */
+  isLawful: boolean;
+  /** The command that it is about; null for every one. A client that never sends it is not judged. */
+  command: number | null;
+  /** Changes the device before the client connects. */
+  device?: (device: ShownDevice) => void;
+  /** What goes out in place of a right reply to `command`. */
+  reply?: (right: RightReply, earlier: number) => Outgoing[];
+}
+
+export function replyBytes({ command, id, errno, payload }: RightReply, size?: number): Buffer {
+  const bytes = Buffer.alloc(16 + payload.length);
+  bytes.writeUInt16LE(id, 0);
+  bytes.writeUInt16LE(command, 2);
+  bytes.writeUInt32LE(size ?? bytes.length, 4);
+  bytes.writeUInt32LE(errno === 0 ? 1 : 0x21, 8);
+  bytes.writeUInt32LE(errno, 12);
+  bytes.set(payload, 16);
+  return bytes;
+}
+
+/** Returns a function that declares deviations of one group. */
+export function deviationsOf(group: ClientGroup, chapter: string, isLawful: boolean) {
+  return (
+    name: string,
+    says: string,
+    command: number | null,
+    change: Pick<ClientDeviation, 'device' | 'reply'>,
+  ): ClientDeviation => ({ id: `${group}.${name}`, group, says, chapter, isLawful, command, ...change });
+}

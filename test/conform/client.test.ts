@@ -1,0 +1,95 @@
+/** Clients against a server that deviates: Barter's own bears it all, and a bad one is found out. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { CLIENT_GROUPS } from '../../src/conform/client/deviation.ts';
+import { DEVIATIONS } from '../../src/conform/client/deviations/catalogue.ts';
+import { type ClientResult, conformClient } from '../../src/conform/client/engine.ts';
+import { BIN, barter } from '../cli/barter.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'barter-conform-client-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+test('every deviation has an id of its own and a sentence, and each group has some', () => {
+  assert.equal(new Set(DEVIATIONS.map(({ id }) => id)).size, DEVIATIONS.length);
+  for (const { id, group, says } of DEVIATIONS) {
+    assert.ok(id.startsWith(`${group}.`), id);
+    assert.match(says, /\.$/, id);
+  }
+  for (const group of Object.keys(CLIENT_GROUPS))
+    assert.ok(
+      DEVIATIONS.some((each) => each.group === group),
+      group,
+    );
+});
+
+/** One deviation of each kind that the client meets at once; docs/peers.md has all of them. */
+const SAMPLE = [
+  ...['stream.each-byte', 'stream.header-then-payload', 'stream.other-id-device-get-info', 'stream.dma-nowhere'],
+  ...['size.size-0-device-get-info', 'size.cut-device-get-region-info', 'limit.four-bytes', 'limit.no-limits'],
+  ...['region.unknown-then-sparse', 'region.chain-loop', 'region.short-file', 'device.many-irqs'],
+  ...['refusal.errno-huge-device-get-info', 'end.half-of-device-get-info', 'limit.major-1'],
+];
+const sampled = () => {
+  const ids = SAMPLE.map((id) => id.replace('device-get-', 'get-'));
+  const found = DEVIATIONS.filter(({ id }) => ids.includes(id));
+  assert.equal(found.length, ids.length);
+  return found;
+};
+
+function verdictOf(results: readonly ClientResult[], id: string): string | undefined {
+  return results.find((result) => result.id === id)?.verdict;
+}
+
+test("no deviation of the sample ends or stops Barter's client", async () => {
+  const results = await conformClient([process.execPath, BIN, 'inspect', '{socket}'], sampled(), { timeoutMs: 60_000 });
+  assert.deepEqual(
+    results.filter(({ isFault }) => isFault).map(({ id, verdict, results: [{ text }] }) => `${id} ${verdict}: ${text}`),
+    [],
+  );
+  assert.equal(verdictOf(results, 'stream.each-byte'), 'goes-on');
+  assert.equal(verdictOf(results, 'limit.four-bytes'), 'goes-on');
+  assert.equal(verdictOf(results, 'limit.major-1'), 'refuses');
+  assert.equal(verdictOf(results, 'end.half-of-get-info'), 'refuses');
+});
+
+/** A client that reads the reply to VERSION with one receive, and trusts its size. */
+const NAIVE = `
+const { connect } = require('node:net');
+const json = Buffer.from('{"capabilities":{}}\\0');
+const message = Buffer.alloc(20 + json.length);
+message.writeUInt16LE(1, 2); message.writeUInt32LE(message.length, 4); json.copy(message, 20);
+const socket = connect(process.argv[2], () => socket.write(message));
+socket.once('data', (data) => {
+  if (data.readUInt16LE(0) !== 0) process.kill(process.pid, 'SIGSEGV');
+  if (data.readUInt32LE(4) === 0) setInterval(() => {}, 1000);
+  else process.exit(data.length === data.readUInt32LE(4) ? 0 : 1);
+});
+`;
+
+test('a client that dies, one that hangs and one that refuses what it must bear are told apart', async () => {
+  const path = join(folder, 'naive.cjs');
+  writeFileSync(path, NAIVE);
+  const wanted = ['stream.other-id-version', 'size.size-0-version', 'stream.version-in-parts', 'stream.each-byte'];
+  const deviations = DEVIATIONS.filter(({ id }) => wanted.includes(id));
+  const results = await conformClient([process.execPath, path, '{socket}'], deviations, { timeoutMs: 4000 });
+  assert.equal(verdictOf(results, 'stream.other-id-version'), 'dies');
+  assert.equal(verdictOf(results, 'size.size-0-version'), 'hangs');
+  assert.equal(verdictOf(results, 'stream.version-in-parts'), 'refuses');
+  assert.equal(verdictOf(results, 'stream.each-byte'), 'not-applicable');
+  assert.deepEqual(
+    results.filter(({ isFault }) => isFault).map(({ id }) => id.split('.')[0]),
+    ['stream', 'stream', 'size'],
+  );
+});
+
+test('the command tells a fault by its status, and how the client ended', () => {
+  const words = ['conform', 'client', '--rule', 'limit.no-json', '--json', '--'];
+  const good = barter(...words, process.execPath, BIN, 'inspect', '{socket}');
+  assert.deepEqual([good.status, JSON.parse(good.stdout).rules[0].verdict], [0, 'goes-on']);
+  const bad = barter(...words, 'false', '{socket}');
+  assert.equal(bad.status, 2);
+  assert.match(bad.stderr, /the client refuses without any deviation: status 1/);
+});
