@@ -1,4 +1,5 @@
 /** barter replay, scenarios. */
+import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { ReplayFile } from '../explore/replay.ts';
 import { htmlTimeline } from '../report/html.ts';
@@ -10,19 +11,37 @@ import { replay } from '../verify/explore.ts';
 import { asUsage } from './explore-errors.ts';
 import { readJson, writeWhole } from './files.ts';
 import { declareCommand } from './summaries.ts';
-import { UsageError } from './usage.ts';
+import { reasonOf, UsageError } from './usage.ts';
 
 /** The group whose names follow a rule. */
 const TRIGGER_PAIRS = 'Two triggers at once';
 const NAME_COLUMNS = 26;
+
+const REPLAY_EXAMPLES = `
+Examples:
+  barter replay revoke-2.replay.json
+  barter replay peers.pcapng --to /run/other/lender.sock --device lender
+  barter replay peers.pcapng --to /run/other/lender.sock --device lender --ignore REGION_READ.data --json`;
+
+interface ReplayFlags {
+  html?: string;
+  stacks?: boolean;
+  to?: string;
+  device?: string;
+  ignore?: string[];
+  json?: boolean;
+}
 
 export function addReplayCommands(program: Command): void {
   declareCommand(program, 'replay')
     .argument('<file>')
     .option('--html <file>', 'write the run as a page')
     .option('--stacks', 'under each step the stack that took it')
+    .option('--to <socket>', 'say the commands of a capture of serve --pcap to this vfio-user server; compare replies')
+    .option('--device <name>', 'with --to: the device of the capture, where it has several')
+    .option('--ignore <fields...>', 'with --to: fields that may differ, such as pgsizes or REGION_READ.data')
     .option('--json', 'one JSON document')
-    .addHelpText('after', '\nExample:\n  barter replay revoke-2.replay.json')
+    .addHelpText('after', REPLAY_EXAMPLES)
     .action(replayCommand);
   declareCommand(program, 'scenarios')
     .option('--json', 'one JSON document')
@@ -30,7 +49,8 @@ export function addReplayCommands(program: Command): void {
     .action(scenariosCommand);
 }
 
-async function replayCommand(path: string, flags: { html?: string; stacks?: boolean; json?: boolean }): Promise<void> {
+async function replayCommand(path: string, flags: ReplayFlags): Promise<void> {
+  if (await isOfCapture(path, flags)) return;
   const file = readReplay(path);
   const { run, matches } = await asUsage(async () => {
     await loadPrograms(file.scenario);
@@ -54,6 +74,30 @@ async function replayCommand(path: string, flags: { html?: string; stacks?: bool
   }
   if (run.finding !== null || !matches) process.exitCode = 1;
   if (flags.html !== undefined) writeWhole(flags.html, htmlTimeline(run, file.mutant), '--html');
+}
+
+/** Replays a capture, if it is one. Refuses options that belong to the other kind of file. */
+async function isOfCapture(path: string, flags: ReplayFlags): Promise<boolean> {
+  const { to, html, stacks, device, ignore } = flags;
+  const { isCapture } = await import('../report/pcapng.ts');
+  const bytes = readBytes(path);
+  if (to === undefined) {
+    if (isCapture(bytes)) throw new UsageError(`${path} is a capture: name a vfio-user server by --to SOCKET`);
+    if (device !== undefined || ignore !== undefined) throw new UsageError('--device and --ignore go with --to SOCKET');
+    return false;
+  }
+  if (html !== undefined || stacks !== undefined) throw new UsageError('--html and --stacks do not go with --to');
+  const { replayCapture } = await import('./replay-capture.ts');
+  replayCapture(path, bytes, { ...flags, to });
+  return true;
+}
+
+function readBytes(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw new UsageError(`${path} cannot be read: ${reasonOf(error)}`);
+  }
 }
 
 function readReplay(path: string): ReplayFile {

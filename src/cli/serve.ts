@@ -48,7 +48,7 @@ export function addServeCommand(program: Command, thread?: Worker): void {
       `disconnect an importer in another process that keeps a revoked buffer for so long (default: ${IMPORTER_TIMEOUT_MS})`,
     )
     .option('--trace', 'print a line for each command with its reply, errno and latency')
-    .option('--pcap <file>', 'write every message to a capture for Wireshark (docs/wireshark) and barter replay')
+    .option('--pcap <file>', 'write every message to a capture for Wireshark (docs/captures.md) and barter replay')
     .option('--log-level <level>', `what goes to stderr: ${LOG_LEVELS.join(', ')}`, 'info')
     .option('--log <format>', `how it is written: ${LOG_FORMATS.join(' or ')}, a line for each entry`, 'text')
     .option('--control', 'with --http: let the page pull triggers; its address then has a secret token')

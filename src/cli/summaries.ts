@@ -16,7 +16,7 @@ export const SUMMARIES = {
   explore: 'runs a scenario through every interleaving that matters; shows the shortest one that breaks an invariant',
   worker: 'search parts for barter explore --queue, on this machine or any other',
   queue: 'show or end what the workers of a queue do',
-  replay: 'runs the schedule of a replay file again, step by step, and checks that it is the same run',
+  replay: 'runs the schedule of a replay file again; or says a capture again to a vfio-user server',
   scenarios: 'lists what explore and run know by name',
   reproducer: 'write a scenario as one C file that shows by system calls what a kernel does',
   lab: "a real QEMU and a real Linux, from the distribution's packages",

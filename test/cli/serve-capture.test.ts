@@ -10,19 +10,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DMA_BUF_SOCKET_ATTACH, DMA_BUF_SOCKET_OPEN } from '../../src/abi/dma-buf-socket.ts';
 import * as abi from '../../src/abi/vfio-user.ts';
 import { ServeCapture } from '../../src/cli/serve-capture.ts';
-import { IoatDriver } from '../../src/drivers/ioat.ts';
-import { createMemfd } from '../../src/linux/memfd.ts';
 import { decodeCapture } from '../../src/report/capture.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import type { TappedMessage } from '../../src/vfio-user/wire/tap.ts';
 import { mounted } from '../linux/hugepages.ts';
 import { skip, wireshark } from '../report/tshark.ts';
-import { enableMemory, exportBuffer } from '../vfio-user/lent.ts';
-import { RawImporter } from '../vfio-user/raw-importer.ts';
+import { enableMemory } from '../vfio-user/lent.ts';
 import { barter, endOf, startBarter } from './barter.ts';
+import { converse, PAGE } from './converse.ts';
 
 const MACHINE = 'examples/two-peers.yaml';
-const PAGE = 4096;
 
 async function inFolder(body: (folder: string) => Promise<void>): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'barter-pcap-'));
@@ -40,32 +37,6 @@ async function serving(folder: string, file: string) {
 
 const commandOf = ({ bytes }: TappedMessage) => Buffer.from(bytes).readUInt16LE(2);
 const isReply = ({ bytes }: TappedMessage) => (Buffer.from(bytes).readUInt32LE(8) & 0xf) === 1;
-
-/** Uses all three kinds of sockets: a client's, its twin for DMA of the device, and an importer's. */
-function converse(lender: string, borrower: string): void {
-  const lends = new VfioUserClient(lender);
-  enableMemory(lends, true);
-  const buffer = exportBuffer(lends);
-  const importer = RawImporter.ready(buffer);
-  importer.attach();
-  const copies = new VfioUserClient(borrower, { twinSocket: true });
-  const memory = Buffer.alloc(PAGE, 7);
-  copies.memory = {
-    read: (address, into) => into.set(memory.subarray(address - 0x10000, address - 0x10000 + into.length)),
-    write: (address, bytes) => memory.set(bytes, address - 0x10000),
-  };
-  copies.dmaMap(0x10000, PAGE, 3, null);
-  const memfd = createMemfd('test', 3 * PAGE);
-  copies.dmaMap(0x20000, 3 * PAGE, 3, memfd.fd);
-  memfd.close();
-  const driver = new IoatDriver(copies);
-  driver.copy(0x10000, 0x20000, 100);
-  driver.close();
-  importer.close();
-  buffer.close();
-  lends.closeAndWait();
-  copies.closeAndWait();
-}
 
 test('the file has both directions of every connection, with descriptors, and ends well by SIGTERM', () =>
   inFolder(async (folder) => {

@@ -59,8 +59,11 @@ export function messageName(kind: SocketKind, bytes: Uint8Array): string {
   return feature === null ? name : `${name} ${feature}`;
 }
 
-/** The fields of the payload, as far as it has them. An error reply has none. */
-export function messageFields(kind: SocketKind, bytes: Uint8Array): FieldTexts {
+/**
+ * The fields of the payload, as far as it has them. An error reply has none. Of data, the first `shownBytes` are in the
+ * text.
+ */
+export function messageFields(kind: SocketKind, bytes: Uint8Array, shownBytes = SHOWN_BYTES): FieldTexts {
   const { command, isReply } = headerOf(bytes);
   const layout = layoutsOf(kind).get(command);
   if (layout === undefined) return {};
@@ -68,11 +71,11 @@ export function messageFields(kind: SocketKind, bytes: Uint8Array): FieldTexts {
   const head = isReply ? layout.reply : layout.request;
   if (payload.length < head.sizeof) return {};
   const rest = payload.subarray(head.sizeof);
-  if (kind !== 'dma-buf' && command === VFIO_USER_DEVICE_FEATURE) return featureFields(payload, rest);
-  const fields = fieldsOf(head, payload);
+  if (kind !== 'dma-buf' && command === VFIO_USER_DEVICE_FEATURE) return featureFields(payload, rest, shownBytes);
+  const fields = fieldsOf(head, payload, shownBytes);
   if (rest.length === 0 || layout.rest === 'nothing') return fields;
   if (layout.rest === 'text') return { ...fields, json: Buffer.from(rest).toString('utf8').replace(/\0$/, '') };
-  return { ...fields, data: dataText(rest) };
+  return { ...fields, data: dataText(rest, shownBytes) };
 }
 
 /** SET DMA_BUF, PROBE feature 99, ...; null for a message that is not about a feature. */
@@ -92,28 +95,29 @@ function featureOf(bytes: Uint8Array): string | null {
   return [...verbs, FEATURES.get(number)?.name ?? `feature ${number}`].join(' ');
 }
 
-function featureFields(payload: Uint8Array, rest: Uint8Array): FieldTexts {
+function featureFields(payload: Uint8Array, rest: Uint8Array, shownBytes: number): FieldTexts {
   const flags = vfio_device_feature.fields.flags.get(viewOf(payload));
   const feature = FEATURES.get(flags & VFIO_DEVICE_FEATURE_MASK);
   if (feature === undefined || rest.length < feature.payload.sizeof) return {};
   const behind = rest.subarray(feature.payload.sizeof);
-  return { ...fieldsOf(feature.payload, rest), ...(behind.length === 0 ? {} : { data: dataText(behind) }) };
+  const fields = fieldsOf(feature.payload, rest, shownBytes);
+  return { ...fields, ...(behind.length === 0 ? {} : { data: dataText(behind, shownBytes) }) };
 }
 
-function fieldsOf(struct: AnyStruct, payload: Uint8Array): FieldTexts {
+function fieldsOf(struct: AnyStruct, payload: Uint8Array, shownBytes: number): FieldTexts {
   const view = viewOf(payload);
   return Object.fromEntries(
     Object.entries<Fields[string]>(struct.fields)
       .filter(([name]) => !SILENT.has(name))
       .map(([name, field]) => {
-        if (field instanceof BytesField) return [name, dataText(field.get(view))];
+        if (field instanceof BytesField) return [name, dataText(field.get(view), shownBytes)];
         const value = field instanceof U64Field ? field.getBig(view) : field.get(view);
         return [name, HEXADECIMAL.test(name) ? `0x${value.toString(16)}` : Number(value)];
       }),
   );
 }
 
-function dataText(bytes: Uint8Array): string {
-  const shown = Buffer.from(bytes.subarray(0, SHOWN_BYTES)).toString('hex');
-  return bytes.length > SHOWN_BYTES ? `${shown}... (${bytes.length} bytes)` : shown;
+function dataText(bytes: Uint8Array, shownBytes: number): string {
+  const shown = Buffer.from(bytes.subarray(0, shownBytes)).toString('hex');
+  return bytes.length > shownBytes ? `${shown}... (${bytes.length} bytes)` : shown;
 }
