@@ -2,8 +2,8 @@
  * A program that serves the user's devices: `device-server.ts FOLDER NAME=FILE ...`. Each file's default export is a
  * device model's class, or a device model.
  */
-import { pathToFileURL } from 'node:url';
 import type { DeviceModel } from '../../src/device/model.ts';
+import { importUserModule, UnloadableFileError } from '../../src/linux/user-module.ts';
 import { serveDevices } from '../../src/machine/serve-devices.ts';
 
 const [folder, ...words] = process.argv.slice(2);
@@ -11,7 +11,11 @@ const models: Record<string, DeviceModel> = {};
 for (const word of words) {
   const at = word.indexOf('=');
   const [name, file] = [word.slice(0, at), word.slice(at + 1)];
-  const { default: model } = (await import(pathToFileURL(file).href)) as { default?: unknown };
+  const { default: model } = await importUserModule(file).catch((error: unknown) => {
+    if (!(error instanceof UnloadableFileError)) throw error;
+    console.error(`barter: ${error.message}`);
+    process.exit(2);
+  });
   if (typeof model === 'function') models[name] = new (model as new () => DeviceModel)();
   else if (typeof model === 'object' && model !== null) models[name] = model as DeviceModel;
   else {

@@ -199,7 +199,7 @@ export class Served {
     const words = files.map((file) => `${basename(file).replace(/\.[cm]?[jt]s$/, '')}=${file}`);
     return Served.launch(
       files.join(', '),
-      (folder) => [...typesLoader(files), program, folder, ...words],
+      (folder) => [program, folder, ...words],
       (line) => (JSON.parse(line) as { devices: Device[] }).devices,
     );
   }
@@ -261,18 +261,5 @@ function readLink(path: string): string {
   } catch {
     // The descriptor was closed after the folder was read.
     return '';
-  }
-}
-
-/** The arguments that make Node load TypeScript: none if it can do so itself, else tsx. */
-function typesLoader(files: readonly string[]): string[] {
-  if (files.every((file) => /\.[cm]?js$/.test(file)) || Reflect.get(process.features, 'typescript') !== undefined)
-    return [];
-  try {
-    return ['--import', import.meta.resolve('tsx')];
-  } catch {
-    throw new CommandError(
-      `${files.join(', ')}: this Node does not load TypeScript: npm install tsx, or build it first`,
-    );
   }
 }
