@@ -1,6 +1,9 @@
 /** Searches by the workers of a queue. Workers, the asking process and Redis die: the result is that of one thread. */
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -88,6 +91,38 @@ test('a search for a bug, and a search of draws', options, async () => {
   });
   const scenario = 'revoke-vs-dma';
   await assertSame(ask(scenario, '--algorithm', 'pct', '--max', '400'), { scenario, algorithm: 'pct', max: 400 });
+});
+
+test('a worker refuses a file that is not the one that it loaded', options, async () => {
+  for (const worker of workers) worker.kill('SIGKILL');
+  const folder = mkdtempSync(join(tmpdir(), 'barter-queue-'));
+  const file = join(folder, 'mine.mjs');
+  const write = (value: number): void =>
+    writeFileSync(
+      file,
+      `import { Cell } from 'barter/tasks';
+export const mine = { name: 'mine', summary: '', build(stage) {
+  const cell = new Cell('cell', 0);
+  for (const label of ['a', 'b']) stage.spawn(label, (function* () { yield* cell.store(${value}); })());
+} };`,
+    );
+  try {
+    write(1);
+    startWorker();
+    const first = JSON.parse(await text(ask(`${file}:mine`).stdout!)) as ExploreResult;
+    assert.deepEqual([first.executions, first.complete], [2, true]);
+    write(2);
+    const asking = spawnBarter('explore', `${file}:mine`, '--queue', redis.url);
+    let said = '';
+    for await (const more of asking.stderr!) {
+      said += more;
+      if (said.includes('start it again')) break;
+    }
+    asking.kill('SIGKILL');
+    assert.match(said, /worker \S+ refuses: \S+mine is not the same file there; it loaded an earlier one/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test('what cannot be says why in one line', options, () => {

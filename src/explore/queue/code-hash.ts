@@ -21,7 +21,7 @@ export function codeHash(): string {
   return hash.digest('hex').slice(0, 12);
 }
 
-/** The hash of the file of a user's program; empty for a program of this package. Does not see what the file imports. */
+/** The hash of a user's file, without the files that it imports; empty for a program of this package. */
 export function programHash(scenario: string): string {
   const file = /^(.*\.[cm]?[jt]s)(?::|$)/.exec(scenario)?.[1];
   if (file === undefined || !existsSync(file)) return '';

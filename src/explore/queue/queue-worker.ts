@@ -46,6 +46,8 @@ export class QueueWorker {
   /** The oldest first. */
   private readonly held: HeldTask[] = [];
   private readonly searches = new Map<string, QueuedSearch>();
+  /** The hash of each user's file when it was loaded. Node keeps the module when the file changes. */
+  private readonly loaded = new Map<string, string>();
   private fetching: Promise<void> | null = null;
   private wake: () => void = () => {};
   private isStopped = false;
@@ -132,13 +134,15 @@ export class QueueWorker {
     // A task can go on meanwhile, and another worker may have time.
     if (this.isStopped || this.held.some((one) => one.waitsFor === null)) return void (await job.moveToWait(token));
     const { scenario } = search.spec;
-    if (programHash(scenario) !== search.program) return this.refuse(job, token, scenario);
+    const program = this.loaded.get(scenario) ?? programHash(scenario);
+    if (program !== search.program) return this.refuse(job, token, scenario);
+    this.loaded.set(scenario, program);
     try {
       this.useMutant(search.spec.mutant);
       await this.options.catalogue.loadPrograms(scenario);
       const checkpoint = await this.store.checkpoint(id, key);
-      const program = this.options.catalogue.findProgram(scenario);
-      const task = new PartTask(makeSearch(program, search.spec), key, state, checkpoint);
+      const found = makeSearch(this.options.catalogue.findProgram(scenario), search.spec);
+      const task = new PartTask(found, key, state, checkpoint);
       const now = performance.now();
       this.held.push({ job, token, id, search, task, waitsFor: null, lookedMs: now, savedMs: now });
     } catch (error) {
@@ -148,7 +152,8 @@ export class QueueWorker {
   }
 
   private async refuse(job: Job<PartJob>, token: string, scenario: string): Promise<void> {
-    const why = `${scenario} is not the same file there`;
+    const advice = this.loaded.has(scenario) ? '; it loaded an earlier one, so start it again' : '';
+    const why = `${scenario} is not the same file there${advice}`;
     this.options.onNote(`refused a search: ${why}`);
     await this.store.refuse(job.data.search, this.name, why);
     await job.moveToDelayed(Date.now() + REFUSED_MS, token);
