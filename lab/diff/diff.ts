@@ -29,6 +29,8 @@ export interface DiffOptions extends GuestChoice {
    * in one stage if the list is empty. Null runs no matrix.
    */
   matrix: readonly string[] | null;
+  /** Called with each program that was compared. */
+  onCompared?: ((lender: string, compared: Compared) => void) | undefined;
   /** Called with the progress. */
   onProgress: (progress: DiffProgress) => void;
 }
@@ -97,6 +99,7 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
       kernel: options.kernel,
       accel: options.accel,
       leakCheck: options.leakCheck,
+      onConsole: options.onConsole,
     });
     try {
       result.kernel = rig.kernel;
@@ -186,13 +189,14 @@ function unknown({ differences }: DiffResult): number {
 /** Compares the kernel with the engine in the profile that models this kernel. */
 async function compareOne(
   rig: GuestRig,
-  { onProgress }: DiffOptions,
+  { onProgress, onCompared }: DiffOptions,
   raw: readonly Step[],
   result: DiffResult,
   matrix: DiffProgress['matrix'] = null,
 ): Promise<Compared> {
   const compared = await rig.compare(raw);
   const { program, difference } = compared;
+  onCompared?.(rig.lender.name, compared);
   result.steps += program.length;
   result.programs += 1;
   if (difference === null) result.agree += program.length;

@@ -22,6 +22,8 @@ export interface GuestChoice {
   kernel: LabKernel;
   accel: Accel;
   leakCheck: boolean;
+  /** Called with each part of the console of each guest. */
+  onConsole?: ((part: Buffer) => void) | undefined;
 }
 
 export interface Compared {

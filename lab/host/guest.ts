@@ -27,6 +27,8 @@ export interface GuestOptions extends Omit<MachineOptions, 'kernel' | 'accel'> {
   kernel?: LabKernel;
   /** TCG by default. */
   accel?: Accel;
+  /** Called with each part of the console's output. */
+  onConsole?: ((part: Buffer) => void) | undefined;
   /** Kernel modules to load besides those of every guest. */
   modules?: readonly string[];
 }
@@ -50,8 +52,8 @@ export class Guest {
 
   /** Boots, and returns when the agent answers. If it does not, throws CommandError with the end of the console. */
   static async boot(options: GuestOptions): Promise<Guest> {
-    const { kernel = DISTRIBUTION, accel = 'tcg', leakCheck = false, modules = [] } = options;
-    const qemu = await QemuProcess.start((folder) => {
+    const { kernel = DISTRIBUTION, accel = 'tcg', leakCheck = false, modules = [], onConsole } = options;
+    const prepare = (folder: string): string[] => {
       const agent = join(folder, 'agent.mjs');
       copyAgent(agent);
       const initrd = join(folder, 'initrd.gz');
@@ -61,7 +63,8 @@ export class Guest {
         ...HOST_FILES,
         ...portArguments(folder, ['barter']),
       ];
-    });
+    };
+    const qemu = await QemuProcess.start(prepare, { onOutput: onConsole });
     const guest = new Guest(kernel, leakCheck, qemu);
     await guest.start();
     return guest;

@@ -42,6 +42,8 @@ export interface LabOptions {
   seconds?: number | undefined;
   seed?: number | undefined;
   onStep: (step: LabStep) => void;
+  /** Called with each part of the console of each guest. */
+  onConsole?: ((part: Buffer) => void) | undefined;
 }
 
 /** Collects the steps of a run and reports each. A step that throws has failed. */

@@ -5,6 +5,7 @@ import { lendersOf } from '../../lab/diff/lenders.ts';
 import { STAGES } from '../../lab/diff/matrix.ts';
 import type { SuiteReport } from '../report/test-report.ts';
 import { describeStep } from '../scenario/run.ts';
+import { addHttpOption, httpAddress, keepPage } from './http-option.ts';
 import {
   addRigOptions,
   demandLeakCheck,
@@ -15,6 +16,7 @@ import {
   reported,
   takeRig,
 } from './lab-options.ts';
+import { LabPage } from './lab-page.ts';
 import { printReports } from './lab-reports.ts';
 import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
 import { UsageError } from './usage.ts';
@@ -24,6 +26,7 @@ interface DiffCommandOptions extends RigOptions, ReportOptions {
   leakCheck?: true;
   steps: number;
   seed?: number;
+  http?: string;
   lender?: string;
   /** True if no stages are named. */
   matrix?: true | string;
@@ -44,6 +47,7 @@ export function addDiffCommand(lab: Command): void {
         .join(', ')}`,
     )
     .option('--json', 'print one JSON document');
+  addHttpOption(command, "show the guest's console and the programs on a live page");
   addRigOptions(addReportOption(command))
     .addHelpText(
       'after',
@@ -68,12 +72,14 @@ Examples:
 
 async function diff(options: DiffCommandOptions): Promise<void> {
   const { steps, seed = Date.now() % 2 ** 31, lender, matrix, leakCheck, json } = options;
+  httpAddress(options.http);
   const { kernel, accel } = await takeRig(options);
   demandLeakCheck(kernel, leakCheck);
   const known = lendersOf(kernel);
   const names = known.map(({ name }) => name);
   const chosen = lender === undefined ? names : listed(lender, names, 'lender', ` with the kernel ${kernel.name}`);
   const stages = typeof matrix !== 'string' ? [] : matrix === 'all' ? STAGES : listed(matrix, STAGES, 'stage');
+  const page = await LabPage.open(options.http, 'barter lab diff');
   const progress = new ProgressLine();
   const result = await labDiff({
     seed,
@@ -83,13 +89,21 @@ async function diff(options: DiffCommandOptions): Promise<void> {
     accel,
     leakCheck: leakCheck === true,
     matrix: matrix === undefined ? null : stages,
-    onProgress: (done) => progress.show(done),
+    onConsole: page?.onConsole,
+    onCompared: (of, compared) => page?.compared(of, compared),
+    onProgress: (done) => {
+      progress.show(done);
+      page?.progress(done);
+    },
   });
   progress.clear();
   if (!result.ok) process.exitCode = 1;
   await reportSuites(options, 'barter lab diff', diffSuites(result), result.reports);
   if (json === true) console.log(JSON.stringify(result));
   else if (!isQuiet(options)) printDiff(result);
+  const { programs, agree } = result;
+  page?.ended(result.ok, `${programs} programs, ${result.steps} steps, ${agree} agree (Linux ${result.kernel})`);
+  await keepPage(page?.page ?? null);
 }
 
 /** The names of a list with commas. UsageError for an unknown name. */

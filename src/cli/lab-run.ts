@@ -14,6 +14,7 @@ import { virtioGpu } from '../../lab/runs/screen/virtio-gpu.ts';
 import { paint } from '../report/colour.ts';
 import { timedStepText } from '../report/lines.ts';
 import type { SuiteReport } from '../report/test-report.ts';
+import { addHttpOption, httpAddress, keepPage } from './http-option.ts';
 import {
   addRigOptions,
   demandLeakCheck,
@@ -24,6 +25,7 @@ import {
   reported,
   takeRig,
 } from './lab-options.ts';
+import { LabPage } from './lab-page.ts';
 import { printReports } from './lab-reports.ts';
 import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
 import { known } from './usage.ts';
@@ -79,6 +81,7 @@ interface LabRunOptions extends RigOptions, ReportOptions {
   leakCheck?: true;
   seconds?: number;
   seed?: number;
+  http?: string;
 }
 
 export function addRunCommand(lab: Command): void {
@@ -90,6 +93,7 @@ export function addRunCommand(lab: Command): void {
     .option('--seconds <n>', 'how long peer-load goes on (default: 60)', numberOption)
     .option('--seed <n>', 'which random choices peer-load makes (printed)', numberOption)
     .option('--json', 'print one JSON document');
+  addHttpOption(command, "show the guest's console and the steps on a live page");
   addRigOptions(addReportOption(command))
     .addHelpText(
       'after',
@@ -112,16 +116,25 @@ async function run(name: string, options: LabRunOptions): Promise<void> {
   const { leakCheck, seconds, seed } = options;
   const json = isQuiet(options);
   const wanted = RUNS[known('lab run', name, Object.keys(RUNS))];
+  httpAddress(options.http);
   const { kernel, accel } = await takeRig(options);
   demandLeakCheck(kernel, leakCheck);
+  const page = await LabPage.open(options.http, `barter lab run ${name}`);
   const onStep = (step: LabStep) => {
     if (!json) printStep(step);
+    page?.step(step);
   };
-  const result = await wanted.run({ kernel, accel, leakCheck: leakCheck === true, seconds, seed, onStep });
+  const onConsole = page?.onConsole;
+  const result = await wanted.run({ kernel, accel, leakCheck: leakCheck === true, seconds, seed, onStep, onConsole });
   if (!result.ok) process.exitCode = 1;
   await reportSuites(options, 'barter lab run', [suiteOf(name, result)], result.reports);
-  if (options.json === true) return console.log(JSON.stringify(result));
-  if (json) return;
+  if (options.json === true) console.log(JSON.stringify(result));
+  else if (!json) printResult(result);
+  page?.ended(result.ok, `QEMU ${result.qemu}, Linux ${result.kernel}`);
+  await keepPage(page?.page ?? null);
+}
+
+function printResult(result: LabResult): void {
   printReports(result.reports);
   const verdict = result.ok ? paint('good', 'All as expected') : paint('bad', 'NOT as expected');
   console.log(`\n${verdict}: QEMU ${result.qemu}, Linux ${result.kernel}.`);

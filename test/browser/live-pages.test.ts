@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
+import { LabPage } from '../../src/cli/lab-page.ts';
 import { endOf, spawnBarter } from '../cli/barter.ts';
 import { openPage, skip } from './chromium.ts';
 
@@ -90,4 +91,34 @@ test('a bug that is found opens its timeline on the page', { skip, timeout: 120_
   assert.deepEqual(await faults(page), []);
   assert.deepEqual(errors, []);
   assert.equal(await endOf(child, 'SIGTERM'), 1);
+});
+
+test('a run in the lab shows its console, its steps and its programs as they come', {
+  skip,
+  timeout: 120_000,
+}, async (t) => {
+  const lab = (await LabPage.open('0', 'barter lab diff'))!;
+  t.after(() => lab.page.close());
+  const { page, errors } = await openPage(lab.page.url, { width: 400, height: 900 });
+  lab.onConsole(Buffer.from('\x1b[32m[    0.1] Linux version 6.19\x1b[0m\r\n'));
+  await page.locator('#console pre', { hasText: /^\[ {4}0\.1\] Linux version 6\.19$/ }).waitFor();
+  lab.step({ name: 'open the device', ok: true, ms: 1.5, seen: null });
+  lab.step({ name: 'its size', ok: false, ms: 0, expected: 1, seen: 2 });
+  await page.locator('#steps li', { hasText: 'open the device' }).waitFor();
+  await page.locator('#steps li.bad', { hasText: 'its size: FAILED' }).waitFor();
+  const program = [{ op: 'open', device: 'lender' } as const];
+  const steps = [{ task: 'user', op: 'open device=lender', result: { errno: 'EBUSY', message: 'busy' } }];
+  const kernel = { backend: 'linux', steps, blocked: [] };
+  lab.compared('barter', { program, kernel, difference: null });
+  lab.compared('igb', { program, kernel, difference: { index: 0, op: 'open', engine: null, kernel: 'EBUSY' } });
+  lab.progress({ lender: 'igb', steps: 2, ofSteps: 10, differences: 1, matrix: null });
+  await page.locator('#programs details', { hasText: 'barter: 1 steps agree' }).waitFor();
+  const differs = page.locator('#programs details[open]', { hasText: 'the engine gives null, the kernel "EBUSY"' });
+  await differs.locator('li', { hasText: 'open device=lender gives "EBUSY"' }).waitFor();
+  await page.locator('#programs .says', { hasText: 'on igb: 2 of 10 steps, 1 unknown differences' }).waitFor();
+  assert.ok((await page.evaluate<number>('document.documentElement.scrollWidth')) <= 400);
+  assert.deepEqual(await faults(page), []);
+  lab.ended(false, '1 program');
+  await page.locator('#programs .says.bad', { hasText: 'Not good: 1 program' }).waitFor();
+  assert.deepEqual(errors, []);
 });

@@ -3,7 +3,7 @@ import { setUpControl, showControl } from './control.js';
 import { showLanes } from './lanes.js';
 import { showMachine } from './machine.js';
 import { showMessages } from './messages.js';
-import { showSteps } from './run.js';
+import { showConsole, showPrograms, showSteps } from './run.js';
 import { showScreens } from './screens.js';
 import { showBug, showSearch } from './search.js';
 import { showLimits, showTasks } from './tasks.js';
@@ -16,6 +16,8 @@ const store = { values: {}, lists: {} };
 /** Each panel: the id of its section, the topics without which it is hidden, and what draws it. */
 const PANELS = [
   { id: 'steps', needs: ['run', 'steps'], draw: showSteps },
+  { id: 'programs', needs: ['run', 'programs'], draw: showPrograms },
+  { id: 'console', needs: ['console'], draw: showConsole },
   { id: 'search', needs: ['run', 'search'], draw: showSearch },
   { id: 'bug', needs: ['bug'], draw: showBug },
   { id: 'machine', needs: ['machine'], draw: showMachine },

@@ -24,3 +24,35 @@ function stepItem({ name, ok, ms, detail }) {
     h('span', { class: 'soft' }, detail),
   );
 }
+
+const PROGRAMS_SHOWN = 50;
+
+/** Programs of the lab, newest first; those that differ are open. */
+export function showPrograms(section, { values, lists }) {
+  says(section.querySelector('.says'), values.run);
+  const all = lists.programs ?? [];
+  if (section.dataset.last === String(all.length) && all.length < 100) return;
+  section.dataset.last = String(all.length);
+  section.querySelector('.list').replaceChildren(...all.slice(-PROGRAMS_SHOWN).toReversed().map(programItem));
+}
+
+function programItem({ lender, steps, differs }) {
+  const words =
+    differs === null
+      ? `${lender}: ${steps.length} steps agree`
+      : `${lender}: step ${differs.at + 1} differs; the engine gives ${differs.engine}, the kernel ${differs.kernel}`;
+  return h(
+    'details',
+    { open: differs !== null },
+    h('summary', { class: differs === null ? null : 'bad' }, words),
+    h('ol', {}, ...steps.map(({ step, result }) => h('li', {}, h('code', {}, step), ` gives ${result}`))),
+  );
+}
+
+/** The newest lines stay in view, unless the reader has scrolled up. */
+export function showConsole(section, { lists }) {
+  const scroll = section.querySelector('.scroll');
+  const follows = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 30;
+  section.querySelector('pre').textContent = (lists.console ?? []).join('\n');
+  if (follows) scroll.scrollTop = scroll.scrollHeight;
+}
