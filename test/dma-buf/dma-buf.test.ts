@@ -116,3 +116,51 @@ test('a static importer is pinned and waits for moves; one that can be told is n
   runner.drain();
   assert.equal(mapping.ended, true);
 });
+
+test('what is pinned is unpinned: by an unmap, by a map that fails, and by an importer that can be told itself', () => {
+  const { calls, dmabuf, importer, locked } = rig({
+    *pin() {
+      calls.push('pin');
+    },
+    *unpin() {
+      calls.push('unpin');
+    },
+  });
+  const fixed = runner.run(dmabuf.attach(null, null));
+  const table = locked(() => dmabuf.map(fixed, DMA_BIDIRECTIONAL));
+  locked(() => dmabuf.unmap(fixed, table, DMA_BIDIRECTIONAL));
+  assert.deepEqual(calls.splice(0), ['pin', 'map', 'unmap', 'unpin']);
+  const dynamic = runner.run(dmabuf.attach(null, importer));
+  const told = locked(() => dmabuf.map(dynamic, DMA_BIDIRECTIONAL));
+  locked(() => dmabuf.unmap(dynamic, told, DMA_BIDIRECTIONAL));
+  locked(() => dmabuf.pin(dynamic));
+  locked(() => dmabuf.unpin(dynamic));
+  assert.deepEqual(calls.splice(0), ['map', 'unmap', 'pin', 'unpin']);
+});
+
+test('a map that fails leaves nothing pinned; an exporter that pins nothing is not asked to', () => {
+  const failing = (more: Partial<DmaBufOps>) =>
+    rig({
+      map() {
+        throw new RangeError('no room');
+      },
+      ...more,
+    });
+  const pins: string[] = [];
+  const { dmabuf, locked } = failing({
+    *pin() {
+      pins.push('pin');
+    },
+    *unpin() {
+      pins.push('unpin');
+    },
+  });
+  const fixed = runner.run(dmabuf.attach(null, null));
+  assert.throws(() => locked(() => dmabuf.map(fixed, DMA_BIDIRECTIONAL)), RangeError);
+  assert.deepEqual(pins, ['pin', 'unpin']);
+  const bare = failing({});
+  const attachment = runner.run(bare.dmabuf.attach(null, null));
+  assert.throws(() => bare.locked(() => bare.dmabuf.map(attachment, DMA_BIDIRECTIONAL)), RangeError);
+  bare.locked(() => bare.dmabuf.pin(attachment));
+  bare.locked(() => bare.dmabuf.unpin(attachment));
+});

@@ -177,3 +177,21 @@ test('below one switch the segments are bus addresses, and the IOMMU maps nothin
   );
   assert.equal((borrower.iommuDomain as IommuDomain).mappingCount, 0);
 });
+
+test('as Linux 7.3, one range gets an IOVA and several are EADDRINUSE, with nothing kept', () => {
+  const { lender, borrower } = peers('translated');
+  const domain = borrower.iommuDomain as IommuDomain;
+  const ranges = [
+    { address: 2 ** 42, sizeBytes: PAGE },
+    { address: 2 ** 43, sizeBytes: PAGE },
+  ];
+  const linux = { oneRangeByIova: true };
+  const first = mapPhysVec(borrower, lender, ranges.slice(1), PAGE, linux);
+  const { address } = first.segments[0];
+  unmapPhysVec(first);
+  assert.throws(() => mapPhysVec(borrower, lender, ranges, 2 * PAGE, linux), { code: 'EADDRINUSE' });
+  assert.equal(domain.mappingCount, 0);
+  const again = mapPhysVec(borrower, lender, ranges.slice(1), PAGE, linux);
+  assert.equal(again.segments[0].address, address);
+  unmapPhysVec(again);
+});

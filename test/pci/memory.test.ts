@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { ArrayMemory, arrayMemory } from '../../src/pci/memory.ts';
+import { ArrayMemory, arrayMemory, type Memory, tryCopy } from '../../src/pci/memory.ts';
 
 const PAGE = 4096;
 
@@ -48,4 +48,24 @@ test('pages are told in the order of their addresses, whatever was written first
     [...memory.extents!()],
     [2, 4, 11, 30].map((page) => ({ offset: page * PAGE, sizeBytes: PAGE })),
   );
+});
+
+test('a copy between two memories says whether both answered; a defect is not hidden', () => {
+  const [from, to] = [new ArrayMemory(16), new ArrayMemory(16)];
+  from.write(0, Uint8Array.of(1, 2, 3, 4));
+  assert.equal(tryCopy(from, 0, to, 8, 4), true);
+  const into = new Uint8Array(4);
+  to.read(8, into);
+  assert.deepEqual([...into], [1, 2, 3, 4]);
+  assert.equal(tryCopy(from, 14, to, 0, 4), false);
+  assert.equal(tryCopy(from, 0, to, 14, 4), false);
+  const broken: Memory = {
+    sizeBytes: 16,
+    read: () => {
+      throw new RangeError('a defect');
+    },
+    write: () => {},
+    close: () => {},
+  };
+  assert.throws(() => tryCopy(broken, 0, to, 0, 4), RangeError);
 });
