@@ -44,6 +44,9 @@ const BENCHES: Record<string, { describe: string; load: () => Promise<Bench> }> 
   },
 };
 
+/** For completion. */
+export const benchNames = (): string[] => Object.keys(BENCHES);
+
 export function addBenchCommand(program: Command): void {
   declareCommand(program, 'bench')
     .argument('[name]', Object.keys(BENCHES).join(', '))

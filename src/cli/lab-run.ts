@@ -76,6 +76,9 @@ const RUNS: Record<string, { describe: string; run: LabRun }> = {
   },
 };
 
+/** For completion. */
+export const labRunNames = (): string[] => Object.keys(RUNS);
+
 interface LabRunOptions extends RigOptions, ReportOptions {
   json?: true;
   leakCheck?: true;

@@ -30,6 +30,7 @@ const MODULES: Record<keyof typeof SUMMARIES, () => Promise<Adder>> = {
   reproducer: async () => (await import('./reproducer.ts')).addReproducerCommand,
   lab: async () => (await import('./lab.ts')).addLabCommands,
   'check-tasks': async () => (await import('./check-tasks.ts')).addCheckTasksCommand,
+  complete: async () => (await import('./complete.ts')).addCompleteCommand,
   bench: async () => (await import('./bench.ts')).addBenchCommand,
 };
 
@@ -69,13 +70,25 @@ Exit status: 0 good, 1 a check failed, 2 wrong usage.`,
   );
   const wanted = commandName(argv);
   if (wanted === null) for (const name of Object.keys(MODULES)) declareCommand(program, name as CommandName);
-  else (await MODULES[wanted]())(program, servingThread);
+  else if (wanted !== 'complete' || argv[3] !== '--') (await MODULES[wanted]())(program, servingThread);
   for (const command of program.commands) command.exitOverride();
   try {
-    await program.parseAsync(argv as string[]);
+    if (wanted === 'complete' && argv[3] === '--') await completeWords(program, argv.slice(4));
+    else await program.parseAsync(argv as string[]);
   } catch (error) {
     report(error);
   }
+}
+
+/** Answers a completion script. Loads only the command that the words name; the others have their summaries. */
+async function completeWords(program: Command, words: readonly string[]): Promise<void> {
+  const name = commandName(['', '', ...words]);
+  if (name !== null) (await MODULES[name]())(program);
+  for (const other of Object.keys(MODULES) as CommandName[]) {
+    if (!program.commands.some((command) => command.name() === other)) declareCommand(program, other);
+  }
+  const { printCompletions } = await import('./complete.ts');
+  await printCompletions(program, words);
 }
 
 /** The command that `argv` names, also as `barter help COMMAND`; null for none or an unknown one. */

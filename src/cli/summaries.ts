@@ -21,6 +21,7 @@ export const SUMMARIES = {
   reproducer: 'write a scenario as one C file that shows by system calls what a kernel does',
   lab: "a real QEMU and a real Linux, from the distribution's packages",
   'check-tasks': 'find tasks that never run in a TypeScript project: a forgotten yield*, a task as a condition',
+  complete: 'print a script that completes commands, options and names in bash, zsh, fish or powershell',
   bench: 'run a benchmark, or all of them; exits with 1 when one is below its bar',
 } as const;
 

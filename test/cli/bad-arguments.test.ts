@@ -113,6 +113,8 @@ const CASES: readonly (readonly [args: readonly string[], said: RegExp, status?:
   [['devices', 'no-such-model'], /no-such-model/],
   [['check-tasks', inFolder('none')], /none/],
   [['reproducer', 'no-such-scenario'], /no-such-scenario/],
+  [['complete'], /missing required argument 'shell'; see barter complete --help$/],
+  [['complete', 'tcsh'], /Allowed choices are bash, zsh, fish, powershell; see barter complete --help$/],
   [['bench', 'nope'], /there is no benchmark nope; there are: \w+, /],
   [['bench', 'toString'], /there is no benchmark toString; there are: /],
 ];

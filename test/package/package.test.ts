@@ -3,31 +3,28 @@ import assert from 'node:assert/strict';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { SUMMARIES } from '../../src/cli/summaries.ts';
 import { Installed, nodeOfVersion, ROOT, run, succeed } from './installed.ts';
 
 const installed = new Installed();
 after(() => installed.remove());
 
 const ENTRIES = ['barter', 'barter/tasks', 'barter/explore', 'barter/device', 'barter/client', 'barter/machine'];
-const COMMANDS = [
-  'demo',
-  'serve',
-  'import',
-  'inspect',
-  'capture',
-  'peek',
-  'poke',
-  'run',
-  'explore',
-  'replay',
-  'scenarios',
-  'lab',
-  'bench',
-];
+const COMMANDS = Object.keys(SUMMARIES);
 
 test('npm installs these packages with it, and no others', () => {
   const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
-  const wanted = ['commander', 'fast-png', 'fast-xml-builder', 'koffi', 'pino', 'prom-client', 'yaml', 'zod'];
+  const wanted = [
+    '@bomb.sh/tab',
+    'commander',
+    'fast-png',
+    'fast-xml-builder',
+    'koffi',
+    'pino',
+    'prom-client',
+    'yaml',
+    'zod',
+  ];
   assert.deepEqual(Object.keys(dependencies).sort(), wanted);
 });
 
