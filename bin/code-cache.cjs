@@ -40,11 +40,12 @@ exports.runCached = (path) => {
 };
 
 /**
- * Keeps the compiled code if it grew beyond `known` bytes: a server compiles more than a call that only prints help.
+ * Keeps the compiled code if it grew beyond `known` bytes: a server compiles more than a call that only prints help. A
+ * hundredth more is worth a write of the file.
  */
 function keep(script, cache, known) {
   const data = script.createCachedData();
-  if (data.length < 1.1 * known) return;
+  if (data.length < 1.01 * known) return;
   const making = `${cache}.${process.pid}`;
   const folder = dirname(cache);
   try {

@@ -13,6 +13,7 @@ export {
   type FoundBug,
 } from '../explore/explore.ts';
 export type { ResumeFile } from '../explore/parallel/resume.ts';
+export type { ThreadProgress } from '../explore/parallel/worker-pool.ts';
 export type { Replayed, ReplayFile } from '../explore/replay.ts';
 export type { Algorithm } from '../explore/spec.ts';
 export type { Finding } from '../explore/world/finding.ts';

@@ -125,6 +125,8 @@ class DeviceTester {
   async prepare(): Promise<void> {
     const target = await this.target();
     const peer = connectPeer(target, new TrialLog(), 1);
+    // Rules of their own are about ids. A server that breaks them has facts nevertheless.
+    peer.checksIds = false;
     try {
       this.facts = readFacts(peer);
     } finally {

@@ -115,6 +115,11 @@ const CASES: readonly (readonly [args: readonly string[], said: RegExp, status?:
   [['reproducer', 'no-such-scenario'], /no-such-scenario/],
   [['complete'], /missing required argument 'shell'; see barter complete --help$/],
   [['complete', 'tcsh'], /Allowed choices are bash, zsh, fish, powershell; see barter complete --help$/],
+  [['worker'], /required option '--queue <url>' not specified; see barter worker --help$/],
+  [['worker', '--queue', 'http://host'], /--queue http:\/\/host: not an address of a Redis; it has the form redis:/],
+  [['worker', '--queue', 'redis://127.0.0.1:1'], /127\.0\.0\.1:1: nothing listens there; start redis-server, or name/],
+  [['queue', 'status', '--queue', 'x'], /--queue x: not an address of a Redis; it has the form redis:/],
+  [[...EXPLORE, '--queue', 'x'], /--queue x: not an address of a Redis; it has the form redis:/],
   [['bench', 'nope'], /there is no benchmark nope; there are: \w+, /],
   [['bench', 'toString'], /there is no benchmark toString; there are: /],
 ];

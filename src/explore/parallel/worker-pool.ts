@@ -34,6 +34,7 @@ interface Member {
 
 /** A thread of the pool at this moment. */
 export interface ThreadProgress {
+  /** For people: `main`, or the number of the thread. */
   name: string;
   /** Parts that it has and has not finished. */
   parts: number;
