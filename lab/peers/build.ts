@@ -18,7 +18,14 @@ const PACKAGES = [
 /** The server alone: no user interface, no network, no firmware. Newer compilers warn about its calls of calloc. */
 const OPTIONS = [
   ...['--target-list=x86_64-softmmu', '--without-default-features', '--enable-system', '--disable-user'],
-  ...['--enable-tcg', '--enable-multiprocess', '--enable-vfio-user-server', '--disable-docs', '--disable-download'],
+  ...[
+    '--enable-tcg',
+    '--enable-kvm',
+    '--enable-multiprocess',
+    '--enable-vfio-user-server',
+    '--disable-docs',
+    '--disable-download',
+  ],
   ...['--disable-install-blobs', '--disable-werror', '--extra-cflags=-Wno-calloc-transposed-args'],
 ];
 
