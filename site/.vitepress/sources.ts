@@ -7,7 +7,7 @@ import { extname, join, normalize } from 'node:path';
 import type { MarkdownRenderer } from 'vitepress';
 import { ROOT } from './pages.ts';
 
-const IS_SOURCE = /^\.\.\/[\w./-]+\.(ya?ml|ts|json|c|h)$/;
+const IS_SOURCE = /^(\.\.\/)?[\w./-]+\.(ya?ml|ts|json|c|h|lua)$/;
 
 /** The files that pages of docs/ link to, as paths from the repository's root. */
 export function linkedSources(): string[] {

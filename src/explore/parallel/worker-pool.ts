@@ -34,7 +34,7 @@ interface Member {
 
 /** A thread of the pool at this moment. */
 export interface ThreadProgress {
-  /** For people: `main`, or the number of the thread. */
+  /** `thread 2` and so on, for people. */
   name: string;
   /** Parts that it has and has not finished. */
   parts: number;
