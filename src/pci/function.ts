@@ -136,7 +136,8 @@ export class PciFunction {
     this.vpd = spec.vpd ?? null;
     this.physfn = spec.physfn ?? null;
     this.physfn?.virtfns.push(this);
-    this.memoryDecode = new Cell(`${spec.name}.memory`, false);
+    // A VF decodes as soon as it is there, since its PF's VF MSE is its memory bit.
+    this.memoryDecode = new Cell(`${spec.name}.memory`, this.isVirtfn);
     this.powerState = new Cell<PciPowerState>(`${spec.name}.power`, 0);
     this.changes = new Cell(`${spec.name}.config`, 0);
     this.declareHeader();
