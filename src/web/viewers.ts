@@ -35,6 +35,8 @@ export class Viewers {
   /** Adds a stream. False, with nothing done, where there are too many. */
   add(response: ServerResponse): boolean {
     if (this.viewers.size >= MAX_VIEWERS) return false;
+    // The new viewer gets everything, and must not get the latest changes again.
+    this.send();
     const viewer: Viewer = { response, missed: 0, behindSinceMs: 0 };
     response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
     response.write(this.board.whole());
