@@ -21,7 +21,9 @@ export default class Checksum implements barter.DeviceModel {
     const read = (offset: number, into: Uint8Array) => into.set(this.bytes.subarray(offset, offset + into.length));
     const write = (offset: number, from: Uint8Array) => {
       this.bytes.set(from, offset);
-      if (offset === LENGTH) barter.spawnBeside('checksum', this.work(this.life));
+      if (offset !== LENGTH) return;
+      this.registers.setUint32(STATUS, 1, true); // Before the write ends: the next read must not see an idle device.
+      barter.spawnBeside('checksum', this.work(this.life));
     };
     const registers = new barter.Bar(0, 'mem32', false, 4096, { memory: null, read, write });
     const table = new barter.MemoryTarget(barter.msixMemory(new barter.ArrayMemory(4096), 1, 0));
@@ -39,7 +41,6 @@ export default class Checksum implements barter.DeviceModel {
   }
 
   private *work(life: number): barter.Task {
-    this.registers.setUint32(STATUS, 1, true);
     const start = Number(this.registers.getBigUint64(ADDRESS, true));
     const end = start + this.registers.getUint32(LENGTH, true);
     let sum = 0;
