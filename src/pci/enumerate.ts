@@ -31,7 +31,10 @@ export function numberBuses(rootPorts: readonly Port[]): PciFunction[] {
   return found;
 }
 
-/** Gives every BAR an address. Returns the windows of the memory BARs by address. ENOSPC where the host's windows are full. */
+/**
+ * Gives every BAR an address. Returns the windows of the memory BARs by address. ENOSPC where the host's windows are
+ * full.
+ */
 export function assignAddresses(functions: readonly PciFunction[]): BarWindow[] {
   const windows: BarWindow[] = [];
   const bars = functions.flatMap((fn) =>

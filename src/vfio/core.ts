@@ -232,7 +232,7 @@ export class VfioPciCoreDevice {
 
   /** FLR through config space. */
   functionLevelReset(): Task {
-    return functionLevelReset(this);
+    return functionLevelReset(this, 'FLR');
   }
 
   /**

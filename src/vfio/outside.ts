@@ -2,13 +2,12 @@
  * What root does to a device from outside, while a user has it: the files that the PCI core has in sysfs. vfio-pci of
  * Linux 7.3 hears of none of them, since its `err_handler` has neither reset_prepare nor reset_done.
  */
-
 import { Errno } from '../abi/errno.ts';
-import { hotResetScope, resetBus, resetFunction, resetMethods } from '../pci/reset.ts';
+import { hotResetScope, resetBus, resetMethods } from '../pci/reset.ts';
 import type { Task } from '../task/op.ts';
 import { restoreMemory, revokeMemory } from './lending.ts';
 import { PCI_D0, resume, type SleepingDevice } from './pm.ts';
-import { type ResettableDevice, resetSet, withMemoryRevoked } from './reset.ts';
+import { functionLevelReset, outsideOfSet, type ResettableDevice, resetInD0, resetSet } from './reset.ts';
 
 type OutsideDevice = SleepingDevice & ResettableDevice;
 
@@ -17,11 +16,7 @@ export function* sysfsReset(vdev: OutsideDevice): Task {
   const { pdev } = vdev;
   if (resetMethods(pdev).length === 0) throw new Errno('ENOENT', `${pdev.name} has no reset method, so no such file`);
   yield* resume(vdev);
-  const reset = function* (): Task {
-    yield* pdev.setPowerState(PCI_D0);
-    yield* resetFunction(pdev);
-  };
-  yield* vdev.profile.outsideRevokes ? withMemoryRevoked(vdev, 'outside', reset) : reset();
+  yield* vdev.profile.outsideRevokes ? functionLevelReset(vdev, 'outside') : resetInD0(pdev);
 }
 
 /**
@@ -33,9 +28,8 @@ export function* sysfsResetSubordinate(vdev: OutsideDevice): Task {
     const set = vdev.deviceSet;
     yield* set.lock.lock();
     try {
-      const members = new Set(set.devices.map(({ pdev }) => pdev));
-      const stranger = hotResetScope(vdev.pdev).find((pdev) => !members.has(pdev));
-      if (stranger !== undefined) throw new Errno('EBUSY', `${stranger.name} would be reset, and is not in the set`);
+      const stranger = outsideOfSet(vdev);
+      if (stranger !== null) throw new Errno('EBUSY', `${stranger.name} would be reset, and is not in the set`);
       yield* resetSet(vdev, 'outside');
     } finally {
       yield* set.lock.unlock();

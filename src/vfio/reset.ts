@@ -70,14 +70,14 @@ function* resetQuiesced(vdev: ResettableDevice): Task {
  * Brings the device to D0 first. From D3hot, No_Soft_Reset would decide whether its state survives, and an FLR would
  * restore D3hot with the registers.
  */
-function* resetInD0(pdev: PciFunction): Task {
+export function* resetInD0(pdev: PciFunction): Task {
   yield* pdev.setPowerState(PCI_D0);
   yield* resetFunction(pdev);
 }
 
-/** FLR through config space, for a function whose DEVCAP or AF capability announces it. */
-export function* functionLevelReset(vdev: ResettableDevice): Task {
-  yield* withMemoryRevoked(vdev, 'FLR', () => resetInD0(vdev.pdev));
+/** A reset of the function alone, by whatever asks for it: FLR through config space, or sysfs. */
+export function* functionLevelReset(vdev: ResettableDevice, cause: RevokeCause): Task {
+  yield* withMemoryRevoked(vdev, cause, () => resetInD0(vdev.pdev));
   if (vdev.migration !== null) yield* vdev.migration.reset();
 }
 
@@ -125,14 +125,19 @@ export function* hotReset(vdev: ResettableDevice, owned: readonly number[]): Tas
         throw new Errno('EINVAL', `the reset would hit group ${dependent.groupId}, which the caller does not own`);
       }
     }
-    const members = new Set(set.devices.map(({ pdev }) => pdev));
-    if (hotResetScope(vdev.pdev).some((pdev) => !members.has(pdev))) {
+    if (outsideOfSet(vdev) !== null) {
       throw new Errno('EINVAL', `the reset would hit virtual functions, which are not in the set of ${vdev.pdev.name}`);
     }
     yield* resetSet(vdev, 'hot reset');
   } finally {
     yield* set.lock.unlock();
   }
+}
+
+/** A function that a reset of the bus hits, and whose memory the set cannot revoke; null if there is none. */
+export function outsideOfSet({ pdev, deviceSet }: ResettableDevice): PciFunction | null {
+  const members = new Set(deviceSet.devices.map((device) => device.pdev));
+  return hotResetScope(pdev).find((hit) => !members.has(hit)) ?? null;
 }
 
 /**

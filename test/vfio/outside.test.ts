@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PCI_COMMAND, PCI_COMMAND_MEMORY } from '../../src/abi/pci_regs.ts';
+import { VFIO_DEVICE_STATE_RUNNING, VFIO_DEVICE_STATE_STOP } from '../../src/abi/vfio-feature.ts';
 import { buildMachine } from '../../src/machine/build.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import { runner } from '../../src/task/runner.ts';
@@ -76,6 +77,14 @@ test('a device that nobody has opened is reset and written too, and stays as rev
   runner.run(pf.sysfsReset());
   runner.run(pf.sysfsConfigWrite(PCI_COMMAND, 1, PCI_COMMAND_MEMORY));
   assert.equal(pf.pdev.memoryDecode.value, true);
+});
+
+test('a device that migrates runs after its reset, as after any other', () => {
+  const { lender } = rig();
+  const migration = lender.migration!;
+  runner.run(migration.setState(VFIO_DEVICE_STATE_STOP));
+  runner.run(lender.sysfsReset());
+  assert.equal(runner.run(migration.state()), VFIO_DEVICE_STATE_RUNNING);
 });
 
 test('without a method there is no file to write', () => {
