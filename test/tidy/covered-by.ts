@@ -31,7 +31,7 @@ export const COVERED_BY: Readonly<Record<string, readonly string[]>> = {
   'report/conform-html.ts': ['conform/server.test.ts'],
   'report/png.ts': ['cli/screenshot.test.ts'],
   'report/': ['report/timeline.test.ts', 'browser/timeline.test.ts'],
-  'reproduce/': ['lab/lab.test.ts'],
+  'reproduce/': ['reproduce/program.test.ts', 'lab/reproducer.test.ts'],
   'scenario/': ['scenario/facts.test.ts', 'cli/run.test.ts'],
   'scenario/kernel/': ['lab/lab.test.ts'],
   'scenario/served/': ['scenario/vfio-user.test.ts'],
