@@ -1,7 +1,7 @@
 /** The ioctls of a DRM card that show a buffer on a screen (drm/drm.h, drm/drm_mode.h, drm/drm_fourcc.h). */
 import { O_CLOEXEC, O_RDWR } from './fcntl.ts';
 import { _IOW, _IOWR } from './ioctl.ts';
-import { bytes, s32, struct, u32, u64 } from './layout.ts';
+import { bytes, s32, struct, u16, u32, u64 } from './layout.ts';
 
 export const DRM_IOCTL_BASE = 0x64; // 'd'
 export const DRM_CLOEXEC = O_CLOEXEC;
@@ -14,8 +14,16 @@ export const drm_prime_handle = struct('drm_prime_handle', 12, { handle: u32(0),
 
 export const drm_mode_modeinfo = struct('drm_mode_modeinfo', 68, {
   clock: u32(0),
-  /** u16 hdisplay, hsync_start, hsync_end, htotal, hskew, vdisplay, vsync_start, vsync_end, vtotal, vscan. */
-  hdisplay: bytes(4, 20),
+  hdisplay: u16(4),
+  hsync_start: u16(6),
+  hsync_end: u16(8),
+  htotal: u16(10),
+  hskew: u16(12),
+  vdisplay: u16(14),
+  vsync_start: u16(16),
+  vsync_end: u16(18),
+  vtotal: u16(20),
+  vscan: u16(22),
   vrefresh: u32(24),
   flags: u32(28),
   type: u32(32),

@@ -1,11 +1,11 @@
 /** barter screenshot: what the screen of a served device shows, as a PNG. */
-import { statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 import { readScreen } from '../machine/screen/client.ts';
 import { screenPath } from '../machine/screen/protocol.ts';
 import { pngOf } from '../report/png.ts';
 import { writeWhole } from './files.ts';
+import { isSocket } from './socket-client.ts';
 import { socketFolders } from './socket-folders.ts';
 import { declareCommand } from './summaries.ts';
 import { integer, UsageError } from './usage.ts';
@@ -49,21 +49,17 @@ function screenshot(device: string, options: ScreenshotOptions): void {
 function findScreen(device: string): string {
   if (device.includes('/') || device.endsWith('.sock') || device.endsWith('.screen')) {
     const path = screenPath(device.replace(/\.screen$/, '.sock'));
-    if (isThere(path)) return path;
-    if (isThere(device)) throw new UsageError(`${device}: the device has no screen; models with screens: virtio-gpu`);
+    if (isSocket(path)) return path;
+    if (isSocket(device)) throw new UsageError(`${device}: the device has no screen; models with screens: virtio-gpu`);
     throw new UsageError(`${device}: there is no such socket; barter serve prints its sockets`);
   }
   const found = socketFolders().flatMap((folder) => {
     const path = join(folder, `${device}.screen`);
-    return isThere(path) ? [path] : [];
+    return isSocket(path) ? [path] : [];
   });
   if (found.length === 1) return found[0];
   if (found.length > 1) throw new UsageError(`${device} is at ${found.join(' and ')}; name one of these sockets`);
   throw new UsageError(
     `no server has a screen ${device} in a default folder; name its socket, as barter serve prints it`,
   );
-}
-
-function isThere(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isSocket() === true;
 }

@@ -71,7 +71,7 @@ export class VirtioDriver {
   }
 
   /** Takes these features, sets all queues up, and lets the device run. Returns whether it took the features. */
-  start(features: readonly number[], setVectors = true): boolean {
+  start(features: readonly number[]): boolean {
     this.set('device_status', VIRTIO_CONFIG_S_ACKNOWLEDGE);
     this.set('device_status', VIRTIO_CONFIG_S_DRIVER);
     for (const select of [0, 1]) {
@@ -85,7 +85,7 @@ export class VirtioDriver {
     this.set('device_status', VIRTIO_CONFIG_S_FEATURES_OK);
     if ((this.get('device_status') & VIRTIO_CONFIG_S_FEATURES_OK) === 0) return false;
     this.queues.length = 0;
-    for (let i = 0; i < this.get('num_queues'); i++) this.setUpQueue(i, setVectors ? i + 1 : 0xffff);
+    for (let i = 0; i < this.get('num_queues'); i++) this.setUpQueue(i);
     this.set('device_status', VIRTIO_CONFIG_S_DRIVER_OK);
     return true;
   }
@@ -169,11 +169,12 @@ export class VirtioDriver {
     return taken;
   }
 
-  private setUpQueue(index: number, vector: number): void {
+  /** Vector 0 is for changes of the configuration, and each queue has one of its own. */
+  private setUpQueue(index: number): void {
     const at = index * QUEUE_BYTES;
     this.memory.write(at, new Uint8Array(SLOTS));
     this.set('queue_select', index);
-    this.set('queue_msix_vector', vector);
+    this.set('queue_msix_vector', index + 1);
     this.set('queue_desc_lo', this.base + at + DESCRIPTORS);
     this.set('queue_avail_lo', this.base + at + AVAILABLE);
     this.set('queue_used_lo', this.base + at + USED);

@@ -1,5 +1,5 @@
 /** A virtio GPU with its driver in one process, and memory that the device reaches. */
-import { PCI_CAP_ID_MSIX, PCI_COMMAND, PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE } from '../../src/abi/pci_regs.ts';
+import { PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY } from '../../src/abi/pci_regs.ts';
 import type { VirtioGpu } from '../../src/device/virtio-gpu/gpu.ts';
 import { QUEUE_BYTES, VirtioGpuDriver } from '../../src/drivers/virtio-gpu.ts';
 import { IommuDomain } from '../../src/iommu/domain.ts';
@@ -7,6 +7,7 @@ import { buildMachine } from '../../src/machine/build.ts';
 import { parseMachine } from '../../src/machine/load.ts';
 import { IOMMU_READ, IOMMU_WRITE } from '../../src/pci/dma.ts';
 import { ArrayMemory } from '../../src/pci/memory.ts';
+import { enableMsi } from '../../src/pci/msi.ts';
 import type { Task } from '../../src/task/op.ts';
 import { runner } from '../../src/task/runner.ts';
 
@@ -21,7 +22,7 @@ export class GpuRig {
   readonly domain = new IommuDomain('test');
   readonly rings = new ArrayMemory(2 * QUEUE_BYTES);
   readonly pixels = new ArrayMemory(PIXEL_BYTES);
-  readonly driver: VirtioGpuDriver;
+  driver: VirtioGpuDriver;
   readonly broken: string[] = [];
 
   constructor(options = '', features: readonly number[] = []) {
@@ -35,10 +36,14 @@ export class GpuRig {
     const both = IOMMU_READ | IOMMU_WRITE;
     this.domain.map(RINGS, this.rings.sizeBytes, { kind: 'memory', memory: this.rings, offset: 0 }, both);
     this.domain.map(PIXELS, PIXEL_BYTES, { kind: 'memory', memory: this.pixels, offset: 0 }, IOMMU_READ);
-    runner.run(this.fn.configWrite(PCI_COMMAND, 2, 6));
-    const msix = this.fn.config.find(PCI_CAP_ID_MSIX) + PCI_MSIX_FLAGS;
-    runner.run(this.fn.configModify(msix, 2, 0, PCI_MSIX_FLAGS_ENABLE));
-    this.driver = new VirtioGpuDriver(this.fn, this.rings, RINGS, features);
+    this.driver = this.start(features);
+  }
+
+  /** Starts a driver on a device that was reset. */
+  start(features: readonly number[] = []): VirtioGpuDriver {
+    this.run(this.fn.configWrite(PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER));
+    this.run(enableMsi(this.fn, 'msix'));
+    return new VirtioGpuDriver(this.fn, this.rings, RINGS, features);
   }
 
   /** Runs a command of the driver to its end. */

@@ -1,7 +1,7 @@
 /** In the guest: a DRM card of the kernel's virtio_gpu, and the buffers that it shows. */
 import { closeSync, openSync, readdirSync } from 'node:fs';
 import * as drm from '../../../src/abi/drm.ts';
-import type { Fields, SettableOf, Struct } from '../../../src/abi/layout.ts';
+import { type Fields, type SettableOf, type Struct, viewOf } from '../../../src/abi/layout.ts';
 import { Pinned } from '../../../src/linux/ffi.ts';
 import { ioctl, kernelIoctl } from '../../../src/linux/ioctl.ts';
 import { Mapping } from '../../../src/linux/mapping.ts';
@@ -33,9 +33,9 @@ export class Card {
     this.crtc = crtc;
     this.connector.view.setUint32(0, connector, true);
     this.mode = this.preferredMode(connector);
-    const view = new DataView(this.mode.buffer, this.mode.byteOffset);
-    this.width = view.getUint16(drm.drm_mode_modeinfo.fields.hdisplay.offset, true);
-    this.height = view.getUint16(drm.drm_mode_modeinfo.fields.hdisplay.offset + 10, true);
+    const { hdisplay, vdisplay } = drm.drm_mode_modeinfo.read(viewOf(this.mode));
+    this.width = hdisplay;
+    this.height = vdisplay;
   }
 
   get sizeBytes(): number {

@@ -112,7 +112,7 @@ class ScreenReader {
       }
     } catch (error) {
       if (!(error instanceof Errno)) throw error;
-      this.send({ errno: error.code, message: error.message.replace(`${error.code}: `, '') });
+      this.send({ errno: error.code, message: error.reason });
     }
     this.isBusy = false;
   }

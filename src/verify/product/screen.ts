@@ -1,12 +1,12 @@
 /** An importer whose device is a virtio GPU: what it shows, and how its driver takes it away, against revokes. */
 import { Errno } from '../../abi/errno.ts';
-import { PCI_CAP_ID_MSIX, PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE } from '../../abi/pci_regs.ts';
 import * as abi from '../../abi/virtio_gpu.ts';
 import type { VirtioGpu } from '../../device/virtio-gpu/gpu.ts';
 import { QUEUE_BYTES, VirtioGpuDriver } from '../../drivers/virtio-gpu.ts';
 import type { ProgramFamily } from '../../explore/world/program.ts';
 import { IOMMU_READ, IOMMU_WRITE } from '../../pci/dma.ts';
 import { ArrayMemory } from '../../pci/memory.ts';
+import { enableMsi } from '../../pci/msi.ts';
 import type { EngineImporter } from '../../scenario/engine/importer-driver.ts';
 import type { Step } from '../../scenario/step.ts';
 import { InvariantError } from '../../task/lifetime.ts';
@@ -40,13 +40,11 @@ export class ScreenDriver {
     const fn = world.pciFunction('borrower');
     const memory = new ArrayMemory(2 * QUEUE_BYTES);
     fn.iommuDomain!.map(RINGS, memory.sizeBytes, { kind: 'memory', memory, offset: 0 }, IOMMU_READ | IOMMU_WRITE);
-    const control = fn.config.find(PCI_CAP_ID_MSIX) + PCI_MSIX_FLAGS;
-    set.prepareTask(() => fn.configModify(control, 2, 0, PCI_MSIX_FLAGS_ENABLE));
+    set.prepareTask(() => enableMsi(fn, 'msix'));
     this.driver = set.prepareTask(() => started(fn, memory));
     world.pciFunction('lender').bars[0]!.target.memory!.write(0, COLOUR);
     set.prepareTask(() => this.show());
-    const invalidate = (): Task => this.invalidate();
-    this.importer.afterInvalidate = invalidate;
+    this.importer.afterInvalidate = () => this.invalidate();
   }
 
   private *show(): Task {

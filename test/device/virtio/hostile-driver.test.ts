@@ -7,11 +7,10 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { Errno } from '../../../src/abi/errno.ts';
 import { BytesField, type Struct, viewOf } from '../../../src/abi/layout.ts';
-import { PCI_CAP_ID_MSIX, PCI_COMMAND, PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE } from '../../../src/abi/pci_regs.ts';
 import { VIRTIO_CONFIG_S_DRIVER_OK, vring_avail, vring_desc } from '../../../src/abi/virtio.ts';
 import * as abi from '../../../src/abi/virtio_gpu.ts';
 import { virtio_pci_common_cfg } from '../../../src/abi/virtio_pci.ts';
-import { QUEUE_BYTES, VirtioGpuDriver } from '../../../src/drivers/virtio-gpu.ts';
+import { QUEUE_BYTES, type VirtioGpuDriver } from '../../../src/drivers/virtio-gpu.ts';
 import { runner } from '../../../src/task/runner.ts';
 import { GpuRig, PIXELS, RINGS } from '../virtio-gpu-rig.ts';
 
@@ -178,13 +177,9 @@ class Hostile {
     this.rig.driver.virtio.set('device_status', 0);
     runner.drain();
     assert.equal(this.rig.driver.virtio.get('device_status'), 0, 'a reset ends');
-    runner.run(this.rig.fn.configWrite(PCI_COMMAND, 2, 6));
-    const msix = this.rig.fn.config.find(PCI_CAP_ID_MSIX) + PCI_MSIX_FLAGS;
-    runner.run(this.rig.fn.configModify(msix, 2, 0, PCI_MSIX_FLAGS_ENABLE));
-    const driver = new VirtioGpuDriver(this.rig.fn, this.rig.rings, RINGS);
+    this.rig.driver = this.rig.start();
     this.rig.fn.interrupts = null;
-    Object.assign(this.rig, { driver });
-    return driver;
+    return this.rig.driver;
   }
 
   private command(queue: number, { kind, length, words, entries }: Valued<typeof command>) {

@@ -1,9 +1,9 @@
 /** The PCI transport of virtio: its registers, what they accept, interrupts, resets. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { PCI_CAP_ID_MSIX, PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE } from '../../../src/abi/pci_regs.ts';
 import * as abi from '../../../src/abi/virtio.ts';
 import { VirtioDriver } from '../../../src/drivers/virtio.ts';
+import { disableMsi } from '../../../src/pci/msi.ts';
 import { runner } from '../../../src/task/runner.ts';
 import { GpuRig, RINGS } from '../virtio-gpu-rig.ts';
 
@@ -83,8 +83,7 @@ test('without MSI-X it asserts its line, until the driver reads the interrupt st
   const rig = new GpuRig('capabilities: { intx: true }');
   const levels: boolean[] = [];
   rig.fn.interrupts = { msi: () => assert.fail('a message'), intx: (level) => levels.push(level) };
-  const msix = rig.fn.config.find(PCI_CAP_ID_MSIX) + PCI_MSIX_FLAGS;
-  runner.run(rig.fn.configModify(msix, 2, PCI_MSIX_FLAGS_ENABLE, 0));
+  rig.run(disableMsi(rig.fn, 'msix'));
   runner.start('call', rig.driver.create2d(1, 1, 8, 8));
   runner.drain();
   assert.deepEqual(levels, [true]);
