@@ -1,15 +1,11 @@
 /** The guest's memory of a resource: ranges of bus addresses, read by DMA. */
 import { viewOf } from '../../abi/layout.ts';
-import {
-  VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,
-  VIRTIO_GPU_RESP_ERR_UNSPEC,
-  virtio_gpu_mem_entry,
-} from '../../abi/virtio_gpu.ts';
+import { VIRTIO_GPU_RESP_ERR_UNSPEC, virtio_gpu_mem_entry } from '../../abi/virtio_gpu.ts';
 import type { Task } from '../../task/op.ts';
 import { ADDRESS_END, addressAt } from '../bus-address.ts';
 import { DmaError } from '../virtio/dma.ts';
 import type { QueueWork } from '../virtio/model.ts';
-import { GpuError } from './errors.ts';
+import { GpuError, invalid } from './errors.ts';
 
 export const ENTRY_BYTES = virtio_gpu_mem_entry.sizeof;
 /** Other tasks run after this many bytes: some ten microseconds. */
@@ -25,7 +21,7 @@ interface GuestRange {
 export class Backing {
   readonly sizeBytes: number;
   readonly count: number;
-  private readonly ranges: readonly GuestRange[] = [];
+  private readonly ranges: readonly GuestRange[];
 
   /** From `virtio_gpu_mem_entry`s. Throws INVALID_PARAMETER for an entry past the bus's addresses. */
   constructor(entries: Uint8Array) {
@@ -35,9 +31,7 @@ export class Backing {
     for (let at = 0; at < entries.length; at += ENTRY_BYTES) {
       const address = addressAt(view, at + virtio_gpu_mem_entry.fields.addr.offset);
       const length = virtio_gpu_mem_entry.fields.length.get(view, at);
-      if (address + length > ADDRESS_END) {
-        throw new GpuError(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, `memory at 0x${address.toString(16)}`);
-      }
+      if (address + length > ADDRESS_END) throw invalid(`memory at 0x${address.toString(16)}`);
       if (length > 0) ranges.push({ address, start, end: start + length });
       start += length;
     }
@@ -49,8 +43,7 @@ export class Backing {
   /** Reads bytes of the resource. UNSPEC where the memory does not answer: it was taken back, or never mapped. */
   *read(work: QueueWork, offset: number, into: Uint8Array): Task {
     if (offset + into.length > this.sizeBytes) {
-      const message = `bytes ${offset} to ${offset + into.length} of ${this.sizeBytes}`;
-      throw new GpuError(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, message);
+      throw invalid(`bytes ${offset} to ${offset + into.length} of ${this.sizeBytes}`);
     }
     let index = this.rangeAt(offset);
     for (let at = 0; at < into.length; index++) {

@@ -6,10 +6,10 @@ import type { QueueWork } from '../virtio/model.ts';
 import { Backing, ENTRY_BYTES } from './backing.ts';
 import { type Cursor, cursorPixels } from './cursor.ts';
 import { edidOf } from './edid.ts';
-import { GpuError } from './errors.ts';
+import { invalid } from './errors.ts';
 import { isFormat, PIXEL_BYTES } from './formats.ts';
 import type { GpuRequest } from './request.ts';
-import { MAX_DIMENSION, type Resources } from './resources.ts';
+import { backingOf, MAX_DIMENSION, type Resources } from './resources.ts';
 import { checkInside, intersection, readRows, type Scanouts, type Surface } from './scanouts.ts';
 
 /** The state that commands work on. */
@@ -52,10 +52,6 @@ export const CURSOR_COMMANDS: ReadonlyMap<number, Command> = new Map<number, Com
   [abi.VIRTIO_GPU_CMD_UPDATE_CURSOR, { sizeBytes: abi.virtio_gpu_update_cursor.sizeof, run: updateCursor }],
   [abi.VIRTIO_GPU_CMD_MOVE_CURSOR, { sizeBytes: abi.virtio_gpu_update_cursor.sizeof, run: moveCursor }],
 ]);
-
-function invalid(message: string): GpuError {
-  return new GpuError(abi.VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, message);
-}
 
 function* getDisplayInfo({ scanouts, width, height }: GpuState, request: GpuRequest): Task<Uint8Array> {
   const response = abi.virtio_gpu_resp_display_info.encode({});
@@ -126,7 +122,7 @@ function* transfer({ resources }: GpuState, request: GpuRequest, work: QueueWork
   const resource = resources.get(fields.resource_id.get(view));
   // Linux asks for it all the same. The device reads blobs where they are.
   if (resource.kind === 'blob') return;
-  if (resource.backing === null) throw new GpuError(abi.VIRTIO_GPU_RESP_ERR_UNSPEC, 'the resource has no memory');
+  const backing = backingOf(resource);
   const rect = request.rect(fields.r.offset);
   checkInside(rect, resource.width, resource.height);
   const stride = resource.width * PIXEL_BYTES;
@@ -136,7 +132,7 @@ function* transfer({ resources }: GpuState, request: GpuRequest, work: QueueWork
   const bytes = isWhole ? rect.height * stride : rect.width * PIXEL_BYTES;
   for (let y = 0; y < (isWhole ? 1 : rect.height); y++) {
     const at = (rect.y + y) * stride + rect.x * PIXEL_BYTES;
-    yield* resource.backing.read(work, offset + y * stride, resource.pixels.subarray(at, at + bytes));
+    yield* backing.read(work, offset + y * stride, resource.pixels.subarray(at, at + bytes));
   }
 }
 

@@ -1,15 +1,11 @@
 /** Hardware cursors: one for each screen, drawn over what it shows. */
-import {
-  VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM,
-  VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,
-  VIRTIO_GPU_RESP_ERR_UNSPEC,
-} from '../../abi/virtio_gpu.ts';
+import { VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM } from '../../abi/virtio_gpu.ts';
 import type { Task } from '../../task/op.ts';
 import type { Picture } from '../screen.ts';
 import type { QueueWork } from '../virtio/model.ts';
-import { GpuError } from './errors.ts';
+import { invalid } from './errors.ts';
 import { PIXEL_BYTES, toRgba } from './formats.ts';
-import type { Resource } from './resources.ts';
+import { backingOf, type Resource } from './resources.ts';
 
 /** Virtio 1.3, 5.7.6.10: cursors have 64 by 64 pixels. */
 const CURSOR_SIZE = 64;
@@ -32,15 +28,13 @@ export function* cursorPixels(work: QueueWork, resource: Resource): Task<Uint8Ar
   const pixels = new Uint8Array(CURSOR_BYTES);
   if (resource.kind === '2d') {
     if (resource.width !== CURSOR_SIZE || resource.height !== CURSOR_SIZE) {
-      const message = `a cursor of ${resource.width}x${resource.height} pixels`;
-      throw new GpuError(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, message);
+      throw invalid(`a cursor of ${resource.width}x${resource.height} pixels`);
     }
     pixels.set(resource.pixels);
     toRgba(pixels, resource.format, true);
     return pixels;
   }
-  if (resource.backing === null) throw new GpuError(VIRTIO_GPU_RESP_ERR_UNSPEC, 'the resource has no memory');
-  yield* resource.backing.read(work, 0, pixels);
+  yield* backingOf(resource).read(work, 0, pixels);
   // A blob does not say its format. Drivers use this one for cursors.
   toRgba(pixels, VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM, true);
   return pixels;

@@ -3,13 +3,12 @@ import { viewOf } from '../../abi/layout.ts';
 import {
   VIRTIO_GPU_FLAG_FENCE,
   VIRTIO_GPU_FLAG_INFO_RING_IDX,
-  VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,
   virtio_gpu_ctrl_hdr,
   virtio_gpu_rect,
 } from '../../abi/virtio_gpu.ts';
 import type { Task } from '../../task/op.ts';
 import type { Chain } from '../virtio/chain.ts';
-import { GpuError } from './errors.ts';
+import { invalid } from './errors.ts';
 import type { Rect } from './scanouts.ts';
 
 export const HEADER_BYTES = virtio_gpu_ctrl_hdr.sizeof;
@@ -39,8 +38,7 @@ export class GpuRequest {
   /** INVALID_PARAMETER for a request that lacks bytes. */
   checkLength(sizeBytes: number): void {
     if (this.chain.readableBytes < sizeBytes) {
-      const message = `a command of ${this.chain.readableBytes} bytes, ${sizeBytes} are needed`;
-      throw new GpuError(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, message);
+      throw invalid(`a command of ${this.chain.readableBytes} bytes, ${sizeBytes} are needed`);
     }
   }
 
@@ -50,9 +48,7 @@ export class GpuRequest {
 
   /** Reads the `count` entries of `entryBytes` that follow the first `sizeBytes` of the request. */
   *following(sizeBytes: number, count: number, entryBytes: number): Task<Uint8Array> {
-    if (count > MAX_ENTRIES) {
-      throw new GpuError(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, `${count} entries, ${MAX_ENTRIES} at most`);
-    }
+    if (count > MAX_ENTRIES) throw invalid(`${count} entries, ${MAX_ENTRIES} at most`);
     this.checkLength(sizeBytes + count * entryBytes);
     const entries = new Uint8Array(count * entryBytes);
     yield* this.chain.read(sizeBytes, entries);

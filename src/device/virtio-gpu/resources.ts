@@ -1,11 +1,11 @@
 /** The resources of a virtio GPU, within limits on the memory that they take here. */
 import {
-  VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,
   VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID,
   VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY,
+  VIRTIO_GPU_RESP_ERR_UNSPEC,
 } from '../../abi/virtio_gpu.ts';
 import type { Backing } from './backing.ts';
-import { GpuError } from './errors.ts';
+import { GpuError, invalid } from './errors.ts';
 import { isFormat, PIXEL_BYTES } from './formats.ts';
 
 /** A driver may make the device hold this many bytes of pixels, and this many entries of backings. */
@@ -34,6 +34,12 @@ export interface BlobResource {
 
 export type Resource = PixelResource | BlobResource;
 
+/** The memory behind a resource. UNSPEC where the driver has attached none. */
+export function backingOf({ backing }: Resource): Backing {
+  if (backing === null) throw new GpuError(VIRTIO_GPU_RESP_ERR_UNSPEC, 'the resource has no memory');
+  return backing;
+}
+
 export class Resources {
   private readonly byId = new Map<number, Resource>();
   private pixelBytes = 0;
@@ -53,7 +59,7 @@ export class Resources {
   createPixels(id: number, format: number, width: number, height: number): void {
     this.checkNew(id);
     if (!isFormat(format) || !isSize(width) || !isSize(height)) {
-      throw new GpuError(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, `${width}x${height} pixels of format ${format}`);
+      throw invalid(`${width}x${height} pixels of format ${format}`);
     }
     const sizeBytes = width * height * PIXEL_BYTES;
     if (this.pixelBytes + sizeBytes > MAX_PIXEL_BYTES) {
@@ -73,9 +79,7 @@ export class Resources {
   /** INVALID_PARAMETER for a resource that has a backing. */
   attach(id: number, backing: Backing): void {
     const resource = this.get(id);
-    if (resource.backing !== null) {
-      throw new GpuError(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, `resource ${id} has a backing`);
-    }
+    if (resource.backing !== null) throw invalid(`resource ${id} has a backing`);
     this.takeEntries(backing.count);
     resource.backing = backing;
   }

@@ -1,14 +1,13 @@
 /** What the screens of a virtio GPU show, and how their pixels are read. */
-import {
-  VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,
-  VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID,
-  VIRTIO_GPU_RESP_ERR_UNSPEC,
-} from '../../abi/virtio_gpu.ts';
+import { VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID } from '../../abi/virtio_gpu.ts';
 import type { Task } from '../../task/op.ts';
 import type { QueueWork } from '../virtio/model.ts';
-import { GpuError } from './errors.ts';
+import { GpuError, invalid } from './errors.ts';
 import { PIXEL_BYTES } from './formats.ts';
-import type { Resource } from './resources.ts';
+import { backingOf, type Resource } from './resources.ts';
+
+/** Other tasks run after this many rows that are read by DMA. */
+const ROWS_OF_A_TURN = 64;
 
 export interface Rect {
   readonly x: number;
@@ -82,8 +81,7 @@ export class Scanouts {
 /** INVALID_PARAMETER unless the rectangle has pixels and lies inside. */
 export function checkInside({ x, y, width, height }: Rect, fullWidth: number, fullHeight: number): void {
   if (width === 0 || height === 0 || x + width > fullWidth || y + height > fullHeight) {
-    const message = `${width}x${height} pixels at ${x},${y} of ${fullWidth}x${fullHeight}`;
-    throw new GpuError(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, message);
+    throw invalid(`${width}x${height} pixels at ${x},${y} of ${fullWidth}x${fullHeight}`);
   }
 }
 
@@ -111,11 +109,8 @@ export function* readRows(
       row(y, resource.pixels.subarray(at, at + bytes));
       continue;
     }
-    if (resource.backing === null) throw new GpuError(VIRTIO_GPU_RESP_ERR_UNSPEC, 'the resource has no memory');
-    yield* resource.backing.read(work, at, buffer);
+    yield* backingOf(resource).read(work, at, buffer);
     row(y, buffer);
     if (y % ROWS_OF_A_TURN === ROWS_OF_A_TURN - 1) yield* work.giveWay();
   }
 }
-
-const ROWS_OF_A_TURN = 64;

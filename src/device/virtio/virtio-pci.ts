@@ -82,6 +82,8 @@ export class VirtioPciDevice implements DeviceModel {
   fn!: PciFunction;
   private readonly config: CommonConfig;
   private readonly queues: Queue[];
+  /** Vectors of MSI-X: one for changes of the configuration, and one for each queue. */
+  private readonly vectors: number;
   private interruptStatus = 0;
   /** A reset changes it. Tasks of an older run end without a trace. */
   private run = 0;
@@ -102,10 +104,10 @@ export class VirtioPciDevice implements DeviceModel {
       subsystemVendorId: PCI_VENDOR_ID_REDHAT_QUMRANET,
       subsystemId: deviceId,
     };
-    const vectors = model.queueSizes.length + 1;
+    this.vectors = model.queueSizes.length + 1;
     this.capabilities = {
       ...capabilities,
-      msix: { vectors, bar: MSIX_BAR, tableOffset: 0, pbaOffset: PBA_OFFSET },
+      msix: { vectors: this.vectors, bar: MSIX_BAR, tableOffset: 0, pbaOffset: PBA_OFFSET },
       vendor: structureCapabilities(model.queueSizes.length, model.readConfig().length),
     };
     const transport = [
@@ -114,7 +116,7 @@ export class VirtioPciDevice implements DeviceModel {
       VIRTIO_F_VERSION_1,
       VIRTIO_F_ACCESS_PLATFORM,
     ];
-    this.config = new CommonConfig([...model.features, ...transport], model.queueSizes, vectors, {
+    this.config = new CommonConfig([...model.features, ...transport], model.queueSizes, this.vectors, {
       reset: () => this.resetByDriver(),
       start: () => this.start(),
     });
@@ -137,7 +139,7 @@ export class VirtioPciDevice implements DeviceModel {
       read: (offset, into) => this.read(offset, into),
       write: (offset, from) => this.write(offset, from),
     };
-    const table = msixMemory(new ArrayMemory(MSIX_BAR_BYTES), this.queues.length + 1, 0);
+    const table = msixMemory(new ArrayMemory(MSIX_BAR_BYTES), this.vectors, 0);
     const registers = new Bar(REGISTER_BAR, 'mem64', true, REGISTER_BAR_BYTES, target);
     const msix = new Bar(MSIX_BAR, 'mem32', false, MSIX_BAR_BYTES, {
       memory: null,
@@ -296,7 +298,7 @@ export class VirtioPciDevice implements DeviceModel {
 
   private interrupt(vector: number, cause: number): void {
     if (msixEnabled(this.fn)) {
-      if (vector < this.queues.length + 1) this.fn.interrupts?.msi(vector);
+      if (vector < this.vectors) this.fn.interrupts?.msi(vector);
       return;
     }
     this.interruptStatus |= cause;
