@@ -21,6 +21,7 @@ import { useOwnDevice } from './own-device.ts';
 import { answerPeer } from './peer/answer.ts';
 import { PeerTrial } from './peer/trial.ts';
 import { answerScreen, ScreenTrial } from './screen/trial.ts';
+import { elapsedMs } from './steps.ts';
 
 function captureOrNull(address: string): string | null {
   try {
@@ -48,7 +49,7 @@ class TimedBackend implements Backend {
   *perform(step: Step): Task<StepResult> {
     const started = performance.now();
     const result = yield* this.backend.perform(step);
-    this.ms.push(Math.round((performance.now() - started) * 1000) / 1000);
+    this.ms.push(elapsedMs(started));
     return result;
   }
 

@@ -9,6 +9,7 @@ import { LinuxBackend } from '../../../src/scenario/kernel/backend.ts';
 import type { Step } from '../../../src/scenario/step.ts';
 import { runner } from '../../../src/task/runner.ts';
 import type { PeerAnswer, PeerTrigger } from '../calls.ts';
+import { attempt, outcomeOf, perform, pull } from '../steps.ts';
 import { device, memory, TRIGGERS } from '../triggers.ts';
 
 /**
@@ -42,9 +43,7 @@ export class PeerTrial {
   }
 
   step(step: Step): unknown {
-    const result = this.attempt(step);
-    if ('ok' in result) return result.ok;
-    throw new Error(`${JSON.stringify(step)}: ${result.errno} ${result.message}`);
+    return perform(this.backend!, step);
   }
 
   get world() {
@@ -65,10 +64,6 @@ export class PeerTrial {
 
   addresses(): PeerAnswer {
     return { addresses: this.lent.map(({ address }) => address) };
-  }
-
-  private attempt(step: Step) {
-    return runner.run(this.backend!.perform(step));
   }
 
   /** Opens both devices and lends the ranges. */
@@ -96,7 +91,7 @@ export class PeerTrial {
   mapTogether(ranges: [number, number][]): string {
     this.step({ op: 'export', device, region: 0, ranges, as: 'together' });
     this.step({ op: 'attach', fd: 'together', device: 'borrower', as: 'of all' });
-    const result = this.attempt({ op: 'map', importer: 'of all', as: 'all' });
+    const result = attempt(this.backend!, { op: 'map', importer: 'of all', as: 'all' });
     this.step({ op: 'detach', importer: 'of all' });
     this.step({ op: 'close-fd', fd: 'together' });
     return 'ok' in result ? 'ok' : result.errno;
@@ -125,9 +120,7 @@ export class PeerTrial {
   revoke(trigger: PeerTrigger, seed: number): PeerAnswer {
     for (const [i, { importer, map, length }] of this.lent.entries()) importer.submit(map, 0, length, seed + i);
     this.mark('before');
-    const began = performance.now();
-    this.step(TRIGGERS[trigger].pull);
-    const triggerMs = Math.round((performance.now() - began) * 1000) / 1000;
+    const triggerMs = pull(this.backend!, trigger);
     this.mark('returned');
     const copies = this.lent.map(({ importer }) => importer.collect());
     const raw = this.lent.map(({ importer, address }) =>
@@ -137,7 +130,7 @@ export class PeerTrial {
   }
 
   private mapAndUnmap(i: number): string {
-    const result = this.attempt({ op: 'map', importer: `importer${i}`, as: 'tried' });
+    const result = attempt(this.backend!, { op: 'map', importer: `importer${i}`, as: 'tried' });
     if ('errno' in result) return result.errno;
     this.step({ op: 'unmap', map: 'tried' });
     return 'ok';
@@ -163,15 +156,5 @@ export class PeerTrial {
     this.config = -1;
     if (this.backend !== null) runner.run(this.backend.dispose());
     this.backend = null;
-  }
-}
-
-function outcomeOf(action: () => void): string {
-  try {
-    action();
-    return 'ok';
-  } catch (error) {
-    if (error instanceof Errno) return error.code;
-    throw error;
   }
 }

@@ -2,13 +2,13 @@
  * In the guest: a lender under vfio-pci, and a virtio GPU under the kernel's virtio_gpu. The lender lends a screen's
  * bytes of its BAR. The GPU's driver imports them by PRIME, and the GPU shows them.
  */
-import { Errno } from '../../../src/abi/errno.ts';
 import { LinuxBackend } from '../../../src/scenario/kernel/backend.ts';
 import type { StartedThreads } from '../../../src/scenario/kernel/started.ts';
 import type { Step } from '../../../src/scenario/step.ts';
 import { runner } from '../../../src/task/runner.ts';
 import { pattern } from '../../importer/pattern.ts';
 import type { PeerTrigger, ScreenTrialAnswer, ScreenTrialRequest } from '../calls.ts';
+import { outcomeOf, perform, pull } from '../steps.ts';
 import { device, memory, TRIGGERS } from '../triggers.ts';
 import { Card, type Framebuffer } from './card.ts';
 
@@ -58,10 +58,7 @@ export class ScreenTrial {
   }
 
   revoke(trigger: PeerTrigger): ScreenTrialAnswer {
-    const began = performance.now();
-    this.step(TRIGGERS[trigger].pull);
-    const triggerMs = Math.round((performance.now() - began) * 1000) / 1000;
-    return { triggerMs };
+    return { triggerMs: pull(this.backend!, trigger) };
   }
 
   restore(trigger: PeerTrigger): ScreenTrialAnswer {
@@ -101,9 +98,7 @@ export class ScreenTrial {
   }
 
   private step(step: Step): unknown {
-    const result = runner.run(this.backend!.perform(step));
-    if ('ok' in result) return result.ok;
-    throw new Error(`${JSON.stringify(step)}: ${result.errno} ${result.message}`);
+    return perform(this.backend!, step);
   }
 }
 
@@ -134,15 +129,5 @@ export function answerScreen(trial: ScreenTrial, request: ScreenTrialRequest): S
     case 'end':
       trial.end();
       return {};
-  }
-}
-
-function outcomeOf(action: () => void): string {
-  try {
-    action();
-    return 'ok';
-  } catch (error) {
-    if (error instanceof Errno) return error.code;
-    throw error;
   }
 }

@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { packageFile } from '../../../src/linux/package-file.ts';
 import type { PeerAnswer, PeerRequest, PeerTrigger } from '../../agent/calls.ts';
+import { TRIGGER_NAMES, TRIGGERS } from '../../agent/triggers.ts';
 import { Guest, guestAddress } from '../../host/guest.ts';
 import { pattern } from '../../importer/pattern.ts';
 import { driverOf, ioatModules } from '../ioat-selftest.ts';
@@ -22,9 +23,6 @@ const RANGES: [number, number][] = [
   [16 * MIB, 4 * MIB],
   [MIB, MIB],
 ];
-const TRIGGERS: PeerTrigger[] = ['memory bit', 'D3hot', 'FLR', 'DEVICE_RESET', 'hot reset', 'low power', 'close'];
-/** Triggers at whose end the memory is lent again: a reset restores the memory bit. */
-const LENDS_AGAIN: PeerTrigger[] = ['FLR', 'DEVICE_RESET', 'hot reset'];
 /** Long after a revoke has returned. Nothing may arrive by then. */
 const QUIET_MS = 200;
 const MAX_TRIALS = 5;
@@ -37,7 +35,7 @@ export function peerToPeer(options: LabOptions): Promise<LabResult> {
       const { together } = await peers.call({ do: 'map-together', ranges: RANGES });
       // docs/kernel-findings.md, 1.
       steps.compare('one dma-buf of both ranges does not map through an IOMMU', 'EADDRINUSE', together);
-      for (const [i, trigger] of TRIGGERS.entries()) await peers.revokeBy(trigger, 10 * (i + 1));
+      for (const [i, trigger] of TRIGGER_NAMES.entries()) await peers.revokeBy(trigger, 10 * (i + 1));
       await peers.call({ do: 'end' });
     } finally {
       peers.close();
@@ -146,7 +144,7 @@ export class PeerGuest {
     // A short copy may end before the revoke reaches it.
     const results = answer.copies!.filter(({ parts, of, result }) => parts < of === (result === 'done'));
     steps.compare(`${trigger}: each copy failed cleanly or was done`, [], results);
-    const isBack = LENDS_AGAIN.includes(trigger);
+    const isBack = TRIGGERS[trigger].lendsAgain === true;
     const tried = this.ranges.map(() => ({ copy: 'EIO', map: isBack ? 'ok' : 'ENODEV' }));
     const what = isBack ? 'no copy comes through, but a new map' : 'neither a copy nor a map comes through';
     steps.compare(`${trigger}: ${what}`, tried, answer.tried);

@@ -10,6 +10,7 @@ import { packageFile } from '../../../src/linux/package-file.ts';
 import { holdCommands, readScreen } from '../../../src/machine/screen/client.ts';
 import { screenPath } from '../../../src/machine/screen/protocol.ts';
 import type { PeerTrigger, ScreenTrialAnswer, ScreenTrialRequest } from '../../agent/calls.ts';
+import { TRIGGER_NAMES, TRIGGERS } from '../../agent/triggers.ts';
 import { CommandError } from '../../host/command.ts';
 import { Guest, guestAddress } from '../../host/guest.ts';
 import { pattern } from '../../importer/pattern.ts';
@@ -19,11 +20,8 @@ const MACHINE = packageFile('lab/runs/screen/machine.yaml');
 const MODULE = 'virtio_gpu';
 const MIB = 2 ** 20;
 const OFFSET = 16 * MIB;
-const TRIGGERS: PeerTrigger[] = ['memory bit', 'D3hot', 'FLR', 'DEVICE_RESET', 'hot reset', 'low power', 'close'];
-/** Triggers at whose end the memory is lent again: a reset restores the memory bit. */
-const LENDS_AGAIN: PeerTrigger[] = ['FLR', 'DEVICE_RESET', 'hot reset'];
 const DETACH = 'VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING';
-const CONSOLE_TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 20_000;
 const POLL_MS = 50;
 const UNBIND = 'basename /sys/bus/pci/devices/GPU/virtio* > /sys/bus/virtio/drivers/virtio_gpu/unbind';
 
@@ -38,7 +36,7 @@ export function virtioGpu(options: LabOptions): Promise<LabResult> {
     screen.comparePicture('the picture in the BAR is on the screen', 2);
     screen.paint(3);
     screen.comparePicture('a new picture in the BAR is there without a command', 3);
-    for (const [i, trigger] of TRIGGERS.entries()) await screen.revokeBy(trigger, 10 + i);
+    for (const [i, trigger] of TRIGGER_NAMES.entries()) await screen.revokeBy(trigger, 10 + i);
     await screen.answerLate();
     await screen.closeImporter();
     await screen.call({ do: 'end' });
@@ -122,7 +120,7 @@ class ScreenPair {
   async console(): Promise<void> {
     const before = this.picture();
     await this.guest.call('shell', { command: 'echo "Barter lends memory" > /dev/tty1' });
-    const limit = performance.now() + CONSOLE_TIMEOUT_MS;
+    const limit = performance.now() + TIMEOUT_MS;
     let seen = before;
     while (performance.now() < limit && (typeof seen === 'string' || isEqual(seen, before))) {
       await delay(POLL_MS);
@@ -160,7 +158,7 @@ class ScreenPair {
       ({ triggerMs }) => ({ triggerMs }),
     );
     steps.compare(`${trigger}: the screen cannot be read any more`, 'EIO', this.error());
-    const isBack = LENDS_AGAIN.includes(trigger);
+    const isBack = TRIGGERS[trigger].lendsAgain === true;
     const { shown } = await this.call({ do: 'show' });
     steps.compare(`${trigger}: showing it again`, isBack ? 'ok' : 'ENODEV', shown);
     if (!isBack) steps.compare(`${trigger}: the screen still cannot be read`, 'EIO', this.error());
@@ -177,7 +175,7 @@ class ScreenPair {
     const { revoke } = await this.call({ do: 'start-revoke' });
     steps.compare('the device does not answer DETACH_BACKING: the revoke', 'blocked', revoke);
     holdCommands(this.places.screen, []);
-    const limit = performance.now() + CONSOLE_TIMEOUT_MS;
+    const limit = performance.now() + TIMEOUT_MS;
     let after = await this.call({ do: 'join-revoke' });
     while (after.revoke === 'blocked' && performance.now() < limit) after = await this.call({ do: 'join-revoke' });
     steps.compare('it answers late: the revoke', 'ended', after.revoke);
