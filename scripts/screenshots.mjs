@@ -8,11 +8,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
-import { ensure, hasProgram } from './ensure-packages.mjs';
+import { ensure, findProgram } from './ensure-packages.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const barter = join(root, 'bin', 'barter.cjs');
-const folder = mkdtempSync(join(tmpdir(), 'barter-screenshots-'));
 const children = [];
 
 /** Starts a command; returns the first match of `pattern` in a line of its output. */
@@ -81,13 +80,10 @@ async function searchPage(browser) {
 }
 
 const NAMES = ['chromium', 'chromium-browser', 'google-chrome'];
-if (!NAMES.some(hasProgram)) ensure('chromium', ['chromium']);
-const name = NAMES.find(hasProgram);
-const executablePath = (process.env.PATH ?? '')
-  .split(':')
-  .map((directory) => join(directory, name))
-  .find((path) => statSync(path, { throwIfNoEntry: false })?.isFile());
-const browser = await chromium.launch({ executablePath, chromiumSandbox: false });
+const findChromium = () => NAMES.map(findProgram).find((path) => path !== null);
+if (findChromium() === undefined && !ensure('chromium', ['chromium'])) process.exit(1);
+const folder = mkdtempSync(join(tmpdir(), 'barter-screenshots-'));
+const browser = await chromium.launch({ executablePath: findChromium(), chromiumSandbox: false });
 try {
   await livePage(browser);
   await searchPage(browser);
