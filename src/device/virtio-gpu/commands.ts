@@ -9,8 +9,8 @@ import { edidOf } from './edid.ts';
 import { invalid } from './errors.ts';
 import { isFormat, PIXEL_BYTES } from './formats.ts';
 import type { GpuRequest } from './request.ts';
-import { backingOf, MAX_DIMENSION, type Resources } from './resources.ts';
-import { checkInside, intersection, readRows, type Scanouts, type Surface } from './scanouts.ts';
+import { backingOf, MAX_DIMENSION, type Resource, type Resources } from './resources.ts';
+import { checkInside, intersection, type Rows, readRows, type Scanouts, type Surface } from './scanouts.ts';
 
 /** The state that commands work on. */
 export interface GpuState {
@@ -136,49 +136,48 @@ function* transfer({ resources }: GpuState, request: GpuRequest, work: QueueWork
   }
 }
 
-function* setScanout({ resources, scanouts }: GpuState, request: GpuRequest): Task {
-  const { fields } = abi.virtio_gpu_set_scanout;
-  const id = fields.scanout_id.get(request.view);
-  const resourceId = fields.resource_id.get(request.view);
-  scanouts.check(id);
-  if (resourceId === 0) {
-    scanouts.set(id, null);
-    return;
-  }
-  const resource = resources.get(resourceId);
-  if (resource.kind !== '2d') throw invalid('a blob does not say its format: SET_SCANOUT_BLOB does');
-  const { format, width, height } = resource;
-  const surface = { resourceId, resource, format, width, height, offset: 0, stride: width * PIXEL_BYTES };
-  scanouts.set(id, { surface, rect: request.rect(fields.r.offset) });
+function* setScanout(state: GpuState, request: GpuRequest): Task {
+  show(state, request, (resource) => {
+    if (resource.kind !== '2d') throw invalid('a blob does not say its format: SET_SCANOUT_BLOB does');
+    const { format, width, height } = resource;
+    return { format, width, height, offset: 0, stride: width * PIXEL_BYTES };
+  });
 }
 
-function* setScanoutBlob({ resources, scanouts }: GpuState, request: GpuRequest): Task {
+function* setScanoutBlob(state: GpuState, request: GpuRequest): Task {
   const { fields } = abi.virtio_gpu_set_scanout_blob;
   const { view } = request;
-  const id = fields.scanout_id.get(view);
-  const resourceId = fields.resource_id.get(view);
+  show(state, request, (resource) => {
+    if (resource.kind !== 'blob') throw invalid('the resource is not a blob');
+    const rows: Rows = {
+      format: fields.format.get(view),
+      width: fields.width.get(view),
+      height: fields.height.get(view),
+      // Planes after the first are for formats that the device does not have.
+      offset: view.getUint32(fields.offsets.offset, true),
+      stride: view.getUint32(fields.strides.offset, true),
+    };
+    checkRows(rows, resource.sizeBytes);
+    return rows;
+  });
+}
+
+/** Carries out SET_SCANOUT or SET_SCANOUT_BLOB. Both begin with the same fields. Resource 0 stands for nothing. */
+function show({ resources, scanouts }: GpuState, request: GpuRequest, rowsOf: (resource: Resource) => Rows): void {
+  const { r, scanout_id, resource_id } = abi.virtio_gpu_set_scanout.fields;
+  const id = scanout_id.get(request.view);
+  const resourceId = resource_id.get(request.view);
   scanouts.check(id);
   if (resourceId === 0) {
     scanouts.set(id, null);
     return;
   }
   const resource = resources.get(resourceId);
-  if (resource.kind !== 'blob') throw invalid('the resource is not a blob');
-  const surface: Surface = {
-    resourceId,
-    resource,
-    format: fields.format.get(view),
-    width: fields.width.get(view),
-    height: fields.height.get(view),
-    // Planes after the first are for formats that the device does not have.
-    offset: view.getUint32(fields.offsets.offset, true),
-    stride: view.getUint32(fields.strides.offset, true),
-  };
-  checkSurface(surface, resource.sizeBytes);
-  scanouts.set(id, { surface, rect: request.rect(fields.r.offset) });
+  const surface: Surface = { resourceId, resource, ...rowsOf(resource) };
+  scanouts.set(id, { surface, rect: request.rect(r.offset) });
 }
 
-function checkSurface({ format, width, height, offset, stride }: Surface, sizeBytes: number): void {
+function checkRows({ format, width, height, offset, stride }: Rows, sizeBytes: number): void {
   if (!isFormat(format)) throw invalid(`format ${format}`);
   if (width > MAX_DIMENSION || height > MAX_DIMENSION) throw invalid(`${width}x${height} pixels`);
   if (stride < width * PIXEL_BYTES) throw invalid(`rows of ${width} pixels in ${stride} bytes`);

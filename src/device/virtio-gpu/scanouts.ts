@@ -16,16 +16,20 @@ export interface Rect {
   readonly height: number;
 }
 
-/** Rows of pixels in a resource. */
-export interface Surface {
-  readonly resourceId: number;
-  readonly resource: Resource;
+/** How rows of pixels lie in a resource. */
+export interface Rows {
   readonly format: number;
   readonly width: number;
   readonly height: number;
   /** Bytes from the start of the resource to the first row, and from one row to the next. */
   readonly offset: number;
   readonly stride: number;
+}
+
+/** Rows of pixels in a resource. */
+export interface Surface extends Rows {
+  readonly resourceId: number;
+  readonly resource: Resource;
 }
 
 /** The part of a surface that a screen shows. */

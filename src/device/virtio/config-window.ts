@@ -3,7 +3,6 @@
  * firmware without mappings does. The driver chooses BAR, offset and length; then a read or a write of `pci_cfg_data` is
  * an access there.
  */
-import { viewOf } from '../../abi/layout.ts';
 import { PCI_CAP_ID_VNDR } from '../../abi/pci_regs.ts';
 import { VIRTIO_PCI_CAP_PCI_CFG, virtio_pci_cap, virtio_pci_cfg_cap } from '../../abi/virtio_pci.ts';
 import type { ConfigModel, PciFunction } from '../../pci/function.ts';
@@ -12,11 +11,12 @@ import { overlaps, type RegisterWrite } from '../../pci/register-write.ts';
 const { bar, offset, length, cfg_type } = virtio_pci_cap.fields;
 const DATA = virtio_pci_cfg_cap.fields.pci_cfg_data;
 
-export const CONFIG_WINDOW_CAPABILITY = virtio_pci_cfg_cap.encode({});
-virtio_pci_cap.write(viewOf(CONFIG_WINDOW_CAPABILITY), 0, {
-  cap_vndr: PCI_CAP_ID_VNDR,
-  cap_len: virtio_pci_cfg_cap.sizeof,
-  cfg_type: VIRTIO_PCI_CAP_PCI_CFG,
+export const CONFIG_WINDOW_CAPABILITY = virtio_pci_cfg_cap.encode({
+  cap: virtio_pci_cap.encode({
+    cap_vndr: PCI_CAP_ID_VNDR,
+    cap_len: virtio_pci_cfg_cap.sizeof,
+    cfg_type: VIRTIO_PCI_CAP_PCI_CFG,
+  }),
 });
 
 export class ConfigWindow implements ConfigModel {

@@ -6,7 +6,6 @@
  * queue, or a ring that cannot be reached, stops the device: DEVICE_NEEDS_RESET. A reset by the driver is over, and the
  * status reads 0, once no task touches the driver's memory any more.
  */
-import { viewOf } from '../../abi/layout.ts';
 import { PCI_CAP_ID_VNDR } from '../../abi/pci_regs.ts';
 import {
   PCI_VENDOR_ID_REDHAT_QUMRANET,
@@ -340,25 +339,17 @@ export class VirtioPciDevice implements DeviceModel {
 
 /** The vendor capabilities that say where the structures are. */
 function structureCapabilities(queues: number, configBytes: number): Uint8Array[] {
-  const place = (kind: number, offset: number, length: number) => ({
-    cfg_type: kind,
-    bar: REGISTER_BAR,
-    offset,
-    length,
-  });
-  const plain = (fields: ReturnType<typeof place>) =>
-    virtio_pci_cap.encode({ cap_vndr: PCI_CAP_ID_VNDR, cap_len: virtio_pci_cap.sizeof, ...fields });
-  const notify = virtio_pci_notify_cap.encode({ notify_off_multiplier: NOTIFY_MULTIPLIER });
-  virtio_pci_cap.write(viewOf(notify), 0, {
-    cap_vndr: PCI_CAP_ID_VNDR,
-    cap_len: virtio_pci_notify_cap.sizeof,
-    ...place(VIRTIO_PCI_CAP_NOTIFY_CFG, NOTIFY_OFFSET, queues * NOTIFY_MULTIPLIER),
-  });
+  const place = (cfg_type: number, offset: number, length: number, cap_len = virtio_pci_cap.sizeof) =>
+    virtio_pci_cap.encode({ cap_vndr: PCI_CAP_ID_VNDR, cap_len, cfg_type, bar: REGISTER_BAR, offset, length });
+  const doorbells = queues * NOTIFY_MULTIPLIER;
   return [
-    plain(place(VIRTIO_PCI_CAP_COMMON_CFG, COMMON_OFFSET, virtio_pci_common_cfg.sizeof)),
-    plain(place(VIRTIO_PCI_CAP_ISR_CFG, ISR_OFFSET, 1)),
-    plain(place(VIRTIO_PCI_CAP_DEVICE_CFG, DEVICE_OFFSET, configBytes)),
-    notify,
+    place(VIRTIO_PCI_CAP_COMMON_CFG, COMMON_OFFSET, virtio_pci_common_cfg.sizeof),
+    place(VIRTIO_PCI_CAP_ISR_CFG, ISR_OFFSET, 1),
+    place(VIRTIO_PCI_CAP_DEVICE_CFG, DEVICE_OFFSET, configBytes),
+    virtio_pci_notify_cap.encode({
+      cap: place(VIRTIO_PCI_CAP_NOTIFY_CFG, NOTIFY_OFFSET, doorbells, virtio_pci_notify_cap.sizeof),
+      notify_off_multiplier: NOTIFY_MULTIPLIER,
+    }),
     CONFIG_WINDOW_CAPABILITY,
   ];
 }
