@@ -129,6 +129,7 @@ test('requests that make no sense are answered, or end the connection; the next 
       }
       assert.match(await ask('{"do":"picture","scanout":3}\n'), /EINVAL.*no screen 3/);
       assert.match(await ask('{"do":"hold","commands":["x"]}\n'), /EINVAL/);
+      assert.match(await ask(`{"do":"hold","commands":["${'x'.repeat(4060)}"]}\n`), /EINVAL.*\n$/, 'the whole line');
       assert.match(await ask('x'.repeat(5000)), /closed/);
       assert.match(await ask('{"do":"hold","commands":[]}\n'), /"ok":true/);
       const idle = Array.from({ length: 8 }, () => connect(path));

@@ -13,7 +13,7 @@ export type ScreenRequest =
 
 export type ScreenReply = { width: number; height: number } | { ok: true } | { errno: string; message: string };
 
-/** The most bytes of a request, and of a reply. */
+/** The most bytes of a request. A reply may quote it, and be longer. */
 export const LINE_BYTES = 4096;
 
 /** The screen's socket of a device whose socket is at `path`. */

@@ -131,12 +131,11 @@ class ScreenReader {
   private send(reply: ScreenReply, fds: readonly number[] = []): void {
     // It may have left while its picture was read.
     if (!this.socket.isOpen) return;
-    const line = new Pinned(LINE_BYTES);
-    const length = Buffer.from(line.bytes.buffer, line.bytes.byteOffset, LINE_BYTES).write(
-      `${JSON.stringify(reply)}\n`,
-    );
-    this.outgoing.setIov(0, line.address, length, line.bytes);
-    if (this.outgoing.sendmsg(this.socket.fd, MSG_DONTWAIT, fds) !== length) this.close();
+    const bytes = Buffer.from(`${JSON.stringify(reply)}\n`);
+    const line = new Pinned(bytes.length);
+    line.bytes.set(bytes);
+    this.outgoing.setIov(0, line.address, bytes.length, line.bytes);
+    if (this.outgoing.sendmsg(this.socket.fd, MSG_DONTWAIT, fds) !== bytes.length) this.close();
   }
 }
 
