@@ -4,7 +4,9 @@ import { test } from 'node:test';
 import { viewOf } from '../../src/abi/layout.ts';
 import { VIRTIO_RING_F_EVENT_IDX } from '../../src/abi/virtio.ts';
 import * as abi from '../../src/abi/virtio_gpu.ts';
-import { runner } from '../../src/task/runner.ts';
+import { Backing } from '../../src/device/virtio-gpu/backing.ts';
+import type { Task } from '../../src/task/op.ts';
+import { condResched, runner } from '../../src/task/runner.ts';
 import { GpuRig, PIXEL_BYTES, PIXELS } from './virtio-gpu-rig.ts';
 
 const OK = abi.VIRTIO_GPU_RESP_OK_NODATA;
@@ -100,6 +102,31 @@ test('memory that does not answer is an error of a flush, a transfer and a pictu
   assert.equal(rig.run(rig.driver.transfer(1, ALL, 0)), abi.VIRTIO_GPU_RESP_ERR_UNSPEC);
   assert.deepEqual(rig.broken, [], 'the queue itself works');
 });
+
+for (const [what, read] of [
+  ['a transfer', (rig: GpuRig) => rig.driver.transfer(1, ALL, 0)],
+  ['a transfer of parts of rows', (rig: GpuRig) => rig.driver.transfer(1, [0, 0, WIDTH - 1, HEIGHT], 0)],
+  ['a picture', (rig: GpuRig) => rig.gpu.picture(0)],
+] as const) {
+  test(`${what} from memory in pieces of one byte lets other tasks run`, () => {
+    const rig = new GpuRig();
+    const entry = (_: unknown, i: number) => abi.virtio_gpu_mem_entry.encode({ addr: PIXELS + i, length: 1 });
+    const backing = new Backing(Buffer.concat(Array.from({ length: BYTES }, entry)));
+    rig.gpu.resources.createPixels(1, BGRX, WIDTH, HEIGHT);
+    rig.gpu.resources.attach(1, backing);
+    rig.gpu.resources.createBlob(2, BYTES, backing);
+    assert.equal(rig.run(rig.driver.setScanoutBlob(0, 2, BGRX, ALL, WIDTH * 4)), OK);
+    const reading = runner.start<unknown>('reading', read(rig));
+    let turns = 0;
+    runner.start('other', countTurns());
+    runner.drain();
+    assert.ok(reading.ended && turns > BYTES / 512, `${turns} turns in ${BYTES} reads`);
+
+    function* countTurns(): Task {
+      for (; !reading.ended; turns++) yield* condResched();
+    }
+  });
+}
 
 test('after DETACH_BACKING the memory is not read, whether or not it answers', () => {
   const rig = new GpuRig();

@@ -8,8 +8,9 @@ import type { QueueWork } from '../virtio/model.ts';
 import { GpuError, invalid } from './errors.ts';
 
 export const ENTRY_BYTES = virtio_gpu_mem_entry.sizeof;
-/** Other tasks run after this many bytes: some ten microseconds. */
+/** Other tasks run after this many bytes. Each read counts as some more, since a driver may cut memory into bytes. */
 const TURN_BYTES = 256 * 1024;
+const BYTES_OF_A_READ = 1024;
 
 interface GuestRange {
   readonly address: number;
@@ -22,6 +23,8 @@ export class Backing {
   readonly sizeBytes: number;
   readonly count: number;
   private readonly ranges: readonly GuestRange[];
+  /** Since other tasks last ran, in this read and those before it. */
+  private turnBytes = 0;
 
   /** From `virtio_gpu_mem_entry`s. Throws INVALID_PARAMETER for an entry past the bus's addresses. */
   constructor(entries: Uint8Array) {
@@ -40,19 +43,31 @@ export class Backing {
     this.sizeBytes = start;
   }
 
-  /** Reads bytes of the resource. UNSPEC where the memory does not answer: it was taken back, or never mapped. */
+  /**
+   * Reads bytes of the resource, and lets other tasks run in between. UNSPEC where the memory does not answer: it was
+   * taken back, or never mapped.
+   */
   *read(work: QueueWork, offset: number, into: Uint8Array): Task {
     if (offset + into.length > this.sizeBytes) {
       throw invalid(`bytes ${offset} to ${offset + into.length} of ${this.sizeBytes}`);
     }
     let index = this.rangeAt(offset);
-    for (let at = 0; at < into.length; index++) {
+    for (let at = 0; at < into.length; ) {
       const { address, start, end } = this.ranges[index];
       const skip = offset + at - start;
-      const part = into.subarray(at, at + end - start - skip);
-      yield* readAll(work, address + skip, part);
+      const part = into.subarray(at, at + Math.min(end - start - skip, TURN_BYTES));
+      yield* readNow(work, address + skip, part);
+      yield* this.giveWay(work, part.length);
       at += part.length;
+      if (offset + at === end) index++;
     }
+  }
+
+  private *giveWay(work: QueueWork, bytes: number): Task {
+    this.turnBytes += bytes + BYTES_OF_A_READ;
+    if (this.turnBytes < TURN_BYTES) return;
+    this.turnBytes = 0;
+    yield* work.giveWay();
   }
 
   /** The index of the range that has byte `offset`, or of the first one for none. */
@@ -68,15 +83,11 @@ export class Backing {
   }
 }
 
-/** Reads in pieces, and lets other tasks run between them. */
-function* readAll(work: QueueWork, address: number, into: Uint8Array): Task {
-  for (let at = 0; at < into.length; at += TURN_BYTES) {
-    if (at > 0) yield* work.giveWay();
-    try {
-      yield* work.dma.read(address + at, into.subarray(at, at + TURN_BYTES), 'memory of a resource');
-    } catch (error) {
-      if (!(error instanceof DmaError)) throw error;
-      throw new GpuError(VIRTIO_GPU_RESP_ERR_UNSPEC, error.message);
-    }
+function* readNow(work: QueueWork, address: number, into: Uint8Array): Task {
+  try {
+    yield* work.dma.read(address, into, 'memory of a resource');
+  } catch (error) {
+    if (!(error instanceof DmaError)) throw error;
+    throw new GpuError(VIRTIO_GPU_RESP_ERR_UNSPEC, error.message);
   }
 }

@@ -6,9 +6,6 @@ import { GpuError, invalid } from './errors.ts';
 import { PIXEL_BYTES } from './formats.ts';
 import { backingOf, type Resource } from './resources.ts';
 
-/** Other tasks run after this many rows that are read by DMA. */
-const ROWS_OF_A_TURN = 64;
-
 export interface Rect {
   readonly x: number;
   readonly y: number;
@@ -115,6 +112,5 @@ export function* readRows(
     }
     yield* backingOf(resource).read(work, at, buffer);
     row(y, buffer);
-    if (y % ROWS_OF_A_TURN === ROWS_OF_A_TURN - 1) yield* work.giveWay();
   }
 }
