@@ -2,9 +2,9 @@
 import { errnoName } from '../abi/errno.ts';
 import { viewOf } from '../abi/layout.ts';
 import { VFIO_PCI_CONFIG_REGION_INDEX } from '../abi/vfio.ts';
-import * as feature from '../abi/vfio-feature.ts';
 import * as abi from '../abi/vfio-user.ts';
-import { COMMAND_NAMES } from '../vfio-user/monitor/counters.ts';
+import { askedFeature } from '../vfio-user/exchange/describe.ts';
+import { layoutsOf } from '../vfio-user/exchange/layouts.ts';
 import type { SeenExchange } from '../vfio-user/monitor/message-ring.ts';
 
 export interface ExchangeRow {
@@ -19,20 +19,13 @@ export interface ExchangeRow {
   readonly latencyUs: number;
 }
 
-const FEATURES = new Map(
-  Object.entries(feature)
-    .filter(([name]) => name.startsWith('VFIO_DEVICE_FEATURE_'))
-    .filter(([name]) => !/_(MASK|GET|SET|PROBE|CLEAR_MASTER|SET_MASTER)$/.test(name))
-    .map(([name, value]) => [value as number, name.slice('VFIO_DEVICE_FEATURE_'.length)]),
-);
-
 export function exchangeRow(exchange: SeenExchange, devices: readonly string[]): ExchangeRow {
   const { atMs, command, errno, latencyUs, replyFds } = exchange;
   const ok = [replyWords(exchange), fds(replyFds)].filter((word) => word !== '').join(', ');
   return {
     atMs,
     device: devices[exchange.device] ?? '',
-    command: COMMAND_NAMES.get(command) ?? `command ${command}`,
+    command: layoutsOf('vfio-user').get(command)?.name ?? `command ${command}`,
     request: [requestWords(exchange), fds(exchange.requestFds)].filter((word) => word !== '').join(', '),
     reply: errno === 0 ? ok || 'ok' : errnoName(errno),
     failed: errno !== 0,
@@ -56,7 +49,7 @@ function requestWords({ command, request, requestBytes }: SeenExchange): string 
     case abi.VFIO_USER_REGION_WRITE:
       return has(abi.vfio_user_region_access) ? access(view, request, command) : '';
     case abi.VFIO_USER_DEVICE_FEATURE:
-      return request.length >= 8 ? featureWords(view.getUint32(4, true)) : '';
+      return featureWords(request);
     case abi.VFIO_USER_DEVICE_GET_REGION_INFO:
       return request.length >= 12 ? `region ${regionName(view.getUint32(8, true))}` : '';
     case abi.VFIO_USER_DEVICE_SET_IRQS:
@@ -94,10 +87,11 @@ function regionName(index: number): string {
   return index === VFIO_PCI_CONFIG_REGION_INDEX ? 'config' : `region ${index}`;
 }
 
-function featureWords(flags: number): string {
-  const number = flags & feature.VFIO_DEVICE_FEATURE_MASK;
-  const verbs = ['GET', 'SET', 'PROBE'].filter((_, i) => (flags & (feature.VFIO_DEVICE_FEATURE_GET << i)) !== 0);
-  return `${FEATURES.get(number) ?? `feature ${number}`} ${verbs.join(' ')}`;
+function featureWords(payload: Uint8Array): string {
+  const asked = askedFeature(payload);
+  if (asked === null) return '';
+  const { name, isProbe, verbs } = asked;
+  return `${name} ${[...verbs, ...(isProbe ? ['PROBE'] : [])].join(' ')}`;
 }
 
 type RangeFields = Pick<typeof abi.vfio_user_dma_map.fields, 'addr' | 'size'>;

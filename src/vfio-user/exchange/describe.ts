@@ -31,7 +31,7 @@ export interface MessageHeader {
   error: number;
 }
 
-/** Says nothing of these: a size that the message has anyway, and room. */
+/** Fields that are not shown: a size that the message has anyway, and padding. */
 const SILENT = new Set(['argsz', 'reserved', 'padding']);
 /** Names of fields whose values are shown in hexadecimal. */
 export const HEXADECIMAL = /^(flags|addr|address|offset|iova|size|length|open_flags|datamatch|cap_offset)$/;
@@ -81,18 +81,25 @@ export function messageFields(kind: SocketKind, bytes: Uint8Array, shownBytes = 
 /** SET DMA_BUF, PROBE feature 99, ...; null for a message that is not about a feature. */
 function featureOf(bytes: Uint8Array): string | null {
   const { command } = headerOf(bytes);
-  const payload = bytes.subarray(VFIO_USER_HEADER_SIZE);
-  if (command !== VFIO_USER_DEVICE_FEATURE || payload.length < vfio_device_feature.sizeof) return null;
+  const asked = command === VFIO_USER_DEVICE_FEATURE ? askedFeature(bytes.subarray(VFIO_USER_HEADER_SIZE)) : null;
+  if (asked === null) return null;
+  const { name, isProbe, verbs } = asked;
+  return [...(isProbe ? ['PROBE'] : []), ...verbs, name].join(' ');
+}
+
+/** The feature that the payload of a DEVICE_FEATURE names, and what it asks. Null for a payload that is too short. */
+export function askedFeature(payload: Uint8Array): { name: string; isProbe: boolean; verbs: string[] } | null {
+  if (payload.length < vfio_device_feature.sizeof) return null;
   const flags = vfio_device_feature.fields.flags.get(viewOf(payload));
-  const verbs = (
-    [
-      [VFIO_DEVICE_FEATURE_PROBE, 'PROBE'],
-      [VFIO_DEVICE_FEATURE_GET, 'GET'],
-      [VFIO_DEVICE_FEATURE_SET, 'SET'],
-    ] as const
-  ).flatMap(([bit, verb]) => ((flags & bit) === 0 ? [] : [verb]));
   const number = flags & VFIO_DEVICE_FEATURE_MASK;
-  return [...verbs, FEATURES.get(number)?.name ?? `feature ${number}`].join(' ');
+  return {
+    name: FEATURES.get(number)?.name ?? `feature ${number}`,
+    isProbe: (flags & VFIO_DEVICE_FEATURE_PROBE) !== 0,
+    verbs: [
+      ...((flags & VFIO_DEVICE_FEATURE_GET) === 0 ? [] : ['GET']),
+      ...((flags & VFIO_DEVICE_FEATURE_SET) === 0 ? [] : ['SET']),
+    ],
+  };
 }
 
 function featureFields(payload: Uint8Array, rest: Uint8Array, shownBytes: number): FieldTexts {

@@ -90,7 +90,10 @@ export function layoutsOf(kind: SocketKind): ReadonlyMap<number, MessageLayout> 
   return kind === 'dma-buf' ? DMA_BUF : VFIO_USER;
 }
 
-/** The payload of a DEVICE_FEATURE after its header, by the feature's number. The two with a pointer differ in line. */
+/**
+ * The payload of a DEVICE_FEATURE after its header, by the feature's number. Where Linux has a pointer (DMA_LOGGING_START
+ * and DMA_LOGGING_REPORT), the message has the data inline.
+ */
 export const FEATURES: ReadonlyMap<number, { name: string; payload: AnyStruct }> = new Map(
   (
     [

@@ -2,24 +2,21 @@
  * Counters in shared memory: the serving thread counts, and any other thread reads without asking it. Each is a double
  * with one writer, so counting is an addition in place.
  */
-import * as abi from '../../abi/vfio-user.ts';
 import type { RevokeCause } from '../../vfio/buffer-observer.ts';
 import { MAX_LOG_BLOCKS, MAX_LOG_RANGES } from '../../vfio/dma-logging.ts';
 import { MAX_SECTION_BYTES } from '../../vfio/migration-stream.ts';
 import { IMPORTER_LIMITS } from '../dma-buf/limits.ts';
+import { layoutsOf } from '../exchange/layouts.ts';
 import { LIMITS } from '../wire/frame.ts';
 
-const NAMED = Object.entries(abi).filter(([name]) =>
-  /^VFIO_USER_(VERSION|DMA_|DEVICE_|REGION_|MIG_DATA_|X_)/.test(name),
-);
-/** The name of each command, without its prefix. */
-export const COMMAND_NAMES: ReadonlyMap<number, string> = new Map(
-  NAMED.map(([name, value]) => [value as number, name.slice('VFIO_USER_'.length)]),
-);
+/** In the order of their names, in which the page and the metrics list them. */
+const COMMANDS = [...layoutsOf('vfio-user')]
+  .map(([command, { name }]) => ({ command, name }))
+  .sort((a, b) => (a.name < b.name ? -1 : 1));
 
 /** The commands that are counted, by slot. The last slot is for all others. */
-const COUNTED_COMMANDS: readonly string[] = [...COMMAND_NAMES.values(), 'other'];
-const SLOTS = new Map([...COMMAND_NAMES.keys()].map((command, slot) => [command, slot]));
+const COUNTED_COMMANDS: readonly string[] = [...COMMANDS.map(({ name }) => name), 'other'];
+const SLOTS = new Map(COMMANDS.map(({ command }, slot) => [command, slot]));
 /** Slots of small command numbers, which nearly all messages have. */
 const SMALL_SLOTS = Uint8Array.from({ length: 64 }, (_, command) => SLOTS.get(command) ?? COUNTED_COMMANDS.length - 1);
 
