@@ -3,16 +3,19 @@ import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'no
 import { dirname } from 'node:path';
 import { reasonOf, UsageError } from './usage.ts';
 
-/** The JSON of a file. UsageError if it cannot be read, or does not hold an object. */
-export function readJson(path: string): object {
-  let text: string;
+/** The bytes of a file. UsageError if it cannot be read. */
+export function readBytes(path: string): Buffer {
   try {
-    text = readFileSync(path, 'utf8');
+    return readFileSync(path);
   } catch (error) {
     throw new UsageError(`${path} cannot be read: ${reasonOf(error)}`);
   }
+}
+
+/** The JSON of a file, whose bytes the caller may have. UsageError if it cannot be read, or does not hold an object. */
+export function readJson(path: string, bytes = readBytes(path)): object {
   try {
-    return Object(JSON.parse(text));
+    return Object(JSON.parse(bytes.toString('utf8')));
   } catch {
     throw new UsageError(`${path} is not JSON; barter explore writes files for replay and --resume`);
   }

@@ -1,5 +1,4 @@
 /** barter replay, scenarios. */
-import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { ReplayFile } from '../explore/replay.ts';
 import { htmlTimeline } from '../report/html.ts';
@@ -9,9 +8,9 @@ import { builtInScenarios, loadScenario } from '../scenario/load.ts';
 import { listScenarios, loadPrograms } from '../verify/catalogue.ts';
 import { replay } from '../verify/explore.ts';
 import { asUsage } from './explore-errors.ts';
-import { readJson, writeWhole } from './files.ts';
+import { readBytes, readJson, writeWhole } from './files.ts';
 import { declareCommand } from './summaries.ts';
-import { reasonOf, UsageError } from './usage.ts';
+import { UsageError } from './usage.ts';
 
 /** The group whose names follow a rule. */
 const TRIGGER_PAIRS = 'Two triggers at once';
@@ -50,8 +49,9 @@ export function addReplayCommands(program: Command): void {
 }
 
 async function replayCommand(path: string, flags: ReplayFlags): Promise<void> {
-  if (await isOfCapture(path, flags)) return;
-  const file = readReplay(path);
+  const bytes = readBytes(path);
+  if (await replayedAsCapture(path, bytes, flags)) return;
+  const file = readReplay(path, bytes);
   const { run, matches } = await asUsage(async () => {
     await loadPrograms(file.scenario);
     return replay(file);
@@ -76,12 +76,11 @@ async function replayCommand(path: string, flags: ReplayFlags): Promise<void> {
   if (flags.html !== undefined) writeWhole(flags.html, htmlTimeline(run, file.mutant), '--html');
 }
 
-/** Replays a capture, if it is one. Refuses options that belong to the other kind of file. */
-async function isOfCapture(path: string, flags: ReplayFlags): Promise<boolean> {
+/** Replays a capture, and returns whether the file is one. Refuses options that belong to the other kind of file. */
+async function replayedAsCapture(path: string, bytes: Buffer, flags: ReplayFlags): Promise<boolean> {
   const { to, html, stacks, device, ignore } = flags;
-  const { isCapture } = await import('../report/pcapng.ts');
-  const bytes = readBytes(path);
   if (to === undefined) {
+    const { isCapture } = await import('../report/pcapng.ts');
     if (isCapture(bytes)) throw new UsageError(`${path} is a capture: name a vfio-user server by --to SOCKET`);
     if (device !== undefined || ignore !== undefined) throw new UsageError('--device and --ignore go with --to SOCKET');
     return false;
@@ -92,16 +91,8 @@ async function isOfCapture(path: string, flags: ReplayFlags): Promise<boolean> {
   return true;
 }
 
-function readBytes(path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (error) {
-    throw new UsageError(`${path} cannot be read: ${reasonOf(error)}`);
-  }
-}
-
-function readReplay(path: string): ReplayFile {
-  const file = readJson(path) as ReplayFile;
+function readReplay(path: string, bytes: Buffer): ReplayFile {
+  const file = readJson(path, bytes) as ReplayFile;
   if (file.barter !== 'replay' || !Array.isArray(file.steps))
     throw new UsageError(`${path} is not a replay file; barter explore writes one for each bug`);
   return file;
