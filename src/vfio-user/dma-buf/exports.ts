@@ -89,10 +89,14 @@ export class Exports implements ImporterHost, LentBuffers {
     return this.byInode.size;
   }
 
+  /** The most buffers of one device: all devices that may lend have the same share. */
+  private get mostOfDevice(): number {
+    return Math.min(LIMITS.maxExports, Math.floor(this.mostExports / this.held.size));
+  }
+
   usage(): LimitUse[] {
-    const share = Math.min(LIMITS.maxExports, Math.floor(this.mostExports / Math.max(1, this.held.size)));
     const ofDevices = [...this.held].flatMap(([{ pdev }, { exports, ranges }]) => [
-      { limit: 'maxExports', of: pdev.name, used: exports, most: share },
+      { limit: 'maxExports', of: pdev.name, used: exports, most: this.mostOfDevice },
       { limit: 'maxExportRanges', of: pdev.name, used: ranges, most: LIMITS.maxExportRanges },
     ]);
     const of = 'all devices';
@@ -117,9 +121,9 @@ export class Exports implements ImporterHost, LentBuffers {
   /** EMFILE when too many buffers of the device, or of all, are held; ENOMEM when their ranges are too many. */
   checkRoom(vdev: VfioPciCoreDevice, ranges: number): void {
     const own = this.held.get(vdev)!;
-    const most = Math.min(LIMITS.maxExports, Math.floor(this.mostExports / this.held.size));
-    if (own.exports >= most || this.byInode.size >= this.mostExports) {
-      const limit = own.exports >= most ? 'maxExports' : 'maxExportsOfAll';
+    const isFull = own.exports >= this.mostOfDevice;
+    if (isFull || this.byInode.size >= this.mostExports) {
+      const limit = isFull ? 'maxExports' : 'maxExportsOfAll';
       const reason = `${own.exports} dma-bufs of ${vdev.pdev.name} are held, ${this.byInode.size} of all`;
       throw beyondLimit(limit, 'EMFILE', reason);
     }
