@@ -84,12 +84,15 @@ export class Stream {
     return this.kept.shift() ?? this.cut();
   }
 
-  /** Waits for the next frame. LostError when the server is gone, ETIMEDOUT when it is silent until `end`. */
-  next(end: EndMs): Frame {
-    for (let isFirst = true; ; isFirst = false) {
+  /**
+   * Waits for the next frame. LostError when the server is gone, ETIMEDOUT when it is silent until `end`. `isFirst` is
+   * that of `receive`.
+   */
+  next(end: EndMs, isFirst = true): Frame {
+    for (let first = isFirst; ; first = false) {
       const frame = this.ready();
       if (frame !== null) return frame;
-      this.receive(end, isFirst);
+      this.receive(end, first);
     }
   }
 

@@ -19,7 +19,7 @@ import { closeAll, type OwnedFd } from '../../linux/fd.ts';
 import { type FdNote, noteOf } from '../../linux/fd-note.ts';
 import { createMemfd } from '../../linux/memfd.ts';
 import { connectUnix } from '../../linux/socket.ts';
-import { type EndMs, endAfter, Stream } from '../client/stream.ts';
+import { endAfter, Stream } from '../client/stream.ts';
 import type { Frame } from '../wire/frame.ts';
 import { type ComparedReply, compareReplies, type ReplyDifference } from './compare.ts';
 import { headerOf, messageFields, messageName } from './describe.ts';
@@ -116,19 +116,10 @@ class Player {
     }
     if (noReply) return null;
     for (;;) {
-      const frame = this.next(end);
+      const frame = this.stream.next(end, false);
       if (!frame.isReply) this.answer(frame);
       else if (frame.id === id) return taken(frame);
       else throw new Errno('EPROTO', `a reply to message ${frame.id}, and ${id} was asked`);
-    }
-  }
-
-  /** As Stream's next, which waits for the socket's own timeout at first. */
-  private next(end: EndMs): Frame {
-    for (;;) {
-      const frame = this.stream.ready();
-      if (frame !== null) return frame;
-      this.stream.receive(end, false);
     }
   }
 
@@ -136,7 +127,7 @@ class Player {
   private awaitDma(count: number): void {
     while (this.answered.size < count) {
       try {
-        const frame = this.next(endAfter(DMA_MS));
+        const frame = this.stream.next(endAfter(DMA_MS), false);
         if (frame.isReply) throw new Errno('EPROTO', `a reply to message ${frame.id}, which has one already`);
         this.answer(frame);
       } catch (error) {
@@ -177,8 +168,8 @@ function payloadOf(bytes: Uint8Array): Uint8Array {
   const payload = bytes.subarray(VFIO_USER_HEADER_SIZE);
   if (headerOf(bytes).command !== VFIO_USER_VERSION) return payload;
   try {
-    const text = Buffer.from(payload.subarray(vfio_user_version.sizeof)).toString('utf8').replace(/\0$/, '');
-    const said = JSON.parse(text) as { capabilities: Record<string, unknown> };
+    const { json } = messageFields('vfio-user', bytes);
+    const said = JSON.parse(String(json)) as { capabilities: Record<string, unknown> };
     if (!(VFIO_USER_CAP_TWIN_SOCKET in said.capabilities)) return payload;
     delete said.capabilities[VFIO_USER_CAP_TWIN_SOCKET];
     return Buffer.concat([payload.subarray(0, vfio_user_version.sizeof), Buffer.from(`${JSON.stringify(said)}\0`)]);
