@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { Errno, type ErrnoName } from '../abi/errno.ts';
 import { EPOLLIN } from '../abi/poll.ts';
-import type { Picture, Screen } from '../device/screen.ts';
+import type { Screen } from '../device/screen.ts';
 import { memfdMemory } from '../linux/bar-memory.ts';
 import { closingThread } from '../linux/closing-thread.ts';
 import { readEventfd } from '../linux/eventfd.ts';
@@ -61,15 +61,15 @@ export interface WatchRequest {
   control: boolean;
 }
 
-export type WatchQuestion =
-  | { kind: 'state' }
-  | { kind: 'control'; id: number; command: ControlCommand }
-  | { kind: 'screen'; id: number; device: string };
+/** Work for the serving thread. */
+export type WatchJob = { kind: 'control'; command: ControlCommand } | { kind: 'screen'; device: string };
+export type WatchQuestion = { kind: 'state' } | { kind: 'job'; id: number; job: WatchJob };
 export type WatchAnswer =
   | { kind: 'machine'; view: MachineView }
   | { kind: 'state'; state: ServerState }
-  | { kind: 'done'; id: number; error: string | null }
-  | { kind: 'picture'; id: number; picture: Picture | null; error: string | null };
+  /** `result` is the picture of a screen; a command has none. */
+  | { kind: 'done'; id: number; result: unknown }
+  | { kind: 'failed'; id: number; reason: string };
 
 export type ServeReport =
   | { kind: 'ready'; devices: DeviceSockets[] }
@@ -103,9 +103,14 @@ function answer(
   const control = mayControl ? new Control(server) : null;
   const send = (message: WatchAnswer) => port.postMessage(message);
   const onQuestion = (question: WatchQuestion): void => {
-    if (question.kind === 'state') send({ kind: 'state', state: snapshot(server, control?.state ?? null) });
-    else if (question.kind === 'screen') runner.start('screen for the page', show(screens, question, send));
-    else if (control !== null) runner.start('command of the page', obey(control, question, send));
+    if (question.kind === 'state') {
+      send({ kind: 'state', state: snapshot(server, control?.state ?? null) });
+      return;
+    }
+    const { id, job } = question;
+    if (job.kind === 'screen') {
+      runner.start('screen for the page', answerOf(id, screens.get(job.device)!.picture(0), send));
+    } else if (control !== null) runner.start('command of the page', answerOf(id, control.run(job.command), send));
   };
   server.loop.add(wakeFd, EPOLLIN, () => {
     readEventfd(wakeFd);
@@ -118,31 +123,13 @@ function answer(
   };
 }
 
-function* show(
-  screens: ReadonlyMap<string, Screen>,
-  { id, device }: WatchQuestion & { kind: 'screen' },
-  send: (message: WatchAnswer) => void,
-): Task {
+/** Does a job, and sends its result or the reason of its failure. */
+function* answerOf(id: number, work: Task<unknown>, send: (message: WatchAnswer) => void): Task {
   try {
-    const picture = yield* screens.get(device)!.picture(0);
-    send({ kind: 'picture', id, picture, error: null });
+    send({ kind: 'done', id, result: yield* work });
   } catch (error) {
     if (!(error instanceof Errno)) throw error;
-    send({ kind: 'picture', id, picture: null, error: error.message });
-  }
-}
-
-function* obey(
-  control: Control,
-  { id, command }: WatchQuestion & { kind: 'control' },
-  send: (message: WatchAnswer) => void,
-): Task {
-  try {
-    yield* control.run(command);
-    send({ kind: 'done', id, error: null });
-  } catch (error) {
-    if (!(error instanceof Errno)) throw error;
-    send({ kind: 'done', id, error: error.message });
+    send({ kind: 'failed', id, reason: error.message });
   }
 }
 

@@ -14,7 +14,7 @@ import type { LifeEvent } from '../vfio-user/monitor/life.ts';
 import { MessageRing } from '../vfio-user/monitor/message-ring.ts';
 import type { ServerState } from '../vfio-user/monitor/state.ts';
 import type { MachineView } from './inspect.ts';
-import type { WatchAnswer, WatchQuestion, WatchRequest } from './serve-worker.ts';
+import type { WatchAnswer, WatchJob, WatchQuestion, WatchRequest } from './serve-worker.ts';
 
 export class Watcher {
   readonly counters: Counters;
@@ -26,10 +26,9 @@ export class Watcher {
   readonly machine: Promise<MachineView>;
   private readonly port: MessagePort;
   private readonly wake: OwnedFd;
-  private readonly commands = new Map<number, { resolve: () => void; reject: (why: Error) => void }>();
-  private readonly pictures = new Map<number, { resolve: (picture: Picture) => void; reject: (why: Error) => void }>();
+  private readonly jobs = new Map<number, { resolve: (result: unknown) => void; reject: (why: Error) => void }>();
   private states: ((state: ServerState) => void)[] = [];
-  private nextCommand = 1;
+  private nextJob = 1;
   private isClosed = false;
 
   constructor(devices: number, control: boolean) {
@@ -47,8 +46,8 @@ export class Watcher {
       port1.on('message', (answer: WatchAnswer) => {
         if (answer.kind === 'machine') resolve(answer.view);
         if (answer.kind === 'state') for (const each of this.states.splice(0)) each(answer.state);
-        if (answer.kind === 'done') this.settle(answer.id, answer.error);
-        if (answer.kind === 'picture') this.settlePicture(answer.id, answer.picture, answer.error);
+        if (answer.kind === 'done') this.take(answer.id)?.resolve(answer.result);
+        if (answer.kind === 'failed') this.take(answer.id)?.reject(new Error(answer.reason));
       });
     });
     // A server ends by its own signals. The port alone does not keep the process.
@@ -65,58 +64,44 @@ export class Watcher {
 
   /** Runs a command on the serving thread. Rejects with the device's errno, or ESHUTDOWN when the server ends. */
   control(command: ControlCommand): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (this.isClosed) {
-        reject(new Errno('ESHUTDOWN', 'the server has ended'));
-        return;
-      }
-      const id = this.nextCommand++;
-      this.commands.set(id, { resolve, reject });
-      this.ask({ kind: 'control', id, command });
-    });
+    return this.done({ kind: 'control', command });
   }
 
   /** Reads the first screen of a device. Rejects as Screen.picture, or with ESHUTDOWN when the server ends. */
   screen(device: string): Promise<Picture> {
-    return new Promise((resolve, reject) => {
-      if (this.isClosed) {
-        reject(new Errno('ESHUTDOWN', 'the server has ended'));
-        return;
-      }
-      const id = this.nextCommand++;
-      this.pictures.set(id, { resolve, reject });
-      this.ask({ kind: 'screen', id, device });
-    });
+    return this.done({ kind: 'screen', device });
   }
 
   close(): void {
     this.isClosed = true;
     this.port.close();
     this.wake.close();
-    for (const { reject } of [...this.commands.values(), ...this.pictures.values()]) {
-      reject(new Errno('ESHUTDOWN', 'the server has ended'));
-    }
-    this.commands.clear();
-    this.pictures.clear();
+    for (const { reject } of this.jobs.values()) reject(new Errno('ESHUTDOWN', 'the server has ended'));
+    this.jobs.clear();
+  }
+
+  /** Has the serving thread do a job. `R` is the job's result. */
+  private done<R>(job: WatchJob): Promise<R> {
+    return new Promise<R>((resolve, reject) => {
+      if (this.isClosed) {
+        reject(new Errno('ESHUTDOWN', 'the server has ended'));
+        return;
+      }
+      const id = this.nextJob++;
+      this.jobs.set(id, { resolve: (result) => resolve(result as R), reject });
+      this.ask({ kind: 'job', id, job });
+    });
+  }
+
+  private take(id: number) {
+    const job = this.jobs.get(id);
+    this.jobs.delete(id);
+    return job;
   }
 
   private ask(question: WatchQuestion): void {
     if (this.isClosed) return;
     this.port.postMessage(question);
     signalEventfd(this.wake.fd);
-  }
-
-  private settlePicture(id: number, picture: Picture | null, error: string | null): void {
-    const asked = this.pictures.get(id);
-    this.pictures.delete(id);
-    if (picture === null) asked?.reject(new Error(error ?? 'no picture'));
-    else asked?.resolve(picture);
-  }
-
-  private settle(id: number, error: string | null): void {
-    const command = this.commands.get(id);
-    this.commands.delete(id);
-    if (error === null) command?.resolve();
-    else command?.reject(new Error(error));
   }
 }
