@@ -3,6 +3,7 @@
  * has counted.
  */
 import { createRequire } from 'node:module';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type * as promClient from 'prom-client';
 import { errnoName } from '../abi/errno.ts';
 import type { Watcher } from '../machine/watcher.ts';
@@ -74,20 +75,9 @@ export class Metrics {
   }
 
   /** Null where the serving thread does not answer soon: what it has counted can be read all the same. */
-  private async state(): Promise<ServerState | null> {
-    const { promise: late, cancel } = after(STATE_MS);
-    const state = await Promise.race([this.watcher.state(), late]);
-    cancel();
-    return state;
+  private state(): Promise<ServerState | null> {
+    return Promise.race([this.watcher.state(), sleep(STATE_MS, null, { ref: false })]);
   }
-}
-
-function after(ms: number): { promise: Promise<null>; cancel: () => void } {
-  let timer: NodeJS.Timeout | undefined;
-  const promise = new Promise<null>((resolve) => {
-    timer = setTimeout(resolve, ms, null);
-  });
-  return { promise, cancel: () => clearTimeout(timer) };
 }
 
 type Counted = readonly { readonly device: string; readonly counts: DeviceCounts }[];
