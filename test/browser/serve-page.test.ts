@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { after, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AxeResults } from 'axe-core';
 import * as abi from '../../src/abi/virtio_gpu.ts';
@@ -29,15 +29,20 @@ async function served(...options: string[]) {
   return { child, http, lender: devices[0].socket };
 }
 
-test('a revoke by the page shows in the lane, with its cause and its time, and the importer by its process', {
-  skip,
-  timeout: 120_000,
-}, async (t) => {
+/** A server whose page may pull triggers, and whose lender has lent a buffer to a client. The caller closes both. */
+async function lent(t: TestContext) {
   const { child, http, lender } = await served('--control');
   t.after(() => endOf(child, 'SIGTERM'));
   const client = new VfioUserClient(lender);
   enableMemory(client, true);
-  const buffer = exportBuffer(client);
+  return { http, client, buffer: exportBuffer(client) };
+}
+
+test('a revoke by the page shows in the lane, with its cause and its time, and the importer by its process', {
+  skip,
+  timeout: 120_000,
+}, async (t) => {
+  const { http, client, buffer } = await lent(t);
   const importer = new ImporterProcess(buffer);
   await importer.next('mapped');
   const { page, errors, requests } = await openPage(http);
@@ -106,11 +111,7 @@ test('axe finds no fault, at 400 and at 1600 pixels, light and dark, and nothing
   skip,
   timeout: 120_000,
 }, async (t) => {
-  const { child, http, lender } = await served('--control');
-  t.after(() => endOf(child, 'SIGTERM'));
-  const client = new VfioUserClient(lender);
-  enableMemory(client, true);
-  const buffer = exportBuffer(client);
+  const { http, client, buffer } = await lent(t);
   const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
   for (const [width, colorScheme] of [
     [400, 'light'],

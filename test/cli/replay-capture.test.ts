@@ -5,10 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { CaptureEncoder } from '../../src/report/capture.ts';
 import type { ReplayDifference } from '../../src/vfio-user/exchange/replay.ts';
 import type { TappedMessage } from '../../src/vfio-user/wire/tap.ts';
+import { captureFile } from '../report/capture-file.ts';
 import { message } from '../vfio-user/raw-client.ts';
+import { said } from '../vfio-user/said.ts';
 import { parseTranscript } from '../vfio-user/transcript.ts';
 import { barter, endOf, startBarter } from './barter.ts';
 import { converse } from './converse.ts';
@@ -54,17 +55,8 @@ async function serving(machine: string, body: (folder: string) => void): Promise
 }
 
 function fileOf(name: string, messages: readonly Partial<TappedMessage>[]): string {
-  const encoder = new CaptureEncoder();
-  const parts = [encoder.begin('a test')];
-  for (const each of messages) {
-    const whole: TappedMessage = {
-      ...{ atMs: 1, kind: 'vfio-user', device: 'lender', connection: 1, pid: 7, isSent: false, fds: [] },
-      ...{ bytes: Buffer.alloc(0), ...each },
-    };
-    parts.push(encoder.encode(whole, 0));
-    encoder.wrote(whole);
-  }
-  writeFileSync(inFolder(name), Buffer.concat(parts));
+  const whole = messages.map(({ bytes = Buffer.alloc(0), ...more }) => said(bytes, more));
+  writeFileSync(inFolder(name), captureFile(whole));
   return inFolder(name);
 }
 

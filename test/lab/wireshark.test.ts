@@ -7,8 +7,9 @@ import { before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { missingStages } from '../../lab/host/prepare.ts';
 import { loadMachine } from '../../src/machine/load.ts';
-import { CaptureEncoder } from '../../src/report/capture.ts';
+import type { TappedMessage } from '../../src/vfio-user/wire/tap.ts';
 import { barter } from '../cli/barter.ts';
+import { captureFile } from '../report/capture-file.ts';
 import { dissected } from '../report/dissected.ts';
 import { skip as noTshark } from '../report/tshark.ts';
 import { recordQemu } from '../vfio-user/record-qemu.ts';
@@ -27,16 +28,12 @@ before(() => {
 
 test('every frame of an attach of QEMU is decoded, and every command has its reply', { skip }, async () => {
   const machine = loadMachine(fileURLToPath(new URL('../vfio-user/golden/machine.yaml', import.meta.url)));
-  const encoder = new CaptureEncoder();
-  const parts = [encoder.begin('a test')];
-  await recordQemu(machine, (message) => {
-    parts.push(encoder.encode(message, 0));
-    encoder.wrote(message);
-  });
+  const messages: TappedMessage[] = [];
+  await recordQemu(machine, (message) => void messages.push(message));
   const folder = mkdtempSync(join(tmpdir(), 'barter-attach-'));
   try {
     const path = join(folder, 'attach.pcapng');
-    writeFileSync(path, Buffer.concat(parts));
+    writeFileSync(path, captureFile(messages));
     const frames = dissected(path);
     const said = frames.filter((frame) => !frame.has('barter.ended'));
     assert.ok(said.length > 200, `${said.length} frames`);

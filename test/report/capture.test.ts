@@ -9,6 +9,7 @@ import type { FdNote } from '../../src/linux/fd-note.ts';
 import { CaptureEncoder, decodeCapture } from '../../src/report/capture.ts';
 import { MAX_PACKET_BYTES } from '../../src/report/pcapng.ts';
 import type { TappedMessage } from '../../src/vfio-user/wire/tap.ts';
+import { captureFile } from './capture-file.ts';
 import { packetFields, skip } from './tshark.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'barter-capture-'));
@@ -38,16 +39,6 @@ function tapped({ size, ...rest }: Sized): TappedMessage {
   return { ...rest, bytes: Uint8Array.from({ length: size }, (_, i) => i * 7) };
 }
 
-function fileOf(messages: readonly TappedMessage[]): Buffer {
-  const encoder = new CaptureEncoder();
-  const parts = [encoder.begin('a test')];
-  for (const each of messages) {
-    parts.push(encoder.encode(each, 0));
-    encoder.wrote(each);
-  }
-  return Buffer.concat(parts);
-}
-
 const comparable = (messages: readonly TappedMessage[]) =>
   messages.map(({ bytes, ...rest }) => ({ ...rest, bytes: Buffer.from(bytes).toString('base64') }));
 
@@ -55,7 +46,7 @@ test('a capture that is read back has the messages, with their descriptors, of a
   fc.assert(
     fc.property(fc.array(sized, { maxLength: 6 }), (sizes) => {
       const messages = sizes.map(tapped);
-      const { messages: read, isCut } = decodeCapture(fileOf(messages));
+      const { messages: read, isCut } = decodeCapture(captureFile(messages));
       assert.equal(isCut, false);
       assert.deepEqual(comparable(read), comparable(messages));
     }),
@@ -66,7 +57,7 @@ test('a capture that is read back has the messages, with their descriptors, of a
 test('a capture that is cut anywhere has its first messages, whole', () => {
   const messages = fc.sample(sized, { seed: 3, numRuns: 12 }).map(tapped);
   const big = { ...messages[0], bytes: new Uint8Array(3 * MAX_PACKET_BYTES) };
-  const file = fileOf([...messages, big]);
+  const file = captureFile([...messages, big]);
   fc.assert(
     fc.property(fc.integer({ min: 4, max: file.length - 1 }), (length) => {
       const { messages: read } = decodeCapture(file.subarray(0, length));
@@ -88,7 +79,7 @@ test('a message that was not written takes no interface with it', () => {
 test('Wireshark takes a message of 1 MiB', { skip }, () => {
   const [first] = fc.sample(sized, { seed: 1, numRuns: 1 }).map(tapped);
   const path = join(folder, 'big.pcapng');
-  writeFileSync(path, fileOf([{ ...first, fds: [], bytes: new Uint8Array(1 << 20) }]));
+  writeFileSync(path, captureFile([{ ...first, fds: [], bytes: new Uint8Array(1 << 20) }]));
   const lengths = packetFields(path, 'frame.len').map(([length]) => Number(length));
   assert.equal(lengths.length, 5);
   assert.equal(

@@ -6,12 +6,13 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { ERRNO, errnoName } from '../../src/abi/errno.ts';
-import { CaptureEncoder } from '../../src/report/capture.ts';
 import { headerOf } from '../../src/vfio-user/exchange/describe.ts';
 import { FEATURES, layoutsOf } from '../../src/vfio-user/exchange/layouts.ts';
 import type { SocketKind, TappedMessage } from '../../src/vfio-user/wire/tap.ts';
 import { message } from '../vfio-user/raw-client.ts';
+import { said } from '../vfio-user/said.ts';
 import { parseTranscript } from '../vfio-user/transcript.ts';
+import { captureFile } from './capture-file.ts';
 import { DISSECTOR, dissected, infosOf, type Layers } from './dissected.ts';
 import { withTables } from './dissector-tables.ts';
 import { skip } from './tshark.ts';
@@ -19,29 +20,9 @@ import { skip } from './tshark.ts';
 const folder = mkdtempSync(join(tmpdir(), 'barter-dissector-'));
 test.after(() => rmSync(folder, { recursive: true, force: true }));
 
-function said(bytes: Buffer, more: Partial<TappedMessage> = {}): TappedMessage {
-  return {
-    atMs: 1e12,
-    kind: 'vfio-user',
-    device: 'lender',
-    connection: 1,
-    pid: 7,
-    isSent: false,
-    fds: [],
-    bytes,
-    ...more,
-  };
-}
-
 function fileOf(name: string, messages: readonly TappedMessage[]): string {
-  const encoder = new CaptureEncoder();
-  const parts = [encoder.begin('a test')];
-  for (const each of messages) {
-    parts.push(encoder.encode(each, 0));
-    encoder.wrote(each);
-  }
   const path = join(folder, `${name}.pcapng`);
-  writeFileSync(path, Buffer.concat(parts));
+  writeFileSync(path, captureFile(messages));
   return path;
 }
 

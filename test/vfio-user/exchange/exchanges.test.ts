@@ -10,21 +10,8 @@ import { Exchanges, type TracedExchange } from '../../../src/vfio-user/exchange/
 import { FEATURES, layoutsOf } from '../../../src/vfio-user/exchange/layouts.ts';
 import type { TappedMessage } from '../../../src/vfio-user/wire/tap.ts';
 import { message } from '../raw-client.ts';
+import { said } from '../said.ts';
 import { parseTranscript } from '../transcript.ts';
-
-function said(bytes: Buffer, more: Partial<TappedMessage> = {}): TappedMessage {
-  return {
-    atMs: 0,
-    kind: 'vfio-user',
-    device: 'lender',
-    connection: 1,
-    pid: 7,
-    isSent: false,
-    fds: [],
-    bytes,
-    ...more,
-  };
-}
 
 function joined(...messages: TappedMessage[]): TracedExchange[] {
   const done: TracedExchange[] = [];
