@@ -55,7 +55,7 @@ const RUNS: Record<string, { describe: string; run: LabRun }> = {
     run: peerLoad,
   },
   'virtio-gpu': {
-    describe: "the kernel's virtio_gpu shows a lent BAR on a screen, until each thing that takes the BAR back",
+    describe: "the kernel's virtio_gpu shows a lent BAR on a screen, until each trigger takes the BAR back",
     run: virtioGpu,
   },
   'own-device': {

@@ -12,7 +12,7 @@ import { invalid } from './errors.ts';
 import type { Rect } from './scanouts.ts';
 
 export const HEADER_BYTES = virtio_gpu_ctrl_hdr.sizeof;
-/** The largest command without what follows it. */
+/** The bytes of the largest command, without the entries that follow it. */
 const MOST_BYTES = 96;
 /** Linux 7.3 sends one entry for each page in the worst case: this is 1 GiB. */
 const MAX_ENTRIES = 2 ** 18;
