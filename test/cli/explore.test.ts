@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { barter, endOf, spawnBarter } from './barter.ts';
+import { BIN, barter, endOf, spawnBarter } from './barter.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'barter-explore-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -37,6 +38,9 @@ test('a bug exits with 1, shows its schedule, and leaves a replay file and a pag
   assert.match(barter('replay', file, '--stacks').stdout, /\n {8}\S* ?src\/\S+:\d+\n/);
   const { matches, bug } = JSON.parse(barter('replay', file, '--json').stdout);
   assert.deepEqual([matches, bug.invariant], [true, 'I5']);
+  const piped = 'cat "$0" | "$1" "$2" replay /dev/stdin --json';
+  const { stdout: fromPipe } = spawnSync('sh', ['-c', piped, file, process.execPath, BIN], { encoding: 'utf8' });
+  assert.equal(JSON.parse(fromPipe).matches, true, 'a pipe can be read once');
 });
 
 test('Ctrl-C stops a search and leaves a file, from which it goes on', async () => {
