@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { ExploreOptions, ExploreProgress, ExploreResult } from '../explore/explore.ts';
 import type { ResumeFile } from '../explore/parallel/resume.ts';
-import { ALGORITHMS, type Algorithm } from '../explore/spec.ts';
+import { ALGORITHMS, type Algorithm, isSampling } from '../explore/spec.ts';
 import { paint } from '../report/colour.ts';
 import { htmlTimeline } from '../report/html.ts';
 import { statementOf } from '../report/invariant.ts';
@@ -140,14 +140,13 @@ async function searched(
 
 function checkNames(scenario: string | undefined, flags: ExploreFlags): void {
   if (scenario === undefined) throw new UsageError('explore wants a scenario; barter scenarios lists them');
-  known('algorithm', flags.algorithm, ALGORITHMS);
-  if (flags.algorithm === 'stateful' && [flags.workers, flags.save, flags.bound].some((flag) => flag !== undefined)) {
+  const algorithm = known('algorithm', flags.algorithm, ALGORITHMS);
+  if (algorithm === 'stateful' && [flags.workers, flags.save, flags.bound].some((flag) => flag !== undefined)) {
     throw new UsageError('a stateful search has one thread, no bound, and cannot be gone on with');
   }
-  const isSampling = ['pct', 'pos', 'random'].includes(flags.algorithm);
   if (
     flags.queue !== undefined &&
-    [flags.workers, flags.save, isSampling ? undefined : flags.max].some((flag) => flag !== undefined)
+    [flags.workers, flags.save, isSampling(algorithm) ? undefined : flags.max].some((flag) => flag !== undefined)
   ) {
     throw new UsageError(
       'a search of a queue has no --workers, --save and --max; the queue itself keeps what was done',

@@ -6,7 +6,8 @@ import { Random } from './random.ts';
 import type { Part, PartOutcome, SearchProgress } from './search.ts';
 import { WalkSearch } from './walk.ts';
 
-export type SamplingName = 'random' | 'pct' | 'pos';
+export const SAMPLING_NAMES = ['pct', 'pos', 'random'] as const;
+export type SamplingName = (typeof SAMPLING_NAMES)[number];
 
 /** Numbered runs: those from `next` to `end` - 1 are left. */
 interface Numbers {
