@@ -244,7 +244,7 @@ class Exploration {
       this.shown = now;
       const done = search.estimate();
       const { totals, currentDepth: depth } = search;
-      const total = done > 0 ? Math.round(totals.executions / done) : 0;
+      const total = expectedTotal(totals.executions, done);
       const threads = this.pool?.progress() ?? [];
       options.onProgress?.({ ...totals, total, seconds: this.seconds, done, depth, threads });
       await new Promise((resolve) => setImmediate(resolve));
@@ -254,6 +254,11 @@ class Exploration {
       options.onSave?.(resumeFileOf(search, this.spec, this.seconds));
     }
   }
+}
+
+/** The expected total of executions, for a search whose share `done` took `executions`; 0 before the first share. */
+export function expectedTotal(executions: number, done: number): number {
+  return done > 0 ? Math.round(executions / done) : 0;
 }
 
 /** The bug of a search with the fewest preemptions, or a cycle of its locks; null if there is none. */

@@ -7,7 +7,7 @@ import type { Queue } from 'bullmq';
 import { applyMutantOf, type Catalogue } from '../catalogue.ts';
 import { findDifference } from '../checks/determinism.ts';
 import { LockOrder } from '../checks/lock-order.ts';
-import { describeBug, type ExploreProgress, type ExploreResult } from '../explore.ts';
+import { describeBug, type ExploreProgress, type ExploreResult, expectedTotal } from '../explore.ts';
 import type { Bug } from '../search/search.ts';
 import { makeSearch, type SearchSpec } from '../spec.ts';
 import type { Program } from '../world/program.ts';
@@ -99,18 +99,17 @@ class QueueSearch {
   }
 
   private async report(): Promise<void> {
+    const workers = await this.store.workers();
+    const threads = workers.filter(({ code }) => code === this.search.code);
     const progress = await this.store.progress(this.id);
     if (progress !== null) {
-      const total = progress.done > 0 ? Math.round(progress.executions / progress.done) : 0;
-      const threads = (await this.store.workers()).filter(({ code }) => code === this.search.code);
+      const total = expectedTotal(progress.executions, progress.done);
       this.options.onProgress?.({ ...progress, total, seconds: this.seconds, depth: null, threads });
     }
     for (const [worker, why] of Object.entries(await this.store.refusals(this.id))) {
       this.note(`worker ${worker} refuses: ${why}`);
     }
-    if (this.seconds * 1000 < ALONE_MS) return;
-    const workers = await this.store.workers();
-    if (workers.some(({ code }) => code === this.search.code)) return;
+    if (threads.length > 0 || this.seconds * 1000 < ALONE_MS) return;
     const others =
       workers.length === 0 ? '' : `; ${workers.length} have another version of Barter than ${this.search.code}`;
     this.note(`no worker takes the search yet${others}; start barter worker --queue ${this.options.connection.url}`);
