@@ -19,6 +19,7 @@ export interface PoolWorkerData {
 
 /** A part that takes longer is returned with its unsearched rest. */
 const PART_MS = 25;
+
 /** Searches a part for a limited time, or until `isOver` returns true. */
 export function searchPart(search: Search, part: Part, isOver: () => boolean): PartDone {
   const start = performance.now();
@@ -27,6 +28,37 @@ export function searchPart(search: Search, part: Part, isOver: () => boolean): P
     if (search.advance(1) !== 'more') break;
   } while (performance.now() - start < PART_MS && !isOver());
   return { id: part.id, outcome: search.outcome(), ms: performance.now() - start };
+}
+
+/**
+ * Learns how long parts take, and says when they are too small to give away. Their giver then rests, and tries again
+ * after `restMs`.
+ */
+export class PartTimes {
+  /** The average time that recent parts took. */
+  averageMs: number;
+  private readonly minMs: number;
+  private readonly restMs: number;
+  private restsUntilMs = 0;
+
+  constructor(firstMs: number, minMs: number, restMs: number) {
+    this.averageMs = firstMs;
+    this.minMs = minMs;
+    this.restMs = restMs;
+  }
+
+  /** Takes in the times of parts that ended together. */
+  learn(times: readonly number[]): void {
+    for (const ms of times) this.averageMs = 0.8 * this.averageMs + 0.2 * ms;
+    if (this.averageMs >= this.minMs) return;
+    this.restsUntilMs = performance.now() + this.restMs;
+    this.averageMs = 2 * this.minMs;
+  }
+
+  /** Whether parts were too small to give any away for now. */
+  get rests(): boolean {
+    return performance.now() < this.restsUntilMs;
+  }
 }
 
 /** Joins the result of a part with the result of its rest. */

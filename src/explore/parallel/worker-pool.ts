@@ -10,7 +10,7 @@ import { startWorker } from '../../linux/worker.ts';
 import type { Part, PartOutcome, Search } from '../search/search.ts';
 import { makeSearch, type SearchSpec } from '../spec.ts';
 import type { Program } from '../world/program.ts';
-import { followedBy, type PartDone, type PoolWorkerData, searchPart } from './search-part.ts';
+import { followedBy, type PartDone, PartTimes, type PoolWorkerData, searchPart } from './search-part.ts';
 
 /** Keep about 40 ms of work queued per worker so that it never idles, but not more, since queued parts wait. */
 const AHEAD_MS = 40;
@@ -26,10 +26,8 @@ interface Member {
   worker: Worker;
   isReady: boolean;
   outstanding: number;
-  /** The average time that its recent parts took. */
-  partMs: number;
-  /** Its parts are too small to give away until this time. */
-  restsUntil: number;
+  /** The times of the parts that it returned. */
+  times: PartTimes;
 }
 
 /** A thread of the pool at this moment. */
@@ -67,9 +65,8 @@ export class WorkerPool {
   }
 
   progress(): ThreadProgress[] {
-    const now = performance.now();
-    return this.members.map(({ outstanding, partMs, restsUntil }, i) => {
-      return { name: `thread ${i + 2}`, parts: outstanding, partMs, rests: now < restsUntil };
+    return this.members.map(({ outstanding, times }, i) => {
+      return { name: `thread ${i + 2}`, parts: outstanding, partMs: times.averageMs, rests: times.rests };
     });
   }
 
@@ -77,10 +74,9 @@ export class WorkerPool {
   feed(): void {
     if (this.failure !== null) throw this.failure;
     this.forgetStale();
-    const now = performance.now();
     for (const member of this.members) {
-      if (now < member.restsUntil) continue;
-      const ahead = Math.max(2, Math.min(64, Math.round(AHEAD_MS / member.partMs)));
+      if (member.times.rests) continue;
+      const ahead = Math.max(2, Math.min(64, Math.round(AHEAD_MS / member.times.averageMs)));
       if (!member.isReady || member.outstanding > ahead / 2 || this.outcomes.size > MAX_KEPT) continue;
       const parts: Part[] = [];
       while (member.outstanding + parts.length <= ahead) {
@@ -142,19 +138,20 @@ export class WorkerPool {
   private member(spec: SearchSpec, catalogue: string): Member {
     const workerData: PoolWorkerData = { spec, catalogue, awaited: this.awaited };
     const worker = startWorker('./pool-thread', import.meta.url, { workerData });
-    const member: Member = { worker, isReady: false, outstanding: 0, partMs: AHEAD_MS, restsUntil: 0 };
+    const member: Member = {
+      worker,
+      isReady: false,
+      outstanding: 0,
+      times: new PartTimes(AHEAD_MS, MIN_PART_MS, REST_MS),
+    };
     worker.on('message', (done: PartDone[]) => {
       member.isReady = true;
       member.outstanding -= done.length;
       for (const one of done) {
         this.outstanding.delete(one.id);
         this.keep(one);
-        member.partMs = 0.8 * member.partMs + 0.2 * one.ms;
       }
-      if (member.partMs < MIN_PART_MS) {
-        member.restsUntil = performance.now() + REST_MS;
-        member.partMs = 2 * MIN_PART_MS;
-      }
+      member.times.learn(done.map(({ ms }) => ms));
       this.wake();
     });
     worker.on('error', (error) => {

@@ -198,7 +198,7 @@ export class QueueWorker {
     else {
       this.useMutant(held.search.spec.mutant);
       task.join(result);
-      this.splitting.joined(result.ms);
+      this.splitting.times.learn([result.ms]);
     }
   }
 
@@ -261,7 +261,7 @@ export class QueueWorker {
   private async announce(): Promise<void> {
     const scenarios = [...new Set(this.held.map(({ search }) => search.spec.scenario))];
     const doing = scenarios.length === 0 ? 'idle' : scenarios.join(', ');
-    const { partMs, rests } = this.splitting;
+    const { averageMs: partMs, rests } = this.splitting.times;
     const parts = this.held.length;
     await this.store.announce({ name: this.name, code: this.code, doing, done: this.done, parts, partMs, rests });
     const workers = await this.store.workers();

@@ -1,6 +1,7 @@
 /** When a worker of a queue gives away a part: when few jobs wait, unless its parts turned out too small to pay. */
 import type { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
+import { PartTimes } from '../parallel/search-part.ts';
 import type { HeldTask } from './held-task.ts';
 import { addPart } from './job.ts';
 
@@ -13,12 +14,11 @@ const REST_MS = 300;
 export class Splitting {
   /** How many workers share the queue. */
   workers = 1;
+  /** The times of the parts that came back. */
+  readonly times = new PartTimes(5 * MIN_PART_MS, MIN_PART_MS, REST_MS);
   private readonly redis: Redis;
   private readonly queue: Queue;
   private lookedMs = 0;
-  private restsUntilMs = 0;
-  /** The average time that recent parts took. */
-  partMs = 5 * MIN_PART_MS;
 
   constructor(redis: Redis, queue: Queue) {
     this.redis = redis;
@@ -28,7 +28,7 @@ export class Splitting {
   /** Gives a part of the task away if workers may need it. */
   async split({ id, task }: HeldTask): Promise<void> {
     const now = performance.now();
-    if (now - this.lookedMs < LOOK_MS || this.rests) return;
+    if (now - this.lookedMs < LOOK_MS || this.times.rests) return;
     this.lookedMs = now;
     const waiting = await this.redis.llen(this.queue.toKey('wait'));
     for (let left = this.wanted - waiting; left > 0; left--) {
@@ -36,19 +36,6 @@ export class Splitting {
       if (part === null) return;
       await addPart(this.queue, { search: id, ...part });
     }
-  }
-
-  /** Learns how much work a part was. */
-  joined(ms: number): void {
-    this.partMs = 0.8 * this.partMs + 0.2 * ms;
-    if (this.partMs >= MIN_PART_MS) return;
-    this.restsUntilMs = performance.now() + REST_MS;
-    this.partMs = 2 * MIN_PART_MS;
-  }
-
-  /** Whether parts were too small to give any away for now. */
-  get rests(): boolean {
-    return performance.now() < this.restsUntilMs;
   }
 
   /** How many jobs should wait, so that a worker that becomes free finds one. */
