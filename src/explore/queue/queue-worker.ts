@@ -6,12 +6,12 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Job, Queue, Worker } from 'bullmq';
-import { applyMutantOf, type Catalogue } from '../catalogue.ts';
-import { makeSearch } from '../spec.ts';
-import { codeHash, programHash } from './code-hash.ts';
+import type { Catalogue } from '../catalogue.ts';
+import { codeHash } from './code-hash.ts';
 import type { QueueConnection } from './connection.ts';
 import type { HeldTask } from './held-task.ts';
 import { type PartJob, partJobId } from './job.ts';
+import { LoadedCode } from './loaded-code.ts';
 import { PartTask } from './part-task.ts';
 import { Splitting } from './splitting.ts';
 import { type QueuedSearch, QueueStore, type StoredResult } from './store.ts';
@@ -43,24 +43,23 @@ export class QueueWorker {
   private readonly queue: Queue;
   private readonly taker: Worker;
   private readonly splitting: Splitting;
+  private readonly loaded: LoadedCode;
   /** The oldest first. */
   private readonly held: HeldTask[] = [];
   private readonly searches = new Map<string, QueuedSearch>();
-  /** The hash of each user's file when it was loaded. Node keeps the module when the file changes. */
-  private readonly loaded = new Map<string, string>();
   private fetching: Promise<void> | null = null;
   private wake: () => void = () => {};
   private isStopped = false;
   private done = 0;
-  private mutant: { name: string | null; undo: () => void } = { name: null, undo: () => {} };
 
   constructor(options: QueueWorkerOptions) {
     this.options = options;
-    const { connection, lostMs } = options;
+    const { connection, catalogue, lostMs } = options;
     this.store = new QueueStore(connection.redis);
     this.queue = connection.queue(this.code);
     this.taker = connection.taker(this.code, lostMs);
     this.splitting = new Splitting(connection.redis, this.queue);
+    this.loaded = new LoadedCode(catalogue);
   }
 
   /** Works until `stop`. */
@@ -89,7 +88,7 @@ export class QueueWorker {
 
   private async leave(): Promise<void> {
     while (this.held.length > 0) await this.giveBack(this.held[0]);
-    this.useMutant(null);
+    this.loaded.useMutant(null);
     await this.store.leave(this.name);
   }
 
@@ -133,16 +132,12 @@ export class QueueWorker {
     if (search === null || (await this.store.result(id, key)) !== null) return complete(job, token);
     // A task can go on meanwhile, and another worker may have time.
     if (this.isStopped || this.held.some((one) => one.waitsFor === null)) return void (await job.moveToWait(token));
-    const { scenario } = search.spec;
-    const program = this.loaded.get(scenario) ?? programHash(scenario);
-    if (program !== search.program) return this.refuse(job, token, scenario);
-    this.loaded.set(scenario, program);
+    const difference = this.loaded.difference(search);
+    if (difference !== null) return this.refuse(job, token, difference);
     try {
-      this.useMutant(search.spec.mutant);
-      await this.options.catalogue.loadPrograms(scenario);
+      await this.loaded.load(search);
       const checkpoint = await this.store.checkpoint(id, key);
-      const found = makeSearch(this.options.catalogue.findProgram(scenario), search.spec);
-      const task = new PartTask(found, key, state, checkpoint);
+      const task = new PartTask(this.loaded.makeSearch(search.spec), key, state, checkpoint);
       const now = performance.now();
       this.held.push({ job, token, id, search, task, waitsFor: null, lookedMs: now, savedMs: now });
     } catch (error) {
@@ -151,9 +146,7 @@ export class QueueWorker {
     }
   }
 
-  private async refuse(job: Job<PartJob>, token: string, scenario: string): Promise<void> {
-    const advice = this.loaded.has(scenario) ? '; it loaded an earlier one, so start it again' : '';
-    const why = `${scenario} is not the same file there${advice}`;
+  private async refuse(job: Job<PartJob>, token: string, why: string): Promise<void> {
     this.options.onNote(`refused a search: ${why}`);
     await this.store.refuse(job.data.search, this.name, why);
     await job.moveToDelayed(Date.now() + REFUSED_MS, token);
@@ -168,7 +161,7 @@ export class QueueWorker {
   }
 
   private async advance(held: HeldTask): Promise<void> {
-    this.useMutant(held.search.spec.mutant);
+    this.loaded.useMutant(held.search.spec.mutant);
     try {
       const progress = held.task.advance(SLICE_MS);
       if (progress === 'waits') await this.look(held);
@@ -196,7 +189,7 @@ export class QueueWorker {
     if (result === null) task.reclaim();
     else if ('error' in result) await this.end(held, result);
     else {
-      this.useMutant(held.search.spec.mutant);
+      this.loaded.useMutant(held.search.spec.mutant);
       task.join(result);
       this.splitting.times.learn([result.ms]);
     }
@@ -248,14 +241,6 @@ export class QueueWorker {
       this.drop(held);
       void complete(held.job, held.token);
     }
-  }
-
-  /** Puts the mutant of a search in the code, and takes the one before it out. */
-  private useMutant(name: string | null): void {
-    if (name === this.mutant.name) return;
-    this.mutant.undo();
-    this.mutant = { name: null, undo: () => {} };
-    this.mutant = { name, undo: applyMutantOf(this.options.catalogue, { mutant: name }) };
   }
 
   private async announce(): Promise<void> {
