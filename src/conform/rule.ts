@@ -1,4 +1,5 @@
 /** A rule of the protocol: a sentence, the chapter that it rests on, and the check that tries it on a server. */
+import type { RawPeer } from './peer.ts';
 import type { Trial } from './trial.ts';
 
 /** The groups, in the order of a report. */
@@ -42,4 +43,17 @@ export function rulesOf(group: Group, chapter: string) {
     chapter: where,
     check,
   });
+}
+
+/**
+ * Returns a function that declares checks: the server refuses a wrong request, and the connection goes on. `connect`
+ * makes the connection, and has what the rules need of the device.
+ */
+export function refusalsOf(command: number, connect = (trial: Trial): RawPeer => trial.ready()) {
+  return (what: string, payload: Uint8Array | ((trial: Trial) => Uint8Array)) =>
+    (trial: Trial): void => {
+      const peer = connect(trial);
+      peer.refused(what, command, typeof payload === 'function' ? payload(trial) : payload);
+      trial.stillServes(peer);
+    };
 }

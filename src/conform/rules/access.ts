@@ -4,7 +4,7 @@ import { VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE } from '../../abi/vfio-us
 import { CONFIG } from '../facts.ts';
 import { NO_REPLY, type RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
-import { rulesOf } from '../rule.ts';
+import { refusalsOf, rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
 import { demand, needs, unclear } from '../verdict.ts';
 
@@ -12,6 +12,8 @@ const reading = rulesOf('access', 'VFIO_USER_REGION_READ');
 const writing = rulesOf('access', 'VFIO_USER_REGION_WRITE');
 const READ = VFIO_USER_REGION_READ;
 const WRITE = VFIO_USER_REGION_WRITE;
+const refusesRead = refusalsOf(READ);
+const refusesWrite = refusalsOf(WRITE);
 const HEAD = 16;
 const COMMAND = 4;
 /** PCI_COMMAND_INTX_DISABLE: a bit that every device has, and whose change does no harm. */
@@ -32,22 +34,6 @@ function readsSize(count: number) {
   return (t: Trial) => {
     const bytes = read(t.ready(), 0, count);
     demand(bytes.equals(t.facts.config.subarray(0, count)), `the bytes are ${bytes.toString('hex')}`);
-  };
-}
-
-function refusesRead(what: string, payload: (t: Trial) => Uint8Array) {
-  return (t: Trial) => {
-    const peer = t.ready();
-    peer.refused(what, READ, payload(t));
-    t.stillServes(peer);
-  };
-}
-
-function refusesWrite(what: string, payload: (t: Trial) => Uint8Array) {
-  return (t: Trial) => {
-    const peer = t.ready();
-    peer.refused(what, WRITE, payload(t));
-    t.stillServes(peer);
   };
 }
 

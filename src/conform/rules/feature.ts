@@ -8,8 +8,9 @@ import {
   VFIO_DEVICE_FEATURE_SET,
 } from '../../abi/vfio-feature.ts';
 import { VFIO_USER_DEVICE_FEATURE } from '../../abi/vfio-user.ts';
+import type { RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
-import { rulesOf } from '../rule.ts';
+import { refusalsOf, rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
 import { demand, needs } from '../verdict.ts';
 
@@ -20,27 +21,19 @@ const GET = VFIO_DEVICE_FEATURE_GET;
 const SET = VFIO_DEVICE_FEATURE_SET;
 const PROBE = VFIO_DEVICE_FEATURE_PROBE;
 
-function refuses(what: string, payload: Uint8Array) {
-  return (t: Trial) => {
-    const peer = t.ready();
-    peer.refused(what, FEATURE, payload);
-    t.stillServes(peer);
-  };
+/** A connection to a device that has migration. */
+function migrating(t: Trial): RawPeer {
+  needs(t.facts.migration !== null, 'the device does not migrate');
+  return t.ready();
 }
 
-/** As `refuses`, on a device that has migration. */
-function refusesMigration(what: string, payload: Uint8Array) {
-  return (t: Trial) => {
-    needs(t.facts.migration !== null, 'the device does not migrate');
-    refuses(what, payload)(t);
-  };
-}
+const refuses = refusalsOf(FEATURE);
+const refusesMigration = refusalsOf(FEATURE, migrating);
 
 function probes(feature: number, method: number) {
   return (t: Trial) => {
-    needs(t.facts.migration !== null, 'the device does not migrate');
     const asked = request.feature(PROBE | method | feature, new Uint8Array(0), 8);
-    const { payload } = t.ready().ok(FEATURE, asked);
+    const { payload } = migrating(t).ok(FEATURE, asked);
     demand(payload.equals(asked), `the reply is ${payload.toString('hex')}, the request was ${asked.toString('hex')}`);
   };
 }
@@ -129,23 +122,20 @@ export const FEATURE_RULES = [
     refusesMigration('SET of MIGRATION', request.feature(SET | VFIO_DEVICE_FEATURE_MIGRATION, Buffer.alloc(8))),
   ),
   rule('get-adds-its-data', 'The reply to GET has the data behind the struct, and argsz counts them.', (t) => {
-    needs(t.facts.migration !== null, 'the device does not migrate');
-    const { payload, view } = t.ready().ok(FEATURE, request.feature(GET | VFIO_DEVICE_FEATURE_MIGRATION));
+    const { payload, view } = migrating(t).ok(FEATURE, request.feature(GET | VFIO_DEVICE_FEATURE_MIGRATION));
     demand(payload.length === 16, `the reply has ${payload.length} bytes`);
     demand(view.getUint32(0, true) === 16, `argsz is ${view.getUint32(0, true)}`);
   }),
   rule('get-repeats-the-flags', 'The reply to GET has the flags of the request.', (t) => {
-    needs(t.facts.migration !== null, 'the device does not migrate');
     const flags = GET | VFIO_DEVICE_FEATURE_MIGRATION;
-    const { view } = t.ready().ok(FEATURE, request.feature(flags));
+    const { view } = migrating(t).ok(FEATURE, request.feature(flags));
     demand(view.getUint32(4, true) === flags, `the flags are 0x${view.getUint32(4, true).toString(16)}`);
   }),
   rule(
     'get-without-room',
     'A reply is never longer than argsz: without room for the data, GET fails or has none.',
     (t) => {
-      needs(t.facts.migration !== null, 'the device does not migrate');
-      const peer = t.ready();
+      const peer = migrating(t);
       const { payload } = peer.call(
         FEATURE,
         request.feature(GET | VFIO_DEVICE_FEATURE_MIGRATION, new Uint8Array(0), 8),

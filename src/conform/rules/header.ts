@@ -11,7 +11,7 @@ import {
 import { CONFIG } from '../facts.ts';
 import { messageBytes, NO_REPLY } from '../peer.ts';
 import * as request from '../requests.ts';
-import { rulesOf } from '../rule.ts';
+import { refusalsOf, rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
 import { demand, unclear } from '../verdict.ts';
 
@@ -27,13 +27,7 @@ function echoesId(id: number) {
   };
 }
 
-function refusesCommand(command: number) {
-  return (t: Trial) => {
-    const peer = t.ready();
-    peer.refused(`a command ${command}`, command);
-    t.stillServes(peer);
-  };
-}
+const refusesCommand = (command: number) => refusalsOf(command)(`a command ${command}`, new Uint8Array(0));
 
 export const HEADER_RULES = [
   rule('id-is-echoed', 'A reply carries the id of its command.', echoesId(0x1234)),

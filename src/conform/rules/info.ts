@@ -8,21 +8,14 @@ import {
 import { VFIO_USER_DEVICE_GET_INFO, vfio_user_device_info } from '../../abi/vfio-user.ts';
 import { NO_REPLY } from '../peer.ts';
 import * as request from '../requests.ts';
-import { rulesOf } from '../rule.ts';
-import type { Trial } from '../trial.ts';
+import { refusalsOf, rulesOf } from '../rule.ts';
 import { demand, unclear } from '../verdict.ts';
 
 const rule = rulesOf('info', 'VFIO_USER_DEVICE_GET_INFO');
 const INFO = VFIO_USER_DEVICE_GET_INFO;
 const SIZE = vfio_user_device_info.sizeof;
 
-function refusesArgsz(argsz: number) {
-  return (t: Trial) => {
-    const peer = t.ready();
-    peer.refused(`argsz ${argsz}`, INFO, request.deviceInfo(argsz));
-    t.stillServes(peer);
-  };
-}
+const refusesArgsz = (argsz: number) => refusalsOf(INFO)(`argsz ${argsz}`, request.deviceInfo(argsz));
 
 export const INFO_RULES = [
   rule('argsz-of-reply', 'argsz of the reply is the size of the full reply payload, 16 bytes.', (t) => {

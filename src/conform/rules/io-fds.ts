@@ -8,9 +8,9 @@ import {
 } from '../../abi/vfio-user.ts';
 import type { Incoming, RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
-import { rulesOf } from '../rule.ts';
+import { refusalsOf, rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
-import { demand, needs, unclear } from '../verdict.ts';
+import { demand, needs, notApplicable, unclear } from '../verdict.ts';
 
 const rule = rulesOf('iofds', 'VFIO_USER_DEVICE_GET_REGION_IO_FDS');
 const IO_FDS = VFIO_USER_DEVICE_GET_REGION_IO_FDS;
@@ -51,14 +51,10 @@ function entriesOf({ payload, view }: Incoming): { offset: bigint; size: bigint;
   return entries;
 }
 
-function refuses(what: string, payload: (t: Trial) => Uint8Array) {
-  return (t: Trial) => {
-    regions(t);
-    const peer = t.ready();
-    peer.refused(what, IO_FDS, payload(t));
-    t.stillServes(peer);
-  };
-}
+const refuses = refusalsOf(IO_FDS, (t) => {
+  regions(t);
+  return t.ready();
+});
 
 /** The first region with descriptors, as a client that takes many. */
 function withDescriptors(t: Trial, peer: RawPeer): { index: number; count: number } {
@@ -66,8 +62,7 @@ function withDescriptors(t: Trial, peer: RawPeer): { index: number; count: numbe
     const reply = peer.call(IO_FDS, request.ioFds(index));
     if (!reply.failed && reply.fds.length > 0) return { index, count: reply.fds.length };
   }
-  needs(false, 'no region has such descriptors');
-  throw new Error('unreachable');
+  return notApplicable('no region has such descriptors');
 }
 
 export const IO_FDS_RULES = [

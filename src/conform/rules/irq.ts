@@ -18,7 +18,7 @@ import {
 import { VFIO_USER_DEVICE_GET_IRQ_INFO, VFIO_USER_DEVICE_SET_IRQS } from '../../abi/vfio-user.ts';
 import type { IrqFacts } from '../facts.ts';
 import * as request from '../requests.ts';
-import { rulesOf } from '../rule.ts';
+import { refusalsOf, rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
 import { demand, needs, unclear } from '../verdict.ts';
 
@@ -26,6 +26,7 @@ const info = rulesOf('irq', 'VFIO_USER_DEVICE_GET_IRQ_INFO');
 const set = rulesOf('irq', 'VFIO_USER_DEVICE_SET_IRQS');
 const INFO = VFIO_USER_DEVICE_GET_IRQ_INFO;
 const SET = VFIO_USER_DEVICE_SET_IRQS;
+const refusesInfo = refusalsOf(INFO);
 const SIZE = vfio_irq_info.sizeof;
 const KNOWN = VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED | VFIO_IRQ_INFO_NORESIZE;
 const TRIGGER_FD = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
@@ -41,14 +42,6 @@ function each(test: (irq: IrqFacts, reply: Buffer) => string | null, which = (_:
       const fault = test(irq, irq.reply!);
       demand(fault === null, `index ${irq.index}: ${fault}`);
     }
-  };
-}
-
-function refusesInfo(what: string, payload: (t: Trial) => Uint8Array) {
-  return (t: Trial) => {
-    const peer = t.ready();
-    peer.refused(what, INFO, payload(t));
-    t.stillServes(peer);
   };
 }
 
@@ -252,11 +245,11 @@ export const IRQ_RULES = [
       index,
     })),
   ),
-  set('short', 'A request without its struct is refused.', (t) => {
-    const peer = t.ready();
-    peer.refused('a request of 8 bytes', SET, request.setIrqs({ flags: TRIGGER, index: 0 }).subarray(0, 8));
-    t.stillServes(peer);
-  }),
+  set(
+    'short',
+    'A request without its struct is refused.',
+    refusalsOf(SET)('a request of 8 bytes', request.setIrqs({ flags: TRIGGER, index: 0 }).subarray(0, 8)),
+  ),
   set('fewer-descriptors', 'Fewer descriptors than count, but not none, are refused.', (t) => {
     const irq = t.facts.irqs.find(({ count, index }) => count > 1 && index < 3);
     needs(irq !== undefined, 'no type has two interrupts');

@@ -17,7 +17,7 @@ import {
 } from '../../abi/vfio-user.ts';
 import type { RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
-import { rulesOf } from '../rule.ts';
+import { refusalsOf, rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
 import { demand, needs, unclear } from '../verdict.ts';
 
@@ -63,13 +63,8 @@ function logging(t: Trial, begin = true): RawPeer {
   return peer;
 }
 
-function refuses(what: string, payload: Uint8Array, begin: boolean) {
-  return (t: Trial) => {
-    const peer = logging(t, begin);
-    peer.refused(what, FEATURE, payload);
-    t.stillServes(peer);
-  };
-}
+const refusesBefore = refusalsOf(FEATURE, (t) => logging(t, false));
+const refusesMeanwhile = refusalsOf(FEATURE, (t) => logging(t));
 
 function probed(feature: number, method: number) {
   return (t: Trial) => {
@@ -123,7 +118,7 @@ export const LOG_RULES = [
   rule(
     'report-before-start',
     'A report is only valid while the device logs.',
-    refuses('a report before START', report(), false),
+    refusesBefore('a report before START', report()),
   ),
   rule('report-after-stop', 'After STOP there is no report.', (t) => {
     const peer = logging(t);
@@ -133,7 +128,7 @@ export const LOG_RULES = [
   rule(
     'start-twice',
     'Logging that has begun cannot begin.',
-    refuses('the second START', start(), true),
+    refusesMeanwhile('the second START', start()),
     'linux/vfio.h, VFIO_DEVICE_FEATURE_DMA_LOGGING_START',
   ),
   rule('stop-before-start', 'The text does not say what STOP is while nothing is logged.', (t) => {
@@ -174,19 +169,19 @@ export const LOG_RULES = [
   rule(
     'page-size-3000',
     'The page size of a report is a power of two.',
-    refuses('a page size of 3000', report(AT, SIZE, 3000), true),
+    refusesMeanwhile('a page size of 3000', report(AT, SIZE, 3000)),
   ),
-  rule('page-size-0', 'The page size of a report is not 0.', refuses('a page size of 0', report(AT, SIZE, 0), true)),
+  rule('page-size-0', 'The page size of a report is not 0.', refusesMeanwhile('a page size of 0', report(AT, SIZE, 0))),
   rule(
     'length-0',
     'A report of nothing is refused.',
-    refuses('a length of 0', report(AT, 0), true),
+    refusesMeanwhile('a length of 0', report(AT, 0)),
     'linux/vfio.h, VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT',
   ),
   rule(
     'report-wraps',
     'A report whose end wraps around 2^64 is refused.',
-    refuses('a range that wraps', report((1n << 64n) - 4096n, 8192n), true),
+    refusesMeanwhile('a range that wraps', report((1n << 64n) - 4096n, 8192n)),
   ),
   rule('report-too-large', 'A report whose bitmap fits no message is not sent.', (t) => {
     const peer = logging(t);
@@ -201,22 +196,22 @@ export const LOG_RULES = [
   rule(
     'report-short',
     'A report without its struct is refused.',
-    refuses('a report of 8 bytes', report().subarray(0, 8), true),
+    refusesMeanwhile('a report of 8 bytes', report().subarray(0, 8)),
   ),
   rule(
     'more-ranges-than-came',
     'START with fewer ranges than it counts is refused.',
-    refuses('a count of 3 with 1 range', start({ count: 3 }), false),
+    refusesBefore('a count of 3 with 1 range', start({ count: 3 })),
   ),
   rule(
     'ranges-largest',
     'START that counts 2^32 - 1 ranges is refused.',
-    refuses('a count of 2^32 - 1', start({ count: 0xffff_ffff }), false),
+    refusesBefore('a count of 2^32 - 1', start({ count: 0xffff_ffff })),
   ),
   rule(
     'range-wraps',
     'A range to log that wraps around 2^64 is refused.',
-    refuses('a range that wraps', start({ ranges: [{ iova: (1n << 64n) - 4096n, length: 8192n }] }), false),
+    refusesBefore('a range that wraps', start({ ranges: [{ iova: (1n << 64n) - 4096n, length: 8192n }] })),
   ),
   rule(
     'ends-with-the-client',

@@ -3,7 +3,7 @@ import { VFIO_USER_MULTI_MAX, VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE_MULT
 import { CONFIG } from '../facts.ts';
 import { NO_REPLY, type RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
-import { rulesOf } from '../rule.ts';
+import { refusalsOf, rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
 import { demand, needs } from '../verdict.ts';
 
@@ -35,13 +35,7 @@ function completes(t: Trial, writes: readonly request.OneWrite[], last: number):
   demand(now === last, `0x${last.toString(16)} reads as 0x${now.toString(16)}`);
 }
 
-function refuses(what: string, payload: () => Uint8Array) {
-  return (t: Trial) => {
-    const peer = agreed(t);
-    peer.refused(what, MULTI, payload());
-    t.stillServes(peer);
-  };
-}
+const refuses = refusalsOf(MULTI, agreed);
 
 export const MULTI_RULES = [
   rule('one', 'A single write is done, and wr_cnt is 1.', (t) => completes(t, [line(0x21)], 0x21)),
@@ -87,27 +81,23 @@ export const MULTI_RULES = [
   rule(
     'more-than-came',
     'A wr_cnt beyond the writes that came is refused.',
-    refuses('a wr_cnt of 3 with 1 write', () => request.writeMulti([line(1)], 3)),
+    refuses('a wr_cnt of 3 with 1 write', request.writeMulti([line(1)], 3)),
   ),
   rule(
     'wraps',
     'A wr_cnt whose size wraps around 2^64 is refused.',
-    refuses('a wr_cnt of 2^61', () => request.writeMulti([line(1)], 1n << 61n)),
+    refuses('a wr_cnt of 2^61', request.writeMulti([line(1)], 1n << 61n)),
   ),
   rule(
     'largest',
     'A wr_cnt of 2^64 - 1 is refused.',
-    refuses('a wr_cnt of 2^64 - 1', () => request.writeMulti([line(1)], (1n << 64n) - 1n)),
+    refuses('a wr_cnt of 2^64 - 1', request.writeMulti([line(1)], (1n << 64n) - 1n)),
   ),
-  rule(
-    'short',
-    'A message without its count is refused.',
-    refuses('a message of 4 bytes', () => Buffer.alloc(4)),
-  ),
+  rule('short', 'A message without its count is refused.', refuses('a message of 4 bytes', Buffer.alloc(4))),
   rule(
     'half-a-write',
     'A message that ends in a write is refused.',
-    refuses('a message with half a write', () => request.writeMulti([line(1)]).subarray(0, 20)),
+    refuses('a message with half a write', request.writeMulti([line(1)]).subarray(0, 20)),
   ),
   rule('posted', 'Without a reply, the writes are done.', (t) => {
     const peer = agreed(t);
@@ -118,11 +108,10 @@ export const MULTI_RULES = [
   rule(
     'not-agreed',
     'A client that did not propose write_multiple is refused.',
-    (t) => {
-      const peer = t.agreed({ max_msg_fds: 1 });
-      peer.refused('a client that did not propose it', MULTI, request.writeMulti([line(1)]));
-      t.stillServes(peer);
-    },
+    refusalsOf(MULTI, (t) => t.agreed({ max_msg_fds: 1 }))(
+      'a client that did not propose it',
+      request.writeMulti([line(1)]),
+    ),
     'VFIO_USER_VERSION, write_multiple',
   ),
 ];

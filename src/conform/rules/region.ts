@@ -17,7 +17,7 @@ import { VFIO_USER_DEVICE_GET_REGION_INFO } from '../../abi/vfio-user.ts';
 import { CONFIG, type RegionFacts } from '../facts.ts';
 import { areasOf, mappingOf } from '../regions.ts';
 import * as request from '../requests.ts';
-import { rulesOf } from '../rule.ts';
+import { refusalsOf, rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
 import { demand, needs, unclear } from '../verdict.ts';
 
@@ -51,21 +51,7 @@ function sparse(test: (areas: { offset: number; size: number }[], region: Region
   return each((region) => test(areasOf(region), region), isSparse);
 }
 
-function refusesArgsz(argsz: number) {
-  return (t: Trial) => {
-    const peer = t.ready();
-    peer.refused(`argsz ${argsz}`, INFO, request.regionInfo(CONFIG, argsz));
-    t.stillServes(peer);
-  };
-}
-
-function refusesIndex(index: (t: Trial) => number) {
-  return (t: Trial) => {
-    const peer = t.ready();
-    peer.refused(`region ${index(t)}`, INFO, request.regionInfo(index(t)));
-    t.stillServes(peer);
-  };
-}
+const refuses = refusalsOf(INFO);
 
 export const REGION_RULES = [
   rule('every-index', 'Each index below num_regions is answered.', (t) => {
@@ -304,8 +290,16 @@ export const REGION_RULES = [
       demand(payload.length <= SIZE, `region ${index}: ${payload.length} bytes for argsz ${SIZE}`);
     }
   }),
-  rule('argsz-0', 'A client without room for the struct is refused: argsz 0.', refusesArgsz(0)),
-  rule('argsz-31', 'A client without room for the struct is refused: argsz 31.', refusesArgsz(31)),
+  rule(
+    'argsz-0',
+    'A client without room for the struct is refused: argsz 0.',
+    refuses('argsz 0', request.regionInfo(CONFIG, 0)),
+  ),
+  rule(
+    'argsz-31',
+    'A client without room for the struct is refused: argsz 31.',
+    refuses('argsz 31', request.regionInfo(CONFIG, 31)),
+  ),
   rule('argsz-largest', 'A client that offers 4 GiB of room is answered, or refused.', (t) => {
     const peer = t.ready();
     peer.call(INFO, request.regionInfo(CONFIG, 0xffff_ffff));
@@ -314,12 +308,12 @@ export const REGION_RULES = [
   rule(
     'index-behind-the-last',
     'An index from num_regions on is refused.',
-    refusesIndex((t) => t.facts.numRegions),
+    refuses('an unknown region', (t) => request.regionInfo(t.facts.numRegions)),
   ),
   rule(
     'index-largest',
     'The index 0xffffffff is refused.',
-    refusesIndex(() => 0xffff_ffff),
+    refuses('region 0xffffffff', request.regionInfo(0xffff_ffff)),
   ),
   rule('asked-twice', 'The same question has the same answer.', (t) => {
     const peer = t.ready();

@@ -2,7 +2,7 @@
 import { VFIO_USER_DMA_MAP, VFIO_USER_DMA_UNMAP, vfio_user_dma_unmap } from '../../abi/vfio-user.ts';
 import type { RawPeer } from '../peer.ts';
 import * as request from '../requests.ts';
-import { rulesOf } from '../rule.ts';
+import { refusalsOf, rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
 import { demand, unclear } from '../verdict.ts';
 
@@ -83,11 +83,11 @@ export const UNMAP_RULES = [
     'A range that wraps around 2^64 matches nothing.',
     refuses('a range that wraps', { addr: (1n << 64n) - 4096n, size: 8192n }),
   ),
-  rule('unmap-short', 'A request without its struct is refused.', (t) => {
-    const peer = mapped(t);
-    peer.refused('a request of 8 bytes', UNMAP, request.dmaUnmap({ addr: AT, size: FOUR }).subarray(0, 8));
-    t.stillServes(peer);
-  }),
+  rule(
+    'unmap-short',
+    'A request without its struct is refused.',
+    refusalsOf(UNMAP, mapped)('a request of 8 bytes', request.dmaUnmap({ addr: AT, size: FOUR }).subarray(0, 8)),
+  ),
   rule('unmap-around', 'A range around a region does not match; the text does not say what a server does.', (t) => {
     const peer = mapped(t);
     const reply = peer.call(UNMAP, request.dmaUnmap({ addr: AT - PAGE, size: FOUR + 2 * PAGE }));
