@@ -1,11 +1,14 @@
 /** The lists of capabilities in config space, followed without trust. */
-export const MSI = 0x05;
-export const MSIX = 0x11;
-const FIRST = 0x34;
-const HEADER_END = 0x40;
-const EXTENDED = 0x100;
-const CONFIG_END = 0x1000;
-const STATUS_CAP_LIST = 0x10;
+import {
+  PCI_CAPABILITY_LIST,
+  PCI_CFG_SPACE_EXP_SIZE,
+  PCI_CFG_SPACE_SIZE,
+  PCI_STATUS,
+  PCI_STATUS_CAP_LIST,
+  PCI_STD_HEADER_SIZEOF,
+} from '../abi/pci_regs.ts';
+
+const EXTENDED = PCI_CFG_SPACE_SIZE;
 
 export interface FoundList {
   /** Offsets by ID; the first one where an ID comes twice. */
@@ -15,10 +18,11 @@ export interface FoundList {
 
 export function capabilityList(config: Buffer): FoundList {
   const found = new Map<number, number>();
-  if ((config.readUInt16LE(6) & STATUS_CAP_LIST) === 0) return { found, fault: null };
+  if ((config.readUInt16LE(PCI_STATUS) & PCI_STATUS_CAP_LIST) === 0) return { found, fault: null };
   const seen = new Set<number>();
-  for (let at = config[FIRST] & ~3; at !== 0; at = config[at + 1] & ~3) {
-    if (at < HEADER_END || at > EXTENDED - 4) return { found, fault: `a capability at 0x${at.toString(16)}` };
+  for (let at = config[PCI_CAPABILITY_LIST] & ~3; at !== 0; at = config[at + 1] & ~3) {
+    if (at < PCI_STD_HEADER_SIZEOF || at > EXTENDED - 4)
+      return { found, fault: `a capability at 0x${at.toString(16)}` };
     if (seen.has(at)) return { found, fault: 'the list does not end' };
     seen.add(at);
     if (!found.has(config[at])) found.set(config[at], at);
@@ -39,7 +43,7 @@ export function extendedList(config: Buffer): FoundList {
     seen.add(at);
     if (!found.has(header & 0xffff)) found.set(header & 0xffff, at);
     at = (header >>> 20) & ~3;
-    if (at !== 0 && (at < EXTENDED || at > CONFIG_END - 4)) {
+    if (at !== 0 && (at < EXTENDED || at > PCI_CFG_SPACE_EXP_SIZE - 4)) {
       return { found, fault: `an extended capability at 0x${at.toString(16)}` };
     }
     if (seen.has(at)) return { found, fault: 'the list does not end' };

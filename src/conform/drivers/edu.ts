@@ -1,6 +1,7 @@
 /** QEMU's device for teaching (docs/specs/edu.rst): it copies its buffer into memory. */
+
+import { enable, writeRegister } from '../registers.ts';
 import { type DeviceDriver, deviceId } from './driver.ts';
-import { enable, writeRegister } from './registers.ts';
 
 const EDU = 0x11e8_1234;
 const BUFFER = 0x40000;

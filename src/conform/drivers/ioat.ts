@@ -14,8 +14,8 @@ import {
   PCI_VENDOR_ID_INTEL,
 } from '../../abi/ioat.ts';
 import { VFIO_PCI_MSIX_IRQ_INDEX } from '../../abi/vfio.ts';
+import { enable, writeRegister } from '../registers.ts';
 import { type DeviceDriver, deviceId } from './driver.ts';
-import { enable, writeRegister } from './registers.ts';
 
 const SIZE = 4096;
 const CHANNEL = IOAT_CHANNEL_MMIO_SIZE;

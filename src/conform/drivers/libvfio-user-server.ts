@@ -1,6 +1,7 @@
 /** The sample `server` of libvfio-user: its alarm clock interrupts, writes a page and reads it back. */
+
+import { writeRegister } from '../registers.ts';
 import { type DeviceDriver, deviceId } from './driver.ts';
-import { writeRegister } from './registers.ts';
 
 const SAMPLE = 0xbeef_dead;
 

@@ -1,9 +1,9 @@
 /** An NVMe controller: its first command, Identify, brings a page. */
 import { VFIO_PCI_MSIX_IRQ_INDEX } from '../../abi/vfio.ts';
 import { pause } from '../pause.ts';
+import { enable, readRegister, writeRegister } from '../registers.ts';
 import { broken } from '../verdict.ts';
 import type { DeviceDriver } from './driver.ts';
-import { enable, readRegister, writeRegister } from './registers.ts';
 
 /** NVM Express Base Specification, 3.1: controller properties. */
 const CC = 0x14;

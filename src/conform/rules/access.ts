@@ -1,4 +1,5 @@
 /** REGION_READ and REGION_WRITE, on config space, which every device has. */
+import { PCI_COMMAND, PCI_COMMAND_INTX_DISABLE, PCI_INTERRUPT_LINE } from '../../abi/pci_regs.ts';
 import { VFIO_REGION_INFO_FLAG_WRITE } from '../../abi/vfio.ts';
 import { VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE } from '../../abi/vfio-user.ts';
 import { CONFIG } from '../facts.ts';
@@ -15,10 +16,8 @@ const WRITE = VFIO_USER_REGION_WRITE;
 const refusesRead = refusalsOf(READ);
 const refusesWrite = refusalsOf(WRITE);
 const HEAD = 16;
-const COMMAND = 4;
-/** PCI_COMMAND_INTX_DISABLE: a bit that every device has, and whose change does no harm. */
-const INTX_DISABLE = 0x400;
-const INTERRUPT_LINE = 0x3c;
+/** A bit that every device has, and whose change does no harm. */
+const INTX_DISABLE = PCI_COMMAND_INTX_DISABLE;
 
 function read(peer: RawPeer, offset: number, count: number): Buffer {
   const { payload } = peer.ok(READ, request.access(CONFIG, offset, count));
@@ -154,9 +153,9 @@ export const ACCESS_RULES = [
   }),
   writing('write-and-read', 'A written bit is read back.', (t) => {
     const peer = t.ready();
-    const value = read(peer, COMMAND, 2).readUInt16LE(0) ^ INTX_DISABLE;
-    write(peer, COMMAND, [value & 0xff, value >> 8]);
-    const now = read(peer, COMMAND, 2).readUInt16LE(0);
+    const value = read(peer, PCI_COMMAND, 2).readUInt16LE(0) ^ INTX_DISABLE;
+    write(peer, PCI_COMMAND, [value & 0xff, value >> 8]);
+    const now = read(peer, PCI_COMMAND, 2).readUInt16LE(0);
     demand((now & INTX_DISABLE) === (value & INTX_DISABLE), `0x${value.toString(16)} reads as 0x${now.toString(16)}`);
   }),
   writing(
@@ -164,27 +163,27 @@ export const ACCESS_RULES = [
     'A single byte can be written: PCI_INTERRUPT_LINE keeps what software writes.',
     (t) => {
       const peer = t.ready();
-      write(peer, INTERRUPT_LINE, [0x5a]);
-      const now = read(peer, INTERRUPT_LINE, 1)[0];
+      write(peer, PCI_INTERRUPT_LINE, [0x5a]);
+      const now = read(peer, PCI_INTERRUPT_LINE, 1)[0];
       demand(now === 0x5a, `0x5a reads as 0x${now.toString(16)}`);
     },
     'PCI Local Bus, 6.2.4',
   ),
   writing('write-four-bytes', 'Four bytes can be written at once.', (t) => {
     const peer = t.ready();
-    const before = read(peer, INTERRUPT_LINE, 4);
-    write(peer, INTERRUPT_LINE, [0xa5, before[1], before[2], before[3]]);
-    const now = read(peer, INTERRUPT_LINE, 1)[0];
+    const before = read(peer, PCI_INTERRUPT_LINE, 4);
+    write(peer, PCI_INTERRUPT_LINE, [0xa5, before[1], before[2], before[3]]);
+    const now = read(peer, PCI_INTERRUPT_LINE, 1)[0];
     demand(now === 0xa5, `0xa5 reads as 0x${now.toString(16)}`);
   }),
   writing('write-echoes', 'The reply to a write repeats offset, region and count, and brings no data.', (t) => {
-    const { payload } = t.ready().ok(WRITE, request.access(CONFIG, INTERRUPT_LINE, 1, Buffer.from([0])));
-    demand(payload.equals(request.access(CONFIG, INTERRUPT_LINE, 1)), `the reply is ${payload.toString('hex')}`);
+    const { payload } = t.ready().ok(WRITE, request.access(CONFIG, PCI_INTERRUPT_LINE, 1, Buffer.from([0])));
+    demand(payload.equals(request.access(CONFIG, PCI_INTERRUPT_LINE, 1)), `the reply is ${payload.toString('hex')}`);
   }),
   writing('write-posted', 'A write without a reply is done.', (t) => {
     const peer = t.ready();
-    peer.command(WRITE, request.access(CONFIG, INTERRUPT_LINE, 1, Buffer.from([0x33])), { flags: NO_REPLY });
-    const now = read(peer, INTERRUPT_LINE, 1)[0];
+    peer.command(WRITE, request.access(CONFIG, PCI_INTERRUPT_LINE, 1, Buffer.from([0x33])), { flags: NO_REPLY });
+    const now = read(peer, PCI_INTERRUPT_LINE, 1)[0];
     demand(now === 0x33, `0x33 reads as 0x${now.toString(16)}`);
   }),
   writing(
@@ -261,7 +260,7 @@ export const ACCESS_RULES = [
   }),
   writing('write-with-more-data', 'The text does not say what data beyond the count are.', (t) => {
     const peer = t.ready();
-    peer.command(WRITE, request.access(CONFIG, INTERRUPT_LINE, 1, Buffer.from([0x11, 0, 0, 0])));
+    peer.command(WRITE, request.access(CONFIG, PCI_INTERRUPT_LINE, 1, Buffer.from([0x11, 0, 0, 0])));
     const reply = peer.answersOrEnds('a write with more data than its count');
     unclear(reply === null ? 'the connection ends' : reply.failed ? 'it is refused' : 'they are ignored');
   }),

@@ -1,24 +1,36 @@
 /** Config space, and whether it agrees with what the other messages say of the device. */
-import { VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX } from '../../abi/vfio.ts';
-import { VFIO_USER_REGION_READ, VFIO_USER_REGION_WRITE } from '../../abi/vfio-user.ts';
+import {
+  PCI_BASE_ADDRESS_0,
+  PCI_CAP_ID_MSI,
+  PCI_CAP_ID_MSIX,
+  PCI_CAPABILITY_LIST,
+  PCI_COMMAND,
+  PCI_HEADER_TYPE,
+  PCI_INTERRUPT_PIN,
+  PCI_ROM_ADDRESS,
+  PCI_STATUS,
+  PCI_STATUS_CAP_LIST,
+} from '../../abi/pci_regs.ts';
+import {
+  VFIO_PCI_INTX_IRQ_INDEX,
+  VFIO_PCI_MSI_IRQ_INDEX,
+  VFIO_PCI_MSIX_IRQ_INDEX,
+  VFIO_REGION_INFO_CAP_MSIX_MAPPABLE,
+  VFIO_REGION_INFO_CAP_SPARSE_MMAP,
+  VFIO_REGION_INFO_FLAG_MMAP,
+} from '../../abi/vfio.ts';
+import { VFIO_USER_REGION_WRITE } from '../../abi/vfio-user.ts';
 import { CONFIG } from '../facts.ts';
-import { capabilityAt, capabilityList, extendedList, MSI, MSIX } from '../pci-capabilities.ts';
+import { capabilityAt, capabilityList, extendedList } from '../pci-capabilities.ts';
 import type { RawPeer } from '../peer.ts';
 import { areasOf } from '../regions.ts';
+import { readConfig } from '../registers.ts';
 import * as request from '../requests.ts';
 import { rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
 import { demand, needs } from '../verdict.ts';
 
 const rule = rulesOf('config', 'PCI Local Bus, 6.1');
-const COMMAND = 4;
-const STATUS = 6;
-const HEADER_TYPE = 0xe;
-const BAR = 0x10;
-const ROM = 0x30;
-const CAPABILITIES = 0x34;
-const PIN = 0x3d;
-const STATUS_CAP_LIST = 0x10;
 
 function config(t: Trial): Buffer {
   needs(t.facts.config.length >= 256, 'config space cannot be read');
@@ -26,7 +38,7 @@ function config(t: Trial): Buffer {
 }
 
 function dword(peer: RawPeer, offset: number): number {
-  return peer.ok(VFIO_USER_REGION_READ, request.access(CONFIG, offset, 4)).payload.readUInt32LE(16);
+  return readConfig(peer, offset, 4);
 }
 
 function writeDword(peer: RawPeer, offset: number, value: number): void {
@@ -61,7 +73,7 @@ interface ConfigBar {
 function bars(t: Trial): ConfigBar[] {
   const found: ConfigBar[] = [];
   for (let index = 0; index < 6; index++) {
-    const register = config(t).readUInt32LE(BAR + 4 * index);
+    const register = config(t).readUInt32LE(PCI_BASE_ADDRESS_0 + 4 * index);
     const isIo = (register & 1) !== 0;
     const is64 = !isIo && (register & 6) === 4;
     found.push({ index, register, isIo, is64 });
@@ -71,7 +83,7 @@ function bars(t: Trial): ConfigBar[] {
 }
 
 function sizes(t: Trial, peer: RawPeer, bar: ConfigBar): { size: number; region: number } {
-  const offset = BAR + 4 * bar.index;
+  const offset = PCI_BASE_ADDRESS_0 + 4 * bar.index;
   const before = dword(peer, offset);
   writeDword(peer, offset, 0xffff_ffff);
   const low = dword(peer, offset);
@@ -104,7 +116,7 @@ export const CONFIG_RULES = [
     'PCI Local Bus, 6.2.1',
   ),
   rule('header-type', 'A device with nine regions has the header of an endpoint.', (t) => {
-    const type = config(t)[HEADER_TYPE] & 0x7f;
+    const type = config(t)[PCI_HEADER_TYPE] & 0x7f;
     demand(type === 0, `the header has type ${type}`);
   }),
   rule(
@@ -142,7 +154,7 @@ export const CONFIG_RULES = [
   rule(
     'capability-pointer-is-read-only',
     'Software cannot change the pointer to the capabilities.',
-    readOnly(CAPABILITIES, 0xff),
+    readOnly(PCI_CAPABILITY_LIST, 0xff),
     'PCI Local Bus, 6.7',
   ),
   rule('pin-is-read-only', 'Software cannot change the interrupt pin.', readOnly(0x3c, 0xff00), 'PCI Local Bus, 6.2.4'),
@@ -150,16 +162,16 @@ export const CONFIG_RULES = [
     'status-cap-list',
     'PCI_STATUS says whether there are capabilities.',
     (t) => {
-      const has = (config(t).readUInt16LE(STATUS) & STATUS_CAP_LIST) !== 0;
-      demand(has || config(t)[CAPABILITIES] === 0, 'there are capabilities, and PCI_STATUS does not say so');
-      demand(!has || config(t)[CAPABILITIES] !== 0, 'PCI_STATUS says capabilities, and the pointer is 0');
+      const has = (config(t).readUInt16LE(PCI_STATUS) & PCI_STATUS_CAP_LIST) !== 0;
+      demand(has || config(t)[PCI_CAPABILITY_LIST] === 0, 'there are capabilities, and PCI_STATUS does not say so');
+      demand(!has || config(t)[PCI_CAPABILITY_LIST] !== 0, 'PCI_STATUS says capabilities, and the pointer is 0');
     },
     'PCI Local Bus, 6.7',
   ),
   rule(
     'status-is-not-written',
     'PCI_STATUS keeps its read-only bits.',
-    readOnly(COMMAND, 0x00ff_0000),
+    readOnly(PCI_COMMAND, 0x00ff_0000),
     'PCI Local Bus, 6.2.3',
   ),
   rule(
@@ -168,8 +180,8 @@ export const CONFIG_RULES = [
     (t) => {
       config(t);
       const peer = t.ready();
-      writeDword(peer, COMMAND, 0xf800);
-      const now = dword(peer, COMMAND) & 0xf800;
+      writeDword(peer, PCI_COMMAND, 0xf800);
+      const now = dword(peer, PCI_COMMAND) & 0xf800;
       demand(now === 0, `0x${now.toString(16)} is set`);
     },
     'PCI Local Bus, 6.2.2',
@@ -183,8 +195,8 @@ export const CONFIG_RULES = [
         'there is no memory BAR',
       );
       const peer = t.ready();
-      writeDword(peer, COMMAND, 2);
-      demand((dword(peer, COMMAND) & 2) !== 0, 'the bit reads as 0');
+      writeDword(peer, PCI_COMMAND, 2);
+      demand((dword(peer, PCI_COMMAND) & 2) !== 0, 'the bit reads as 0');
     },
     'PCI Local Bus, 6.2.2',
   ),
@@ -237,7 +249,7 @@ export const CONFIG_RULES = [
     (t) => {
       const peer = t.ready();
       for (const { index, register, isIo } of bars(t)) {
-        demandReadOnly(peer, BAR + 4 * index, register === 0 ? 0 : isIo ? 3 : 15);
+        demandReadOnly(peer, PCI_BASE_ADDRESS_0 + 4 * index, register === 0 ? 0 : isIo ? 3 : 15);
       }
     },
     'PCI Local Bus, 6.2.5.1',
@@ -261,10 +273,10 @@ export const CONFIG_RULES = [
     (t) => {
       config(t);
       const peer = t.ready();
-      const before = dword(peer, ROM);
-      writeDword(peer, ROM, 0xffff_fffe);
-      const has = (dword(peer, ROM) & ~0x7ff) !== 0;
-      writeDword(peer, ROM, before);
+      const before = dword(peer, PCI_ROM_ADDRESS);
+      writeDword(peer, PCI_ROM_ADDRESS, 0xffff_fffe);
+      const has = (dword(peer, PCI_ROM_ADDRESS) & ~0x7ff) !== 0;
+      writeDword(peer, PCI_ROM_ADDRESS, before);
       const size = t.facts.regions[6]?.size ?? 0;
       demand(has === size > 0, `the register has ${has ? 'a' : 'no'} ROM, and region 6 ${size} bytes`);
     },
@@ -274,7 +286,7 @@ export const CONFIG_RULES = [
     'pin-and-intx',
     'A device with an interrupt pin has one INTx, and the other way round.',
     (t) => {
-      const pin = config(t)[PIN];
+      const pin = config(t)[PCI_INTERRUPT_PIN];
       const count = t.facts.irqs[VFIO_PCI_INTX_IRQ_INDEX]?.count ?? 0;
       demand((pin !== 0) === count > 0, `the pin is ${pin}, and there are ${count} INTx`);
     },
@@ -284,7 +296,7 @@ export const CONFIG_RULES = [
     'pin',
     'An interrupt pin is one of four.',
     (t) => {
-      demand(config(t)[PIN] <= 4, `the pin is ${config(t)[PIN]}`);
+      demand(config(t)[PCI_INTERRUPT_PIN] <= 4, `the pin is ${config(t)[PCI_INTERRUPT_PIN]}`);
     },
     'PCI Local Bus, 6.2.4',
   ),
@@ -292,7 +304,7 @@ export const CONFIG_RULES = [
     'msi-and-irqs',
     'The MSI capability has as many vectors as GET_IRQ_INFO says.',
     (t) => {
-      const control = config(t).readUInt16LE(capability(t, MSI) + 2);
+      const control = config(t).readUInt16LE(capability(t, PCI_CAP_ID_MSI) + 2);
       const vectors = 1 << ((control >> 1) & 7);
       const count = t.facts.irqs[VFIO_PCI_MSI_IRQ_INDEX]?.count ?? 0;
       demand(vectors === count, `${vectors} vectors, and count ${count}`);
@@ -303,7 +315,7 @@ export const CONFIG_RULES = [
     'msix-and-irqs',
     'The MSI-X capability has as many vectors as GET_IRQ_INFO says.',
     (t) => {
-      const vectors = (config(t).readUInt16LE(capability(t, MSIX) + 2) & 0x7ff) + 1;
+      const vectors = (config(t).readUInt16LE(capability(t, PCI_CAP_ID_MSIX) + 2) & 0x7ff) + 1;
       const count = t.facts.irqs[VFIO_PCI_MSIX_IRQ_INDEX]?.count ?? 0;
       demand(vectors === count, `${vectors} vectors, and count ${count}`);
     },
@@ -314,8 +326,8 @@ export const CONFIG_RULES = [
     'Without MSI or MSI-X in config space there are no such interrupts.',
     (t) => {
       for (const [id, index, name] of [
-        [MSI, 1, 'MSI'],
-        [MSIX, 2, 'MSI-X'],
+        [PCI_CAP_ID_MSI, VFIO_PCI_MSI_IRQ_INDEX, 'MSI'],
+        [PCI_CAP_ID_MSIX, VFIO_PCI_MSIX_IRQ_INDEX, 'MSI-X'],
       ] as const) {
         const count = t.facts.irqs[index]?.count ?? 0;
         demand(
@@ -330,7 +342,7 @@ export const CONFIG_RULES = [
     'msix-table',
     'The MSI-X table lies in a region.',
     (t) => {
-      const at = capability(t, MSIX);
+      const at = capability(t, PCI_CAP_ID_MSIX);
       const vectors = (config(t).readUInt16LE(at + 2) & 0x7ff) + 1;
       const table = config(t).readUInt32LE(at + 4);
       const size = t.facts.regions[table & 7]?.size ?? 0;
@@ -346,7 +358,7 @@ export const CONFIG_RULES = [
     'msix-pba',
     'The pending bits of MSI-X lie in a region.',
     (t) => {
-      const at = capability(t, MSIX);
+      const at = capability(t, PCI_CAP_ID_MSIX);
       const vectors = (config(t).readUInt16LE(at + 2) & 0x7ff) + 1;
       const pba = config(t).readUInt32LE(at + 8);
       const size = t.facts.regions[pba & 7]?.size ?? 0;
@@ -359,13 +371,13 @@ export const CONFIG_RULES = [
     'msix-table-is-not-mapped',
     'The page of the MSI-X table is not mapped without the capability MSIX_MAPPABLE.',
     (t) => {
-      const table = config(t).readUInt32LE(capability(t, MSIX) + 4);
+      const table = config(t).readUInt32LE(capability(t, PCI_CAP_ID_MSIX) + 4);
       const region = t.facts.regions[table & 7];
-      needs(region !== undefined && (region.flags & 4) !== 0, 'its region cannot be mapped');
+      needs(region !== undefined && (region.flags & VFIO_REGION_INFO_FLAG_MMAP) !== 0, 'its region cannot be mapped');
       // Without areas a client maps around the table by itself.
-      const isSparse = region.capabilities.some(({ id }) => id === 1);
+      const isSparse = region.capabilities.some(({ id }) => id === VFIO_REGION_INFO_CAP_SPARSE_MMAP);
       needs(
-        isSparse && !region.capabilities.some(({ id }) => id === 3),
+        isSparse && !region.capabilities.some(({ id }) => id === VFIO_REGION_INFO_CAP_MSIX_MAPPABLE),
         'the server says that the table may be mapped',
       );
       const page = table & ~7 & ~4095;

@@ -1,4 +1,5 @@
 /** The header, and how messages lie in the stream. */
+import { PCI_COMMAND, PCI_COMMAND_INTX_DISABLE } from '../../abi/pci_regs.ts';
 import {
   VFIO_USER_DEVICE_GET_INFO,
   VFIO_USER_DEVICE_RESET,
@@ -10,6 +11,7 @@ import {
 } from '../../abi/vfio-user.ts';
 import { CONFIG } from '../facts.ts';
 import { messageBytes, NO_REPLY } from '../peer.ts';
+import { readConfig } from '../registers.ts';
 import * as request from '../requests.ts';
 import { refusalsOf, rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
@@ -17,9 +19,6 @@ import { demand, unclear } from '../verdict.ts';
 
 const rule = rulesOf('header', 'Header');
 const INFO = VFIO_USER_DEVICE_GET_INFO;
-/** PCI_COMMAND and its bit that turns INTx off, which every device has. */
-const COMMAND = 4;
-const INTX_DISABLE = 0x400;
 
 function echoesId(id: number) {
   return (t: Trial) => {
@@ -79,11 +78,13 @@ export const HEADER_RULES = [
     'A command with the No_reply bit is done before the reply to a later one is sent.',
     (t) => {
       const peer = t.ready();
-      const before = t.facts.config.readUInt16LE(COMMAND);
-      const data = Buffer.from([(before ^ INTX_DISABLE) & 0xff, (before ^ INTX_DISABLE) >> 8]);
-      peer.command(VFIO_USER_REGION_WRITE, request.access(CONFIG, COMMAND, 2, data), { flags: NO_REPLY });
-      const { payload } = peer.ok(VFIO_USER_REGION_READ, request.access(CONFIG, COMMAND, 2));
-      demand(((payload.readUInt16LE(16) ^ before) & INTX_DISABLE) !== 0, 'the later read shows the old value');
+      const before = t.facts.config.readUInt16LE(PCI_COMMAND);
+      const data = Buffer.alloc(2);
+      // Every device has this bit.
+      data.writeUInt16LE(before ^ PCI_COMMAND_INTX_DISABLE);
+      peer.command(VFIO_USER_REGION_WRITE, request.access(CONFIG, PCI_COMMAND, 2, data), { flags: NO_REPLY });
+      const now = readConfig(peer, PCI_COMMAND, 2);
+      demand(((now ^ before) & PCI_COMMAND_INTX_DISABLE) !== 0, 'the later read shows the old value');
     },
     'Command Concurrency',
   ),

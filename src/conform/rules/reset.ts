@@ -1,4 +1,5 @@
 /** DEVICE_RESET, and what stays and goes with a client. */
+import { PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY, PCI_INTERRUPT_LINE } from '../../abi/pci_regs.ts';
 import {
   VFIO_DEVICE_FLAGS_RESET,
   VFIO_IRQ_SET_ACTION_TRIGGER,
@@ -10,12 +11,10 @@ import {
   VFIO_USER_DEVICE_RESET,
   VFIO_USER_DEVICE_SET_IRQS,
   VFIO_USER_DMA_MAP,
-  VFIO_USER_REGION_READ,
-  VFIO_USER_REGION_WRITE,
   VFIO_USER_VERSION,
 } from '../../abi/vfio-user.ts';
-import { CONFIG } from '../facts.ts';
 import { NO_REPLY, type RawPeer } from '../peer.ts';
+import { readConfig, writeConfig } from '../registers.ts';
 import * as request from '../requests.ts';
 import { rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
@@ -28,24 +27,11 @@ const RESET = VFIO_USER_DEVICE_RESET;
 const MAP = VFIO_USER_DMA_MAP;
 const AT = 0x80_0000;
 const FOUR = 16384;
-const COMMAND = 4;
-const MEMORY_AND_MASTER = 6;
-const INTERRUPT_LINE = 0x3c;
+const MEMORY_AND_MASTER = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
 
 function resettable(t: Trial): RawPeer {
   needs((t.facts.flags & VFIO_DEVICE_FLAGS_RESET) !== 0, 'the device has no reset');
   return t.ready();
-}
-
-function config(peer: RawPeer, offset: number, count: number): number {
-  const { payload } = peer.ok(VFIO_USER_REGION_READ, request.access(CONFIG, offset, count));
-  return payload.readUIntLE(16, count);
-}
-
-function writeConfig(peer: RawPeer, offset: number, value: number, count: number): void {
-  const data = Buffer.alloc(count);
-  data.writeUIntLE(value, 0, count);
-  peer.ok(VFIO_USER_REGION_WRITE, request.access(CONFIG, offset, count, data));
 }
 
 export const RESET_RULES = [
@@ -71,9 +57,9 @@ export const RESET_RULES = [
     'The text does not say whether PCI_COMMAND is restored after a reset, as Linux does.',
     (t) => {
       const peer = resettable(t);
-      writeConfig(peer, COMMAND, MEMORY_AND_MASTER, 2);
+      writeConfig(peer, PCI_COMMAND, MEMORY_AND_MASTER, 2);
       peer.ok(RESET);
-      const now = config(peer, COMMAND, 2);
+      const now = readConfig(peer, PCI_COMMAND, 2);
       unclear((now & MEMORY_AND_MASTER) === 0 ? 'it is cleared' : 'it is restored');
     },
     'PCI Express, 6.6.2',
@@ -81,7 +67,7 @@ export const RESET_RULES = [
   reset('keeps-identity', 'A reset keeps the identity of the device.', (t) => {
     const peer = resettable(t);
     peer.ok(RESET);
-    const now = config(peer, 0, 4);
+    const now = readConfig(peer, 0, 4);
     demand(now === t.facts.config.readUInt32LE(0), `the IDs are 0x${now.toString(16)} after the reset`);
   }),
   reset('keeps-regions', "A reset keeps the client's memory regions.", (t) => {
@@ -173,13 +159,13 @@ export const RESET_RULES = [
     t.demandFds(t.successorOf({}), before, '6 clients that were refused');
   }),
   leaving('state-is-kept', 'The device state should be kept for the next client; the text recommends it.', (t) => {
-    writeConfig(t.ready(), INTERRUPT_LINE, 0x77, 1);
-    const kept = config(t.successorOf({}), INTERRUPT_LINE, 1) === 0x77;
+    writeConfig(t.ready(), PCI_INTERRUPT_LINE, 0x77, 1);
+    const kept = readConfig(t.successorOf({}), PCI_INTERRUPT_LINE, 1) === 0x77;
     unclear(kept ? 'config space is kept' : 'config space is reset');
   }),
   leaving('identity-is-kept', 'The next client finds the same device.', (t) => {
     t.ready();
-    const now = config(t.successorOf({}), 0, 4);
+    const now = readConfig(t.successorOf({}), 0, 4);
     demand(now === t.facts.config.readUInt32LE(0), `the IDs are 0x${now.toString(16)}`);
   }),
   leaving(
