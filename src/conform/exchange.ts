@@ -1,6 +1,12 @@
 /** The record of one trial: each message with its bytes, as a maintainer needs it to see the fault again. */
-import { ERRNO } from '../abi/errno.ts';
-import { VFIO_USER_COMMAND_NAMES, VFIO_USER_F_ERROR, VFIO_USER_HEADER_SIZE } from '../abi/vfio-user.ts';
+import { errnoName } from '../abi/errno.ts';
+import {
+  VFIO_USER_COMMAND_NAMES,
+  VFIO_USER_F_ERROR,
+  VFIO_USER_F_TYPE_MASK,
+  VFIO_USER_F_TYPE_REPLY,
+  VFIO_USER_HEADER_SIZE,
+} from '../abi/vfio-user.ts';
 
 /** Bytes of a message that a record keeps. The rest is only counted. */
 const SHOWN_BYTES = 256;
@@ -42,13 +48,9 @@ export function nameOf(bytes: Uint8Array): string {
   if (bytes.length < VFIO_USER_HEADER_SIZE) return `${bytes.length} bytes`;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const flags = view.getUint32(8, true);
-  const kind = (flags & 0xf) === 1 ? ' reply' : '';
+  const kind = (flags & VFIO_USER_F_TYPE_MASK) === VFIO_USER_F_TYPE_REPLY ? ' reply' : '';
   const failed = (flags & VFIO_USER_F_ERROR) !== 0 ? `, ${errnoName(view.getUint32(12, true))}` : '';
   return `${commandName(view.getUint16(2, true))}${kind}${failed}`;
-}
-
-export function errnoName(errno: number): string {
-  return Object.entries(ERRNO).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`;
 }
 
 /** An entry as a line of text: `> DEVICE_GET_INFO  02000400...` */

@@ -1,5 +1,5 @@
 /** The device's own account of itself, read once with raw messages, so that each rule can be short. */
-import { vfio_info_cap_header, vfio_irq_info, vfio_region_info } from '../abi/vfio.ts';
+import { VFIO_REGION_INFO_FLAG_CAPS, vfio_info_cap_header, vfio_irq_info, vfio_region_info } from '../abi/vfio.ts';
 import {
   VFIO_DEVICE_FEATURE_DMA_LOGGING_START,
   VFIO_DEVICE_FEATURE_GET,
@@ -168,7 +168,8 @@ function readRegion(peer: RawPeer, index: number): RegionFacts {
   const { argsz, flags, cap_offset: capOffset } = vfio_region_info.read(reply.view);
   const size = Number(vfio_region_info.fields.size.getBig(reply.view));
   const offset = Number(vfio_region_info.fields.offset.getBig(reply.view));
-  const chain = (flags & 8) === 0 ? { capabilities: [], chainFault: null } : chainOf(reply, capOffset);
+  const chain =
+    (flags & VFIO_REGION_INFO_FLAG_CAPS) === 0 ? { capabilities: [], chainFault: null } : chainOf(reply, capOffset);
   return { index, reply: reply.payload, argsz, flags, capOffset, size, offset, fds: reply.fds.length, ...chain };
 }
 

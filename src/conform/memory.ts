@@ -1,5 +1,11 @@
 /** The client's memory as the kit keeps it: bytes at I/O addresses, reached by descriptor or by messages. */
-import { VFIO_USER_DMA_READ, VFIO_USER_DMA_WRITE, vfio_user_dma_region_access } from '../abi/vfio-user.ts';
+import {
+  VFIO_USER_DMA_READ,
+  VFIO_USER_DMA_WRITE,
+  VFIO_USER_F_ERROR,
+  VFIO_USER_F_TYPE_REPLY,
+  vfio_user_dma_region_access,
+} from '../abi/vfio-user.ts';
 import { commandName } from './exchange.ts';
 import { type Incoming, messageBytes, type RawPeer } from './peer.ts';
 import { broken, demand } from './verdict.ts';
@@ -56,17 +62,26 @@ export class TrialMemory {
     if (reply !== null) peer.send(reply);
   };
 
-  private rightReply({ command, address, count, message }: DmaSeen): Buffer {
+  private rightReply(seen: DmaSeen): Buffer {
+    const { command, address, count, message } = seen;
     const head = message.payload.subarray(0, vfio_user_dma_region_access.sizeof);
     const place = this.at(address, count);
-    const options = { id: message.id, flags: 1 };
-    if (command === VFIO_USER_DMA_READ) return messageBytes(command, Buffer.concat([head, place]), options);
+    if (command === VFIO_USER_DMA_READ) return replyTo(seen, Buffer.concat([head, place]));
     message.payload.copy(place, 0, head.length);
-    return messageBytes(command, head, options);
+    return replyTo(seen, head);
   }
+}
+
+/** A successful reply to a command of the server, right or wrong by its payload. */
+export function replyTo({ message }: DmaSeen, payload: Uint8Array): Buffer {
+  return messageBytes(message.command, payload, { id: message.id, flags: VFIO_USER_F_TYPE_REPLY });
 }
 
 /** An error reply to a command of the server. */
 export function errorReply({ message }: DmaSeen, errno: number): Buffer {
-  return messageBytes(message.command, new Uint8Array(0), { id: message.id, flags: 0x21, error: errno });
+  return messageBytes(message.command, new Uint8Array(0), {
+    id: message.id,
+    flags: VFIO_USER_F_TYPE_REPLY | VFIO_USER_F_ERROR,
+    error: errno,
+  });
 }

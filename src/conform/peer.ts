@@ -1,20 +1,23 @@
 /** One connection to the server under test. It sends any bytes, and reads replies without Barter's own codec. */
-import { ERRNO, Errno } from '../abi/errno.ts';
+import { ERRNO, Errno, errnoName } from '../abi/errno.ts';
 import { POLLIN } from '../abi/poll.ts';
 import { MSG_DONTWAIT, SHUT_WR } from '../abi/socket.ts';
-import { VFIO_USER_HEADER_SIZE } from '../abi/vfio-user.ts';
+import {
+  VFIO_USER_F_ERROR,
+  VFIO_USER_F_NO_REPLY,
+  VFIO_USER_F_TYPE_MASK,
+  VFIO_USER_F_TYPE_REPLY,
+  VFIO_USER_HEADER_SIZE,
+} from '../abi/vfio-user.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { Pinned } from '../linux/ffi.ts';
 import { Message } from '../linux/message.ts';
 import { pollOne } from '../linux/poll.ts';
 import { shutdownSocket } from '../linux/socket.ts';
-import { commandName, errnoName, nameOf, type TrialLog } from './exchange.ts';
+import { commandName, nameOf, type TrialLog } from './exchange.ts';
 import { broken, demand, HANGS, Outcome } from './verdict.ts';
 
-const TYPE_MASK = 0xf;
-const REPLY = 1;
-export const NO_REPLY = 0x10;
-const ERROR = 0x20;
+export const NO_REPLY = VFIO_USER_F_NO_REPLY;
 /** A larger message is taken for a wrong size in a header. */
 const MAX_MESSAGE_BYTES = 64 << 20;
 const MAX_FDS = 253;
@@ -179,9 +182,9 @@ export class RawPeer {
     return {
       id: bytes.readUInt16LE(0),
       command: bytes.readUInt16LE(2),
-      isReply: (flags & TYPE_MASK) === REPLY,
+      isReply: (flags & VFIO_USER_F_TYPE_MASK) === VFIO_USER_F_TYPE_REPLY,
       flags,
-      failed: (flags & ERROR) !== 0,
+      failed: (flags & VFIO_USER_F_ERROR) !== 0,
       errno: bytes.readUInt32LE(12),
       payload,
       view: new DataView(payload.buffer, payload.byteOffset, payload.length),

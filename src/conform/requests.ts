@@ -1,6 +1,12 @@
 /** Payloads of requests, right or wrong: each field is the caller's choice. */
-
-import { vfio_irq_info, vfio_irq_set, vfio_region_info } from '../abi/vfio.ts';
+import {
+  VFIO_IRQ_SET_ACTION_TRIGGER,
+  VFIO_IRQ_SET_DATA_EVENTFD,
+  VFIO_IRQ_SET_DATA_NONE,
+  vfio_irq_info,
+  vfio_irq_set,
+  vfio_region_info,
+} from '../abi/vfio.ts';
 import { vfio_device_feature } from '../abi/vfio-feature.ts';
 import {
   vfio_user_device_info,
@@ -36,6 +42,11 @@ export function regionInfo(index: number, argsz = 4096): Buffer {
 export function irqInfo(index: number, argsz = vfio_irq_info.sizeof): Buffer {
   return vfio_irq_info.encode({ argsz, index });
 }
+
+/** Flags of SET_IRQS: assigns an eventfd to each interrupt, or takes it away. */
+export const TRIGGER_FD = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+/** Flags of SET_IRQS: triggers now, or with a count of 0 disables the type. */
+export const TRIGGER = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
 
 export interface IrqRequest {
   flags: number;

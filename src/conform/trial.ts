@@ -1,5 +1,6 @@
 /** The try of one rule on one device: its connections, its record, and the files that it made. */
 import { readdirSync } from 'node:fs';
+import { errnoName } from '../abi/errno.ts';
 import { F_ADD_SEALS, F_SEAL_WRITE } from '../abi/fcntl.ts';
 import { MFD_ALLOW_SEALING, MFD_CLOEXEC } from '../abi/mman.ts';
 import { POLLIN } from '../abi/poll.ts';
@@ -10,7 +11,7 @@ import { check, sys } from '../linux/ffi.ts';
 import { pollOne } from '../linux/poll.ts';
 import { connectUnix, peerCredentials, setSocketTimeout } from '../linux/socket.ts';
 import type { DeviceDriver } from './drivers/driver.ts';
-import { errnoName, TrialLog } from './exchange.ts';
+import { TrialLog } from './exchange.ts';
 import { type Facts, PROPOSAL } from './facts.ts';
 import { pause } from './pause.ts';
 import { mayListenLater, RawPeer } from './peer.ts';
@@ -80,10 +81,6 @@ export class Trial {
    */
   successorOf(capabilities: object): RawPeer {
     this.closePeers();
-    return this.successor(capabilities);
-  }
-
-  private successor(capabilities: object): RawPeer {
     const deadline = performance.now() + this.timeoutMs;
     for (;;) {
       const peer = this.raw();

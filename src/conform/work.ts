@@ -1,6 +1,5 @@
 /** A device at work: a driver makes it do DMA to the memory of a client, by messages or by descriptor. */
 import { POLLIN } from '../abi/poll.ts';
-import { VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_EVENTFD } from '../abi/vfio.ts';
 import { VFIO_USER_DEVICE_SET_IRQS, VFIO_USER_DMA_MAP } from '../abi/vfio-user.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { Mapping } from '../linux/mapping.ts';
@@ -54,8 +53,7 @@ export class DeviceWork {
     const map = request.dmaMap({ addr: BASE, size: SIZE, flags: options.flags ?? 3 });
     this.peer.ok(VFIO_USER_DMA_MAP, map, { fds });
     this.interrupt = trial.eventfd();
-    const flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
-    const assign = request.setIrqs({ flags, index: driver.irqIndex });
+    const assign = request.setIrqs({ flags: request.TRIGGER_FD, index: driver.irqIndex });
     this.peer.ok(VFIO_USER_DEVICE_SET_IRQS, assign, { fds: [this.interrupt.fd] });
   }
 

@@ -1,4 +1,6 @@
 /** One way in which a server differs from a plain one, and whether a client must bear it. */
+import { VFIO_USER_F_ERROR, VFIO_USER_F_TYPE_REPLY } from '../../abi/vfio-user.ts';
+import { messageBytes } from '../peer.ts';
 import type { RightReply, ShownDevice } from './device.ts';
 
 /** The groups, in the order of a report. */
@@ -39,14 +41,8 @@ export interface ClientDeviation {
 }
 
 export function replyBytes({ command, id, errno, payload }: RightReply, size?: number): Buffer {
-  const bytes = Buffer.alloc(16 + payload.length);
-  bytes.writeUInt16LE(id, 0);
-  bytes.writeUInt16LE(command, 2);
-  bytes.writeUInt32LE(size ?? bytes.length, 4);
-  bytes.writeUInt32LE(errno === 0 ? 1 : 0x21, 8);
-  bytes.writeUInt32LE(errno, 12);
-  bytes.set(payload, 16);
-  return bytes;
+  const flags = VFIO_USER_F_TYPE_REPLY | (errno === 0 ? 0 : VFIO_USER_F_ERROR);
+  return messageBytes(command, payload, { id, flags, error: errno, ...(size === undefined ? {} : { size }) });
 }
 
 /** Returns a function that declares deviations of one group. */

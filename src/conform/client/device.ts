@@ -13,6 +13,7 @@ import {
   VFIO_PCI_MSIX_IRQ_INDEX,
   VFIO_PCI_NUM_IRQS,
   VFIO_PCI_NUM_REGIONS,
+  VFIO_REGION_INFO_FLAG_CAPS,
   VFIO_REGION_INFO_FLAG_MMAP,
   VFIO_REGION_INFO_FLAG_READ,
   VFIO_REGION_INFO_FLAG_WRITE,
@@ -37,7 +38,6 @@ import type { OwnedFd } from '../../linux/fd.ts';
 import { createMemfd } from '../../linux/memfd.ts';
 import type { Incoming } from '../peer.ts';
 
-const FLAG_CAPS = 8;
 const CONFIG_BYTES = 256;
 export const BAR_BYTES = 0x10000;
 const READ_WRITE = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
@@ -150,7 +150,7 @@ export class ShownDevice {
     const { size, offset, capabilities } = region;
     const has = capabilities.length > 0;
     const argsz = vfio_region_info.sizeof + capabilities.length;
-    const flags = region.flags | (has ? FLAG_CAPS : 0);
+    const flags = region.flags | (has ? VFIO_REGION_INFO_FLAG_CAPS : 0);
     const cap_offset = has ? vfio_region_info.sizeof : 0;
     const head = vfio_region_info.encode({ argsz, flags, index, cap_offset, size, offset });
     const fits = room >= argsz;

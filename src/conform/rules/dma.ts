@@ -1,7 +1,5 @@
 /** DMA_READ and DMA_WRITE of a device that a driver makes work, and its interrupt. */
-
 import { POLLIN } from '../../abi/poll.ts';
-import { VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_NONE } from '../../abi/vfio.ts';
 import {
   VFIO_USER_DEVICE_GET_INFO,
   VFIO_USER_DEVICE_RESET,
@@ -12,8 +10,7 @@ import {
 } from '../../abi/vfio-user.ts';
 import { pollOne } from '../../linux/poll.ts';
 import { PROPOSAL } from '../facts.ts';
-import { type DmaAnswer, errorReply } from '../memory.ts';
-import { messageBytes } from '../peer.ts';
+import { type DmaAnswer, errorReply, replyTo } from '../memory.ts';
 import * as request from '../requests.ts';
 import { rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
@@ -66,12 +63,18 @@ function worked(t: Trial, proposal: object = PROPOSAL): DeviceWork {
   return work;
 }
 
-function allSeen(t: Trial, test: (count: number, command: number, flags: number) => string | null): void {
-  const { memory } = worked(t);
-  for (const { count, command, message } of memory.seen) {
-    const fault = test(count, command, message.flags);
-    demand(fault === null, fault ?? '');
-  }
+/** The most bytes that one command of this kind moved or asked for. */
+function mostOf({ memory }: DeviceWork, command: number): number {
+  return Math.max(0, ...memory.seen.filter((seen) => seen.command === command).map(({ count }) => count));
+}
+
+/** A reply with this count and at most a byte of data. */
+function withCount(count: bigint): DmaAnswer {
+  return (seen, right) => {
+    const payload = Buffer.from(right.subarray(16, 33));
+    payload.writeBigUint64LE(count, 8);
+    return replyTo(seen, payload);
+  };
 }
 
 function nothingIsWritten(work: DeviceWork, what: string): void {
@@ -111,22 +114,20 @@ export const DMA_RULES = [
     'are-commands',
     'A command of the server is of type 0, and has the error bit clear.',
     (t) => {
-      allSeen(t, (_count, _command, flags) => ((flags & 0x2f) === 0 ? null : `flags 0x${flags.toString(16)}`));
+      for (const { flags } of worked(t).memory.seen.map(({ message }) => message)) {
+        demand((flags & 0x2f) === 0, `flags 0x${flags.toString(16)}`);
+      }
     },
     'Header',
   ),
   rule('not-empty', 'A transfer has a byte at least.', (t) => {
-    allSeen(t, (count) => (count > 0 ? null : 'a transfer of 0 bytes'));
+    for (const { count } of worked(t).memory.seen) demand(count > 0, 'a transfer of 0 bytes');
   }),
   rule(
     'write-limit',
     "A write carries at most the client's max_data_xfer_size.",
     (t) => {
-      const { memory } = worked(t, { ...PROPOSAL, max_data_xfer_size: SMALL });
-      const most = Math.max(
-        0,
-        ...memory.seen.filter(({ command }) => command === VFIO_USER_DMA_WRITE).map(({ count }) => count),
-      );
+      const most = mostOf(worked(t, { ...PROPOSAL, max_data_xfer_size: SMALL }), VFIO_USER_DMA_WRITE);
       demand(most <= SMALL, `a write of ${most} bytes, for a limit of ${SMALL}`);
     },
     'Read and Write Operations',
@@ -137,10 +138,7 @@ export const DMA_RULES = [
     (t) => {
       const work = worked(t, { ...PROPOSAL, max_data_xfer_size: SMALL });
       needs(bytesOf(work, VFIO_USER_DMA_READ) > 0, 'the device does not read');
-      const most = Math.max(
-        0,
-        ...work.memory.seen.filter(({ command }) => command === VFIO_USER_DMA_READ).map(({ count }) => count),
-      );
+      const most = mostOf(work, VFIO_USER_DMA_READ);
       demand(most <= SMALL, `a read of ${most} bytes, for a limit of ${SMALL}`);
     },
     'Read and Write Operations',
@@ -179,42 +177,23 @@ export const DMA_RULES = [
   rule(
     'empty-reply',
     'A reply without its struct does not stop the server.',
-    survives(({ message }) => messageBytes(message.command, new Uint8Array(0), { id: message.id, flags: 1 })),
+    survives((seen) => replyTo(seen, new Uint8Array(0))),
   ),
   rule(
     'short-reply',
     'A reply that ends in its struct does not stop the server.',
-    survives(({ message }) =>
-      messageBytes(message.command, message.payload.subarray(0, 8), { id: message.id, flags: 1 }),
-    ),
+    survives((seen) => replyTo(seen, seen.message.payload.subarray(0, 8))),
   ),
-  rule(
-    'less-than-asked',
-    'A reply with a smaller count does not stop the server.',
-    survives((seen, right) => {
-      const payload = Buffer.from(right.subarray(16, 33));
-      payload.writeBigUint64LE(1n, 8);
-      return messageBytes(seen.command, payload, { id: seen.message.id, flags: 1 });
-    }),
-  ),
+  rule('less-than-asked', 'A reply with a smaller count does not stop the server.', survives(withCount(1n))),
   rule(
     'count-beyond-the-data',
     'A reply whose count is larger than its data does not stop the server.',
-    survives((seen, right) => {
-      const payload = Buffer.from(right.subarray(16, 33));
-      payload.writeBigUint64LE(1n << 40n, 8);
-      return messageBytes(seen.command, payload, { id: seen.message.id, flags: 1 });
-    }),
+    survives(withCount(1n << 40n)),
   ),
   rule(
     'more-than-asked',
     'A reply with more data than asked for does not stop the server.',
-    survives((seen, right) =>
-      messageBytes(seen.command, Buffer.concat([right.subarray(16), Buffer.alloc(65536)]), {
-        id: seen.message.id,
-        flags: 1,
-      }),
-    ),
+    survives((seen, right) => replyTo(seen, Buffer.concat([right.subarray(16), Buffer.alloc(65536)]))),
   ),
   rule(
     'other-id',
@@ -321,13 +300,13 @@ export const DMA_RULES = [
   ),
   interrupts('interrupt', 'A device that is done signals the eventfd of its interrupt.', (t) => {
     const work = worked(t);
-    work.until(() => pollOne(work.interrupt.fd, POLLIN, 0) !== 0);
-    demand(pollOne(work.interrupt.fd, POLLIN, 0) !== 0, 'the eventfd is not signalled');
+    const isSignalled = work.until(() => pollOne(work.interrupt.fd, POLLIN, 0) !== 0);
+    demand(isSignalled, 'the eventfd is not signalled');
   }),
   interrupts('interrupt-disabled', 'An interrupt that is disabled does not signal its eventfd.', (t) => {
     const work = new DeviceWork(t);
-    const flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
-    work.peer.ok(VFIO_USER_DEVICE_SET_IRQS, request.setIrqs({ flags, index: work.driver.irqIndex, count: 0 }));
+    const disable = request.setIrqs({ flags: request.TRIGGER, index: work.driver.irqIndex, count: 0 });
+    work.peer.ok(VFIO_USER_DEVICE_SET_IRQS, disable);
     startAnyhow(work);
     work.settle();
     demand(pollOne(work.interrupt.fd, POLLIN, 0) === 0, 'the eventfd is signalled');

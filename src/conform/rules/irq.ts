@@ -8,7 +8,6 @@ import {
   VFIO_IRQ_SET_ACTION_TRIGGER,
   VFIO_IRQ_SET_ACTION_UNMASK,
   VFIO_IRQ_SET_DATA_BOOL,
-  VFIO_IRQ_SET_DATA_EVENTFD,
   VFIO_IRQ_SET_DATA_NONE,
   VFIO_PCI_INTX_IRQ_INDEX,
   VFIO_PCI_MSI_IRQ_INDEX,
@@ -29,8 +28,7 @@ const SET = VFIO_USER_DEVICE_SET_IRQS;
 const refusesInfo = refusalsOf(INFO);
 const SIZE = vfio_irq_info.sizeof;
 const KNOWN = VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED | VFIO_IRQ_INFO_NORESIZE;
-const TRIGGER_FD = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
-const TRIGGER = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
+const { TRIGGER, TRIGGER_FD } = request;
 
 function each(test: (irq: IrqFacts, reply: Buffer) => string | null, which = (_: IrqFacts) => true) {
   return (t: Trial) => {

@@ -1,7 +1,6 @@
 /** DMA_MAP. */
-import { ERRNO } from '../../abi/errno.ts';
+import { ERRNO, errnoName } from '../../abi/errno.ts';
 import { VFIO_USER_DMA_MAP, VFIO_USER_DMA_UNMAP } from '../../abi/vfio-user.ts';
-import { errnoName } from '../exchange.ts';
 import * as request from '../requests.ts';
 import { refusalsOf, rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';

@@ -1,11 +1,6 @@
 /** DEVICE_RESET, and what stays and goes with a client. */
 import { PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY, PCI_INTERRUPT_LINE } from '../../abi/pci_regs.ts';
-import {
-  VFIO_DEVICE_FLAGS_RESET,
-  VFIO_IRQ_SET_ACTION_TRIGGER,
-  VFIO_IRQ_SET_DATA_EVENTFD,
-  VFIO_IRQ_SET_DATA_NONE,
-} from '../../abi/vfio.ts';
+import { VFIO_DEVICE_FLAGS_RESET } from '../../abi/vfio.ts';
 import {
   VFIO_USER_DEVICE_GET_INFO,
   VFIO_USER_DEVICE_RESET,
@@ -117,13 +112,10 @@ export const RESET_RULES = [
     (t) => {
       const { index } = someIrq(t);
       const fd = t.eventfd();
-      const assign = request.setIrqs({ flags: VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, index });
+      const assign = request.setIrqs({ flags: request.TRIGGER_FD, index });
       t.ready().ok(VFIO_USER_DEVICE_SET_IRQS, assign, { fds: [fd.fd] });
       const next = t.successorOf({});
-      next.call(
-        VFIO_USER_DEVICE_SET_IRQS,
-        request.setIrqs({ flags: VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER, index }),
-      );
+      next.call(VFIO_USER_DEVICE_SET_IRQS, request.setIrqs({ flags: request.TRIGGER, index }));
       t.demandNoSignal(next, fd, 'a trigger of the next client');
     },
   ),
@@ -132,7 +124,7 @@ export const RESET_RULES = [
     'The server holds no more descriptors after a client than after the one before.',
     (t) => {
       const { index } = someIrq(t);
-      const assign = request.setIrqs({ flags: VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, index });
+      const assign = request.setIrqs({ flags: request.TRIGGER_FD, index });
       let before = 0;
       for (let i = 0; i < 4; i++) {
         const peer = t.successorOf({ max_msg_fds: 8 });

@@ -8,9 +8,11 @@ import {
   VFIO_USER_DEVICE_SET_IRQS,
   VFIO_USER_DMA_MAP,
   VFIO_USER_DMA_READ,
+  VFIO_USER_HEADER_SIZE,
   VFIO_USER_REGION_READ,
   VFIO_USER_REGION_WRITE,
   VFIO_USER_VERSION,
+  vfio_user_dma_region_access,
 } from '../../../abi/vfio-user.ts';
 import { commandName } from '../../exchange.ts';
 import { messageBytes } from '../../peer.ts';
@@ -53,8 +55,8 @@ const eachByte: ReplyChange = (right) =>
     Array.from({ length: 4096 }, (_, i) => i + 1),
   );
 const withSize =
-  (size: (true_: number) => number): ReplyChange =>
-  (right) => [{ bytes: replyBytes(right, size(16 + right.payload.length)), fds: right.fds }];
+  (wrong: (size: number) => number): ReplyChange =>
+  (right) => [{ bytes: replyBytes(right, wrong(VFIO_USER_HEADER_SIZE + right.payload.length)), fds: right.fds }];
 const withPayload =
   (change: (payload: Buffer) => Buffer): ReplyChange =>
   (right) => [whole({ ...right, payload: change(Buffer.from(right.payload)) })];
@@ -199,11 +201,8 @@ const STREAM = [
   ),
 ];
 
-function dmaRead(address: bigint, count: bigint): Buffer {
-  const payload = Buffer.alloc(16);
-  payload.writeBigUInt64LE(address, 0);
-  payload.writeBigUInt64LE(count, 8);
-  return messageBytes(VFIO_USER_DMA_READ, payload, { id: 9 });
+function dmaRead(addr: bigint, count: bigint): Buffer {
+  return messageBytes(VFIO_USER_DMA_READ, vfio_user_dma_region_access.encode({ addr, count }), { id: 9 });
 }
 
 const sizes = deviationsOf('size', 'Header', false);
