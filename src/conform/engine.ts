@@ -195,7 +195,7 @@ class DeviceTester {
     for (;;) {
       let why: string;
       try {
-        const peer = connectPeer({ ...target, timeoutMs: target.timeoutMs }, new TrialLog(), 0);
+        const peer = connectPeer(target, new TrialLog(), 0);
         try {
           handshake(peer);
           const ending = await this.server.ending(0);

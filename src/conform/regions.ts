@@ -1,5 +1,4 @@
 /** What a client may map of a region. */
-
 import { fstatSync } from 'node:fs';
 import { MAP_SHARED, PROT_READ } from '../abi/mman.ts';
 import {
@@ -12,7 +11,6 @@ import { check, sys } from '../linux/ffi.ts';
 import type { RegionFacts } from './facts.ts';
 import type { RawPeer } from './peer.ts';
 import * as request from './requests.ts';
-import type { Trial } from './trial.ts';
 import { broken, demand } from './verdict.ts';
 
 export interface Area {
@@ -39,38 +37,30 @@ export function areasOf({ reply, capabilities, size }: RegionFacts): Area[] {
   return areas;
 }
 
-/** A region's areas in this process, mapped read-only and never touched beyond the file's end. */
-export interface RegionMapping {
+/** The reach of a region's areas. */
+export interface MappedEnd {
   /** The file offset behind the last area. */
   end: number;
   /** The file's size; null where the descriptor is not a file with a size. */
   fileBytes: number | null;
-  unmap(): void;
 }
 
-/** Maps each area of a region as QEMU does. Broken where mmap refuses. */
-export function mappingOf(_trial: Trial, peer: RawPeer, region: RegionFacts): RegionMapping {
+/** Maps each area of a region read-only as QEMU does, and unmaps it untouched. Broken where mmap refuses. */
+export function tryMapping(peer: RawPeer, region: RegionFacts): MappedEnd {
   const { fds } = peer.ok(
     VFIO_USER_DEVICE_GET_REGION_INFO,
     request.regionInfo(region.index, Math.max(4096, region.argsz)),
   );
   demand(fds.length > 0, `region ${region.index} came without a descriptor`);
   const { fd } = fds[0];
-  const mapped: { address: number; size: number }[] = [];
   let end = 0;
   for (const { offset, size } of areasOf(region)) {
     if (size === 0) continue;
     const address = sys.mmap(0, size, PROT_READ, MAP_SHARED, fd, region.offset + offset);
     if (address < 0) broken(`mmap of region ${region.index} at 0x${offset.toString(16)} fails with errno ${-address}`);
-    mapped.push({ address, size });
+    check(sys.munmap(address, size), () => 'munmap');
     end = Math.max(end, region.offset + offset + size);
   }
   const { size } = fstatSync(fd);
-  return {
-    end,
-    fileBytes: size > 0 ? size : null,
-    unmap: () => {
-      for (const each of mapped) check(sys.munmap(each.address, each.size), () => 'munmap');
-    },
-  };
+  return { end, fileBytes: size > 0 ? size : null };
 }

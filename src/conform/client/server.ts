@@ -19,8 +19,7 @@ const SEND_MS = 1000;
 
 /** It hardly blocks: its owner calls `pump` as often as it can. */
 export class DeviantServer {
-  /** How many commands came, and how many of those that the deviation is about. */
-  commands = 0;
+  /** How many commands came that the deviation is about. */
   touched = 0;
   private readonly device = new ShownDevice();
   private readonly listener: OwnedFd;
@@ -66,7 +65,6 @@ export class DeviantServer {
   }
 
   private answer({ queue }: DeviantConnection, message: Incoming): void {
-    this.commands += 1;
     const right = this.device.answer(message);
     const isPosted = (message.flags & NO_REPLY) !== 0;
     for (const fd of message.fds) fd.close();

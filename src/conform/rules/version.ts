@@ -6,7 +6,7 @@ import type { Incoming } from '../peer.ts';
 import * as request from '../requests.ts';
 import { rulesOf } from '../rule.ts';
 import type { Trial } from '../trial.ts';
-import { demand, needs, unclear } from '../verdict.ts';
+import { broken, demand, needs, unclear } from '../verdict.ts';
 
 const rule = rulesOf('version', 'VFIO_USER_VERSION');
 const VERSION = VFIO_USER_VERSION;
@@ -46,7 +46,7 @@ function capabilitiesOf({ payload }: { payload: Buffer }): Record<string, unknow
   try {
     json = JSON.parse(payload.toString('utf8', 4, end));
   } catch {
-    return demand(false, `the reply's JSON cannot be parsed: ${payload.toString('utf8', 4, end)}`) as never;
+    return broken(`the reply's JSON cannot be parsed: ${payload.toString('utf8', 4, end)}`);
   }
   return json.capabilities ?? {};
 }
