@@ -40,7 +40,7 @@ import type { Incoming } from '../peer.ts';
 
 const CONFIG_BYTES = 256;
 export const BAR_BYTES = 0x10000;
-const READ_WRITE = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+export const READ_WRITE = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
 const MSIX_AT = 0x40;
 const VECTORS = 4;
 
