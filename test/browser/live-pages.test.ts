@@ -1,17 +1,15 @@
 /** The pages of the demo and of the explorer, in a headless Chromium. */
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
 import { LabPage } from '../../src/cli/lab-page.ts';
 import { endOf, spawnBarter } from '../cli/barter.ts';
+import { axeFaults } from './axe.ts';
 import { openPage, skip } from './chromium.ts';
-
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 /** Starts a command with --http 0, and returns its page's address and all of its stdout so far. */
 async function started(
@@ -29,14 +27,6 @@ async function started(
   throw new Error('the command ended without a page');
 }
 
-async function faults(page: Awaited<ReturnType<typeof openPage>>['page']): Promise<string[]> {
-  await page.evaluate(AXE);
-  const found = await page.evaluate<{ violations: { id: string; impact: string; nodes: { html: string }[] }[] }>(
-    'axe.run()',
-  );
-  return found.violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes[0].html}`);
-}
-
 test('the demo waits for a page, plays on it with its lanes, and stays until it is ended', {
   skip,
   timeout: 120_000,
@@ -49,7 +39,7 @@ test('the demo waits for a page, plays on it with its lanes, and stays until it 
   await page.locator('#machine article', { hasText: 'lender' }).waitFor();
   const lane = page.locator('#buffers .buffer').last();
   await lane.locator('li', { hasText: 'hot reset' }).first().waitFor({ state: 'attached' });
-  assert.deepEqual(await faults(page), []);
+  assert.deepEqual(await axeFaults(page), []);
   assert.deepEqual(errors, []);
   assert.match(out.join(''), /leave nothing behind[\s\S]*no socket, process or descriptor left/);
   assert.equal(await endOf(child, 'SIGTERM'), 0);
@@ -71,7 +61,7 @@ test('a search shows its orders, depth, estimate and threads while it runs', {
   assert.ok((await orders()) > before);
   assert.match((await cell('Estimate').textContent())!, /^[\d,]+$/);
   assert.ok((await page.evaluate<number>('document.documentElement.scrollWidth')) <= 400);
-  assert.deepEqual(await faults(page), []);
+  assert.deepEqual(await axeFaults(page), []);
   assert.deepEqual(errors, []);
   child.kill('SIGINT');
   await page.locator('#search .says', { hasText: 'the search is not complete' }).waitFor();
@@ -88,7 +78,7 @@ test('a bug that is found opens its timeline on the page', { skip, timeout: 120_
   await timeline.locator('svg .step').first().waitFor();
   await timeline.locator('svg .fails').first().waitFor();
   assert.notEqual(await page.locator('#bug .message').textContent(), '');
-  assert.deepEqual(await faults(page), []);
+  assert.deepEqual(await axeFaults(page), []);
   assert.deepEqual(errors, []);
   assert.equal(await endOf(child, 'SIGTERM'), 1);
 });
@@ -117,7 +107,7 @@ test('a run in the lab shows its console, its steps and its programs as they com
   await differs.locator('li', { hasText: 'open device=lender gives "EBUSY"' }).waitFor();
   await page.locator('#programs .says', { hasText: 'on igb: 2 of 10 steps, 1 unknown differences' }).waitFor();
   assert.ok((await page.evaluate<number>('document.documentElement.scrollWidth')) <= 400);
-  assert.deepEqual(await faults(page), []);
+  assert.deepEqual(await axeFaults(page), []);
   lab.ended(false, '1 program');
   await page.locator('#programs .says.bad', { hasText: 'Not good: 1 program' }).waitFor();
   assert.deepEqual(errors, []);

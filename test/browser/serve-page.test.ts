@@ -1,12 +1,10 @@
 /** The page of `barter serve --http --control`: a lent buffer, an importer in another process, a revoke by the page. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { AxeResults } from 'axe-core';
 import * as abi from '../../src/abi/virtio_gpu.ts';
 import { ImporterProcess } from '../../src/demo/importer-process.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
@@ -16,6 +14,7 @@ import { Screens } from '../../src/web/screens.ts';
 import { endOf, startBarter } from '../cli/barter.ts';
 import { GpuRig, PIXEL_BYTES, PIXELS } from '../device/virtio-gpu-rig.ts';
 import { enableMemory, exportBuffer } from '../vfio-user/lent.ts';
+import { axeFaults } from './axe.ts';
 import { openPage, skip } from './chromium.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'barter-page-'));
@@ -112,7 +111,6 @@ test('axe finds no fault, at 400 and at 1600 pixels, light and dark, and nothing
   timeout: 120_000,
 }, async (t) => {
   const { http, client, buffer } = await lent(t);
-  const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
   for (const [width, colorScheme] of [
     [400, 'light'],
     [1600, 'dark'],
@@ -122,12 +120,7 @@ test('axe finds no fault, at 400 and at 1600 pixels, light and dark, and nothing
     await page.locator('#buffers .buffer svg').waitFor();
     await page.locator('#newest tbody tr, #limits tbody tr').first().waitFor();
     assert.ok((await page.evaluate<number>('document.documentElement.scrollWidth')) <= width);
-    await page.evaluate(axe);
-    const { violations } = await page.evaluate<AxeResults>('axe.run()');
-    assert.deepEqual(
-      violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes[0].html}`),
-      [],
-    );
+    assert.deepEqual(await axeFaults(page), []);
     await page.close();
   }
   buffer.close();
