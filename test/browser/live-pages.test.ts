@@ -5,11 +5,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { type TestContext, test } from 'node:test';
+import { after, type TestContext, test } from 'node:test';
 import { LabPage } from '../../src/cli/lab-page.ts';
 import { endOf, spawnBarter } from '../cli/barter.ts';
 import { axeFaults } from './axe.ts';
 import { openPage, skip } from './chromium.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'barter-page-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
 
 /** Starts a command with --http 0, and returns its page's address and all of its stdout so far. */
 async function started(
@@ -49,7 +52,8 @@ test('a search shows its orders, depth, estimate and threads while it runs', {
   skip,
   timeout: 120_000,
 }, async (t) => {
-  const { child, url } = await started(t, 'explore', 'revoke-vs-map:4', '--workers', '2', '--json');
+  const save = join(folder, 'search.resume.json');
+  const { child, url } = await started(t, 'explore', 'revoke-vs-map:4', '--workers', '2', '--save', save, '--json');
   const { page, errors } = await openPage(url, { width: 400, height: 900 });
   const cell = (name: string) => page.locator('#search .facts tr', { hasText: name }).locator('td').nth(1);
   await page.locator('#search .facts tr', { hasText: /^Depth now\d+ steps$/ }).waitFor();
@@ -69,8 +73,6 @@ test('a search shows its orders, depth, estimate and threads while it runs', {
 });
 
 test('a bug that is found opens its timeline on the page', { skip, timeout: 120_000 }, async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'barter-page-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
   const args = ['explore', 'revoke:2', '--mutant', 'classic-no-drain', '--replay-file', join(folder, 'r.json')];
   const { child, url } = await started(t, ...args);
   const { page, errors } = await openPage(url);
