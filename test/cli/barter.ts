@@ -26,6 +26,15 @@ export async function startBarter(...args: string[]): Promise<{ child: ChildProc
   throw new Error(`barter ${args.join(' ')} ended before its first line`);
 }
 
+/** Kills a child that was started `detached`, with all its descendants: they are one group of processes. */
+export function killGroup({ pid }: ChildProcess): void {
+  try {
+    process.kill(-pid!, 'SIGKILL');
+  } catch {
+    // All of them are gone.
+  }
+}
+
 /** Sends a signal and waits for the end; returns the exit status, or the signal that ended the process. */
 export function endOf(child: ChildProcess, signal: NodeJS.Signals): Promise<number | NodeJS.Signals | null> {
   const ended = new Promise<number | NodeJS.Signals | null>((resolve) => {

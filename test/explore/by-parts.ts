@@ -3,7 +3,8 @@ import { followedBy } from '../../src/explore/parallel/search-part.ts';
 import { Random } from '../../src/explore/search/random.ts';
 import type { Part, PartOutcome, Search } from '../../src/explore/search/search.ts';
 
-const asSent = <T>(data: T): T => JSON.parse(JSON.stringify(data)) as T;
+/** Data as they arrive in another process. */
+export const asSent = <T>(data: T): T => JSON.parse(JSON.stringify(data)) as T;
 
 /** Plays several threads, one after the other, and chooses at random which one is next. */
 export class ByParts {

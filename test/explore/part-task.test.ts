@@ -11,6 +11,7 @@ import { ALGORITHMS, makeSearch, type SearchSpec } from '../../src/explore/spec.
 import type { Program } from '../../src/explore/world/program.ts';
 import { findProgram } from '../../src/verify/catalogue.ts';
 import { applyMutant, findMutant } from '../../src/verify/mutants/index.ts';
+import { asSent } from './by-parts.ts';
 import { randomProgram } from './random-program.ts';
 
 const SPEC: SearchSpec = { scenario: '', algorithm: 'optimal', mutant: null, bound: null, seed: 7, samples: 300 };
@@ -18,8 +19,6 @@ const SPLITTING = ALGORITHMS.filter((algorithm) => algorithm !== 'stateful');
 const MOST = 600;
 /** Short enough for one execution. */
 const ONE_RUN = 0;
-
-const asSent = <T>(data: T): T => JSON.parse(JSON.stringify(data)) as T;
 
 interface Job {
   key: string;
@@ -156,11 +155,8 @@ test('the classics, a scenario whose invariants look at several objects, and a b
 
 test('equal parts have one name, whenever they were split off', () => {
   const names = (before: number): Set<string> => {
-    const task = new PartTask(
-      makeSearch(findProgram('revoke:3'), SPEC),
-      '',
-      makeSearch(findProgram('revoke:3'), SPEC).state(),
-    );
+    const search = makeSearch(findProgram('revoke:3'), SPEC);
+    const task = new PartTask(search, '', search.state());
     for (let n = 0; n < before; n++) task.advance(ONE_RUN);
     const keys = new Set<string>();
     for (let part = task.split(); part !== null; part = task.split()) keys.add(part.key);

@@ -15,6 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { killGroup } from '../cli/barter.ts';
 import { ACTIVE_MUTANT } from './mutants.ts';
 
 const COVERAGE = fileURLToPath(new URL('./coverage.mjs', import.meta.url));
@@ -78,17 +79,10 @@ export class Sandbox {
       stdio: 'ignore',
       detached: true,
     });
-    const kill = () => {
-      try {
-        process.kill(-child.pid!, 'SIGKILL');
-      } catch {
-        // The whole group is gone.
-      }
-    };
-    const timer = setTimeout(kill, maxMs);
+    const timer = setTimeout(() => killGroup(child), maxMs);
     const [status] = await once(child, 'exit');
     clearTimeout(timer);
-    kill();
+    killGroup(child);
     return { passed: status === 0, covered: new Set(), ms: performance.now() - started };
   }
 }

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { endOf } from '../cli/barter.ts';
 
 const isThere = spawnSync('redis-server', ['--version']).status === 0;
 /** For the `skip` of a test. CI must have a server; elsewhere the test skips with a message. */
@@ -56,9 +57,6 @@ export class TestRedis {
   private async kill(): Promise<void> {
     const { server } = this;
     this.server = null;
-    if (server === null || server.exitCode !== null) return;
-    const end = once(server, 'exit');
-    server.kill('SIGKILL');
-    await end;
+    if (server !== null && server.exitCode === null) await endOf(server, 'SIGKILL');
   }
 }

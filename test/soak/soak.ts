@@ -2,13 +2,14 @@
  * A soak: rounds in which everything happens to one server at once. Between two rounds all clients but a bystander are
  * gone, and the server may hold no more than its plateau (plateau.ts).
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { killGroup } from '../cli/barter.ts';
 import { FuzzRandom } from '../fuzz/random.ts';
 import { SoakBystander } from './bystander.ts';
 import { Plateau, warmUpRounds } from './plateau.ts';
@@ -162,10 +163,11 @@ class Soak {
     });
     const isToBeKilled = this.random.chance(KILLED_ONE_IN);
     const life = isToBeKilled ? 1000 * seconds * (0.3 + 0.7 * this.random.fraction()) : 1000 * seconds + MAX_LATE_MS;
-    const timer = setTimeout(() => kill(child), life);
+    const timer = setTimeout(() => killGroup(child), life);
     const [status, signal] = await once(child, 'close');
     clearTimeout(timer);
-    kill(child);
+    // Its children, such as QEMU, may still run.
+    killGroup(child);
     if (signal !== null) this.killed += 1;
     if (signal !== null && !isToBeKilled) this.faults.push(`${name} does not end (seed ${seed})\n${errors}`);
     else if (signal === null && status !== 0) this.faults.push(`${name} failed (seed ${seed}):\n${errors}`);
@@ -179,15 +181,6 @@ class Soak {
   private summary(): string {
     const done = [...this.done].sort(([a], [b]) => (a < b ? -1 : 1)).map(([what, times]) => `  ${what}: ${times}`);
     return ['done by those that were not killed:', ...done, `  killed actors: ${this.killed}`].join('\n');
-  }
-}
-
-/** Kills an actor with its children, such as QEMU: they are one group of processes. */
-function kill(child: ChildProcess): void {
-  try {
-    process.kill(-child.pid!, 'SIGKILL');
-  } catch {
-    // All of them are gone.
   }
 }
 
