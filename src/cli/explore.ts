@@ -85,7 +85,7 @@ async function exploreCommand(scenario: string | undefined, flags: ExploreFlags)
   if (resume === null) checkNames(scenario, flags);
   else if (flags.queue !== undefined) throw new UsageError('a search of a queue goes on by itself, without --resume');
   const page = await openPage(flags.http);
-  const shown = page === null ? null : await searchPage(page, resume?.spec.scenario ?? scenario!, flags);
+  const shown = page === null ? null : await searchPage(page, resume?.spec ?? { ...flags, scenario: scenario! });
   const stop = new AbortController();
   const onInterrupt = (): void => stop.abort();
   process.once('SIGINT', onInterrupt);
@@ -105,9 +105,12 @@ async function exploreCommand(scenario: string | undefined, flags: ExploreFlags)
   await keepPage(page);
 }
 
-async function searchPage(page: LivePage, scenario: string, { algorithm, mutant }: ExploreFlags): Promise<SearchPage> {
+async function searchPage(
+  page: LivePage,
+  { scenario, algorithm, mutant = null }: { scenario: string; algorithm: string; mutant?: string | null },
+): Promise<SearchPage> {
   const { SearchPage } = await import('../web/search-page.ts');
-  return new SearchPage(page, `${scenario} (${algorithm})${mutant === undefined ? '' : ` with ${mutant}`}`);
+  return new SearchPage(page, `${scenario} (${algorithm})${mutant === null ? '' : ` with ${mutant}`}`);
 }
 
 /** Searches in this process, or has the workers of a queue do it. */
