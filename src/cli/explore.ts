@@ -152,7 +152,8 @@ function checkNames(scenario: string | undefined, flags: ExploreFlags): void {
     [flags.workers, flags.save, isSampling(algorithm) ? undefined : flags.max].some((flag) => flag !== undefined)
   ) {
     throw new UsageError(
-      'a search of a queue has no --workers, --save and --max; the queue itself keeps what was done',
+      'a search of a queue has no --workers and no --save, and --max only for pct, pos and random; ' +
+        'the queue itself keeps what was done',
     );
   }
   if (flags.mutant !== undefined && !listMutants().includes(flags.mutant)) {
