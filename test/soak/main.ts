@@ -1,7 +1,6 @@
 /** npm run soak -- [--minutes N] [--seed S] [--leak QUANTITY,...]: exits with 1 when the server is not right. */
 import { parseArgs } from 'node:util';
-import { missingStages } from '../../lab/host/prepare.ts';
-import { ACTORS, MAX_SETTLE_MS, roundSeconds, runSoak } from './soak.ts';
+import { availableActors, MAX_SETTLE_MS, roundSeconds, runSoak } from './soak.ts';
 import { QUANTITIES } from './usage.ts';
 
 const { values } = parseArgs({
@@ -29,19 +28,16 @@ if (isWrong || values.help) {
   process.exit(isWrong ? 2 : 0);
 }
 
-const missing = missingStages();
-if (missing.length > 0)
-  console.log(`without QEMU: the lab is not prepared (${missing.join(', ')}): barter lab prepare`);
-const actors = ACTORS.filter((name) => name !== 'guests' || missing.length === 0);
+const print = (line: string): void => console.log(line);
 const seconds = 60 * minutes;
 const faults = await runSoak({
   seconds,
   roundSeconds: roundSeconds(seconds),
   settleMs: MAX_SETTLE_MS,
   seed,
-  actors,
+  actors: availableActors(print),
   leaks,
-  print: (line) => console.log(line),
+  print,
 });
 for (const fault of faults) console.error(fault);
 console.log(faults.length === 0 ? `soak: right for ${minutes} min (seed ${seed})` : `soak: FAILED (seed ${seed})`);

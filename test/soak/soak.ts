@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { missingStages } from '../../lab/host/prepare.ts';
 import { killGroup } from '../cli/barter.ts';
 import { FuzzRandom } from '../fuzz/random.ts';
 import { SoakBystander } from './bystander.ts';
@@ -33,7 +34,16 @@ export function roundSeconds(seconds: number): number {
   return Math.min(50, seconds / 6);
 }
 
-export const ACTORS = ['lending', 'copying', 'guests', 'moving', 'hostile', 'servers'] as const;
+const ACTORS = ['lending', 'copying', 'guests', 'moving', 'hostile', 'servers'] as const;
+
+/** The actors that this machine can run; prints which one it leaves out. */
+export function availableActors(print: (line: string) => void): readonly string[] {
+  const missing = missingStages();
+  if (missing.length === 0) return ACTORS;
+  print(`without QEMU: the lab is not prepared (${missing.join(', ')}): barter lab prepare`);
+  return ACTORS.filter((name) => name !== 'guests');
+}
+
 const ACTOR = fileURLToPath(new URL('./actors/main.ts', import.meta.url));
 /** One in so many actors of a round is killed at a random moment. */
 const KILLED_ONE_IN = 4;
