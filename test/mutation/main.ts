@@ -44,6 +44,14 @@ interface Tried extends Mutant {
   by: string;
 }
 
+interface CoveringTest {
+  readonly test: string;
+  /** How long it takes without a mutant. */
+  readonly ms: number;
+  /** The mutants that it comes by. */
+  readonly covered: ReadonlySet<string>;
+}
+
 /** Mutants of a sample, in their own order. */
 function choose(mutants: readonly Mutant[]): Mutant[] {
   const random = new FuzzRandom(seed);
@@ -53,8 +61,8 @@ function choose(mutants: readonly Mutant[]): Mutant[] {
 }
 
 /** Runs each test once without a mutant. Those that fail or take too long are named and left out. */
-async function coverage(sandbox: Sandbox, tests: readonly string[]) {
-  const found: { test: string; ms: number; covered: ReadonlySet<string> }[] = [];
+async function coverage(sandbox: Sandbox, tests: readonly string[]): Promise<CoveringTest[]> {
+  const found: CoveringTest[] = [];
   for (const test of tests) {
     const { passed, ms, covered } = await sandbox.cover(test, longestMs);
     if (ms >= longestMs) console.log(`  ${test} takes too long, and is left out`);
@@ -85,7 +93,7 @@ async function runFolder(folder: string, sources: readonly string[]): Promise<Tr
 }
 
 /** Tests that fail for another reason than a mutant, such as a package that is gone, would kill everything. */
-async function assertStillRight(sandbox: Sandbox, tests: Awaited<ReturnType<typeof coverage>>): Promise<void> {
+async function assertStillRight(sandbox: Sandbox, tests: readonly CoveringTest[]): Promise<void> {
   const [fastest] = [...tests].sort((a, b) => a.ms - b.ms);
   if (fastest === undefined || (await sandbox.cover(fastest.test, longestMs)).passed) return;
   throw new Error(`${fastest.test} fails without a mutant now: the verdicts mean nothing; run them again`);
@@ -94,14 +102,13 @@ async function assertStillRight(sandbox: Sandbox, tests: Awaited<ReturnType<type
 async function tryMutant(
   sandbox: Sandbox,
   mutant: Mutant,
-  tests: Awaited<ReturnType<typeof coverage>>,
+  tests: readonly CoveringTest[],
 ): Promise<{ verdict: Verdict; by: string }> {
   const why = reasonOf(mutant);
   if (why !== null) return { verdict: 'equivalent', by: why };
   const covering = tests.filter(({ covered }) => covered.has(mutant.id));
-  for (const test of inOrder(mutant.file, covering)) {
-    const usualMs = covering.find((each) => each.test === test)!.ms;
-    const { passed } = await sandbox.runWith(test, mutant.id, 10_000 + 4 * usualMs);
+  for (const { test, ms } of inOrder(mutant.file, covering)) {
+    const { passed } = await sandbox.runWith(test, mutant.id, 10_000 + 4 * ms);
     if (!passed) return { verdict: 'killed', by: test };
   }
   return { verdict: covering.length === 0 ? 'not covered' : 'survived', by: '' };

@@ -36,9 +36,7 @@ export function testsOf(root: string, sources: readonly string[]): string[] {
 }
 
 /** Tests in the order in which they shall run: the one of the source's name first, then the fastest. */
-export function inOrder(source: string, tests: readonly { test: string; ms: number }[]): string[] {
+export function inOrder<T extends { test: string; ms: number }>(source: string, tests: readonly T[]): T[] {
   const isOwn = (test: string) => basename(test, '.test.ts') === basename(source, '.ts');
-  return [...tests]
-    .sort((a, b) => Number(isOwn(b.test)) - Number(isOwn(a.test)) || a.ms - b.ms)
-    .map(({ test }) => test);
+  return [...tests].sort((a, b) => Number(isOwn(b.test)) - Number(isOwn(a.test)) || a.ms - b.ms);
 }
