@@ -1,10 +1,11 @@
 /** The server under test: a socket that is there, or a command that is started anew when it ended. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Errno } from '../abi/errno.ts';
+import { keptOf, killGroup, spawnGroup } from './program.ts';
 
 /** Stands for the path of a fresh socket in the words of a command. */
 export const SOCKET_PLACE = '{socket}';
@@ -16,7 +17,6 @@ const START_MS = 60_000;
 const POLL_MS = 5;
 /** A server that is told to end has this long before it is killed. */
 const STOP_MS = 500;
-const KEPT_OUTPUT = 4096;
 
 export interface DeviceSocket {
   name: string;
@@ -117,15 +117,11 @@ export class ServerCommand implements JudgedServer {
     this.ended = null;
     this.output = '';
     this.lines = 0;
-    // Its own process group: npx and shells start the server as a child.
-    const child = spawn(this.command[0], this.command.slice(1), { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    const child = spawnGroup(this.command, (text, stream) => {
+      if (stream === 'stdout') this.lines += text.split('\n').length - 1;
+      this.output = keptOf(this.output + text);
+    });
     this.child = child;
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.setEncoding('utf8').on('data', (text: string) => {
-        if (stream === child.stdout) this.lines += text.split('\n').length - 1;
-        this.output = (this.output + text).slice(-KEPT_OUTPUT);
-      });
-    }
     this.exit = new Promise((done) => {
       const end = (how: string, isClean: boolean) => {
         if (this.child === child) this.ended ??= { how, isClean, output: this.output.trim() };
@@ -158,13 +154,13 @@ export class ServerCommand implements JudgedServer {
     const { child } = this;
     if (child === null) return;
     if (this.ended === null) {
-      kill(child, 'SIGTERM');
-      const killer = setTimeout(() => kill(child, 'SIGKILL'), STOP_MS);
+      killGroup(child, 'SIGTERM');
+      const killer = setTimeout(() => killGroup(child, 'SIGKILL'), STOP_MS);
       await this.exit;
       clearTimeout(killer);
     }
     // A launcher may end before the server that it started.
-    kill(child, 'SIGKILL');
+    killGroup(child, 'SIGKILL');
     this.child = null;
   }
 
@@ -183,14 +179,4 @@ function folderOf(command: readonly string[], option: number): string {
 
 function isSocket(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isSocket() === true;
-}
-
-/** Signals the process group of a child that this process started. */
-function kill(child: ChildProcess, signal: NodeJS.Signals): void {
-  if (child.pid === undefined) return;
-  try {
-    process.kill(-child.pid, signal);
-  } catch {
-    // The group is gone.
-  }
 }

@@ -1,5 +1,5 @@
 /** Runs a client once for each deviation of the server, and judges by how the client ends. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Errno } from '../../abi/errno.ts';
 import type { Progress, TrialResult } from '../engine.ts';
 import { TrialLog } from '../exchange.ts';
+import { keptOf, killGroup, spawnGroup } from '../program.ts';
 import { SOCKET_PLACE } from '../server.ts';
 import type { ClientDeviation } from './deviation.ts';
 import { DeviantServer } from './server.ts';
@@ -15,7 +16,6 @@ export const CLIENT_VERDICTS = ['dies', 'hangs', 'refuses', 'goes-on', 'not-appl
 export type ClientVerdict = (typeof CLIENT_VERDICTS)[number];
 
 const PUMP_MS = 1;
-const KEPT_OUTPUT = 4096;
 /** A shell's status for a program that a signal ended. */
 const BY_SIGNAL = 128;
 const LAST_SIGNAL = 64;
@@ -112,14 +112,11 @@ class ClientRun {
   private readonly exit: Promise<void>;
   private output = '';
 
-  constructor([program, ...args]: readonly string[]) {
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  constructor(command: readonly string[]) {
+    const child = spawnGroup(command, (text) => {
+      this.output = keptOf(this.output + text);
+    });
     this.child = child;
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.setEncoding('utf8').on('data', (text: string) => {
-        this.output = (this.output + text).slice(-KEPT_OUTPUT);
-      });
-    }
     this.exit = new Promise((done) => {
       child.once('error', (error) => {
         this.ended = { status: null, signal: null, error: error.message };
@@ -147,13 +144,7 @@ class ClientRun {
 
   /** Ends the client and what it started. */
   async end(): Promise<void> {
-    if (this.child.pid !== undefined) {
-      try {
-        process.kill(-this.child.pid, 'SIGKILL');
-      } catch {
-        // The group is gone.
-      }
-    }
+    killGroup(this.child, 'SIGKILL');
     await this.exit;
   }
 }
