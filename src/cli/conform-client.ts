@@ -5,14 +5,7 @@ import { CLIENT_GROUPS } from '../conform/client/deviation.ts';
 import { DEVIATIONS } from '../conform/client/deviations/catalogue.ts';
 import { CLIENT_VERDICTS, conformClient } from '../conform/client/engine.ts';
 import { SOCKET_PLACE } from '../conform/server.ts';
-import {
-  addOutputOptions,
-  ConformProgress,
-  chosen,
-  type OutputOptions,
-  printJudgement,
-  untilSignal,
-} from './conform-output.ts';
+import { addOutputOptions, chosen, judge, type OutputOptions } from './conform-output.ts';
 import { integer, UsageError } from './usage.ts';
 
 const TIMEOUT_MS = 15_000;
@@ -38,31 +31,18 @@ Examples:
 
 Exit status: 0 no fault, 1 a fault, 2 wrong usage, 130 stopped.`;
 
-async function conformClientCommand(words: readonly string[], options: OutputOptions & { timeout: number }) {
+async function conformClientCommand(words: readonly string[], options: OutputOptions) {
   const deviations = chosen(DEVIATIONS, options);
-  const progress = new ConformProgress('trials');
-  const started = performance.now();
+  const about = {
+    title: 'barter conform client',
+    target: words.join(' '),
+    groups: CLIENT_GROUPS,
+    verdicts: CLIENT_VERDICTS,
+    skipped: 'not-applicable',
+  };
   try {
-    const rules = await untilSignal((signal) =>
-      conformClient(words, deviations, {
-        timeoutMs: options.timeout,
-        signal,
-        onProgress: (state) => progress.show(state),
-      }),
-    );
-    progress.clear();
-    const judgement = {
-      title: 'barter conform client',
-      target: words.join(' '),
-      groups: CLIENT_GROUPS,
-      verdicts: CLIENT_VERDICTS,
-      skipped: 'not-applicable',
-      rules,
-      seconds: (performance.now() - started) / 1000,
-    };
-    await printJudgement(judgement, options);
+    await judge(about, options, (trials) => conformClient(words, deviations, trials));
   } catch (error) {
-    progress.clear();
     throw error instanceof Errno && error.code === 'EINVAL' ? new UsageError(error.reason) : error;
   }
 }

@@ -1,7 +1,8 @@
 /** What both conform commands print: progress, the table, JSON, and reports for CI systems and browsers. */
 import type { Command } from 'commander';
+import type { Progress } from '../conform/engine.ts';
 import type { JudgedRule, Judgement } from '../report/conform.ts';
-import { conformSuites, conformText } from '../report/conform.ts';
+import { conformSuites, conformText, countsOf } from '../report/conform.ts';
 import { conformHtml } from '../report/conform-html.ts';
 import { writeWhole } from './files.ts';
 import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
@@ -11,6 +12,14 @@ export interface OutputOptions extends ReportOptions {
   html?: string;
   group: string[];
   rule: string[];
+  timeout: number;
+}
+
+/** What a run of the trials takes from its command. */
+export interface TrialOptions {
+  timeoutMs: number;
+  signal: AbortSignal;
+  onProgress(progress: Progress): void;
 }
 
 const QUIET_MS = 10_000;
@@ -40,23 +49,37 @@ export function chosen<Rule extends { id: string; group: string }>(rules: readon
   return rules.filter(({ id, group }) => options.group.includes(group) || options.rule.includes(id));
 }
 
+/** Runs the trials with progress on stderr until a signal, and prints the judgement about their rules. */
+export async function judge(
+  about: Omit<Judgement, 'rules' | 'seconds'>,
+  options: OutputOptions,
+  run: (trials: TrialOptions) => Promise<readonly JudgedRule[]>,
+): Promise<void> {
+  const progress = new ConformProgress();
+  const started = performance.now();
+  let rules: readonly JudgedRule[];
+  try {
+    rules = await untilSignal((signal) =>
+      run({ timeoutMs: options.timeout, signal, onProgress: (state) => progress.show(state) }),
+    );
+  } finally {
+    progress.clear();
+  }
+  await printJudgement({ ...about, rules, seconds: (performance.now() - started) / 1000 }, options);
+}
+
 /** A line on stderr: continuously on a terminal, else every ten seconds. */
-export class ConformProgress {
+class ConformProgress {
   private readonly startedMs = Date.now();
   private shownMs = Date.now();
-  private readonly unit: string;
 
-  constructor(unit: string) {
-    this.unit = unit;
-  }
-
-  show({ done, of, faults }: { done: number; of: number; faults: number }): void {
+  show({ done, of, faults }: Progress): void {
     const now = Date.now();
     const { isTTY } = process.stderr;
     if (now - this.shownMs < (isTTY ? 100 : QUIET_MS)) return;
     this.shownMs = now;
     const leftS = Math.ceil(((now - this.startedMs) / 1000 / done) * (of - done));
-    const text = `${done} of ${of} ${this.unit}, ${faults} with a fault, about ${leftS} s left`;
+    const text = `${done} of ${of} trials, ${faults} with a fault, about ${leftS} s left`;
     process.stderr.write(isTTY ? `\r\x1b[K${text}` : `${text}\n`);
   }
 
@@ -66,7 +89,7 @@ export class ConformProgress {
 }
 
 /** Runs `body` with a signal that SIGINT and SIGTERM abort; sets the exit status 130 where one did. */
-export async function untilSignal<T>(body: (signal: AbortSignal) => Promise<T>): Promise<T> {
+async function untilSignal<T>(body: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const stop = new AbortController();
   const onSignal = (): void => stop.abort();
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -80,7 +103,7 @@ export async function untilSignal<T>(body: (signal: AbortSignal) => Promise<T>):
 }
 
 /** Prints the judgement in the forms that the options name, and sets exit status 1 for a fault. */
-export async function printJudgement(judgement: Judgement, options: OutputOptions): Promise<void> {
+async function printJudgement(judgement: Judgement, options: OutputOptions): Promise<void> {
   await reportSuites(options, judgement.title, conformSuites(judgement));
   if (options.json === true) console.log(JSON.stringify(documentOf(judgement)));
   else if (!isQuiet(options)) console.log(conformText(judgement));
@@ -89,6 +112,5 @@ export async function printJudgement(judgement: Judgement, options: OutputOption
 }
 
 function documentOf({ target, seconds, rules, verdicts }: Judgement) {
-  const count = (wanted: string) => rules.filter(({ verdict }: JudgedRule) => verdict === wanted).length;
-  return { target, seconds, counts: Object.fromEntries(verdicts.map((name) => [name, count(name)])), rules };
+  return { target, seconds, counts: Object.fromEntries(countsOf(verdicts, rules)), rules };
 }

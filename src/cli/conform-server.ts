@@ -2,26 +2,18 @@
 import type { Command } from 'commander';
 import { Errno } from '../abi/errno.ts';
 import { DRIVERS } from '../conform/drivers/catalogue.ts';
-import { conformServer, type RuleResult } from '../conform/engine.ts';
+import { conformServer } from '../conform/engine.ts';
 import { GROUPS } from '../conform/rule.ts';
 import { RULES } from '../conform/rules/catalogue.ts';
 import { type JudgedServer, RunningServer, ServerCommand, SOCKET_PLACE } from '../conform/server.ts';
 import { NOT_APPLICABLE, Outcome, VERDICTS } from '../conform/verdict.ts';
-import {
-  addOutputOptions,
-  ConformProgress,
-  chosen,
-  type OutputOptions,
-  printJudgement,
-  untilSignal,
-} from './conform-output.ts';
+import { addOutputOptions, chosen, judge, type OutputOptions } from './conform-output.ts';
 import { isSocket } from './socket-client.ts';
 import { integer, UsageError } from './usage.ts';
 
 interface ServerOptions extends OutputOptions {
   socket?: string;
   device?: string;
-  timeout: number;
 }
 
 const TIMEOUT_MS = 3000;
@@ -56,42 +48,24 @@ Exit status: 0 no fault, 1 a rule is broken, crashes or hangs the server, 2 wron
 async function conformServerCommand(words: readonly string[], options: ServerOptions): Promise<void> {
   const rules = chosen(RULES, options);
   const server = serverOf(words, options);
-  const progress = new ConformProgress('trials');
-  const started = performance.now();
+  const { socket, device } = options;
+  const about = {
+    title: 'barter conform server',
+    target: socket ?? words.join(' '),
+    groups: GROUPS,
+    verdicts: [...VERDICTS].reverse(),
+    skipped: NOT_APPLICABLE,
+  };
+  const only = device === undefined ? {} : { device };
   try {
-    const results = await untilSignal((signal) => {
-      const { timeout: timeoutMs, device } = options;
-      return conformServer(server, rules, {
-        timeoutMs,
-        drivers: DRIVERS,
-        signal,
-        onProgress: (state) => progress.show(state),
-        ...(device === undefined ? {} : { device }),
-      });
-    });
-    progress.clear();
-    const target = options.socket ?? words.join(' ');
-    await printJudgement(judgementOf(target, results, (performance.now() - started) / 1000), options);
+    await judge(about, options, (trials) => conformServer(server, rules, { ...trials, drivers: DRIVERS, ...only }));
   } catch (error) {
-    progress.clear();
     if (error instanceof Outcome)
       throw new Errno('EPROTO', `the server does not get as far as the rules: ${error.message}`);
     throw error;
   } finally {
     await server.dispose();
   }
-}
-
-function judgementOf(target: string, rules: readonly RuleResult[], seconds: number) {
-  return {
-    title: 'barter conform server',
-    target,
-    groups: GROUPS,
-    verdicts: [...VERDICTS].reverse(),
-    skipped: NOT_APPLICABLE,
-    rules,
-    seconds,
-  };
 }
 
 function serverOf(words: readonly string[], { socket }: ServerOptions): JudgedServer {

@@ -16,9 +16,8 @@ details>*:not(summary){margin-left:8.8rem}`;
 export function conformHtml(judgement: Judgement): string {
   const { title, target, groups, rules } = judgement;
   const there = groupsOf(groups, rules);
-  const sections = there.map(([group, name]) => {
-    const own = rules.filter((rule) => rule.group === group);
-    return `<h2 id="${esc(group)}">${esc(name)}</h2>\n${own.map((rule) => ruleHtml(judgement, rule)).join('\n')}`;
+  const sections = there.map(({ id, name, rules: own }) => {
+    return `<h2 id="${esc(id)}">${esc(name)}</h2>\n${own.map((rule) => ruleHtml(judgement, rule)).join('\n')}`;
   });
   return `<!doctype html>
 <html lang="en">
@@ -32,7 +31,7 @@ export function conformHtml(judgement: Judgement): string {
 <h1>${esc(title)}</h1>
 <p><code>${esc(target)}</code></p>
 <p>${esc(summaryOf(judgement))}. <code>&gt;</code> was sent, <code>&lt;</code> received; the number is the connection's.</p>
-<p>${there.map(([group, name]) => `<a href="#${esc(group)}">${esc(name)}</a>`).join(' · ')}</p>
+<p>${there.map(({ id, name }) => `<a href="#${esc(id)}">${esc(name)}</a>`).join(' · ')}</p>
 ${sections.join('\n')}
 </body>
 </html>
@@ -40,11 +39,7 @@ ${sections.join('\n')}
 }
 
 function ruleHtml(judgement: Judgement, { id, says, chapter, verdict, isFault, results }: JudgedRule): string {
-  const colour = isFault
-    ? 'bad'
-    : verdict === judgement.verdicts.at(-1) || verdict === judgement.skipped
-      ? 'soft'
-      : 'good';
+  const colour = isFault ? 'bad' : verdict === judgement.skipped ? 'soft' : 'good';
   return `<details id="${esc(id)}"${isFault ? ' open' : ''}>
 <summary><span class="verdict ${colour}">${esc(verdict)}</span><b>${esc(id)}</b> ${esc(says)}
 <span class="soft">${esc(chapter)}</span></summary>

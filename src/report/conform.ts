@@ -52,12 +52,12 @@ export function conformText(judgement: Judgement): string {
 }
 
 function groupTable({ groups, verdicts, rules }: Judgement): string {
-  const rows = groupsOf(groups, rules).map(([group, name]) => {
-    const own = rules.filter((rule) => rule.group === group);
-    return [name, ...verdicts.map((verdict) => own.filter((rule) => rule.verdict === verdict).length)];
-  });
-  const total = verdicts.map((verdict) => rules.filter((rule) => rule.verdict === verdict).length);
-  return textTable(['group', ...verdicts], [...rows, ['all', ...total]]);
+  const row = (name: string, own: readonly JudgedRule[]) => [
+    name,
+    ...countsOf(verdicts, own).map(([, count]) => count),
+  ];
+  const rows = groupsOf(groups, rules).map((group) => row(group.name, group.rules));
+  return textTable(['group', ...verdicts], [...rows, row('all', rules)]);
 }
 
 function faultText({ id, says, chapter, verdict, results }: JudgedRule): string {
@@ -77,22 +77,39 @@ function cut(line: string): string {
 }
 
 export function summaryOf({ rules, verdicts, seconds }: Judgement): string {
-  const counts = verdicts.map((verdict) => [rules.filter((rule) => rule.verdict === verdict).length, verdict] as const);
-  const said = counts.filter(([count]) => count > 0).map(([count, verdict]) => `${count} ${verdict}`);
+  const said = countsOf(verdicts, rules)
+    .filter(([, count]) => count > 0)
+    .map(([verdict, count]) => `${count} ${verdict}`);
   return `${rules.length} rules: ${said.join(', ')} (${seconds.toFixed(1)} s)`;
+}
+
+/** How many rules have each verdict. */
+export function countsOf(
+  verdicts: readonly string[],
+  rules: readonly JudgedRule[],
+): [verdict: string, count: number][] {
+  return verdicts.map((verdict) => [verdict, rules.filter((rule) => rule.verdict === verdict).length]);
 }
 
 /** A suite for each group. A rule that could not be tried is skipped; a fault has its messages. */
 export function conformSuites({ groups, rules, skipped }: Judgement): SuiteReport[] {
-  return groupsOf(groups, rules).map(([group, name]) => ({
-    name,
-    cases: rules.filter((rule) => rule.group === group).map((rule) => caseOf(rule, skipped)),
+  return groupsOf(groups, rules).map((group) => ({
+    name: group.name,
+    cases: group.rules.map((rule) => caseOf(rule, skipped)),
   }));
 }
 
-/** The groups that have rules, with their names. */
-export function groupsOf(groups: Readonly<Record<string, string>>, rules: readonly JudgedRule[]): [string, string][] {
-  return Object.entries(groups).filter(([group]) => rules.some((rule) => rule.group === group));
+interface RuleGroup {
+  id: string;
+  name: string;
+  rules: readonly JudgedRule[];
+}
+
+/** The groups that have rules. */
+export function groupsOf(groups: Readonly<Record<string, string>>, rules: readonly JudgedRule[]): RuleGroup[] {
+  return Object.entries(groups)
+    .map(([id, name]) => ({ id, name, rules: rules.filter(({ group }) => group === id) }))
+    .filter((group) => group.rules.length > 0);
 }
 
 function caseOf({ id, says, verdict, isFault, results }: JudgedRule, skipped: string): CaseReport {
