@@ -13,9 +13,9 @@ const SYSTEM_LIBRARIES = 'usr/lib/x86_64-linux-gnu';
 export interface ForeignServer {
   name: string;
   about: string;
-  /** A program of the root, the folder of its own library, and its arguments; $1 is the path of the socket. */
+  /** A program of the root. */
   program: string;
-  libraries: string;
+  /** Its arguments, as a shell reads them: $1 is the path of the socket, $root that of the root. */
   args: string;
 }
 
@@ -27,7 +27,7 @@ export const FOREIGN_SERVERS: readonly ForeignServer[] = [
 ];
 
 function sample(file: string, name: string, about: string): ForeignServer {
-  return { name, about, program: `${BUILT}/samples/${file}`, libraries: `${BUILT}/lib`, args: '"$1"' };
+  return { name, about, program: `${BUILT}/samples/${file}`, args: '"$1"' };
 }
 
 function emulator(device: string, name: string, about: string): ForeignServer {
@@ -37,13 +37,13 @@ function emulator(device: string, name: string, about: string): ForeignServer {
     device: 'dev',
     socket: { type: 'unix', path: '$1' },
   };
+  const data = '-L "$root/usr/share/qemu" -L "$root/usr/share/seabios"';
   const machine = '-machine x-remote,vfio-user=on -nodefaults -display none';
   return {
     name,
     about,
     program: `${SOURCE}/build/qemu-system-x86_64`,
-    libraries: `${BUILT}/lib`,
-    args: `${machine} -device ${device} -object "${JSON.stringify(object).replaceAll('"', '\\"')}"`,
+    args: `${data} ${machine} -device ${device} -object "${JSON.stringify(object).replaceAll('"', '\\"')}"`,
   };
 }
 
@@ -53,13 +53,12 @@ export function foreignServerPath({ name }: ForeignServer): string {
 }
 
 /** The program, as a shell script: it runs with the root's loader and libraries, and does not enter the root. */
-export function foreignServerScript({ about, program, libraries, args }: ForeignServer): string {
+export function foreignServerScript({ about, program, args }: ForeignServer): string {
   const root = labPath('root');
-  const path = [SYSTEM_LIBRARIES, libraries].map((folder) => `$root/${folder}`).join(':');
+  const path = [SYSTEM_LIBRARIES, `${BUILT}/lib`].map((folder) => `$root/${folder}`).join(':');
   return `#!/bin/sh
 # ${about}: at the socket $1.
 root=${root}
-data="-L $root/usr/share/qemu -L $root/usr/share/seabios"
-exec "$root/${LOADER}" --library-path "${path}" "$root/${program}" ${program.includes('qemu-system') ? '$data ' : ''}${args}
+exec "$root/${LOADER}" --library-path "${path}" "$root/${program}" ${args}
 `;
 }
