@@ -161,10 +161,10 @@ class DeviceTester {
     try {
       rule.check(trial);
     } catch (error) {
-      if (!(error instanceof Outcome)) throw error;
-      const isGone = error instanceof NoServiceOutcome && trial.connections > 1 && (await this.endedCleanly());
-      verdict = isGone ? NOT_APPLICABLE : error.verdict;
-      text = isGone ? 'the server ends with its first client' : error.message;
+      const outcome = outcomeOf(error);
+      const isGone = outcome instanceof NoServiceOutcome && trial.connections > 1 && (await this.endedCleanly());
+      verdict = isGone ? NOT_APPLICABLE : outcome.verdict;
+      text = isGone ? 'the server ends with its first client' : outcome.message;
     } finally {
       trial.close();
     }
@@ -216,6 +216,13 @@ class DeviceTester {
       }
     }
   }
+}
+
+/** The outcome that ended a check. Rules read replies at fixed places, so a reply that is too short is a RangeError. */
+function outcomeOf(error: unknown): Outcome {
+  if (error instanceof Outcome) return error;
+  if (error instanceof RangeError) return new Outcome(BROKEN, 'a reply ends before a field that the rule reads');
+  throw error;
 }
 
 function crashOf({ how, isClean, output }: Ending, exchange: TrialLog): Outcome | null {

@@ -165,9 +165,10 @@ function readRegion(peer: RawPeer, index: number): RegionFacts {
   if (reply.failed || reply.payload.length < vfio_region_info.sizeof) {
     return { ...nothing, reply: reply.failed ? null : reply.payload, fds: reply.fds.length };
   }
-  const { argsz, flags, cap_offset: capOffset } = vfio_region_info.read(reply.view);
-  const size = Number(vfio_region_info.fields.size.getBig(reply.view));
-  const offset = Number(vfio_region_info.fields.offset.getBig(reply.view));
+  const { fields } = vfio_region_info;
+  const [argsz, flags, capOffset] = [fields.argsz, fields.flags, fields.cap_offset].map((u32) => u32.get(reply.view));
+  // A wrong server may name any 64 bits, and `read` throws above 2^53.
+  const [size, offset] = [fields.size, fields.offset].map((u64) => Number(u64.getBig(reply.view)));
   const chain =
     (flags & VFIO_REGION_INFO_FLAG_CAPS) === 0 ? { capabilities: [], chainFault: null } : chainOf(reply, capOffset);
   return { index, reply: reply.payload, argsz, flags, capOffset, size, offset, fds: reply.fds.length, ...chain };

@@ -50,7 +50,9 @@ export class TrialMemory {
     const isRead = command === VFIO_USER_DMA_READ;
     demand(isRead || command === VFIO_USER_DMA_WRITE, `the server sent ${commandName(command)}`);
     demand(view.byteLength >= head, `${commandName(command)} of ${view.byteLength} bytes`);
-    const { addr, count } = vfio_user_dma_region_access.read(view);
+    const { fields } = vfio_user_dma_region_access;
+    // A wrong server may name any 64 bits, and `read` throws above 2^53.
+    const [addr, count] = [fields.addr, fields.count].map((u64) => Number(u64.getBig(view)));
     if (!isRead)
       demand(view.byteLength === head + count, `DMA_WRITE says ${count} bytes and brings ${view.byteLength - head}`);
     if (!this.holds(addr, count))

@@ -4,9 +4,15 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { ERRNO } from '../../src/abi/errno.ts';
+import { VFIO_USER_DEVICE_GET_REGION_INFO, VFIO_USER_REGION_READ } from '../../src/abi/vfio-user.ts';
 import { CLIENT_GROUPS } from '../../src/conform/client/deviation.ts';
 import { DEVIATIONS } from '../../src/conform/client/deviations/catalogue.ts';
+import { ShownDevice } from '../../src/conform/client/device.ts';
 import { type ClientResult, conformClient } from '../../src/conform/client/engine.ts';
+import { CONFIG } from '../../src/conform/facts.ts';
+import type { Incoming } from '../../src/conform/peer.ts';
+import * as request from '../../src/conform/requests.ts';
 import { BIN, barter } from '../cli/barter.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'barter-conform-client-'));
@@ -52,6 +58,19 @@ test("no deviation of the sample ends or stops Barter's client", async () => {
   assert.equal(verdictOf(results, 'limit.four-bytes'), 'goes-on');
   assert.equal(verdictOf(results, 'limit.major-1'), 'refuses');
   assert.equal(verdictOf(results, 'end.half-of-get-info'), 'refuses');
+});
+
+test('the shown device refuses a command that is cut short, and an access at 2^63', () => {
+  const device = new ShownDevice();
+  const errnoOf = (command: number, payload: Buffer) => {
+    const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
+    return device.answer({ command, id: 1, payload, view } as Incoming).errno;
+  };
+  assert.equal(errnoOf(VFIO_USER_DEVICE_GET_REGION_INFO, request.regionInfo(CONFIG)), 0);
+  assert.equal(errnoOf(VFIO_USER_DEVICE_GET_REGION_INFO, request.regionInfo(CONFIG).subarray(0, 4)), ERRNO.EINVAL);
+  assert.equal(errnoOf(VFIO_USER_REGION_READ, request.access(CONFIG, 0, 4)), 0);
+  assert.equal(errnoOf(VFIO_USER_REGION_READ, request.access(CONFIG, 1n << 63n, 4)), ERRNO.EINVAL);
+  device.close();
 });
 
 /** A client that reads the reply to VERSION with one receive, and trusts its size. */

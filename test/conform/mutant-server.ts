@@ -1,9 +1,11 @@
 /** Barter's server with one defect: `mutant-server.ts DEFECT SOCKET`. The kit must find each (mutants.test.ts). */
 import {
   VFIO_USER_DEVICE_GET_INFO,
+  VFIO_USER_DEVICE_GET_REGION_INFO,
   VFIO_USER_DEVICE_RESET,
   VFIO_USER_DEVICE_SET_IRQS,
   VFIO_USER_DMA_MAP,
+  VFIO_USER_REGION_READ,
   VFIO_USER_VERSION,
 } from '../../src/abi/vfio-user.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
@@ -40,6 +42,17 @@ const DEFECTS: Record<string, () => void> = {
   'argsz-of-info': () =>
     replies((self, { command }, error) => {
       if (command === VFIO_USER_DEVICE_GET_INFO && error === 0) self.reply.message.view.setUint32(HEADER, 8, true);
+      return error;
+    }),
+  'short-reads': () =>
+    replies((self, { command }, error) => {
+      if (command === VFIO_USER_REGION_READ) self.reply.payloadBytes = 0;
+      return error;
+    }),
+  'huge-regions': () =>
+    replies((self, { command }, error) => {
+      if (command === VFIO_USER_DEVICE_GET_REGION_INFO)
+        self.reply.message.view.setBigUint64(HEADER + 16, 1n << 63n, true);
       return error;
     }),
   'later-minor': () =>

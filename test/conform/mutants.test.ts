@@ -17,6 +17,8 @@ const FOUND: readonly (readonly [defect: string, rule: string, verdict: string])
   ['silent-reset', 'reset.twice', 'hangs'],
   ['keeps-descriptors', 'irq.replaced-descriptors-are-closed', 'broken'],
   ['answers-no-reply', 'header.no-reply', 'broken'],
+  ['short-reads', 'access.read-brings-count', 'broken'],
+  ['huge-regions', 'region.config-size', 'broken'],
   ['dies-of-silence', 'header.close-at-once', 'crashes'],
 ];
 

@@ -101,8 +101,18 @@ export class ShownDevice {
     const errno = this.refused.get(command) ?? 0;
     const reply: RightReply = { command, id, errno, payload: Buffer.alloc(0), fds: [] };
     if (errno !== 0) return reply;
-    const found = this.payloadFor(message);
+    const found = this.payloadOrErrno(message);
     return typeof found === 'number' ? { ...reply, errno: found } : { ...reply, ...found };
+  }
+
+  /** EINVAL for a command that ends before a field of its struct. */
+  private payloadOrErrno(message: Incoming): number | { payload: Buffer; fds?: number[] } {
+    try {
+      return this.payloadFor(message);
+    } catch (error) {
+      if (error instanceof RangeError) return ERRNO.EINVAL;
+      throw error;
+    }
   }
 
   private payloadFor(message: Incoming): number | { payload: Buffer; fds?: number[] } {
@@ -159,12 +169,14 @@ export class ShownDevice {
   }
 
   private access({ command, view, payload }: Incoming): number | { payload: Buffer } {
-    const { offset, region, count } = vfio_user_region_access.read(view);
+    const { fields } = vfio_user_region_access;
+    // A wrong client may name any 64 bits, and `read` throws above 2^53.
+    const at = Number(fields.offset.getBig(view));
+    const [region, count] = [fields.region.get(view), fields.count.get(view)];
     const bytes = region === VFIO_PCI_CONFIG_REGION_INDEX ? this.config : this.bar;
     const size = this.regions[region]?.size ?? 0;
-    if (Number(offset) + count > size) return ERRNO.EINVAL;
+    if (at + count > size) return ERRNO.EINVAL;
     const head = payload.subarray(0, vfio_user_region_access.sizeof);
-    const at = Number(offset);
     if (command === VFIO_USER_REGION_READ) {
       const data = Buffer.alloc(count);
       bytes.copy(data, 0, at, at + count);

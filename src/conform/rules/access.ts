@@ -36,7 +36,13 @@ function readsSize(count: number) {
   };
 }
 
-const size = (t: Trial) => t.facts.regions[CONFIG].size;
+/** The size of config space. */
+function size(t: Trial): number {
+  const { size } = t.facts.regions[CONFIG];
+  needs(Number.isSafeInteger(size), 'config space has 2^53 bytes or more');
+  return size;
+}
+
 const four = Buffer.from([1, 2, 3, 4]);
 
 function absent(t: Trial): number {
