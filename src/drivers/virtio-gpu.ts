@@ -1,11 +1,9 @@
-/** A driver of the virtio GPU in this process: a method for each command, which returns the response's type. */
+/** A driver of the virtio GPU: a method for each command, which returns the response's type. */
 import { viewOf } from '../abi/layout.ts';
 import { VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1 } from '../abi/virtio.ts';
 import * as abi from '../abi/virtio_gpu.ts';
-import type { PciFunction } from '../pci/function.ts';
-import type { Memory } from '../pci/memory.ts';
 import type { Task } from '../task/op.ts';
-import { VirtioDriver } from './virtio.ts';
+import { type DriverMemory, VirtioDriver, type VirtioFunction } from './virtio.ts';
 
 export { QUEUE_BYTES } from './virtio.ts';
 
@@ -26,7 +24,7 @@ export class VirtioGpuDriver {
   private fences = 0;
 
   /** Starts the device. `memory` is what the device finds at `base`: twice QUEUE_BYTES. */
-  constructor(fn: PciFunction, memory: Memory, base: number, features: readonly number[] = []) {
+  constructor(fn: VirtioFunction, memory: DriverMemory, base: number, features: readonly number[] = []) {
     this.virtio = new VirtioDriver(fn, memory, base);
     fn.interrupts = { msi: (vector) => this.virtio.onInterrupt(vector - 1), intx: () => {} };
     if (!this.virtio.start([...FEATURES, ...features])) throw new Error('the device refuses the features');

@@ -1,6 +1,6 @@
 /**
- * A driver of virtio devices in this process: it sets the device up by its registers, and sends requests in chains of
- * two buffers. The device reaches the driver's memory at addresses from `base` on.
+ * A driver of virtio devices: it sets the device up by its registers, and sends requests in chains of two buffers. The
+ * device reaches the driver's memory at addresses from `base` on.
  */
 import { viewOf } from '../abi/layout.ts';
 import { PCI_CAP_ID_VNDR } from '../abi/pci_regs.ts';
@@ -17,7 +17,7 @@ import {
   vring_used_elem,
 } from '../abi/virtio.ts';
 import * as pci from '../abi/virtio_pci.ts';
-import type { PciFunction } from '../pci/function.ts';
+import type { InterruptSink } from '../pci/function.ts';
 import type { Memory } from '../pci/memory.ts';
 import { Cell } from '../task/cell.ts';
 import type { Task } from '../task/op.ts';
@@ -36,6 +36,21 @@ export const QUEUE_BYTES = SLOTS + SLOT_COUNT * SLOT_BYTES;
 const CONFIG = pci.virtio_pci_common_cfg.fields;
 type ConfigName = keyof typeof CONFIG;
 
+/** The parts of a function that the driver uses: a PciFunction of this process, or one that a client reaches. */
+export interface VirtioFunction {
+  readonly config: {
+    read(offset: number, size: 1 | 2 | 4): number;
+    capabilities(): Iterable<{ readonly id: number; readonly offset: number; readonly extended: boolean }>;
+  };
+  /** The registers of each BAR. */
+  readonly bars: readonly ({ readonly target: DriverMemory } | null)[];
+  /** The driver's end of the function's interrupts. */
+  interrupts: InterruptSink | null;
+}
+
+/** Memory that the driver reads and writes. */
+export type DriverMemory = Pick<Memory, 'read' | 'write'>;
+
 /** A request that the device has not answered. */
 interface Pending {
   readonly done: Cell<boolean>;
@@ -51,16 +66,16 @@ interface DriverQueue {
 }
 
 export class VirtioDriver {
-  readonly fn: PciFunction;
+  readonly fn: VirtioFunction;
   readonly queues: DriverQueue[] = [];
-  readonly memory: Memory;
+  readonly memory: DriverMemory;
   private readonly base: number;
   private readonly bar: number;
   private readonly notify: number;
   private readonly common: number;
 
   /** `memory` is what the device finds at `base`, with QUEUE_BYTES for each queue. */
-  constructor(fn: PciFunction, memory: Memory, base: number) {
+  constructor(fn: VirtioFunction, memory: DriverMemory, base: number) {
     this.fn = fn;
     this.memory = memory;
     this.base = base;
@@ -195,7 +210,7 @@ export class VirtioDriver {
 }
 
 /** Finds the structures of a virtio device by its vendor capabilities. */
-function structuresOf({ config }: PciFunction): Map<number, { bar: number; offset: number }> {
+function structuresOf({ config }: VirtioFunction): Map<number, { bar: number; offset: number }> {
   const places = new Map<number, { bar: number; offset: number }>();
   for (const { id, offset, extended } of config.capabilities()) {
     if (extended || id !== PCI_CAP_ID_VNDR) continue;

@@ -5,14 +5,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Page } from 'playwright-core';
 import * as abi from '../../src/abi/virtio_gpu.ts';
 import { ImporterProcess } from '../../src/demo/importer-process.ts';
+import type { Task } from '../../src/task/op.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { Board } from '../../src/web/board.ts';
 import { PageServer } from '../../src/web/page-server.ts';
 import { Screens } from '../../src/web/screens.ts';
 import { endOf, startBarter } from '../cli/barter.ts';
 import { GpuRig, PIXEL_BYTES, PIXELS } from '../device/virtio-gpu-rig.ts';
+import { SERVED_PIXELS, ServedGpu } from '../drivers/served-gpu.ts';
 import { enableMemory, exportBuffer } from '../vfio-user/lent.ts';
 import { axeFaults } from './axe.ts';
 import { openPage, skip } from './chromium.ts';
@@ -125,6 +128,59 @@ test('axe finds no fault, at 400 and at 1600 pixels, light and dark, and nothing
   }
   buffer.close();
   client.close();
+});
+
+/** The colour of a pixel of the page's canvas, and the size of the canvas. */
+function shownAt(page: Page, x: number, y: number): Promise<number[]> {
+  return page.evaluate<number[]>(`(() => {
+    const canvas = document.querySelector('#screens canvas');
+    const [red, green, blue] = canvas.getContext('2d').getImageData(${x}, ${y}, 1, 1).data;
+    return [canvas.width, canvas.height, red, green, blue];
+  })()`);
+}
+
+test("a client's picture on a served GPU is the picture on the page, and follows each transfer and flush", {
+  skip,
+  timeout: 120_000,
+}, async (t) => {
+  const args = ['examples/screen.yaml', '--socket-dir', folder, '--http', '0', '--json'];
+  const { child, firstLine } = await startBarter('serve', ...args);
+  t.after(() => endOf(child, 'SIGTERM'));
+  child.stderr!.resume();
+  const { devices, http } = JSON.parse(firstLine) as { devices: { name: string; socket: string }[]; http: string };
+  const { page, errors } = await openPage(http);
+  const note = page.locator('#screens .note');
+  await note.filter({ hasText: /^ENODATA: screen 0 shows nothing$/ }).waitFor();
+  const [width, height] = [64, 32];
+  const gpu = new ServedGpu(devices.find(({ name }) => name === 'gpu')!.socket, width * height * 4);
+  t.after(() => gpu.close());
+  const { driver } = gpu;
+  const ok = (task: Task<number>): void => assert.equal(gpu.run(task), abi.VIRTIO_GPU_RESP_OK_NODATA);
+  /** Each pixel is [red, its column, its row], in the format's order: blue, green, red, nothing. */
+  const paint = (red: number): void => {
+    const colour = (i: number) => [(i / 4 / width) | 0, ((i / 4) | 0) % width, red, 0][i % 4];
+    gpu.pixels.write(
+      0,
+      new Uint8Array(width * height * 4).map((_, i) => colour(i)),
+    );
+    ok(driver.transfer(1, [0, 0, width, height], 0));
+    ok(driver.flush(1, [0, 0, width, height]));
+  };
+  ok(driver.create2d(1, abi.VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM, width, height));
+  ok(driver.attachBacking(1, [{ address: SERVED_PIXELS, length: width * height * 4 }]));
+  ok(driver.setScanout(0, 1, [0, 0, width, height]));
+  paint(200);
+  await note.filter({ hasText: '64 by 32 pixels' }).waitFor();
+  while ((await shownAt(page, 5, 9))[2] !== 200) await sleep(50);
+  assert.deepEqual(await shownAt(page, 0, 0), [width, height, 200, 0, 0]);
+  assert.deepEqual(await shownAt(page, 5, 9), [width, height, 200, 5, 9]);
+  assert.deepEqual(await shownAt(page, 63, 31), [width, height, 200, 63, 31]);
+  paint(90);
+  while ((await shownAt(page, 63, 31))[2] !== 90) await sleep(50);
+  ok(driver.setScanout(0, 0, [0, 0, 0, 0]));
+  await note.filter({ hasText: /^ENODATA: screen 0 shows nothing$/ }).waitFor();
+  assert.deepEqual(await axeFaults(page), []);
+  assert.deepEqual(errors, []);
 });
 
 test('the screen of a GPU shows its pixels, and changes with them', { skip, timeout: 120_000 }, async (t) => {
