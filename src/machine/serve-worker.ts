@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { Errno, type ErrnoName } from '../abi/errno.ts';
 import { EPOLLIN } from '../abi/poll.ts';
-import type { Screen } from '../device/screen.ts';
+import type { Picture, Screen } from '../device/screen.ts';
 import { memfdMemory } from '../linux/bar-memory.ts';
 import { closingThread } from '../linux/closing-thread.ts';
 import { readEventfd } from '../linux/eventfd.ts';
@@ -101,7 +101,7 @@ function answer(
   { port, wakeFd, control: mayControl }: WatchRequest,
 ): () => void {
   const control = mayControl ? new Control(server) : null;
-  const send = (message: WatchAnswer) => port.postMessage(message);
+  const send = (message: WatchAnswer, moved: ArrayBuffer[] = []) => port.postMessage(message, moved);
   const onQuestion = (question: WatchQuestion): void => {
     if (question.kind === 'state') {
       send({ kind: 'state', state: snapshot(server, control?.state ?? null) });
@@ -109,8 +109,14 @@ function answer(
     }
     const { id, job } = question;
     if (job.kind === 'screen') {
-      runner.start('screen for the page', answerOf(id, screens.get(job.device)!.picture(0), send));
-    } else if (control !== null) runner.start('command of the page', answerOf(id, control.run(job.command), send));
+      // The pixels move to the main thread: a copy would hold up the clients.
+      const sendPicture = (result: Picture) =>
+        send({ kind: 'done', id, result }, [result.pixels.buffer as ArrayBuffer]);
+      runner.start('screen for the page', answered(id, screens.get(job.device)!.picture(0), send, sendPicture));
+    } else if (control !== null) {
+      const sendDone = () => send({ kind: 'done', id, result: undefined });
+      runner.start('command of the page', answered(id, control.run(job.command), send, sendDone));
+    }
   };
   server.loop.add(wakeFd, EPOLLIN, () => {
     readEventfd(wakeFd);
@@ -123,10 +129,15 @@ function answer(
   };
 }
 
-/** Does a job, and sends its result or the reason of its failure. */
-function* answerOf(id: number, work: Task<unknown>, send: (message: WatchAnswer) => void): Task {
+/** Does a job. Hands on its result, or sends the reason of its failure. */
+function* answered<R>(
+  id: number,
+  work: Task<R>,
+  send: (message: WatchAnswer) => void,
+  sendResult: (result: R) => void,
+): Task {
   try {
-    send({ kind: 'done', id, result: yield* work });
+    sendResult(yield* work);
   } catch (error) {
     if (!(error instanceof Errno)) throw error;
     send({ kind: 'failed', id, reason: error.message });

@@ -116,16 +116,33 @@ for (const [what, read] of [
     rig.gpu.resources.attach(1, backing);
     rig.gpu.resources.createBlob(2, BYTES, backing);
     assert.equal(rig.run(rig.driver.setScanoutBlob(0, 2, BGRX, ALL, WIDTH * 4)), OK);
-    const reading = runner.start<unknown>('reading', read(rig));
-    let turns = 0;
-    runner.start('other', countTurns());
-    runner.drain();
-    assert.ok(reading.ended && turns > BYTES / 512, `${turns} turns in ${BYTES} reads`);
-
-    function* countTurns(): Task {
-      for (; !reading.ended; turns++) yield* condResched();
-    }
+    const { turns } = turnsBeside<unknown>(read(rig));
+    assert.ok(turns > BYTES / 512, `${turns} turns in ${BYTES} reads`);
   });
+}
+
+test('a large picture of pixels in the device lets other tasks run', () => {
+  const rig = new GpuRig();
+  const [width, height] = [1024, 1024];
+  assert.equal(rig.run(rig.driver.create2d(1, BGRX, width, height)), OK);
+  assert.equal(rig.run(rig.driver.setScanout(0, 1, [0, 0, width, height])), OK);
+  const { turns, result } = turnsBeside(rig.gpu.picture(0));
+  assert.equal(result.pixels.length, width * height * 4);
+  assert.ok(turns >= 15, `${turns} turns in 4 MiB`);
+});
+
+/** Runs a task to its end, and counts how often another task has run meanwhile. */
+function turnsBeside<T>(task: Task<T>): { turns: number; result: T } {
+  const long = runner.start('long', task);
+  let turns = 0;
+  runner.start('other', countTurns());
+  runner.drain();
+  assert.ok(long.ended);
+  return { turns, result: long.result as T };
+
+  function* countTurns(): Task {
+    for (; !long.ended; turns++) yield* condResched();
+  }
 }
 
 test('after DETACH_BACKING the memory is not read, whether or not it answers', () => {

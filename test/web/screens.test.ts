@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { decode } from 'fast-png';
 import * as abi from '../../src/abi/virtio_gpu.ts';
 import { loadMachine } from '../../src/machine/load.ts';
@@ -45,6 +46,24 @@ test('a hundred viewers cost one picture, which has the pixels; an unknown scree
   );
   assert.equal((await fetch(`${page.url}screen/lender.png`)).status, 404);
   page.close();
+});
+
+test('viewers share a picture that is slow to come, and one that was slow stays longer', async () => {
+  let pictures = 0;
+  const slowMs = 150;
+  const screens = new Screens(['gpu'], async () => {
+    pictures += 1;
+    await sleep(slowMs);
+    return { width: 1, height: 1, pixels: new Uint8Array(4) };
+  });
+  const first = screens.png('gpu');
+  await sleep(1);
+  assert.equal(screens.png('gpu'), first);
+  await first;
+  const seenMs = performance.now();
+  while (screens.png('gpu') === first) await sleep(5);
+  assert.ok(performance.now() - seenMs > 3 * slowMs, 'it rests four times as long as it took');
+  assert.equal(pictures, 2);
 });
 
 test("a served device's screen comes from the serving thread; without a picture the reason comes", async () => {

@@ -6,10 +6,10 @@ import { ADDRESS_END, addressAt } from '../bus-address.ts';
 import { DmaError } from '../virtio/dma.ts';
 import type { QueueWork } from '../virtio/model.ts';
 import { GpuError, invalid } from './errors.ts';
+import { TURN_BYTES, Turn } from './turn.ts';
 
 export const ENTRY_BYTES = virtio_gpu_mem_entry.sizeof;
-/** Other tasks run after this many bytes. Each read counts as some more, since a driver may cut memory into bytes. */
-const TURN_BYTES = 256 * 1024;
+/** Each read counts as some more bytes, since a driver may cut memory into bytes. */
 const BYTES_OF_A_READ = 1024;
 
 interface GuestRange {
@@ -23,8 +23,8 @@ export class Backing {
   readonly sizeBytes: number;
   readonly count: number;
   private readonly ranges: readonly GuestRange[];
-  /** Since other tasks last ran, in this read and those before it. */
-  private turnBytes = 0;
+  /** Of this read and those before it. */
+  private readonly turn = new Turn();
 
   /** From `virtio_gpu_mem_entry`s. Throws INVALID_PARAMETER for an entry past the bus's addresses. */
   constructor(entries: Uint8Array) {
@@ -57,17 +57,10 @@ export class Backing {
       const skip = offset + at - start;
       const part = into.subarray(at, at + Math.min(end - start - skip, TURN_BYTES));
       yield* readNow(work, address + skip, part);
-      yield* this.giveWay(work, part.length);
+      yield* this.turn.took(work, part.length + BYTES_OF_A_READ);
       at += part.length;
       if (offset + at === end) index++;
     }
-  }
-
-  private *giveWay(work: QueueWork, bytes: number): Task {
-    this.turnBytes += bytes + BYTES_OF_A_READ;
-    if (this.turnBytes < TURN_BYTES) return;
-    this.turnBytes = 0;
-    yield* work.giveWay();
   }
 
   /** The index of the range that has byte `offset`, or of the first one for none. */

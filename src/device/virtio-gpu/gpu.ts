@@ -116,14 +116,17 @@ export class VirtioGpu implements VirtioModel, Screen, GpuState {
     const { surface, rect } = scanout;
     const { width, height } = rect;
     const pixels = new Uint8Array(width * height * PIXEL_BYTES);
-    const keep = (y: number, row: Uint8Array) => pixels.set(row, y * row.length);
+    const keep = (y: number, row: Uint8Array) => {
+      const kept = pixels.subarray(y * row.length, (y + 1) * row.length);
+      kept.set(row);
+      toRgba(kept, surface.format, false);
+    };
     try {
       yield* readRows(work, surface, rect, keep);
     } catch (error) {
       if (!(error instanceof GpuError)) throw error;
       throw new Errno('EIO', `screen ${id} cannot be read: ${error.message}`);
     }
-    toRgba(pixels, surface.format, false);
     const picture = { width, height, pixels };
     drawCursor(picture, this.cursors[id]);
     return picture;

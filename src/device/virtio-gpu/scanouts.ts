@@ -5,6 +5,7 @@ import type { QueueWork } from '../virtio/model.ts';
 import { GpuError, invalid } from './errors.ts';
 import { PIXEL_BYTES } from './formats.ts';
 import { backingOf, type Resource } from './resources.ts';
+import { Turn } from './turn.ts';
 
 export interface Rect {
   readonly x: number;
@@ -95,7 +96,10 @@ export function intersection(a: Rect, b: Rect): Rect | null {
   return width > 0 && height > 0 ? { x, y, width, height } : null;
 }
 
-/** Calls `row` with the pixels of each row of a rectangle, from the device's memory or by DMA. */
+/**
+ * Calls `row` with the pixels of each row of a rectangle, from the device's memory or by DMA. Lets other tasks run in
+ * between.
+ */
 export function* readRows(
   work: QueueWork,
   { resource, offset, stride }: Surface,
@@ -104,10 +108,12 @@ export function* readRows(
 ): Task {
   const bytes = rect.width * PIXEL_BYTES;
   const buffer = new Uint8Array(bytes);
+  const turn = new Turn();
   for (let y = 0; y < rect.height; y++) {
     const at = offset + (rect.y + y) * stride + rect.x * PIXEL_BYTES;
     if (resource.kind === '2d') {
       row(y, resource.pixels.subarray(at, at + bytes));
+      yield* turn.took(work, bytes);
       continue;
     }
     yield* backingOf(resource).read(work, at, buffer);

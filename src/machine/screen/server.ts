@@ -10,13 +10,15 @@ import { createMemfd } from '../../linux/memfd.ts';
 import { Message } from '../../linux/message.ts';
 import { tryAccept } from '../../linux/socket.ts';
 import type { Task } from '../../task/op.ts';
-import { runner } from '../../task/runner.ts';
+import { condResched, runner } from '../../task/runner.ts';
 import { SocketPath } from '../../vfio-user/server/socket-path.ts';
 import { type EventLoop, hungUp } from '../../vfio-user/wire/event-loop.ts';
 import { LINE_BYTES, type ScreenReply, type ScreenRequest } from './protocol.ts';
 
 /** A further reader is turned away. */
 const MAX_READERS = 8;
+/** Other tasks run after this many bytes of a picture. */
+const TURN_BYTES = 256 * 1024;
 
 export class ScreenServer {
   private readonly loop: EventLoop;
@@ -105,7 +107,7 @@ class ScreenReader {
   private *answer(line: string): Task {
     try {
       const request = parse(line);
-      if (request.do === 'picture') this.sendPicture(yield* this.screen.picture(request.scanout));
+      if (request.do === 'picture') yield* this.sendPicture(yield* this.screen.picture(request.scanout));
       else {
         yield* this.screen.hold(request.commands);
         this.send({ ok: true });
@@ -117,10 +119,13 @@ class ScreenReader {
     this.isBusy = false;
   }
 
-  private sendPicture({ width, height, pixels }: Picture): void {
+  private *sendPicture({ width, height, pixels }: Picture): Task {
     const memfd = createMemfd('picture of a screen', pixels.length);
     try {
-      for (let at = 0; at < pixels.length; ) at += writeSync(memfd.fd, pixels, at, pixels.length - at, at);
+      for (let at = 0; at < pixels.length; ) {
+        at += writeSync(memfd.fd, pixels, at, Math.min(pixels.length - at, TURN_BYTES), at);
+        yield* condResched();
+      }
       this.send({ width, height }, [memfd.fd]);
     } finally {
       memfd.close();
