@@ -87,15 +87,17 @@ async function follow(
   };
   const bootLimitMs = BOOT_TIMEOUT_MS * options.kernel.slowness;
   let timer: NodeJS.Timeout | undefined;
+  let releaseBoot = (): void => {};
   if (options.isDebugged !== true) {
-    timer = setTimeout(() => end('not up', `the guest did not boot within ${bootLimitMs / 1000} s`), bootLimitMs);
+    const why = `the guest did not boot within ${bootLimitMs / 1000} s`;
+    releaseBoot = qemu.limit(bootLimitMs, () => end('not up', why));
   }
   const onControl = (line: string): void => {
     const [word, ...rest] = line.split(' ');
     if (word === 'started') {
       release = rest[0];
       bootMs = performance.now() - startedMs;
-      clearTimeout(timer);
+      releaseBoot();
       const { timeoutMs } = options;
       if (timeoutMs !== undefined) {
         timer = setTimeout(() => end('timeout', `the command did not end within ${timeoutMs / 1000} s`), timeoutMs);
@@ -116,6 +118,7 @@ async function follow(
     if (!qemu.isOver) end('not up', (error as Error).message);
   }
   const how = await qemu.ended;
+  releaseBoot();
   clearTimeout(timer);
   if (status === null && fault === null) {
     const tail = qemu.consoleTail();

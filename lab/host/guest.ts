@@ -82,11 +82,13 @@ export class Guest {
     const answer = new Promise<unknown>((resolve, reject) => this.waiting.set(id, { resolve, reject }));
     this.socket!.write(`${JSON.stringify({ id, name, parameters })}\n`);
     const waitMs = timeoutMs * this.kernel.slowness;
-    const timer = setTimeout(() => this.fail(`the guest did not answer ${name} within ${waitMs / 1000} s`), waitMs);
+    const release = this.qemu.limit(waitMs, () =>
+      this.fail(`the guest did not answer ${name} within ${waitMs / 1000} s`),
+    );
     try {
       return (await answer) as AgentCalls[Name]['result'];
     } finally {
-      clearTimeout(timer);
+      release();
     }
   }
 
@@ -105,7 +107,7 @@ export class Guest {
   private async start(): Promise<void> {
     const ready = new Promise<unknown>((resolve, reject) => this.waiting.set(0, { resolve, reject }));
     const waitMs = BOOT_TIMEOUT_MS * this.kernel.slowness;
-    const timer = setTimeout(() => this.fail(`the guest did not boot within ${waitMs / 1000} s`), waitMs);
+    const release = this.qemu.limit(waitMs, () => this.fail(`the guest did not boot within ${waitMs / 1000} s`));
     try {
       await Promise.race([this.connect(), ready]);
       await ready;
@@ -115,7 +117,7 @@ export class Guest {
       await this.stop();
       throw error;
     } finally {
-      clearTimeout(timer);
+      release();
     }
   }
 

@@ -18,6 +18,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { labPath } from './cache.ts';
 import { CommandError } from './command.ts';
+import { fairLimit, runDelayMs } from './fair-limit.ts';
 import { onExit } from './on-exit.ts';
 import { QEMU_ENVIRONMENT, qemuProgram } from './qemu.ts';
 
@@ -119,11 +120,16 @@ export class QemuProcess {
     this.child.kill('SIGKILL');
   }
 
+  /** Calls `onOver` when `limitMs` have passed in which the host let QEMU run. Returns a function that takes it away. */
+  limit(limitMs: number, onOver: () => void): () => void {
+    return fairLimit(limitMs, () => runDelayMs(this.child.pid), onOver);
+  }
+
   /** Waits at most `graceMs` for QEMU's end, and then kills it. */
   async endWithin(graceMs: number): Promise<void> {
-    const timer = setTimeout(() => this.kill(), graceMs);
+    const release = this.limit(graceMs, () => this.kill());
     await this.ended;
-    clearTimeout(timer);
+    release();
   }
 
   /** The last lines that the guest wrote to its console. */
