@@ -7,7 +7,7 @@ import { paint } from '../report/colour.ts';
 import { htmlTimeline } from '../report/html.ts';
 import { statementOf } from '../report/invariant.ts';
 import { beside, columns, hang } from '../report/lines.ts';
-import type { ReportTarget, SuiteReport } from '../report/test-report.ts';
+import type { ReportTarget } from '../report/test-report.ts';
 import { textTimeline } from '../report/timeline.ts';
 import { explore, replayFileOf, runOf } from '../verify/explore.ts';
 import { listMutants, type MutantResult, runMutants } from '../verify/mutants/run.ts';
@@ -17,6 +17,7 @@ import { asUsage } from './explore-errors.ts';
 import { readJson, writeWhole } from './files.ts';
 import { addHttpOption, keepPage, openPage } from './http-option.ts';
 import { addReportOption, isQuiet, reportSuites } from './report-option.ts';
+import { mutantSuite } from './suites.ts';
 import { declareCommand } from './summaries.ts';
 import { integer, known, UsageError } from './usage.ts';
 
@@ -264,17 +265,6 @@ async function mutantsCommand(flags: ExploreFlags): Promise<void> {
     console.log(missed === 0 ? paint('good', `all ${total} caught`) : paint('bad', `${missed} of ${total} MISSED`));
   }
   if (mutants.some((mutant) => !mutant.caught)) process.exitCode = 1;
-}
-
-/** Mutants in a report for CI systems: each is a test, which must catch its mutant. */
-function mutantSuite(mutants: readonly MutantResult[]): SuiteReport {
-  const cases = mutants.map(({ name, scenario, invariant, caught, seconds, found }) => ({
-    name: `${name} in ${scenario}`,
-    verdict: caught ? ('pass' as const) : ('fail' as const),
-    seconds,
-    text: caught ? '' : `breaks ${invariant}, found: ${found ?? 'nothing'}`,
-  }));
-  return { name: 'mutants', cases };
 }
 
 const MUTANT_HEAD = `${'mutant'.padEnd(28)} ${'breaks'.padEnd(7)}   sec steps  pre  in`;

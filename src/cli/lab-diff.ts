@@ -3,7 +3,6 @@ import type { Command } from 'commander';
 import { type DiffProgress, type DiffResult, labDiff } from '../../lab/diff/diff.ts';
 import { lendersOf } from '../../lab/diff/lenders.ts';
 import { STAGES } from '../../lab/diff/matrix.ts';
-import type { SuiteReport } from '../report/test-report.ts';
 import { describeStep } from '../scenario/run.ts';
 import { addHttpOption, httpAddress, keepPage } from './http-option.ts';
 import {
@@ -19,6 +18,7 @@ import {
 import { LabPage } from './lab-page.ts';
 import { printReports } from './lab-reports.ts';
 import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
+import { diffSuites } from './suites.ts';
 import { UsageError } from './usage.ts';
 
 interface DiffCommandOptions extends RigOptions, ReportOptions {
@@ -139,30 +139,6 @@ class ProgressLine {
     const minutes = ((Date.now() - this.matrix.sinceMs) / 60_000 / Math.max(done, 1)) * (of - done);
     return `; matrix, ${stage}: ${done} of ${of} programs, about ${Math.ceil(minutes)} min left`;
   }
-}
-
-/** A suite for each lender: a known difference is skipped, an unknown one fails. */
-function diffSuites({ lenders, differences, violations }: DiffResult): SuiteReport[] {
-  return lenders.map((lender) => {
-    const found = [
-      ...differences.map((each) => ({
-        ...each,
-        name: `${each.op}`,
-        text: `the engine gives ${JSON.stringify(each.engine)}, the kernel ${JSON.stringify(each.kernel)}`,
-      })),
-      ...violations.map((each) => ({
-        ...each,
-        name: `${each.invariant} after ${each.triggers.join(', ')}`,
-        text: each.message,
-      })),
-    ].filter((each) => each.lender === lender);
-    const cases = found.map(({ name, finding, text }) => ({
-      name,
-      verdict: finding === null ? ('fail' as const) : ('skip' as const),
-      text: finding === null ? text : `known as ${finding}`,
-    }));
-    return { name: lender, cases: [...cases, { name: 'everything else agrees', verdict: 'pass' }] };
-  });
 }
 
 /** Prints a line for each finding: the number of its steps that differ, and the lenders. */

@@ -4,8 +4,6 @@ import type { ExecOutcome } from '../../lab/host/exec-guest.ts';
 import { qemuVersion } from '../../lab/host/qemu.ts';
 import { undocumented } from '../../lab/kernel/reports.ts';
 import { type ExecRequest, labExec } from '../../lab/runs/exec.ts';
-import { parseTap } from '../../lab/runs/tap.ts';
-import type { SuiteReport } from '../report/test-report.ts';
 import {
   addRigOptions,
   KERNEL_HELP,
@@ -17,6 +15,7 @@ import {
 } from './lab-options.ts';
 import { printReports } from './lab-reports.ts';
 import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
+import { execSuite } from './suites.ts';
 import { UsageError } from './usage.ts';
 
 export interface ExecOptions extends RigOptions, ReportOptions {
@@ -130,33 +129,12 @@ export async function exec(words: string[], options: ExecOptions): Promise<void>
   const outcome = await withTerminal(request, () => labExec(request)).finally(() => progress.end());
   process.exitCode = statusOf(outcome);
   if (outcome.fault !== null) console.error(`barter: ${outcome.fault.message}`);
-  await reportSuites(options, 'barter lab exec', [suiteOf(words, outcome, output)], outcome.reports);
+  await reportSuites(options, 'barter lab exec', [execSuite(words, outcome, output)], outcome.reports);
   if (!isJson) return printReports(outcome.reports, process.stderr);
   if (options.json !== true) return;
   const { status, release, reports, fault, bootMs } = outcome;
   const document = { kernel: release, qemu: await qemuVersion(), accel: rig.accel, status, ...output, reports };
   console.log(JSON.stringify({ ...document, fault: fault?.kind ?? null, bootMs }));
-}
-
-/** One test for the command, or several for a program that prints TAP. */
-function suiteOf(
-  words: readonly string[],
-  outcome: ExecOutcome,
-  output: { stdout: string; stderr: string },
-): SuiteReport {
-  const { status, fault, bootMs } = outcome;
-  const text = fault?.message ?? `status ${status}\n${output.stdout}${output.stderr}`;
-  const name = words.join(' ') || 'a shell';
-  const lines = output.stdout.split('\n');
-  if (lines.some((line) => /^(TAP version|KTAP version|1\.\.\d)/.test(line))) {
-    const tests = parseTap(lines, status ?? 1);
-    return { name, cases: tests.map((test) => ({ ...test, text: test.verdict === 'skip' ? test.reason : test.text })) };
-  }
-  const verdict = fault === null && status === 0 ? ('pass' as const) : ('fail' as const);
-  return {
-    name,
-    cases: [{ name: 'exits with 0', verdict, text: verdict === 'pass' ? '' : text, seconds: (bootMs ?? 0) / 1000 }],
-  };
 }
 
 function statusOf({ status, fault, reports }: ExecOutcome): number {

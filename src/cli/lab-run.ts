@@ -13,7 +13,6 @@ import type { LabOptions, LabResult, LabStep } from '../../lab/runs/run.ts';
 import { virtioGpu } from '../../lab/runs/screen/virtio-gpu.ts';
 import { paint } from '../report/colour.ts';
 import { timedStepText } from '../report/lines.ts';
-import type { SuiteReport } from '../report/test-report.ts';
 import { addHttpOption, httpAddress, keepPage } from './http-option.ts';
 import {
   addRigOptions,
@@ -28,6 +27,7 @@ import {
 import { LabPage } from './lab-page.ts';
 import { printReports } from './lab-reports.ts';
 import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
+import { runSuite } from './suites.ts';
 import { known } from './usage.ts';
 
 type LabRun = (options: LabOptions) => Promise<LabResult>;
@@ -130,7 +130,7 @@ async function run(name: string, options: LabRunOptions): Promise<void> {
   const onConsole = page?.onConsole;
   const result = await wanted.run({ kernel, accel, leakCheck: leakCheck === true, seconds, seed, onStep, onConsole });
   if (!result.ok) process.exitCode = 1;
-  await reportSuites(options, 'barter lab run', [suiteOf(name, result)], result.reports);
+  await reportSuites(options, 'barter lab run', [runSuite(name, result)], result.reports);
   if (options.json === true) console.log(JSON.stringify(result));
   else if (!json) printResult(result);
   page?.ended(result.ok, `QEMU ${result.qemu}, Linux ${result.kernel}`);
@@ -141,18 +141,6 @@ function printResult(result: LabResult): void {
   printReports(result.reports);
   const verdict = result.ok ? paint('good', 'All as expected') : paint('bad', 'NOT as expected');
   console.log(`\n${verdict}: QEMU ${result.qemu}, Linux ${result.kernel}.`);
-}
-
-/** The steps as a suite, for CI systems. */
-function suiteOf(name: string, { steps }: LabResult): SuiteReport {
-  const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
-  const cases = steps.map(({ name: step, ok, ms, expected, seen }) => ({
-    name: step,
-    verdict: ok ? ('pass' as const) : ('fail' as const),
-    seconds: ms / 1000,
-    text: ok ? '' : `expected ${text(expected)}, seen ${text(seen)}`,
-  }));
-  return { name, cases };
 }
 
 function printStep({ name, ok, ms, expected, seen }: LabStep): void {

@@ -4,6 +4,7 @@ import { labSelftests, type SelftestSuite } from '../../lab/runs/selftests.ts';
 import { addRigOptions, KERNEL_HELP, type RigOptions, reported, takeRig } from './lab-options.ts';
 import { printReports } from './lab-reports.ts';
 import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
+import { selftestSuites } from './suites.ts';
 
 export function addSelftestsCommand(lab: Command): void {
   const command = lab
@@ -34,11 +35,7 @@ async function selftests(only: string[], options: RigOptions & ReportOptions): P
   };
   const result = await labSelftests({ kernel, accel, only, onSuite });
   if (!result.ok) process.exitCode = 1;
-  const suites = result.suites.map(({ name, tests }) => ({
-    name,
-    cases: tests.map((test) => ({ ...test, text: test.verdict === 'skip' ? test.reason : test.text })),
-  }));
-  await reportSuites(options, 'barter lab selftests', suites, result.reports);
+  await reportSuites(options, 'barter lab selftests', selftestSuites(result.suites), result.reports);
   if (options.json === true) return console.log(JSON.stringify(result));
   if (isJson) return;
   printReports(result.reports);

@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { junitErrors } from '../report/formats.ts';
 import { BIN, barter, endOf, spawnBarter } from './barter.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'barter-explore-'));
@@ -90,14 +91,17 @@ test('a replay that is not the run of its file says so', () => {
   );
 });
 
-test('every mutant, as JSON', () => {
-  const { status, stdout } = barter('explore', '--mutants', '--json');
+test('every mutant, as JSON, and as JUnit', async () => {
+  const { status, stdout } = barter('explore', '--mutants', '--json', '--report', `junit=${inFolder('mutants.xml')}`);
   assert.equal(status, 0);
   const { mutants } = JSON.parse(stdout);
   assert.ok(mutants.length >= 30);
   for (const { name, invariant, caught, seconds, schedule, preemptions } of mutants) {
     assert.ok(caught && seconds < 10 && schedule.length > 0 && preemptions >= 0, `${name} ${invariant}`);
   }
+  const report = readFileSync(inFolder('mutants.xml'), 'utf8');
+  assert.deepEqual(await junitErrors([report]), []);
+  assert.equal(report.match(/<testcase /g)?.length, mutants.length);
 });
 
 test('scenarios are in groups, and every name is there once', () => {
