@@ -7,8 +7,10 @@ import { vfio_user_device_info } from '../../src/abi/vfio-user.ts';
 import { createEventfd, signalEventfd } from '../../src/linux/eventfd.ts';
 import { SharedMemory } from '../../src/linux/shared-memory.ts';
 import { AsyncVfioUserClient, whenReadable } from '../../src/vfio-user/client/async-client.ts';
+import { LostError } from '../../src/vfio-user/client/lost.ts';
 import { migrationState } from '../../src/vfio-user/client/migration.ts';
 import { openFds } from '../linux/open-fds.ts';
+import { ClogQueues } from './deaf-peer.ts';
 import { InProcessServer } from './in-process.ts';
 import { version, withScript } from './scripted-server.ts';
 import { withServer } from './served.ts';
@@ -99,6 +101,26 @@ test('calls that cannot be sent are refused, and the server owes them nothing', 
   client.close();
   clearInterval(reading);
   served.close();
+});
+
+test('a message that is sent in part, and whose rest cannot wait, ends the connection with the reason', async () => {
+  const served = new InProcessServer();
+  const pumping = setInterval(() => served.pump(), 1);
+  const client = await AsyncVfioUserClient.connect(served.path('lender'));
+  clearInterval(pumping);
+  const full = new ClogQueues();
+  await assert.rejects(client.postWrite(0, 0, Buffer.alloc(1_000_000)), /ENOBUFS.*bytes are not read/);
+  full.close();
+  await assert.rejects(client.info(), { constructor: LostError, code: 'ENOBUFS' });
+  client.close();
+  served.close();
+});
+
+test('a descriptor that is closed is refused, and the connection stays', async () => {
+  const client = await AsyncVfioUserClient.connect(server.path('lender'));
+  await assert.rejects(client.setEventfds('MSIX', [1 << 20]), /EBADF/);
+  assert.equal((await client.info()).numRegions, 9);
+  client.close();
 });
 
 test('whenReadable sees an eventfd, and an abort', async () => {

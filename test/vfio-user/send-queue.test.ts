@@ -1,51 +1,14 @@
 /** Messages for peers that do not read: in order, and no more than so many bytes for one peer and for all. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { OwnedFd } from '../../src/linux/fd.ts';
 import { Pinned, sys } from '../../src/linux/ffi.ts';
-import { socketPair } from '../../src/linux/socket.ts';
 import { LIMITS } from '../../src/vfio-user/wire/frame.ts';
-import { SendQueue } from '../../src/vfio-user/wire/send-queue.ts';
+import { ClogQueues, DeafPeer, MIB } from './deaf-peer.ts';
 
-const MIB = 1 << 20;
 const { maxUnsentBytes, maxUnsentBytesOfAll } = LIMITS;
 
-class Peer {
-  readonly queue: SendQueue;
-  readonly lost: (Error | null)[] = [];
-  private readonly ours: OwnedFd;
-  private readonly theirs: OwnedFd;
-
-  constructor() {
-    [this.ours, this.theirs] = socketPair('a peer');
-    this.queue = new SendQueue(this.ours, 1, (why) => this.lost.push(why));
-  }
-
-  /** Reads everything that is there; returns the first byte of each MiB. */
-  readAll(): number[] {
-    const into = new Pinned(MIB);
-    const first: number[] = [];
-    for (let at = 0; ; ) {
-      const length = sys.recv(this.theirs.fd, into.address, MIB - (at % MIB), 0x40);
-      if (length <= 0) {
-        if (this.queue.isEmpty) return first;
-        this.queue.flush();
-        continue;
-      }
-      if (at % MIB === 0) first.push(into.bytes[0]);
-      at += length;
-    }
-  }
-
-  close(): void {
-    this.queue.close();
-    this.ours.close();
-    this.theirs.close();
-  }
-}
-
 /** Sends messages of 1 MiB until the queue refuses one. */
-function fill(peer: Peer): number {
+function fill(peer: DeafPeer): number {
   const message = new Pinned(MIB);
   for (let sent = 0; ; sent++) {
     message.bytes[0] = sent & 0xff;
@@ -59,18 +22,18 @@ function fill(peer: Peer): number {
 }
 
 test('bytes that nobody reads have a limit for each peer and for all; what is read makes room', () => {
-  const peers: Peer[] = [];
-  const sentTo = new Map<Peer, number>();
+  const peers: DeafPeer[] = [];
+  const sentTo = new Map<DeafPeer, number>();
   // The first message goes into the socket, at least in part.
   const each = maxUnsentBytes / MIB;
   for (let i = 0; i < maxUnsentBytesOfAll / maxUnsentBytes; i++) {
-    const peer = new Peer();
+    const peer = new DeafPeer();
     peers.push(peer);
     const sent = fill(peer);
     sentTo.set(peer, sent);
     assert.ok(sent >= each && sent <= each + 1, `${sent}`);
   }
-  const late = new Peer();
+  const late = new DeafPeer();
   assert.ok(fill(late) < each, 'those of all peers leave less');
   const [first] = peers;
   assert.deepEqual(
@@ -81,13 +44,36 @@ test('bytes that nobody reads have a limit for each peer and for all; what is re
   assert.deepEqual([first.queue.isEmpty, first.lost], [true, []]);
   assert.ok(fill(late) > 0, 'there is room again');
   for (const peer of [...peers, late]) peer.close();
-  const again = new Peer();
+  const again = new DeafPeer();
   assert.ok(fill(again) >= each, 'a queue that is closed counts no more');
   again.close();
 });
 
+test('a peer that has a part of a message gets the rest, or nothing more', () => {
+  const full = new ClogQueues();
+  const late = new DeafPeer();
+  const message = new Pinned(MIB);
+  late.queue.send(message, MIB);
+  const [why] = late.lost;
+  assert.match(String(why), /ENOBUFS: 0 bytes are not read, and \d+ with those for other peers/);
+  assert.deepEqual([late.lost.length, late.queue.isEmpty], [1, true]);
+  full.close();
+  late.close();
+});
+
+test('a message with a descriptor that is closed is refused, and the peer is not lost', () => {
+  const peer = new DeafPeer();
+  const message = new Pinned(16);
+  assert.throws(() => peer.queue.send(message, 16, [1 << 20]), { code: 'EBADF' });
+  peer.queue.send(message, 16);
+  const into = new Pinned(64);
+  assert.equal(sys.recv(peer.theirs.fd, into.address, 64, 0x40), 16);
+  assert.deepEqual(peer.lost, []);
+  peer.close();
+});
+
 test('more messages than 256 are refused, however small', () => {
-  const peer = new Peer();
+  const peer = new DeafPeer();
   const message = new Pinned(64 * 1024);
   const small = new Pinned(16);
   while (peer.queue.isEmpty) peer.queue.send(message, message.bytes.length);

@@ -78,7 +78,9 @@ export class AsyncChannel {
     this.path = path;
     this.timeoutMs = timeoutMs;
     this.ids = new CallIds(path);
-    this.outgoing = new SendQueue(socket, LIMITS.maxMsgFds, () => this.end(lost(-ERRNO.EPIPE, path)));
+    this.outgoing = new SendQueue(socket, LIMITS.maxMsgFds, (why) =>
+      this.end(why === null ? lost(-ERRNO.EPIPE, path) : broken(path, why)),
+    );
     this.key = loopPoll.add(socket.fd, EPOLLIN, (events) => this.onReady(events));
   }
 
@@ -113,6 +115,7 @@ export class AsyncChannel {
     if (isPosted) {
       const flags = VFIO_USER_F_TYPE_COMMAND | VFIO_USER_F_NO_REPLY;
       this.send(this.ids.post(), command, payload, flags, fds);
+      if (this.ended !== null) throw this.ended;
       return { payload: Buffer.alloc(0), fds: [] };
     }
     const id = this.ids.take(command);

@@ -31,7 +31,10 @@ export class SendQueue {
   /** Bytes of `unsent`. */
   private bytes = 0;
 
-  /** `onLost` is called when the peer cannot be reached; its argument is null when the peer closed in good order. */
+  /**
+   * `onLost` is called when the peer cannot be reached, or has a part of a message whose rest cannot wait. Its argument
+   * is null when the peer closed in good order.
+   */
   constructor(socket: OwnedFd, maxFds: number, onLost: (why: Error | null) => void) {
     this.socket = socket;
     this.outgoing = new Message(1, maxFds);
@@ -43,8 +46,9 @@ export class SendQueue {
   }
 
   /**
-   * Sends the first `length` bytes of `message`, with descriptors that stay the caller's. EMFILE where descriptors must
-   * wait and no number is left for their duplicates; ENOBUFS when too many messages or bytes wait.
+   * Sends the first `length` bytes of `message`, with descriptors that stay the caller's. It throws only where nothing
+   * of the message is sent: EMFILE where descriptors must wait and no number is left for their duplicates, ENOBUFS when
+   * too many messages or bytes wait, EBADF and ETOOMANYREFS for descriptors that the kernel does not take.
    */
   send(message: Pinned, length: number, fds: readonly number[] = NO_FDS): void {
     if (this.unsent.length > 0) {
@@ -53,8 +57,9 @@ export class SendQueue {
     }
     const sent = this.sendNow(message.address, length, fds);
     if (sent === length) return;
-    if (sent >= 0) this.keep(message.bytes.subarray(sent, length), NO_FDS);
+    if (sent >= 0) this.keepRest(message.bytes.subarray(sent, length));
     else if (sent === -ERRNO.EAGAIN) this.keep(message.bytes.subarray(0, length), fds);
+    else if (sent === -ERRNO.EBADF || sent === -ERRNO.ETOOMANYREFS) throw Errno.fromCode(-sent, 'send to the peer');
     else this.onLost(reasonOf(sent, 'send to the peer'));
   }
 
@@ -94,6 +99,15 @@ export class SendQueue {
     }
     this.unsent.push({ bytes: Buffer.from(bytes), fds: duplicateAll(fds, 'descriptor to send') });
     this.count(bytes.length);
+  }
+
+  /** Keeps the rest of a message. Without it the peer takes the next message for the rest, so the connection ends. */
+  private keepRest(bytes: Uint8Array): void {
+    try {
+      this.keep(bytes, NO_FDS);
+    } catch (error) {
+      this.onLost(error as Error);
+    }
   }
 
   private count(bytes: number): void {
