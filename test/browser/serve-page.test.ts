@@ -5,9 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Page } from 'playwright-core';
+import type { Locator, Page } from 'playwright-core';
+import { VFIO_USER_F_DMA_REGION_READ, VFIO_USER_F_DMA_REGION_WRITE } from '../../src/abi/vfio-user.ts';
 import * as abi from '../../src/abi/virtio_gpu.ts';
 import { ImporterProcess } from '../../src/demo/importer-process.ts';
+import { IoatDriver } from '../../src/drivers/ioat.ts';
+import { createMemfd } from '../../src/linux/memfd.ts';
 import type { Task } from '../../src/task/op.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { Board } from '../../src/web/board.ts';
@@ -23,12 +26,14 @@ import { openPage, skip } from './chromium.ts';
 const folder = mkdtempSync(join(tmpdir(), 'barter-page-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
+const COPIED_BYTES = 1 << 20;
+
 async function served(...options: string[]) {
   const args = ['examples/two-peers.yaml', '--socket-dir', folder, '--http', '0', '--json', ...options];
   const { child, firstLine } = await startBarter('serve', ...args);
   child.stderr!.resume();
   const { devices, http } = JSON.parse(firstLine) as { devices: { socket: string }[]; http: string };
-  return { child, http, lender: devices[0].socket };
+  return { child, http, lender: devices[0].socket, borrower: devices[1].socket };
 }
 
 /** A server whose page may pull triggers, and whose lender has lent a buffer to a client. The caller closes both. */
@@ -109,6 +114,17 @@ test('a newcomer plays the demo by hand, with the keyboard alone', { skip, timeo
   assert.deepEqual(errors, []);
 });
 
+/** Whether the words of a plot have the ink of the scheme, which the plot itself draws. */
+function hasInk(page: Page, scheme: 'light' | 'dark'): Promise<boolean> {
+  const isPart = scheme === 'dark' ? '(part) => part > 200' : '(part) => part < 60';
+  return page.evaluate<boolean>(`(() => {
+    const { width, height } = document.querySelector('#messages canvas');
+    const { data } = document.querySelector('#messages canvas').getContext('2d').getImageData(0, 0, width, height);
+    const isInk = (at) => data[at + 3] > 200 && data.subarray(at, at + 3).every(${isPart});
+    return data.some((_, i) => i % 4 === 0 && isInk(i));
+  })()`);
+}
+
 test('axe finds no fault, at 400 and at 1600 pixels, light and dark, and nothing is wider than the page', {
   skip,
   timeout: 120_000,
@@ -122,12 +138,71 @@ test('axe finds no fault, at 400 and at 1600 pixels, light and dark, and nothing
     await page.emulateMedia({ colorScheme });
     await page.locator('#buffers .buffer svg').waitFor();
     await page.locator('#newest tbody tr, #limits tbody tr').first().waitFor();
+    while (!(await hasInk(page, colorScheme))) await sleep(50);
     assert.ok((await page.evaluate<number>('document.documentElement.scrollWidth')) <= width);
     assert.deepEqual(await axeFaults(page), []);
     await page.close();
   }
   buffer.close();
   client.close();
+});
+
+test("links show the traffic of the devices below them: a client's messages, and a device's DMA", {
+  skip,
+  timeout: 120_000,
+}, async (t) => {
+  const { child, http, lender, borrower } = await served();
+  t.after(() => endOf(child, 'SIGTERM'));
+  const { page, errors } = await openPage(http);
+  const link = (name: string) => page.locator('#machine li', { has: page.locator(`> article[aria-label="${name}"]`) });
+  const port = (name: string) =>
+    page.locator('#machine li', { has: page.locator('> .port', { hasText: new RegExp(`^${name} `) }) });
+  /** Does something again and again until each of the locators is on the page. */
+  const during = async (act: () => void, ...shown: Locator[]): Promise<void> => {
+    for (const each of shown) {
+      while ((await each.count()) === 0) {
+        act();
+        await sleep(5);
+      }
+    }
+  };
+  const busy = page.locator('#machine li.busy');
+  await link('borrower').waitFor();
+  assert.equal(await busy.count(), 0);
+
+  const client = new VfioUserClient(lender);
+  const quiet = page.locator('#machine li:not(.busy) > article[aria-label="borrower"]');
+  await during(() => client.info(), link('lender').and(page.locator('.busy.down')), port('slot0').and(busy));
+  await during(
+    () => client.info(),
+    port('root').and(busy),
+    port('switch').locator('> .flow', { hasText: 'messages/s' }),
+  );
+  assert.equal(await quiet.count(), 1);
+  assert.equal(await port('slot1').and(busy).count(), 0);
+  client.close();
+  await page.locator('#machine:not(:has(li.busy))').waitFor();
+
+  // Copies of the DMA engine, from and to memory of its client.
+  const other = new VfioUserClient(borrower);
+  const engine = new IoatDriver(other);
+  const memfd = createMemfd('copied', COPIED_BYTES);
+  other.dmaMap(0, COPIED_BYTES, VFIO_USER_F_DMA_REGION_READ | VFIO_USER_F_DMA_REGION_WRITE, memfd.fd);
+  const copy = () => assert.equal(engine.copy(0, COPIED_BYTES / 2, COPIED_BYTES / 2), 'ok');
+  const passed = port('slot0').and(page.locator('.passed.up-passed'));
+  await during(copy, link('borrower').and(page.locator('.busy.up')), port('slot1').and(busy), passed);
+  await during(copy, port('slot1').locator('> .flow', { hasText: /[\d.]+ [KMG]iB\/s by DMA/ }));
+  // The dashes move, and the page changes the link's words without a new element, which would start them anew.
+  const moving = `document.getAnimations().filter(({ animationName }) => animationName === 'flow').length`;
+  assert.ok((await page.evaluate<number>(moving)) > 0);
+  await page.evaluate(`window.link = document.querySelector('#machine li:has(> article[aria-label="borrower"])')`);
+  for (const before = await link('borrower').textContent(); (await link('borrower').textContent()) === before; ) copy();
+  assert.ok(await page.evaluate<boolean>('window.link.isConnected'));
+  engine.close();
+  other.close();
+  memfd.close();
+  await page.locator('#machine:not(:has(li.busy))').waitFor();
+  assert.deepEqual(errors, []);
 });
 
 /** The colour of a pixel of the page's canvas, and the size of the canvas. */

@@ -107,6 +107,11 @@ function devicePanel(device, machine) {
   return { element, update };
 }
 
+/** An input or a choice below its name. */
+function field(name, input) {
+  return h('label', {}, name, input);
+}
+
 function exportForm(device, bars) {
   const region = h(
     'select',
@@ -131,10 +136,10 @@ function exportForm(device, bars) {
     );
   return h(
     'div',
-    { class: 'buttons' },
-    region,
-    h('label', {}, 'at', offset),
-    h('label', {}, 'bytes', size),
+    { class: 'form', role: 'group', 'aria-label': `Export of ${device}` },
+    field('Slice of', region),
+    field('at', offset),
+    field('bytes', size),
     button('Export', go, `Export a slice of ${device}`),
   );
 }
@@ -155,20 +160,18 @@ function bufferPanel({ id }, free, control) {
     ),
   );
   const isOurs = control.buffers.includes(id);
+  const close = () => send({ op: 'close-buffer', buffer: id }, `Close buffer ${id}`);
+  const form = [
+    field('Importer', importer),
+    field('lets go after, ms', hold),
+    button('Import', go, `Import buffer ${id}`),
+  ];
+  const noOne = h('p', { class: 'note' }, 'No other device is free to import it.');
   return h(
     'div',
-    { class: 'buttons', role: 'group', 'aria-label': `Buffer ${id}` },
-    h('span', {}, `Buffer ${id}:`),
-    ...(free.length === 0
-      ? []
-      : [importer, h('label', {}, 'lets go after ms', hold), button('Import', go, `Import buffer ${id}`)]),
-    ...drops,
-    isOurs
-      ? button(
-          'Close buffer',
-          () => send({ op: 'close-buffer', buffer: id }, `Close buffer ${id}`),
-          `Close buffer ${id}`,
-        )
-      : null,
+    { class: 'lent', role: 'group', 'aria-label': `Buffer ${id}` },
+    h('h3', {}, `Buffer ${id}`),
+    free.length === 0 ? noOne : h('div', { class: 'form' }, ...form),
+    h('div', { class: 'buttons' }, ...drops, isOurs ? button('Close buffer', close, `Close buffer ${id}`) : null),
   );
 }

@@ -54,12 +54,67 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Shows rows in a table's body. Each is a list of cells, or { cells, failed }. */
-export function rows(body, list) {
-  body.replaceChildren(
-    ...list.map((row) => {
-      const { cells, failed } = Array.isArray(row) ? { cells: row, failed: false } : row;
-      return h('tr', { class: failed ? 'failed' : null }, ...cells.map((cell) => h('td', {}, String(cell))));
-    }),
-  );
+/** A cell of a column of numbers. */
+export function number(value) {
+  return h('td', { class: 'number' }, String(value));
+}
+
+/**
+ * Shows rows in a table's body. Each is a list of cells, or { cells, failed }. A cell is a text, a `number`, or an
+ * element. Without rows, one row says `empty`.
+ */
+export function rows(body, list, empty = '') {
+  const columns = body.parentElement.querySelectorAll('thead th').length;
+  const none = h('tr', {}, h('td', { colspan: String(columns), class: 'soft' }, empty));
+  show(body, list.length === 0 && empty !== '' ? [none] : list.map(rowOf));
+}
+
+function rowOf(row) {
+  const { cells, failed } = Array.isArray(row) ? { cells: row, failed: false } : row;
+  return h('tr', { class: failed ? 'failed' : null }, ...cells.map(cellOf));
+}
+
+function cellOf(cell) {
+  return cell instanceof HTMLTableCellElement ? cell : h('td', {}, cell instanceof Element ? cell : String(cell));
+}
+
+/**
+ * Makes an element's children look like `children`. Those that are there stay and are only changed, so that selected
+ * text, the place of a screen reader and a running animation stay too. A child with a `data-key` stays the one of its
+ * key wherever it goes. New children must not have listeners.
+ */
+export function show(parent, children) {
+  const keyed = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  for (const [i, child] of children.entries()) {
+    const at = parent.childNodes[i];
+    const key = child.dataset?.key;
+    const was = key !== undefined ? keyed.get(key) : at?.dataset?.key === undefined ? at : undefined;
+    if (was === undefined) parent.insertBefore(child, at ?? null);
+    else if (was.nodeName !== child.nodeName) was.replaceWith(child);
+    else {
+      if (was !== at) parent.insertBefore(was, at);
+      change(was, child);
+    }
+  }
+  while (parent.childNodes.length > children.length) parent.lastChild.remove();
+}
+
+/** Attributes that belong to the reader. */
+const KEPT = ['open'];
+
+function change(was, now) {
+  if (!(was instanceof Element)) {
+    if (was.data !== now.data) was.data = now.data;
+    return;
+  }
+  for (const { name } of [...was.attributes]) {
+    if (!now.hasAttribute(name) && !KEPT.includes(name)) was.removeAttribute(name);
+  }
+  for (const { name, value } of now.attributes) {
+    if (was.getAttribute(name) === value || KEPT.includes(name)) continue;
+    // The page's policy forbids style attributes, but not the style object.
+    if (name === 'style') was.style.cssText = now.style.cssText;
+    else was.setAttribute(name, value);
+  }
+  show(was, [...now.childNodes]);
 }

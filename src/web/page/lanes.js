@@ -1,11 +1,14 @@
 /** The life of each lent buffer over time, with a lane for the buffer and one for each importer. */
-import { bytes, clock, duration, h, hex, svg } from './format.js';
+import { bytes, clock, count, duration, h, hex, show, svg } from './format.js';
 
+/** Heights: a lane, the line of words below it, and the axis. */
 const LANE = 22;
-const LABEL = 110;
+const WORDS_LINE = 14;
 const AXIS = 16;
-/** The usual width of a letter of a text in a lane. */
-const LETTER = 5.6;
+/** The width of the names of lanes. */
+const LABEL = 106;
+/** No letter of a text in a lane is wider, on average. */
+const LETTER = 6.2;
 const MAX_SHOWN = 30;
 const MAX_LISTED = 40;
 
@@ -16,13 +19,13 @@ export function showLanes(section, { values, lists }) {
   const shown = lives.filter(({ endMs }) => endMs === null || endMs > nowMs - windowMs).slice(-MAX_SHOWN);
   const holder = section.querySelector('.lanes');
   const width = Math.max(280, holder.clientWidth);
-  const open = new Set([...holder.querySelectorAll('details[open]')].map(({ dataset }) => dataset.buffer));
   const left = (values.state?.moreBuffers ?? 0) + Math.max(0, lives.length - MAX_SHOWN);
   section.querySelector('.empty').hidden = shown.length > 0;
-  holder.replaceChildren(
-    ...shown.toReversed().map((life) => lifeItem(life, { fromMs: nowMs - windowMs, nowMs, width, open })),
+  const now = new Map((values.state?.buffers ?? []).map((buffer) => [buffer.id, buffer]));
+  show(holder, [
+    ...shown.toReversed().map((life) => lifeItem(life, now.get(life.id), { fromMs: nowMs - windowMs, nowMs, width })),
     ...(left > 0 ? [h('p', { class: 'note' }, `${left} older buffers are not shown.`)] : []),
-  );
+  ]);
 }
 
 /** Builds each buffer's segments from its events, and from the state where events are missing. */
@@ -92,29 +95,34 @@ function end(segments, atMs) {
   if (last !== undefined && last.toMs === null) last.toMs = atMs;
 }
 
-function lifeItem(life, { fromMs, nowMs, width, open }) {
+function lifeItem(life, now, { fromMs, nowMs, width }) {
   const importers = [...life.importers.values()].filter(({ segments }) => isVisible(segments, fromMs));
-  const label = width < 600 ? 80 : LABEL;
-  const x = (atMs) => label + ((Math.min(nowMs, Math.max(fromMs, atMs)) - fromMs) / (nowMs - fromMs)) * (width - label);
-  const height = LANE * (1 + importers.length) + AXIS;
-  const shape = { x, fromMs, nowMs, width, label };
+  const x = (atMs) => LABEL + ((Math.min(nowMs, Math.max(fromMs, atMs)) - fromMs) / (nowMs - fromMs)) * (width - LABEL);
+  const shape = { x, fromMs, width };
+  const lanes = [];
+  let height = 0;
+  for (const { name, segments, marks } of [{ name: 'buffer', segments: life.own, marks: [] }, ...importers]) {
+    const words = wordsOf(segments, marks, fromMs);
+    lanes.push(...lane({ name, segments, words, top: height }, shape));
+    height += LANE + (words.length > 0 ? WORDS_LINE : 0);
+  }
+  height += AXIS;
   const drawing = svg(
     'svg',
     { height, viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': summary(life) },
-    axis(shape, height),
-    ...lane('buffer', life.own, [], 0, shape),
-    ...importers.flatMap(({ name, segments, marks }, i) => lane(name, segments, marks, i + 1, shape)),
+    axis({ ...shape, nowMs }, height),
+    ...lanes,
   );
   const details = h(
     'details',
-    { 'data-buffer': String(life.id), open: open.has(String(life.id)) },
+    {},
     h('summary', {}, `Events of buffer ${life.id}`),
     h('ol', {}, ...life.events.slice(-MAX_LISTED).map((event) => h('li', {}, eventText(event)))),
   );
-  return h('article', { class: 'buffer', 'data-buffer': String(life.id) }, head(life), drawing, details);
+  return h('article', { class: 'buffer', 'data-key': String(life.id) }, head(life, now), drawing, details);
 }
 
-function head({ id, device, sizeBytes, ranges, rangeCount, own, endMs }) {
+function head({ id, device, sizeBytes, ranges, rangeCount, own, endMs }, now) {
   const places = ranges
     .slice(0, 3)
     .map(({ region, offset, sizeBytes: size }) => `BAR ${region}+${hex(offset)}, ${bytes(size)}`);
@@ -125,8 +133,19 @@ function head({ id, device, sizeBytes, ranges, rangeCount, own, endMs }) {
     { class: 'head' },
     h('h3', {}, `Buffer ${id} of ${device}: ${bytes(sizeBytes)}`),
     h('span', { class: 'soft' }, `${places.join('; ')}${more}`),
-    h('span', { class: 'state' }, `${state.state}${state.text === '' ? '' : ` (${state.text})`}`),
+    h('span', { class: `state ${state.state}` }, `${state.state}${state.text === '' ? '' : ` (${state.text})`}`),
+    endMs !== null || now === undefined ? null : h('span', { class: 'soft' }, usersText(now)),
   );
+}
+
+/** The importers of a buffer now, and the fences that their work has left on it. */
+function usersText({ importers, pendingFences, revokingMs }) {
+  const mapped = importers.filter(({ mappings }) => mappings > 0).length;
+  const words =
+    importers.length === 0 ? ['no importer'] : [`${count(importers.length)} attached, ${count(mapped)} mapped`];
+  words.push(pendingFences === 0 ? 'no fence pending' : `fences pending: ${count(pendingFences)}`);
+  if (revokingMs !== null) words.push(`the revoke takes ${duration(revokingMs)} so far`);
+  return words.join(', ');
 }
 
 function summary({ id, own, importers }) {
@@ -140,7 +159,7 @@ function isVisible(segments, fromMs) {
   return segments.some(({ toMs }) => toMs === null || toMs > fromMs);
 }
 
-function axis({ x, fromMs, nowMs, label, width }, height) {
+function axis({ x, fromMs, nowMs, width }, height) {
   const seconds = (nowMs - fromMs) / 1000;
   const step = [1, 2, 5, 10, 20, 60, 120, 300].find((each) => seconds / each <= (width < 600 ? 4 : 8)) ?? 300;
   const marks = [];
@@ -159,12 +178,18 @@ function axis({ x, fromMs, nowMs, label, width }, height) {
     'g',
     { 'aria-hidden': 'true' },
     ...marks.filter((_, i) => i < 200),
-    svg('line', { class: 'axis', x1: label, x2: width, y1: height - AXIS, y2: height - AXIS }),
+    svg('line', { class: 'axis', x1: LABEL, x2: width, y1: height - AXIS, y2: height - AXIS }),
   );
 }
 
-function lane(name, segments, marks, index, { x, fromMs, width, label }) {
-  const top = index * LANE;
+/** The words of a lane that are in the time shown. Those of a revoke under way give place to those of its end. */
+function wordsOf(segments, marks, fromMs) {
+  const done = segments.filter(({ state, toMs }) => state !== 'revoking' || toMs === null);
+  const words = [...done.map(({ fromMs: atMs, text }) => ({ atMs, text })), ...marks];
+  return words.filter(({ atMs, text }) => text !== '' && atMs >= fromMs);
+}
+
+function lane({ name, segments, words, top }, { x, fromMs, width }) {
   const shapes = segments
     .filter(({ toMs }) => toMs === null || toMs > fromMs)
     .map(({ state, fromMs: from, toMs }) => {
@@ -180,25 +205,26 @@ function lane(name, segments, marks, index, { x, fromMs, width, label }) {
         rx: 2,
       });
     });
-  // The words of a revoke under way give place to those of its end.
-  const done = segments.filter(({ state, toMs }) => state !== 'revoking' || toMs === null);
-  const words = [...done.map(({ fromMs: atMs, text }) => ({ atMs, text })), ...marks];
-  const shown = words.filter(({ atMs, text }) => text !== '' && atMs >= fromMs);
-  const room = Math.floor(label / 6.2);
+  const room = Math.floor(LABEL / 6.6);
   const short = name.length > room ? `${name.slice(0, room - 1)}…` : name;
   const title = svg('text', { class: 'lane-label', x: 0, y: top + 15 }, short);
-  return [title, ...shapes, ...placed(shown, { x, width, y: top + 15 })];
+  return [title, ...shapes, ...placed(words, { x, width, top })];
 }
 
 /** The texts, newest first, without those that would cover a newer one. The list of events has them all. */
-function placed(words, { x, width, y }) {
+function placed(words, { x, width, top }) {
   let free = width;
   return words.toReversed().flatMap(({ atMs, text }) => {
+    const at = x(atMs);
     const size = text.length * LETTER;
-    const left = Math.min(x(atMs) + 3, width - size);
+    // A text at the right edge ends there, whatever its font.
+    const isAtEdge = at + size > width;
+    const left = isAtEdge ? width - size : at;
     if (left + size > free) return [];
     free = left - LETTER;
-    return [svg('text', { class: 'segment-text', x: left, y }, text)];
+    const anchor = isAtEdge ? { x: width, 'text-anchor': 'end' } : { x: at };
+    const tick = svg('line', { class: 'tick', x1: at, x2: at, y1: top + LANE - 4, y2: top + LANE + 1 });
+    return [tick, svg('text', { class: 'segment-text', ...anchor, y: top + LANE + WORDS_LINE - 4 }, text)];
   });
 }
 

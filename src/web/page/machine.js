@@ -1,5 +1,5 @@
 /** The machine as a tree of ports and devices, with their BARs and what is lent of them. */
-import { bytes, count, duration, h, hex } from './format.js';
+import { bytes, count, duration, h, hex, show } from './format.js';
 
 const POWER = ['D0', 'D1', 'D2', 'D3hot'];
 
@@ -10,39 +10,65 @@ export function showMachine(section, { values, lists }) {
   const view = { machine, state, rate: rates.at(-1), dma: ratesOfDma(state) };
   const roots = machine.ports.filter(({ parent }) => parent === null);
   const complex = h('li', {}, h('span', { class: 'port' }, 'Root complex'), list(roots, view));
-  section.querySelector('.tree').replaceChildren(h('ul', { 'aria-label': 'Ports and devices' }, complex));
+  show(section.querySelector('.tree'), [h('ul', { 'aria-label': 'Ports and devices' }, complex)]);
 }
 
 function list(ports, view) {
-  return ports.length === 0 ? null : h('ul', {}, ...ports.map((port) => portItem(port, view)));
+  const flows = ports.map(({ name }) => sum(devicesBelow(name, view.machine).map((device) => flowOf(device, view))));
+  const items = ports.map((port, i) => portItem(port, flows[i], sum(flows.slice(i + 1)), view));
+  return ports.length === 0 ? null : h('ul', {}, ...items);
 }
 
-function portItem({ name, kind }, view) {
+/** `passing` is the traffic of the siblings below, whose links run along this one. */
+function portItem({ name, kind }, flow, passing, view) {
   const { machine } = view;
   const children = machine.ports.filter(({ parent }) => parent === name);
   const devices = machine.places.filter(({ port }) => port === name);
-  const isBusy = hasTraffic(name, view);
   const words = { root: 'root port', upstream: 'upstream port', downstream: 'downstream port' };
   return h(
     'li',
-    { class: isBusy ? 'busy' : null },
+    { class: [...linkWords('', flow), ...linkWords('-passed', passing)].join(' ') },
     h('span', { class: 'port' }, `${name} (${words[kind]})`),
+    isMoving(flow) ? h('span', { class: 'flow' }, flowText(flow)) : null,
     list(children, view),
     devices.length === 0 ? null : h('ul', {}, ...devices.map((device) => deviceItem(device, view))),
   );
 }
 
-/** Whether a device below the port has traffic: messages of its client, or DMA. */
-function hasTraffic(port, view) {
-  const { machine } = view;
-  const devices = machine.places.filter((place) => place.port === port);
-  if (devices.some(({ name }) => isMoving(name, view))) return true;
-  return machine.ports.some(({ name, parent }) => parent === port && hasTraffic(name, view));
+/** The devices at a port and at the ports below it. */
+function devicesBelow(port, machine) {
+  const here = machine.places.filter((place) => place.port === port).map(({ name }) => name);
+  const below = machine.ports.filter(({ parent }) => parent === port);
+  return [...here, ...below.flatMap(({ name }) => devicesBelow(name, machine))];
 }
 
-function isMoving(device, { rate, dma }) {
+/** The traffic of a device in a second: its clients' messages, and its DMA. */
+function flowOf(device, { rate, dma }) {
   const messages = rate?.devices.find((each) => each.device === device)?.messagesPerSecond ?? 0;
-  return messages > 0 || (dma.get(device) ?? 0) > 0;
+  return { messages, dmaBytes: dma.get(device) ?? 0 };
+}
+
+function sum(flows) {
+  const add = (a, b) => ({ messages: a.messages + b.messages, dmaBytes: a.dmaBytes + b.dmaBytes });
+  return flows.reduce(add, { messages: 0, dmaBytes: 0 });
+}
+
+function isMoving({ messages, dmaBytes }) {
+  return messages > 0 || dmaBytes > 0;
+}
+
+/** The classes of a link with traffic. Messages flow down to a device, DMA flows up from it. */
+function linkWords(suffix, flow) {
+  if (!isMoving(flow)) return [];
+  const words = [...(flow.messages > 0 ? [`down${suffix}`] : []), ...(flow.dmaBytes > 0 ? [`up${suffix}`] : [])];
+  return [suffix === '' ? 'busy' : 'passed', ...words];
+}
+
+function flowText({ messages, dmaBytes }) {
+  const words = [];
+  if (messages > 0) words.push(`${count(messages)} messages/s`);
+  if (dmaBytes > 0) words.push(`${bytes(Math.round(dmaBytes))}/s by DMA`);
+  return words.join(', ');
 }
 
 let before = null;
@@ -64,16 +90,16 @@ function deviceItem({ name, model }, view) {
   const still = machine.devices.find((each) => each.name === name);
   const now = state?.devices.find((each) => each.name === name);
   const traffic = rate?.devices.find((each) => each.device === name);
-  const isBusy = isMoving(name, view);
+  const flow = flowOf(name, view);
   return h(
     'li',
-    { class: isBusy ? 'busy' : null },
+    { class: linkWords('', flow).join(' ') },
     h(
       'article',
       { class: `device${now?.client ? ' claimed' : ''}`, 'aria-label': name },
       h('h3', {}, `${name} `, h('span', { class: 'soft' }, `${model}, ${still?.bdf ?? ''}`)),
       h('p', {}, clientText(now, state)),
-      h('p', {}, stateText(now, traffic, view.dma.get(name) ?? 0)),
+      h('p', {}, stateText(now, traffic, flow)),
       ...(now?.bars ?? still?.bars ?? []).map((bar) => barItem(name, bar, now, state)),
     ),
   );
@@ -88,14 +114,14 @@ function clientText(now, state) {
   return `client: ${who}, for ${duration(state.atMs - sinceMs)}${waiting}`;
 }
 
-function stateText(now, traffic, dmaRate) {
+function stateText(now, traffic, { dmaBytes }) {
   if (now === undefined) return '';
   const words = [now.lowPower ? 'low power' : POWER[now.powerState], `memory ${now.memoryDecodes ? 'on' : 'off'}`];
   if (traffic?.messagesPerSecond > 0) {
     words.push(`${count(traffic.messagesPerSecond)} messages/s, ${bytes(Math.round(traffic.bytesPerSecond))}/s`);
   }
   if (now.dmaBytes > 0) words.push(`${bytes(now.dmaBytes)} by DMA`);
-  if (dmaRate > 0) words.push(`${bytes(Math.round(dmaRate))}/s by DMA now`);
+  if (dmaBytes > 0) words.push(`${bytes(Math.round(dmaBytes))}/s by DMA now`);
   return words.join(', ');
 }
 
@@ -108,19 +134,13 @@ function barItem(device, bar, now, state) {
       .map((range) => {
         const isMapped = buffer.importers.some(({ mappings }) => mappings > 0);
         const kindOf = buffer.revoked ? 'revoked' : isMapped ? 'mapped' : 'lent';
-        return h('span', {
-          class: `slice ${kindOf}`,
-          style: null,
-          'data-left': String((100 * range.offset) / sizeBytes),
-          'data-width': String((100 * range.sizeBytes) / sizeBytes),
-        });
+        const slice = h('span', { class: `slice ${kindOf}` });
+        // The page's policy forbids style attributes, but not the style object.
+        slice.style.left = `${(100 * range.offset) / sizeBytes}%`;
+        slice.style.width = `${(100 * range.sizeBytes) / sizeBytes}%`;
+        return slice;
       }),
   );
-  // The page's policy forbids style attributes, but not the style object.
-  for (const slice of slices) {
-    slice.style.left = `${slice.dataset.left}%`;
-    slice.style.width = `${slice.dataset.width}%`;
-  }
   const importers = own.filter(({ ranges }) => ranges.some(({ region }) => region === index));
   const lent = importers.length === 0 ? '' : `; ${importers.length} lent`;
   const borrowers = importers.flatMap((buffer) => buffer.importers.filter(({ mappings }) => mappings > 0));

@@ -1,6 +1,6 @@
 /** Rates and latencies over time, and the newest messages. */
 
-import { clock, count, duration, h, rows } from './format.js';
+import { clock, count, duration, h, number, rows } from './format.js';
 import { plot } from './plot.js';
 
 const MAX_SHOWN = 200;
@@ -19,12 +19,13 @@ export function showMessages(section, { values, lists }) {
     last.map(({ device, command, perSecond, total, errors, p50Us, p99Us }) => [
       device,
       command,
-      count(perSecond),
-      total,
-      errors,
-      p50Us === null ? '' : duration(p50Us / 1000),
-      p99Us === null ? '' : duration(p99Us / 1000),
+      number(count(perSecond)),
+      number(total),
+      number(errors),
+      number(p50Us === null ? '' : duration(p50Us / 1000)),
+      number(p99Us === null ? '' : duration(p99Us / 1000)),
     ]),
+    'No message has come yet.',
   );
   choices(
     'by-device',
@@ -42,9 +43,10 @@ export function showMessages(section, { values, lists }) {
       .slice(-MAX_SHOWN)
       .reverse()
       .map(({ atMs, failed, latencyUs, ...row }) => ({
-        cells: [clock(atMs), row.device, row.command, row.request, row.reply, duration(latencyUs / 1000)],
+        cells: [clock(atMs), row.device, row.command, row.request, row.reply, number(duration(latencyUs / 1000))],
         failed,
       })),
+    newest.length === 0 ? 'No message has come since this page was opened.' : 'No newest message fits the choice.',
   );
   const left = values['messages-left-out'] ?? 0;
   section.querySelector('.left-out').textContent =
@@ -66,8 +68,14 @@ function showPlots(holder, samples, machine) {
   );
   const busiest = busiestCommands(samples);
   const perCommand = busiest.map((name) => samples.map((sample) => worst(sample.commands, name)));
-  rates = plot(holder, rates, 'Messages per second', devices, [times, ...perDevice]);
-  latencies = plot(holder, latencies, 'p99 below, µs, by command', busiest, [times, ...perCommand]);
+  rates = plot(holder, rates, { title: 'Messages per second', names: devices, data: [times, ...perDevice] });
+  latencies = plot(holder, latencies, {
+    title: 'Latency by command: 99 % are below',
+    names: busiest,
+    data: [times, ...perCommand],
+    words: (us) => duration(us / 1000),
+    isLog: true,
+  });
 }
 
 function busiestCommands(samples) {

@@ -32,6 +32,7 @@ const PANELS = [
 let source = null;
 let isPaused = false;
 let drawAt = 0;
+let status = 'Connecting ...';
 const connection = document.getElementById('connection');
 
 function onData(isWhole, text) {
@@ -54,6 +55,7 @@ function scheduleDraw() {
 
 function draw() {
   drawAt = 0;
+  showStatus();
   for (const { id, needs, draw: show, only } of PANELS) {
     const section = document.getElementById(id);
     const has = needs.every((topic) => topic in store.values || topic in store.lists) && (only?.() ?? true);
@@ -78,8 +80,15 @@ function disconnect() {
 }
 
 function say(text) {
+  status = text;
+  showStatus();
+}
+
+/** A status is read aloud when it changes. */
+function showStatus() {
   const name = store.values.run?.title ?? store.values.machine?.machine;
-  connection.textContent = name === undefined ? text : `${text}: ${name}`;
+  const words = name === undefined ? status : `${status}: ${name}`;
+  if (connection.textContent !== words) connection.textContent = words;
 }
 
 /** A hidden page costs the server nothing. */

@@ -1,9 +1,9 @@
 /** A command that runs: its steps as they end, and how it ended. */
-import { duration, h } from './format.js';
+import { duration, h, show } from './format.js';
 
 export function showSteps(section, { values, lists }) {
   says(section.querySelector('.says'), values.run);
-  section.querySelector('.list').replaceChildren(...(lists.steps ?? []).map(stepItem));
+  show(section.querySelector('.list'), (lists.steps ?? []).map(stepItem));
 }
 
 /** One sentence about the run, coloured by its result. */

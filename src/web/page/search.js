@@ -38,10 +38,11 @@ export function showSearch(section, { values, lists }) {
   const times = samples.map(({ atMs }) => atMs / 1000);
   const holder = section.querySelector('.plots');
   const perSecond = samples.map((sample) => sample.perSecond);
-  rates = plot(holder, rates, 'Orders per second', ['orders/s'], [times, perSecond]);
+  rates = plot(holder, rates, { title: 'Orders per second', names: ['orders/s'], data: [times, perSecond] });
   if (samples.some((sample) => sample.depth !== null)) {
     const depthsOf = samples.map((sample) => sample.depth);
-    depths = plot(holder, depths, 'Depth of the search, steps', ['depth'], [times, depthsOf]);
+    const title = 'Depth of the search, steps';
+    depths = plot(holder, depths, { title, names: ['depth'], data: [times, depthsOf] });
   }
 }
 

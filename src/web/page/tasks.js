@@ -1,5 +1,5 @@
 /** Locks, waits and limits. */
-import { count, duration, h } from './format.js';
+import { count, duration, h, rows, show } from './format.js';
 
 /** A shorter wait is nothing to see. */
 const LONG_MS = 1000;
@@ -11,23 +11,19 @@ export function showTasks(section, { values }) {
     holders.join(', ') || 'nobody',
     waiters.join(', ') || 'nobody',
   ]);
-  section
-    .querySelector('.locks')
-    .replaceChildren(
-      held.length === 0
-        ? h('p', { class: 'empty' }, 'No lock is held across a wait.')
-        : table('Locks', ['Lock', 'Held by', 'Waited for by'], held),
-    );
+  show(section.querySelector('.locks'), [
+    held.length === 0
+      ? h('p', { class: 'empty' }, 'No lock is held across a wait.')
+      : table('Locks', ['Lock', 'Held by', 'Waited for by'], held),
+  ]);
   const long = waits
     .filter(({ ms }) => ms > LONG_MS)
     .map(({ task, waitsFor, ms, on }) => [task, duration(ms), waitsFor, on.join(', ') || 'not known']);
-  section
-    .querySelector('.waits')
-    .replaceChildren(
-      long.length === 0
-        ? h('p', { class: 'empty' }, 'No task waits for more than a second.')
-        : table('Tasks that wait for more than a second', ['Task', 'Since', 'Waits for', 'Whom'], long),
-    );
+  show(section.querySelector('.waits'), [
+    long.length === 0
+      ? h('p', { class: 'empty' }, 'No task waits for more than a second.')
+      : table('Tasks that wait for more than a second', ['Task', 'Since', 'Waits for', 'Whom'], long),
+  ]);
 }
 
 export function showLimits(section, { values }) {
@@ -35,24 +31,14 @@ export function showLimits(section, { values }) {
   const hits = Object.entries(values['limit-hits'] ?? {}).map(([limit, times]) => `${limit} (${count(times)})`);
   section.querySelector('.hits').textContent =
     hits.length === 0 ? 'No limit has been hit.' : `Hit so far: ${hits.join(', ')}.`;
-  section
-    .querySelector('tbody')
-    .replaceChildren(
-      ...(used.length === 0 ? [h('tr', {}, h('td', { colspan: '4' }, 'Nothing is used.'))] : used.map(limitRow)),
-    );
+  rows(section.querySelector('tbody'), used.map(limitRow), 'No client uses anything that has a limit.');
 }
 
 function limitRow({ limit, of, used, most }) {
   const part = used / most;
   const meter = h('meter', { min: '0', max: '1', high: '0.8', value: String(part), 'aria-label': `${limit} of ${of}` });
-  return h(
-    'tr',
-    {},
-    h('td', {}, limit),
-    h('td', {}, of),
-    h('td', {}, `${count(used)} of ${count(most)}`),
-    h('td', {}, meter, ` ${(100 * part).toFixed(part < 0.01 ? 2 : 0)} %`),
-  );
+  const share = h('span', { class: 'share' }, meter, ` ${(100 * part).toFixed(part < 0.01 ? 2 : 0)} %`);
+  return [limit, of, `${count(used)} of ${count(most)}`, share];
 }
 
 function table(caption, heads, list) {
