@@ -62,3 +62,9 @@ root=${root}
 exec "$root/${LOADER}" --library-path "${path}" "$root/${program}" ${args}
 `;
 }
+
+/** A program of the root with its loader and libraries, for a caller outside the root. */
+export function rootProgram(program: string): readonly [string, ...string[]] {
+  const root = labPath('root');
+  return [`${root}/${LOADER}`, '--library-path', `${root}/${SYSTEM_LIBRARIES}`, `${root}/${program}`];
+}

@@ -7,6 +7,7 @@ import { addDiffCommand } from './lab-diff.ts';
 import { addExecCommand } from './lab-exec.ts';
 import { addKernelCommands } from './lab-kernel.ts';
 import { addKernelOptions, KERNEL_HELP, type KernelOptions, reported } from './lab-options.ts';
+import { addPeerTestsCommand } from './lab-peer-tests.ts';
 import { addPeersCommand } from './lab-peers.ts';
 import { prepare } from './lab-prepare.ts';
 import { addRunCommand } from './lab-run.ts';
@@ -24,6 +25,7 @@ export function addLabCommands(program: Command): void {
   addKernelCommands(lab);
   addSelftestsCommand(lab);
   addPeersCommand(lab);
+  addPeerTestsCommand(lab);
   lab
     .command('clean')
     .description('remove the cache')

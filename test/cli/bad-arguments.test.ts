@@ -110,6 +110,7 @@ const CASES: readonly (readonly [args: readonly string[], said: RegExp, status?:
   [['lab', 'run', 'toString'], /there is no lab run toString; there are: /],
   [['lab', 'run', 'peer-load', '--seconds', 'abc'], /'--seconds <n>' argument 'abc' is invalid/],
   [['lab', 'diff', '--steps', '1.5'], /'--steps <n>' argument '1\.5' is invalid/],
+  [['lab', 'peer-tests', '--report', 'xml'], /--report xml is not a report: write ktap, junit, /],
   [['devices', 'no-such-model'], /no-such-model/],
   [['check-tasks', inFolder('none')], /none/],
   [['reproducer', 'no-such-scenario'], /no-such-scenario/],
