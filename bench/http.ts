@@ -15,8 +15,8 @@ import type { BenchResult } from './result.ts';
 import { compile, end, measureOnce } from './vfio-user.ts';
 
 /** The servers take turns, so that other load slows all alike. The median of the ratios counts. */
-const RUNS = 15;
-const MEASURE = { name: 'read-4B', op: 'read', bytes: 4, messages: 40_000 } as const;
+const RUNS = 75;
+const MEASURE = { name: 'read-4B', op: 'read', bytes: 4, messages: 8_000 } as const;
 /** Nobody looks: within noise. */
 const UNWATCHED_BAR = 0.97;
 const WATCHED_BAR = 0.97;
