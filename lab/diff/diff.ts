@@ -9,7 +9,7 @@ import { groupOf, type Step } from '../../src/scenario/step.ts';
 import { type KernelReport, undocumented } from '../kernel/reports.ts';
 import { type Difference, differences, runOnEngine } from './compare.ts';
 import type { LenderSetup } from './lenders.ts';
-import { findingOf, matrix, Shortest, violations } from './matrix.ts';
+import { type Matrix, Shortest } from './matrix.ts';
 import { randomIoasProgram } from './program/ioas.ts';
 import { randomProgram } from './program/program.ts';
 import { type Compared, type GuestChoice, GuestRig } from './rig.ts';
@@ -24,11 +24,10 @@ export interface DiffOptions extends GuestChoice {
   /** How many steps the random programs have, over all lenders together. */
   steps: number;
   lenders: readonly LenderSetup[];
-  /**
-   * Runs every trigger after every other, too: in each of the named stages of a buffer's life (`STAGES`), or each pair
-   * in one stage if the list is empty. Null runs no matrix.
-   */
-  matrix: readonly string[] | null;
+  /** Whether the kept scenarios run too. */
+  kept: boolean;
+  /** Runs the programs of this matrix, too. Null runs none. */
+  matrix: Matrix | null;
   /** Called with each program that was compared. */
   onCompared?: ((lender: string, compared: Compared) => void) | undefined;
   /** Called with the progress. */
@@ -104,8 +103,10 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
     try {
       result.kernel = rig.kernel;
       const isOwn = (kept: KeptScenario) => belongsTo(lender, kept);
-      for (const kept of facts().filter(isOwn)) await compareOne(rig, counted, kept.scenario.tasks.user, result);
-      for (const kept of findings().filter(isOwn)) await compareFinding(rig, counted, kept, result);
+      if (options.kept) {
+        for (const kept of facts().filter(isOwn)) await compareOne(rig, counted, kept.scenario.tasks.user, result);
+        for (const kept of findings().filter(isOwn)) await compareFinding(rig, counted, kept, result);
+      }
       if (options.matrix !== null) await compareMatrix(rig, counted, options.matrix, result);
       await compareRandom(rig, counted, Math.ceil(options.steps / lenders.length), options.seed + i, result);
     } finally {
@@ -118,7 +119,8 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
 }
 
 /** The steps of the kept scenarios, each finding counted twice, and of the random programs. */
-function totalSteps({ lenders, steps }: DiffOptions): number {
+function totalSteps({ lenders, steps, kept: hasKept }: DiffOptions): number {
+  if (!hasKept) return steps;
   const count = (kept: readonly KeptScenario[], lender: LenderSetup): number =>
     kept.filter((each) => belongsTo(lender, each)).reduce((sum, each) => sum + each.scenario.tasks.user.length, 0);
   return lenders.reduce((sum, lender) => sum + count(facts(), lender) + 2 * count(findings(), lender), steps);
@@ -129,20 +131,16 @@ function belongsTo({ machine, ioas = false }: LenderSetup, { machinePath, scenar
   return resolve(machinePath) === machine && scenario.tasks.user.some((step) => groupOf(step) === 'ioas') === ioas;
 }
 
-async function compareMatrix(
-  rig: GuestRig,
-  options: DiffOptions,
-  stages: readonly string[],
-  result: DiffResult,
-): Promise<void> {
+async function compareMatrix(rig: GuestRig, options: DiffOptions, matrix: Matrix, result: DiffResult): Promise<void> {
   const lender = rig.lender.name;
   const shortest = new Shortest();
-  const entries = matrix(rig.lender.devices[0], stages);
-  for (const [done, { stage, sequence, program: asked }] of entries.entries()) {
+  const entries = matrix.entries(rig.lender.devices, rig.description);
+  for (const [done, entry] of entries.entries()) {
+    const { stage, sequence, program: asked } = entry;
     const progress = { stage, done, of: entries.length };
     const { steps, agree } = result;
     const { program, kernel } = await compareOne(rig, options, asked, result, progress);
-    const broken = kernel === null ? [] : violations(program, kernel);
+    const broken = kernel === null ? [] : matrix.violations(entry, program, kernel);
     for (const violation of broken) shortest.add(violation, sequence);
     const row = rowOf(result, lender, stage);
     row.programs += 1;
@@ -151,7 +149,7 @@ async function compareMatrix(
     row.breaks += broken.length > 0 ? 1 : 0;
   }
   for (const { violation, triggers } of shortest.list()) {
-    const file = findingOf(violation, triggers);
+    const file = matrix.findingOf(violation, triggers);
     const finding = file === null ? null : `${FINDINGS}/${file}`;
     result.violations.push({ lender, ...violation, triggers, finding });
   }

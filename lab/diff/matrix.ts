@@ -3,17 +3,29 @@
  * memory can be used. The judge sees only the results of steps, not the engine or the kernel.
  */
 import { PCI_CAP_ID_PM, PCI_COMMAND, PCI_PM_CTRL } from '../../src/abi/pci_regs.ts';
+import type { MachineDescription } from '../../src/machine/schema.ts';
 import { given, type RunResult } from '../../src/scenario/run.ts';
 import type { Step } from '../../src/scenario/step.ts';
 import type { DeviceTraits } from './lenders.ts';
 
-interface TriggerSteps {
+/** A named part of a program. */
+export interface TriggerSteps {
   name: string;
   steps: Step[];
 }
 
+/** A family of programs, and the judge of their results. */
+export interface Matrix {
+  /** The programs for the devices of a lender, the first one above all. */
+  entries(devices: readonly DeviceTraits[], description: MachineDescription): MatrixEntry[];
+  /** The invariants that the results of an entry break. `program` is the one that ran. */
+  violations(entry: MatrixEntry, program: readonly Step[], result: RunResult): Violation[];
+  /** The finding (lab/findings/) that explains why Linux breaks this invariant after these parts; null if none does. */
+  findingOf(violation: Violation, triggers: readonly string[]): string | null;
+}
+
 /** Every step that changes, or might change, whether a device's memory can be used. */
-function triggers({ name: device, region }: DeviceTraits): TriggerSteps[] {
+export function triggers({ name: device, region }: DeviceTraits): TriggerSteps[] {
   const one = (name: string, step: object): TriggerSteps => ({ name, steps: [{ device, ...step } as Step] });
   const command = (name: string, size: number, value: number, at = 0) =>
     one(name, { op: 'config-write', offset: PCI_COMMAND + at, size, value });
@@ -105,7 +117,7 @@ export interface MatrixEntry {
  * Every sequence of at most `most` triggers. Each runs in every named stage, one stage after the other. Without names,
  * each runs in one stage, and the stages take turns.
  */
-export function matrix(traits: DeviceTraits, named: readonly string[], most = 2): MatrixEntry[] {
+function matrix(traits: DeviceTraits, named: readonly string[], most: number): MatrixEntry[] {
   const lives = stages(traits);
   const all = sequences(triggers(traits), most);
   const entry = (sequence: TriggerSteps[], stage: MatrixState): MatrixEntry => ({
@@ -176,14 +188,23 @@ function isPart(part: readonly string[], whole: readonly string[]): boolean {
 }
 
 export interface Violation {
-  invariant: 'I1' | 'I6';
+  invariant: 'I1' | 'I3' | 'I6' | 'I7';
   message: string;
+}
+
+/** Every sequence of at most `most` triggers, in the named stages. */
+export function triggerMatrix(stagesNamed: readonly string[], most = 2): Matrix {
+  return {
+    entries: ([traits]) => matrix(traits, stagesNamed, most),
+    violations: (_, program, result) => violations(program, result),
+    findingOf,
+  };
 }
 
 /**
  * The finding (lab/findings/) that explains why Linux breaks this invariant after these triggers; null if none does.
  */
-export function findingOf({ invariant, message }: Violation, triggers: readonly string[]): string | null {
+function findingOf({ invariant, message }: Violation, triggers: readonly string[]): string | null {
   const [first] = triggers;
   if (invariant === 'I6') return first === 'sleep-with-wakeup' ? '05-wake-restores-nothing.yaml' : null;
   if (triggers.length === 1 && (first === 'D1' || first === 'D2')) return '02-d1-and-d2.yaml';
@@ -193,7 +214,7 @@ export function findingOf({ invariant, message }: Violation, triggers: readonly 
 }
 
 /** The invariants that the results of a matrix program break. */
-export function violations(program: readonly Step[], { steps }: RunResult): Violation[] {
+function violations(program: readonly Step[], { steps }: RunResult): Violation[] {
   const answers = program.map((step, i) => ({ step, answer: given(steps[i].result) }));
   const last = (op: Step['op'], as?: string) =>
     answers.findLast(({ step }) => step.op === op && (as === undefined || ('as' in step && step.as === as)))!.answer;

@@ -37,6 +37,11 @@ const DOCUMENTED: readonly { kind: KernelReport['kind']; text: RegExp; where: st
     where: 'lab/findings/09-a-failed-map-frees-iova-0.yaml',
   },
   {
+    kind: 'KASAN',
+    text: /^BUG: KASAN: slab-use-after-free in __get_file_rcu\+[\s\S]*\bvfio_pci_dma_buf_(move|cleanup)\+/,
+    where: 'lab/findings/14-a-path-outlives-the-file.yaml',
+  },
+  {
     kind: 'hung task',
     text: /\bvirtio_gpu_detach_object_fenced\+[\s\S]*\bvfio_pci_dma_buf_move\+/,
     where: 'docs/kernel-findings.md, 10',

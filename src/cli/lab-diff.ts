@@ -1,8 +1,10 @@
 /** barter lab diff: the same steps on the engine and on the guest's kernel. */
 import type { Command } from 'commander';
 import { type DiffProgress, type DiffResult, labDiff } from '../../lab/diff/diff.ts';
+import { SIDE_DOORS } from '../../lab/diff/doors.ts';
+import { HOLDERS } from '../../lab/diff/holders.ts';
 import { lendersOf } from '../../lab/diff/lenders.ts';
-import { STAGES } from '../../lab/diff/matrix.ts';
+import { type Matrix, STAGES, triggerMatrix } from '../../lab/diff/matrix.ts';
 import { describeStep } from '../scenario/run.ts';
 import { addHttpOption, httpAddress, keepPage } from './http-option.ts';
 import {
@@ -24,7 +26,7 @@ import { UsageError } from './usage.ts';
 interface DiffCommandOptions extends RigOptions, ReportOptions {
   json?: true;
   leakCheck?: true;
-  steps: number;
+  steps?: number;
   seed?: number;
   http?: string;
   lender?: string;
@@ -32,11 +34,13 @@ interface DiffCommandOptions extends RigOptions, ReportOptions {
   matrix?: true | string;
 }
 
+const STEPS = 5000;
+
 export function addDiffCommand(lab: Command): void {
   const command = lab
     .command('diff')
     .description('scenarios and random programs on the engine and on the kernel, compared step by step')
-    .option('--steps <n>', 'how many steps of random programs, over all lenders', numberOption, 5000)
+    .option('--steps <n>', `how many steps of random programs, over all lenders (default: ${STEPS})`, numberOption)
     .option('--seed <n>', 'which programs (printed; the same seed gives the same)', numberOption)
     .option('--leak-check', LEAK_CHECK_OPTION)
     .option('--matrix [stages]', 'every trigger after every other, too, and what the kernel breaks there')
@@ -58,6 +62,8 @@ is shrunk to a short program. Exits with 1 if docs/kernel-findings.md does not d
 --matrix takes every trigger after every other with a buffer that is in one of the stages of its life, going round:
 about 6 minutes a lender. --matrix all takes each pair in each stage, --matrix STAGE,... in these: 5 minutes a stage.
 The stages: ${STAGES.join(', ')}.
+--matrix side-doors tries what root does from outside, in each state of the lender: about 7 minutes a lender.
+--matrix holders has a buffer in every form in which a process holds one. Both run nothing else unless --steps is given.
 ${KERNEL_HELP}
 
 Examples:
@@ -71,24 +77,25 @@ Examples:
 }
 
 async function diff(options: DiffCommandOptions): Promise<void> {
-  const { steps, seed = Date.now() % 2 ** 31, lender, matrix, leakCheck, json } = options;
+  const { seed = Date.now() % 2 ** 31, lender, matrix, leakCheck, json } = options;
   httpAddress(options.http);
   const { kernel, accel } = await takeRig(options);
   demandLeakCheck(kernel, leakCheck);
   const known = lendersOf(kernel);
   const names = known.map(({ name }) => name);
   const chosen = lender === undefined ? names : listed(lender, names, 'lender', ` with the kernel ${kernel.name}`);
-  const stages = typeof matrix !== 'string' ? [] : matrix === 'all' ? STAGES : listed(matrix, STAGES, 'stage');
+  const named = typeof matrix === 'string' ? MATRICES[matrix] : undefined;
   const page = await LabPage.open(options.http, 'barter lab diff');
   const progress = new ProgressLine();
   const result = await labDiff({
     seed,
-    steps,
+    steps: options.steps ?? (named === undefined ? STEPS : 0),
     lenders: known.filter(({ name }) => chosen.includes(name)),
     kernel,
     accel,
     leakCheck: leakCheck === true,
-    matrix: matrix === undefined ? null : stages,
+    kept: named === undefined,
+    matrix: matrix === undefined ? null : (named ?? triggerMatrix(stagesOf(matrix))),
     onConsole: page?.onConsole,
     onCompared: (of, compared) => page?.compared(of, compared),
     onProgress: (done) => {
@@ -104,6 +111,14 @@ async function diff(options: DiffCommandOptions): Promise<void> {
   const { programs, agree } = result;
   page?.ended(result.ok, `${programs} programs, ${result.steps} steps, ${agree} agree (Linux ${result.kernel})`);
   await keepPage(page?.page ?? null);
+}
+
+/** The matrices with a name of their own. */
+const MATRICES: Readonly<Record<string, Matrix>> = { 'side-doors': SIDE_DOORS, holders: HOLDERS };
+
+function stagesOf(matrix: true | string): readonly string[] {
+  if (matrix === true) return [];
+  return matrix === 'all' ? STAGES : listed(matrix, STAGES, 'stage');
 }
 
 /** The names of a list with commas. UsageError for an unknown name. */

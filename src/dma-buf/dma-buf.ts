@@ -99,6 +99,8 @@ export interface DmaBufExportInfo<Priv> {
   flags: number;
   /** Private data of the exporter. */
   priv: Priv;
+  /** The buffer is released with its last file reference. False: with its path, as in Linux. */
+  releasesWithFile?: boolean;
 }
 
 /** The empty list that all buffers without attachments share: a machine may lend very many of them. */
@@ -127,7 +129,7 @@ export class DmaBuf<Priv = unknown> extends File {
   /** dma_buf_export: the caller owns the one reference. EINVAL for a size that is not positive. */
   constructor(info: DmaBufExportInfo<Priv>) {
     if (info.sizeBytes <= 0) throw new Errno('EINVAL', `a dma-buf of ${info.sizeBytes} bytes cannot be exported`);
-    super('dma_buf');
+    super('dma_buf', info.releasesWithFile);
     this.expName = info.expName;
     this.sizeBytes = info.sizeBytes;
     this.flags = info.flags;

@@ -15,9 +15,15 @@ export abstract class File {
   readonly count: Refcount;
   /** Ends when `release` has run. Later operations on the file fail. */
   readonly lifetime: Lifetime;
+  /** The last reference releases the file, whatever names its path. If false, the path's last holder does. */
+  private readonly releasesAtLastPut: boolean;
+  /** O_PATH descriptors: they hold the path, which is not a reference to the file. */
+  private pathHolders = 0;
+  private isDead = false;
 
-  constructor(label: string) {
+  constructor(label: string, releasesAtLastPut = true) {
     this.lifetime = new Lifetime(label);
+    this.releasesAtLastPut = releasesAtLastPut;
     // May be asked for after the file's end, as in Linux (SLAB_TYPESAFE_BY_RCU): `tryGet` then returns false.
     this.count = new Refcount('f_count');
   }
@@ -42,14 +48,31 @@ export abstract class File {
     return this.releaseLaterIf(this.count.put());
   }
 
+  /** An open of the file's path with O_PATH. The caller holds a reference. */
+  holdPath(): void {
+    this.pathHolders += 1;
+  }
+
+  /** The close of an O_PATH descriptor. */
+  *putPath(): Task {
+    this.pathHolders -= 1;
+    if (this.isDead && this.pathHolders === 0 && !this.releasesAtLastPut) yield* this.releaseAndEnd();
+  }
+
   protected abstract release(): Task<void>;
 
   private *releaseIf(isLast: Task<boolean>): Task {
-    if (yield* isLast) yield* this.releaseAndEnd();
+    if ((yield* isLast) && this.die()) yield* this.releaseAndEnd();
   }
 
   private *releaseLaterIf(isLast: Task<boolean>): Task {
-    if (yield* isLast) yield* spawn('fput', this.releaseAndEnd());
+    if ((yield* isLast) && this.die()) yield* spawn('fput', this.releaseAndEnd());
+  }
+
+  /** Notes that the last reference is gone. Returns whether the caller releases the file. */
+  private die(): boolean {
+    this.isDead = true;
+    return this.pathHolders === 0 || this.releasesAtLastPut;
   }
 
   private *releaseAndEnd(): Task {

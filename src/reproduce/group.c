@@ -19,5 +19,9 @@ static UNUSED struct result open_device(struct device *device, const char *token
 	ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU);
 	snprintf(name, sizeof(name), "%s%s%s", device->bdf, token ? " vf_token=" : "", token ? token : "");
 	device->fd = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, name);
-	return nothing(device->fd);
+	if (device->fd < 0)
+		return failure(errno);
+	/* The open device keeps its group. */
+	close(group);
+	return value("null");
 }

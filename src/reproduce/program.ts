@@ -20,7 +20,11 @@ export function reproducer(scenario: Scenario, name: string): Reproducer {
   const importer = importerFor(steps);
   const devices = devicesOf(steps, importer);
   const parts = ['runtime'];
-  if (steps.some((step) => groupOf(step) === 'sysfs')) parts.push('sysfs');
+  const isSysfs = (step: Step): boolean =>
+    groupOf(step) === 'sysfs' || (step.op === 'start' && groupOf(step.step) === 'sysfs');
+  if (steps.some(isSysfs)) parts.push('sysfs');
+  if (steps.some(({ op }) => op === 'start')) parts.push('beside');
+  if (steps.some(({ op }) => op === 'hold-fd')) parts.push('holds');
   parts.push(importer === 'iommufd' ? 'iommufd' : 'group');
   if (importer === 'module') parts.push('module');
   const runtime = parts.map((part) => readFileSync(packageFile(`src/reproduce/${part}.c`), 'utf8')).join('');

@@ -14,6 +14,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* Older headers lack the names of some features that the steps use. */
@@ -367,6 +368,11 @@ static UNUSED struct result read_map(const char *name, uint64_t offset, int leng
 	for (i = 0; i < length; i++)
 		sprintf(result.text + 2 * i, "%02x", at[i]);
 	return result;
+}
+
+static UNUSED struct result close_device(struct device *device)
+{
+	return nothing(close(device->fd));
 }
 
 static UNUSED struct result close_thing(const char *name)

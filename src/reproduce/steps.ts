@@ -71,6 +71,17 @@ function callOf(step: Step, context: StepContext): string | null {
       return `event_count("${step.event}")`;
     case 'close-fd':
       return `close_thing("${step.fd}")`;
+    case 'hold-fd':
+      if (step.how !== 'o-path') throw unwritten(`hold-fd by ${step.how}`);
+      return `hold_path("${step.fd}", "${step.as}")`;
+    case 'release-hold':
+      return `close_thing("${step.hold}")`;
+    case 'sysfs-rescan':
+      return 'sysfs_rescan()';
+    case 'start':
+      return `START("${step.as}", ${callOf(step.step, context)})`;
+    case 'join':
+      return `join("${step.of}")`;
     case 'attach':
     case 'map':
     case 'unmap':
@@ -106,7 +117,16 @@ function deviceCall(step: Exclude<Extract<Step, { device: string }>, StepOf<'att
     case 'region-read':
       return `region_read(${device}, ${step.region}, ${toU64(step.offset)}, ${step.length})`;
     case 'sysfs-reset':
+      if (step.method !== undefined) throw unwritten('sysfs-reset by a method');
       return `sysfs_reset(${device})`;
+    case 'sysfs-unbind':
+      return `sysfs_unbind(${device})`;
+    case 'sysfs-remove':
+      return `sysfs_remove(${device})`;
+    case 'sysfs-bind':
+      return `sysfs_bind(${device})`;
+    case 'close':
+      return `close_device(${device})`;
     case 'sysfs-reset-subordinate':
       return `sysfs_reset_subordinate(${device})`;
     case 'sysfs-config-read':

@@ -38,3 +38,44 @@ static UNUSED struct result sysfs_config_write(struct device *device, unsigned i
 {
 	return sysfs_access(device, "config", O_WRONLY, &set, size, offset);
 }
+
+static UNUSED struct result sysfs_put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY), done, error;
+
+	if (fd < 0)
+		return failure(errno);
+	done = write(fd, text, strlen(text));
+	error = errno;
+	close(fd);
+	errno = error;
+	return done < 0 ? failure(error) : value("null");
+}
+
+static UNUSED struct result sysfs_unbind(struct device *device)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver/unbind", device->bdf);
+	return sysfs_put(path, device->bdf);
+}
+
+static UNUSED struct result sysfs_remove(struct device *device)
+{
+	return sysfs_access(device, "remove", O_WRONLY, "1", 1, 0);
+}
+
+static UNUSED struct result sysfs_rescan(void)
+{
+	return sysfs_put("/sys/bus/pci/rescan", "1");
+}
+
+static UNUSED struct result sysfs_bind(struct device *device)
+{
+	char path[128];
+	struct result result;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver_override", device->bdf);
+	result = sysfs_put(path, "vfio-pci");
+	return strcmp(result.text, "null") ? result : sysfs_put("/sys/bus/pci/drivers_probe", device->bdf);
+}

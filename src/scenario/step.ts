@@ -128,6 +128,12 @@ const mappingSteps = [
 const descriptorSteps = [
   step('close-fd', 'Closes a descriptor.', { fd: name }),
   step('dup-fd', 'Duplicates a descriptor.', { fd: name, as: name }),
+  step('hold-fd', "Holds a descriptor's file in another way, which `release-hold` ends.", {
+    fd: name,
+    how: z.enum(['fork', 'scm-rights', 'o-path', 'io-uring', 'epoll']),
+    as: name,
+  }),
+  step('release-hold', 'Lets go of what `hold-fd` holds.', { hold: name }),
   step('lseek', 'Seeks in a dma-buf, which tells its size.', { fd: name, offset: z.number().int(), whence: u32 }),
   step('mmap-fd', 'Maps a dma-buf into the process.', { fd: name }),
   step('set-name', 'DMA_BUF_SET_NAME.', { fd: name, name: z.string() }),
@@ -205,7 +211,10 @@ const ioasSteps = [
 
 /** Steps of root on the files that the PCI core has for a device in sysfs, whether it is open or not. */
 const sysfsSteps = [
-  step('sysfs-reset', 'Writes 1 to `reset`: the PCI core resets the function.', { device: name }),
+  step('sysfs-reset', 'Writes 1 to `reset`: the PCI core resets the function, by `method` if there is one.', {
+    device: name,
+    method: z.enum(['flr', 'af_flr', 'pm', 'bus']).optional(),
+  }),
   step('sysfs-reset-subordinate', 'Writes 1 to `reset_subordinate` of the port above: a reset of its secondary bus.', {
     device: name,
   }),
@@ -216,19 +225,35 @@ const sysfsSteps = [
     size,
     value: u32,
   }),
+  step('sysfs-power-control', 'Writes `power/control`: `on` wakes the device and keeps it awake.', {
+    device: name,
+    control: z.enum(['on', 'auto']),
+  }),
+  step('sysfs-d3cold-allowed', 'Writes `d3cold_allowed`, which wakes the device.', {
+    device: name,
+    allowed: z.boolean(),
+  }),
+  step('sysfs-unbind', 'Takes the driver off the device: waits until its user has closed it.', { device: name }),
+  step('sysfs-remove', 'Writes 1 to `remove`: the device leaves the bus, after its driver.', { device: name }),
+  step('sysfs-rescan', 'Writes 1 to `rescan` of the bus. Devices that were removed come back, without a driver.', {}),
+  step('sysfs-bind', 'Gives the device to vfio-pci.', { device: name }),
+  step('sysfs-numvfs', 'Writes `sriov_numvfs` of a physical function. 0 takes the virtual functions away.', {
+    device: name,
+    count: u32.max(1),
+  }),
 ] as const;
 
 /**
- * Takes a step of an open device in a separate task, for a step that waits until a later step lets it go on. The step
- * must not make anything with a name, since a thread on a real kernel has only the device's descriptor.
+ * Takes a step of an open device, or of root, in a separate task, for a step that waits until a later step lets it go
+ * on. The step must not make anything with a name, since a thread on a real kernel has only the device's descriptor.
  */
 const startSteps = [
   /**
    * Gives 'ended', or 'blocked' if it waits for another task. EAGAIN while MAX_STARTED steps are under way. Later steps
    * of the same task come after it has ended or blocked.
    */
-  step('start', "Starts a step of an open device in a task of its own: 'ended', or 'blocked' where it waits.", {
-    step: z.discriminatedUnion('op', openDeviceSteps),
+  step('start', "Starts a step of a device in a task of its own: 'ended', or 'blocked' where it waits.", {
+    step: z.discriminatedUnion('op', [...openDeviceSteps, ...sysfsSteps]),
     as: name,
   }),
 ] as const;
@@ -237,6 +262,12 @@ const startSteps = [
 const joinSteps = [step('join', "What a started step gave; 'blocked' while it still waits.", { of: name })] as const;
 
 export const MAX_STARTED = 3;
+
+/** A step of an open device that `start` may take. */
+export type StartedDeviceStep = z.infer<(typeof openDeviceSteps)[number]>;
+
+/** Steps of root after which a device may be without its driver, or off the bus. */
+export const DEVICE_GOES: ReadonlySet<string> = new Set(['sysfs-unbind', 'sysfs-remove', 'sysfs-numvfs']);
 
 /** The group of each step. Each backend has one function for each group, in the file of that name. */
 const GROUPS = {
@@ -270,6 +301,10 @@ const GROUP_OF: ReadonlyMap<string, StepGroup> = new Map(
     schemas.map((schema) => [schema.shape.op.value, group as StepGroup] as const),
   ),
 );
+
+export function isIn<Group extends StepGroup>(group: Group, step: Step): step is StepIn<Group> & Step {
+  return groupOf(step) === group;
+}
 
 /** The group that a step belongs to. */
 export function groupOf(step: Step): StepGroup {

@@ -10,7 +10,7 @@ import { VFIO_PCI_ROM_REGION_INDEX } from '../abi/vfio.ts';
 import type { Bar } from '../pci/bar.ts';
 import type { PciFunction } from '../pci/function.ts';
 import type { PciPowerState } from '../pci/power-state.ts';
-import { resetFunction, resetMethods } from '../pci/reset.ts';
+import { type ResetMethod, resetFunction, resetMethods } from '../pci/reset.ts';
 import { InvariantError } from '../task/lifetime.ts';
 import { type LockClass, RwSemaphore } from '../task/lock.ts';
 import type { Task } from '../task/op.ts';
@@ -24,7 +24,7 @@ import { Interrupts } from './intrs.ts';
 import { Migration } from './migration.ts';
 import { isMigratable } from './migration-stream.ts';
 import { BarMapping } from './mmap.ts';
-import { sysfsConfigWrite, sysfsReset, sysfsResetSubordinate } from './outside.ts';
+import { type PowerWrittenOutside, sysfsConfigWrite, sysfsReset, sysfsResetSubordinate } from './outside.ts';
 import {
   LowPower,
   leaveLowPower,
@@ -89,6 +89,8 @@ export class VfioPciCoreDevice {
   readonly physfn: VfioPciCoreDevice | null;
   /** For a PF: those of its VFs that vfio-pci drives too. */
   readonly virtfns: VfioPciCoreDevice[] = [];
+  /** Null unless the profile lets root's writes pass the driver, and one wrote another power state. */
+  powerWritten: PowerWrittenOutside | null = null;
   private configOfOpen: VfioConfig | null = null;
 
   constructor(pdev: PciFunction, options: VfioPciCoreOptions = {}) {
@@ -159,11 +161,16 @@ export class VfioPciCoreDevice {
 
   /** Whether the memory BARs may be used: a power state that decodes, and the memory bit as the user sees it. */
   memoryEnabled(): boolean {
-    if (!this.decodesIn(this.pdev.powerState.value)) return false;
+    if (!this.decodesIn(this.knownPowerState())) return false;
     // A VF has no memory bit of its own (SR-IOV 1.1, 3.4.1.3).
     const isOn = this.pdev.isVirtfn || (this.config.virtualWord(PCI_COMMAND) & PCI_COMMAND_MEMORY) !== 0;
     // The user's view does not show what was written from outside.
     return isOn && (this.pdev.memoryDecode.value || !this.profile.outsideRevokes);
+  }
+
+  private knownPowerState(): PciPowerState {
+    const { value } = this.pdev.powerState;
+    return this.powerWritten?.real === value ? this.powerWritten.known : value;
   }
 
   /** Whether peers may use the memory. Unlike the user's accesses, theirs do not wake a sleeping device. */
@@ -244,8 +251,8 @@ export class VfioPciCoreDevice {
   }
 
   /** Root resets the function through sysfs. Errors as in outside.ts, here and in the next two. */
-  sysfsReset(): Task {
-    return sysfsReset(this);
+  sysfsReset(method?: ResetMethod): Task {
+    return sysfsReset(this, method);
   }
 
   /** Root resets the bus through sysfs of the port above. */

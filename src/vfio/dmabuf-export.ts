@@ -119,6 +119,7 @@ function* exportChecked(
     sizeBytes: priv.sizeBytes,
     flags: openFlags & (O_ACCMODE | O_NONBLOCK),
     priv,
+    releasesWithFile: vdev.profile.releasesWithFile,
   });
   priv.dmabuf = dmabuf;
   // From here on only a put frees the buffer: it runs `release`, which undoes all of the above.

@@ -1,6 +1,7 @@
 /** vfio-pci bound to functions: decides which devices share a set, and which PF each VF belongs to. */
 import type { PciFunction } from '../pci/function.ts';
 import { hotResetScope } from '../pci/reset.ts';
+import type { Task } from '../task/op.ts';
 import { VfioPciCoreDevice } from './core.ts';
 import { DeviceSet } from './device-set.ts';
 import type { Profile } from './profile.ts';
@@ -29,4 +30,21 @@ export function buildVfioDevices(
     byFunction.set(pdev, device);
   }
   return devices;
+}
+
+/** Takes the driver off a device: waits until its user has closed it, and its buffers hold it no more. */
+export function* unbind(vdev: VfioPciCoreDevice): Task {
+  yield* vdev.unregister();
+  drop(vdev.deviceSet.devices, vdev);
+  if (vdev.physfn !== null) drop(vdev.physfn.virtfns, vdev);
+}
+
+/** Gives a device that was unbound to vfio-pci again. */
+export function bind({ pdev, profile, deviceSet, physfn }: VfioPciCoreDevice): VfioPciCoreDevice {
+  return new VfioPciCoreDevice(pdev, { profile, deviceSet, ...(physfn === null ? {} : { physfn }) });
+}
+
+function drop<T>(list: T[], item: T): void {
+  const index = list.indexOf(item);
+  if (index >= 0) list.splice(index, 1);
 }

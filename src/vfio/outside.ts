@@ -3,19 +3,34 @@
  * Linux 7.3 hears of none of them, since its `err_handler` has neither reset_prepare nor reset_done.
  */
 import { Errno } from '../abi/errno.ts';
-import { hotResetScope, resetBus, resetMethods } from '../pci/reset.ts';
+import type { PciPowerState } from '../pci/power-state.ts';
+import { hotResetScope, type ResetMethod, resetBus, resetMethods } from '../pci/reset.ts';
 import type { Task } from '../task/op.ts';
 import { restoreMemory, revokeMemory } from './lending.ts';
 import { PCI_D0, resume, type SleepingDevice } from './pm.ts';
 import { functionLevelReset, outsideOfSet, type ResettableDevice, resetInD0, resetSet } from './reset.ts';
 
-type OutsideDevice = SleepingDevice & ResettableDevice;
+type OutsideDevice = SleepingDevice & ResettableDevice & { powerWritten: PowerWrittenOutside | null };
 
-/** `reset`: resets the function by its first method (reset_store). Wakes it first. ENOENT without a method. */
-export function* sysfsReset(vdev: OutsideDevice): Task {
+/** A power state that was written past the driver: the PCI core of Linux goes on with the one that it knows. */
+export interface PowerWrittenOutside {
+  readonly known: PciPowerState;
+  readonly real: PciPowerState;
+}
+
+/**
+ * `reset`: resets the function by its first method (reset_store), or by the one that was written to `reset_method`.
+ * Wakes it first. ENOENT without a method, EINVAL for one that the function does not have.
+ */
+export function* sysfsReset(vdev: OutsideDevice, method?: ResetMethod): Task {
   const { pdev } = vdev;
-  if (resetMethods(pdev).length === 0) throw new Errno('ENOENT', `${pdev.name} has no reset method, so no such file`);
+  const methods = resetMethods(pdev);
+  if (methods.length === 0) throw new Errno('ENOENT', `${pdev.name} has no reset method, so no such file`);
+  // Linux wakes the device to look at a method, too.
   yield* resume(vdev);
+  if (method !== undefined && !methods.includes(method)) {
+    throw new Errno('EINVAL', `${pdev.name} cannot be reset by ${method}, only by ${methods.join(', ')}`);
+  }
   yield* vdev.profile.outsideRevokes ? functionLevelReset(vdev, 'outside') : resetInD0(pdev);
 }
 
@@ -46,7 +61,15 @@ export function* sysfsResetSubordinate(vdev: OutsideDevice): Task {
  */
 export function* sysfsConfigWrite(vdev: OutsideDevice, offset: number, size: 1 | 2 | 4, value: number): Task {
   const { pdev } = vdev;
-  if (!vdev.profile.outsideRevokes) return yield* pdev.configWrite(offset, size, value);
+  if (!vdev.profile.outsideRevokes) {
+    // Linux does not wake the device, and its wake restores the registers from before.
+    if (vdev.lowPower.engaged.value) return;
+    const known = pdev.powerState.value;
+    yield* pdev.configWrite(offset, size, value);
+    const real = pdev.powerState.value;
+    if (real !== known) vdev.powerWritten = { known, real };
+    return;
+  }
   yield* vdev.memoryLock.write();
   try {
     yield* revokeMemory(vdev, 'outside');

@@ -21,6 +21,16 @@ export interface Profile {
    * does not hear of them.
    */
   readonly outsideRevokes: boolean;
+  /**
+   * The removal of a device waits for its user before it takes the lock of all buses. Linux waits inside, so that a
+   * user keeps every bus from changing.
+   */
+  readonly waitsOutsideBusLock: boolean;
+  /**
+   * A buffer is released with its last file reference. Linux releases it with its path, so that an O_PATH descriptor
+   * keeps it listed, and its driver bound.
+   */
+  readonly releasesWithFile: boolean;
   /** A reset of a PF revokes the buffers of its VFs, which it resets too. Linux revokes only those of the PF. */
   readonly resetTakesVirtfns: boolean;
   /**
@@ -53,6 +63,8 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
     lowPowerDisablesMemory: true,
     wakeRestores: true,
     outsideRevokes: true,
+    waitsOutsideBusLock: true,
+    releasesWithFile: true,
     resetTakesVirtfns: true,
     tellAfterRestore: true,
     tellAllFirst: true,
@@ -68,6 +80,8 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
     lowPowerDisablesMemory: false,
     wakeRestores: false,
     outsideRevokes: false,
+    waitsOutsideBusLock: false,
+    releasesWithFile: false,
     resetTakesVirtfns: false,
     tellAfterRestore: false,
     tellAllFirst: false,

@@ -105,6 +105,7 @@ test('debug: what a kernel reports while it is compared fails the comparison', {
     leakCheck: false,
     lenders: [lender],
     matrix: null,
+    kept: true,
   } as const;
   const result = await labDiff({ ...choice, seed: 1, steps: 20, onProgress: () => {} });
   assert.deepEqual(result.differences, []);

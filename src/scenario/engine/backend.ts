@@ -5,7 +5,7 @@ import type { Machine } from '../../machine/build.ts';
 import type { Task } from '../../task/op.ts';
 import { PROFILES, type Profile } from '../../vfio/profile.ts';
 import { type Backend, outcome, type StepTakers, takeStep } from '../backend.ts';
-import type { Step, StepResult } from '../step.ts';
+import { isIn, type Step, type StepResult } from '../step.ts';
 import { descriptorStep } from './descriptor.ts';
 import { deviceStep } from './device.ts';
 import { importerStep } from './importer.ts';
@@ -21,7 +21,8 @@ const TAKERS: StepTakers<EngineWorld, Task<unknown>> = {
   importer: importerStep,
   ioas: ioasStep,
   sysfs: sysfsStep,
-  start: (world, { step, as }) => world.started.start(as, outcome(deviceStep(world, step))),
+  start: (world, { step, as }) =>
+    world.started.start(as, outcome(isIn('sysfs', step) ? sysfsStep(world, step) : deviceStep(world, step))),
 };
 
 export class EngineBackend implements Backend {
@@ -50,6 +51,7 @@ export class EngineBackend implements Backend {
     for (const importer of world.importers.values()) yield* importer.dispose();
     for (const device of [...world.attached.keys()]) yield* world.detachFromIoas(device);
     for (const ioas of world.ioases.values()) yield* ioas.destroy();
+    for (const release of world.holds.values()) yield* release();
     yield* world.files.closeAll();
     yield* world.deviceFiles.closeAll();
   }

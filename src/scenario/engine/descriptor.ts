@@ -10,8 +10,9 @@ import {
   dmaBufSetName,
   dmaBufSync,
 } from '../../dma-buf/ioctl.ts';
-import type { Task } from '../../task/op.ts';
-import type { StepIn } from '../step.ts';
+import { DONE, type Task } from '../../task/op.ts';
+import { named } from '../backend.ts';
+import type { StepIn, StepOf } from '../step.ts';
 import type { EngineWorld } from './world.ts';
 
 export function* descriptorStep(world: EngineWorld, step: StepIn<'descriptor'>): Task<unknown> {
@@ -24,6 +25,13 @@ export function* descriptorStep(world: EngineWorld, step: StepIn<'descriptor'>):
     case 'dup-fd': {
       const file = yield* world.files.get(world.fd(step.fd));
       return yield* world.install(file, step.as);
+    }
+    case 'hold-fd':
+      return yield* hold(world, step);
+    case 'release-hold': {
+      const release = named(world.holds, step.hold, 'hold');
+      world.holds.delete(step.hold);
+      return yield* release();
     }
     case 'lseek':
       return dmaBufLseek(world.dmabuf(step.fd), step.offset, step.whence);
@@ -50,4 +58,17 @@ export function* descriptorStep(world: EngineWorld, step: StepIn<'descriptor'>):
       return yield* dmaBufImportSyncFile(world.dmabuf(step.fd), step.flags, sync);
     }
   }
+}
+
+/**
+ * Another process, a message under way and a ring hold the file. A path holds the path alone, and a set of epoll
+ * forgets the file when it is closed.
+ */
+function* hold(world: EngineWorld, { fd, how, as }: StepOf<'hold-fd'>): Task<null> {
+  const file = yield* world.files.get(world.fd(fd));
+  if (how === 'o-path') file.holdPath();
+  if (how === 'o-path' || how === 'epoll') yield* file.put();
+  const release = { 'o-path': () => file.putPath(), epoll: () => DONE };
+  world.holds.set(as, how === 'o-path' || how === 'epoll' ? release[how] : () => file.put());
+  return null;
 }

@@ -36,6 +36,7 @@ export function* deviceStep(world: EngineWorld, step: DeviceStep): Task<unknown>
   const { deviceFiles } = world;
   const device = world.device(step.device);
   if (step.op === 'open') {
+    world.drivers.checkBound(step.device);
     deviceFiles.checkOpen(device, step.cdev === true);
     yield* device.open(step.vfToken === undefined ? null : Buffer.from(step.vfToken, 'hex'));
     deviceFiles.add(device, step.cdev === true);

@@ -14,6 +14,7 @@ import type { Ioas } from '../../vfio/ioas.ts';
 import type { BarMapping } from '../../vfio/mmap.ts';
 import type { Profile } from '../../vfio/profile.ts';
 import type { Caller, EventSignal, EventSource } from '../../vfio/user.ts';
+import { Drivers } from './drivers.ts';
 import { DeviceFiles } from './files.ts';
 import type { EngineImporter, ImporterMapping } from './importer-driver.ts';
 import { StartedSteps } from './started.ts';
@@ -31,9 +32,12 @@ export class EngineWorld implements Caller {
   readonly machine: Machine;
   readonly profile: Profile;
   readonly devices: ReadonlyMap<string, VfioPciCoreDevice>;
+  readonly drivers: Drivers;
   readonly files = new FdTable();
   readonly deviceFiles = new DeviceFiles(({ pdev }) => this.detachFromIoas(pdev.name));
   readonly fds = new Map<string, number>();
+  /** What lets go of each hold of a file. */
+  readonly holds = new Map<string, () => Task>();
   readonly importers = new Map<string, EngineImporter>();
   /** The importers' names in the order of their invalidate callbacks. */
   readonly callbackOrder: string[] = [];
@@ -54,7 +58,9 @@ export class EngineWorld implements Caller {
   constructor(machine: Machine, profile: Profile) {
     this.machine = machine;
     this.profile = profile;
-    this.devices = buildVfioDevices(machine.functions, profile);
+    const devices = buildVfioDevices(machine.functions, profile);
+    this.devices = devices;
+    this.drivers = new Drivers(devices, profile);
   }
 
   /** Scenarios give eventfds by position in `events`, and the engine sees that number as the descriptor. */

@@ -1,14 +1,14 @@
 /** Scenarios on a real kernel: /dev/vfio for devices, the lab's module for importers. */
 import type { Task } from '../../task/op.ts';
 import { asTask, type Backend, outcome, type StepTakers, takeStep } from '../backend.ts';
-import type { Step, StepResult } from '../step.ts';
+import { isIn, type Step, type StepOf, type StepResult } from '../step.ts';
 import { descriptorStep } from './descriptor.ts';
-import { deviceStep, startStep } from './device.ts';
+import { deviceStep, startDeviceStep } from './device.ts';
 import { importerStep } from './importer.ts';
 import { ioasStep } from './ioas.ts';
 import { mappingStep } from './mapping.ts';
 import type { StartedThreads } from './started.ts';
-import { sysfsStep } from './sysfs.ts';
+import { startSysfsStep, sysfsStep } from './sysfs.ts';
 import { LinuxWorld } from './world.ts';
 
 const TAKERS: StepTakers<LinuxWorld, Task<unknown>> = {
@@ -20,6 +20,10 @@ const TAKERS: StepTakers<LinuxWorld, Task<unknown>> = {
   sysfs: asTask(sysfsStep),
   start: asTask(startStep),
 };
+
+function startStep(world: LinuxWorld, { step, as }: StepOf<'start'>): 'ended' | 'blocked' {
+  return isIn('sysfs', step) ? startSysfsStep(world, step, as) : startDeviceStep(world, step, as);
+}
 
 export interface LinuxOptions {
   /** Needed for scenarios with `start` steps. */

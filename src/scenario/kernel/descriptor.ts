@@ -10,6 +10,8 @@ import {
   dmaBufSetName,
   dmaBufSync,
 } from '../../linux/dma-buf.ts';
+import { holdFd } from '../../linux/hold.ts';
+import { named } from '../backend.ts';
 import type { StepIn } from '../step.ts';
 import type { LinuxWorld } from './world.ts';
 
@@ -23,6 +25,15 @@ export function descriptorStep(world: LinuxWorld, step: StepIn<'descriptor'>): u
     case 'dup-fd':
       world.fds.set(step.as, world.fd(step.fd).duplicate());
       return null;
+    case 'hold-fd':
+      world.holds.set(step.as, holdFd(world.fd(step.fd), step.how));
+      return null;
+    case 'release-hold': {
+      const hold = named(world.holds, step.hold, 'hold');
+      world.holds.delete(step.hold);
+      hold.release();
+      return null;
+    }
     case 'lseek':
       return dmaBufSeek(world.fd(step.fd), step.offset, step.whence);
     case 'mmap-fd':

@@ -16,13 +16,11 @@ import { openCdev } from '../../linux/vfio/iommufd.ts';
 import { done, type Task } from '../../task/op.ts';
 import { configStep } from '../config-steps.ts';
 import { type FeatureStep, featureArgument } from '../feature-argument.ts';
-import type { StepIn, StepOf } from '../step.ts';
+import type { StartedDeviceStep, StepIn, StepOf } from '../step.ts';
 import { OpenDevice, OpenGroup } from './files.ts';
 import type { LinuxWorld } from './world.ts';
 
 type DeviceStep = StepIn<'device'>;
-/** Steps of an open device that make nothing with a name. */
-type NamelessStep = StepOf<'start'>['step'];
 
 const SUSPEND_MS = 500;
 const POLL_MS = 2;
@@ -80,7 +78,7 @@ function* takeDeviceStep(world: LinuxWorld, step: DeviceStep, name: string): Tas
   }
 }
 
-export function* namelessStep({ device, groups }: DeviceAccess, step: NamelessStep): Task<unknown> {
+export function* namelessStep({ device, groups }: DeviceAccess, step: StartedDeviceStep): Task<unknown> {
   switch (step.op) {
     case 'close':
       device.fd.close();
@@ -115,7 +113,7 @@ export function* namelessStep({ device, groups }: DeviceAccess, step: NamelessSt
 }
 
 /** Takes a step of a device in a separate thread. */
-export function startStep(world: LinuxWorld, { step, as }: StepOf<'start'>): 'ended' | 'blocked' {
+export function startDeviceStep(world: LinuxWorld, step: StartedDeviceStep, as: string): 'ended' | 'blocked' {
   const { device: name } = step;
   const opened = world.device(name);
   const call = { step, address: world.address(name), deviceFd: opened.device.fd.fd, groups: openGroups(world) };

@@ -4,10 +4,11 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { OwnedFd } from '../../linux/fd.ts';
 import { VfioDevice } from '../../linux/vfio/device.ts';
 import { Runner } from '../../task/runner.ts';
-import { outcome } from '../backend.ts';
-import type { StepResult } from '../step.ts';
+import { asTask, outcome } from '../backend.ts';
+import { isIn, type StepResult } from '../step.ts';
 import { namelessStep } from './device.ts';
 import { CALLED, DONE, HEADER_BYTES, LENGTH, STATE, type StartedCall, THREAD_ID } from './started.ts';
+import { takeSysfsStep } from './sysfs-files.ts';
 
 export function serveStartedSteps(): never {
   const { shared } = workerData as { shared: SharedArrayBuffer };
@@ -27,6 +28,7 @@ export function serveStartedSteps(): never {
 }
 
 function take({ step, address, deviceFd, groups }: StartedCall): StepResult {
+  if (isIn('sysfs', step)) return new Runner().run(outcome(asTask(takeSysfsStep)(address, step)));
   const fd = new OwnedFd(deviceFd, address);
   try {
     const device = new VfioDevice(fd, address);

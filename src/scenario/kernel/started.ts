@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import { Errno } from '../../abi/errno.ts';
 import { refusal } from '../backend.ts';
-import { MAX_STARTED, type StepOf, type StepResult } from '../step.ts';
+import { DEVICE_GOES, MAX_STARTED, type StepOf, type StepResult } from '../step.ts';
 
 /** A call to a thread, in JSON: the step, and the descriptors that it works on. The caller owns the descriptors. */
 export interface StartedCall {
@@ -30,15 +30,22 @@ export const DONE = 2;
 const POLL_MS = 10;
 /** The number of polls that find a thread asleep in one place before it counts as blocked. */
 const STILL_POLLS = 6;
+/**
+ * As STILL_POLLS, for steps that wait for a device's user. The driver looks for the user's close time and again, so
+ * that its wait is told from a sleep by its length alone. Taking virtual functions away sleeps for a second.
+ */
+const TIMED_STILL_POLLS = 150;
 /** The most polls. A reset also sleeps for a while, but never for as long as this. */
 const MAX_POLLS = 1000;
 /** Kernel functions that sleep for a time, or for the hardware: a thread in them is slow, not blocked. */
-const SLEEPS = /sleep|delay|timeout|^pci_|^pcie|^$|^0$/;
+const SLEEPS = /sleep|delay|timeout|^pci_(?!lock_)|^pcie|^$|^0$/;
 
 class Thread {
   readonly worker: Worker;
   private readonly words: Int32Array;
   private readonly bytes: Uint8Array;
+  /** The call waits for a device's user. */
+  private isTimed = false;
 
   constructor(worker: Worker, shared: SharedArrayBuffer) {
     this.worker = worker;
@@ -51,6 +58,7 @@ class Thread {
   }
 
   call(call: StartedCall): void {
+    this.isTimed = DEVICE_GOES.has(call.step.op);
     const text = Buffer.from(JSON.stringify(call));
     this.bytes.set(text, HEADER_BYTES);
     Atomics.store(this.words, LENGTH, text.length);
@@ -64,16 +72,20 @@ class Thread {
     return JSON.parse(text.toString('utf8')) as StepResult;
   }
 
-  /** Waits until the call is done, or sleeps where only another task can wake it. */
-  settle(): void {
+  /**
+   * Waits until the call is done, or sleeps where only another task can wake it. A `quick` look takes a call that was
+   * asleep before for one that still is.
+   */
+  settle(quick = false): void {
     let last = '';
     let still = 0;
+    const enough = this.isTimed && !quick ? TIMED_STILL_POLLS : STILL_POLLS;
     for (let polls = 0; polls < MAX_POLLS; polls++) {
       if (Atomics.wait(this.words, STATE, CALLED, POLL_MS) !== 'timed-out') return;
       const where = this.sleepsIn();
-      still = where === last && !SLEEPS.test(where) ? still + 1 : 0;
+      still = where === last && (this.isTimed || !SLEEPS.test(where)) ? still + 1 : 0;
       last = where;
-      if (still >= STILL_POLLS) return;
+      if (still >= enough) return;
     }
   }
 
@@ -137,25 +149,31 @@ export class LinuxStartedSteps {
     const started: StartedStep = { thread, result: null, atEnd };
     this.steps.set(name, started);
     thread.call(call);
-    this.settle();
+    this.settle(name);
     return started.thread === null ? 'ended' : 'blocked';
   }
 
   join(name: string): StepResult {
     const started = this.steps.get(name);
     if (started === undefined) return refusal(new Errno('EBADF', `no step was started as ${name}`));
+    this.settle(name);
     return started.result ?? { ok: 'blocked' };
   }
 
-  /** Waits until each started step has ended or is blocked. */
-  settle(): void {
-    for (const started of this.steps.values()) {
+  /** Waits until each started step has ended or is blocked. Takes its time for the one of that name. */
+  settle(patientlyFor?: string): void {
+    for (const [name, started] of this.steps) {
       if (started.thread === null) continue;
-      started.thread.settle();
+      started.thread.settle(name !== patientlyFor);
       if (!started.thread.isDone) continue;
       started.result = started.thread.takeResult();
       started.thread = null;
       started.atEnd();
     }
+  }
+
+  /** Takes its time for each. */
+  settleAll(): void {
+    for (const name of this.steps.keys()) this.settle(name);
   }
 }

@@ -1,18 +1,21 @@
 /** Everything that a scenario's steps have made on a real kernel, by name. */
 import { createEventfd } from '../../linux/eventfd.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
+import type { Hold } from '../../linux/hold.ts';
 import type { LabImporter } from '../../linux/lab-importer.ts';
 import type { Mapping } from '../../linux/mapping.ts';
 import { Iommufd } from '../../linux/vfio/iommufd.ts';
 import { named } from '../backend.ts';
 import type { OpenDevice } from './files.ts';
 import { LinuxStartedSteps, type StartedThreads } from './started.ts';
+import { bringBack } from './sysfs-files.ts';
 
 export class LinuxWorld {
   /** The PCI address of each device that scenarios name. */
   readonly addresses: ReadonlyMap<string, string>;
   readonly devices = new Map<string, OpenDevice>();
   readonly fds = new Map<string, OwnedFd>();
+  readonly holds = new Map<string, Hold>();
   readonly maps = new Map<string, Mapping>();
   readonly events = new Map<string, OwnedFd>();
   readonly importers = new Map<string, LabImporter>();
@@ -27,6 +30,8 @@ export class LinuxWorld {
    */
   readonly asleep = new Set<string>();
   readonly started: LinuxStartedSteps;
+  /** Devices whose driver, or which themselves, root took away. They are brought back at the end. */
+  readonly takenAway = new Set<string>();
   private iommufd: Iommufd | null = null;
 
   constructor(addresses: ReadonlyMap<string, string>, threads: StartedThreads | null) {
@@ -75,9 +80,13 @@ export class LinuxWorld {
     for (const importer of this.importers.values()) importer.close();
     this.started.settle();
     for (const map of this.maps.values()) map.close();
+    for (const hold of this.holds.values()) hold.release();
     for (const fd of this.fds.values()) fd.close();
     for (const device of this.devices.values()) device.closeAll();
     this.iommufd?.close();
     for (const event of this.events.values()) event.close();
+    // A driver that waited for the closes above lets go now.
+    this.started.settleAll();
+    bringBack(this.addresses, this.takenAway);
   }
 }
