@@ -167,6 +167,7 @@ const NOBODY: RemoteMemory = {
   *write() {
     return false;
   },
+  chunkBytes: 2 ** 20,
   abort() {},
 };
 

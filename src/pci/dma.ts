@@ -27,6 +27,8 @@ export function advance(target: DmaTarget, offset: number): DmaTarget {
 
 /** Both return whether the owner did it. If it did not, or is gone, the request fails. */
 export interface RemoteMemory {
+  /** The most bytes of one call. */
+  readonly chunkBytes: number;
   read(address: number, into: Uint8Array): Task<boolean>;
   write(address: number, from: Uint8Array): Task<boolean>;
   /** The range is unmapped: requests under way there fail now. */
@@ -68,4 +70,4 @@ export interface DmaAddressSpace {
 export type CopyOutcome = number | 'read-failed' | 'write-failed';
 
 /** How a DMA ended: the completion status of PCIe, or the reason that it did not get there. */
-export type DmaStatus = 'ok' | 'unsupported-request' | 'iommu-fault' | 'bus-master-off';
+export type DmaStatus = 'ok' | 'unsupported-request' | 'iommu-fault' | 'bus-master-off' | 'not-in-d0' | 'reset';

@@ -80,8 +80,10 @@ export class Fabric {
    * a visible step, and moves its bytes in the same step. Stops at the first piece that fails.
    */
   *dma(requester: PciFunction, address: number, bytes: Uint8Array, isWrite: boolean): Task<DmaStatus> {
-    if (!requester.busMaster) return 'bus-master-off';
+    const { resets } = requester;
     for (let at = 0; at < bytes.length; ) {
+      // The function may have been stopped while another function or a client answered for the piece before.
+      if (!requester.mayStartDma) return requester.busMaster ? 'not-in-d0' : 'bus-master-off';
       const piece = this.route(requester, address + at, bytes.length - at, isWrite);
       if (typeof piece === 'string') return piece;
       const part = bytes.subarray(at, at + piece.length);
@@ -89,6 +91,7 @@ export class Fabric {
       if (status !== 'ok') return status;
       requester.dmaBytes += piece.length;
       if (isWrite) requester.dmaLog?.written(address + at, piece.length);
+      if (requester.resets !== resets) return 'reset';
       at += piece.length;
     }
     return 'ok';
@@ -131,7 +134,7 @@ export class Fabric {
   /** The mapping of an address whose request goes to memory that a domain maps; null for all others. */
   private memoryAt(requester: PciFunction, address: number, isWrite: boolean): MemoryMapping | null {
     const domain = requester.iommuDomain;
-    if (domain === null || !domain.translates || !requester.busMaster) return null;
+    if (domain === null || !domain.translates || !requester.mayStartDma) return null;
     if (!domain.ownsBus) {
       const peer = this.decode(address - this.hostBridge.busOffset);
       if (peer !== null && reachesBelowRoot(requester, peer.fn)) return null;
@@ -146,7 +149,7 @@ export class Fabric {
    * the bytes moved in the same step.
    */
   *copy(requester: PciFunction, source: number, destination: number, length: number): Task<CopyOutcome> {
-    if (!requester.busMaster) return 0;
+    if (!requester.mayStartDma) return 0;
     const from = this.route(requester, source, length, false);
     if (typeof from === 'string') return 0;
     const to = this.route(requester, destination, from.length, true);
@@ -188,7 +191,8 @@ export class Fabric {
     const mapping = domain.find(address);
     if (mapping === null || (mapping.prot & (isWrite ? IOMMU_WRITE : IOMMU_READ)) === 0) return 'iommu-fault';
     const offset = address - mapping.iova;
-    return { target: advance(mapping.target, offset), length: Math.min(length, mapping.sizeBytes - offset) };
+    const most = mapping.target.kind === 'remote' ? mapping.target.access.chunkBytes : length;
+    return { target: advance(mapping.target, offset), length: Math.min(length, most, mapping.sizeBytes - offset) };
   }
 
   private *deliver(requester: PciFunction, target: DmaTarget, bytes: Uint8Array, isWrite: boolean): Task<DmaStatus> {

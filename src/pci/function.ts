@@ -114,6 +114,10 @@ export class PciFunction {
   dmaBits: 32 | 64 = 64;
   /** The number of its IOMMU group; set when the function is plugged in. */
   iommuGroup = 0;
+  /** Counts resets: a DMA request that was under way at one has no further part. */
+  resets = 0;
+  /** As `powerState`, for DMA requests, which do not take a step to look. */
+  private isInD0 = true;
   /** The bytes that its DMA has moved; a copy counts once. For people who watch. */
   dmaBytes = 0;
   /** Hears of every DMA write after it has arrived, by the address that the function used. */
@@ -218,8 +222,9 @@ export class PciFunction {
 
   /** The effect of a reset line or FLR on the hardware: registers as at power on, nothing decodes, D0. */
   *hardwareReset(): Task {
+    this.resets += 1;
     yield* this.memoryDecode.store(false);
-    yield* this.powerState.store(0);
+    yield* this.changePowerState(0);
     yield* this.registersChange();
     this.config.restore(this.atPowerOn);
     this.lifecycle.reset();
@@ -259,7 +264,7 @@ export class PciFunction {
     this.writeBarAddresses();
     yield* disableMsi(this, 'msi');
     yield* disableMsi(this, 'msix');
-    yield* this.powerState.store(powerStateIn(this.config));
+    yield* this.changePowerState(powerStateIn(this.config));
     yield* this.updateDecode();
   }
 
@@ -320,6 +325,11 @@ export class PciFunction {
     return (this.config.read(PCI_COMMAND, 2) & PCI_COMMAND_MASTER) !== 0;
   }
 
+  /** Whether the function may start DMA. In other states than D0 it may only send PME (PCI PM 1.2, 5.4). */
+  get mayStartDma(): boolean {
+    return this.isInD0 && this.busMaster;
+  }
+
   /**
    * For a device model that continues work which a reset may have ended. After this step the model sees all effects of
    * the reset, including its own state that `onReset` puts back.
@@ -363,7 +373,12 @@ export class PciFunction {
       yield* this.hardwareReset();
       return;
     }
-    yield* this.powerState.store(next);
+    yield* this.changePowerState(next);
     yield* this.updateDecode();
+  }
+
+  private changePowerState(state: PciPowerState): Task {
+    this.isInD0 = state === 0;
+    return this.powerState.store(state);
   }
 }

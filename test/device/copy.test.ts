@@ -111,6 +111,7 @@ function remoteOf(memory: Memory, base: number) {
       memory.write(address - base, from);
       return true;
     },
+    chunkBytes: 2 ** 20,
     abort() {},
   };
 }

@@ -46,6 +46,7 @@ export interface TestDescriptor {
 
 /** Answers only while the test allows it. */
 class SlowMemory implements RemoteMemory {
+  readonly chunkBytes = 2 ** 20;
   readonly permits = new Cell('permits', 0);
   writes = 0;
 

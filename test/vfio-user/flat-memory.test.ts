@@ -18,6 +18,7 @@ const NOBODY = {
   write: function* () {
     return false;
   },
+  chunkBytes: 2 ** 20,
   abort() {},
 };
 const NO_BUFFERS = { find: () => null, borrow: () => assert.fail('nothing is lent') };

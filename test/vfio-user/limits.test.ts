@@ -44,6 +44,7 @@ const NO_REMOTE_MEMORY = {
   write: function* () {
     return false;
   },
+  chunkBytes: 2 ** 20,
   abort() {},
 };
 

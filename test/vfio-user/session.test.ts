@@ -74,7 +74,7 @@ test('regions are given back although one of them fails; its error is told at th
         throw new Errno('EIO', 'the exporter is stuck');
       },
     } as unknown as BorrowedBuffer;
-    const remote = { read: nothing, write: nothing, abort() {} };
+    const remote = { read: nothing, write: nothing, chunkBytes: 2 ** 20, abort() {} };
     const buffers = { find: () => null, borrow: () => stuck };
     const regions = new DmaRegions('test', remote, buffers, { maxDmaMaps: 100 });
     runner.run(regions.start());

@@ -142,7 +142,7 @@ export const DIFFERENCES: readonly Entry[] = [
     ],
   },
   {
-    reason: 'config space takes accesses of any size, as on Linux; the library refuses some sizes at some registers',
+    reason: 'an FLR by config space ends the DMA of the device; the library asks the device to pause first',
     tests: ['test_pci_caps.test_pci_cap_write_px'],
   },
   {

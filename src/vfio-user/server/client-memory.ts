@@ -42,7 +42,7 @@ export class ClientMemory implements RemoteMemory {
   private readonly send: SendCommand;
   private readonly onTimeout: () => void;
   private readonly message: Pinned;
-  private readonly chunkBytes: number;
+  readonly chunkBytes: number;
   private readonly outstanding = new Map<number, Outstanding>();
   private nextId = 0;
   private gone = false;
@@ -58,20 +58,12 @@ export class ClientMemory implements RemoteMemory {
     this.message = new Pinned(HEAD + Math.min(this.chunkBytes, 64 * 1024));
   }
 
-  *read(address: number, into: Uint8Array): Task<boolean> {
-    for (let at = 0; at < into.length; at += this.chunkBytes) {
-      const part = into.subarray(at, at + this.chunkBytes);
-      if (!(yield* this.exchange(VFIO_USER_DMA_READ, address + at, part, null))) return false;
-    }
-    return true;
+  read(address: number, into: Uint8Array): Task<boolean> {
+    return this.exchange(VFIO_USER_DMA_READ, address, into, null);
   }
 
-  *write(address: number, from: Uint8Array): Task<boolean> {
-    for (let at = 0; at < from.length; at += this.chunkBytes) {
-      const part = from.subarray(at, at + this.chunkBytes);
-      if (!(yield* this.exchange(VFIO_USER_DMA_WRITE, address + at, null, part))) return false;
-    }
-    return true;
+  write(address: number, from: Uint8Array): Task<boolean> {
+    return this.exchange(VFIO_USER_DMA_WRITE, address, null, from);
   }
 
   /** Takes a reply of the client. EPROTO for a reply that is not due, or does not match its command. */
