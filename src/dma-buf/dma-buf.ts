@@ -233,7 +233,7 @@ export class DmaBuf<Priv = unknown> extends File {
     if (this.ops.unpin !== undefined) yield* this.ops.unpin(attachment);
   }
 
-  /** dma_buf_invalidate_mappings: tells every dynamic importer; the reservation is held. */
+  /** dma_buf_invalidate_mappings: tells every dynamic importer, the newest first; the reservation is held. */
   invalidateMappings(): Task {
     this.resv.lock.assertHeld();
     return this.attachments.get().length === 0 ? DONE : this.invalidateEach();
@@ -241,9 +241,10 @@ export class DmaBuf<Priv = unknown> extends File {
 
   private *invalidateEach(): Task {
     // An importer may unmap in the callback, but never detach: that takes the reservation, which is held here.
-    for (const attachment of this.attachments.get()) {
-      const invalidate = attachment.importerOps?.invalidateMappings;
-      if (invalidate !== undefined) yield* invalidate.call(attachment.importerOps, attachment);
+    const attachments = this.attachments.get();
+    for (let i = attachments.length - 1; i >= 0; i -= 1) {
+      const { importerOps } = attachments[i];
+      if (importerOps?.invalidateMappings !== undefined) yield* importerOps.invalidateMappings(attachments[i]);
     }
   }
 
