@@ -99,8 +99,9 @@ function comparedBits(steps: readonly Step[], index: number): number {
 }
 
 /**
- * The comparable bits of a read in the PCI Express capability. Device Control has no value at reset on QEMU's igb, where
- * PCI Express (7.5.3.4) has one, so its bytes count only after the program has written them since the device was opened.
+ * The comparable bits of a read in the PCI Express capability. Device Control has no value at reset on QEMU's igb,
+ * where PCI Express (7.5.3.4) has one, so its bytes count only after the program has written them since the device was
+ * opened.
  */
 function controlBits(steps: readonly Step[], index: number, read: StepOf<'cap-read'>): number {
   const before = steps.slice(0, index).reverse();

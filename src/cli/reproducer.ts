@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Errno } from '../abi/errno.ts';
 import { DocumentError } from '../machine/yaml.ts';
+import { namedPrograms, namedReproducer } from '../reproduce/named.ts';
 import { reproducer } from '../reproduce/program.ts';
 import { ReproducerError } from '../reproduce/steps.ts';
 import { loadScenario } from '../scenario/load.ts';
@@ -12,6 +13,7 @@ import { UsageError } from './usage.ts';
 const NEEDS = {
   none: 'It needs no importer.',
   iommufd: "Its importer is the kernel's iommufd: CONFIG_IOMMUFD, CONFIG_VFIO_DEVICE_CDEV.",
+  virtio_gpu: "Its importer is the kernel's virtio_gpu: CONFIG_DRM_VIRTIO_GPU, and a virtio GPU.",
   module: "Its importer is the module of the lab, since the kernel's own cannot show this.",
 } as const;
 
@@ -23,7 +25,8 @@ export function addReproducerCommand(program: Command): void {
       'after',
       `
 The program needs libc and the kernel's headers alone. Its last line says what it saw; its status is 0 where all is as it
-should be, 1 where the finding is there, and 2 where it cannot tell.
+should be, 1 where the finding is there, and 2 where it cannot tell. Of a finding whose importer scenarios do not have,
+the name stands for the file: ${namedPrograms().join(', ')}.
 
 Examples:
   barter reproducer lab/findings/03-lent-in-low-power.yaml -o repro.c
@@ -34,7 +37,7 @@ Examples:
 
 function write(name: string, output: string | undefined): void {
   try {
-    const { text, importer } = reproducer(loadScenario(name).scenario, name);
+    const { text, importer } = namedReproducer(name) ?? reproducer(loadScenario(name).scenario, name);
     if (output === undefined) process.stdout.write(text);
     else writeFileSync(output, text);
     console.error(`barter: ${NEEDS[importer]}`);

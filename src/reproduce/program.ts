@@ -2,10 +2,12 @@
 import { readFileSync } from 'node:fs';
 import { packageFile } from '../linux/package-file.ts';
 import { groupOf, type Scenario, type Step, type StepOf } from '../scenario/step.ts';
-import { ReproducerError, stepCall } from './steps.ts';
+import { ReproducerError, type StepContext, stepCall } from './steps.ts';
 
-/** The importer that maps the buffers: none, the kernel's iommufd, or the lab's module. */
-export type ReproducerImporter = 'none' | 'iommufd' | 'module';
+/** The importer that maps the buffers: none, the kernel's iommufd or virtio_gpu, or the lab's module. */
+export type ReproducerImporter = StepContext['importer'] | 'virtio_gpu';
+
+type About = Pick<Scenario, 'scenario' | 'description' | 'breaks'>;
 
 export interface Reproducer {
   text: string;
@@ -27,15 +29,25 @@ export function reproducer(scenario: Scenario, name: string): Reproducer {
   if (steps.some(({ op }) => op === 'hold-fd')) parts.push('holds');
   parts.push(importer === 'iommufd' ? 'iommufd' : 'group');
   if (importer === 'module') parts.push('module');
+  const calls = steps.map((step, i) => stepCall(step, i + 1, { importer, variable }));
+  return { importer, text: program(scenario, name, { devices, parts, calls }) };
+}
+
+/** The program of some calls, with the parts of the runtime that they need. */
+export function program(
+  about: About,
+  name: string,
+  { devices, parts, calls }: { devices: readonly string[]; parts: readonly string[]; calls: readonly string[] },
+): string {
   const runtime = parts.map((part) => readFileSync(packageFile(`src/reproduce/${part}.c`), 'utf8')).join('');
-  return { importer, text: `${header(scenario, name, devices)}\n${runtime}\n${main(steps, devices, importer)}` };
+  return `${header(about, name, devices)}\n${runtime}\n${main(calls, devices)}`;
 }
 
 /**
  * iommufd maps only one range and does not show callbacks. Steps that need callbacks, several ranges or a DMA mask need
  * the module.
  */
-function importerFor(steps: readonly Step[]): ReproducerImporter {
+function importerFor(steps: readonly Step[]): StepContext['importer'] {
   const attachments = steps.filter((step): step is StepOf<'attach'> => step.op === 'attach');
   if (attachments.length === 0) return 'none';
   const isPlain = attachments.every(
@@ -57,7 +69,7 @@ function devicesOf(steps: readonly Step[], importer: ReproducerImporter): string
   return [...new Set(named)];
 }
 
-function header({ scenario, description, breaks }: Scenario, name: string, devices: readonly string[]): string {
+function header({ scenario, description, breaks }: About, name: string, devices: readonly string[]): string {
   const words = `${description.trim()}${breaks === undefined ? '' : ` (${breaks})`}`;
   const usage = `./repro ${devices.map((device) => `ADDRESS-OF-${device.toUpperCase()}`).join(' ')}`;
   return `// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
@@ -78,9 +90,8 @@ function wrap(text: string): string {
   return text.replaceAll(/(.{60,100}) /g, '$1\n * ');
 }
 
-function main(steps: readonly Step[], devices: readonly string[], importer: ReproducerImporter): string {
+function main(calls: readonly string[], devices: readonly string[]): string {
   const variables = devices.map((device) => `static struct device ${variable(device)} = { .name = "${device}" };`);
-  const calls = steps.map((step, i) => stepCall(step, i + 1, { importer, variable }));
   const argument = (device: string, i: number): string => `\t${variable(device)}.bdf = argv[${i + 1}];`;
   const usage = devices.map((device) => ` ADDRESS-OF-${device.toUpperCase()}`).join('');
   return `${variables.join('\n')}

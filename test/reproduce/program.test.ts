@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { namedPrograms, namedReproducer } from '../../src/reproduce/named.ts';
 import { reproducer } from '../../src/reproduce/program.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
 
@@ -11,15 +12,19 @@ const FINDINGS = new URL('../../lab/findings/', import.meta.url).pathname;
 const folder = mkdtempSync(join(tmpdir(), 'barter-reproducer-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
+/** What the compiler says to a program. */
+function complaints(text: string): string {
+  const source = join(folder, 'repro.c');
+  writeFileSync(source, text);
+  return spawnSync('cc', ['-fsyntax-only', '-Wall', '-Wextra', '-Werror', source], { encoding: 'utf8' }).stderr;
+}
+
 test('the program of each finding compiles without a warning', () => {
   for (const file of readdirSync(FINDINGS).sort()) {
     const { text } = reproducer(loadScenario(join(FINDINGS, file)).scenario, file);
-    const source = join(folder, 'repro.c');
-    writeFileSync(source, text);
-    const options = ['-fsyntax-only', '-Wall', '-Wextra', '-Werror', source];
-    const { status, stderr } = spawnSync('cc', options, { encoding: 'utf8' });
-    assert.equal(status, 0, `${file}\n${stderr}`);
+    assert.equal(complaints(text), '', file);
   }
+  for (const name of namedPrograms()) assert.equal(complaints(namedReproducer(name)!.text), '', name);
 });
 
 test('the importer is the kernel’s own where that can show it', () => {
