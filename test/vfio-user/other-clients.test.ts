@@ -1,7 +1,7 @@
 /**
  * Messages of other clients as they send them, and the replies that they need, byte for byte. rust-vmm's client
  * (cloud-hypervisor) waits for more than the header of every reply with a payload, so an error reply to a routine
- * request would block it. The other client is libvfio-user's.
+ * request would block it. The others are libvfio-user's and SPDK's.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -140,6 +140,31 @@ test("libvfio-user's client: eight descriptors, WRITE_MULTI, and the reply that 
     '0200000000000000',
   );
   exact.ask(9, '1000000000000000 00000000 06000000', '1000000000000000 00000000 06000000 aabbccddeeff');
+  client.close();
+  await server.assertNothingLeft();
+});
+
+test("SPDK's client: no JSON, room for 4064 bytes with each region, and a descriptor with DMA_UNMAP", async () => {
+  const exact = new Exact('bystander');
+  const { client } = exact;
+  assert.equal(client.call({ id: 0, command: 1 }, hex('0000 0100')).error, 0);
+  exact.ask(4, '10000000 00000000 00000000 00000000', '10000000 03000000 09000000 05000000');
+  const region = (index: number) => `e00f0000 00000000 0${index}000000 ${'00'.repeat(4064 - 12)}`;
+  const info = (index: number, flags: string, size: string) =>
+    `20000000 ${flags}000000 0${index}000000 00000000 ${size} 0000000000000000`;
+  exact.ask(5, region(0), info(0, '07', '0010000000000000'));
+  for (const index of [1, 2, 3, 4, 5, 6]) exact.ask(5, region(index), info(index, '00', '0000000000000000'));
+  exact.ask(5, region(7), info(7, '03', '0010000000000000'));
+  exact.ask(5, region(8), info(8, '00', '0000000000000000'));
+  const memfd = createMemfd('test', 8192);
+  // An IOVA is the address in the client's process.
+  const [map, unmap] = ['20000000 03000000 0010000000000000', '18000000 00000000'];
+  const range = '0000200000200000 0010000000000000';
+  exact.ask(2, `${map} ${range}`, '', [memfd.fd]);
+  exact.ask(10, '0400000000000000 07000000 02000000 0600', '0400000000000000 07000000 02000000');
+  exact.ask(9, '0000000000000000 07000000 04000000', '0000000000000000 07000000 04000000 361b010b');
+  exact.ask(3, `${unmap} ${range}`, `${unmap} ${range}`, [memfd.fd]);
+  memfd.close();
   client.close();
   await server.assertNothingLeft();
 });
