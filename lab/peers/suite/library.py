@@ -1,137 +1,24 @@
-"""Runs one file of libvfio-user's tests with a Barter server in the place of the library.
+"""The functions of libvfio-user, for its tests: they keep the configuration of a device, and let a server build it.
 
-usage: library.py FOLDER FILE
-
-FOLDER holds the tests. Descriptor 3 is a socket to the process that serves (suite/session.ts): one JSON document a
-line, both ways. The tests load their library through ctypes.CDLL. They get the functions of this file instead, which
-keep the configuration of a device, let the server build it, and let it run when the tests call vfu_run_ctx.
+The server runs only while a test waits in vfu_attach_ctx or vfu_run_ctx.
 """
 
 import ctypes
 import errno
-import importlib
-import inspect
-import json
-import linecache
 import os
-import re
-import socket
 import struct
 import sys
-import traceback
 import types
 
-# A reply that does not come within this time never comes: the server runs only while a test waits for it.
-REPLY_TIMEOUT_S = 2
+from context import CAP_ID_EXP, CAP_ID_MSIX, CAP_ID_PM, EXTENDED, Context, express
+from peer import peer
 
 PROT_WRITE = 2
-STANDARD, EXTENDED = 0x40, 0x100
-CAP_ID_PM, CAP_ID_VNDR, CAP_ID_EXP, CAP_ID_MSIX = 0x01, 0x09, 0x10, 0x11
-EXT_CAP_ID_DSN, EXT_CAP_ID_VNDR = 0x03, 0x0B
 CAP_FLAG_EXTENDED = 1
+EXT_CAP_ID_DSN = 0x03
 REGION_FLAG_MEM = 4
 CONFIG_REGION = 7
 BARS = range(6)
-INTX, MSI, MSIX, ERR = 0, 1, 2, 3
-
-
-class Peer:
-    """The serving process. While it works on a request it may call functions of this side."""
-
-    def __init__(self, fd):
-        self.file = socket.socket(fileno=fd).makefile("rw", encoding="ascii", newline="\n")
-        self.calls = {}
-
-    def ask(self, op, **fields):
-        self.send({"op": op, **fields})
-        while True:
-            line = self.file.readline()
-            if line == "":
-                sys.exit("the serving process is gone")
-            answer = json.loads(line)
-            if "call" not in answer:
-                return answer
-            self.send({"returned": self.calls[answer["call"]](*answer["arguments"])})
-
-    def send(self, document):
-        self.file.write(json.dumps(document) + "\n")
-        self.file.flush()
-
-
-peer = Peer(3)
-
-
-class Context:
-    """The configuration of one device."""
-
-    def __init__(self, path):
-        self.path = path.decode()
-        self.bars = {}
-        self.irqs = {}
-        self.config_size = 4096
-        self.capabilities = []
-        self.callbacks = {}
-        self.served = None
-        self.shadow = None
-        self.buffers = []
-
-    def end_of(self, is_extended):
-        ends = [c["at"] + c["length"] for c in self.capabilities if c["extended"] == is_extended]
-        end = max(ends, default=EXTENDED if is_extended else STANDARD)
-        return (end + 3) & ~3
-
-    def add(self, is_extended, position, data, length):
-        for capability in self.capabilities:
-            if capability["early"] and capability["data"][0] == data[0]:
-                capability["early"] = False
-                return capability["at"]
-        at = position if position != 0 else self.end_of(is_extended)
-        self.capabilities.append(
-            {"at": at, "length": length, "extended": is_extended, "data": data.ljust(length, b"\0"), "early": False}
-        )
-        return at
-
-    def registers(self):
-        """Config space as its capabilities were added, with those that the interrupts need."""
-        space = bytearray(self.config_size)
-        space[0:4] = struct.pack("<HH", 0x1B36, 0x0B01)
-        space[0x0B] = 0xFF
-        space[0x3D] = 1 if self.irqs.get(INTX, 0) > 0 else 0
-        for extended in (False, True):
-            at_link = 0x34
-            for capability in [c for c in self.capabilities if c["extended"] == extended]:
-                at, data = capability["at"], capability["data"]
-                space[at : at + len(data)] = data
-                if extended:
-                    space[at + 2 : at + 4] = struct.pack("<H", 1)
-                    if at != EXTENDED:
-                        head = struct.unpack_from("<H", space, at_link + 2)[0]
-                        struct.pack_into("<H", space, at_link + 2, head & 0xF | at << 4)
-                    at_link = at
-                else:
-                    space[at + 1] = 0
-                    space[at_link] = at
-                    at_link = at + 1
-                    space[6] |= 0x10
-        return space
-
-    def describe(self):
-        if self.irqs.get(ERR, 0) > 0 and not self.has(CAP_ID_EXP):
-            self.add(False, 0, express(), 0x3C)
-        if self.irqs.get(MSIX, 0) > 0 and not self.has(CAP_ID_MSIX):
-            bar = next(index for index in reversed(BARS) if index not in self.bars)
-            self.bars[bar] = {"index": bar, "size": 0x10000, "kind": "mem32", "mappable": False}
-            data = struct.pack("<BBHII", CAP_ID_MSIX, 0, self.irqs[MSIX] - 1, bar, 0x8000 | bar)
-            self.add(False, 0, data, 12)
-        return {"path": self.path, "config": self.registers().hex(), "bars": list(self.bars.values())}
-
-    def has(self, cap_id):
-        return any(c["data"][0] == cap_id and not c["extended"] for c in self.capabilities)
-
-
-def express():
-    """An endpoint with a function level reset."""
-    return struct.pack("<BBHI", CAP_ID_EXP, 0, 2, 1 << 28).ljust(0x3C, b"\0")
 
 
 contexts = {}
@@ -360,72 +247,7 @@ peer.calls = {
 }
 
 
-# The run of a file.
-
-
 def library():
     """The functions of this file, as ctypes would show those of the library."""
     own = {name: value for name, value in globals().items() if name.startswith("vfu_") or name == "dma_sg_size"}
     return types.SimpleNamespace(**own)
-
-
-def loading(original):
-    def load(name, *arguments, **keywords):
-        if str(name).endswith("libvfio-user.so"):
-            return library()
-        return original(name, *arguments, **keywords)
-
-    return load
-
-
-def place_of(error, folder):
-    """The line of the tests that failed, the numbers in it, and the error."""
-    frames = [each for each in traceback.walk_tb(error.__traceback__) if each[0].f_code.co_filename.startswith(folder)]
-    lines = []
-    for frame, number in reversed(frames[-2:]):
-        name = frame.f_code.co_filename
-        line = linecache.getline(name, number).strip()
-        words = sorted(set(re.findall(r"\b[a-z_]+\b", line)))
-        known = [f"{word} is {frame.f_locals[word]}" for word in words if isinstance(frame.f_locals.get(word), int)]
-        lines.append(f"{os.path.basename(name)}:{number} `{line}`" + "".join(f"; {each}" for each in known))
-    what = str(error).replace("\n", " ")
-    return f"{type(error).__name__}{what and ': ' + what} ({' < '.join(lines)})"
-
-
-def attempt(function, folder):
-    try:
-        function()
-        return None
-    except BaseException as error:  # pylint: disable=broad-except
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        return place_of(error, folder)
-
-
-def run_file(folder, name):
-    socket.setdefaulttimeout(REPLY_TIMEOUT_S)
-    ctypes.CDLL = loading(ctypes.CDLL)
-    os.environ["LIBVFIO_SO_DIR"] = ""
-    sys.path.insert(0, folder)
-    sys.dont_write_bytecode = True
-    for constant, value in peer.ask("constants")["values"].items():
-        setattr(importlib.import_module("libvfio_user"), constant, value)
-    module = importlib.import_module(name)
-    setup = getattr(module, "setup_function", None)
-    teardown = getattr(module, "teardown_function", None)
-    own = [each for each in vars(module).items() if each[0].startswith("test_") and inspect.isfunction(each[1])]
-    for test, function in own:
-        begin = peer.ask("begin", test=test)
-        early[:] = begin["early"]
-        if begin["skip"]:
-            continue
-        problem = attempt(lambda: setup(function), folder) if setup else None
-        if problem is None:
-            problem = attempt(function, folder)
-        if teardown:
-            after = attempt(lambda: teardown(function), folder)
-            problem = problem or after
-        peer.ask("verdict", test=test, problem=problem)
-
-
-run_file(os.path.realpath(sys.argv[1]), sys.argv[2])

@@ -8,7 +8,7 @@ import { socketPair } from '../../../src/linux/socket.ts';
 import type { Plan } from './plan.ts';
 import { type Callbacks, type ContextSpec, ServedContext } from './served-context.ts';
 
-const LIBRARY = 'lab/peers/suite/library.py';
+const RUNNER = 'lab/peers/suite/run_file.py';
 const CHUNK_BYTES = 64 * 1024;
 
 /** The result of one test. */
@@ -34,7 +34,7 @@ export async function runSuiteFile(
 ): Promise<SuiteTest[]> {
   const [ours, theirs] = socketPair(`tests of ${file}`);
   const [command, ...first] = python;
-  const child = spawn(command, [...first, '-I', packageFile(LIBRARY), folder, file], {
+  const child = spawn(command, [...first, '-I', packageFile(RUNNER), folder, file], {
     stdio: ['ignore', 'ignore', 'pipe', theirs.fd],
   });
   let complaint = '';
