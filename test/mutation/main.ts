@@ -2,14 +2,15 @@
  * npm run mutation -- [FILES] [--sample N] [--seed S]: changes the sources in one place at a time, and runs the tests
  * that come by. A mutant that all tests pass has survived. Exits with 1 when a folder's score is below its bar.
  */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { ROOT } from '../cli/barter.ts';
 import { FuzzRandom } from '../fuzz/random.ts';
+import { CoveringTests, inParallel } from './covering-tests.ts';
 import { reasonOf } from './equivalent.ts';
 import { instrument, type Mutant } from './mutants.ts';
 import { Sandbox } from './sandbox.ts';
-import { FOLDERS, inOrder, sourcesOf, testsOf } from './selection.ts';
+import { FOLDERS, sourcesOf, testsOf } from './selection.ts';
 
 const BAR = 0.92;
 const { values, positionals } = parseArgs({
@@ -19,6 +20,8 @@ const { values, positionals } = parseArgs({
     seed: { type: 'string', default: '1' },
     longest: { type: 'string', default: '20' },
     json: { type: 'string' },
+    again: { type: 'string' },
+    near: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 });
@@ -28,10 +31,13 @@ const longestMs = 1000 * Number(values.longest);
 const isWrong = !(sample >= 1) || !Number.isSafeInteger(seed) || !(longestMs > 0);
 const known = positionals.every((path) => /^src\/[\w/-]+(\.ts)?$/.test(path));
 if (isWrong || !known || values.help) {
-  console.error(`usage: npm run mutation -- [FILES] [--sample N] [--seed S] [--longest SECONDS] [--json FILE]
+  console.error(`usage: npm run mutation -- [FILES] [--sample N] [--seed S] [--longest SECONDS] [--near] [--json FILE]
+                           [--again FILE]
   FILES are files or folders of src/ (default: ${FOLDERS.map((folder) => `src/${folder}`).join(' ')}).
   --sample N takes N mutants of each folder, which the seed chooses. Without it, all are run: hours.
   Tests that take longer than SECONDS (20) without a mutant are left out, and named.
+  --near leaves out the tests of other folders that use a folder closely. It is faster, and kills no more.
+  --again FILE runs those mutants alone that were not killed in a run that wrote FILE by --json.
   Exits with 1 when fewer than ${100 * BAR} % of a folder's mutants are killed, without those of equivalent.ts.`);
   process.exit(isWrong || !known ? 2 : 0);
 }
@@ -44,32 +50,12 @@ interface Tried extends Mutant {
   by: string;
 }
 
-interface CoveringTest {
-  readonly test: string;
-  /** How long it takes without a mutant. */
-  readonly ms: number;
-  /** The mutants that it comes by. */
-  readonly covered: ReadonlySet<string>;
-}
-
 /** Mutants of a sample, in their own order. */
 function choose(mutants: readonly Mutant[]): Mutant[] {
   const random = new FuzzRandom(seed);
   const left = [...mutants];
   while (left.length > sample) left.splice(random.below(left.length), 1);
   return left;
-}
-
-/** Runs each test once without a mutant. Those that fail or take too long are named and left out. */
-async function coverage(sandbox: Sandbox, tests: readonly string[]): Promise<CoveringTest[]> {
-  const found: CoveringTest[] = [];
-  for (const test of tests) {
-    const { passed, ms, covered } = await sandbox.cover(test, longestMs);
-    if (ms >= longestMs) console.log(`  ${test} takes too long, and is left out`);
-    else if (!passed) console.log(`  ${test} fails without a mutant, and is left out`);
-    else if (covered.size > 0) found.push({ test, ms, covered });
-  }
-  return found;
 }
 
 async function runFolder(folder: string, sources: readonly string[]): Promise<Tried[]> {
@@ -79,39 +65,27 @@ async function runFolder(folder: string, sources: readonly string[]): Promise<Tr
   try {
     const chosen = choose(mutants);
     console.log(`${folder}: ${mutants.length} mutants, ${chosen.length} of them are run (seed ${seed})`);
-    const tests = await coverage(sandbox, testsOf(ROOT, sources));
-    for (const mutant of chosen) {
-      const result = { ...mutant, ...(await tryMutant(sandbox, mutant, tests)) };
+    const tests = await CoveringTests.find(sandbox, testsOf(ROOT, sources, values.near), longestMs);
+    await inParallel(chosen, async (mutant) => {
+      const result = { ...mutant, ...(await tryMutant(mutant, tests)) };
       tried.push(result);
       if (result.verdict !== 'killed') console.log(`  ${describe(result)}`);
-    }
-    await assertStillRight(sandbox, tests);
+    });
+    await tests.assertStillRight();
   } finally {
     sandbox.close();
   }
   return tried;
 }
 
-/** Tests that fail for another reason than a mutant, such as a package that is gone, would kill everything. */
-async function assertStillRight(sandbox: Sandbox, tests: readonly CoveringTest[]): Promise<void> {
-  const [fastest] = [...tests].sort((a, b) => a.ms - b.ms);
-  if (fastest === undefined || (await sandbox.cover(fastest.test, longestMs)).passed) return;
-  throw new Error(`${fastest.test} fails without a mutant now: the verdicts mean nothing; run them again`);
-}
-
-async function tryMutant(
-  sandbox: Sandbox,
-  mutant: Mutant,
-  tests: readonly CoveringTest[],
-): Promise<{ verdict: Verdict; by: string }> {
+async function tryMutant(mutant: Mutant, tests: CoveringTests): Promise<{ verdict: Verdict; by: string }> {
+  const before = killedBefore.get(keyOf(mutant));
+  if (before !== undefined) return { verdict: 'killed', by: before };
   const why = reasonOf(mutant);
   if (why !== null) return { verdict: 'equivalent', by: why };
-  const covering = tests.filter(({ covered }) => covered.has(mutant.id));
-  for (const { test, ms } of inOrder(mutant.file, covering)) {
-    const { passed } = await sandbox.runWith(test, mutant.id, 10_000 + 4 * ms);
-    if (!passed) return { verdict: 'killed', by: test };
-  }
-  return { verdict: covering.length === 0 ? 'not covered' : 'survived', by: '' };
+  const by = await tests.killerOf(mutant);
+  if (by !== null) return { verdict: 'killed', by };
+  return { verdict: tests.areThere(mutant) ? 'survived' : 'not covered', by: '' };
 }
 
 function describe({ file, line, mutator, original, replacement, verdict, by }: Tried): string {
@@ -119,6 +93,13 @@ function describe({ file, line, mutator, original, replacement, verdict, by }: T
   const change = `${file}:${line} ${mutator}: ${short(original)} => ${short(replacement)}`;
   return `${verdict}: ${change}${by === '' ? '' : ` (${by})`}`;
 }
+
+/** Sources that have changed have other ids. */
+const keyOf = ({ id, file, original, replacement }: Mutant) => JSON.stringify([id, file, original, replacement]);
+const earlier = values.again === undefined ? [] : (JSON.parse(readFileSync(values.again, 'utf8')) as Tried[]);
+const killedBefore = new Map(
+  earlier.filter(({ verdict }) => verdict === 'killed').map((mutant) => [keyOf(mutant), mutant.by]),
+);
 
 const paths = positionals.length > 0 ? positionals : FOLDERS.map((folder) => `src/${folder}`);
 const sources = sourcesOf(ROOT, paths);

@@ -8,27 +8,35 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as setTimeoutAsync } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { killGroup } from '../cli/barter.ts';
 import { ACTIVE_MUTANT } from './mutants.ts';
 
-const COVERAGE = fileURLToPath(new URL('./coverage.mjs', import.meta.url));
+const fileBeside = (name: string) => fileURLToPath(new URL(name, import.meta.url));
+const COVERAGE = fileBeside('./coverage.mjs');
+const TOGETHER = fileBeside('./together.mjs');
+const FIRST_FAILURE = fileBeside('./first-failure.mjs');
 
 export interface TestRun {
   passed: boolean;
-  /** Mutants that the run came by; empty unless it was asked for. */
-  covered: Set<string>;
+  /** The test file that failed; null when none did, or when a run ended without saying so. */
+  failed: string | null;
   ms: number;
 }
 
 export class Sandbox {
-  private readonly folder = mkdtempSync(join(tmpdir(), 'barter-mutation-'));
+  private readonly folder = realpathSync(mkdtempSync(join(tmpdir(), 'barter-mutation-')));
+  /** Temporary files of all runs, killed ones too, and the cache of tsx. The short name leaves room for sockets. */
+  private readonly scratch = mkdtempSync(join(tmpdir(), 'bm-'));
 
   constructor(root: string, contents: ReadonlyMap<string, string>) {
     const listed = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], { cwd: root });
@@ -42,11 +50,11 @@ export class Sandbox {
     symlinkSync(join(root, 'node_modules'), join(this.folder, 'node_modules'));
   }
 
-  /** Runs a test without a mutant, and finds which ones it comes by. A run that takes longer is ended. */
-  async cover(test: string, maxMs: number): Promise<TestRun> {
+  /** Runs a test without a mutant, and finds which ones it comes by. A run that is silent for `maxMs` is ended. */
+  async cover(test: string, maxMs: number): Promise<TestRun & { covered: Set<string> }> {
     const folder = mkdtempSync(join(tmpdir(), 'barter-coverage-'));
     try {
-      const run = await this.run(test, ['--import', COVERAGE], { BARTER_MUTATION_COVERAGE: folder }, maxMs);
+      const run = await this.run([test], ['--import', COVERAGE], { BARTER_MUTATION_COVERAGE: folder }, maxMs);
       const ids = readdirSync(folder).flatMap(
         (name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as string[],
       );
@@ -56,33 +64,43 @@ export class Sandbox {
     }
   }
 
-  /** Runs a test with a mutant. A run that takes longer than `maxMs` has not passed. */
-  runWith(test: string, mutant: string, maxMs: number): Promise<TestRun> {
-    return this.run(test, [], { [ACTIVE_MUTANT]: mutant }, maxMs);
+  /** Runs tests in one process, with a mutant or none, until one fails. A run that is silent for `maxMs` has failed. */
+  runWith(tests: readonly string[], mutant: string | null, maxMs: number): Promise<TestRun> {
+    return this.run(tests, [], mutant === null ? {} : { [ACTIVE_MUTANT]: mutant }, maxMs);
   }
 
   close(): void {
-    rmSync(this.folder, { recursive: true, force: true });
+    for (const folder of [this.folder, this.scratch]) rmSync(folder, { recursive: true, force: true });
   }
 
   private async run(
-    test: string,
+    tests: readonly string[],
     options: readonly string[],
     env: Readonly<Record<string, string>>,
     maxMs: number,
   ): Promise<TestRun> {
     const started = performance.now();
-    const args = ['--conditions=barter-source', '--import', 'tsx', ...options, test];
-    const child = spawn(process.execPath, args, {
+    const reporter = [`--test-reporter=${FIRST_FAILURE}`, '--test-reporter-destination=stdout'];
+    const files = tests.map((test) => join(this.folder, test));
+    const imports = ['--conditions=barter-source', '--import', 'tsx', ...options];
+    const child = spawn(process.execPath, [...imports, ...reporter, TOGETHER, ...files], {
       cwd: this.folder,
-      env: { ...process.env, ...env },
-      stdio: 'ignore',
+      env: { ...process.env, TMPDIR: this.scratch, ...env },
+      stdio: ['ignore', 'pipe', 'ignore'],
       detached: true,
     });
     const timer = setTimeout(() => killGroup(child), maxMs);
+    let failed: string | null = null;
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      timer.refresh();
+      if (line.startsWith('failed ')) failed = line.slice(`failed ${this.folder}/`.length);
+    });
+    const closed = once(child, 'close');
     const [status] = await once(child, 'exit');
     clearTimeout(timer);
     killGroup(child);
-    return { passed: status === 0, covered: new Set(), ms: performance.now() - started };
+    // A process that left the group may keep stdout open.
+    await Promise.race([closed, setTimeoutAsync(1000, null, { ref: false })]);
+    return { passed: status === 0, failed, ms: performance.now() - started };
   }
 }

@@ -24,13 +24,16 @@ const ALSO: Readonly<Record<string, readonly string[]>> = {
   'dma-buf': ['vfio', 'linux'],
 };
 
-/** Tests of a folder of src/: those of the same folder of test/, and those that covered-by.ts names for its files. */
-export function testsOf(root: string, sources: readonly string[]): string[] {
+/**
+ * Tests of a folder of src/: those of the same folder of test/, those that covered-by.ts names for its files, and those
+ * of folders that use it closely, unless only near ones are wanted.
+ */
+export function testsOf(root: string, sources: readonly string[], nearOnly: boolean): string[] {
   const folders = new Set(sources.map((source) => source.split('/')[1]));
   const named = Object.entries(COVERED_BY)
     .filter(([entry]) => folders.has(entry.split('/')[0]))
     .flatMap(([, tests]) => tests.map((test) => `test/${test}`));
-  const close = [...folders].flatMap((folder) => [folder, ...(ALSO[folder] ?? [])]);
+  const close = [...folders].flatMap((folder) => [folder, ...(nearOnly ? [] : (ALSO[folder] ?? []))]);
   const mirrored = close.flatMap((folder) => filesBelow(root, `test/${folder}`, '.test.ts'));
   return [...new Set([...mirrored, ...named])].filter((test) => !test.startsWith('test/lab/'));
 }
