@@ -1,6 +1,8 @@
 /** DMA logging (features 6, 7 and 8): the pages of its user's memory that a device wrote, by IOVA. */
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
+import type { Task } from '../task/op.ts';
+import { condResched } from '../task/runner.ts';
 import { beyondLimit, limitHit } from './limit-hits.ts';
 
 /** As in Linux: as many as fit into a page. */
@@ -80,30 +82,26 @@ export class DmaLog {
   /**
    * One bit for each `pageSize` bytes from `iova`, 64 of them in a u64. A bit is set where any of its bytes may have
    * been written since the last report. Clears the reported pages, unless the log is full: then everything stays dirty.
-   * EINVAL unless the page size is a power of two of at least 4096.
+   * A report may cover every block, so it gives way to other tasks. EINVAL unless the page size is a power of two of at
+   * least 4096.
    */
-  report(iova: bigint, length: bigint, pageSize: bigint): Uint8Array {
-    const bitmap = new Uint8Array(DmaLog.bitmapBytes(iova, length, pageSize));
-    const own = BigInt(this.pageBytes);
+  *report(iova: bigint, length: bigint, pageSize: bigint): Task<Uint8Array> {
+    const report = new Report(iova, length, pageSize);
     if (this.isFull) {
       for (const range of this.ranges.length === 0 ? [{ iova, length }] : this.ranges) {
-        mark(bitmap, range.iova - iova, range.length, length, pageSize);
+        report.mark(Number(range.iova), Number(range.length));
       }
-      return bitmap;
+      return report.bitmap;
     }
-    const first = Number(iova / own);
-    const last = Number((iova + length - 1n) / own);
+    const first = Math.floor(Number(iova) / this.pageBytes);
+    const last = Math.ceil(Number(iova + length) / this.pageBytes) - 1;
     for (const [index, block] of this.blocks) {
-      const start = Math.max(first, index * BLOCK_PAGES);
-      const end = Math.min(last, index * BLOCK_PAGES + BLOCK_PAGES - 1);
-      for (let page = start; page <= end; page++) {
-        const bit = page % BLOCK_PAGES;
-        if ((block[bit >> 3] & (1 << (bit & 7))) === 0) continue;
-        block[bit >> 3] &= ~(1 << (bit & 7));
-        mark(bitmap, BigInt(page) * own - iova, own, length, pageSize);
-      }
+      const start = index * BLOCK_PAGES;
+      const pages = takePages(block, Math.max(0, first - start), Math.min(BLOCK_PAGES - 1, last - start));
+      for (const page of pages) report.mark((start + page) * this.pageBytes, this.pageBytes);
+      if (pages.length > 0) yield* condResched();
     }
-    return bitmap;
+    return report.bitmap;
   }
 
   private isLogged(page: number): boolean {
@@ -114,11 +112,46 @@ export class DmaLog {
   }
 }
 
-/** Sets the bits of the bytes from `offset`, as far as they lie in the report. */
-function mark(bitmap: Uint8Array, offset: bigint, bytes: bigint, length: bigint, pageSize: bigint): void {
-  const from = offset < 0n ? 0n : offset;
-  const to = offset + bytes < length ? offset + bytes : length;
-  if (to <= from) return;
-  for (let bit = Number(from / pageSize); bit <= Number((to - 1n) / pageSize); bit++)
-    bitmap[bit >> 3] |= 1 << (bit & 7);
+/** The dirty pages of a block from `first` to `last`, which are clean from here on. */
+function takePages(block: Uint8Array, first: number, last: number): number[] {
+  const pages: number[] = [];
+  for (let at = first >> 3; at <= last >> 3; at++) {
+    for (let bit = 0; block[at] >> bit !== 0; bit++) {
+      const page = 8 * at + bit;
+      if ((block[at] & (1 << bit)) === 0 || page < first || page > last) continue;
+      block[at] &= ~(1 << bit);
+      pages.push(page);
+    }
+  }
+  return pages;
+}
+
+/** The bitmap of a report. All numbers are multiples of 4096, so that doubles hold them up to 2^64. */
+class Report {
+  readonly bitmap: Uint8Array;
+  private readonly iova: number;
+  private readonly length: number;
+  private readonly pageSize: number;
+
+  constructor(iova: bigint, length: bigint, pageSize: bigint) {
+    this.bitmap = new Uint8Array(DmaLog.bitmapBytes(iova, length, pageSize));
+    this.iova = Number(iova);
+    this.length = Number(length);
+    this.pageSize = Number(pageSize);
+  }
+
+  /** Sets the bits of the bytes from `address`, as far as they lie in the report. */
+  mark(address: number, bytes: number): void {
+    const from = Math.max(0, address - this.iova);
+    const to = Math.min(address - this.iova + bytes, this.length);
+    if (to <= from) return;
+    const last = Math.ceil(to / this.pageSize) - 1;
+    for (let bit = Math.floor(from / this.pageSize); bit <= last; ) {
+      // A range may have millions of bits: those of whole bytes are set at once.
+      const wholeBytes = (bit & 7) === 0 ? (last + 1 - bit) >> 3 : 0;
+      if (wholeBytes > 0) this.bitmap.fill(0xff, bit >> 3, (bit >> 3) + wholeBytes);
+      else this.bitmap[bit >> 3] |= 1 << (bit & 7);
+      bit += Math.max(1, 8 * wholeBytes);
+    }
+  }
 }

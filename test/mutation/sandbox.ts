@@ -20,6 +20,7 @@ import { setTimeout as setTimeoutAsync } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { killGroup } from '../cli/barter.ts';
 import { ACTIVE_MUTANT } from './mutants.ts';
+import { Patience } from './patience.ts';
 
 const fileBeside = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 const COVERAGE = fileBeside('./coverage.mjs');
@@ -89,15 +90,15 @@ export class Sandbox {
       stdio: ['ignore', 'pipe', 'ignore'],
       detached: true,
     });
-    const timer = setTimeout(() => killGroup(child), maxMs);
+    const patience = new Patience(child.pid!, maxMs, () => killGroup(child));
     let failed: string | null = null;
     createInterface({ input: child.stdout }).on('line', (line) => {
-      timer.refresh();
+      patience.refresh();
       if (line.startsWith('failed ')) failed = line.slice(`failed ${this.folder}/`.length);
     });
     const closed = once(child, 'close');
     const [status] = await once(child, 'exit');
-    clearTimeout(timer);
+    patience.close();
     killGroup(child);
     // A process that left the group may keep stdout open.
     await Promise.race([closed, setTimeoutAsync(1000, null, { ref: false })]);

@@ -4,23 +4,21 @@ import { test } from 'node:test';
 import {
   DMA_BUF_SOCKET_ADD_FENCE,
   DMA_BUF_SOCKET_ATTACH,
-  DMA_BUF_SOCKET_FOREVER,
   DMA_BUF_SOCKET_MAP,
-  DMA_BUF_SOCKET_WAIT,
   dma_buf_socket_fence,
   dma_buf_socket_id,
   dma_buf_socket_map,
-  dma_buf_socket_wait,
 } from '../../src/abi/dma-buf-socket.ts';
 import { VFIO_USER_DEVICE_FEATURE, VFIO_USER_REGION_WRITE } from '../../src/abi/vfio-user.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
 import { IMPORTER_LIMITS } from '../../src/vfio-user/dma-buf/limits.ts';
+import { fillSession } from './full-server.ts';
 import { InProcessServer } from './in-process.ts';
 import { exportArgument } from './lent.ts';
 import { message, type RawClient } from './raw-client.ts';
 import { OPEN, type PacketEnd, RawImporter } from './raw-importer.ts';
 
-const { maxSessions, maxSessionsOfAll, maxAttachmentsOfBuffer, maxFencesOfBuffer, maxRequests } = IMPORTER_LIMITS;
+const { maxSessions, maxSessionsOfAll, maxAttachmentsOfBuffer, maxFencesOfBuffer } = IMPORTER_LIMITS;
 /** The longest turn of the loop for which a bystander may have to wait. */
 const MAX_TURN_MS = 250;
 
@@ -49,22 +47,9 @@ function answers(session: PacketEnd): { ok: number; errors: number[] } {
   return found;
 }
 
-/** One importer that takes its full share of a buffer's limits, and never answers. */
+/** As fillSession, where every request must succeed. */
 function fill(served: InProcessServer, buffer: OwnedFd): RawImporter {
-  const session = new RawImporter(buffer, OPEN);
-  served.pump();
-  const attach = dma_buf_socket_id.encode({});
-  for (let i = 0; i < maxAttachmentsOfBuffer / maxSessions; i++)
-    session.send({ command: DMA_BUF_SOCKET_ATTACH }, attach);
-  // The first id of a session is 1.
-  const fence = dma_buf_socket_fence.encode({ attachment: 1, usage: 1 });
-  for (let i = 0; i < maxFencesOfBuffer / maxSessions; i++) session.send({ command: DMA_BUF_SOCKET_ADD_FENCE }, fence);
-  const map = dma_buf_socket_map.encode({ attachment: 1, flags: 3 });
-  for (let i = 0; i < 8; i++) session.send({ command: DMA_BUF_SOCKET_MAP }, map);
-  served.pump();
-  const wait = dma_buf_socket_wait.encode({ events: 4, timeout_ms: DMA_BUF_SOCKET_FOREVER });
-  for (let i = 1; i < maxRequests; i++) session.send({ id: i, command: DMA_BUF_SOCKET_WAIT }, wait);
-  served.pump();
+  const session = fillSession(served, buffer);
   assert.deepEqual(answers(session).errors, []);
   return session;
 }

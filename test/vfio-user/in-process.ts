@@ -8,6 +8,7 @@ import type { VfioPciCoreDevice } from '../../src/vfio/core.ts';
 import { buildVfioDevices } from '../../src/vfio/driver.ts';
 import { PROFILES } from '../../src/vfio/profile.ts';
 import { IMPORTER_TIMEOUT_MS } from '../../src/vfio-user/dma-buf/limits.ts';
+import type { Monitor } from '../../src/vfio-user/monitor/monitor.ts';
 import { VfioUserServer } from '../../src/vfio-user/server/server.ts';
 import type { TapSink } from '../../src/vfio-user/wire/tap.ts';
 import { encodeVersion } from '../../src/vfio-user/wire/version.ts';
@@ -21,8 +22,13 @@ export class InProcessServer {
   readonly devices: ReadonlyMap<string, VfioPciCoreDevice>;
   private readonly memories: { close(): void }[] = [];
 
-  constructor(machine = MACHINE, importerTimeoutMs = IMPORTER_TIMEOUT_MS, tap: TapSink | null = null) {
-    this.server = new VfioUserServer((line) => this.log.push(line), importerTimeoutMs, { tap });
+  constructor(
+    machine = MACHINE,
+    importerTimeoutMs = IMPORTER_TIMEOUT_MS,
+    tap: TapSink | null = null,
+    monitor: Monitor | null = null,
+  ) {
+    this.server = new VfioUserServer((line) => this.log.push(line), importerTimeoutMs, { tap, monitor });
     const { functions } = buildMachine(machine, (label, sizeBytes) => {
       const memory = memfdMemory(label, sizeBytes);
       this.memories.push(memory);

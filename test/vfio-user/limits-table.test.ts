@@ -32,7 +32,7 @@ test('each limit that turns a peer away is counted where it does', () => {
     .join('\n');
   for (const name of COUNTED_LIMITS) assert.ok(text.includes(`'${name}'`), `${name} is not counted`);
   const periods = Object.keys(ALL).filter((name) => !COUNTED_LIMITS.includes(name));
-  assert.deepEqual(periods, ['clientRoundMs', 'logWindowMs']);
+  assert.deepEqual(periods, ['clientRoundMs', 'clientRoundMsOfAll', 'logWindowMs']);
 });
 
 test('each row names a test that there is', () => {

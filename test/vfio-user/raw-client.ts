@@ -1,7 +1,7 @@
 /** A connection that sends any bytes, well-formed or not. */
 import assert from 'node:assert/strict';
 import { ERRNO, Errno } from '../../src/abi/errno.ts';
-import { SHUT_WR } from '../../src/abi/socket.ts';
+import { MSG_DONTWAIT, SHUT_WR } from '../../src/abi/socket.ts';
 import { VFIO_USER_HEADER_SIZE, VFIO_USER_VERSION } from '../../src/abi/vfio-user.ts';
 import type { OwnedFd } from '../../src/linux/fd.ts';
 import { Pinned } from '../../src/linux/ffi.ts';
@@ -75,6 +75,19 @@ export class RawClient {
       this.outgoing.setIov(0, copy.address + at, bytes.length - at);
       const sent = this.outgoing.sendmsg(this.socket.fd, flags, at === 0 ? fds : []);
       if (sent < 0) return sent;
+      at += sent;
+    }
+    return bytes.length;
+  }
+
+  /** Sends what the socket takes without waiting; returns how many bytes that were. */
+  sendSome(bytes: Uint8Array): number {
+    const copy = new Pinned(bytes.length);
+    copy.bytes.set(bytes);
+    for (let at = 0; at < bytes.length; ) {
+      this.outgoing.setIov(0, copy.address + at, bytes.length - at);
+      const sent = this.outgoing.sendmsg(this.socket.fd, MSG_DONTWAIT, []);
+      if (sent < 0) return at;
       at += sent;
     }
     return bytes.length;

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { runner } from '../../src/task/runner.ts';
 import { DmaLog, MAX_LOG_BLOCKS } from '../../src/vfio/dma-logging.ts';
 
 const PAGE = 4096;
@@ -12,6 +13,9 @@ function bits(bitmap: Uint8Array): number[] {
     [0, 1, 2, 3, 4, 5, 6, 7].filter((bit) => byte & (1 << bit)).map((b) => 8 * i + b),
   );
 }
+
+const reportOf = (log: DmaLog, iova: bigint, length: bigint, pageSize: bigint) =>
+  runner.run(log.report(iova, length, pageSize));
 
 test('a report has a bit for each of its pages that was written since the last, and no other', () => {
   const write = fc.record({ at: fc.nat(300 * PAGE), bytes: fc.integer({ min: 1, max: 20_000 }) });
@@ -32,7 +36,7 @@ test('a report has a bit for each of its pages that was written since the last, 
           continue;
         }
         const size = PAGE << step.shift;
-        const told = bits(log.report(BigInt(BASE + step.page * PAGE), BigInt(step.pages * PAGE), BigInt(size)));
+        const told = bits(reportOf(log, BigInt(BASE + step.page * PAGE), BigInt(step.pages * PAGE), BigInt(size)));
         const wanted = new Set<number>();
         for (const page of [...dirty]) {
           if (page < step.page || page >= step.page + step.pages) continue;
@@ -51,17 +55,32 @@ test('a report has a bit for each of its pages that was written since the last, 
 test('a log that is full says that everything it watches may be dirty', () => {
   const log = new DmaLog(BigInt(PAGE), []);
   for (let i = 0; i < MAX_LOG_BLOCKS; i++) log.written(i * 2 ** 27, 1);
-  assert.deepEqual(bits(log.report(0n, 64n * 4096n, 4096n)), [0]);
+  assert.deepEqual(bits(reportOf(log, 0n, 64n * 4096n, 4096n)), [0]);
   log.written(MAX_LOG_BLOCKS * 2 ** 27, 1);
-  for (const _ of [1, 2]) assert.equal(bits(log.report(0n, 64n * 4096n, 4096n)).length, 64);
+  for (const _ of [1, 2]) assert.equal(bits(reportOf(log, 0n, 64n * 4096n, 4096n)).length, 64);
   const ranged = new DmaLog(BigInt(PAGE), [{ iova: 8192n, length: 2n ** 45n }]);
   for (let i = 0; i <= MAX_LOG_BLOCKS; i++) ranged.written(8192 + i * 2 ** 27, 1);
-  assert.deepEqual(bits(ranged.report(0n, 4n * 4096n, 4096n)), [2, 3]);
+  assert.deepEqual(bits(reportOf(ranged, 0n, 4n * 4096n, 4096n)), [2, 3]);
 });
 
 test('a log of ranges knows the pages that they touch, and none before or behind them', () => {
   const range = { iova: BigInt(BASE + 10 * PAGE), length: BigInt(2 * PAGE) };
   const log = new DmaLog(BigInt(PAGE), [range]);
   for (const page of [0, 9, 10, 11, 12, 30]) log.written(BASE + page * PAGE, 1);
-  assert.deepEqual(bits(log.report(BigInt(BASE), BigInt(64 * PAGE), BigInt(PAGE))), [10, 11]);
+  assert.deepEqual(bits(reportOf(log, BigInt(BASE), BigInt(64 * PAGE), BigInt(PAGE))), [10, 11]);
+});
+
+test('a report of millions of dirty pages gives way after each block of them, and so does one of a single page in each', () => {
+  const log = new DmaLog(BigInt(PAGE), []);
+  const blockBytes = 32_768 * PAGE;
+  for (let i = 0; i < 40; i++) log.written(i * blockBytes, i < 4 ? blockBytes : 1);
+  const report = log.report(0n, BigInt(40 * blockBytes), BigInt(blockBytes))[Symbol.iterator]();
+  let steps = 0;
+  let next = report.next();
+  for (; next.done !== true; next = report.next()) steps += 1;
+  assert.equal(steps, 40);
+  assert.deepEqual(
+    bits(next.value),
+    Array.from({ length: 40 }, (_, i) => i),
+  );
 });

@@ -145,7 +145,7 @@ export class Exports implements ImporterHost, LentBuffers {
     try {
       const entry: Export = { vdev, ranges, ours, files, fd, dmabuf, key: 0 };
       const inode = fstatSync(theirs.fd).ino;
-      entry.key = this.loop.add(ours.fd, EPOLLIN | EPOLLRDHUP, (events) => this.onReady(inode, entry, events));
+      entry.key = this.loop.addPatient(ours.fd, EPOLLIN | EPOLLRDHUP, (events) => this.onReady(inode, entry, events));
       this.byInode.set(inode, entry);
       this.count(entry, 1);
       return theirs;

@@ -54,8 +54,8 @@ const SINGLES = [
 ] as const;
 export type Single = (typeof SINGLES)[number];
 const SINGLE_AT = Object.fromEntries(SINGLES.map((name, i) => [name, i])) as Record<Single, number>;
-/** The limits that turn peers away. The other two of the table are periods of time. */
-const { clientRoundMs: _round, logWindowMs: _window, ...refusing } = LIMITS;
+/** The limits that turn peers away. The other three of the table are periods of time. */
+const { clientRoundMs: _round, clientRoundMsOfAll: _rounds, logWindowMs: _window, ...refusing } = LIMITS;
 export const COUNTED_LIMITS: readonly string[] = [
   ...Object.keys({ ...refusing, ...IMPORTER_LIMITS, MAX_LOG_BLOCKS, MAX_LOG_RANGES, MAX_SECTION_BYTES }),
 ];

@@ -92,7 +92,7 @@ export class ClientConnection implements Client {
     const { round } = this.host.loop;
     if (round === this.round) return performance.now() > this.roundEndsMs;
     this.round = round;
-    this.roundEndsMs = performance.now() + LIMITS.clientRoundMs;
+    this.roundEndsMs = performance.now() + this.host.clientRoundMs;
     return false;
   }
 

@@ -73,7 +73,7 @@ function rangesIn(sent: Uint8Array): number {
 export function* deviceFeature(context: RequestContext, frame: Frame, reply: Reply): Task {
   const { vdev, files, exports } = context;
   const { argsz, flags } = vfio_device_feature.read(decodeSized(vfio_device_feature, frame));
-  if (dmaLogging(context, frame, reply)) return;
+  if (yield* dmaLogging(context, frame, reply)) return;
   // The feature may wait, and the buffer of the payload is reused meanwhile.
   const sent = frame.payload.slice();
   const argument = new FeatureArgument(sent, argsz);

@@ -51,7 +51,7 @@ export function* migDataWrite(context: RequestContext, frame: Frame): Task {
 }
 
 /** Serves a DEVICE_FEATURE of DMA logging; false for all others. */
-export function dmaLogging(context: RequestContext, frame: Frame, reply: Reply): boolean {
+export function* dmaLogging(context: RequestContext, frame: Frame, reply: Reply): Task<boolean> {
   const view = decode(vfio_device_feature, frame);
   const { argsz, flags } = vfio_device_feature.read(view);
   switch (flags & VFIO_DEVICE_FEATURE_MASK) {
@@ -66,7 +66,7 @@ export function dmaLogging(context: RequestContext, frame: Frame, reply: Reply):
       reply.append(frame.payload);
       return true;
     case VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT:
-      report(context, argsz, flags, frame, reply);
+      yield* report(context, argsz, flags, frame, reply);
       return true;
     default:
       return false;
@@ -106,7 +106,7 @@ function start({ vdev, capabilities }: RequestContext, flags: number, frame: Fra
 }
 
 /** Reports the log. Where argsz has too little room, the reply names the size it needs, and the log does not change. */
-function report(context: RequestContext, argsz: number, flags: number, frame: Frame, reply: Reply): void {
+function* report(context: RequestContext, argsz: number, flags: number, frame: Frame, reply: Reply): Task {
   const { sizeof, fields } = vfio_user_device_feature_dma_logging_report;
   const feature = VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT;
   if (!checkFeature(feature, flags, frame.payload.length - HEAD, VFIO_DEVICE_FEATURE_GET, sizeof)) {
@@ -124,5 +124,5 @@ function report(context: RequestContext, argsz: number, flags: number, frame: Fr
   const wanted = head.length + bitmapBytes;
   vfio_device_feature.fields.argsz.set(viewOf(head), 0, wanted);
   reply.append(head);
-  if (wanted <= argsz) reply.append(log.report(iova, length, page));
+  if (wanted <= argsz) reply.append(yield* log.report(iova, length, page));
 }

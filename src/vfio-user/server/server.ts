@@ -63,6 +63,7 @@ export class ServedDevice implements SessionHost {
     if (this.owner?.isLeaving === true) yield* this.released.waitUntil(() => this.owner?.isLeaving !== true);
     if (this.owner !== null) throw new Errno('EBUSY', `${this.vdev.pdev.name} has a client already`);
     this.owner = client;
+    this.server.owners += 1;
     this.ownedSinceMs = Date.now();
     this.monitor?.connected(client.peerPid);
   }
@@ -70,6 +71,7 @@ export class ServedDevice implements SessionHost {
   onEnd(client: Client): void {
     if (this.owner === client) {
       this.owner = null;
+      this.server.owners -= 1;
       this.monitor?.left(client.peerPid);
     }
     this.clients.delete(client as ClientConnection);
@@ -79,6 +81,10 @@ export class ServedDevice implements SessionHost {
 
   ownerOf(vdev: VfioPciCoreDevice): Client | null {
     return this.server.ownerOf(vdev);
+  }
+
+  get clientRoundMs(): number {
+    return Math.min(LIMITS.clientRoundMs, LIMITS.clientRoundMsOfAll / this.server.owners);
   }
 
   get log(): Log {
@@ -167,6 +173,8 @@ export class VfioUserServer {
   readonly taps: Taps | null;
   readonly monitor: Monitor | null;
   private readonly served: ServedDevice[] = [];
+  /** The number of devices that have a client. */
+  owners = 0;
 
   /** `importerTimeoutMs`: how long an importer in another process may keep mappings and fences after an INVALIDATE. */
   constructor(

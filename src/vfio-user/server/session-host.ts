@@ -20,6 +20,8 @@ export interface Client {
 export interface SessionHost {
   readonly loop: EventLoop;
   readonly exports: Exports;
+  /** The part of a round of the loop that is a client's, in ms. */
+  readonly clientRoundMs: number;
   /** Claims the device. Waits while the client before it is leaving; EBUSY while another client has the device. */
   claim(client: Client): Task;
   /** Returns the client that has a device now, of all clients of this process. */

@@ -11,6 +11,10 @@ const MAX_ROUNDS_TO_QUIET = 256;
 
 /** How long the deadlines of one round may take together. */
 const MAX_DEADLINES_MS = 10;
+/** How long the handlers of one round that may wait take together: importers of all lent buffers. */
+const PATIENT_ROUND_MS = 50;
+/** The events of one round. Above the number of sessions of importers, so that they keep no client waiting for it. */
+const MAX_EVENTS = 1024;
 
 /** Takes the ready events as EPOLL bits. Runs outside of any task. It must not throw because of a peer. */
 export type Handler = (events: number) => void;
@@ -18,6 +22,7 @@ export type Handler = (events: number) => void;
 interface Registered {
   readonly fd: number;
   readonly run: Handler;
+  readonly mayWait: boolean;
 }
 
 /**
@@ -25,7 +30,7 @@ interface Registered {
  * handler calls `stop`.
  */
 export class EventLoop {
-  private readonly epoll = new Epoll(64);
+  private readonly epoll = new Epoll(MAX_EVENTS);
   private readonly handlers = new Map<number, Registered>();
   private readonly deadlines = new Deadlines();
   private readonly spin = new Spin();
@@ -36,13 +41,18 @@ export class EventLoop {
   private stopping = false;
   private quiet: (() => void)[] = [];
   private roundsToQuiet = 0;
+  /** The events of this round that may wait, as indices; and the key of the first one that the last round left. */
+  private readonly patient: number[] = [];
+  private firstLeft = 0;
 
   /** Calls `run` while `fd` is ready for `events`; returns the key for `modify` and `remove`. */
   add(fd: number, events: number, run: Handler): number {
-    const key = this.nextKey++;
-    this.epoll.add(fd, events, key);
-    this.handlers.set(key, { fd, run });
-    return key;
+    return this.register(events, { fd, run, mayWait: false });
+  }
+
+  /** As `add`, for peers of which there may be hundreds: all such handlers share PATIENT_ROUND_MS of a round. */
+  addPatient(fd: number, events: number, run: Handler): number {
+    return this.register(events, { fd, run, mayWait: true });
   }
 
   modify(key: number, events: number): void {
@@ -94,8 +104,11 @@ export class EventLoop {
     const count = more ? this.epoll.wait(0) : this.wait(mostMs);
     for (let i = 0; i < count; i++) {
       // An earlier event of this round may have removed the handler.
-      this.handlers.get(this.epoll.data(i))?.run(this.epoll.events(i));
+      const handler = this.handlers.get(this.epoll.data(i));
+      if (handler?.mayWait === true) this.patient.push(i);
+      else handler?.run(this.epoll.events(i));
     }
+    if (this.patient.length > 0) this.runPatient();
     if (this.quiet.length > 0 && ((count === 0 && !more) || --this.roundsToQuiet === 0)) this.runQuiet();
     this.runDeadlines();
     return more || count > 0;
@@ -103,6 +116,31 @@ export class EventLoop {
 
   stop(): void {
     this.stopping = true;
+  }
+
+  private register(events: number, handler: Registered): number {
+    const key = this.nextKey++;
+    this.epoll.add(handler.fd, events, key);
+    this.handlers.set(key, handler);
+    return key;
+  }
+
+  /** Begins where the last round ended. The kernel reports the events that are left again. */
+  private runPatient(): void {
+    const indices = this.patient.splice(0);
+    const first = Math.max(
+      0,
+      indices.findIndex((i) => this.epoll.data(i) === this.firstLeft),
+    );
+    this.firstLeft = 0;
+    const endMs = performance.now() + PATIENT_ROUND_MS;
+    for (const i of [...indices.slice(first), ...indices.slice(0, first)]) {
+      if (performance.now() > endMs) {
+        this.firstLeft = this.epoll.data(i);
+        return;
+      }
+      this.handlers.get(this.epoll.data(i))?.run(this.epoll.events(i));
+    }
   }
 
   private wait(mostMs: number): number {

@@ -50,6 +50,8 @@ export const LIMITS = {
   maxPendingFds: 256,
   /** Milliseconds of one round of the loop that a client gets, before others have their turn. */
   clientRoundMs: 10,
+  /** Milliseconds of a round that all clients get together: each has its part. */
+  clientRoundMsOfAll: 50,
   /** Bytes of messages that wait for one peer, and for all peers of the process, because they do not read. */
   maxUnsentBytes: 8 << 20,
   maxUnsentBytesOfAll: 128 << 20,

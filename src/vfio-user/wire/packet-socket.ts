@@ -56,7 +56,7 @@ export class PacketSocket {
     // One more byte, so that a truncated packet shows.
     this.buffer = new Pinned(mostBytes + 1);
     this.incoming.setIov(0, this.buffer.address, mostBytes + 1);
-    this.key = loop.add(socket.fd, EPOLLIN, (ready) => this.onReady(ready));
+    this.key = loop.addPatient(socket.fd, EPOLLIN, (ready) => this.onReady(ready));
   }
 
   get isOpen(): boolean {
