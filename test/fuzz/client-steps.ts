@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import { closeAll, type OwnedFd } from '../../src/linux/fd.ts';
+import type { Mapping } from '../../src/linux/mapping.ts';
 import { createMemfd } from '../../src/linux/memfd.ts';
 import type { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { dirtyPages, startDmaLogging, stopDmaLogging } from '../../src/vfio-user/client/dma-logging.ts';
@@ -12,6 +13,7 @@ import {
   setMigrationState,
   writeMigrationData,
 } from '../../src/vfio-user/client/migration.ts';
+import type { RegionWrite } from '../../src/vfio-user/client/write-multi.ts';
 import { REGION_BYTES } from './honest-device.ts';
 import type { FuzzRandom } from './random.ts';
 
@@ -33,12 +35,15 @@ export interface ClientWorld {
   isHonest: () => boolean;
 }
 
-const PAGE = 4096;
-const MAX_PIECES = 10;
+export const PAGE = 4096;
+export const MAX_PIECES = 10;
+
+/** A DEVICE_FEATURE that probes. */
+export const PROBE = Buffer.from(new Uint32Array([8, 0x40001]).buffer);
 
 export type ClientOp = (world: ClientWorld) => void;
 
-function place(random: FuzzRandom, most: number): { offset: number; length: number } {
+export function place(random: FuzzRandom, most: number): { offset: number; length: number } {
   const length = random.pick([1, 2, 4, 8, 8, 3, 100, 5000, most]);
   return { offset: random.below(REGION_BYTES - Math.min(length, REGION_BYTES - 1)), length };
 }
@@ -61,6 +66,14 @@ function write({ client, memory, random }: ClientWorld, isPosted: boolean): void
 }
 
 function map({ client, random, sabotage }: ClientWorld): void {
+  const { index, offset, size } = slice(random);
+  const mapping = client.mapRegion(index, offset, size);
+  sabotage.onRegionFd?.();
+  touchAndClose(mapping, size, random);
+}
+
+/** A slice of a region, inside of its areas or not. */
+export function slice(random: FuzzRandom): { index: number; offset: number; size: number } {
   const index = random.pick([0, 0, 2, 2, 5]);
   const [offset, size] = random.pick([
     [0, PAGE],
@@ -69,9 +82,11 @@ function map({ client, random, sabotage }: ClientWorld): void {
     [4096, PAGE],
     [PAGE * random.below(20), PAGE * random.below(20)],
   ]);
-  const mapping = client.mapRegion(index, offset, size);
+  return { index, offset, size };
+}
+
+export function touchAndClose(mapping: Mapping, size: number, random: FuzzRandom): void {
   try {
-    sabotage.onRegionFd?.();
     const bytes = Buffer.alloc(64);
     mapping.read(random.below(size - 63), bytes);
     mapping.write(random.below(size - 63), bytes);
@@ -89,6 +104,10 @@ function withFd<T extends OwnedFd>(fd: T, body: (fd: T) => void): void {
   }
 }
 
+export function smallWrites(random: FuzzRandom): RegionWrite[] {
+  return Array.from({ length: random.below(500) }, (_, i) => ({ region: 0, offset: 8 * i, bytes: Buffer.alloc(8) }));
+}
+
 export const CLIENT_OPS: Readonly<Record<string, ClientOp>> = {
   info: ({ client }) => void client.info(),
   regionInfo: ({ client, random }) => void client.regionInfo(random.below(10)).map?.fd.close(),
@@ -103,11 +122,7 @@ export const CLIENT_OPS: Readonly<Record<string, ClientOp>> = {
   write: (world) => write(world, false),
   post: (world) => write(world, true),
   writeRegions: ({ client, random }) => {
-    const writes = Array.from({ length: random.below(500) }, (_, i) => ({
-      region: 0,
-      offset: 8 * i,
-      bytes: Buffer.alloc(8),
-    }));
+    const writes = smallWrites(random);
     assert.ok(client.writeRegions(writes) <= writes.length);
   },
   useIoFds: ({ client }) => void client.useIoFds(0),
@@ -118,7 +133,7 @@ export const CLIENT_OPS: Readonly<Record<string, ClientOp>> = {
     }),
   dmaUnmap: ({ client, random }) =>
     void client.dmaUnmap(BigInt(PAGE) * BigInt(random.edge()), PAGE, random.pick([0, 2])),
-  feature: ({ client }) => closeAll(client.feature(Buffer.from(new Uint32Array([8, 0x40001]).buffer)).fds),
+  feature: ({ client }) => closeAll(client.feature(PROBE).fds),
   migrationFlags: ({ client }) => void client.run(migrationFlags()),
   migrationState: ({ client }) => void client.run(migrationState()),
   setMigrationState: ({ client, random }) => client.run(setMigrationState(random.below(8))),

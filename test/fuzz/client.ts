@@ -3,23 +3,17 @@
  * decides what the client asks and how the server answers. Each call ends soon, with a result or one clear error, and
  * leaves nothing behind. What an honest reply brings is right, also after lies from which a connection recovers.
  */
-import { readFileSync } from 'node:fs';
-import { Errno } from '../../src/abi/errno.ts';
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
-import { LostError } from '../../src/vfio-user/client/lost.ts';
 import { openFds } from '../linux/open-fds.ts';
 import { CLIENT_OPS, type ClientSabotage } from './client-steps.ts';
-import { Coverage, FuzzFinding, type FuzzRun } from './fuzzer.ts';
+import { type Coverage, FuzzFinding, type FuzzRun } from './fuzzer.ts';
+import { demandNothingLeft, fuzzLies, judge, MAX_CALL_MS, serveMemory } from './lied-to.ts';
 import { LyingServer } from './lying-server.ts';
 import { FuzzRandom } from './random.ts';
-import { shrink } from './shrink.ts';
 
 const EPOCH_STEPS = 2000;
 /** Short, because a server's silence takes it in full. */
 const TIMEOUT_MS = 4;
-const MAX_CALL_MS = 3000;
-const MAX_SHRINK_MS = 20_000;
-const NAMES = Object.keys(CLIENT_OPS);
 
 export interface ClientStep {
   kind: 'client';
@@ -27,34 +21,11 @@ export interface ClientStep {
   seed: number;
 }
 
-export function fuzzClient({ random, messages, coverage, seed }: FuzzRun, sabotage: ClientSabotage = {}): void {
-  for (let sent = 0; sent < messages; sent += EPOCH_STEPS) {
-    const steps = Array.from({ length: Math.min(EPOCH_STEPS, messages - sent) }, (): ClientStep => {
-      const op = random.chance(12) ? 'connect' : random.pick(NAMES);
-      return { kind: 'client', op, seed: random.bits() >>> 0 };
-    });
-    try {
-      runClientSteps(steps, coverage, sabotage);
-    } catch (error) {
-      throw new FuzzFinding(`${(error as Error).message}\n${shortest(steps, error as Error, sabotage, seed)}`);
-    }
-    coverage.count('client: epochs');
-  }
-}
-
-function shortest(steps: readonly ClientStep[], found: Error, sabotage: ClientSabotage, seed: number): string {
-  const kind = (error: Error) => error.message.replace(/0x[0-9a-f]+|\d+/g, 'N');
-  const fails = (some: readonly ClientStep[]) => {
-    try {
-      runClientSteps(some, new Coverage(), sabotage);
-      return false;
-    } catch (error) {
-      return kind(error as Error) === kind(found);
-    }
-  };
-  const least = shrink(steps, fails, MAX_SHRINK_MS);
-  const lines = least.map((step) => `  ${JSON.stringify(step)}`);
-  return `seed ${seed}; ${least.length} of ${steps.length} steps suffice (test/fuzz/found/):\n${lines.join('\n')}`;
+export function fuzzClient(run: FuzzRun, sabotage: ClientSabotage = {}): Promise<void> {
+  const step = (op: string, seed: number): ClientStep => ({ kind: 'client', op, seed });
+  return fuzzLies(run, Object.keys(CLIENT_OPS), { epochSteps: EPOCH_STEPS, tries: 1 }, step, (steps, coverage) =>
+    runClientSteps(steps, coverage, sabotage),
+  );
 }
 
 /** Runs steps against their own server. Throws FuzzFinding or the client's defect; leaves nothing behind. */
@@ -66,12 +37,7 @@ export function runClientSteps(steps: readonly ClientStep[], coverage: Coverage,
   } finally {
     world.close();
   }
-  const left = openFds().length - before;
-  if (left !== 0) throw new FuzzFinding(`${left} descriptors are left`);
-  const maps = readFileSync('/proc/self/maps', 'utf8')
-    .split('\n')
-    .filter((line) => line.includes('lying'));
-  if (maps.length > 0) throw new FuzzFinding(`${maps.length} mappings are left`);
+  demandNothingLeft(before);
 }
 
 class LyingWorld {
@@ -113,11 +79,7 @@ class LyingWorld {
       twinSocket: random.chance(3),
       whileWaiting,
     });
-    const bytes = Buffer.alloc(8192, 1);
-    this.client.memory = {
-      read: (address, into) => void into.set(bytes.subarray(0, into.length), 0 * address),
-      write: () => {},
-    };
+    serveMemory(this.client);
   }
 
   /** Makes a call, and judges its end. */
@@ -135,26 +97,11 @@ class LyingWorld {
   }
 
   private judge(op: string, error: unknown): string {
-    if (!(error instanceof Errno)) {
-      const { name, message } = error as Error;
-      throw new FuzzFinding(`${op}: ${name}: ${message}`);
-    }
-    if (/\n|undefined|NaN|\[object/.test(error.message)) throw new FuzzFinding(`${op}: not in words: ${error.message}`);
-    const { lied, isWild, device } = this.server;
-    // A wild stream mostly ends in silence, and each silence takes real time.
-    if (error instanceof LostError || isWild) {
+    const { code, isLost } = judge(op, error, this.server);
+    if (isLost) {
       this.client?.close();
       this.client = null;
     }
-    // A slow machine makes an honest server late.
-    const mayFail = lied || isWild || device.isOdd || error.code === 'ETIMEDOUT';
-    if (!mayFail && !HONEST_ERRORS.has(`${op} ${error.code}`)) {
-      // Without the socket's path, which differs in each run.
-      throw new FuzzFinding(`${op}: an honest reply is ${error.message.replaceAll(this.server.path, 'S')}`);
-    }
-    return error.code;
+    return code;
   }
 }
-
-/** What a client may be told by an honest server: a mapping outside of the areas, or of a file that was cut off. */
-const HONEST_ERRORS: ReadonlySet<string> = new Set(['mapRegion EINVAL', 'mapRegion EFAULT', 'mapRegion EACCES']);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { VFIO_USER_COMMAND_NAMES } from '../../src/abi/vfio-user.ts';
+import { ASYNC_OPS } from './async-steps.ts';
 import { CLIENT_OPS } from './client-steps.ts';
 import { FuzzFinding, type FuzzResult, runFuzzer } from './fuzzer.ts';
 import { CANARIES, FUZZERS } from './registry.ts';
@@ -15,6 +16,7 @@ const MESSAGES: Record<string, number> = {
   decoder: 200_000,
   'machine-file': 40_000,
   client: 10_000,
+  'async-client': 4000,
 };
 const SEED = 7;
 
@@ -44,8 +46,8 @@ function assertImportersGetFar({ coverage }: FuzzResult): void {
   assert.ok(coverage.get('importers: told RESTORE') > 0);
 }
 
-function assertClientGetsFar({ coverage }: FuzzResult): void {
-  for (const op of Object.keys(CLIENT_OPS)) {
+function assertClientGetsFar({ coverage }: FuzzResult, ops: object): void {
+  for (const op of Object.keys(ops)) {
     const outcomes = coverage.outcomesOf(op);
     assert.ok(outcomes.has('ok') && outcomes.size > 1, `${op} is done, and fails\n${coverage.table()}`);
   }
@@ -53,40 +55,41 @@ function assertClientGetsFar({ coverage }: FuzzResult): void {
 }
 
 for (const [name, fuzzer] of Object.entries(FUZZERS)) {
-  test(`${name}: nothing is found in ${MESSAGES[name]} messages`, () => {
-    const result = runFuzzer(fuzzer, MESSAGES[name], SEED);
+  test(`${name}: nothing is found in ${MESSAGES[name]} messages`, async () => {
+    const result = await runFuzzer(fuzzer, MESSAGES[name], SEED);
     assert.ok(result.coverage.lines().length > 0);
     if (name === 'server') assertGetsFar(result);
-    if (name === 'client') assertClientGetsFar(result);
+    if (name === 'client') assertClientGetsFar(result, CLIENT_OPS);
+    if (name === 'async-client') assertClientGetsFar(result, ASYNC_OPS);
     if (name === 'importers') assertImportersGetFar(result);
   });
 }
 
 for (const [name, fuzzer] of Object.entries(CANARIES)) {
-  test(`${name} dies, and few steps are enough to see why`, () => {
-    assert.throws(
+  test(`${name} dies, and few steps are enough to see why`, async () => {
+    await assert.rejects(
       () => runFuzzer(fuzzer, 20_000, 9),
       (error) => error instanceof FuzzFinding && Number(/(\d+) of \d+ steps suffice/.exec(error.message)?.[1]) < 12,
     );
   });
 }
 
-test('a seed repeats a run', () => {
-  const [a, b] = [1, 2].map(() => runFuzzer(FUZZERS.decoder, 3000, 10).coverage.lines());
-  assert.deepEqual(a, b);
+test('a seed repeats a run', async () => {
+  const [a, b] = [await runFuzzer(FUZZERS.decoder, 3000, 10), await runFuzzer(FUZZERS.decoder, 3000, 10)];
+  assert.deepEqual(a.coverage.lines(), b.coverage.lines());
 });
 
-test('shrink: what is needed stays, in order', () => {
+test('shrink: what is needed stays, in order', async () => {
   const steps = Array.from({ length: 1000 }, (_, i) => i);
   const needs = [17, 500, 501, 998];
   const fails = (some: readonly number[]) => needs.every((step) => some.includes(step));
-  assert.deepEqual(shrink(steps, fails, 10_000), needs);
+  assert.deepEqual(await shrink(steps, fails, 10_000), needs);
 });
 
 const FOUND = new URL('./found/', import.meta.url);
 
 for (const name of readdirSync(FOUND)) {
-  test(`found once: ${name}`, () => {
-    replaySteps(readFileSync(new URL(name, FOUND), 'utf8'));
+  test(`found once: ${name}`, async () => {
+    await replaySteps(readFileSync(new URL(name, FOUND), 'utf8'));
   });
 }

@@ -57,7 +57,7 @@ export interface FuzzRun {
 }
 
 /** Sends `messages` messages. Throws its finding. */
-export type Fuzzer = (run: FuzzRun) => void;
+export type Fuzzer = (run: FuzzRun) => void | Promise<void>;
 
 /** The server or a reader broke a rule. */
 export class FuzzFinding extends Error {
@@ -78,10 +78,10 @@ export interface FuzzResult {
 }
 
 /** Runs a fuzzer with a seed, and checks the common rules: it leaves no descriptors and no memory. */
-export function runFuzzer(fuzzer: Fuzzer, messages: number, seed: number): FuzzResult {
+export async function runFuzzer(fuzzer: Fuzzer, messages: number, seed: number): Promise<FuzzResult> {
   const coverage = new Coverage();
   // Makes all one-time objects before anything is counted.
-  fuzzer({
+  await fuzzer({
     random: new FuzzRandom(seed + 1),
     messages: Math.min(messages, 2000),
     coverage: new Coverage(),
@@ -90,7 +90,7 @@ export function runFuzzer(fuzzer: Fuzzer, messages: number, seed: number): FuzzR
   const before = openFds().length;
   const rssBefore = process.memoryUsage.rss();
   const started = performance.now();
-  fuzzer({ random: new FuzzRandom(seed), messages, coverage, seed });
+  await fuzzer({ random: new FuzzRandom(seed), messages, coverage, seed });
   const seconds = (performance.now() - started) / 1000;
   const leftFds = openFds().length - before;
   if (leftFds !== 0) throw new FuzzFinding(`${leftFds} descriptors are left`);

@@ -41,9 +41,9 @@ function report(each: string, { coverage, leftFds, grownBytes, seconds }: FuzzRe
   console.log(`${each}: seed ${seed}, nothing found in ${seconds.toFixed(1)} s, ${rate} messages/s; ${left}\n`);
 }
 
-function fails(what: string, body: () => void): void {
+async function fails(what: string, body: () => void | Promise<void>): Promise<void> {
   try {
-    body();
+    await body();
   } catch (error) {
     console.error(`${what}: seed ${seed}: ${(error as Error).stack}`);
     process.exitCode = 1;
@@ -52,7 +52,8 @@ function fails(what: string, body: () => void): void {
 
 if (values.replay !== undefined) {
   const text = readFileSync(values.replay, 'utf8');
-  fails(values.replay, () => replaySteps(text));
+  await fails(values.replay, () => replaySteps(text));
 } else {
-  for (const { name: each, run } of planOf(name, messages)) fails(each, () => report(each, run(seed)));
+  for (const { name: each, run } of planOf(name, messages))
+    await fails(each, async () => report(each, await run(seed)));
 }

@@ -3,6 +3,7 @@
 import { VFIO_USER_DEVICE_RESET, VFIO_USER_REGION_READ } from '../../src/abi/vfio-user.ts';
 import { createEventfd } from '../../src/linux/eventfd.ts';
 import { CallIds } from '../../src/vfio-user/client/call-ids.ts';
+import { fuzzAsyncClient } from './async-client.ts';
 import { fuzzClient } from './client.ts';
 import { fuzzDecoder } from './decoder.ts';
 import { type Fuzzer, type FuzzResult, type FuzzRun, runFuzzer } from './fuzzer.ts';
@@ -15,6 +16,7 @@ export const FUZZERS: Record<string, Fuzzer> = {
   server: (run) => fuzzServer(run),
   importers: fuzzImporters,
   client: (run) => fuzzClient(run),
+  'async-client': (run) => fuzzAsyncClient(run),
   'machine-file': fuzzMachineFile,
 };
 
@@ -36,26 +38,32 @@ export const CANARIES: Record<string, Fuzzer> = {
     }),
   /** A client that loses a descriptor with each mapping. */
   'canary-client-descriptor': (run) => fuzzClient(run, { onRegionFd: () => void createEventfd('canary') }),
-  /** A client that brings other bytes than the server sent. */
-  'canary-client-read': (run) =>
-    fuzzClient(run, {
-      onRead: (bytes) => {
-        if (bytes[0] % 8 === 5) bytes[0] ^= 1;
-      },
-    }),
-  /** A client that takes late replies for unknown ones. */
-  'canary-client-late': (run) => {
-    const { end } = CallIds.prototype;
-    CallIds.prototype.end = function (id) {
-      end.call(this, id, false);
-    };
-    try {
-      fuzzClient(run);
-    } finally {
-      CallIds.prototype.end = end;
-    }
-  },
+  /** Clients that bring other bytes than the server sent. */
+  'canary-client-read': (run) => fuzzClient(run, { onRead: changeSome }),
+  'canary-async-read': (run) => fuzzAsyncClient(run, { onRead: changeSome }),
+  /** Clients that take late replies for unknown ones. */
+  'canary-client-late': (run) => forgettingCalls(() => fuzzClient(run)),
+  'canary-async-late': (run) => forgettingCalls(() => fuzzAsyncClient(run)),
+  /** An asynchronous client that loses a descriptor with each mapping. */
+  'canary-async-descriptor': (run) => fuzzAsyncClient(run, { onRegionFd: () => void createEventfd('canary') }),
 };
+
+function changeSome(bytes: Buffer): void {
+  if (bytes[0] % 8 === 5) bytes[0] ^= 1;
+}
+
+/** Runs `body` with clients that forget a call when it ends. */
+async function forgettingCalls(body: () => Promise<void>): Promise<void> {
+  const { end } = CallIds.prototype;
+  CallIds.prototype.end = function (id) {
+    end.call(this, id, false);
+  };
+  try {
+    await body();
+  } finally {
+    CallIds.prototype.end = end;
+  }
+}
 
 const SMOKE_MESSAGES = 20_000;
 const CANARY_MESSAGES = 20_000;
@@ -64,7 +72,7 @@ const CANARY_MESSAGES = 20_000;
 export function planOf(
   name: string | undefined,
   messages: number,
-): { name: string; run: (seed: number) => FuzzResult }[] {
+): { name: string; run: (seed: number) => Promise<FuzzResult> }[] {
   const plan = (fuzzers: Record<string, Fuzzer>, most: number) =>
     Object.entries(fuzzers).map(([each, fuzzer]) => ({
       name: each,

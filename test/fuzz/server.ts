@@ -12,40 +12,28 @@ import { FuzzConnection } from './connection.ts';
 import { FdPool } from './fd-pool.ts';
 import { Coverage, FuzzFinding, type FuzzRun } from './fuzzer.ts';
 import { FuzzRandom } from './random.ts';
-import { shrink } from './shrink.ts';
+import { shortest } from './shrink.ts';
 import { CLIENTS, type FuzzStep, ROUNDS, randomSteps, stepText } from './steps.ts';
 
 const EPOCH_MESSAGES = 20_000;
 const MAX_TURN_MS = 3000;
-const MAX_SHRINK_MS = 20_000;
 
-export function fuzzServer({ random, messages, coverage, seed }: FuzzRun, sabotage: Sabotage = {}): void {
+export async function fuzzServer(
+  { random, messages, coverage, seed }: FuzzRun,
+  sabotage: Sabotage = {},
+): Promise<void> {
   for (let sent = 0; sent < messages; sent += EPOCH_MESSAGES) {
     const epochSeed = random.bits() >>> 0;
     const steps = randomSteps(new FuzzRandom(epochSeed), Math.min(EPOCH_MESSAGES, messages - sent));
     try {
       runSteps(steps, coverage, sabotage);
     } catch (error) {
-      throw new FuzzFinding(`${(error as Error).message}\n${shortest(steps, error as Error, sabotage, seed)}`);
+      const run = (some: readonly FuzzStep[]) => runSteps(some, new Coverage(), sabotage);
+      const few = await shortest(steps, error as Error, run, { asText: stepText });
+      throw new FuzzFinding(`${(error as Error).message}\nseed ${seed}; ${few}`);
     }
     coverage.count('server: epochs');
   }
-}
-
-/** The fewest steps with the same end, as text. */
-function shortest(steps: readonly FuzzStep[], found: Error, sabotage: Sabotage, seed: number): string {
-  const kind = (error: Error) => error.message.replace(/0x[0-9a-f]+|\d+/g, 'N');
-  const fails = (some: readonly FuzzStep[]) => {
-    try {
-      runSteps(some, new Coverage(), sabotage);
-      return false;
-    } catch (error) {
-      return kind(error as Error) === kind(found);
-    }
-  };
-  const least = shrink(steps, fails, MAX_SHRINK_MS);
-  const lines = least.map((step) => `  ${stepText(step)}`);
-  return `seed ${seed}; ${least.length} of ${steps.length} steps suffice (test/fuzz/found/, runSteps):\n${lines.join('\n')}`;
 }
 
 /** Runs steps against their own server. Throws FuzzFinding or the server's error; leaves nothing behind. */

@@ -3,15 +3,18 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { vfio_user_device_info } from '../../src/abi/vfio-user.ts';
+import { VFIO_USER_DEVICE_GET_INFO, VFIO_USER_DMA_READ, vfio_user_device_info } from '../../src/abi/vfio-user.ts';
 import { createEventfd, signalEventfd } from '../../src/linux/eventfd.ts';
 import { SharedMemory } from '../../src/linux/shared-memory.ts';
+import { socketPair } from '../../src/linux/socket.ts';
+import { AsyncChannel } from '../../src/vfio-user/client/async-channel.ts';
 import { AsyncVfioUserClient, whenReadable } from '../../src/vfio-user/client/async-client.ts';
 import { LostError } from '../../src/vfio-user/client/lost.ts';
 import { migrationState } from '../../src/vfio-user/client/migration.ts';
 import { openFds } from '../linux/open-fds.ts';
 import { ClogQueues } from './deaf-peer.ts';
 import { InProcessServer } from './in-process.ts';
+import { message, RawClient } from './raw-client.ts';
 import { version, withScript } from './scripted-server.ts';
 import { withServer } from './served.ts';
 
@@ -59,7 +62,8 @@ test('the commands work as with the blocking client, several at once, and two de
 });
 
 test('timers, an abort and the reply of a second call come while a call waits; late replies are dropped', async () => {
-  const late = [{ ...info(1), isLate: true }, { ...info(2), isLate: true }, info(5)];
+  // So many descriptors cannot be taken, which is not an error of another call.
+  const late = [{ ...info(1), isLate: true, fds: 17 }, { ...info(2), isLate: true }, info(5)];
   await withScript([version(FULL), ...late], async (path) => {
     const client = await AsyncVfioUserClient.connect(path, { timeoutMs: 200 });
     let ticks = 0;
@@ -121,6 +125,21 @@ test('a descriptor that is closed is refused, and the connection stays', async (
   await assert.rejects(client.setEventfds('MSIX', [1 << 20]), /EBADF/);
   assert.equal((await client.info()).numRegions, 9);
   client.close();
+});
+
+test('descriptors behind the message that ends a connection are closed', async () => {
+  const before = openFds().length;
+  const [ours, theirs] = socketPair('a server');
+  const channel = new AsyncChannel(ours, 'a server', 10_000);
+  const call = channel.request({ command: VFIO_USER_DEVICE_GET_INFO, payload: Buffer.alloc(16), takesFds: true }, {});
+  const server = new RawClient(theirs);
+  server.send(message({ command: VFIO_USER_DMA_READ }, Buffer.alloc(16)));
+  server.send(message({ command: VFIO_USER_DEVICE_GET_INFO, flags: 1 }, Buffer.alloc(16)), [theirs.fd]);
+  // The answer to DMA_READ finds nobody.
+  server.close();
+  await assert.rejects(call, { constructor: LostError, code: 'EPIPE' });
+  channel.close();
+  while (openFds().length !== before) await sleep(1);
 });
 
 test('whenReadable sees an eventfd, and an abort', async () => {

@@ -116,6 +116,17 @@ test('after a reply whose descriptors cannot be taken, the next call gets its ow
   });
 });
 
+test('descriptors of a late reply that cannot be taken are not an error of the next call', async () => {
+  await against(
+    [{ ...info(1), isLate: true, fds: 17 }, info(5)],
+    (client) => {
+      refuses(() => client.info(), 'ETIMEDOUT');
+      assert.equal(client.info().flags, 5);
+    },
+    { timeoutMs: 60 },
+  );
+});
+
 test('a reply that nobody asked for ends the connection, with the same reason for each later call', async () => {
   for (const lie of [{ idOffset: 1 }, { command: 9 }]) {
     await against([{ ...info(), ...lie, fds: 2 }], (client) => {

@@ -189,10 +189,8 @@ export class AsyncChannel {
     let received: number;
     try {
       received = this.frames.receive(this.socket.fd, false);
-    } catch (error) {
-      // Descriptors that cannot be taken end the oldest call. Its reply is dropped when it is whole.
-      const [oldest] = this.waiting.values();
-      oldest?.reject(error);
+    } catch {
+      // Descriptors cannot be taken. Their frame says so when it is whole.
       return true;
     }
     if (received === -ERRNO.EAGAIN) return false;
@@ -201,7 +199,10 @@ export class AsyncChannel {
   }
 
   private cut(): void {
-    for (let frame = this.frames.next(); frame !== null && this.ended === null; frame = this.frames.next()) {
+    // A frame that is taken out owns descriptors, so none is once the connection has ended.
+    while (this.ended === null) {
+      const frame = this.frames.next();
+      if (frame === null) return;
       if (frame.isReply) this.settle(frame);
       else this.answer(frame);
     }
@@ -218,8 +219,9 @@ export class AsyncChannel {
     if (id === null || call === undefined) return;
     this.waiting.delete(id);
     this.ids.end(id, false);
-    if (frame.error !== 0 || !call.takesFds) closeAll(frame.fds);
+    if (frame.error !== 0 || frame.fdsError !== undefined || !call.takesFds) closeAll(frame.fds);
     if (frame.error !== 0) call.reject(new RefusedError(frame.error, frame.command, this.path));
+    else if (frame.fdsError !== undefined) call.reject(frame.fdsError);
     else call.resolve({ payload: Buffer.from(frame.payload), fds: call.takesFds ? frame.fds : [] });
   }
 

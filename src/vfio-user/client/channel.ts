@@ -158,9 +158,10 @@ export class ClientChannel implements Peer {
     }
   }
 
-  private answerOf({ command, error, fds, payload }: Frame, takesFds: boolean): Answer {
-    if (error !== 0 || !takesFds) closeAll(fds);
+  private answerOf({ command, error, fds, fdsError, payload }: Frame, takesFds: boolean): Answer {
+    if (error !== 0 || fdsError !== undefined || !takesFds) closeAll(fds);
     if (error !== 0) throw new RefusedError(error, command, this.path);
+    if (fdsError !== undefined) throw fdsError;
     return { payload: Buffer.from(payload), fds: takesFds ? fds : [] };
   }
 

@@ -16,6 +16,9 @@ import { broken, LostError, lost, silent } from './lost.ts';
 /** Called before a call blocks until `socket` can be read. */
 export type WhileWaiting = ((socket: number) => void) | undefined;
 
+/** Stands for a read whose length is not known. */
+const SOME_BYTES = 1;
+
 /** Frames that wait while a message cannot be sent. Beyond it, reading stops. */
 const MAX_KEPT = 64;
 
@@ -98,11 +101,11 @@ export class Stream {
 
   /**
    * Receives once. `isFirst`: nothing of this call has waited yet, so that the socket's own timeout is the call's.
-   * Throws as `next`, and EMSGSIZE or EMFILE for descriptors that cannot be taken; the connection stays then.
+   * Throws as `next`.
    */
   receive(end: EndMs, isFirst: boolean): void {
     this.whileWaiting?.(this.socket.fd);
-    let received = isFirst ? this.frames.receive(this.socket.fd, true) : this.receiveUntil(end);
+    let received = isFirst ? this.receiveNow(true) : this.receiveUntil(end);
     // The socket's own timeout is over.
     if (received === -ERRNO.EAGAIN) throw silent(this.path);
     // A signal ended the wait.
@@ -131,13 +134,18 @@ export class Stream {
     for (;;) {
       this.poll.set(0, this.socket.fd, POLLIN);
       if (this.poll.wait(leftMs(end)) === 0) throw silent(this.path);
-      const received = this.receiveNow();
+      const received = this.receiveNow(false);
       if (received !== -ERRNO.EAGAIN) return received;
     }
   }
 
-  private receiveNow(): number {
-    return this.frames.receive(this.socket.fd, false);
+  /** As FrameReader.receive. Descriptors that cannot be taken are the `fdsError` of their frame, which may be late. */
+  private receiveNow(wait: boolean): number {
+    try {
+      return this.frames.receive(this.socket.fd, wait);
+    } catch {
+      return SOME_BYTES;
+    }
   }
 
   private cut(): Frame | null {
@@ -168,7 +176,7 @@ export class Stream {
       throw new LostError('ETIMEDOUT', `${this.path}: the server took ${part}, and is silent; connect anew`);
     }
     if ((this.poll.revents(0) & reads) === 0) return;
-    const received = this.receiveNow();
+    const received = this.receiveNow(false);
     if (received <= 0 && received !== -ERRNO.EAGAIN) throw this.endOf(received);
     for (let frame = this.cut(); frame !== null; frame = this.cut()) {
       this.kept.push({ ...copyOfHeader(frame), payload: Buffer.from(frame.payload) });
@@ -178,6 +186,15 @@ export class Stream {
 
 const NO_FDS: readonly number[] = [];
 
-function copyOfHeader({ id, command, isReply, noReply, error, fds, arrivedMs }: Frame): Omit<Frame, 'payload'> {
-  return { id, command, isReply, noReply, error, fds, arrivedMs };
+function copyOfHeader({
+  id,
+  command,
+  isReply,
+  noReply,
+  error,
+  fds,
+  fdsError,
+  arrivedMs,
+}: Frame): Omit<Frame, 'payload'> {
+  return { id, command, isReply, noReply, error, fds, arrivedMs, ...(fdsError === undefined ? {} : { fdsError }) };
 }

@@ -47,7 +47,7 @@ export class FrameReader {
    * Descriptors that came, with the place in the stream where their read ended. They belong to the message with the
    * last of those bytes: the kernel ends a read after a send that carried descriptors.
    */
-  private arrived: { end: number; fds: OwnedFd[] }[] = [];
+  private arrived: { end: number; fds: OwnedFd[]; error?: Error }[] = [];
   private more = false;
   /** The last read brought one access alone, so the peer waits for its reply before it sends more. */
   private isSingleAccess = false;
@@ -65,7 +65,7 @@ export class FrameReader {
   /**
    * Calls recvmsg(2) once and returns its result: bytes, 0 at the end of the stream, or the negative errno (-EINTR only
    * with `wait`). Throws EMSGSIZE for too many descriptors and EMFILE where this process has no number left; the bytes
-   * are received all the same. Throws the errors of `frameBytes` for a message that is too large. With `left`, a
+   * are received all the same, and `fdsError` of their frame is this error. Throws the errors of `frameBytes` for a message that is too large. With `left`, a
    * whole message that comes alone stays in the socket until `left` takes it out; `wait` must then be false.
    */
   receive(socket: number, wait: boolean, left: PeekedBytes | null = null): number {
@@ -82,11 +82,19 @@ export class FrameReader {
     this.filled += received;
     this.more = received === room || this.message.hasFds;
     this.isSingleAccess = this.isLoneAccess(received);
-    if (this.message.hasFds) {
-      this.arrived.push({ end: this.consumed + this.filled, fds: takeFds(this.message) });
-      this.checkArrived();
-    }
+    if (this.message.hasFds) this.takeArrived();
     return received;
+  }
+
+  private takeArrived(): void {
+    const end = this.consumed + this.filled;
+    try {
+      this.arrived.push({ end, fds: takeFds(this.message) });
+      this.checkArrived();
+    } catch (error) {
+      if (this.arrived.length <= LIMITS.maxMsgFds) this.arrived.push({ end, fds: NO_FDS, error: error as Error });
+      throw error;
+    }
   }
 
   /**
@@ -136,8 +144,11 @@ export class FrameReader {
     if (this.filled - this.start < size) return null;
     const at = this.start;
     this.start += size;
-    const fds = this.arrived.length === 0 ? NO_FDS : this.fdsUpTo(this.consumed + this.start);
-    return new ReceivedFrame(this.buffer, at, this.start, fds);
+    if (this.arrived.length === 0) return new ReceivedFrame(this.buffer, at, this.start, NO_FDS);
+    const { fds, error } = this.arrivedUpTo(this.consumed + this.start);
+    const frame = new ReceivedFrame(this.buffer, at, this.start, fds);
+    if (error !== undefined) frame.fdsError = error;
+    return frame;
   }
 
   /** Keeps the last frame's payload valid. Later bytes go into a new buffer. */
@@ -153,10 +164,15 @@ export class FrameReader {
     for (const { fds } of this.arrived.splice(0)) for (const fd of fds) fd.close();
   }
 
-  private fdsUpTo(end: number): OwnedFd[] {
+  private arrivedUpTo(end: number): { fds: OwnedFd[]; error: Error | undefined } {
     const fds: OwnedFd[] = [];
-    while (this.arrived.length > 0 && this.arrived[0].end <= end) fds.push(...this.arrived.shift()!.fds);
-    return fds;
+    let error: Error | undefined;
+    while (this.arrived.length > 0 && this.arrived[0].end <= end) {
+      const next = this.arrived.shift()!;
+      fds.push(...next.fds);
+      error ??= next.error;
+    }
+    return { fds, error };
   }
 
   /** Moves the remaining bytes to the start, and grows the buffer for a large message that has begun. */

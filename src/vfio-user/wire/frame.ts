@@ -77,6 +77,8 @@ export interface Frame {
   payload: Uint8Array;
   /** The receiver closes the descriptors that it does not keep. */
   fds: OwnedFd[];
+  /** Why further descriptors of this message could not be taken. They are closed. */
+  fdsError?: Error;
   /** The time of performance.now() when it came; 0 while nobody watches. */
   arrivedMs: number;
 }
@@ -107,6 +109,7 @@ export class ReceivedFrame implements Frame {
   readonly noReply: boolean;
   readonly error: number;
   readonly fds: OwnedFd[];
+  declare fdsError?: Error;
   arrivedMs = 0;
   /** The buffer that holds the frame, and the payload's place in it. */
   readonly view: DataView;
