@@ -16,7 +16,7 @@ const MESSAGES: Record<string, number> = {
   decoder: 200_000,
   'machine-file': 40_000,
   client: 10_000,
-  'async-client': 4000,
+  'async-client': 2000,
 };
 const SEED = 7;
 
