@@ -65,8 +65,9 @@ export class FrameReader {
   /**
    * Calls recvmsg(2) once and returns its result: bytes, 0 at the end of the stream, or the negative errno (-EINTR only
    * with `wait`). Throws EMSGSIZE for too many descriptors and EMFILE where this process has no number left; the bytes
-   * are received all the same, and `fdsError` of their frame is this error. Throws the errors of `frameBytes` for a message that is too large. With `left`, a
-   * whole message that comes alone stays in the socket until `left` takes it out; `wait` must then be false.
+   * are received all the same, and `fdsError` of their frame is this error. Throws the errors of `frameBytes` for a
+   * message that is too large. With `left`, a whole message that comes alone stays in the socket until `left` takes it
+   * out; `wait` must then be false.
    */
   receive(socket: number, wait: boolean, left: PeekedBytes | null = null): number {
     this.makeRoom();
