@@ -10,6 +10,7 @@ import type { Bug, Search } from './search/search.ts';
 import { type Algorithm, makeSearch, type SearchSpec } from './spec.ts';
 import type { Program } from './world/program.ts';
 import { show } from './world/schedule.ts';
+import { withoutStacks } from './world/stacks.ts';
 
 /** The program to search, and how to search it. */
 export interface ExploreOptions {
@@ -224,7 +225,7 @@ class Exploration {
     const { search, pool } = this;
     pool?.feed();
     const before = performance.now();
-    const progress = search.advance(Math.min(this.slice, this.left));
+    const progress = withoutStacks(() => search.advance(Math.min(this.slice, this.left)));
     if (progress === 'done') this.samplesExhausted = !search.complete && search.bug === null;
     if (progress !== 'waits') {
       const ms = performance.now() - before;

@@ -71,6 +71,23 @@ export const twoCells = program('two-cells', (stage) => {
   });
 });
 
+/** A state between two locks, which only touches of a plain field lead to. */
+export const betweenLocks = program('between-locks', (stage) => {
+  const [lock, field] = [new Mutex({ name: 'lock' }), new Plain('field', 0)];
+  stage.spawn(
+    'a',
+    (function* (): Task {
+      yield* lock.lock();
+      field.set(1);
+      yield* lock.unlock();
+      field.set(0);
+    })(),
+  );
+  stage.afterEach(() => {
+    if (field.get() === 1) throw new InvariantError('I1', 'the field is 1');
+  });
+});
+
 /** A wake-up that never comes: production hangs. */
 export const forgottenWake = program('forgotten-wake', (stage) => {
   const [queue, lock, flag] = [new WaitQueue('queue'), new Mutex({ name: 'lock' }), new Cell('flag', false)];

@@ -17,7 +17,7 @@ import { Races } from '../../src/explore/search/races.ts';
 import { type Bug, Search } from '../../src/explore/search/search.ts';
 import type { Algorithm } from '../../src/explore/spec.ts';
 import { Access, conflict, isAcquire, type PlannedStep } from '../../src/explore/world/access.ts';
-import type { Execution } from '../../src/explore/world/execution.ts';
+import { Execution } from '../../src/explore/world/execution.ts';
 import type { Finding } from '../../src/explore/world/finding.ts';
 import { InvariantScopes } from '../../src/explore/world/invariant-scopes.ts';
 import type { Program } from '../../src/explore/world/program.ts';
@@ -26,12 +26,14 @@ import { StepLog } from '../../src/explore/world/step-log.ts';
 import { importUserModule } from '../../src/linux/user-module.ts';
 import { Cell } from '../../src/task/cell.ts';
 import { action, Op, OpKind } from '../../src/task/op.ts';
+import type { Touchable } from '../../src/task/runtime.ts';
 import type { Shared } from '../../src/task/shared.ts';
 import { WaitQueue } from '../../src/task/wait-queue.ts';
 import { replace, replacePrivate } from '../../src/verify/mutants/overlay.ts';
 import { everyOrder } from './every-order.ts';
 import {
   anotherFirst,
+  betweenLocks,
   failedTry,
   fairQueue,
   forgottenWake,
@@ -115,6 +117,24 @@ test('a planned step is believed to touch the most that it may', () =>
     () => replacePrivate<object>(DporSearch.prototype, 'exactly', (_: never, sequence: never) => sequence),
     takesEvery(4811),
   ));
+
+test('a planned step is believed to touch no less than the most that it may', () =>
+  assertTold(
+    () =>
+      replacePrivate<{ least: object; step: object }>(Races.prototype, 'bound', function () {
+        this.least = { ...this.step };
+      }),
+    takesEvery(4811),
+  ));
+
+test('touches of plain fields change nothing that invariants look at', () =>
+  assertTold(() => {
+    const { onAccess } = Execution.prototype;
+    return replacePrivate<Execution>(Execution.prototype, 'onAccess', function (what: Touchable, isChange: boolean) {
+      onAccess.call(this, what, isChange);
+      Object.assign(this, { hasChanged: false });
+    });
+  }, findsBug(betweenLocks)));
 
 test('conditions over anything race with nothing', () =>
   assertTold(() => replacePrivate<object>(Races.prototype, 'ofEvaluate', () => {}), takesEvery(4811)));

@@ -1,6 +1,7 @@
 /** One part of a search. Any thread that has the program can search it. */
 import type { Part, PartOutcome, Search } from '../search/search.ts';
 import type { SearchSpec } from '../spec.ts';
+import { withoutStacks } from '../world/stacks.ts';
 
 /** The result of the part with this number. */
 export interface PartDone {
@@ -24,9 +25,9 @@ const PART_MS = 25;
 export function searchPart(search: Search, part: Part, isOver: () => boolean): PartDone {
   const start = performance.now();
   search.load(part.state);
-  do {
-    if (search.advance(1) !== 'more') break;
-  } while (performance.now() - start < PART_MS && !isOver());
+  withoutStacks(() => {
+    while (search.advance(1) === 'more' && performance.now() - start < PART_MS && !isOver());
+  });
   return { id: part.id, outcome: search.outcome(), ms: performance.now() - start };
 }
 

@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { followedBy } from '../parallel/search-part.ts';
 import type { PartOutcome, Search } from '../search/search.ts';
+import { withoutStacks } from '../world/stacks.ts';
 
 /** The result of a part, for the task that gave it away. */
 export interface PartResult {
@@ -59,8 +60,11 @@ export class PartTask {
   advance(ms: number): 'more' | 'done' | 'waits' {
     if (this.isStopped) return 'done';
     const start = performance.now();
-    let progress = this.search.advance(1);
-    while (progress === 'more' && performance.now() - start < ms) progress = this.search.advance(1);
+    const progress = withoutStacks(() => {
+      let last = this.search.advance(1);
+      while (last === 'more' && performance.now() - start < ms) last = this.search.advance(1);
+      return last;
+    });
     this.ms += performance.now() - start;
     this.noticeRestart();
     return progress;

@@ -18,7 +18,16 @@ import { type PlainStep, StepNames } from './plain-steps.ts';
 import { type Cut, QueueCuts } from './queue-cuts.ts';
 import { Races } from './races.ts';
 import { type OuterRace, type Part, type PartOutcome, Search, type SearchProgress, StaleStateError } from './search.ts';
-import { type Branch, branchOf, firstLine, insert, isInitial, isWeakInitial } from './wakeup.ts';
+import {
+  type Branch,
+  branchOf,
+  firstLine,
+  insert,
+  isInitial,
+  isWeakInitial,
+  PlannedOrder,
+  type Settle,
+} from './wakeup.ts';
 
 const NOT_READY = 'could be taken in one run, and not in another';
 
@@ -27,7 +36,7 @@ const NOTHING: never[] = [];
 
 export class DporSearch extends Search {
   private readonly log = new StepLog();
-  private readonly races = new Races(this.log, () => this.invariantScopes.all.length > 0);
+  private readonly races: Races;
   private readonly names = new StepNames(this.ids, this.log);
   private readonly plain = new PlainPath(this.names);
   private readonly optimal: boolean;
@@ -48,6 +57,7 @@ export class DporSearch extends Search {
     super(program);
     this.optimal = optimal;
     this.scopes = this.invariantScopes;
+    this.races = new Races(this.log, this.invariantScopes);
   }
 
   advance(executions: number): SearchProgress {
@@ -127,9 +137,12 @@ export class DporSearch extends Search {
       const node = this.path[depth];
       const sleep = [...node.sleep, node.taken!];
       for (const branch of node.branches) {
-        if (branch.part === 0 && (this.optimal || !sleep.some((step) => step.task === branch.task))) {
+        if (branch.part === 0 && (this.optimal || !sleep.some((step) => step.task === branch.step.task))) {
           branch.part = this.newPart();
-          return { id: branch.part, state: this.plain.partOf(this.path, depth, sleep, firstLine(branch), this.looks) };
+          const line = firstLine(branch);
+          // Equal parts must have equal states, so no bounds that depend on what was asked so far.
+          if (line[line.length - 1].least !== null) this.settleAt(depth)(line);
+          return { id: branch.part, state: this.plain.partOf(this.path, depth, sleep, line, this.looks) };
         }
         branch.outcome ??= this.probe(depth, branch);
         sleep.push(branch.outcome);
@@ -151,11 +164,11 @@ export class DporSearch extends Search {
       return;
     }
     const end = this.arriveBy(outcome.walk.map((step) => this.names.step(step)));
-    for (const { depth, sequence } of outcome.races) {
+    for (const { depth, sequence, least } of outcome.races) {
       this.plan(
         depth,
         sequence.map((step) => this.names.step(step)),
-        true,
+        least === null ? null : this.names.step(least),
       );
     }
     if (outcome.rest === null) {
@@ -210,11 +223,12 @@ export class DporSearch extends Search {
 
   /** Finds out how a step turns out before it is taken. */
   private probe(depth: number, branch: Branch): PlannedStep {
-    const execution = this.newExecution();
+    const { task } = branch.step;
+    const execution = this.newProbe();
     for (let at = 0; at < depth; at++) execution.step(this.path[at].taken!.task);
-    const op = execution.pending[branch.task]!;
-    execution.step(branch.task);
-    return this.log.taken(execution, branch.task, op);
+    const op = execution.pending[task]!;
+    execution.step(task);
+    return this.log.taken(execution, task, op);
   }
 
   /** Takes the steps up to the state to continue from, and records those that are new. */
@@ -265,13 +279,13 @@ export class DporSearch extends Search {
       if (execution.finding !== null) return false;
       let task: number;
       if (branch !== null) {
-        task = branch.task;
+        task = branch.step.task;
       } else {
         const node = this.arrive(depth);
         const planned = node.branches.shift();
         if (planned !== undefined) {
           branch = planned;
-          task = planned.task;
+          task = planned.step.task;
         } else {
           task = this.firstAwake(execution, node.sleep);
           if (task < 0) {
@@ -338,7 +352,7 @@ export class DporSearch extends Search {
     return anyReady ? -2 : -1;
   }
 
-  private readonly onRace = (earlier: number, later: number, step: PlannedStep, isUncertain: boolean): void => {
+  private readonly onRace = (earlier: number, later: number, step: PlannedStep, least: PlannedStep | null): void => {
     const { log, sequence, path } = this;
     sequence.length = 0;
     const end = this.optimal || later < 0 ? log.length : later;
@@ -346,35 +360,53 @@ export class DporSearch extends Search {
       if (k !== later && !log.happensBefore(earlier, k)) sequence.push(path[k].taken!);
     }
     sequence.push(step);
-    this.plan(earlier, sequence, isUncertain);
+    this.plan(earlier, sequence, least);
   };
 
   /**
-   * Plans an order that reverses a race with the step at `depth`, unless it has been run or will be. If `isUncertain`,
-   * the last step may touch less in the new order than it is said to touch here.
+   * Plans an order that reverses a race with the step at `depth`, unless it has been run or will be. `least` is the
+   * least that the last step may touch in the new order, or null if it is exact.
    */
-  private plan(depth: number, planned: readonly PlannedStep[], isUncertain: boolean): void {
+  private plan(depth: number, sequence: readonly PlannedStep[], least: PlannedStep | null): void {
     const node = this.path[depth];
-    let sequence = planned;
     if (this.optimal) {
       for (const sleeping of node.sleep) if (isWeakInitial(sleeping, sequence)) return;
-      if (isUncertain && depth >= this.base) {
-        // A tree that overstates the touches of steps would mistake one order for another, and leave it out.
-        sequence = this.exactly(depth, sequence);
-        for (const sleeping of node.sleep) if (isWeakInitial(sleeping, sequence)) return;
-      }
     } else if (this.isStarted(node, sequence)) return;
     if (depth < this.base) {
-      const plain = { depth, sequence: sequence.map((step) => this.names.plain(step)) };
+      const steps = sequence.map((step) => this.names.plain(step));
+      const plain = { depth, sequence: steps, least: least === null ? null : this.names.plain(least) };
       this.outerRaces.set(JSON.stringify(plain), plain);
       return;
     }
     if (node.branches === NOTHING) node.branches = [];
-    if (this.optimal) insert(node.branches, sequence);
+    if (this.optimal) this.insertAt(depth, sequence, least);
     else {
       node.started.push(sequence[0].task);
-      node.branches.push(branchOf(sequence[0]));
+      node.branches.push(branchOf({ ...sequence[0] }));
     }
+  }
+
+  /** For `optimal`: adds an order to the tree of the state at `depth`, unless it is there or begins with a sleeper. */
+  private insertAt(depth: number, sequence: readonly PlannedStep[], least: PlannedStep | null): void {
+    const node = this.path[depth];
+    const last = { ...sequence[sequence.length - 1] };
+    const steps = [...sequence.slice(0, -1), last];
+    // A tree that overstates the touches of steps would mistake one order for another, and leave it out.
+    const order = new PlannedOrder(
+      steps,
+      least === null ? null : { ...least },
+      () => this.exactly(depth, steps).at(-1)!,
+    );
+    for (const sleeping of node.sleep) if (order.canBeginWith(sleeping)) return;
+    insert(node.branches, order, this.settleAt(depth));
+  }
+
+  /** Makes the steps of branches exact that are planned for the state at `depth`. */
+  private settleAt(depth: number): Settle {
+    return (line) => {
+      const steps = line.map((branch) => branch.step);
+      Object.assign(line[line.length - 1], { step: this.exactly(depth, steps).at(-1), least: null });
+    };
   }
 
   /** For `source`: whether a task that was or will be run from the state can begin the order. */
@@ -384,7 +416,7 @@ export class DporSearch extends Search {
 
   /** The same order, with its last step as it turns out there. */
   private exactly(depth: number, sequence: readonly PlannedStep[]): readonly PlannedStep[] {
-    const execution = this.newExecution();
+    const execution = this.newProbe();
     for (let at = 0; at < depth; at++) execution.step(this.path[at].taken!.task);
     let op: Op | null = null;
     for (const { task } of sequence) {
@@ -422,7 +454,7 @@ export class DporSearch extends Search {
       const next = node.branches.shift();
       if (next === undefined || this.optimal) return next;
       // An earlier part of the tree may have run single steps already.
-      if (!node.sleep.some((step) => step.task === next.task)) return next;
+      if (!node.sleep.some((step) => step.task === next.step.task)) return next;
     }
   }
 }

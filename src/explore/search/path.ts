@@ -3,7 +3,7 @@
 import type { PlannedStep } from '../world/access.ts';
 import type { ScopeEntry } from '../world/invariant-scopes.ts';
 import type { PlainBranch, PlainScopeEntry, PlainStep, StepNames } from './plain-steps.ts';
-import { type Branch, branchOf } from './wakeup.ts';
+import type { Branch } from './wakeup.ts';
 
 /** A state on the current path, before the step at its depth. */
 export interface PathNode {
@@ -71,7 +71,7 @@ export class PlainPath {
       .map((node, at) => this.plainNode(node, at === depth ? sleep : node.sleep, []));
     nodes[depth].taken = null;
     const chosen = line.reduceRight<PlainBranch[]>(
-      (children, step) => [{ step: this.names.plain(step), children }],
+      (children, { step }) => [{ step: this.names.plain(step), children }],
       [],
     );
     return { nodes, chosen: chosen[0], base: depth + line.length, looks: this.names.plainLooks(looks) };
@@ -87,20 +87,16 @@ export class PlainPath {
     return {
       nodes: nodes.map(({ sleep, branches, started, explored, taken }) => ({
         sleep: sleep.map((step) => names.step(step)),
-        branches: branches.map((branch) => this.branch(branch)),
+        branches: branches.map((branch) => names.branch(branch)),
         next: [],
         started: started.map((task) => names.taskOf(task)),
         explored,
         taken: taken === null ? null : names.step(taken),
       })),
-      chosen: chosen === null ? null : this.branch(chosen),
+      chosen: chosen === null ? null : names.branch(chosen),
       base,
       looks: names.looks(looks),
     };
-  }
-
-  private branch({ step, children }: PlainBranch): Branch {
-    return { ...branchOf(this.names.step(step)), children: children.map((child) => this.branch(child)) };
   }
 
   private plainNode(node: PathNode, sleep: readonly PlannedStep[], branches: readonly Branch[]): PlainNode {

@@ -3,7 +3,7 @@ import type { PlannedStep } from '../world/access.ts';
 import { insideOf, type ScopeEntry, scopeOf } from '../world/invariant-scopes.ts';
 import type { StepLog } from '../world/step-log.ts';
 import { SERIALS_PER_TASK, type TaskIds } from '../world/task-ids.ts';
-import type { Branch } from './wakeup.ts';
+import { type Branch, branchOf } from './wakeup.ts';
 
 /** A step as plain data: task, object, access, and the task that it starts or joins, if any. */
 export type PlainStep = readonly [task: string, object: string, access: number, peer: string, seenBy: number];
@@ -13,6 +13,8 @@ export type PlainScopeEntry = readonly [check: number, about: string, object: st
 
 export interface PlainBranch {
   step: PlainStep;
+  /** The least that the step may touch, if it is not exact. */
+  least?: PlainStep;
   children: PlainBranch[];
 }
 
@@ -40,8 +42,16 @@ export class StepNames {
     };
   }
 
-  plainBranch(branch: Branch): PlainBranch {
-    return { step: this.plain(branch), children: branch.children.map((child) => this.plainBranch(child)) };
+  plainBranch({ step, least, children }: Branch): PlainBranch {
+    const plain = { step: this.plain(step), children: children.map((child) => this.plainBranch(child)) };
+    return least === null ? plain : { ...plain, least: this.plain(least) };
+  }
+
+  branch({ step, least, children }: PlainBranch): Branch {
+    return {
+      ...branchOf(this.step(step), least === undefined ? null : this.step(least)),
+      children: children.map((child) => this.branch(child)),
+    };
   }
 
   plainLooks(looks: readonly ScopeEntry[]): PlainScopeEntry[] {

@@ -3,36 +3,40 @@ import { type Op, OpKind } from '../../task/op.ts';
 import { TaskHandle } from '../../task/task-handle.ts';
 import { Access, accessAtMost, isAcquire, isConditional, type PlannedStep, rules } from '../world/access.ts';
 import type { Execution } from '../world/execution.ts';
+import type { InvariantScopes } from '../world/invariant-scopes.ts';
 import type { StepLog } from '../world/step-log.ts';
 
 /**
  * Called for each pair. `earlier` is a step of the run, and `later` the index of the step that overtakes it, or -1 if
- * that step never came. If `isUncertain`, the step may touch less in the other order: `step` is the most that it does.
+ * that step never came. `step` is the most that it may touch in the other order, and `least` the least, or null if
+ * `step` is exact. The callback makes copies to keep them.
  */
-export type OnRace = (earlier: number, later: number, step: PlannedStep, isUncertain: boolean) => void;
+export type OnRace = (earlier: number, later: number, step: PlannedStep, least: PlannedStep | null) => void;
 
 /** Invariants may see the step, whatever they saw in other orders. */
 const EVERY = -1;
+/** The object of a step that may touch nothing. */
+const NO_OBJECT = -1;
 
 export class Races {
   private readonly log: StepLog;
   private readonly clock = new Int32Array(64);
-  /** The later step of the pair that is reported; the callback makes a copy to keep it. */
+  /** The later step of the pair that is reported, by its bounds. */
   private readonly step = { task: 0, object: 0, access: 0, peer: -1, seenBy: 0 };
+  private readonly lower = { task: 0, object: 0, access: 0, peer: -1, seenBy: 0 };
+  private least: PlannedStep | null = null;
+  private readonly scopes: Pick<InvariantScopes, 'all' | 'maskOf'>;
 
-  private isUncertain = false;
-  private readonly isSeen: () => boolean;
-
-  /** `isSeen` says whether invariants look at steps. Which of them see a step may differ between orders. */
-  constructor(log: StepLog, isSeen: () => boolean) {
+  /** `scopes` are the objects that invariants look at. Which invariants see a step may differ between orders. */
+  constructor(log: StepLog, scopes: Pick<InvariantScopes, 'all' | 'maskOf'>) {
     this.log = log;
-    this.isSeen = isSeen;
+    this.scopes = scopes;
   }
 
   /** Finds races of the steps from index `from` on, and of the steps that unfinished tasks wait to take. */
   find(execution: Execution, from: number, onRace: OnRace): void {
     const { log, step } = this;
-    const isSeen = this.isSeen();
+    const isSeen = this.scopes.all.length > 0;
     for (let j = Math.max(from, 1); j < log.length; j++) {
       const kind = log.kind[j];
       step.task = log.task[j];
@@ -40,7 +44,7 @@ export class Races {
       step.access = isConditional(kind) ? Access.WRITE : accessAtMost(kind);
       step.peer = log.peer[j];
       step.seenBy = isSeen ? EVERY : 0;
-      this.isUncertain = isSeen || isConditional(kind);
+      this.bound(kind, isSeen);
       log.clockOfTask(step.task, j, this.clock);
       if (kind === OpKind.WAIT) {
         this.ofWait(log.overtakes[j], j, step, onRace);
@@ -54,20 +58,32 @@ export class Races {
     for (const task of execution.unfinished()) this.ofPending(task, execution.pending[task]!, onRace);
   }
 
+  /** Sets the lower bound of `step`. */
+  private bound(kind: number, isSeen: boolean): void {
+    if (!isSeen && !isConditional(kind)) {
+      this.least = null;
+      return;
+    }
+    const { lower, step } = this;
+    lower.task = step.task;
+    // A trylock for reading may turn out as two kinds of access, and neither is less than the other.
+    lower.object = kind === OpKind.TRY_READ_LOCK ? NO_OBJECT : step.object;
+    lower.access = isConditional(kind) ? Access.READ : step.access;
+    lower.peer = step.peer;
+    lower.seenBy = isSeen && lower.access !== Access.READ ? this.scopes.maskOf(this.log.serialOf(step.object)) : 0;
+    this.least = lower;
+  }
+
   /** A task that waits for ever may have had a chance to go on earlier. */
   private ofPending(task: number, op: Op, onRace: OnRace): void {
     const log = this.log;
     // A condition that does not hold could have been asked at any time. Asking was a step, with its own races.
     if (op.object instanceof TaskHandle || op.kind === OpKind.EVALUATE || op.ready()) return;
     const object = log.slotOf(op.object.serial);
-    const step: PlannedStep = {
-      task,
-      object,
-      access: accessAtMost(op.kind),
-      peer: -1,
-      seenBy: this.isSeen() ? EVERY : 0,
-    };
-    this.isUncertain = step.seenBy !== 0;
+    const isSeen = this.scopes.all.length > 0;
+    const { step } = this;
+    Object.assign(step, { task, object, access: accessAtMost(op.kind), peer: -1, seenBy: isSeen ? EVERY : 0 });
+    this.bound(op.kind, isSeen);
     log.clockOfTask(task, log.length, this.clock);
     if (op.kind === OpKind.WAIT) this.ofWait(log.overtaken(task, op, object), -1, step, onRace);
     else this.ofLock(op.kind, log.last(object), -1, step, onRace);
@@ -92,7 +108,7 @@ export class Races {
   private report(i: number, j: number, step: PlannedStep, onRace: OnRace): void {
     const { log, clock } = this;
     if (clock[log.task[i]] > i) return;
-    onRace(i, j, step, this.isUncertain);
+    onRace(i, j, step, this.least);
     log.join(clock, i);
   }
 
@@ -104,7 +120,7 @@ export class Races {
     for (let i = start; i >= 0; i = log.beforeOnObject(i)) {
       if (!isAcquire(log.kind[i])) continue;
       if (kind === OpKind.READ_LOCK && log.access[i] === Access.SHARE) continue;
-      if (clock[log.task[i]] <= i && this.isFree(kind, i, j, step.object)) onRace(i, j, step, this.isUncertain);
+      if (clock[log.task[i]] <= i && this.isFree(kind, i, j, step.object)) onRace(i, j, step, this.least);
       if (log.access[i] === Access.WRITE) return;
     }
   }
@@ -126,7 +142,7 @@ export class Races {
 
   private ofWait(overtakes: number[] | null, j: number, step: PlannedStep, onRace: OnRace): void {
     if (overtakes === null) return;
-    for (const i of overtakes) if (this.clock[this.log.task[i]] <= i) onRace(i, j, step, this.isUncertain);
+    for (const i of overtakes) if (this.clock[this.log.task[i]] <= i) onRace(i, j, step, this.least);
   }
 
   /** A condition over anything races with every earlier step, except those that had to wake its task. */
@@ -143,7 +159,7 @@ export class Races {
   private ofOthers(j: number, onRace: OnRace, couldCome: (i: number) => boolean): void {
     const { log, clock } = this;
     for (const i of log.beforeElsewhere(j))
-      if (clock[log.task[i]] <= i && couldCome(i)) onRace(i, j, this.step, this.isUncertain);
+      if (clock[log.task[i]] <= i && couldCome(i)) onRace(i, j, this.step, this.least);
   }
 
   /** Whether the wait `j` can end without step `i` and everything that must follow it. */

@@ -27,10 +27,12 @@ export interface Totals {
 /** The result of `advance`. `waits`: the next part was given away, and `join` must bring its result. */
 export type SearchProgress = 'more' | 'done' | 'waits';
 
-/** A part's race with a step before it, and the step to try in place of that one. */
+/** A part's race with a step before it, and the order to try in place of that step. */
 export interface OuterRace {
   depth: number;
   sequence: PlainStep[];
+  /** The least that the last step may touch, if it is not exact. */
+  least: PlainStep | null;
 }
 
 /** The result of a part as plain data, for another thread. */
@@ -163,6 +165,11 @@ export abstract class Search {
 
   protected newExecution(): Execution {
     return new Execution(this.program, this.ids, null, this.scopes);
+  }
+
+  /** A run that only shows how a step turns out. It checks no invariants, so that it teaches the search no looks. */
+  protected newProbe(): Execution {
+    return new Execution(this.program, this.ids, null, this.scopes, false);
   }
 
   /** Counts a run that ended by itself, and records its finding. Returns whether to stop. */

@@ -45,9 +45,14 @@ export class Execution implements Stage, TaskHost, AccessObserver {
   private readonly looks: number[] = [];
   private readonly scopes: InvariantScopes | null;
   private readonly lockSteps: Lock[] = [];
+  private readonly checks: boolean;
   private readonly ids: TaskIds;
   private readonly children: number[] = [];
   private readonly serials: { next: number }[] = [];
+  /** Whether the last step may have changed something that a check can look at. No check sees the state of a lock. */
+  private hasChanged = true;
+  /** The checks that have looked at an object. Others may look at anything. */
+  private readonly looking: boolean[] = [];
   private readonly endChecks: (() => void)[] = [];
   private readonly stepChecks: ((part: CheckPart) => void)[] = [];
   private readonly alive = new Map<Lifetime, Birth>();
@@ -55,8 +60,16 @@ export class Execution implements Stage, TaskHost, AccessObserver {
   private running = -1;
   private roots = 0;
 
-  constructor(program: Program, ids: TaskIds, history: History | null = null, scopes: InvariantScopes | null = null) {
+  /** `checks` says whether the checks after each step are made. */
+  constructor(
+    program: Program,
+    ids: TaskIds,
+    history: History | null = null,
+    scopes: InvariantScopes | null = null,
+    checks = true,
+  ) {
     this.ids = ids;
+    this.checks = checks;
     this.history = history;
     this.scopes = scopes;
     runtime.observed = true;
@@ -88,6 +101,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
       this.look(what.serial);
       return;
     }
+    if (isChange) this.hasChanged = true;
     if (this.running < 0 || this.isAsking) return;
     if (isChange && this.scopes !== null) this.seenBy |= this.scopes.maskOf(what.serial);
     this.touchLog.onAccess(this.running, what, isChange);
@@ -126,7 +140,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
   }
 
   afterEach(check: (part: CheckPart) => void): void {
-    this.stepChecks.push(check);
+    if (this.checks) this.stepChecks.push(check);
   }
 
   comparesBy(shared: () => readonly unknown[]): void {
@@ -150,14 +164,16 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     this.running = task;
     this.spawned = -1;
     this.seenBy = 0;
+    this.hasChanged = false;
     this.steps += 1;
     runtime.current = handle;
     runtime.serials = this.serials[task];
     try {
       if (op.kind === OpKind.WAIT && op.object instanceof TaskHandle) this.joined.add(op.object);
       const next = this.takeStep(op, handle);
-      if (this.scopes !== null && accessTaken(op) !== Access.READ) this.seenBy |= this.scopes.maskOf(op.object.serial);
       if (isLockStep(op.kind)) this.lockSteps.push(op.object as Lock);
+      else if (accessTaken(op) !== Access.READ) this.hasChanged = true;
+      if (this.scopes !== null && accessTaken(op) !== Access.READ) this.seenBy |= this.scopes.maskOf(op.object.serial);
       this.touchLog?.step(task, op);
       this.went(task, next());
       this.check();
@@ -276,6 +292,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
   };
 
   private look(serial: number): void {
+    this.looking[this.checking] = true;
     if (this.scopes === null) return;
     this.scopes.add(this.scope, serial);
     this.looks.push(serial);
@@ -285,6 +302,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     if (this.stepChecks.length === 0) return;
     try {
       for (let i = 0; i < this.stepChecks.length; i++) {
+        if (!this.hasChanged && this.looking[i]) continue;
         this.checking = i;
         this.scope = scopeOf(i);
         this.looks.length = 0;

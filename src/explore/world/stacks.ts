@@ -30,6 +30,17 @@ export function callerStack(limit = 6): string[] {
   return frames;
 }
 
+/** Runs `search` without recording the stacks of errors. Tasks throw many errors as answers, and stacks are slow. */
+export function withoutStacks<T>(search: () => T): T {
+  const before = Error.stackTraceLimit;
+  Error.stackTraceLimit = 0;
+  try {
+    return search();
+  } finally {
+    Error.stackTraceLimit = before;
+  }
+}
+
 /** Source maps of the files in dist/, whose lines they map to the sources; null for a file without one. */
 const maps = new Map<string, SourceMap | null>();
 
