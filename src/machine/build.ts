@@ -24,6 +24,8 @@ export interface Machine {
   readonly fabric: Fabric;
   /** The functions by their names in the description, in its order. */
   readonly functions: ReadonlyMap<string, PciFunction>;
+  /** The models behind the functions, by the same names. Captured functions have none. */
+  readonly models: ReadonlyMap<string, DeviceModel>;
   /** The devices that show something, by their names. */
   readonly screens: ReadonlyMap<string, Screen>;
 }
@@ -35,11 +37,13 @@ export function buildMachine(description: MachineDescription, memory: MemoryProv
     ports.set(name, new Port(name, kind, parent === undefined ? null : ports.get(parent)!, acs));
   }
   const functions = new Map<string, PciFunction>();
+  const models = new Map<string, DeviceModel>();
   const screens = new Map<string, Screen>();
   for (const device of description.devices) {
     const physfn = physfnOf(device) === undefined ? null : functions.get(physfnOf(device)!)!;
-    const { fn, screen } = buildFunction(device, memory, physfn);
-    if (screen !== undefined) screens.set(device.name, screen);
+    const { fn, model } = buildFunction(device, memory, physfn);
+    if (model !== null) models.set(device.name, model);
+    if (model?.screen !== undefined) screens.set(device.name, model.screen);
     ports.get(device.port)!.functions.push(fn);
     functions.set(device.name, fn);
   }
@@ -54,7 +58,7 @@ export function buildMachine(description: MachineDescription, memory: MemoryProv
   const roots = [...ports.values()].filter((port) => port.kind === 'root');
   const fabric = new Fabric(hostBridge, roots);
   if (host.iommu !== 'none') attachDomains(functions, host.iommu === 'translated');
-  return { description, fabric, functions, screens };
+  return { description, fabric, functions, models, screens };
 }
 
 /** Attaches one domain to each group: its members could reach each other's mappings anyway. */
@@ -72,13 +76,13 @@ function attachDomains(functions: ReadonlyMap<string, PciFunction>, translates: 
 
 interface BuiltFunction {
   fn: PciFunction;
-  screen?: Screen | undefined;
+  model: DeviceModel | null;
 }
 
 function buildFunction(device: DeviceDescription, memory: MemoryProvider, physfn: PciFunction | null): BuiltFunction {
-  if (device.model === 'captured') return { fn: capturedFunction(device, memory, physfn) };
+  if (device.model === 'captured') return { fn: capturedFunction(device, memory, physfn), model: null };
   const model = buildModel(device);
-  return { fn: functionOf(device.name, model, memory, physfn), screen: model.screen };
+  return { fn: functionOf(device.name, model, memory, physfn), model };
 }
 
 /** Makes a function of a model, ready to be plugged in. */

@@ -72,7 +72,7 @@ class Enumeration {
 
   /** Goes on from a prefix as long as what it reaches is new, and adds the other ways to `open`. */
   private follow(schedule: readonly number[], open: number[][]): void {
-    const execution = new Execution(this.program, this.ids, null, this.scopes);
+    const execution = new Execution(this.program, this.ids, { scopes: this.scopes });
     const steps: Step[] = [];
     const order = [...schedule];
     for (const task of schedule) steps.push(this.step(execution, task, steps));

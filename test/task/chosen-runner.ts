@@ -97,6 +97,7 @@ function run(program: Program, chooser: (runner: ChosenRunner) => Choose): Chose
       atEnd() {},
       afterEach() {},
       comparesBy() {},
+      keep: (make) => make(),
     });
     runner.drain();
   } finally {

@@ -1,6 +1,7 @@
 /** Runs one schedule twice to check that a program is deterministic. */
 import { Execution } from '../world/execution.ts';
 import type { Finding } from '../world/finding.ts';
+import { KeptWorld } from '../world/kept-world.ts';
 import type { Program } from '../world/program.ts';
 import { StepLog } from '../world/step-log.ts';
 import { TaskIds } from '../world/task-ids.ts';
@@ -11,14 +12,15 @@ const MAX_STEPS = 1_000;
 /** Always continues the first task that can go on, twice. Returns null if both runs were the same. */
 export function findDifference(program: Program): { finding: Finding; schedule: number[] } | null {
   const [ids, log] = [new TaskIds(), new StepLog()];
-  const first = new Execution(program, ids);
+  const kept = new KeptWorld();
+  const first = new Execution(program, ids, { kept });
   for (;;) {
     for (const task of first.order) if (task >= log.width) log.width = task + 1;
     const task = first.order.find((one) => first.isReady(one));
     if (task === undefined || first.finding !== null || log.length === MAX_STEPS) break;
     log.take(first, task);
   }
-  const second = new Execution(program, ids);
+  const second = new Execution(program, ids, { kept });
   for (let at = 0; at < log.length; at++) {
     const task = log.task[at];
     const change = log.retake(second, task, at);

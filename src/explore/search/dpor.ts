@@ -9,8 +9,9 @@ import { differenceAt } from '../checks/determinism.ts';
 import { HeldLocks } from '../checks/lock-order.ts';
 import { checkEnd } from '../checks/oracles.ts';
 import { conflict, type PlannedStep } from '../world/access.ts';
-import { type Execution, isLockStep } from '../world/execution.ts';
+import { Execution, isLockStep } from '../world/execution.ts';
 import { InvariantScopes, type ScopeEntry } from '../world/invariant-scopes.ts';
+import { KeptWorld } from '../world/kept-world.ts';
 import type { Program } from '../world/program.ts';
 import { StepLog } from '../world/step-log.ts';
 import { type PathNode, type PathState, PlainPath } from './path.ts';
@@ -51,7 +52,9 @@ export class DporSearch extends Search {
   private readonly outerRaces = new Map<string, OuterRace>();
   private readonly sequence: PlannedStep[] = [];
   private readonly invariantScopes = new InvariantScopes();
-  private readonly queueCuts = new QueueCuts(this.log, () => this.newExecution());
+  /** For runs beside the one whose races are looked for. */
+  private readonly spare = new KeptWorld();
+  private readonly queueCuts = new QueueCuts(this.log, () => this.newSpare(true));
 
   constructor(program: Program, optimal: boolean) {
     super(program);
@@ -221,10 +224,15 @@ export class DporSearch extends Search {
     return depth - 1;
   }
 
+  /** A run beside the main one. Without checks it teaches the search no looks of invariants. */
+  private newSpare(checks: boolean): Execution {
+    return new Execution(this.program, this.ids, { scopes: this.invariantScopes, checks, kept: this.spare });
+  }
+
   /** Finds out how a step turns out before it is taken. */
   private probe(depth: number, branch: Branch): PlannedStep {
     const { task } = branch.step;
-    const execution = this.newProbe();
+    const execution = this.newSpare(false);
     for (let at = 0; at < depth; at++) execution.step(this.path[at].taken!.task);
     const op = execution.pending[task]!;
     execution.step(task);
@@ -416,7 +424,7 @@ export class DporSearch extends Search {
 
   /** The same order, with its last step as it turns out there. */
   private exactly(depth: number, sequence: readonly PlannedStep[]): readonly PlannedStep[] {
-    const execution = this.newProbe();
+    const execution = this.newSpare(false);
     for (let at = 0; at < depth; at++) execution.step(this.path[at].taken!.task);
     let op: Op | null = null;
     for (const { task } of sequence) {

@@ -6,6 +6,7 @@ import { checkEnd } from '../checks/oracles.ts';
 import { Execution } from '../world/execution.ts';
 import type { Finding } from '../world/finding.ts';
 import type { InvariantScopes } from '../world/invariant-scopes.ts';
+import { KeptWorld } from '../world/kept-world.ts';
 import type { Program } from '../world/program.ts';
 import { TaskIds } from '../world/task-ids.ts';
 import type { PlainScopeEntry, PlainStep } from './plain-steps.ts';
@@ -77,6 +78,7 @@ export abstract class Search {
   /** For searches that leave out orders: the objects that invariants look at. */
   protected scopes: InvariantScopes | null = null;
   protected readonly ids = new TaskIds();
+  private readonly kept = new KeptWorld();
   private given = 0;
 
   constructor(program: Program) {
@@ -164,12 +166,7 @@ export abstract class Search {
   }
 
   protected newExecution(): Execution {
-    return new Execution(this.program, this.ids, null, this.scopes);
-  }
-
-  /** A run that only shows how a step turns out. It checks no invariants, so that it teaches the search no looks. */
-  protected newProbe(): Execution {
-    return new Execution(this.program, this.ids, null, this.scopes, false);
+    return new Execution(this.program, this.ids, { scopes: this.scopes, kept: this.kept });
   }
 
   /** Counts a run that ended by itself, and records its finding. Returns whether to stop. */

@@ -11,12 +11,25 @@ import { TouchLog } from '../checks/data-races.ts';
 import { Access, accessTaken } from './access.ts';
 import type { Finding, History } from './finding.ts';
 import { type InvariantScopes, type Scope, scopeOf } from './invariant-scopes.ts';
-import type { CheckPart, Program, Stage } from './program.ts';
+import type { KeptWorld } from './kept-world.ts';
+import type { CheckPart, Glance, Program, Stage } from './program.ts';
 import { SERIALS_PER_TASK, type TaskIds } from './task-ids.ts';
 
 interface Birth {
   lifetime: Lifetime;
   bornAt: number;
+}
+
+/** What an execution works with, beside its program. */
+export interface ExecutionParts {
+  /** Hears of the lives of objects. */
+  history?: History | null;
+  /** Hears of the looks of checks. */
+  scopes?: InvariantScopes | null;
+  /** Whether the checks after each step are made. Default: true. */
+  checks?: boolean;
+  /** What earlier executions have made. Without it, everything is made anew. */
+  kept?: KeptWorld | null;
 }
 
 export class Execution implements Stage, TaskHost, AccessObserver {
@@ -43,40 +56,41 @@ export class Execution implements Stage, TaskHost, AccessObserver {
   private isAsking = false;
   private scope: Scope = 0;
   private readonly looks: number[] = [];
+  private lookCount = 0;
   private readonly scopes: InvariantScopes | null;
   private readonly lockSteps: Lock[] = [];
   private readonly checks: boolean;
+  private readonly kept: KeptWorld | null;
   private readonly ids: TaskIds;
   private readonly children: number[] = [];
   private readonly serials: { next: number }[] = [];
-  /** Whether the last step may have changed something that a check can look at. No check sees the state of a lock. */
-  private hasChanged = true;
-  /** The checks that have looked at an object. Others may look at anything. */
-  private readonly looking: boolean[] = [];
+  /** The error of the last step, if it failed. */
+  private error: unknown;
+  /** For each object at which checks have looked in this run: one bit for each of them. */
+  private readonly watched = new Map<number, number>();
+  /** The checks that have looked at an object since changed, or at none at all. Others would say the same again. */
+  private stale = -1;
+  private isGlancing = false;
   private readonly endChecks: (() => void)[] = [];
-  private readonly stepChecks: ((part: CheckPart) => void)[] = [];
+  private readonly stepChecks: ((part: CheckPart, glance: Glance) => void)[] = [];
   private readonly alive = new Map<Lifetime, Birth>();
   private readonly joined = new Set<TaskHandle>();
   private running = -1;
   private roots = 0;
 
-  /** `checks` says whether the checks after each step are made. */
-  constructor(
-    program: Program,
-    ids: TaskIds,
-    history: History | null = null,
-    scopes: InvariantScopes | null = null,
-    checks = true,
-  ) {
+  constructor(program: Program, ids: TaskIds, parts: ExecutionParts = {}) {
+    const { history = null, scopes = null, checks = true, kept = null } = parts;
     this.ids = ids;
-    this.checks = checks;
     this.history = history;
     this.scopes = scopes;
+    this.checks = checks;
+    this.kept = kept;
     runtime.observed = true;
     runtime.current = null;
     runtime.observer = this;
     runtime.serials = { next: 0 };
     try {
+      kept?.begin();
       program.build(this);
       for (const task of [...this.order]) this.start(task);
       this.check();
@@ -101,7 +115,7 @@ export class Execution implements Stage, TaskHost, AccessObserver {
       this.look(what.serial);
       return;
     }
-    if (isChange) this.hasChanged = true;
+    if (isChange) this.stale |= this.watched.get(what.serial) ?? 0;
     if (this.running < 0 || this.isAsking) return;
     if (isChange && this.scopes !== null) this.seenBy |= this.scopes.maskOf(what.serial);
     this.touchLog.onAccess(this.running, what, isChange);
@@ -139,8 +153,26 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     this.endChecks.push(check);
   }
 
-  afterEach(check: (part: CheckPart) => void): void {
+  afterEach(check: (part: CheckPart, glance: Glance) => void): void {
     if (this.checks) this.stepChecks.push(check);
+  }
+
+  keep<T>(make: () => T): T {
+    const { kept } = this;
+    if (kept === null) return make();
+    const before = kept.again();
+    if (before !== null) {
+      runtime.serials.next = before.nextSerial;
+      for (const lifetime of before.born) this.born(lifetime);
+      // The log must have all steps if there was a touch.
+      this.touchLog ??= new TouchLog();
+      return before.value as T;
+    }
+    const known = new Set(this.alive.keys());
+    const value = make();
+    const born = [...this.alive.keys()].filter((lifetime) => !known.has(lifetime));
+    kept.add({ value, nextSerial: runtime.serials.next, born }, this);
+    return value;
   }
 
   comparesBy(shared: () => readonly unknown[]): void {
@@ -164,18 +196,15 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     this.running = task;
     this.spawned = -1;
     this.seenBy = 0;
-    this.hasChanged = false;
     this.steps += 1;
     runtime.current = handle;
     runtime.serials = this.serials[task];
     try {
       if (op.kind === OpKind.WAIT && op.object instanceof TaskHandle) this.joined.add(op.object);
-      const next = this.takeStep(op, handle);
-      if (isLockStep(op.kind)) this.lockSteps.push(op.object as Lock);
-      else if (accessTaken(op) !== Access.READ) this.hasChanged = true;
-      if (this.scopes !== null && accessTaken(op) !== Access.READ) this.seenBy |= this.scopes.maskOf(op.object.serial);
+      const failed = this.takeStep(op, handle);
+      this.changedBy(op);
       this.touchLog?.step(task, op);
-      this.went(task, next());
+      this.went(task, failed ? handle.raise(this.error) : handle.resume(this.result));
       this.check();
     } catch (error) {
       this.pending[task] = null;
@@ -249,20 +278,29 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     this.running = -1;
   }
 
-  /** Takes a step; returns how its task goes on, with the result or with an error that the task may handle. */
-  private takeStep(op: Op, handle: TaskHandle): () => IteratorResult<Op, unknown> {
+  /** Takes a step. Returns whether it failed with an error that the task may handle. */
+  private takeStep(op: Op, handle: TaskHandle): boolean {
     this.isAsking = op.kind === OpKind.EVALUATE;
     try {
-      const result = op.take(handle);
-      this.result = result;
-      return () => handle.resume(result);
+      this.result = op.take(handle);
+      return false;
     } catch (error) {
       if (error instanceof InvariantError) throw error;
+      this.error = error;
       this.result = String(error);
-      return () => handle.raise(error);
+      return true;
     } finally {
       this.isAsking = false;
     }
+  }
+
+  /** Finds out which invariants see a step that was taken, and which checks have to run again. */
+  private changedBy(op: Op): void {
+    if (isLockStep(op.kind)) this.lockSteps.push(op.object as Lock);
+    if (accessTaken(op) === Access.READ) return;
+    const { serial } = op.object;
+    if (this.scopes !== null) this.seenBy |= this.scopes.maskOf(serial);
+    this.stale |= this.watched.get(serial) ?? 0;
   }
 
   /** Records that a task has reached its next step, or its end. */
@@ -278,35 +316,47 @@ export class Execution implements Stage, TaskHost, AccessObserver {
   }
 
   private readonly part: CheckPart = (about, check) => {
-    const { scope: outer, looks } = this;
-    const { length } = looks;
+    const { scope: outer, looks, lookCount } = this;
     this.scope = scopeOf(this.checking, about.serial);
     // Whether the part runs at all depends on what the check has looked at so far.
-    for (const serial of looks) this.scopes?.add(this.scope, serial);
+    for (let i = 0; i < lookCount; i++) this.scopes?.add(this.scope, looks[i]);
     try {
       check();
     } finally {
       this.scope = outer;
-      looks.length = length;
+      this.lookCount = lookCount;
+    }
+  };
+
+  private readonly glance: Glance = (look) => {
+    this.isGlancing = true;
+    try {
+      return look();
+    } finally {
+      this.isGlancing = false;
     }
   };
 
   private look(serial: number): void {
-    this.looking[this.checking] = true;
-    if (this.scopes === null) return;
+    const bit = checkBit(this.checking);
+    const checks = this.watched.get(serial) ?? 0;
+    if ((checks & bit) === 0) this.watched.set(serial, checks | bit);
+    if (this.checking < SHARED_BIT) this.stale &= ~bit;
+    if (this.scopes === null || this.isGlancing) return;
     this.scopes.add(this.scope, serial);
-    this.looks.push(serial);
+    this.looks[this.lookCount++] = serial;
   }
 
   private check(): void {
-    if (this.stepChecks.length === 0) return;
+    if (this.stepChecks.length === 0 || this.stale === 0) return;
+    const { stale } = this;
     try {
       for (let i = 0; i < this.stepChecks.length; i++) {
-        if (!this.hasChanged && this.looking[i]) continue;
+        if ((stale & checkBit(i)) === 0) continue;
         this.checking = i;
         this.scope = scopeOf(i);
-        this.looks.length = 0;
-        this.stepChecks[i](this.part);
+        this.lookCount = 0;
+        this.stepChecks[i](this.part, this.glance);
       }
     } finally {
       this.checking = -1;
@@ -321,6 +371,14 @@ export class Execution implements Stage, TaskHost, AccessObserver {
       this.finding = subject === null ? { invariant, message } : { invariant, message, subjects: [subject] };
     }
   }
+}
+
+/** Checks from this number on share a bit, and run after each step. */
+const SHARED_BIT = 31;
+
+/** The bit of a check in a set of checks. */
+function checkBit(check: number): number {
+  return 1 << Math.min(check, SHARED_BIT);
 }
 
 /** Whether a step operates on a lock, releases and trylocks included. */

@@ -5,6 +5,9 @@ import type { TaskHandle } from '../../task/task-handle.ts';
 /** Runs a part of a check by itself. `about` is its object, the same in every execution. */
 export type CheckPart = (about: { readonly serial: number }, check: () => void) => void;
 
+/** Looks at objects in a check, without keeping the order of the steps that change them. */
+export type Glance = <T>(look: () => T) => T;
+
 /** Given to a program's `build`; the explorer's execution implements it. */
 export interface Stage {
   /** Starts a task with the others, before any of them has taken a step. */
@@ -12,12 +15,20 @@ export interface Stage {
   /** Called after each run in which every task ended. Throws InvariantError for a broken rule. */
   atEnd(check: () => void): void;
   /**
-   * Called before the first step and after each. Throws InvariantError for a broken rule. Must not take steps. The
-   * search watches which objects of task/ the check looks at, and tries every order of the steps that change any of
-   * them. It does not see other variables: keep those in a `Plain` or a `Cell`. A check over many independent objects
-   * should run `part` for each, so that fewer steps must keep their order.
+   * Called before the first step, and after each step that may change what it says. Throws InvariantError for a broken
+   * rule. Must not take steps. The search watches which objects of task/ the check looks at, and tries every order of
+   * the steps that change any of them. A check runs again when something that it looked at has changed. It does not see
+   * other variables: keep those in a `Plain` or a `Cell`. A check over many independent objects should run `part` for
+   * each, so that fewer steps must keep their order. Use `glance` for a look whose order with other looks cannot matter.
    */
-  afterEach(check: (part: CheckPart) => void): void;
+  afterEach(check: (part: CheckPart, glance: Glance) => void): void;
+  /**
+   * Makes objects that are the same before each run, such as a machine with open devices. `make` runs once, and the
+   * explorer puts the state of everything that its results reach back before each later run. `build` must call `keep`
+   * before it changes such objects in any other way. The state must be in fields, arrays, maps, sets and typed arrays:
+   * the explorer cannot put back variables of closures. `make` must not start tasks.
+   */
+  keep<T>(make: () => T): T;
   /**
    * Declares that states can be compared, which `stateful` searches need. `shared` returns the state that tasks share
    * beside the objects of task/, as plain values (no functions, no objects of classes). The program promises that a

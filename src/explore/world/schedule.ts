@@ -152,7 +152,7 @@ class Show {
   constructor(program: Program, notes: Notes) {
     this.program = program;
     this.notes = notes;
-    this.execution = new Execution(program, new TaskIds(), notes);
+    this.execution = new Execution(program, new TaskIds(), { history: notes });
   }
 
   run(schedule: readonly number[]): ShownRun {

@@ -4,10 +4,9 @@
  */
 import type { DmaBufAttachment } from '../../dma-buf/dma-buf.ts';
 import { DMA_RESV_USAGE_BOOKKEEP } from '../../dma-buf/resv.ts';
-import type { CheckPart, Stage } from '../../explore/world/program.ts';
+import type { CheckPart, Glance, Stage } from '../../explore/world/program.ts';
 import type { Fabric, StrayTlp } from '../../pci/fabric.ts';
-import type { Memory, MemoryProvider } from '../../pci/memory.ts';
-import { arrayMemory } from '../../pci/memory.ts';
+import { arrayMemory, type Memory, type MemoryProvider } from '../../pci/memory.ts';
 import type { EngineWorld } from '../../scenario/engine/world.ts';
 import { InvariantError } from '../../task/lifetime.ts';
 import { runtime } from '../../task/runtime.ts';
@@ -31,6 +30,43 @@ interface Written {
   by: string;
 }
 
+/** Memory of a BAR. An access while the BAR does not decode breaks I9. */
+class CheckedMemory implements Memory {
+  readonly sizeBytes: number;
+  private readonly label: string;
+  private readonly inner: Memory;
+  private readonly world: () => EngineWorld | null;
+
+  constructor(label: string, sizeBytes: number, world: () => EngineWorld | null) {
+    this.sizeBytes = sizeBytes;
+    this.label = label;
+    this.inner = arrayMemory(label, sizeBytes);
+    this.world = world;
+  }
+
+  read(offset: number, into: Uint8Array): void {
+    this.checkDecode();
+    this.inner.read(offset, into);
+  }
+
+  write(offset: number, from: Uint8Array): void {
+    this.checkDecode();
+    this.inner.write(offset, from);
+  }
+
+  close(): void {
+    this.inner.close();
+  }
+
+  private checkDecode(): void {
+    const world = this.world();
+    if (!runtime.observed || world === null) return;
+    const name = this.label.split('.')[0];
+    if (world.device(name).pdev.memoryDecode.value) return;
+    throw new InvariantError('I9', `an access reaches ${this.label}, which does not decode`);
+  }
+}
+
 export class InvariantChecker {
   private world: EngineWorld | null = null;
   private readonly buffers = new Map<VfioPciDmaBuf, Seen>();
@@ -40,26 +76,7 @@ export class InvariantChecker {
   private readonly written: Written[] = [];
 
   /** Makes memory that throws if it is accessed while its function does not decode: no TLP may get there (I9). */
-  readonly memory: MemoryProvider = (label, sizeBytes) => {
-    const inner = arrayMemory(label, sizeBytes);
-    const check = (): void => {
-      const name = label.split('.')[0];
-      if (!runtime.observed || this.world === null || this.world.device(name).pdev.memoryDecode.value) return;
-      throw new InvariantError('I9', `an access reaches ${label}, which does not decode`);
-    };
-    return {
-      sizeBytes,
-      read(offset, into) {
-        check();
-        inner.read(offset, into);
-      },
-      write(offset, from) {
-        check();
-        inner.write(offset, from);
-      },
-      close: () => inner.close(),
-    };
-  };
+  readonly memory: MemoryProvider = (label, sizeBytes) => new CheckedMemory(label, sizeBytes, () => this.world);
 
   begin(world: EngineWorld, fabric: Fabric): void {
     this.world = world;
@@ -90,7 +107,9 @@ export class InvariantChecker {
    */
   watch(stage: Pick<Stage, 'afterEach'>): void {
     stage.afterEach((part) => this.eachBuffer(part, checkLent));
-    stage.afterEach((part) => this.eachBuffer(part, (priv, seen) => this.checkDrained(priv, seen, part)));
+    stage.afterEach((part, glance) =>
+      this.eachBuffer(part, (priv, seen) => this.checkDrained(priv, seen, part, glance)),
+    );
     stage.afterEach((part) => this.eachBuffer(part, checkClaimed));
     stage.afterEach((part) => this.eachBuffer(part, (priv, seen) => this.countOwed(priv, seen)));
   }
@@ -128,7 +147,7 @@ export class InvariantChecker {
   }
 
   /** I2: a buffer has no mappings while its memory is off, and no pending fences when its memory goes off. */
-  private checkDrained(priv: VfioPciDmaBuf, seen: Seen, part: CheckPart): void {
+  private checkDrained(priv: VfioPciDmaBuf, seen: Seen, part: CheckPart, glance: Glance): void {
     const usable = isUsable(seen.device);
     const goesOff = seen.wasUsable && !usable;
     seen.wasUsable = usable;
@@ -136,7 +155,7 @@ export class InvariantChecker {
     // Without mappings, an attachment that comes or goes changes nothing here. So the check need not depend on the
     // list.
     const { attachments, resv } = priv.dmabuf;
-    for (const attachment of unwatched(() => attachments.get())) seen.attachments.add(attachment);
+    for (const attachment of glance(() => attachments.get())) seen.attachments.add(attachment);
     for (const attachment of seen.attachments) {
       part(attachment.mappings, () => {
         if (attachment.mappings.get().size === 0) return;
@@ -147,7 +166,7 @@ export class InvariantChecker {
     if (!goesOff) return;
     // Only the step that turns the memory off gets here. Each part looks at one fence, which keeps the order of this
     // step and the fence's signal. The order of a signal and a new fence does not matter, so no look spans both.
-    const fences = unwatched(() => resv.fences(DMA_RESV_USAGE_BOOKKEEP));
+    const fences = glance(() => resv.fences(DMA_RESV_USAGE_BOOKKEEP));
     for (const fence of fences) {
       part(fence.completion, () => {
         if (fence.isSignaled) return;
@@ -202,17 +221,6 @@ function checkClaimed(priv: VfioPciDmaBuf, seen: Seen): void {
   const unclaimed = priv.regionIndexes.find((index) => !pdev.bars[index]!.claimed);
   if (unclaimed === undefined || !dmabufs.get().has(priv) || priv.dmabuf.count.value === 0) return;
   throw new InvariantError('I8', `${nameOf(seen)} is exported though BAR ${unclaimed} is not claimed`);
-}
-
-/** Reads without making the invariant depend on the read. Each caller says why that is safe. */
-function unwatched<T>(look: () => T): T {
-  const { observer } = runtime;
-  runtime.observer = null;
-  try {
-    return look();
-  } finally {
-    runtime.observer = observer;
-  }
 }
 
 function nameOf({ device }: Seen): string {

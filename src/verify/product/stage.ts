@@ -1,8 +1,8 @@
 /**
  * Sets the product's own objects on the explorer's stage: a machine, devices, buffers, importers.
  *
- * Each run builds them anew, so a search spends much of its time on building and on collecting garbage. Three habits of
- * V8 decide how long an object of a run lives:
+ * The machine is made once, and its state is put back before each run (`Stage.keep`). A run still makes many objects, so
+ * a search spends much of its time on collecting garbage. Three habits of V8 decide how long an object of a run lives:
  * - V8 allocates a function among old objects if its expression is assigned directly to a property
  *   (`one.onInvalidate = () => ...`). Everything that the function reaches then outlives the run. Name the function
  *   first, or make it a field.
@@ -34,21 +34,19 @@ import { PEERS } from './machines.ts';
 
 export class ProductStage {
   readonly backend: EngineBackend;
-  readonly checker = new InvariantChecker();
+  readonly checker: InvariantChecker;
   private readonly stage: Stage;
   /** Holds the user's descriptor of the lender as number 0, once `taskWithFile` is called. */
   private readonly files = new FdTable(1);
   private readonly toGiveBack: (() => Task)[] = [];
+  /** Whether everything that was prepared so far is kept between runs. */
+  private isKept = true;
 
   constructor(stage: Stage, machine: MachineDescription = PEERS) {
     this.stage = stage;
-    this.backend = unobserved(() => {
-      const built = buildMachine(machine, this.checker.memory);
-      const backend = new EngineBackend(built);
-      this.checker.begin(backend.world, built.fabric);
-      return backend;
-    });
-    this.world.onInvalidate = this.checker.onInvalidate;
+    const { checker, backend } = stage.keep(() => unobserved(() => built(machine)));
+    this.checker = checker;
+    this.backend = backend;
     this.checker.watch(stage);
   }
 
@@ -58,17 +56,22 @@ export class ProductStage {
 
   /** Runs steps in one piece before the tasks start. They must succeed. */
   prepare(steps: readonly Step[]): void {
-    unobserved(() => {
-      for (const step of steps) {
-        const result = runner.run(this.backend.perform(step));
-        if (!('ok' in result)) throw new Error(`preparing: ${JSON.stringify(step)}: ${result.message}`);
-      }
-    });
+    const perform = (): void => unobserved(() => this.performAll(steps));
+    if (this.isKept) this.stage.keep(perform);
+    else perform();
   }
 
-  /** Like `prepare`, for operations that scenario steps cannot express. */
+  /** Like `prepare`, for operations that scenario steps cannot express. They may change more than the machine. */
   prepareTask<T>(task: () => Task<T>): T {
+    this.isKept = false;
     return unobserved(() => runner.run(task()));
+  }
+
+  private performAll(steps: readonly Step[]): void {
+    for (const step of steps) {
+      const result = runner.run(this.backend.perform(step));
+      if (!('ok' in result)) throw new Error(`preparing: ${JSON.stringify(step)}: ${result.message}`);
+    }
   }
 
   /** Registers a task that releases something at the end of a run, before the engine releases its own objects. */
@@ -188,6 +191,16 @@ export class ProductStage {
       yield* this.backend.perform(step);
     }
   }
+}
+
+/** A machine with the checker of its invariants. */
+function built(machine: MachineDescription): { checker: InvariantChecker; backend: EngineBackend } {
+  const checker = new InvariantChecker();
+  const parts = buildMachine(machine, checker.memory);
+  const backend = new EngineBackend(parts);
+  checker.begin(backend.world, parts.fabric);
+  backend.world.onInvalidate = checker.onInvalidate;
+  return { checker, backend };
 }
 
 function* unmapWhen(importer: EngineImporter, told: Cell<number>, wanted: number): Task {
