@@ -1,5 +1,4 @@
 /** How long `barter lab exec` takes until its command starts, against the same kernel with an empty first process. */
-
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { writeBareImage } from '../lab/host/guest-image.ts';
@@ -15,8 +14,8 @@ import type { BenchResult } from './result.ts';
 /** The boots alternate, so that other load slows both alike. The fastest of each counts. */
 const ROUNDS = 3;
 const MARK = 'barter: the first process runs';
-/** The command may take at most 1.3 times as long. */
-const BAR = 1 / 1.3;
+/** The command may start this many times as late as the bare kernel's first process. */
+const MOST = 1.3;
 
 export async function benchLab(): Promise<BenchResult[]> {
   const ready = KERNELS.filter((kernel) => kernel.base !== 'debug' && missingStages(kernel).length === 0);
@@ -31,7 +30,7 @@ export async function benchLab(): Promise<BenchResult[]> {
     }
     const [value, reference] = [exec, bare].map((times) => Math.round(Math.min(...times)));
     const name = `lab: from QEMU's start to the command, ${kernel.name}`;
-    results.push({ name, value, unit: 'ms', reference, ratio: reference / value, bar: BAR });
+    results.push({ name, value, unit: 'ms', reference, ratio: value / reference, most: MOST });
   }
   return results;
 }
