@@ -8,9 +8,19 @@ const { join } = require('node:path');
 const root = join(__dirname, '..');
 const dist = (path) => join(root, 'dist', path);
 
+/** Installs the dependencies of a fresh clone. Returns false if that failed; npm has said why. */
+function isInstalled() {
+  if (existsSync(join(root, 'node_modules'))) return true;
+  const { spawnSync } = require('node:child_process');
+  const { status } = spawnSync(process.execPath, [join(root, 'scripts', 'bootstrap.mjs')], { stdio: 'inherit' });
+  process.exitCode = status ?? 1;
+  return status === 0;
+}
+
 /** Builds dist/ in a clone. Returns false, with the reason printed, if that failed. A package needs no build. */
 function isBuilt() {
   if (!existsSync(join(root, 'scripts', 'build.cjs'))) return true;
+  if (!isInstalled()) return false;
   try {
     require('../scripts/build.cjs').ensureBuilt();
     return true;

@@ -123,3 +123,15 @@ test('nothing is written into the folder of the package at run time', async () =
     before.filter((path) => !path.startsWith('sockets')),
   );
 });
+
+test('a clone without its dependencies installs them first, and a failure to do so is the status', () => {
+  const fresh = join(clone, 'fresh');
+  mkdirSync(join(fresh, 'scripts'), { recursive: true });
+  cpSync(join(root, 'bin'), join(fresh, 'bin'), { recursive: true });
+  writeFileSync(join(fresh, 'scripts/build.cjs'), '');
+  writeFileSync(join(fresh, 'scripts/bootstrap.mjs'), "console.error('no registry'); process.exit(3);");
+  const { status, stderr } = spawnSync(process.execPath, [join(fresh, 'bin/barter.cjs'), '--version'], {
+    encoding: 'utf8',
+  });
+  assert.deepEqual([status, stderr], [3, 'no registry\n']);
+});
