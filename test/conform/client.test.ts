@@ -60,6 +60,42 @@ test("no deviation of the sample ends or stops Barter's client", async () => {
   assert.equal(verdictOf(results, 'end.half-of-get-info'), 'refuses');
 });
 
+/** A client with many calls under way. Each read must bring its own part of config space. */
+const PIPELINING = `
+import { AsyncVfioUserClient } from ${JSON.stringify(new URL('../../src/api/client.ts', import.meta.url).href)};
+const client = await AsyncVfioUserClient.connect(process.argv[1], { timeoutMs: 30_000 });
+const places = Array.from({ length: 16 }, (_, i) => 4 * i);
+const whole = await client.readRegion(7, 0, 64);
+const parts = await Promise.all(places.map((place) => client.readRegion(7, place, 4)));
+client.close();
+if (!Buffer.concat(parts).equals(whole)) throw new Error('a read brought the bytes of another');
+`;
+
+/** The same client, which takes replies in the order of its commands. */
+const IN_ORDER = `
+import { CallIds } from ${JSON.stringify(new URL('../../src/vfio-user/client/call-ids.ts', import.meta.url).href)};
+CallIds.prototype.match = function () { return this.waiting.keys().next().value ?? null; };
+${PIPELINING}`;
+
+test('replies that overtake each other reach the calls that they are for, and a client that mixes them up is seen', async () => {
+  const reordered = DEVIATIONS.filter(({ reorders }) => reorders === true);
+  const run = async (program: string) => {
+    const args = ['--conditions=barter-source', '--import', 'tsx', '--input-type=module', '-e', program, '{socket}'];
+    const results = await conformClient([process.execPath, ...args], reordered, { timeoutMs: 60_000 });
+    return results.map(({ id, verdict, isFault }) => [id, verdict, isFault]);
+  };
+  assert.deepEqual(await run(PIPELINING), [
+    ['stream.reversed', 'goes-on', false],
+    ['stream.overtaken-region-read', 'goes-on', false],
+    ['stream.overtaken-dma-map', 'not-applicable', false],
+  ]);
+  assert.deepEqual(await run(IN_ORDER), [
+    ['stream.reversed', 'refuses', true],
+    ['stream.overtaken-region-read', 'refuses', true],
+    ['stream.overtaken-dma-map', 'not-applicable', false],
+  ]);
+});
+
 test('the shown device refuses a command that is cut short, and an access at 2^63', () => {
   const device = new ShownDevice();
   const errnoOf = (command: number, payload: Buffer) => {

@@ -23,6 +23,8 @@ export interface Outgoing {
   afterMs?: number;
   /** Ends the connection when the bytes are sent. */
   ends?: true;
+  /** Lets the replies to later commands go first, where some come soon. */
+  yields?: true;
 }
 
 export interface ClientDeviation {
@@ -36,6 +38,8 @@ export interface ClientDeviation {
   command: number | null;
   /** Changes the device before the client connects. */
   device?: (device: ShownDevice) => void;
+  /** A client that never has two commands under way is not judged. */
+  reorders?: true;
   /** What goes out in place of a right reply to `command`. */
   reply?: (right: RightReply, earlier: number) => Outgoing[];
 }
@@ -51,6 +55,6 @@ export function deviationsOf(group: ClientGroup, chapter: string, isLawful: bool
     name: string,
     says: string,
     command: number | null,
-    change: Pick<ClientDeviation, 'device' | 'reply'>,
+    change: Pick<ClientDeviation, 'device' | 'reply' | 'reorders'>,
   ): ClientDeviation => ({ id: `${group}.${name}`, group, says, chapter, isLawful, command, ...change });
 }

@@ -16,6 +16,11 @@ export const CLIENT_VERDICTS = ['dies', 'hangs', 'refuses', 'goes-on', 'not-appl
 export type ClientVerdict = (typeof CLIENT_VERDICTS)[number];
 
 const PUMP_MS = 1;
+/** Why a client is not judged. */
+const NOT_MET = {
+  command: 'the client does not send the command that this is about',
+  reorders: 'the client does not have two such commands under way together',
+};
 /** A shell's status for a program that a signal ended. */
 const BY_SIGNAL = 128;
 const LAST_SIGNAL = 64;
@@ -95,7 +100,7 @@ async function tryOnce(
     return {
       device: 'client',
       verdict: isTouched || verdict === 'dies' ? verdict : 'not-applicable',
-      text: isTouched ? text : 'the client does not send the command that this is about',
+      text: isTouched ? text : NOT_MET[deviation.reorders === true ? 'reorders' : 'command'],
       exchange: log.entries,
       seconds: (performance.now() - started) / 1000,
     };

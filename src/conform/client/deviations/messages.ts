@@ -98,6 +98,8 @@ const TIME = [
   ...forEach(never, 'silent', (name) => `${name} is never answered.`, silent),
 ];
 
+/** The text has commands done in order. It does not say so of their replies, which ids tell apart. */
+const overtaken = { ...always((right) => [whole(right, { yields: true })]), reorders: true as const };
 const lawful = deviationsOf('stream', 'Header', true);
 const wrong = deviationsOf('stream', 'Header', false);
 const STREAM = [
@@ -124,6 +126,15 @@ const STREAM = [
     'The reply to VERSION comes in parts of 10 bytes.',
     VFIO_USER_VERSION,
     once((right) => cutAt(right, [10, 20, 30, 40, 50, 60])),
+  ),
+  lawful('reversed', 'Replies to commands that are under way together come in reverse order.', null, overtaken),
+  ...[VFIO_USER_REGION_READ, VFIO_USER_DMA_MAP].map((command) =>
+    lawful(
+      `overtaken-${nameOf(command)}`,
+      `The replies to ${commandName(command)} come after those to later commands.`,
+      command,
+      overtaken,
+    ),
   ),
   ...forEach(
     wrong,
