@@ -8,7 +8,15 @@ import { join, relative } from 'node:path';
 import { labPath, SUITE } from '../host/cache.ts';
 import { CommandError } from '../host/command.ts';
 import { buildInRoot, inRoot, installInRoot } from '../host/root.ts';
-import { FOREIGN_SERVERS, foreignServerPath, foreignServerScript, LIBRARY, SOURCE } from './peers.ts';
+import {
+  FOREIGN_CLIENT,
+  FOREIGN_SERVERS,
+  foreignClientScript,
+  foreignPath,
+  foreignServerScript,
+  LIBRARY,
+  SOURCE,
+} from './peers.ts';
 
 const PACKAGES = [
   ...['meson', 'ninja-build', 'pkg-config', 'python3-venv', 'flex', 'bison', 'g++', 'dpkg-dev'],
@@ -45,7 +53,6 @@ export async function buildPeers(log: string): Promise<void> {
     log,
     `sh -c 'cd /${SOURCE}/build && ../configure ${OPTIONS.join(' ')} && ninja -j${jobs} ${[...new Set(TARGETS)].join(' ')}'`,
   );
-  writeCommands();
 }
 
 async function fetchSource(log: string): Promise<void> {
@@ -70,10 +77,11 @@ async function fetchSource(log: string): Promise<void> {
   mkdirSync(join(tree, 'build'));
 }
 
-/** Writes one program for each server. */
-function writeCommands(): void {
+/** Writes one program for each server, and one for the client. */
+export function writePeerPrograms(): void {
   mkdirSync(labPath('peers'), { recursive: true });
   for (const server of FOREIGN_SERVERS) {
-    writeFileSync(foreignServerPath(server), foreignServerScript(server), { mode: 0o755 });
+    writeFileSync(foreignPath(server), foreignServerScript(server), { mode: 0o755 });
   }
+  writeFileSync(foreignPath(FOREIGN_CLIENT), foreignClientScript(), { mode: 0o755 });
 }

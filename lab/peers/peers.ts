@@ -1,5 +1,6 @@
-/** The vfio-user servers of others that the lab builds, and the programs that start them. */
+/** The vfio-user servers of others that the lab builds, the client that it has, and the programs that start them. */
 import { labPath } from '../host/cache.ts';
+import { QEMU_ENVIRONMENT, qemuProgram } from '../host/qemu.ts';
 
 export const SOURCE = 'usr/src/peers/qemu';
 export const LIBRARY = `${SOURCE}/subprojects/libvfio-user`;
@@ -43,12 +44,28 @@ function emulator(device: string, name: string, about: string): ForeignServer {
     name,
     about,
     program: `${SOURCE}/build/qemu-system-x86_64`,
-    args: `${data} ${machine} -device ${device} -object "${JSON.stringify(object).replaceAll('"', '\\"')}"`,
+    args: `${data} ${machine} -device ${device} -object "${quoted(object)}"`,
   };
 }
 
-/** The path of the program that starts a server. Its only argument is the path of the socket. */
-export function foreignServerPath({ name }: ForeignServer): string {
+/** QEMU as a client. Its memory has a file, so that the device can map it. */
+export const FOREIGN_CLIENT = {
+  name: 'qemu-client',
+  about: "the lab's QEMU: it attaches the device, runs its firmware for a second, and quits",
+  args: [
+    ...['-machine q35,memory-backend=ram -m 64M -object memory-backend-memfd,id=ram,size=64M,share=on'],
+    ...['-nodefaults -display none -monitor stdio'],
+    `-device "${quoted({ driver: 'vfio-user-pci', socket: { type: 'unix', path: '$1' } })}"`,
+  ].join(' '),
+};
+
+/** JSON inside of a shell's double quotes. */
+function quoted(value: object): string {
+  return JSON.stringify(value).replaceAll('"', '\\"');
+}
+
+/** The path of the program that starts a peer. Its only argument is the path of the socket. */
+export function foreignPath({ name }: { name: string }): string {
   return labPath('peers', name);
 }
 
@@ -60,6 +77,16 @@ export function foreignServerScript({ about, program, args }: ForeignServer): st
 # ${about}: at the socket $1.
 root=${root}
 exec "$root/${LOADER}" --library-path "${path}" "$root/${program}" ${args}
+`;
+}
+
+/** QEMU's monitor takes `quit` after a second, so the program ends by itself. */
+export function foreignClientScript(): string {
+  const environment = Object.entries(QEMU_ENVIRONMENT()).map(([name, value]) => `export ${name}="${value}"\n`);
+  const words = qemuProgram().map((word) => `"${word}"`);
+  return `#!/bin/sh
+# ${FOREIGN_CLIENT.about}. The device is at the socket $1.
+${environment.join('')}{ sleep 1; echo quit; } | ${words.join(' ')} ${FOREIGN_CLIENT.args}
 `;
 }
 

@@ -26,8 +26,7 @@ a client hang or die. What the protocol allows, such as late replies, it must no
 Examples:
   barter conform client -- npx barter inspect {socket}
   barter conform client --group region -- ./my-client {socket}
-  barter conform client -- sh -c '(sleep 2; echo quit) | qemu-system-x86_64 -monitor stdio -display none
-    -device "{\\"driver\\":\\"vfio-user-pci\\",\\"socket\\":{\\"type\\":\\"unix\\",\\"path\\":\\"{socket}\\"}}"'
+  barter lab peers && barter conform client --timeout 12000 -- ~/.cache/barter/lab/peers/qemu-client {socket}
 
 Exit status: 0 no fault, 1 a fault, 2 wrong usage, 130 stopped.`;
 

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { foreignPath } from '../../lab/peers/peers.ts';
 
 const path = (name: string) => fileURLToPath(new URL(`../../${name}`, import.meta.url));
 const read = (name: string) => readFileSync(path(name), 'utf8');
@@ -30,13 +31,23 @@ test('docs/lend-and-revoke.md', () => {
   assert.equal(status, 0);
 });
 
+/** libvfio-user's gpio sample: of a built checkout that LIBVFIO_USER names, or of the lab; null without one. */
+function gpioSample(): string | null {
+  const { LIBVFIO_USER } = process.env;
+  if (LIBVFIO_USER !== undefined) return join(LIBVFIO_USER, 'build/samples/gpio-pci-idio-16');
+  const built = foreignPath({ name: 'libvfio-user-gpio' });
+  return existsSync(built) ? built : null;
+}
+
 test('docs/foreign-servers.md', async (t) => {
   const page = read('docs/foreign-servers.md');
   assert.ok(page.includes(`\`\`\`ts\n${read('examples/foreign-server.ts')}\`\`\``), 'the example as it is');
   const [, printed] = /\$ node --import tsx examples\/foreign-server\.ts .*\n([\s\S]*?)```/.exec(page)!;
   const folder = mkdtempSync(join(tmpdir(), 'barter-guide-'));
-  const library = process.env.LIBVFIO_USER;
-  t.diagnostic(library === undefined ? "Barter's own server: LIBVFIO_USER is not set" : `the sample of ${library}`);
+  const sample = gpioSample();
+  t.diagnostic(
+    sample === null ? "Barter's own server: barter lab peers builds libvfio-user's" : `the sample ${sample}`,
+  );
   const socket = join(folder, 'lender.sock');
   const own = [
     process.execPath,
@@ -46,7 +57,7 @@ test('docs/foreign-servers.md', async (t) => {
     '--socket-dir',
     folder,
   ];
-  const command = library === undefined ? own : [join(library, 'build/samples/gpio-pci-idio-16'), socket];
+  const command = sample === null ? own : [sample, socket];
   const server = spawn(command[0], command.slice(1), { stdio: 'ignore' });
   try {
     while (!existsSync(socket) && server.exitCode === null) await sleep(10);
@@ -54,7 +65,7 @@ test('docs/foreign-servers.md', async (t) => {
     const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
     const ours = printed.replace('494f:dc8', '1b36:b01').replace('BAR 2 reads 0 0 0 1 1 1', 'BAR 0 reads 0 0 0 0 0 0');
     assert.equal(stderr, '');
-    assert.equal(stdout, library === undefined ? ours : printed);
+    assert.equal(stdout, sample === null ? ours : printed);
     assert.equal(status, 0);
   } finally {
     const exited = once(server, 'exit');

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { FOREIGN_SERVERS, foreignServerPath } from '../../lab/peers/peers.ts';
+import { FOREIGN_SERVERS, foreignPath } from '../../lab/peers/peers.ts';
 import { RULES } from '../../src/conform/rules/catalogue.ts';
 import { barter } from '../cli/barter.ts';
 
@@ -26,7 +26,7 @@ function golden(name: string): Map<string, string> {
 
 for (const name of ['libvfio-user-server', 'qemu-edu']) {
   const server = FOREIGN_SERVERS.find((each) => each.name === name)!;
-  const path = foreignServerPath(server);
+  const path = foreignPath(server);
   const skip = existsSync(path) ? false : `${name} is not built here: barter lab peers builds it`;
 
   test(`the golden file of ${name} names rules that exist, and ten faults or more`, { skip: isUpdate }, () => {
