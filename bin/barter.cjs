@@ -17,12 +17,15 @@ function isInstalled() {
   return status === 0;
 }
 
-/** Builds dist/ in a clone. Returns false, with the reason printed, if that failed. A package needs no build. */
-function isBuilt() {
+/**
+ * Builds dist/ in a clone, by a function of scripts/build.cjs. Returns false, with the reason printed, if that failed. A
+ * package needs no build.
+ */
+function isBuilt(ensure) {
   if (!existsSync(join(root, 'scripts', 'build.cjs'))) return true;
   if (!isInstalled()) return false;
   try {
-    require('../scripts/build.cjs').ensureBuilt();
+    require('../scripts/build.cjs')[ensure]();
     return true;
   } catch (error) {
     console.error(`barter: ${error.message}`);
@@ -35,7 +38,9 @@ async function serve() {
   const { Worker } = require('node:worker_threads');
   const thread = new Worker(join(__dirname, 'serve-thread.cjs'));
   try {
-    if (!isBuilt()) return;
+    // The page of --http has files that are in no bundle.
+    const hasPage = process.argv.some((word) => word.startsWith('--http'));
+    if (!isBuilt(hasPage ? 'ensureBuilt' : 'ensureServerBuilt')) return;
     thread.postMessage(dist('bundle/serve-worker.cjs'));
     const { runCached } = require('./code-cache.cjs');
     await runCached(dist('bundle/main.cjs')).main(process.argv, thread);
@@ -46,7 +51,7 @@ async function serve() {
 }
 
 async function run() {
-  if (!isBuilt()) return;
+  if (!isBuilt('ensureBuilt')) return;
   const { main } = await import('../dist/src/cli/main.js');
   await main(process.argv);
 }

@@ -1,54 +1,32 @@
-/** The output of `barter serve` on stdout: a line when it is ready, and with --trace a line for each exchange. */
-import { BoundedOutput } from '../linux/bounded-output.ts';
+/** The lines of `barter serve --trace`: one for each exchange. Loaded only with the option, since a start must be fast. */
 import type { FdNote } from '../linux/fd-note.ts';
 import type { FieldTexts } from '../vfio-user/exchange/describe.ts';
 import { Exchanges, type TracedExchange } from '../vfio-user/exchange/exchanges.ts';
 import type { TappedMessage } from '../vfio-user/wire/tap.ts';
+import type { ServeOutput } from './serve-output.ts';
 
-const STDOUT = 1;
-
-export class ServeOutput {
-  private readonly asJson: boolean;
-  private readonly output: BoundedOutput;
+export class ServeTrace {
+  private readonly output: ServeOutput;
   private readonly exchanges = new Exchanges((exchange) => this.exchange(exchange));
   private firstMs: number | null = null;
 
-  /** `onGone` is called when the reader of stdout is gone. */
-  constructor(asJson: boolean, onGone: () => void) {
-    this.asJson = asJson;
-    this.output = new BoundedOutput(STDOUT, { lost: (lines) => this.lost(lines), onGone });
-  }
-
-  /** `http` is the address of the page, if there is one. */
-  ready(devices: readonly { name: string; socket: string }[], http: string | null = null): void {
-    if (this.asJson) {
-      this.output.write(JSON.stringify({ ready: true, devices, ...(http === null ? {} : { http }) }));
-      return;
-    }
-    const places = devices.map(({ name, socket }) => `${name} at ${socket}`);
-    this.output.write(`ready: ${[...places, ...(http === null ? [] : [`page at ${http}`])].join(', ')}`);
+  constructor(output: ServeOutput) {
+    this.output = output;
   }
 
   /** Prints an exchange when it is over. A reply whose command was lost prints nothing. */
-  trace(message: TappedMessage, lost: number): void {
+  add(message: TappedMessage, lost: number): void {
     if (lost > 0) {
-      this.output.write(this.lost(lost));
+      this.output.write(this.output.lost(lost));
       this.exchanges.forget();
     }
     this.firstMs ??= message.atMs;
     this.exchanges.add(message);
   }
 
-  flush(): void {
-    this.output.flush();
-  }
-
   private exchange(exchange: TracedExchange): void {
-    this.output.write(this.asJson ? JSON.stringify(exchange) : lineOf(exchange, this.firstMs ?? exchange.atMs));
-  }
-
-  private lost(lines: number): string {
-    return this.asJson ? JSON.stringify({ lost: lines }) : `${lines} messages were lost: the reader is too slow`;
+    const { output } = this;
+    output.write(output.asJson ? JSON.stringify(exchange) : lineOf(exchange, this.firstMs ?? exchange.atMs));
   }
 }
 

@@ -8,15 +8,17 @@ import { type ServedMachine, type ServeOptions, serveMachine } from '../machine/
 import { DocumentError } from '../machine/yaml.ts';
 import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { IMPORTER_TIMEOUT_MS } from '../vfio-user/dma-buf/limits.ts';
+import type { Log } from '../vfio-user/wire/log.ts';
 import type { HttpAddress } from '../web/address.ts';
 import type { ServedPage } from '../web/serve-page.ts';
 import { makeFolder } from './files.ts';
 import { addHttpOption, httpAddress, listenAt } from './http-option.ts';
 import { npxAndItsShell } from './launcher.ts';
 import { machinePath } from './machine-path.ts';
-import { ServeCapture } from './serve-capture.ts';
+import type { ServeCapture } from './serve-capture.ts';
 import { createLog, LOG_FORMATS, LOG_LEVELS } from './serve-log.ts';
-import { ServeOutput } from './serve-trace.ts';
+import { ServeOutput } from './serve-output.ts';
+import type { ServeTrace } from './serve-trace.ts';
 import { defaultSocketDir } from './socket-folders.ts';
 import { declareCommand } from './summaries.ts';
 import { known, UsageError } from './usage.ts';
@@ -87,10 +89,11 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
   const socketDir = options.socketDir ?? defaultSocketDir(description.machine);
   makeFolder(socketDir, '--socket-dir');
   const log = createLog(threshold, format === 'json');
-  const capture = options.pcap === undefined ? null : new ServeCapture(options.pcap, log);
+  const capture = await captureOf(options.pcap, log);
   const output = new ServeOutput(options.json === true, () => {
     if (options.trace === true) stop();
   });
+  const trace = options.trace === true ? new (await import('./serve-trace.ts')).ServeTrace(output) : null;
   let served: ServedMachine | null = null;
   const stop = () => void served?.stop();
   const launchers = npxAndItsShell();
@@ -100,7 +103,7 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
       profile,
       importerTimeoutMs: milliseconds(options.importerTimeout),
       log,
-      tap: listener(options.trace === true ? output : null, capture),
+      tap: listener(trace, capture),
       watch: address === null ? undefined : { control },
       until: launchers,
       thread,
@@ -136,11 +139,16 @@ async function open(
   }
 }
 
+/** Loads --pcap's code with the option alone, as with --trace and --http: a server starts sooner so. */
+async function captureOf(path: string | undefined, log: Log): Promise<ServeCapture | null> {
+  return path === undefined ? null : new (await import('./serve-capture.ts')).ServeCapture(path, log);
+}
+
 /** Undefined where nobody listens: then the server copies no message. */
-function listener(trace: ServeOutput | null, capture: ServeCapture | null): ServeOptions['tap'] {
+function listener(trace: ServeTrace | null, capture: ServeCapture | null): ServeOptions['tap'] {
   if (trace === null && capture === null) return undefined;
   return (message, lost) => {
-    trace?.trace(message, lost);
+    trace?.add(message, lost);
     capture?.add(message, lost);
   };
 }

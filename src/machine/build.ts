@@ -14,7 +14,8 @@ import { arrayMemory, type MemoryProvider } from '../pci/memory.ts';
 import { Port } from '../pci/port.ts';
 import { Vpd } from '../pci/vpd.ts';
 import { capturedFunction } from './captured.ts';
-import { type DeviceDescription, type MachineDescription, physfnOf } from './schema.ts';
+import { physfnOf } from './physfn.ts';
+import type { DeviceDescription, MachineDescription } from './schema.ts';
 
 /** A machine in this process: its fabric with all functions plugged in. */
 export interface Machine {

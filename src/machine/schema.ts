@@ -221,8 +221,3 @@ export type { MachineDescription };
 export type DeviceDescription = MachineDescription['devices'][number];
 /** A BAR of a machine file. */
 export type BarDescription = z.infer<typeof bar>;
-
-/** The name of the physical function of a virtual one. Not every model can be one. */
-export function physfnOf(device: DeviceDescription): string | undefined {
-  return 'physfn' in device ? device.physfn : undefined;
-}

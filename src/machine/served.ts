@@ -10,7 +10,7 @@ import type { TappedMessage } from '../vfio-user/wire/tap.ts';
 import type { MachineDescription } from './schema.ts';
 import type { DeviceSockets, ServeReport, ServeRequest } from './serve-worker.ts';
 import { TapMeter } from './tap-meter.ts';
-import { Watcher } from './watcher.ts';
+import type { Watcher } from './watcher.ts';
 
 /** How a server is watched. */
 export interface WatchOptions {
@@ -57,11 +57,11 @@ export interface ServedMachine {
 }
 
 /** Serves each device at socketDir/NAME.sock (0600). Rejects with the reason when a socket cannot be made. */
-export function serveMachine(description: MachineDescription, options: ServeOptions): Promise<ServedMachine> {
+export async function serveMachine(description: MachineDescription, options: ServeOptions): Promise<ServedMachine> {
+  const watcher = options.watch === undefined ? null : await watcherOf(description, options.watch);
   const stopEvent = createEventfd('stop');
   const { socketDir, profile = 'default', importerTimeoutMs, tap } = options;
   const tapped = tap === undefined ? null : new TapMeter();
-  const watcher = options.watch === undefined ? null : new Watcher(description.devices.length, options.watch.control);
   const request: ServeRequest = {
     description,
     socketDir,
@@ -105,4 +105,10 @@ export function serveMachine(description: MachineDescription, options: ServeOpti
       resolve({ devices: report.devices, watcher, ended, stop });
     });
   });
+}
+
+/** Loads the watcher's code only where a server is watched: others start sooner. */
+async function watcherOf(description: MachineDescription, { control }: WatchOptions): Promise<Watcher> {
+  const { Watcher } = await import('./watcher.ts');
+  return new Watcher(description.devices.length, control);
 }

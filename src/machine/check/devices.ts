@@ -1,5 +1,6 @@
 /** The rules for devices beyond the schema: their ports, their virtual functions, and their ids. */
-import { type DeviceDescription, type MachineDescription, physfnOf } from '../schema.ts';
+import { physfnOf } from '../physfn.ts';
+import type { DeviceDescription, MachineDescription } from '../schema.ts';
 import type { Problem } from '../yaml.ts';
 import { findBarProblem, findMsixProblem } from './bars.ts';
 import { findCapturedProblem, totalVirtfns } from './captured.ts';
