@@ -32,7 +32,7 @@ export class LabPage {
 
   step({ name, ok, ms, expected, seen }: LabStep): void {
     const text = (value: unknown) => (typeof value === 'string' ? value : (JSON.stringify(value) ?? ''));
-    const detail = ok ? text(seen) : `expected ${text(expected)}, seen ${text(seen)}`;
+    const detail = ok ? (seen === null ? '' : text(seen)) : `expected ${text(expected)}, seen ${text(seen)}`;
     this.page.board.add('steps', [{ name, ok, ms, detail }], KEPT_STEPS);
   }
 

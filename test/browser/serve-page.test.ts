@@ -102,6 +102,10 @@ test('a newcomer plays the demo by hand, with the keyboard alone', { skip, timeo
   await press('Export a slice of lender');
   await press('Import buffer 1');
   await page.locator('#machine', { hasText: 'mapped by borrower' }).waitFor();
+  // The panel has one more button now, and the focus is where it was.
+  await page.getByRole('button', { name: 'Drop import by borrower' }).waitFor();
+  const focused = await page.evaluate<string>(`document.activeElement.getAttribute('aria-label')`);
+  assert.equal(focused, 'Import buffer 1');
   await press('FLR: lender');
   const lane = page.locator('#buffers .buffer');
   await lane

@@ -89,6 +89,14 @@ test('with commands every path wants the token, and a command the Origin and the
       path,
     );
   }
+  // A handshake for a WebSocket is a request like any other: the page has none, and every check comes first.
+  const upgrade = { connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-version': '13' };
+  assert.equal((await ask(`${origin}/control`, upgrade)).status, 403, 'no token');
+  assert.equal((await ask(`${url}control`, { ...upgrade, origin: 'http://evil.example' })).status, 403);
+  assert.equal((await ask(`${url}control`, { ...upgrade, host: 'evil.example' })).status, 403);
+  assert.equal((await ask(`${url}control`, { ...upgrade, origin })).status, 405);
+  assert.equal((await ask(`${url}events`, { host: 'evil.example' })).status, 403);
+  assert.equal((await ask(`${url}events`, { origin: 'http://evil.example' })).status, 403);
   const json = { 'content-type': 'application/json' };
   assert.equal((await ask(`${url}control`, { ...json, origin: 'http://evil.example' }, '1')).status, 403);
   assert.equal((await ask(`${url}control`, json, '1')).status, 403, 'no Origin');

@@ -14,6 +14,8 @@ const TRIGGERS = [
 ];
 
 const panels = new Map();
+/** Milliseconds that the reader has chosen for the next importer of a buffer. */
+const holds = new Map();
 let result = null;
 
 export function setUpControl() {
@@ -102,9 +104,17 @@ function devicePanel(device, machine) {
     // Buttons stay the same elements while nothing changes, so that the focus stays too.
     if (key === shown) return;
     shown = key;
+    const focused = buffers.contains(document.activeElement) ? nameOf(document.activeElement) : null;
     buffers.replaceChildren(...own.map((buffer) => bufferPanel(buffer, free, state.control)));
+    if (focused === null) return;
+    const again = [...buffers.querySelectorAll('button, input, select')].find((each) => nameOf(each) === focused);
+    (again ?? element.querySelector('button')).focus();
   };
   return { element, update };
+}
+
+function nameOf(element) {
+  return element.getAttribute('aria-label') ?? element.textContent;
 }
 
 /** An input or a choice below its name. */
@@ -150,7 +160,11 @@ function bufferPanel({ id }, free, control) {
     { 'aria-label': `Importer of buffer ${id}` },
     ...free.map(({ name }) => h('option', { value: name }, name)),
   );
-  const hold = h('input', { value: '300', 'aria-label': `Milliseconds until the importer of buffer ${id} lets go` });
+  const hold = h('input', {
+    value: holds.get(id) ?? '300',
+    oninput: ({ target }) => holds.set(id, target.value),
+    'aria-label': `Milliseconds until the importer of buffer ${id} lets go`,
+  });
   const go = () =>
     send({ op: 'import', buffer: id, device: importer.value, holdMs: Number(hold.value) }, `Import of buffer ${id}`);
   const own = control.imports.filter(({ buffer }) => buffer === id);
@@ -161,11 +175,7 @@ function bufferPanel({ id }, free, control) {
   );
   const isOurs = control.buffers.includes(id);
   const close = () => send({ op: 'close-buffer', buffer: id }, `Close buffer ${id}`);
-  const form = [
-    field('Importer', importer),
-    field('lets go after, ms', hold),
-    button('Import', go, `Import buffer ${id}`),
-  ];
+  const form = [field('Importer', importer), field('holds it, ms', hold), button('Import', go, `Import buffer ${id}`)];
   const noOne = h('p', { class: 'note' }, 'No other device is free to import it.');
   return h(
     'div',

@@ -3,7 +3,15 @@ import { duration, h, show } from './format.js';
 
 export function showSteps(section, { values, lists }) {
   says(section.querySelector('.says'), values.run);
-  show(section.querySelector('.list'), (lists.steps ?? []).map(stepItem));
+  following(section, () => show(section.querySelector('.list'), (lists.steps ?? []).map(stepItem)));
+}
+
+/** Changes a list that scrolls. Its end stays in view, unless the reader has scrolled up. */
+function following(section, change) {
+  const scroll = section.querySelector('.scroll');
+  const follows = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 30;
+  change();
+  if (follows) scroll.scrollTop = scroll.scrollHeight;
 }
 
 /** One sentence about the run, coloured by its result. */
@@ -49,10 +57,8 @@ function programItem({ lender, steps, differs }) {
   );
 }
 
-/** The newest lines stay in view, unless the reader has scrolled up. */
 export function showConsole(section, { lists }) {
-  const scroll = section.querySelector('.scroll');
-  const follows = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 30;
-  section.querySelector('pre').textContent = (lists.console ?? []).join('\n');
-  if (follows) scroll.scrollTop = scroll.scrollHeight;
+  following(section, () => {
+    section.querySelector('pre').textContent = (lists.console ?? []).join('\n');
+  });
 }

@@ -20,10 +20,14 @@ export function showSearch(section, { values, lists }) {
     ['Time', duration(1000 * seconds)],
     ['Time left, about', done > 0 && done < 1 ? duration((1000 * seconds * (1 - done)) / done) : ''],
   ];
-  rows(section.querySelector('.facts tbody'), facts);
-  const meter = section.querySelector('meter');
-  meter.value = done;
+  rows(
+    section.querySelector('.facts tbody'),
+    facts.filter(([, value]) => value !== ''),
+  );
+  section.querySelector('meter').value = done;
   section.querySelector('.share').textContent = `${(100 * done).toFixed(1)} %`;
+  // A search that stopped at a bug does not know which part of all orders it has seen.
+  section.querySelector('.progress').hidden = values.run.ok !== null && done === 0;
   rows(
     section.querySelector('.threads tbody'),
     threads.map(({ name, parts, partMs, rests }) => [
@@ -35,6 +39,7 @@ export function showSearch(section, { values, lists }) {
   );
   section.querySelector('.threads').hidden = threads.length === 0;
   const samples = lists['search-samples'] ?? [];
+  if (samples.length < 2) return;
   const times = samples.map(({ atMs }) => atMs / 1000);
   const holder = section.querySelector('.plots');
   const perSecond = samples.map((sample) => sample.perSecond);
