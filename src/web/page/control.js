@@ -175,7 +175,7 @@ function bufferPanel({ id }, free, control) {
   );
   const isOurs = control.buffers.includes(id);
   const close = () => send({ op: 'close-buffer', buffer: id }, `Close buffer ${id}`);
-  const form = [field('Importer', importer), field('holds it, ms', hold), button('Import', go, `Import buffer ${id}`)];
+  const form = [field('Importer', importer), field('holds, ms', hold), button('Import', go, `Import buffer ${id}`)];
   const noOne = h('p', { class: 'note' }, 'No other device is free to import it.');
   return h(
     'div',
