@@ -198,7 +198,7 @@ test("links show the traffic of the devices below them: a client's messages, and
   await during(copy, port('slot1').locator('> .flow', { hasText: /[\d.]+ [KMG]iB\/s by DMA/ }));
   // The dashes move, and the page changes the link's words without a new element, which would start them anew.
   const moving = `document.getAnimations().filter(({ animationName }) => animationName === 'flow').length`;
-  assert.ok((await page.evaluate<number>(moving)) > 0);
+  while ((await page.evaluate<number>(moving)) === 0) copy();
   await page.evaluate(`window.link = document.querySelector('#machine li:has(> article[aria-label="borrower"])')`);
   for (const before = await link('borrower').textContent(); (await link('borrower').textContent()) === before; ) copy();
   assert.ok(await page.evaluate<boolean>('window.link.isConnected'));
