@@ -37,7 +37,7 @@ type Handlers = { [Name in keyof AgentCalls]: (p: AgentCalls[Name]['parameters']
 /** Times each step. The times are in the order in which steps end, like the steps of the result. */
 class TimedBackend implements Backend {
   readonly name: string;
-  readonly isLinux = true;
+  readonly rules = 'linux-7.3';
   readonly ms: number[] = [];
   private readonly backend: Backend;
 

@@ -41,6 +41,7 @@ export const ERRNO = {
   ETIME: 62,
   EPROTO: 71,
   EOVERFLOW: 75,
+  EBADFD: 77,
   ENOTSOCK: 88,
   EMSGSIZE: 90,
   EOPNOTSUPP: 95,

@@ -19,9 +19,10 @@ import { type RunResult, runScenario } from '../scenario/run.ts';
 import { VfioUserBackend } from '../scenario/served/backend.ts';
 import { checkForVfioUser, UnsupportedStepError } from '../scenario/served/check.ts';
 import type { Scenario, StepResult } from '../scenario/step.ts';
-import { PROFILES, type ProfileName } from '../vfio/profile.ts';
+import type { Profile } from '../vfio/profile.ts';
+import { PROFILE_NAMES, profileOf } from './profile-option.ts';
 import { declareCommand } from './summaries.ts';
-import { known, UsageError } from './usage.ts';
+import { UsageError } from './usage.ts';
 
 interface RunOptions {
   on: string;
@@ -33,11 +34,7 @@ export function addRunCommand(program: Command): void {
   declareCommand(program, 'run')
     .argument('<scenario>', 'a scenario file, or the name of a built-in one (barter scenarios)')
     .option('--on <backend>', 'engine, vfio-user, or linux:BDF[,BDF] for real devices', 'engine')
-    .option(
-      '--profile <name>',
-      `how the engine decides where Linux is laxer: ${Object.keys(PROFILES).join(', ')}`,
-      'default',
-    )
+    .option('--profile <name>', `how the engine decides where Linux is laxer: ${PROFILE_NAMES}`, 'default')
     .option('--json', 'print one JSON document')
     .addHelpText(
       'after',
@@ -68,15 +65,15 @@ async function run(name: string, options: RunOptions): Promise<void> {
 }
 
 async function runOn(options: RunOptions, scenario: Scenario, machinePath: string): Promise<RunResult> {
-  const profile = known('profile', options.profile, Object.keys(PROFILES) as ProfileName[]);
+  const profile = profileOf(options.profile);
   const description = loadMachine(machinePath);
   if (options.on === 'engine') {
-    return runScenario(scenario, new EngineBackend(buildMachine(description), PROFILES[profile]));
+    return runScenario(scenario, new EngineBackend(buildMachine(description), profile));
   }
   const log = (line: string) => console.error(`barter: ${line}`);
   if (options.on === 'vfio-user') return await runServed(scenario, description, profile, log);
   if (options.on.startsWith('linux:')) {
-    return runScenario(scenario, new LinuxBackend(release(), addressesOf(options.on, description)));
+    return runScenario(scenario, new LinuxBackend(release(), addressesOf(options.on, description), profile));
   }
   throw new UsageError(`--on ${options.on}: wants engine, vfio-user or linux:BDF`);
 }
@@ -104,7 +101,7 @@ function addressesOf(on: string, { devices }: MachineDescription): Map<string, s
 export async function runServed(
   scenario: Scenario,
   description: MachineDescription,
-  profile: ProfileName,
+  profile: Profile,
   log: (line: string) => void,
 ): Promise<RunResult> {
   checkForVfioUser(scenario);
@@ -112,7 +109,7 @@ export async function runServed(
   try {
     const served = await serveMachine(description, { socketDir, profile, log });
     try {
-      return runScenario(scenario, new VfioUserBackend(served, profile === 'linux-7.3'));
+      return runScenario(scenario, new VfioUserBackend(served, profile));
     } finally {
       await served.stop();
     }

@@ -6,7 +6,6 @@ import { loadMachine } from '../machine/load.ts';
 import type { MachineDescription } from '../machine/schema.ts';
 import { type ServedMachine, type ServeOptions, serveMachine } from '../machine/served.ts';
 import { DocumentError } from '../machine/yaml.ts';
-import { PROFILES, type ProfileName } from '../vfio/profile.ts';
 import { IMPORTER_TIMEOUT_MS } from '../vfio-user/dma-buf/limits.ts';
 import type { Log } from '../vfio-user/wire/log.ts';
 import type { HttpAddress } from '../web/address.ts';
@@ -15,6 +14,7 @@ import { makeFolder } from './files.ts';
 import { addHttpOption, httpAddress, listenAt } from './http-option.ts';
 import { npxAndItsShell } from './launcher.ts';
 import { machinePath } from './machine-path.ts';
+import { PROFILE_NAMES, profileOf } from './profile-option.ts';
 import type { ServeCapture } from './serve-capture.ts';
 import { createLog, LOG_FORMATS, LOG_LEVELS } from './serve-log.ts';
 import { ServeOutput } from './serve-output.ts';
@@ -44,7 +44,7 @@ export function addServeCommand(program: Command, thread?: Worker): void {
       '--socket-dir <dir>',
       'where the sockets go (default: a folder for the machine under $XDG_RUNTIME_DIR or /tmp)',
     )
-    .option('--profile <name>', `where Linux is laxer, behave as ${Object.keys(PROFILES).join(' or ')}`, 'default')
+    .option('--profile <name>', `how to behave where Linux is laxer: ${PROFILE_NAMES}`, 'default')
     .option(
       '--importer-timeout <ms>',
       `disconnect an importer in another process that keeps a revoked buffer for so long (default: ${IMPORTER_TIMEOUT_MS})`,
@@ -84,7 +84,7 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
     throw new UsageError('--control is for the page: add --http [HOST:]PORT');
   }
   const control = options.control === true;
-  const profile = known('profile', options.profile, Object.keys(PROFILES) as ProfileName[]);
+  const profile = profileOf(options.profile);
   const description = describe(path);
   const socketDir = options.socketDir ?? defaultSocketDir(description.machine);
   makeFolder(socketDir, '--socket-dir');

@@ -35,8 +35,22 @@ export interface DmaBufOps {
   map(attachment: DmaBufAttachment, direction: DmaDirection): Task<SgTable>;
   /** Called with the reservation held. */
   unmap(attachment: DmaBufAttachment, table: SgTable, direction: DmaDirection): Task<void>;
+  /** Called with the reservation held. An exporter without it has no hints: EOPNOTSUPP. */
+  getPciTph?(dmabuf: DmaBuf, isExtended: boolean): { steeringTag: number; ph: number };
+  /** Called without any lock, for bytes that the buffer has. An exporter without it allows no mmap: EINVAL. */
+  mmap?(dmabuf: DmaBuf, offset: number, sizeBytes: number): Task<UserMapping>;
   /** Called once, after the last reference is gone, without any lock. */
   release(dmabuf: DmaBuf): Task<void>;
+}
+
+/** A process's mapping of a buffer, whose pages the exporter can take away. Accesses then throw BusError. */
+export interface UserMapping {
+  /** A load by the CPU, `offset` bytes from the mapping's start. */
+  read(offset: number, into: Uint8Array): Task;
+  /** A store by the CPU, `offset` bytes from the mapping's start. */
+  write(offset: number, from: Uint8Array): Task;
+  /** munmap(2): drops the mapping's reference to the buffer. */
+  unmap(): Task;
 }
 
 /** A dynamic importer's operations (struct dma_buf_attach_ops). */
@@ -231,6 +245,16 @@ export class DmaBuf<Priv = unknown> extends File {
   *unpin(attachment: DmaBufAttachment): Task {
     this.resv.lock.assertHeld();
     if (this.ops.unpin !== undefined) yield* this.ops.unpin(attachment);
+  }
+
+  /**
+   * dma_buf_get_pci_tph, as proposed: the hints for writes by an importer's device, with an 8-bit or an extended
+   * steering tag. The reservation is held. EOPNOTSUPP where the buffer has none of the kind.
+   */
+  getPciTph(isExtended: boolean): { steeringTag: number; ph: number } {
+    this.resv.lock.assertHeld();
+    if (this.ops.getPciTph === undefined) throw new Errno('EOPNOTSUPP', 'the exporter has no hints');
+    return this.ops.getPciTph(this as DmaBuf, isExtended);
   }
 
   /** dma_buf_invalidate_mappings: tells every dynamic importer, the newest first; the reservation is held. */

@@ -1,7 +1,8 @@
 /** System calls on the file of a dma-buf (linux/dma-buf.h; dma_buf_fops). */
 import { Errno } from '../abi/errno.ts';
+import { PAGE_SIZE } from '../abi/mman.ts';
 import type { Task } from '../task/op.ts';
-import type { DmaBuf } from './dma-buf.ts';
+import type { DmaBuf, UserMapping } from './dma-buf.ts';
 import { DmaFence } from './fence.ts';
 import { DMA_RESV_USAGE_READ, DMA_RESV_USAGE_WRITE, resvUsageRw } from './resv.ts';
 import { SyncFile } from './sync-file.ts';
@@ -25,9 +26,30 @@ export function dmaBufLseek(dmabuf: { readonly sizeBytes: number }, offset: numb
   return base;
 }
 
-/** mmap(2): EINVAL. Revocable memory is mapped only through the vfio device, which can revoke the mapping. */
-export function dmaBufMmap(_dmabuf: DmaBuf): never {
-  throw new Errno('EINVAL', 'a dma-buf of a vfio device cannot be mapped; map the region of the device');
+/** The arguments of mmap(2) on a dma-buf. */
+export interface DmaBufMmap {
+  /** Where the mapping starts in the buffer, in bytes. */
+  readonly offset: number;
+  readonly sizeBytes: number;
+  /** MAP_PRIVATE instead of MAP_SHARED. */
+  readonly isPrivate?: boolean;
+}
+
+/**
+ * mmap(2): EINVAL, unless the exporter can take mappings away. Otherwise revocable memory is mapped only through the
+ * vfio device. An exporter that can passes on its own errors first, and then refuses a private mapping with EINVAL.
+ */
+export function* dmaBufMmap(dmabuf: DmaBuf, { offset, sizeBytes, isPrivate = false }: DmaBufMmap): Task<UserMapping> {
+  if (dmabuf.ops.mmap === undefined) {
+    throw new Errno('EINVAL', 'a dma-buf of a vfio device cannot be mapped; map the region of the device');
+  }
+  if (sizeBytes <= 0 || offset < 0 || offset % PAGE_SIZE !== 0 || offset + sizeBytes > dmabuf.sizeBytes) {
+    throw new Errno('EINVAL', `bytes ${offset} to ${offset + sizeBytes} of a dma-buf of ${dmabuf.sizeBytes}`);
+  }
+  const mapping = yield* dmabuf.ops.mmap(dmabuf, offset, sizeBytes);
+  if (!isPrivate) return mapping;
+  yield* mapping.unmap();
+  throw new Errno('EINVAL', 'a dma-buf is mapped shared');
 }
 
 /** System calls that a dma-buf's file answers without its exporter (dma_buf_fops, and a file without a file system). */

@@ -128,7 +128,7 @@ export function dmaBufFileCall(
   }
 }
 
-/** Tries to map the buffer. A buffer of a vfio device must refuse with EINVAL; system memory of a dma-heap maps. */
-export function dmaBufMap(buf: OwnedFd, sizeBytes: number): Mapping {
-  return Mapping.map({ fd: buf.fd, offset: 0, sizeBytes, writable: true, what: buf.what });
+/** Tries to map the buffer. Linux 7.3 refuses buffers of a vfio device with EINVAL; those of a dma-heap map. */
+export function dmaBufMap(buf: OwnedFd, sizeBytes: number, { offset = 0, isPrivate = false } = {}): Mapping {
+  return Mapping.map({ fd: buf.fd, offset, sizeBytes, writable: true, isPrivate, what: buf.what });
 }

@@ -1,5 +1,5 @@
 import { Errno } from '../abi/errno.ts';
-import { MAP_SHARED, PROT_READ, PROT_WRITE } from '../abi/mman.ts';
+import { MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE } from '../abi/mman.ts';
 import { check, externalBuffer, sys, Window } from './ffi.ts';
 import { readGuardedBytes, writeGuardedBytes } from './guarded-copy.ts';
 
@@ -29,6 +29,8 @@ export interface MapRequest {
    * Such a mapping has no views.
    */
   guarded?: boolean;
+  /** MAP_PRIVATE: writes go to copies of the pages, which only this process sees. */
+  isPrivate?: boolean;
 }
 
 /** The views through which JavaScript reaches mapped memory. */
@@ -85,13 +87,13 @@ export class Mapping {
 
   /** Maps. EINVAL for an offset or size that mmap refuses; EACCES, ENODEV and ENOMEM as mmap(2) says. */
   static map(request: MapRequest): Mapping {
-    const { fd, offset, sizeBytes, what } = request;
+    const { fd, offset, sizeBytes, isPrivate, what } = request;
     if (sizeBytes <= 0 || sizeBytes > MAX_BYTES || offset % PAGE_SIZE !== 0) {
       throw new Errno('EINVAL', `mmap of ${what}: offset ${offset}, size ${sizeBytes}`);
     }
     const protection = request.writable ? PROT_READ | PROT_WRITE : PROT_READ;
     const address = check(
-      sys.mmap(0, sizeBytes, protection, MAP_SHARED, fd, offset),
+      sys.mmap(0, sizeBytes, protection, isPrivate === true ? MAP_PRIVATE : MAP_SHARED, fd, offset),
       () => `mmap of ${what}: fd ${fd}, offset 0x${offset.toString(16)}, size 0x${sizeBytes.toString(16)}`,
     );
     return new Mapping(address, request);

@@ -103,6 +103,8 @@ export interface MachineDescription {
             | {
                 /** The device has a function level reset. */
                 flr?: boolean | undefined;
+                /** It takes requests with TLP processing hints, also those with extended steering tags. */
+                tphCompleter?: 'tph' | 'extended' | undefined;
               }
             | undefined;
           /** Advanced Features of conventional PCI, with FLR and the bit for pending transactions. */
@@ -188,6 +190,8 @@ export interface MachineDescription {
             | {
                 /** The device has a function level reset. */
                 flr?: boolean | undefined;
+                /** It takes requests with TLP processing hints, also those with extended steering tags. */
+                tphCompleter?: 'tph' | 'extended' | undefined;
               }
             | undefined;
           /** Advanced Features of conventional PCI, with FLR and the bit for pending transactions. */
@@ -227,6 +231,8 @@ export interface MachineDescription {
             | {
                 /** The device has a function level reset. */
                 flr?: boolean | undefined;
+                /** It takes requests with TLP processing hints, also those with extended steering tags. */
+                tphCompleter?: 'tph' | 'extended' | undefined;
               }
             | undefined;
           /** Advanced Features of conventional PCI, with FLR and the bit for pending transactions. */

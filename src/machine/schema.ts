@@ -56,7 +56,13 @@ const capabilities = z.strictObject({
     .optional()
     .describe('Vital product data.'),
   express: z
-    .strictObject({ flr: flag('The device has a function level reset.').optional() })
+    .strictObject({
+      flr: flag('The device has a function level reset.').optional(),
+      tphCompleter: z
+        .enum(['tph', 'extended'])
+        .optional()
+        .describe('It takes requests with TLP processing hints, also those with extended steering tags.'),
+    })
     .optional()
     .describe('A PCI Express endpoint.'),
   af: flag('Advanced Features of conventional PCI, with FLR and the bit for pending transactions.').optional(),

@@ -13,7 +13,7 @@ import type { Memory } from '../pci/memory.ts';
 import type { Task } from '../task/op.ts';
 import { runner } from '../task/runner.ts';
 import { buildVfioDevices } from '../vfio/driver.ts';
-import { PROFILES, type ProfileName } from '../vfio/profile.ts';
+import type { Profile } from '../vfio/profile.ts';
 import { Control, type ControlCommand } from '../vfio-user/monitor/control.ts';
 import { Monitor, type MonitorMemory } from '../vfio-user/monitor/monitor.ts';
 import { snapshot } from '../vfio-user/monitor/snapshot.ts';
@@ -31,7 +31,7 @@ import { TapMeter } from './tap-meter.ts';
 export interface ServeRequest {
   description: MachineDescription;
   socketDir: string;
-  profile: ProfileName;
+  profile: Profile;
   importerTimeoutMs: number | undefined;
   /** Null where nobody listens to messages; else the memory of a TapMeter. */
   tapped: Int32Array<SharedArrayBuffer> | null;
@@ -167,7 +167,7 @@ function serve({ description, socketDir, profile, importerTimeoutMs, tapped, wat
     server.stop();
   };
   try {
-    for (const [name, vdev] of buildVfioDevices(machine.functions, PROFILES[profile])) {
+    for (const [name, vdev] of buildVfioDevices(machine.functions, profile)) {
       const socket = join(socketDir, `${name}.sock`);
       server.serve(vdev, socket);
       const screen = machine.screens.get(name);

@@ -15,6 +15,10 @@ import {
   PCI_CFG_SPACE_SIZE,
   PCI_EXP_DEVCAP,
   PCI_EXP_DEVCAP_FLR,
+  PCI_EXP_DEVCAP2,
+  PCI_EXP_DEVCAP2_TPH_COMP_EXT_TPH,
+  PCI_EXP_DEVCAP2_TPH_COMP_NONE,
+  PCI_EXP_DEVCAP2_TPH_COMP_TPH_ONLY,
   PCI_EXP_DEVCTL,
   PCI_EXP_DEVSTA,
   PCI_EXP_FLAGS,
@@ -39,6 +43,13 @@ import {
 import { PCI_PM_CAP_D1, PCI_PM_CAP_D2 } from '../abi/pci_regs-cap.ts';
 import { PCI_SRIOV_SUP_PGSIZE, PCI_SRIOV_SYS_PGSIZE, PCI_SRIOV_VF_DID } from '../abi/pci_regs-ext.ts';
 import type { ConfigSpace } from './config-space.ts';
+
+/** Bits 13:12 of Device Capabilities 2. */
+const TPH_COMPLETER = {
+  none: PCI_EXP_DEVCAP2_TPH_COMP_NONE,
+  tph: PCI_EXP_DEVCAP2_TPH_COMP_TPH_ONLY,
+  extended: PCI_EXP_DEVCAP2_TPH_COMP_EXT_TPH,
+};
 
 /** The capabilities of a function. It lacks those that are left out. */
 export interface CapabilitySpec {
@@ -66,6 +77,8 @@ export interface CapabilitySpec {
   express?: {
     /** The function has a function level reset. */
     flr?: boolean;
+    /** It takes requests with processing hints (Device Capabilities 2), `extended` with extended steering tags too. */
+    tphCompleter?: 'tph' | 'extended';
   };
   /** Conventional PCI Advanced Features, with FLR and transactions pending. */
   af?: boolean;
@@ -133,6 +146,7 @@ export function addCapabilities(config: ConfigSpace, spec: CapabilitySpec): void
     const exp = place(PCI_CAP_ID_EXP, 0x3c);
     config.set(exp + PCI_EXP_FLAGS, 2, 2);
     config.set(exp + PCI_EXP_DEVCAP, 4, spec.express.flr === true ? PCI_EXP_DEVCAP_FLR : 0);
+    config.set(exp + PCI_EXP_DEVCAP2, 4, TPH_COMPLETER[spec.express.tphCompleter ?? 'none'] << 12);
     config.set(exp + PCI_EXP_DEVCTL, 2, 0x2810);
     config.allow(exp + PCI_EXP_DEVCTL, 2, 0x7fff);
     config.allow(exp + PCI_EXP_DEVSTA, 2, 0, 0x000f);

@@ -55,7 +55,7 @@ function quoted(text: string): string {
 
 function describe(step: Step): string {
   const { op } = step;
-  const words = Object.entries(step).filter(([key]) => !['op', 'expect', 'linux', 'payload'].includes(key));
+  const words = Object.entries(step).filter(([key]) => !['op', 'expect', 'linux', 'next', 'payload'].includes(key));
   return [op, ...words.map(([key, value]) => `${key}=${plain(value)}`)].join(' ');
 }
 

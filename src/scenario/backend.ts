@@ -1,13 +1,14 @@
 /** A backend that runs a scenario: Barter's own engine, a served device, or a real kernel. */
 import { Errno } from '../abi/errno.ts';
 import type { Task } from '../task/op.ts';
+import type { ProfileName } from '../vfio/profile.ts';
 import { groupOf, type Step, type StepGroup, type StepIn, type StepOf, type StepResult } from './step.ts';
 
 export interface Backend {
   /** The backend's name, with versions if the other side tells them. */
   readonly name: string;
-  /** It is Linux, or behaves as Linux does: the `linux` expectations of steps apply. */
-  readonly isLinux: boolean;
+  /** The rules that it follows, which decide what a step is expected to give. */
+  readonly rules: ProfileName;
   /** Takes one step. Returns refusals of the ABI as `errno`; any other error that it throws is a defect. */
   perform(step: Step): Task<StepResult>;
   /** Releases all descriptors, mappings and devices. */

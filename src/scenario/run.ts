@@ -3,6 +3,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Task } from '../task/op.ts';
 import { BlockedError, Runner } from '../task/runner.ts';
+import type { ProfileName } from '../vfio/profile.ts';
 import type { Backend } from './backend.ts';
 import type { Scenario, Step, StepResult } from './step.ts';
 
@@ -25,7 +26,7 @@ export interface RunResult {
 /** A step in a line: its op, then its fields. */
 export function describeStep(step: Step): string {
   if (step.op === 'start') return `start ${step.as}: ${describeStep(step.step)}`;
-  const fields = Object.entries(step).filter(([key]) => !['op', 'expect', 'linux'].includes(key));
+  const fields = Object.entries(step).filter(([key]) => !['op', 'expect', 'linux', 'next'].includes(key));
   return [step.op, ...fields.map(([key, value]) => `${key}=${format(value)}`)].join(' ');
 }
 
@@ -35,12 +36,12 @@ export function given(result: StepResult): unknown {
 }
 
 /** The result that a step must give; undefined if it has no expectation. */
-function expected({ expect, linux }: Step, isLinux: boolean): unknown {
-  return isLinux && linux !== undefined ? linux : expect;
+function expected({ expect, linux = expect, next = expect }: Step, rules: ProfileName): unknown {
+  return rules === 'linux-7.3' ? linux : rules === 'next' ? next : expect;
 }
 
-function unmet(step: Step, result: StepResult, { isLinux }: Backend): { expected?: unknown } {
-  const wanted = expected(step, isLinux);
+function unmet(step: Step, result: StepResult, { rules }: Backend): { expected?: unknown } {
+  const wanted = expected(step, rules);
   return wanted === undefined || isDeepStrictEqual(given(result), wanted) ? {} : { expected: wanted };
 }
 

@@ -5,6 +5,8 @@
 import * as z from 'zod';
 
 const name = z.string().regex(/^[A-Za-z][\w.-]*$/, 'a name starts with a letter and has letters, digits, . _ -');
+const u8 = z.number().int().min(0).max(0xff);
+const u16 = z.number().int().min(0).max(0xffff);
 const u32 = z.number().int().min(0).max(0xffffffff);
 const u64 = z.union([z.number().int().min(0), z.string().regex(/^(0x[0-9a-fA-F]{1,16}|\d{1,20})$/)]);
 const hex = z.string().regex(/^([0-9a-fA-F]{2})*$/, 'bytes are pairs of hexadecimal digits');
@@ -14,10 +16,15 @@ const size = z.union([z.literal(1), z.literal(2), z.literal(4)]);
 
 /**
  * Every step may state its expected result: in `expect`, a value or the name of an errno (or SIGBUS). `linux` states it
- * for Linux 7.3, and the profile that behaves as it does, if the result differs there.
+ * for Linux 7.3, and the profile that behaves as it does, if the result differs there; `next` for the profile `next`.
  */
 function step<Op extends string, Shape extends z.ZodRawShape>(op: Op, description: string, shape: Shape) {
-  const common = { op: z.literal(op), expect: z.json().optional(), linux: z.json().optional() };
+  const common = {
+    op: z.literal(op),
+    expect: z.json().optional(),
+    linux: z.json().optional(),
+    next: z.json().optional(),
+  };
   return z.strictObject({ ...common, ...shape }).describe(description);
 }
 
@@ -114,6 +121,18 @@ const deviceSteps = [
     nrRanges: u32.optional(),
     as: name.optional(),
   }),
+  step('revoke-buffer', 'VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE, as proposed: takes a buffer back for good.', {
+    device: name,
+    fd: name,
+  }),
+  step('set-tph', 'VFIO_DEVICE_FEATURE_DMA_BUF_TPH, as proposed: the hints for writes to a buffer.', {
+    device: name,
+    fd: name,
+    flags: u32,
+    steeringTag: u8.optional(),
+    steeringTagExt: u16.optional(),
+    ph: u8.optional(),
+  }),
 ] as const;
 
 /** Steps on objects that a device's steps have made. */
@@ -135,7 +154,13 @@ const descriptorSteps = [
   }),
   step('release-hold', 'Lets go of what `hold-fd` holds.', { hold: name }),
   step('lseek', 'Seeks in a dma-buf, which tells its size.', { fd: name, offset: z.number().int(), whence: u32 }),
-  step('mmap-fd', 'Maps a dma-buf into the process.', { fd: name }),
+  step('mmap-fd', 'Maps a dma-buf into the process: its first page, or a part in bytes. Only the profile `next` can.', {
+    fd: name,
+    offset: u32.optional(),
+    length: u32.optional(),
+    private: z.boolean().optional(),
+    as: name.optional(),
+  }),
   step('set-name', 'DMA_BUF_SET_NAME.', { fd: name, name: z.string() }),
   step('sync', 'DMA_BUF_IOCTL_SYNC.', { fd: name, flags: u32 }),
   step('poll', 'Polls a dma-buf or a sync file.', { fd: name }),
@@ -166,6 +191,10 @@ const importerSteps = [
   step('detach', 'Detaches an importer.', { importer: name }),
   step('pin', 'Pins the buffer for an importer.', { importer: name }),
   step('unpin', 'Unpins it.', { importer: name }),
+  step('get-tph', "The hints for an importer's writes, as proposed: [steering tag, processing hint].", {
+    importer: name,
+    extended: z.boolean().optional(),
+  }),
   step('add-fence', "Adds a fence to the buffer's reservation.", {
     importer: name,
     usage: z.enum(['kernel', 'write', 'read', 'bookkeep']),

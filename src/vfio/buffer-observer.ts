@@ -11,6 +11,7 @@ export type RevokeCause =
   | 'low power'
   | 'migration'
   | 'outside'
+  | 'for good'
   | 'close';
 
 /** A part of a buffer, in bytes from the start of a region. */

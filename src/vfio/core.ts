@@ -18,7 +18,7 @@ import { Plain } from '../task/plain.ts';
 import type { BufferObserver } from './buffer-observer.ts';
 import { VfioConfig } from './config.ts';
 import { DeviceSet } from './device-set.ts';
-import { dmaBufCleanup, type VfioPciDmaBuf } from './dmabuf.ts';
+import { dmaBufCleanup, type VfioPciDmaBuf, type ZappedMapping } from './dmabuf.ts';
 import { deviceFeature } from './feature.ts';
 import { Interrupts } from './intrs.ts';
 import { Migration } from './migration.ts';
@@ -73,8 +73,8 @@ export class VfioPciCoreDevice {
   readonly dmabufs = new Plain('vfio_pci_core_device.dmabufs', new Set<VfioPciDmaBuf>());
   /** Null while nobody watches. A server sets it before the first export. */
   bufferObserver: BufferObserver<VfioPciDmaBuf> | null = null;
-  /** The user's mappings of the BARs; all of them are zapped before memory goes off. */
-  readonly mappings = new Set<BarMapping>();
+  /** The mappings of the BARs and of buffers; all of them are zapped before memory goes off. */
+  readonly mappings = new Set<ZappedMapping>();
   /** Whether the user put the device into low power. */
   readonly lowPower = new LowPower();
   /** The eventfds that the user set, by interrupt index. */

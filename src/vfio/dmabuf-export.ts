@@ -13,6 +13,7 @@ import type { Bar } from '../pci/bar.ts';
 import type { Task } from '../task/op.ts';
 import { checkFeature } from './check-feature.ts';
 import { type RegisteredDevice, VfioPciDmaBuf, vfioPciDmaBufOps } from './dmabuf.ts';
+import { proposedDmaBufOps } from './dmabuf-proposed.ts';
 import type { Caller, UserMemory } from './user.ts';
 
 /** memdup_array_user refuses more: KMALLOC_MAX_SIZE on x86-64, in entries of 16 bytes. */
@@ -115,7 +116,7 @@ function* exportChecked(
   }
   const dmabuf = new DmaBuf({
     expName: 'vfio_pci_core',
-    ops: vfioPciDmaBufOps,
+    ops: vdev.profile.proposed === null ? vfioPciDmaBufOps : proposedDmaBufOps,
     sizeBytes: priv.sizeBytes,
     flags: openFlags & (O_ACCMODE | O_NONBLOCK),
     priv,

@@ -49,6 +49,26 @@ export interface RegisteredDevice extends LendingDevice {
   readonly registration: Registration;
   /** Null while nobody watches. */
   readonly bufferObserver: BufferObserver<VfioPciDmaBuf> | null;
+  /** The mappings of its memory by processes. memory_lock guards the set. */
+  readonly mappings: Set<ZappedMapping>;
+  /** unmap_mapping_range: the next access through each mapping faults. memory_lock is held for write. */
+  zapMappings(): Task;
+}
+
+/** A process's mapping of a device's memory. */
+export interface ZappedMapping {
+  /** The next access faults. memory_lock is held for write. */
+  zap(): Task;
+}
+
+/** Hints for the writes of importers (PCI Express 6.0, 2.2.7.1). */
+export interface TphHints {
+  /** The 8-bit steering tag; null where it has none. */
+  readonly steeringTag: number | null;
+  /** The 16-bit extended steering tag; null where it has none. */
+  readonly steeringTagExt: number | null;
+  /** The processing hint, 0 to 3. */
+  readonly ph: number;
 }
 
 /** The exporter's state of one buffer (struct vfio_pci_dma_buf). */
@@ -67,10 +87,15 @@ export class VfioPciDmaBuf {
    */
   readonly kref: Refcount;
   readonly observer: BufferObserver<VfioPciDmaBuf> | null;
-  /** The importers were told of a revoke that has not waited for them yet. Guarded by memory_lock. */
-  private readonly awaited = new Plain('vfio_pci_dma_buf.awaited', false);
+  /**
+   * `told`: the importers were told of a revoke that has not waited for them yet. `gone`: revoked for good. Guarded by
+   * memory_lock.
+   */
+  private readonly phase = new Plain<'rest' | 'told' | 'gone'>('vfio_pci_dma_buf.phase', 'rest');
   /** The number of importers that were told last. Guarded by memory_lock. */
   told = 0;
+  /** What VFIO_DEVICE_FEATURE_DMA_BUF_TPH set last. Guarded by the reservation. */
+  tph: TphHints | null = null;
   dmabuf!: DmaBuf<VfioPciDmaBuf>;
 
   constructor(vdev: RegisteredDevice, regions: number, physVec: readonly PhysVec[], sizeBytes: number) {
@@ -87,12 +112,18 @@ export class VfioPciDmaBuf {
     return [0, 1, 2, 3, 4, 5].filter((index) => (this.regions & (1 << index)) !== 0);
   }
 
+  /** Whether it was revoked for good. memory_lock is held. */
+  get isGone(): boolean {
+    return this.phase.get() === 'gone';
+  }
+
   /**
-   * Takes the buffer back for a cause, or with null lends it again; does nothing if it is already so. memory_lock is
-   * held for write.
+   * Takes the buffer back for a cause, or with null lends it again; does nothing if it is already so, or if the buffer
+   * is revoked for good. memory_lock is held for write.
    */
   move(cause: RevokeCause | null, profile: Profile): Task {
-    if (this.revoked.value === (cause !== null) && !this.awaited.get()) return DONE;
+    const phase = this.phase.get();
+    if (phase === 'gone' || (phase === 'rest' && this.revoked.value === (cause !== null))) return DONE;
     return cause !== null ? this.revoke(cause) : this.restore(profile.tellAfterRestore);
   }
 
@@ -103,7 +134,17 @@ export class VfioPciDmaBuf {
     yield* lock.lock();
     yield* this.announce(cause);
     yield* lock.unlock();
-    this.awaited.set(true);
+    this.phase.set('told');
+  }
+
+  /**
+   * Takes the buffer back for good. EBADFD where it is already so. Importers of a buffer that is revoked now are not
+   * told again. memory_lock is held for write.
+   */
+  *revokeForGood(profile: Profile): Task {
+    if (this.isGone) throw new Errno('EBADFD', 'the buffer is revoked for good already');
+    yield* this.move('for good', profile);
+    this.phase.set('gone');
   }
 
   /** Calls every importer's callback. The reservation is held. */
@@ -121,7 +162,7 @@ export class VfioPciDmaBuf {
   private *revoke(cause: RevokeCause): Task {
     const resv = this.dmabuf.resv;
     yield* resv.lock.lock();
-    if (this.awaited.get()) this.awaited.set(false);
+    if (this.phase.get() === 'told') this.phase.set('rest');
     else yield* this.announce(cause);
     yield* resv.wait(DMA_RESV_USAGE_BOOKKEEP);
     yield* resv.lock.unlock();
@@ -265,6 +306,8 @@ function* giveWay(before: number, { told }: VfioPciDmaBuf): Task<number> {
 export function* dmaBufCleanup(vdev: RegisteredDevice): Task {
   yield* vdev.memoryLock.write();
   yield* dmaBufMove(vdev, 'close');
+  // Unlike the user's own mappings, those of a buffer's descriptor may outlive the device's last close.
+  yield* vdev.zapMappings();
   for (const priv of [...vdev.dmabufs.get()]) {
     if (!(yield* priv.dmabuf.tryGet())) continue;
     vdev.dmabufs.change().delete(priv);

@@ -16,6 +16,8 @@ import {
 } from '../abi/vfio-feature.ts';
 import type { Task } from '../task/op.ts';
 import { type ExportingDevice, featureDmaBuf } from './dmabuf-export.ts';
+import { featureDmaBufRevoke } from './dmabuf-revoke.ts';
+import { featureDmaBufTph } from './dmabuf-tph.ts';
 import { featureMigDataSize, featureMigration, featureMigState, type MigratableDevice } from './migration-feature.ts';
 import {
   featureLowPowerEntry,
@@ -23,6 +25,7 @@ import {
   featureLowPowerExit,
   type SleepingDevice,
 } from './pm.ts';
+import type { Proposed } from './profile.ts';
 import { featureVfToken, type TokenDevice } from './token.ts';
 import type { Caller, UserMemory } from './user.ts';
 
@@ -63,9 +66,15 @@ export function deviceFeature(vdev: FeatureDevice, arg: UserMemory, caller: Call
   if ((flags & VFIO_DEVICE_FEATURE_PROBE) === 0 && (flags & both) === both) {
     throw new Errno('EINVAL', 'GET and SET go together only in a PROBE');
   }
-  const feature = FEATURES.get(flags & VFIO_DEVICE_FEATURE_MASK);
-  if (feature === undefined) throw new Errno('ENOTTY', `feature ${flags & VFIO_DEVICE_FEATURE_MASK} is unknown`);
+  const number = flags & VFIO_DEVICE_FEATURE_MASK;
+  const feature = FEATURES.get(number) ?? proposedFeature(vdev.profile.proposed, number);
+  if (feature === null) throw new Errno('ENOTTY', `feature ${number} is unknown`);
   return feature(vdev, flags, behindHeader(arg), argsz - HEADER_BYTES, caller);
+}
+
+function proposedFeature(proposed: Proposed | null, number: number): Feature | null {
+  if (number === proposed?.revoke) return featureDmaBufRevoke;
+  return number === proposed?.tph ? featureDmaBufTph : null;
 }
 
 function behindHeader(arg: UserMemory): UserMemory {

@@ -7,12 +7,13 @@ import type { PciFunction } from '../pci/function.ts';
 import { Cell } from '../task/cell.ts';
 import type { RwSemaphore } from '../task/lock.ts';
 import type { Task } from '../task/op.ts';
+import type { ZappedMapping } from './dmabuf.ts';
 
 /** A device whose BARs its user maps. */
 export interface MappableDevice {
   readonly pdev: PciFunction;
   readonly memoryLock: RwSemaphore;
-  readonly mappings: Set<BarMapping>;
+  readonly mappings: Set<ZappedMapping>;
   readonly lowPower: { readonly engaged: Cell<boolean> };
   readonly isOpen: boolean;
   isMappable(bar: Bar): boolean;
@@ -20,7 +21,7 @@ export interface MappableDevice {
 }
 
 /** The signal that the kernel would send: the page exists, but its memory does not answer. */
-class BusError extends Error {
+export class BusError extends Error {
   constructor(message: string) {
     super(`SIGBUS: ${message}`);
     this.name = 'BusError';
@@ -31,7 +32,7 @@ class BusError extends Error {
  * Checks each access at the call. It does not promise that two accesses see the same state, or that an access comes
  * before a revoke that another task has begun. It gives out no view that outlives the call.
  */
-export class BarMapping {
+export class BarMapping implements ZappedMapping {
   readonly sizeBytes: number;
   private readonly vdev: MappableDevice;
   private readonly bar: Bar;

@@ -1,5 +1,13 @@
-/** The name of a profile: Barter's own rules, or those of Linux 7.3. */
-export type ProfileName = 'default' | 'linux-7.3';
+/** Barter's own rules, those of Linux 7.3, or Barter's rules and what is proposed for Linux. */
+export type ProfileName = 'default' | 'linux-7.3' | 'next';
+
+/** What is proposed for Linux and not merged (docs/next.md). */
+export interface Proposed {
+  /** The number of VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE. */
+  readonly revoke: number;
+  /** The number of VFIO_DEVICE_FEATURE_DMA_BUF_TPH. */
+  readonly tph: number;
+}
 
 /**
  * The differences from Linux 7.3, where Barter is stricter. Each field switches Barter to Linux's behaviour, so that
@@ -52,27 +60,36 @@ export interface Profile {
   readonly ioasUnmapAllOrNone: boolean;
   /** A SET_IRQS of several vectors that fails at one changes nothing. Linux drops that one and those before it. */
   readonly irqsAllOrNone: boolean;
+  /**
+   * Null where nothing has it yet. Else a process may map a buffer's descriptor, an I/O address space takes buffers of
+   * several ranges, and the features of these numbers exist.
+   */
+  readonly proposed: Proposed | null;
 }
 
-/** The profiles by name: all of Barter's rules, or none of them. */
+const BARTER = {
+  checkOpenFlags: true,
+  revokeInD1D2: true,
+  lowPowerDisablesMemory: true,
+  wakeRestores: true,
+  outsideRevokes: true,
+  waitsOutsideBusLock: true,
+  releasesWithFile: true,
+  resetTakesVirtfns: true,
+  tellAfterRestore: true,
+  tellAllFirst: true,
+  migrates: true,
+  mapsSeveralRanges: true,
+  ioasUnmapAllOrNone: true,
+  irqsAllOrNone: true,
+};
+
+/** The first numbers that Linux 7.3 leaves free. */
+const PROPOSED: Proposed = { revoke: 14, tph: 15 };
+
+/** The profiles by name. */
 export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
-  default: {
-    name: 'default',
-    checkOpenFlags: true,
-    revokeInD1D2: true,
-    lowPowerDisablesMemory: true,
-    wakeRestores: true,
-    outsideRevokes: true,
-    waitsOutsideBusLock: true,
-    releasesWithFile: true,
-    resetTakesVirtfns: true,
-    tellAfterRestore: true,
-    tellAllFirst: true,
-    migrates: true,
-    mapsSeveralRanges: true,
-    ioasUnmapAllOrNone: true,
-    irqsAllOrNone: true,
-  },
+  default: { name: 'default', ...BARTER, proposed: null },
   'linux-7.3': {
     name: 'linux-7.3',
     checkOpenFlags: false,
@@ -89,5 +106,7 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
     mapsSeveralRanges: false,
     ioasUnmapAllOrNone: false,
     irqsAllOrNone: false,
+    proposed: null,
   },
+  next: { name: 'next', ...BARTER, proposed: PROPOSED },
 };

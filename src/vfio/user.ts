@@ -1,5 +1,6 @@
 /** The process on the other side of a system call: its memory and its descriptors. */
 import { Errno } from '../abi/errno.ts';
+import { DmaBuf } from '../dma-buf/dma-buf.ts';
 import type { FdTable } from '../dma-buf/file.ts';
 import type { Task } from '../task/op.ts';
 
@@ -56,8 +57,22 @@ export interface EventSource {
 export interface Caller {
   /** The open descriptors of the process. */
   readonly files: FdTable;
+  /**
+   * dma_buf_get: the buffer behind a descriptor, with a reference. EBADF where it is not open, EINVAL for others. A
+   * caller without it has its buffers in `files`.
+   */
+  buffer?(fd: number): Task<DmaBuf>;
   /** The eventfd behind a descriptor. EBADF where it is not open, EINVAL where it is not an eventfd. */
   eventSignal(fd: number): EventSignal;
   /** Starts `onSignal` whenever the user signals the eventfd. Errors as `eventSignal`. */
   eventSource(fd: number, onSignal: () => Task): EventSource;
+}
+
+/** dma_buf_get in the name of a caller. Errors as `Caller.buffer`. */
+export function* bufferOf(caller: Caller, fd: number): Task<DmaBuf> {
+  if (caller.buffer !== undefined) return yield* caller.buffer(fd);
+  const file = yield* caller.files.get(fd);
+  if (file instanceof DmaBuf) return file;
+  yield* file.put();
+  throw new Errno('EINVAL', `descriptor ${fd} is not a dma-buf`);
 }

@@ -114,3 +114,7 @@ struct drm_mode_map_dumb { __u32 handle, pad; __u64 offset; };
 #define DRM_IOCTL_MODE_CREATE_DUMB DRM_IOWR(0xB2, struct drm_mode_create_dumb)
 #define DRM_IOCTL_MODE_MAP_DUMB DRM_IOWR(0xB3, struct drm_mode_map_dumb)
 #define DRM_IOCTL_MODE_ADDFB2 DRM_IOWR(0xB8, struct drm_mode_fb_cmd2)
+#define PCI_EXP_DEVCAP2_TPH_COMP_MASK 0x00003000
+#define PCI_EXP_DEVCAP2_TPH_COMP_NONE 0
+#define PCI_EXP_DEVCAP2_TPH_COMP_TPH_ONLY 1
+#define PCI_EXP_DEVCAP2_TPH_COMP_EXT_TPH 3

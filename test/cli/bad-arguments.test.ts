@@ -32,7 +32,14 @@ const CASES: readonly (readonly [args: readonly string[], said: RegExp, status?:
   [['serve', inFolder('none.yaml')], /none\.yaml: there is no such file$/],
   [['serve', inFolder('folder')], /folder: this is a folder; name a file in it$/],
   [['serve', inFolder('empty')], /empty:1: /],
-  [['serve', MACHINE, '--profile', 'linux-2.6'], /there is no profile linux-2\.6; there are: default, linux-7\.3$/],
+  [
+    ['serve', MACHINE, '--profile', 'linux-2.6'],
+    /there is no profile linux-2\.6; there are: default, linux-7\.3, next$/,
+  ],
+  [
+    ['serve', MACHINE, '--profile', 'next:revoke=13'],
+    /--profile next:revoke=13: feature 13: give a number from 14 to 65535$/,
+  ],
   [['serve', MACHINE, '--profile', 'toString'], /there is no profile toString; there are: /],
   [['serve', MACHINE, '--http', 'x'], /--http x: \[HOST:\]PORT is needed, such as 8080 or 127\.0\.0\.1:8080$/],
   [['serve', MACHINE, '--http', '99999'], /--http 99999: /],

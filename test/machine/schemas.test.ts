@@ -100,7 +100,7 @@ test('docs/machine-files.md has every field', () => {
 test('docs/scenario-files.md has every field and every step', () => {
   const steps = jsonSchemaOf(stepSchema).oneOf!;
   const rows = steps.map(({ properties = {}, required = [], description = '' }) => {
-    const { op, expect: _, linux: __, ...own } = properties;
+    const { op, expect: _, linux: __, next: ___, ...own } = properties;
     const fields = Object.keys(own).map((name) => `\`${name}${required.includes(name) ? '' : '?'}\``);
     return `| \`${op.const}\` | ${fields.join(' ')} | ${description} |`;
   });

@@ -7,6 +7,7 @@ import { runServed } from '../../src/cli/run.ts';
 import { loadMachine } from '../../src/machine/load.ts';
 import { loadScenario } from '../../src/scenario/load.ts';
 import { UnsupportedStepError } from '../../src/scenario/served/check.ts';
+import { PROFILES } from '../../src/vfio/profile.ts';
 
 /** Facts that differ for a process other than the exporter: the steps, and the reasons. */
 const OTHERWISE: Record<string, { ops: string[]; why: string }> = {
@@ -30,12 +31,12 @@ test('facts hold over vfio-user, or are refused before their first step', async 
   for (const file of readdirSync(facts)) {
     const { scenario, machinePath } = loadScenario(`${facts}${file}`);
     const log: string[] = [];
-    const result = await runServed(scenario, loadMachine(machinePath), 'default', (line) => log.push(line)).catch(
-      (error) => {
-        assert.ok(error instanceof UnsupportedStepError, file);
-        return null;
-      },
-    );
+    const result = await runServed(scenario, loadMachine(machinePath), PROFILES.default, (line) =>
+      log.push(line),
+    ).catch((error) => {
+      assert.ok(error instanceof UnsupportedStepError, file);
+      return null;
+    });
     if (result === null) {
       count.refused += 1;
       continue;

@@ -9,7 +9,7 @@ import { serveMachine } from '../../machine/served.ts';
 import { EngineBackend } from '../../scenario/engine/backend.ts';
 import { LinuxBackend } from '../../scenario/kernel/backend.ts';
 import { VfioUserBackend } from '../../scenario/served/backend.ts';
-import { PROFILES, type ProfileName } from '../../vfio/profile.ts';
+import { PROFILES, type Profile, type ProfileName } from '../../vfio/profile.ts';
 import { UserDevice } from './device.ts';
 import { Operations } from './operations.ts';
 
@@ -21,7 +21,7 @@ export interface OpenMachineOptions {
    */
   on?: 'engine' | 'vfio-user';
   /** The behaviour where Linux is laxer. Default: `default`. */
-  profile?: ProfileName;
+  profile?: ProfileName | Profile;
 }
 
 /** Devices by name. Its close also closes everything that is still open, and reports it as a warning. */
@@ -67,15 +67,16 @@ export async function openMachine(
   options: OpenMachineOptions = {},
 ): Promise<OpenMachine> {
   const description = typeof machine === 'string' ? loadMachine(machine) : machine;
-  const { on = 'engine', profile = 'default' } = options;
+  const { on = 'engine', profile: wanted = 'default' } = options;
+  const profile = typeof wanted === 'string' ? PROFILES[wanted] : wanted;
   if (on === 'engine') {
-    const backend = new EngineBackend(buildMachine(description), PROFILES[profile]);
+    const backend = new EngineBackend(buildMachine(description), profile);
     return new OpenMachine(new Operations(backend), nothing);
   }
   const socketDir = mkdtempSync(join(tmpdir(), 'barter-machine-'));
   try {
     const served = await serveMachine(description, { socketDir, profile });
-    const operations = new Operations(new VfioUserBackend(served, profile === 'linux-7.3'));
+    const operations = new Operations(new VfioUserBackend(served, profile));
     return new OpenMachine(operations, async () => {
       await served.stop();
       rmSync(socketDir, { recursive: true, force: true });
@@ -89,7 +90,7 @@ export async function openMachine(
 /** Connects to devices that a server already has on vfio-user sockets, under the caller's names. */
 export function connectDevices(sockets: Readonly<Record<string, string>>): OpenMachine {
   const devices = Object.entries(sockets).map(([name, socket]) => ({ name, socket }));
-  return new OpenMachine(new Operations(new VfioUserBackend({ devices }, false)), nothing);
+  return new OpenMachine(new Operations(new VfioUserBackend({ devices })), nothing);
 }
 
 /**

@@ -3,7 +3,8 @@
  */
 import type { Machine } from '../../machine/build.ts';
 import type { Task } from '../../task/op.ts';
-import { PROFILES, type Profile } from '../../vfio/profile.ts';
+import { BarMapping } from '../../vfio/mmap.ts';
+import { PROFILES, type Profile, type ProfileName } from '../../vfio/profile.ts';
 import { type Backend, outcome, type StepTakers, takeStep } from '../backend.ts';
 import { isIn, type Step, type StepResult } from '../step.ts';
 import { descriptorStep } from './descriptor.ts';
@@ -27,12 +28,12 @@ const TAKERS: StepTakers<EngineWorld, Task<unknown>> = {
 
 export class EngineBackend implements Backend {
   readonly name: string;
-  readonly isLinux: boolean;
+  readonly rules: ProfileName;
   readonly world: EngineWorld;
 
   constructor(machine: Machine, profile: Profile = PROFILES.default) {
     this.name = `engine (${profile.name})`;
-    this.isLinux = profile.name === 'linux-7.3';
+    this.rules = profile.name;
     this.world = new EngineWorld(machine, profile);
   }
 
@@ -52,6 +53,7 @@ export class EngineBackend implements Backend {
     for (const device of [...world.attached.keys()]) yield* world.detachFromIoas(device);
     for (const ioas of world.ioases.values()) yield* ioas.destroy();
     for (const release of world.holds.values()) yield* release();
+    for (const map of world.maps.values()) if (!(map instanceof BarMapping)) yield* map.unmap();
     yield* world.files.closeAll();
     yield* world.deviceFiles.closeAll();
   }

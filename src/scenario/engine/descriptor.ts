@@ -1,4 +1,5 @@
 /** Steps on the descriptor of a dma-buf or a sync file, on the engine. */
+import { PAGE_SIZE } from '../../abi/mman.ts';
 import {
   dmaBufExportSyncFile,
   dmaBufFdinfo,
@@ -36,7 +37,7 @@ export function* descriptorStep(world: EngineWorld, step: StepIn<'descriptor'>):
     case 'lseek':
       return dmaBufLseek(world.dmabuf(step.fd), step.offset, step.whence);
     case 'mmap-fd':
-      return dmaBufMmap(world.dmabuf(step.fd));
+      return yield* mmapFd(world, step);
     case 'fd-call':
       return dmaBufFileCall(world.dmabuf(step.fd), step.call);
     case 'set-name':
@@ -70,5 +71,13 @@ function* hold(world: EngineWorld, { fd, how, as }: StepOf<'hold-fd'>): Task<nul
   if (how === 'o-path' || how === 'epoll') yield* file.put();
   const release = { 'o-path': () => file.putPath(), epoll: () => DONE };
   world.holds.set(as, how === 'o-path' || how === 'epoll' ? release[how] : () => file.put());
+  return null;
+}
+
+function* mmapFd(world: EngineWorld, step: StepOf<'mmap-fd'>): Task<null> {
+  const { offset = 0, length = PAGE_SIZE, private: isPrivate = false, as } = step;
+  const mapping = yield* dmaBufMmap(world.dmabuf(step.fd), { offset, sizeBytes: length, isPrivate });
+  if (as === undefined) yield* mapping.unmap();
+  else world.maps.set(as, mapping);
   return null;
 }

@@ -27,6 +27,8 @@ const IOCTLS: ReadonlySet<DeviceStep['op']> = new Set<DeviceStep['op']>([
   'set-irqs',
   'feature',
   'export',
+  'revoke-buffer',
+  'set-tph',
   'low-power-entry',
   'low-power-entry-with-wakeup',
   'low-power-exit',
@@ -89,6 +91,8 @@ function* fileStep(
       return yield* setIrqs(world, device, step);
     case 'feature':
     case 'export':
+    case 'revoke-buffer':
+    case 'set-tph':
     case 'low-power-entry':
     case 'low-power-entry-with-wakeup':
     case 'low-power-exit':
@@ -130,7 +134,7 @@ function* setIrqs(world: EngineWorld, device: VfioPciCoreDevice, step: StepOf<'s
 
 function* featureStep(world: EngineWorld, device: VfioPciCoreDevice, step: FeatureStep): Task<unknown> {
   const wakeup = step.op === 'low-power-entry-with-wakeup' ? world.eventNumber(step.as) : 0;
-  const argument = featureArgument(step, wakeup);
+  const argument = featureArgument(step, 'fd' in step ? world.fd(step.fd) : wakeup, world.profile.proposed);
   const value = yield* device.feature(new BufferMemory(argument), world);
   const isExport = step.op === 'export' || (step.op === 'feature' && step.as !== undefined);
   if (!isExport) return value;

@@ -53,6 +53,7 @@ export function* importerStep(world: EngineWorld, step: StepIn<'importer'>): Tas
     }
     case 'pin':
     case 'unpin':
+    case 'get-tph':
     case 'add-fence':
       return yield* lockedStep(world, step);
     case 'dma-write':
@@ -82,13 +83,16 @@ function* attach(world: EngineWorld, step: StepOf<'attach'>): Task<null> {
 }
 
 /** Steps that the importer's driver takes with the reservation held. */
-function* lockedStep(world: EngineWorld, step: StepOf<'pin' | 'unpin' | 'add-fence'>): Task<null> {
+function* lockedStep(world: EngineWorld, step: StepOf<'pin' | 'unpin' | 'get-tph' | 'add-fence'>): Task<unknown> {
   const { dmabuf, attachment } = named(world.importers, step.importer, 'importer');
   yield* dmabuf.resv.lock.lock();
   try {
     if (step.op === 'pin') yield* dmabuf.pin(attachment);
     else if (step.op === 'unpin') yield* dmabuf.unpin(attachment);
-    else {
+    else if (step.op === 'get-tph') {
+      const { steeringTag, ph } = dmabuf.getPciTph(step.extended === true);
+      return [steeringTag, ph];
+    } else {
       const fence = new DmaFence(step.as);
       yield* dmabuf.resv.addFence(fence, USAGES[step.usage]);
       world.fences.set(step.as, fence);

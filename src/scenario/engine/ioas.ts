@@ -3,6 +3,8 @@ import { Errno } from '../../abi/errno.ts';
 import { HOST_RESERVED, IommuDomain } from '../../iommu/domain.ts';
 import type { Task } from '../../task/op.ts';
 import { Ioas } from '../../vfio/ioas.ts';
+import type { IoasOptions } from '../../vfio/iopt-pages.ts';
+import type { Profile } from '../../vfio/profile.ts';
 import { named } from '../backend.ts';
 import { describeBar, type Translation, translations } from '../ioas-steps.ts';
 import type { StepIn, StepOf } from '../step.ts';
@@ -11,7 +13,7 @@ import type { EngineWorld } from './world.ts';
 export function* ioasStep(world: EngineWorld, step: StepIn<'ioas'>): Task<unknown> {
   switch (step.op) {
     case 'ioas-alloc':
-      world.ioases.set(step.as, new Ioas({ unmapStopsHalfway: !world.profile.ioasUnmapAllOrNone }));
+      world.ioases.set(step.as, new Ioas(ioasOptions(world.profile)));
       return null;
     case 'ioas-destroy': {
       yield* named(world.ioases, step.ioas, 'IOAS').destroy();
@@ -38,6 +40,10 @@ export function* ioasStep(world: EngineWorld, step: StepIn<'ioas'>): Task<unknow
     case 'ioas-translations':
       return translations(mappingsOf(world, step.device), (address) => describeAddress(world, address));
   }
+}
+
+function ioasOptions({ ioasUnmapAllOrNone, proposed }: Profile): IoasOptions {
+  return { unmapStopsHalfway: !ioasUnmapAllOrNone, severalRanges: proposed !== null };
 }
 
 function demandOpen(world: EngineWorld, name: string): void {

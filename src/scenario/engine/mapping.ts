@@ -1,5 +1,6 @@
 /** Steps on mapped BARs and on eventfds, on the engine. */
 import type { Task } from '../../task/op.ts';
+import { BarMapping } from '../../vfio/mmap.ts';
 import { named } from '../backend.ts';
 import type { StepIn } from '../step.ts';
 import type { EngineWorld } from './world.ts';
@@ -15,10 +16,13 @@ export function* mappingStep(world: EngineWorld, step: StepIn<'mapping'>): Task<
       const mapping = named(world.maps, step.map, 'mapping');
       return yield* mapping.write(Number(step.offset), Buffer.from(step.bytes, 'hex'));
     }
-    case 'munmap':
-      yield* world.deviceFiles.munmap(named(world.maps, step.map, 'mapping'));
+    case 'munmap': {
+      const mapping = named(world.maps, step.map, 'mapping');
+      if (mapping instanceof BarMapping) yield* world.deviceFiles.munmap(mapping);
+      else yield* mapping.unmap();
       world.maps.delete(step.map);
       return null;
+    }
     case 'event-count': {
       const event = world.events.get(step.event);
       const count = event?.count ?? 0;

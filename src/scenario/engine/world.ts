@@ -1,6 +1,6 @@
 /** Everything that a scenario's steps have made on the engine, by name. */
 import { Errno } from '../../abi/errno.ts';
-import { DmaBuf } from '../../dma-buf/dma-buf.ts';
+import { DmaBuf, type UserMapping } from '../../dma-buf/dma-buf.ts';
 import { FdTable, type File } from '../../dma-buf/file.ts';
 import type { IommuDomain } from '../../iommu/domain.ts';
 import type { Machine } from '../../machine/build.ts';
@@ -13,7 +13,7 @@ import { buildVfioDevices } from '../../vfio/driver.ts';
 import type { Ioas } from '../../vfio/ioas.ts';
 import type { BarMapping } from '../../vfio/mmap.ts';
 import type { Profile } from '../../vfio/profile.ts';
-import type { Caller, EventSignal, EventSource } from '../../vfio/user.ts';
+import { bufferOf, type Caller, type EventSignal, type EventSource } from '../../vfio/user.ts';
 import { Drivers } from './drivers.ts';
 import { DeviceFiles } from './files.ts';
 import type { EngineImporter, ImporterMapping } from './importer-driver.ts';
@@ -42,7 +42,7 @@ export class EngineWorld implements Caller {
   /** The importers' names in the order of their invalidate callbacks. */
   readonly callbackOrder: string[] = [];
   readonly mappings = new Map<string, ImporterMapping>();
-  readonly maps = new Map<string, BarMapping>();
+  readonly maps = new Map<string, BarMapping | UserMapping>();
   readonly fences = new Map<string, { signal(): Task }>();
   readonly ioases = new Map<string, Ioas>();
   /** The address space of each attached device, and the domain that it had before. */
@@ -112,11 +112,8 @@ export class EngineWorld implements Caller {
   }
 
   /** dma_buf_get: takes a reference, so another task may close the descriptor. EBADF, EINVAL. */
-  *getDmabuf(name: string): Task<DmaBuf> {
-    const file = yield* this.files.get(this.fd(name));
-    if (file instanceof DmaBuf) return file;
-    yield* file.put();
-    throw new Errno('EINVAL', `${name} is not a dma-buf`);
+  getDmabuf(name: string): Task<DmaBuf> {
+    return bufferOf(this, this.fd(name));
   }
 
   dmabuf(name: string): DmaBuf {

@@ -1,5 +1,6 @@
 /** Scenarios on a real kernel: /dev/vfio for devices, the lab's module for importers. */
 import type { Task } from '../../task/op.ts';
+import type { ProfileName, Proposed } from '../../vfio/profile.ts';
 import { asTask, type Backend, outcome, type StepTakers, takeStep } from '../backend.ts';
 import { isIn, type Step, type StepOf, type StepResult } from '../step.ts';
 import { descriptorStep } from './descriptor.ts';
@@ -28,11 +29,13 @@ function startStep(world: LinuxWorld, { step, as }: StepOf<'start'>): 'ended' | 
 export interface LinuxOptions {
   /** Needed for scenarios with `start` steps. */
   threads?: StartedThreads;
+  /** What of the proposals the kernel has, if it has patches. */
+  proposed?: Proposed | null;
 }
 
 export class LinuxBackend implements Backend {
   readonly name: string;
-  readonly isLinux = true;
+  readonly rules: ProfileName;
   readonly world: LinuxWorld;
 
   /**
@@ -41,7 +44,8 @@ export class LinuxBackend implements Backend {
    */
   constructor(release: string, addresses: ReadonlyMap<string, string>, options: LinuxOptions = {}) {
     this.name = `linux ${release}`;
-    this.world = new LinuxWorld(addresses, options.threads ?? null);
+    this.rules = options.proposed == null ? 'linux-7.3' : 'next';
+    this.world = new LinuxWorld(addresses, options.threads ?? null, options.proposed ?? null);
   }
 
   *perform(step: Step): Task<StepResult> {

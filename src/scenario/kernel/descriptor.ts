@@ -12,7 +12,7 @@ import {
 } from '../../linux/dma-buf.ts';
 import { holdFd } from '../../linux/hold.ts';
 import { named } from '../backend.ts';
-import type { StepIn } from '../step.ts';
+import type { StepIn, StepOf } from '../step.ts';
 import type { LinuxWorld } from './world.ts';
 
 export function descriptorStep(world: LinuxWorld, step: StepIn<'descriptor'>): unknown {
@@ -37,7 +37,7 @@ export function descriptorStep(world: LinuxWorld, step: StepIn<'descriptor'>): u
     case 'lseek':
       return dmaBufSeek(world.fd(step.fd), step.offset, step.whence);
     case 'mmap-fd':
-      return dmaBufMap(world.fd(step.fd), 4096).close();
+      return mmapFd(world, step);
     case 'fd-call':
       return dmaBufFileCall(world.fd(step.fd), step.call);
     case 'set-name':
@@ -56,4 +56,12 @@ export function descriptorStep(world: LinuxWorld, step: StepIn<'descriptor'>): u
     case 'import-sync-file':
       return dmaBufImportSyncFile(world.fd(step.fd), step.flags, world.fdNumber(step.sync));
   }
+}
+
+function mmapFd(world: LinuxWorld, step: StepOf<'mmap-fd'>): null {
+  const { offset = 0, length = 4096, private: isPrivate = false, as } = step;
+  const mapping = dmaBufMap(world.fd(step.fd), length, { offset, isPrivate });
+  if (as === undefined) mapping.close();
+  else world.maps.set(as, mapping);
+  return null;
 }

@@ -57,6 +57,8 @@ function* takeDeviceStep(world: LinuxWorld, step: DeviceStep, name: string): Tas
       return setIrqs(world, device, step);
     case 'feature':
     case 'export':
+    case 'revoke-buffer':
+    case 'set-tph':
       return featureStep(world, device, step);
     case 'low-power-entry': {
       const result = featureStep(world, device, step);
@@ -217,7 +219,8 @@ function setIrqs(world: LinuxWorld, device: VfioDevice, step: StepOf<'set-irqs'>
 
 function featureStep(world: LinuxWorld, device: VfioDevice, step: FeatureStep): unknown {
   const wakeup = step.op === 'low-power-entry-with-wakeup' ? world.event(step.as).fd : 0;
-  const result = rawFeature(device, featureArgument(step, wakeup));
+  const fd = 'fd' in step ? world.fdNumber(step.fd) : wakeup;
+  const result = rawFeature(device, featureArgument(step, fd, world.proposed));
   const isExport =
     step.op === 'export' ||
     (step.op === 'feature' &&

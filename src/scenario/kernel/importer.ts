@@ -28,6 +28,8 @@ export function importerStep(world: LinuxWorld, step: StepIn<'importer'>): unkno
       return named(world.importers, step.importer, 'importer').pin();
     case 'unpin':
       return named(world.importers, step.importer, 'importer').unpin();
+    case 'get-tph':
+      throw new Errno('ENOSYS', "the lab's module has no call for the hints of a buffer");
     case 'add-fence': {
       const importer = named(world.importers, step.importer, 'importer');
       world.fences.set(step.as, { importer, id: importer.addFence(step.usage) });

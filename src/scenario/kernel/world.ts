@@ -5,6 +5,7 @@ import type { Hold } from '../../linux/hold.ts';
 import type { LabImporter } from '../../linux/lab-importer.ts';
 import type { Mapping } from '../../linux/mapping.ts';
 import { Iommufd } from '../../linux/vfio/iommufd.ts';
+import type { Proposed } from '../../vfio/profile.ts';
 import { named } from '../backend.ts';
 import type { OpenDevice } from './files.ts';
 import { LinuxStartedSteps, type StartedThreads } from './started.ts';
@@ -13,6 +14,7 @@ import { bringBack } from './sysfs-files.ts';
 export class LinuxWorld {
   /** The PCI address of each device that scenarios name. */
   readonly addresses: ReadonlyMap<string, string>;
+  readonly proposed: Proposed | null;
   readonly devices = new Map<string, OpenDevice>();
   readonly fds = new Map<string, OwnedFd>();
   readonly holds = new Map<string, Hold>();
@@ -34,8 +36,9 @@ export class LinuxWorld {
   readonly takenAway = new Set<string>();
   private iommufd: Iommufd | null = null;
 
-  constructor(addresses: ReadonlyMap<string, string>, threads: StartedThreads | null) {
+  constructor(addresses: ReadonlyMap<string, string>, threads: StartedThreads | null, proposed: Proposed | null) {
     this.addresses = addresses;
+    this.proposed = proposed;
     this.started = new LinuxStartedSteps(threads);
   }
 

@@ -3,6 +3,7 @@
  */
 import type { ServedMachine } from '../../machine/served.ts';
 import type { Task } from '../../task/op.ts';
+import { PROFILES, type ProfileName } from '../../vfio/profile.ts';
 import { asTask, type Backend, outcome, type StepTakers, takeStep } from '../backend.ts';
 import type { Step, StepResult } from '../step.ts';
 import { unsupported } from './check.ts';
@@ -24,13 +25,13 @@ const TAKERS: StepTakers<VfioUserWorld, Task<unknown>> = {
 
 export class VfioUserBackend implements Backend {
   readonly name = 'vfio-user';
-  readonly isLinux: boolean;
+  readonly rules: ProfileName;
   private readonly world: VfioUserWorld;
 
-  /** `isLinux`: the server's profile behaves as Linux does. */
-  constructor(served: Pick<ServedMachine, 'devices'>, isLinux = false) {
-    this.world = new VfioUserWorld(served);
-    this.isLinux = isLinux;
+  /** `profile`: the server's. */
+  constructor(served: Pick<ServedMachine, 'devices'>, profile = PROFILES.default) {
+    this.world = new VfioUserWorld(served, profile.proposed);
+    this.rules = profile.name;
   }
 
   perform(step: Step): Task<StepResult> {

@@ -32,6 +32,7 @@ const NEVER: Partial<Record<Step['op'], string>> = {
   join: BESIDE,
   pin: 'importers of other processes are dynamic',
   unpin: 'importers of other processes are dynamic',
+  'get-tph': ELSEWHERE,
   'add-fence': 'a revoke would wait for the scenario, which waits for the revoke',
   'signal-fence': 'a revoke would wait for the scenario, which waits for the revoke',
   'callback-order': ELSEWHERE,

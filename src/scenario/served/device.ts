@@ -8,6 +8,7 @@ import {
 } from '../../abi/vfio-feature.ts';
 import { done, type Task } from '../../task/op.ts';
 import type { VfioUserClient } from '../../vfio-user/client/client.ts';
+import { named } from '../backend.ts';
 import { type ConfigAccess, configStep } from '../config-steps.ts';
 import { type FeatureStep, featureArgument } from '../feature-argument.ts';
 import type { StepIn, StepOf } from '../step.ts';
@@ -64,6 +65,8 @@ export function* deviceStep(world: VfioUserWorld, step: StepIn<'device'>): Task<
       return setIrqs(world, client, step);
     case 'feature':
     case 'export':
+    case 'revoke-buffer':
+    case 'set-tph':
     case 'low-power-entry':
     case 'low-power-entry-with-wakeup':
     case 'low-power-exit':
@@ -90,9 +93,8 @@ function setIrqs(world: VfioUserWorld, client: VfioUserClient, step: StepOf<'set
 }
 
 function featureStep(world: VfioUserWorld, client: VfioUserClient, step: FeatureStep): unknown {
-  const wakes = step.op === 'low-power-entry-with-wakeup';
-  const argument = featureArgument(step, 0);
-  const { fds } = client.feature(argument, wakes ? [world.event(step.as).fd] : []);
+  const argument = featureArgument(step, 0, world.proposed);
+  const { fds } = client.feature(argument, sentFds(world, step));
   const flags = argument.readUInt32LE(4);
   const isExport =
     (flags & VFIO_DEVICE_FEATURE_MASK) === VFIO_DEVICE_FEATURE_DMA_BUF && (flags & VFIO_DEVICE_FEATURE_PROBE) === 0;
@@ -103,6 +105,12 @@ function featureStep(world: VfioUserWorld, client: VfioUserClient, step: Feature
   if (as === undefined) fd.close();
   else world.buffers.set(as, { fd, sizeBytes: exportedBytes(argument) });
   return null;
+}
+
+/** The descriptors of the message; the argument has their indexes. */
+function sentFds(world: VfioUserWorld, step: FeatureStep): number[] {
+  if (step.op === 'low-power-entry-with-wakeup') return [world.event(step.as).fd];
+  return 'fd' in step ? [named(world.buffers, step.fd, 'descriptor').fd.fd] : [];
 }
 
 /** The size of an export that succeeded: the sum of its ranges. */

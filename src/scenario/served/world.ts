@@ -1,9 +1,11 @@
 /** Everything that a scenario's steps have made on served devices, by name. */
+
 import { EPOLLIN } from '../../abi/poll.ts';
 import { createEventfd } from '../../linux/eventfd.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
 import type { Mapping } from '../../linux/mapping.ts';
 import type { ServedMachine } from '../../machine/served.ts';
+import type { Proposed } from '../../vfio/profile.ts';
 import { VfioUserClient } from '../../vfio-user/client/client.ts';
 import { EventLoop } from '../../vfio-user/wire/event-loop.ts';
 import { named } from '../backend.ts';
@@ -33,6 +35,7 @@ type MappedBuffer = { importer: DeviceImporter; iova: number } | { importer: Ses
 
 export class VfioUserWorld {
   private readonly served: Pick<ServedMachine, 'devices'>;
+  readonly proposed: Proposed | null;
   readonly clients = new Map<string, VfioUserClient>();
   readonly buffers = new Map<string, LentBuffer>();
   readonly maps = new Map<string, Mapping>();
@@ -45,8 +48,9 @@ export class VfioUserWorld {
   readonly engines = new Map<string, CopyEngine>();
   private nextIova = FIRST_IOVA;
 
-  constructor(served: Pick<ServedMachine, 'devices'>) {
+  constructor(served: Pick<ServedMachine, 'devices'>, proposed: Proposed | null) {
     this.served = served;
+    this.proposed = proposed;
   }
 
   /** Opens a device of the machine: connects a client to its socket. */

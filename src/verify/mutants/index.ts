@@ -8,6 +8,7 @@ import { FOUND_MUTANTS } from './found.ts';
 import { IMPORTER_MUTANTS } from './importers.ts';
 import { LIFETIME_MUTANTS } from './lifetimes.ts';
 import { type Mutant, replace } from './overlay.ts';
+import { PROPOSED_MUTANTS } from './proposed.ts';
 import { REMOTE_MUTANTS } from './remote.ts';
 import { REVOKE_MUTANTS } from './revokes.ts';
 import { SCREEN_MUTANTS } from './screen.ts';
@@ -25,6 +26,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...TRIGGER_MUTANTS,
   ...REVOKE_MUTANTS,
   ...USER_MAPPING_MUTANTS,
+  ...PROPOSED_MUTANTS,
   ...LIFETIME_MUTANTS,
   ...IMPORTER_MUTANTS,
   ...REMOTE_MUTANTS,

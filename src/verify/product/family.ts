@@ -3,6 +3,7 @@
 import type { ProgramFamily } from '../../explore/world/program.ts';
 import type { MachineDescription } from '../../machine/schema.ts';
 import type { Step } from '../../scenario/step.ts';
+import type { Profile } from '../../vfio/profile.ts';
 import { ProductStage } from './stage.ts';
 
 const MAX_IMPORTERS = 5;
@@ -27,6 +28,8 @@ interface ProductParts {
   machine?: MachineDescription;
   /** How many registrations the lender ends with: 0 if it was unregistered. */
   registrations?: number;
+  /** The rules of the devices; the default ones by default. */
+  profile?: Profile;
 }
 
 /** A scenario of one size. */
@@ -98,7 +101,7 @@ function program(name: string, summary: string, build: (set: ProductStage) => vo
     name,
     summary,
     build(stage: ConstructorParameters<typeof ProductStage>[0]): void {
-      const set = new ProductStage(stage, parts.machine);
+      const set = new ProductStage(stage, parts.machine, parts.profile);
       build(set);
       set.checkAtEnd(parts.registrations);
     },

@@ -4,6 +4,7 @@ import { ADDRESS_SPACES } from './address-spaces.ts';
 import { ENGINES } from './engine.ts';
 import { HOT_RESETS } from './hot-resets.ts';
 import { LIFETIMES } from './lifetimes.ts';
+import { NEXT } from './next.ts';
 import { AT_REST } from './quiesce.ts';
 import { REMOTE_IMPORTERS } from './remote.ts';
 import { REVOKE_VERSUS } from './revoke-versus.ts';
@@ -22,6 +23,7 @@ export const PRODUCT_GROUPS: readonly { title: string; families: readonly Progra
   { title: 'The I/OAT engine', families: ENGINES },
   { title: 'A virtio GPU', families: SCREENS },
   { title: 'Virtual functions', families: VIRTUAL_FUNCTIONS },
+  { title: 'Proposed for Linux (the profile next)', families: NEXT },
   { title: 'Two triggers at once', families: TRIGGER_PAIRS },
   { title: 'A reset or config write from outside, and a trigger', families: OUTSIDE_PAIRS },
 ];

@@ -119,8 +119,12 @@ export class InvariantChecker {
     for (const [priv, seen] of this.buffers) {
       this.checkTold(priv, seen);
       const { device } = seen;
-      if (device.dmabufs.get().has(priv) && device.isOpen && priv.revoked.value && device.mayLend()) {
+      const isListed = device.dmabufs.get().has(priv) && device.isOpen;
+      if (isListed && priv.revoked.value && device.mayLend() && !priv.isGone) {
         throw new InvariantError('I6', `${nameOf(seen)} is revoked though its memory is enabled`);
+      }
+      if (isListed && !priv.revoked.value && priv.isGone) {
+        throw new InvariantError('I6', `${nameOf(seen)} is lent again though it was revoked for good`);
       }
     }
     for (const { memory, offset, bytes, by } of this.written) {

@@ -29,6 +29,7 @@ import { runner } from '../../task/runner.ts';
 import { unobserved } from '../../task/runtime.ts';
 import { currentTask } from '../../task/task-handle.ts';
 import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
+import { PROFILES, type Profile } from '../../vfio/profile.ts';
 import { InvariantChecker } from './invariant-checker.ts';
 import { PEERS } from './machines.ts';
 
@@ -42,9 +43,9 @@ export class ProductStage {
   /** Whether everything that was prepared so far is kept between runs. */
   private isKept = true;
 
-  constructor(stage: Stage, machine: MachineDescription = PEERS) {
+  constructor(stage: Stage, machine: MachineDescription = PEERS, profile: Profile = PROFILES.default) {
     this.stage = stage;
-    const { checker, backend } = stage.keep(() => unobserved(() => built(machine)));
+    const { checker, backend } = stage.keep(() => unobserved(() => built(machine, profile)));
     this.checker = checker;
     this.backend = backend;
     this.checker.watch(stage);
@@ -194,10 +195,10 @@ export class ProductStage {
 }
 
 /** A machine with the checker of its invariants. */
-function built(machine: MachineDescription): { checker: InvariantChecker; backend: EngineBackend } {
+function built(machine: MachineDescription, profile: Profile): { checker: InvariantChecker; backend: EngineBackend } {
   const checker = new InvariantChecker();
   const parts = buildMachine(machine, checker.memory);
-  const backend = new EngineBackend(parts);
+  const backend = new EngineBackend(parts, profile);
   checker.begin(backend.world, parts.fabric);
   backend.world.onInvalidate = checker.onInvalidate;
   return { checker, backend };

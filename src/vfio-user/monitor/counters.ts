@@ -29,6 +29,7 @@ const REVOKE_CAUSES: readonly RevokeCause[] = [
   'low power',
   'migration',
   'outside',
+  'for good',
   'close',
 ];
 

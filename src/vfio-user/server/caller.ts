@@ -9,7 +9,7 @@ import type { Frame } from '../wire/frame.ts';
 import type { RequestContext } from './request-context.ts';
 
 /** Descriptors in the request's argument are indexes into those of the message. */
-export function callerOf({ files, loop }: RequestContext, frame: Frame): Caller {
+export function callerOf({ files, loop, exports }: RequestContext, frame: Frame): Caller {
   const descriptor = (i: number): OwnedFd => {
     const fd = frame.fds[i];
     if (fd === undefined) throw new Errno('EBADF', `descriptor ${i} did not come with the message`);
@@ -17,6 +17,14 @@ export function callerOf({ files, loop }: RequestContext, frame: Frame): Caller 
   };
   return {
     files,
+    *buffer(i) {
+      const fd = frame.fds[i];
+      if (fd === undefined) throw new Errno('EBADF', `descriptor ${i} did not come with the message`);
+      const dmabuf = exports.find(fd);
+      if (dmabuf === null) throw new Errno('EINVAL', `descriptor ${i} is not a dma-buf of this server`);
+      yield* dmabuf.get();
+      return dmabuf;
+    },
     eventSignal: (i) => new EventfdSignal(descriptor(i)),
     eventSource: (i, onSignal) => {
       const fd = checkedEventfd(descriptor(i));
