@@ -28,6 +28,7 @@ interface ExploreFlags {
   bound?: number;
   seed: number;
   max?: number;
+  everyOrder?: true;
   workers?: number;
   queue?: string;
   save?: string;
@@ -47,6 +48,7 @@ export function addExploreCommand(program: Command): void {
     .option('--mutants', 'every mutant on its scenario: each must be caught')
     .option('--bound <n>', 'only orders with at most n preemptions, depth first', integer(0))
     .option('--seed <n>', 'for pct, pos and random', integer(0), 1)
+    .option('--every-order', 'also the orders that only exchange tasks that the program declares alike')
     .option('--max <n>', 'stop after n executions', integer(0))
     .option('--workers <n>', 'threads that search; what comes out does not depend on it (default: 1)', integer(1, 64))
     .option('--queue <url>', 'let the workers of a queue search: redis://HOST (docs/many-machines.md)')
@@ -122,7 +124,7 @@ async function searched(
   signal: AbortSignal,
   onProgress: (progress: ExploreProgress) => void,
 ): Promise<ExploreResult> {
-  const { mutant, bound, max, seed, workers, queue } = flags;
+  const { mutant, bound, max, seed, workers, queue, everyOrder } = flags;
   const options: ExploreOptions = {
     scenario: scenario ?? '',
     algorithm: flags.algorithm as Algorithm,
@@ -131,6 +133,7 @@ async function searched(
     ...(mutant === undefined ? {} : { mutant }),
     ...(bound === undefined ? {} : { bound }),
     ...(max === undefined ? {} : { max }),
+    ...(everyOrder === undefined ? {} : { everyOrder }),
     onProgress,
   };
   if (queue !== undefined) return (await import('./queue-explore.ts')).exploreByQueue(queue, options);

@@ -1,6 +1,7 @@
 /** The explorer's interface: takes a program by name and a way to search, and returns the result. */
 
 import { applyMutantOf, type Catalogue } from './catalogue.ts';
+import { findUnlike } from './checks/alike.ts';
 import { findDifference } from './checks/determinism.ts';
 import { lockCycleBug } from './checks/lock-witness.ts';
 import { type ResumeFile, restoreSearch, resumeFileOf } from './parallel/resume.ts';
@@ -28,6 +29,8 @@ export interface ExploreOptions {
   max?: number;
   /** A run with more steps counts as endless: a livelock, or work without an end. 20,000 by default. */
   maxSteps?: number;
+  /** Whether to take every order of tasks that the program declares alike. Default: one of those that are the same. */
+  everyOrder?: boolean;
   /** How many threads search, this one included. The result does not depend on it. */
   workers?: number;
   /** Continues a stopped search with the same options, except for `max` and `workers`. */
@@ -131,7 +134,8 @@ export function exploreProgram(
   return new Exploration(program, spec, options).run();
 }
 
-export function specOf({ scenario, algorithm, mutant, bound, seed, max, maxSteps }: ExploreOptions): SearchSpec {
+export function specOf(options: ExploreOptions): SearchSpec {
+  const { scenario, algorithm, mutant, bound, seed, max, maxSteps, everyOrder } = options;
   return {
     scenario,
     algorithm: algorithm ?? 'optimal',
@@ -140,6 +144,7 @@ export function specOf({ scenario, algorithm, mutant, bound, seed, max, maxSteps
     seed: seed ?? 1,
     samples: max ?? 10_000,
     ...(maxSteps === undefined ? {} : { maxSteps }),
+    ...(everyOrder === true ? { everyOrder } : {}),
   };
 }
 
@@ -176,7 +181,7 @@ class Exploration {
 
   async run(): Promise<ExploreResult> {
     try {
-      if (this.options.resume === undefined) this.checkDeterminism();
+      if (this.options.resume === undefined) this.checkProgram();
       while (!this.isOver()) {
         await this.goOn();
         await this.pollProgress();
@@ -193,9 +198,9 @@ class Exploration {
     return { scenario, algorithm, mutant, ...totals, states, seconds, complete, bug, resume };
   }
 
-  /** Runs the first schedule twice before the search starts. */
-  private checkDeterminism(): void {
-    const difference = findDifference(this.program);
+  /** Runs the first schedule twice before the search starts, and exchanges tasks that are declared alike. */
+  private checkProgram(): void {
+    const difference = findDifference(this.program) ?? (this.search.oneOfAlike ? findUnlike(this.program) : null);
     if (difference !== null) this.search.bug = { ...difference.finding, schedule: difference.schedule };
   }
 
@@ -262,9 +267,14 @@ export function expectedTotal(executions: number, done: number): number {
   return done > 0 ? Math.round(executions / done) : 0;
 }
 
+/** Findings about the program itself: another schedule would not show them. */
+const ABOUT_PROGRAMS: readonly string[] = ['determinism', 'symmetry'];
+
 /** The bug of a search with the fewest preemptions, or a cycle of its locks; null if there is none. */
 export function describeBug(program: Program, search: Pick<Search, 'bug' | 'lockOrder'>): FoundBug | null {
-  if (search.bug?.invariant === 'determinism') return describe(program, search.bug, search.bug.message);
+  if (search.bug !== null && ABOUT_PROGRAMS.includes(search.bug.invariant)) {
+    return describe(program, search.bug, search.bug.message);
+  }
   if (search.bug?.isEndless === true) return describe(program, search.bug, search.bug.message);
   const bug = search.bug === null ? lockCycleBug(program, search.lockOrder) : minimise(program, search.bug);
   if (bug === null) return null;

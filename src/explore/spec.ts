@@ -27,11 +27,14 @@ export interface SearchSpec {
   samples: number;
   /** A run with more steps counts as endless; `MAX_STEPS` by default. */
   maxSteps?: number;
+  /** Whether to take every order of alike tasks. */
+  everyOrder?: boolean;
 }
 
 export function makeSearch(program: Program, spec: SearchSpec): Search {
   const search = searchOf(program, spec);
   if (spec.maxSteps !== undefined) search.maxSteps = spec.maxSteps;
+  if (spec.everyOrder === true) search.oneOfAlike = false;
   return search;
 }
 

@@ -53,7 +53,7 @@ test('a search shows its orders, depth, estimate and threads while it runs', {
   timeout: 120_000,
 }, async (t) => {
   const save = join(folder, 'search.resume.json');
-  const { child, url } = await started(t, 'explore', 'revoke-vs-map:4', '--workers', '2', '--save', save, '--json');
+  const { child, url } = await started(t, 'explore', 'revoke-vs-attach:4', '--workers', '2', '--save', save, '--json');
   const { page, errors } = await openPage(url, { width: 400, height: 900 });
   const cell = (name: string) => page.locator('#search .facts tr', { hasText: name }).locator('td').nth(1);
   await page.locator('#search .facts tr', { hasText: /^Depth now\d+ steps$/ }).waitFor();

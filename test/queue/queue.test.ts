@@ -66,7 +66,7 @@ async function assertSame(search: ChildProcess, scenario: ExploreOptions): Promi
 }
 
 test('three workers, one killed in the middle of a part, the asking process and Redis killed', options, async () => {
-  const scenario = 'revoke-vs-map:3';
+  const scenario = 'revoke-vs-attach:3';
   const [first] = [startWorker(), startWorker(), startWorker()];
   await until((now) => now.workers.length === 3);
   const asking = ask(scenario);

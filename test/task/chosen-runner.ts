@@ -98,6 +98,7 @@ function run(program: Program, chooser: (runner: ChosenRunner) => Choose): Chose
       afterEach() {},
       comparesBy() {},
       keep: (make) => make(),
+      alike() {},
     });
     runner.drain();
   } finally {

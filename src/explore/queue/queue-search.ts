@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Queue } from 'bullmq';
 import { applyMutantOf, type Catalogue } from '../catalogue.ts';
+import { findUnlike } from '../checks/alike.ts';
 import { findDifference } from '../checks/determinism.ts';
 import { LockOrder } from '../checks/lock-order.ts';
 import { describeBug, type ExploreProgress, type ExploreResult, expectedTotal } from '../explore.ts';
@@ -73,7 +74,8 @@ class QueueSearch {
 
   async run(): Promise<ExploreResult> {
     const { store, id, program } = this;
-    const difference = findDifference(program);
+    const { oneOfAlike } = makeSearch(program, this.options.spec);
+    const difference = findDifference(program) ?? (oneOfAlike ? findUnlike(program) : null);
     if (difference !== null) return this.resultOf({ ...difference.finding, schedule: difference.schedule }, null);
     await store.addSearch(id, this.search);
     const result = await this.await();

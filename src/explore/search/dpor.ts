@@ -59,6 +59,7 @@ export class DporSearch extends Search {
   constructor(program: Program, optimal: boolean) {
     super(program);
     this.optimal = optimal;
+    this.oneOfAlike = true;
     this.scopes = this.invariantScopes;
     this.races = new Races(this.log, this.invariantScopes);
   }
@@ -226,7 +227,8 @@ export class DporSearch extends Search {
 
   /** A run beside the main one. Without checks it teaches the search no looks of invariants. */
   private newSpare(checks: boolean): Execution {
-    return new Execution(this.program, this.ids, { scopes: this.invariantScopes, checks, kept: this.spare });
+    const { invariantScopes: scopes, spare: kept, oneOfAlike } = this;
+    return new Execution(this.program, this.ids, { scopes, checks, kept, oneOfAlike });
   }
 
   /** Finds out how a step turns out before it is taken. */

@@ -55,7 +55,10 @@ export class Races {
       } else if (kind === OpKind.EVALUATE) this.ofEvaluate(j, step, onRace);
       else this.ofAccess(log.beforeOnObject(j), log.access[j], j, step, onRace);
     }
-    for (const task of execution.unfinished()) this.ofPending(task, execution.pending[task]!, onRace);
+    for (const task of execution.unfinished()) {
+      // The pending step of a task that is held back has its races where the alike task before it takes the step.
+      if (!execution.isHeldBack(task)) this.ofPending(task, execution.pending[task]!, onRace);
+    }
   }
 
   /** Sets the lower bound of `step`. */

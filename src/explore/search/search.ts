@@ -75,6 +75,8 @@ export abstract class Search {
   canBeSaved = true;
   /** How often the search restarted because invariants looked at objects that it did not know. */
   restarts = 0;
+  /** Whether to take one of the orders that differ only by exchanges of alike tasks. */
+  oneOfAlike = false;
   /** For searches that leave out orders: the objects that invariants look at. */
   protected scopes: InvariantScopes | null = null;
   protected readonly ids = new TaskIds();
@@ -166,7 +168,8 @@ export abstract class Search {
   }
 
   protected newExecution(): Execution {
-    return new Execution(this.program, this.ids, { scopes: this.scopes, kept: this.kept });
+    const { scopes, kept, oneOfAlike } = this;
+    return new Execution(this.program, this.ids, { scopes, kept, oneOfAlike });
   }
 
   /** Counts a run that ended by itself, and records its finding. Returns whether to stop. */

@@ -30,6 +30,8 @@ export interface ExecutionParts {
   checks?: boolean;
   /** What earlier executions have made. Without it, everything is made anew. */
   kept?: KeptWorld | null;
+  /** Whether a task must wait for the first step of the one before it in a list of alike tasks. Default: false. */
+  oneOfAlike?: boolean;
 }
 
 export class Execution implements Stage, TaskHost, AccessObserver {
@@ -61,6 +63,14 @@ export class Execution implements Stage, TaskHost, AccessObserver {
   private readonly lockSteps: Lock[] = [];
   private readonly checks: boolean;
   private readonly kept: KeptWorld | null;
+  private readonly oneOfAlike: boolean;
+  /** The lists of alike tasks. */
+  readonly alikes: (readonly number[])[] = [];
+  /** The tasks that wait for the first step of another, and the task that each task lets go by its first step. */
+  private readonly heldBack = new Set<number>();
+  private readonly follower = new Map<number, number>();
+  /** The task that the last step let go, or -1. */
+  released = -1;
   private readonly ids: TaskIds;
   private readonly children: number[] = [];
   private readonly serials: { next: number }[] = [];
@@ -79,12 +89,13 @@ export class Execution implements Stage, TaskHost, AccessObserver {
   private roots = 0;
 
   constructor(program: Program, ids: TaskIds, parts: ExecutionParts = {}) {
-    const { history = null, scopes = null, checks = true, kept = null } = parts;
+    const { history = null, scopes = null, checks = true, kept = null, oneOfAlike = false } = parts;
     this.ids = ids;
     this.history = history;
     this.scopes = scopes;
     this.checks = checks;
     this.kept = kept;
+    this.oneOfAlike = oneOfAlike;
     runtime.observed = true;
     runtime.current = null;
     runtime.observer = this;
@@ -175,6 +186,23 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     return value;
   }
 
+  alike(tasks: readonly TaskHandle[]): void {
+    const numbers = tasks.map((task) => this.handles.indexOf(task));
+    if (numbers.includes(-1)) throw new TypeError('alike tasks must be tasks of spawn');
+    this.alikes.push(numbers);
+    if (!this.oneOfAlike) return;
+    for (let i = 1; i < numbers.length; i++) {
+      this.follower.set(numbers[i - 1], numbers[i]);
+      this.heldBack.add(numbers[i]);
+    }
+  }
+
+  private letGo(task: number): void {
+    const next = this.follower.get(task);
+    if (next === undefined || !this.heldBack.delete(next)) return;
+    this.released = next;
+  }
+
   comparesBy(shared: () => readonly unknown[]): void {
     this.comparable = shared;
   }
@@ -186,7 +214,12 @@ export class Execution implements Stage, TaskHost, AccessObserver {
 
   isReady(task: number): boolean {
     const op = this.pending[task];
-    return op?.ready() ?? false;
+    return (op?.ready() ?? false) && (this.heldBack.size === 0 || !this.heldBack.has(task));
+  }
+
+  /** Whether the task waits for the first step of another that is alike. */
+  isHeldBack(task: number): boolean {
+    return this.heldBack.has(task);
   }
 
   /** Takes the pending step of a ready task, and runs it to its next one. */
@@ -195,6 +228,8 @@ export class Execution implements Stage, TaskHost, AccessObserver {
     const handle = this.handles[task];
     this.running = task;
     this.spawned = -1;
+    this.released = -1;
+    if (this.follower.size > 0) this.letGo(task);
     this.seenBy = 0;
     this.steps += 1;
     runtime.current = handle;

@@ -23,6 +23,13 @@ export interface Stage {
    */
   afterEach(check: (part: CheckPart, glance: Glance) => void): void;
   /**
+   * Declares that tasks of `spawn` are alike: if they exchange their places in an order of steps, everything happens as
+   * before, to their exchanged objects. Of all orders that differ only by such exchanges, `optimal` and `source` then
+   * take those in which the tasks take their first steps in the order of the list. They check the declaration on many
+   * orders, and report a difference as `symmetry`.
+   */
+  alike(tasks: readonly TaskHandle[]): void;
+  /**
    * Makes objects that are the same before each run, such as a machine with open devices. `make` runs once, and the
    * explorer puts the state of everything that its results reach back before each later run. `build` must call `keep`
    * before it changes such objects in any other way. The state must be in fields, arrays, maps, sets and typed arrays:

@@ -46,6 +46,9 @@ export class StepLog {
   private previousOfAll = new Int32Array(256);
   /** For steps that evaluate a condition: whether it did not hold, so that the task sleeps until a wake-up. */
   private readonly sleeps: boolean[] = [];
+  /** The alike task that each step let go, or -1: the step comes before all steps of that task. */
+  private readonly released: number[] = [];
+  /** The step that started each task, or let it go; -1 for those that could go from the start. */
   private readonly spawnOf = new Int32Array(STRIDE).fill(-1);
   private readonly slots = new Map<number, number>();
   private readonly serials: number[] = [];
@@ -128,6 +131,8 @@ export class StepLog {
       this.spawnOf[execution.spawned] = index;
       if (execution.spawned >= this.width) this.width = execution.spawned + 1;
     }
+    this.released[index] = execution.released;
+    if (execution.released >= 0) this.spawnOf[execution.released] = index;
   }
 
   /**
@@ -201,6 +206,7 @@ export class StepLog {
       this.lastOnObject[this.object[i]] = this.previousOnObject[i];
       this.lastOfTask[this.task[i]] = this.previousOfTask[i];
       if (this.kind[i] === OpKind.SPAWN && this.peer[i] >= 0) this.spawnOf[this.peer[i]] = -1;
+      if (this.released[i] >= 0) this.spawnOf[this.released[i]] = -1;
       if (this.seenBy[i] !== 0) this.unsee(i);
       this.lastOfAll = this.previousOfAll[i];
     }

@@ -24,12 +24,14 @@ function importersVersus(
   revoker: readonly Step[],
   before: (importer: ReturnType<typeof importerSteps>) => Step[],
   during: (importer: ReturnType<typeof importerSteps>) => Step[],
+  { areAlike = false } = {},
 ): ProgramFamily {
   return withImporters(name, summary, (set, importers) => {
     set.prepare([...OPEN, EXPORT]);
     for (const name of importers) set.prepare(before(importerSteps(name)));
     set.task('revoker', revoker);
-    for (const name of importers) set.task(name, during(importerSteps(name)));
+    const tasks = importers.map((name) => set.task(name, during(importerSteps(name))));
+    if (areAlike) set.alike(tasks);
   });
 }
 
@@ -40,6 +42,7 @@ const byImporters: ProgramFamily[] = [
     [OFF, ON],
     ({ attach }) => [attach],
     ({ map, unmap }) => [map, unmap],
+    { areAlike: true },
   ),
   importersVersus(
     'revoke-vs-attach',

@@ -27,7 +27,7 @@ import { InvariantError } from '../../task/lifetime.ts';
 import type { Task } from '../../task/op.ts';
 import { runner } from '../../task/runner.ts';
 import { unobserved } from '../../task/runtime.ts';
-import { currentTask } from '../../task/task-handle.ts';
+import { currentTask, type TaskHandle } from '../../task/task-handle.ts';
 import type { VfioPciDmaBuf } from '../../vfio/dmabuf.ts';
 import { PROFILES, type Profile } from '../../vfio/profile.ts';
 import { InvariantChecker } from './invariant-checker.ts';
@@ -81,8 +81,13 @@ export class ProductStage {
   }
 
   /** Adds a task of steps. A step may fail with an errno in some orders: that is an answer, not a bug. */
-  task(label: string, steps: readonly Step[]): void {
-    this.stage.spawn(label, this.run(steps));
+  task(label: string, steps: readonly Step[]): TaskHandle {
+    return this.stage.spawn(label, this.run(steps)) as TaskHandle;
+  }
+
+  /** Declares tasks alike. */
+  alike(tasks: readonly TaskHandle[]): void {
+    this.stage.alike(tasks);
   }
 
   /**
