@@ -68,6 +68,36 @@ test('a lock-order cycle is found though no run deadlocks, with a witness of eac
   assert.deepEqual([...new Set(bug.schedule)], ['one', 'two']);
 });
 
+test('the witness of a lock cycle can be taken again where children start in another order', async () => {
+  const build = (stage: Stage): void => {
+    const [a, b, x, done] = [new Mutex(A), new Mutex(B), new Cell('x', 0), new Completion('done')];
+    const one = function* (isSecond: boolean): Task {
+      if (isSecond) yield* both(a, b);
+      yield* done.complete();
+    };
+    const two = function* (): Task {
+      yield* done.wait();
+      yield* both(b, a);
+    };
+    stage.spawn(
+      'first',
+      (function* () {
+        const isSecond = (yield* x.load()) === 1;
+        yield* spawn('first child', one(isSecond));
+      })(),
+    );
+    stage.spawn(
+      'second',
+      (function* () {
+        yield* spawn('second child', two());
+        yield* x.store(1);
+      })(),
+    );
+  };
+  const { steps } = await assertBug('I4', /a > b > a/, build);
+  assert.equal(show(program(build), steps).finding?.invariant, 'I4');
+});
+
 test('locks that are taken both ways, but only behind a gate, are not a cycle; readers of the gate are', async () => {
   const behind = (isRead: boolean, gates: 1 | 2) => (stage: Stage) => {
     const all = [new RwSemaphore({ name: 'gate' }), new RwSemaphore({ name: 'other gate' })];

@@ -19,7 +19,7 @@ class WitnessSearch extends DfsSearch {
     this.totals.executions += 1;
     const message = execution.finding === null ? this.lockOrder.cycle() : null;
     if (message === null) return false;
-    this.bug = { invariant: 'I4', message, schedule: Array.from({ length }, (_, i) => schedule[i]) };
+    this.bug = this.bugOf({ invariant: 'I4', message }, execution, schedule, length);
     return true;
   }
 }
