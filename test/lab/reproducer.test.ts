@@ -71,7 +71,7 @@ function programs(): string {
 }
 
 function statuses(kernel: string): Map<string, string> {
-  const machine = ['--machine', 'lab/diff/machine.yaml', '--kernel', kernel, '--accel', 'tcg'];
+  const machine = ['--machine', 'lab/diff/machine.yaml', '--kernel', kernel, '--accel', 'tcg', '--timeout', '900'];
   const { stdout, stderr } = barter('lab', 'exec', ...machine, '--', 'sh', programs());
   const found = new Map(
     stdout
