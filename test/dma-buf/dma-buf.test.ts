@@ -164,3 +164,60 @@ test('a map that fails leaves nothing pinned; an exporter that pins nothing is n
   bare.locked(() => bare.dmabuf.pin(attachment));
   bare.locked(() => bare.dmabuf.unpin(attachment));
 });
+
+test('two detaches of one importer at once take nobody else off the list', () => {
+  const { dmabuf, importer, locked } = rig();
+  const [leaving, staying] = [0, 1].map(() => runner.run(dmabuf.attach(null, importer)));
+  const detaches = locked(function* () {
+    return [0, 1].map((i) => runner.start(`detach ${i}`, dmabuf.detach(leaving)));
+  });
+  for (const detach of detaches) assert.equal(detach.ended, false, 'both wait for the reservation');
+  runner.onFailure = () => {};
+  runner.drain();
+  assert.deepEqual(dmabuf.attachments.get(), [staying]);
+  assert.deepEqual(
+    detaches.map(({ state }) => state),
+    ['finished', 'failed'],
+  );
+});
+
+test('a map that fails unpins what it has pinned, and nothing else', () => {
+  const pins: string[] = [];
+  const map = () => {
+    throw new RangeError('no room');
+  };
+  const { dmabuf, importer, locked } = rig({
+    map,
+    *pin() {
+      pins.push('pin');
+    },
+    *unpin() {
+      pins.push('unpin');
+    },
+  });
+  const dynamic = runner.run(dmabuf.attach(null, importer));
+  assert.throws(() => locked(() => dmabuf.map(dynamic, DMA_BIDIRECTIONAL)), RangeError);
+  assert.deepEqual(pins, [], 'an importer that can be told is not pinned by a map');
+  const onlyPins = rig({
+    map,
+    *pin() {
+      pins.push('pin');
+    },
+  });
+  const fixed = runner.run(onlyPins.dmabuf.attach(null, null));
+  assert.throws(() => onlyPins.locked(() => onlyPins.dmabuf.map(fixed, DMA_BIDIRECTIONAL)), RangeError);
+  assert.deepEqual(pins, ['pin']);
+});
+
+test('the unlocked calls hold the reservation for themselves alone, also when they fail', () => {
+  const { calls, dmabuf, importer } = rig();
+  const { lock } = dmabuf.resv;
+  const attachment = runner.run(dmabuf.attach(null, importer));
+  const table = runner.run(dmabuf.mapUnlocked(attachment, DMA_BIDIRECTIONAL));
+  assert.equal(lock.owner, null);
+  runner.run(dmabuf.unmapUnlocked(attachment, table, DMA_BIDIRECTIONAL));
+  assert.equal(lock.owner, null);
+  assert.throws(() => runner.run(dmabuf.unmapUnlocked(attachment, table, DMA_BIDIRECTIONAL)), /I3/);
+  assert.equal(lock.owner, null);
+  assert.deepEqual(calls, ['map', 'unmap']);
+});

@@ -139,6 +139,8 @@ test('a device of 32 bits gets the highest free run, aligned to its size, beside
   assert.equal(allocate(3 * PAGE), 0xffef8000, 'at a multiple of four pages');
   assert.equal(allocate(16 << 20), 0xfd000000, 'below the window of interrupts, which is in its way');
   assert.equal(allocate(2 * GIB), null, 'never the run at 0');
+  const beside = new IommuDomain('test', { reserved: [{ iova: 0xffffe000, end: 0xfffff000 }] });
+  assert.equal(beside.allocateIova(PAGE, 32), 0xfffff000, 'right behind what is reserved');
 });
 
 test('a domain translates and shares its bus, unless it is told otherwise', () => {

@@ -239,3 +239,17 @@ test('memory that is gone, or was never to be written, answers nobody; a defect 
   domain.map(0x6000, PAGE, { kind: 'memory', memory: broken, offset: 0 }, IOMMU_WRITE);
   assert.throws(() => write(fns.far, 0x6000, 'x'), TypeError);
 });
+
+test('a request without steps stays inside one mapping, though the memory behind it goes on', () => {
+  const { fns } = tree();
+  const domain = new IommuDomain('far');
+  fns.far.iommuDomain = domain;
+  const memory = new ArrayMemory(2 * PAGE);
+  domain.map(0x5000, PAGE, { kind: 'memory', memory, offset: 0 }, IOMMU_READ | IOMMU_WRITE);
+  assert.equal(fns.far.dmaWriteNow(0x5ffe, Buffer.from('ab')), 'ok');
+  assert.equal(fns.far.dmaWriteNow(0x5fff, Buffer.from('cd')), null);
+  assert.equal(fns.far.dmaReadNow(0x5fff, new Uint8Array(2)), null);
+  const seen = Buffer.alloc(4);
+  memory.read(PAGE - 2, seen);
+  assert.equal(seen.toString(), 'ab\0\0');
+});

@@ -69,3 +69,25 @@ test('a copy between two memories says whether both answered; a defect is not hi
   };
   assert.throws(() => tryCopy(broken, 0, to, 0, 4), RangeError);
 });
+
+test('memories that can copy by themselves are asked first; where they cannot, the bytes go through a buffer', () => {
+  for (const canCopy of [true, false]) {
+    const [source, to] = [new ArrayMemory(16), new ArrayMemory(16)];
+    source.write(0, Uint8Array.of(7));
+    let reads = 0;
+    const from: Memory = {
+      sizeBytes: 16,
+      read: (offset, into) => {
+        reads += 1;
+        source.read(offset, into);
+      },
+      write: () => {},
+      copyTo: () => canCopy,
+      close: () => {},
+    };
+    assert.equal(tryCopy(from, 0, to, 3, 1), true);
+    const into = new Uint8Array(1);
+    to.read(3, into);
+    assert.deepEqual([reads, into[0]], canCopy ? [0, 0] : [1, 7]);
+  }
+});
