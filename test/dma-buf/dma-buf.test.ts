@@ -183,7 +183,7 @@ test('two detaches of one importer at once take nobody else off the list', () =>
 
 test('a map that fails unpins what it has pinned, and nothing else', () => {
   const pins: string[] = [];
-  const map = () => {
+  const map = (): never => {
     throw new RangeError('no room');
   };
   const { dmabuf, importer, locked } = rig({

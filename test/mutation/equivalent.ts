@@ -5,6 +5,8 @@ export interface Equivalent {
   file: string;
   original: string;
   replacement: string;
+  /** What the mutant's line has, where the file has the same text at several places. */
+  on?: string;
   why: string;
 }
 
@@ -21,10 +23,32 @@ export const EQUIVALENT: readonly Equivalent[] = [
     replacement: 'this.resets -= 1',
     why: 'the number is compared with an earlier one, and only whether they differ counts',
   },
+  {
+    file: 'src/vfio/driver.ts',
+    original: 'pdev.physfn === null',
+    replacement: 'false',
+    why: 'the map has no entry for null, and answers as for a function that it does not know',
+  },
+  {
+    file: 'src/vfio/dmabuf.ts',
+    original: "'vfio_pci_dma_buf.awaited'",
+    replacement: '""',
+    why: 'a name for messages of races',
+  },
+  {
+    file: 'src/vfio/mmap.ts',
+    original: 'offset + sizeBytes',
+    replacement: 'offset - sizeBytes',
+    on: 'throw new Errno',
+    why: 'in the text of the error',
+  },
 ];
 
 export function reasonOf(mutant: Mutant): string | null {
-  const same = ({ file, original, replacement }: Equivalent) =>
-    file === mutant.file && original === mutant.original && replacement === mutant.replacement;
+  const same = ({ file, original, replacement, on = '' }: Equivalent) =>
+    file === mutant.file &&
+    original === mutant.original &&
+    replacement === mutant.replacement &&
+    mutant.lineText.includes(on);
   return EQUIVALENT.find(same)?.why ?? null;
 }

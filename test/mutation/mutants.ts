@@ -8,6 +8,7 @@ export interface Mutant {
   readonly id: string;
   readonly file: string;
   readonly line: number;
+  readonly lineText: string;
   readonly mutator: string;
   readonly original: string;
   readonly replacement: string;
@@ -60,6 +61,7 @@ export async function instrument(
     id,
     file: fileName,
     line: location.start.line + 1,
+    lineText: originals.get(fileName)!.split('\n')[location.start.line],
     mutator: mutatorName,
     original: textBetween(originals.get(fileName)!, location.start, location.end),
     replacement: replacement ?? '',

@@ -139,6 +139,13 @@ test('an address space without a device takes what no device could reach, and th
     [],
   ]);
   assert.deepEqual(results([detach, map(0xfee00000), attach]), [null, null, 'EADDRINUSE']);
+  // The last page of 52 bits, and the first one behind it.
+  assert.deepEqual(results([detach, map('0xffffffffff000')]), [null, null]);
+  assert.deepEqual(results([detach, map('0xffffffffff000', 0, 0x2000), map('0x10000000000000')]), [
+    null,
+    'EINVAL',
+    'EINVAL',
+  ]);
   assert.deepEqual(results([map(0x100000), detach, SHOW, attach, SHOW]), [
     null,
     null,

@@ -1,12 +1,17 @@
 /** Power as its user controls it: PMCSR, low power, and the states of both that take the memory away. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import {
+  VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+  VFIO_DEVICE_FEATURE_SET,
+} from '../../src/abi/vfio-feature.ts';
 import { Bar, MemoryTarget } from '../../src/pci/bar.ts';
 import { ArrayMemory } from '../../src/pci/memory.ts';
 import { runner } from '../../src/task/runner.ts';
 import { resume } from '../../src/vfio/pm.ts';
 import { PROFILES, type Profile } from '../../src/vfio/profile.ts';
-import { Counting, configOf, opened } from './rig.ts';
+import { BufferMemory } from '../../src/vfio/user.ts';
+import { Counting, callerWith, configOf, opened } from './rig.ts';
 
 const PMCSR = 0x44;
 
@@ -106,4 +111,30 @@ test('an event that cannot be used, since the device sleeps, is given back; a cl
   assert.deepEqual([first.released, second.released], [0, 1]);
   runner.run(vdev.close());
   assert.deepEqual([first.released, vdev.lowPower.engaged.value], [1, false]);
+});
+
+test('low power with a wake-up wants an eventfd and nothing else; any access then signals it, once', () => {
+  const { vdev, fn } = rig();
+  const event = new Counting();
+  const caller = callerWith([event]);
+  const enter = (fd: number, reserved = 0): unknown => {
+    const arg = Buffer.alloc(16);
+    arg.writeUInt32LE(16, 0);
+    arg.writeUInt32LE(VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, 4);
+    arg.writeInt32LE(fd, 8);
+    arg.writeUInt32LE(reserved, 12);
+    return runner.run(vdev.feature(new BufferMemory(arg), caller));
+  };
+  for (const [fd, reserved] of [
+    [-1, 0],
+    [100, 1],
+  ]) {
+    assert.throws(() => enter(fd, reserved), { code: 'EINVAL' });
+    assert.equal(vdev.lowPower.engaged.value, false);
+  }
+  assert.equal(enter(100), 0);
+  assert.deepEqual([vdev.lowPower.engaged.value, event.count], [true, 0]);
+  runner.run(vdev.read(7, 0, new Uint8Array(4)));
+  runner.run(vdev.read(7, 0, new Uint8Array(4)));
+  assert.deepEqual([vdev.lowPower.engaged.value, event.count, fn.powerState.value], [false, 1, 0]);
 });
