@@ -197,7 +197,7 @@ test('a map that fails unpins what it has pinned, and nothing else', () => {
   });
   const dynamic = runner.run(dmabuf.attach(null, importer));
   assert.throws(() => locked(() => dmabuf.map(dynamic, DMA_BIDIRECTIONAL)), RangeError);
-  assert.deepEqual(pins, [], 'an importer that can be told is not pinned by a map');
+  assert.equal(pins.length, 0, 'an importer that can be told is not pinned by a map');
   const onlyPins = rig({
     map,
     *pin() {
