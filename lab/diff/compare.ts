@@ -13,7 +13,7 @@ import { buildMachine } from '../../src/machine/build.ts';
 import type { MachineDescription } from '../../src/machine/schema.ts';
 import { EngineBackend } from '../../src/scenario/engine/backend.ts';
 import { describeStep, type RunResult, runScenario } from '../../src/scenario/run.ts';
-import type { Scenario, Step, StepOf, StepResult } from '../../src/scenario/step.ts';
+import { groupOf, type Scenario, type Step, type StepOf, type StepResult } from '../../src/scenario/step.ts';
 import { PROFILES, type ProfileName } from '../../src/vfio/profile.ts';
 
 export interface Difference {
@@ -76,9 +76,9 @@ function isInD1D2(steps: readonly Step[], index: number): boolean {
   return state === 1 || state === 2;
 }
 
-/** Memory that root switched off past the driver reads as whatever the bus gives for it. */
-function wroteOutside(steps: readonly Step[], index: number): boolean {
-  return steps.slice(0, index).some(({ op }) => op === 'sysfs-config-write');
+/** Memory that root switched off past the driver reads as whatever the bus gives, and a reset gives registers values. */
+function isAfterRoot(steps: readonly Step[], index: number): boolean {
+  return steps.slice(0, index).some((step) => groupOf(step) === 'sysfs');
 }
 
 /** SERR# and parity error response, which firmware sets as it likes. */
@@ -88,7 +88,7 @@ const FIRMWARE_COMMAND = 0x0140;
 function comparedBits(steps: readonly Step[], index: number): number {
   const step = steps[index];
   if (step.op === 'region-read' || step.op === 'mmap-read') {
-    return isInD1D2(steps, index) || wroteOutside(steps, index) ? 0 : 0xffffffff;
+    return isInD1D2(steps, index) || isAfterRoot(steps, index) ? 0 : 0xffffffff;
   }
   if (step.op === 'cap-read' && step.cap === PCI_CAP_ID_EXP && step.ext !== true)
     return controlBits(steps, index, step);

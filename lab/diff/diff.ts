@@ -8,7 +8,7 @@ import { Random } from '../../src/explore/search/random.ts';
 import { groupOf, type Step } from '../../src/scenario/step.ts';
 import { type KernelReport, undocumented } from '../kernel/reports.ts';
 import { type Difference, differences, runOnEngine } from './compare.ts';
-import type { LenderSetup } from './lenders.ts';
+import { canInjectErrors, type LenderSetup } from './lenders.ts';
 import { type Matrix, Shortest } from './matrix.ts';
 import { randomIoasProgram } from './program/ioas.ts';
 import { randomProgram } from './program/program.ts';
@@ -102,7 +102,7 @@ export async function labDiff(options: DiffOptions): Promise<DiffResult> {
     });
     try {
       result.kernel = rig.kernel;
-      const isOwn = (kept: KeptScenario) => belongsTo(lender, kept);
+      const isOwn = (kept: KeptScenario) => belongsTo(lender, kept) && isPossible(lender, kept, options);
       if (options.kept) {
         for (const kept of facts().filter(isOwn)) await compareOne(rig, counted, kept.scenario.tasks.user, result);
         for (const kept of findings().filter(isOwn)) await compareFinding(rig, counted, kept, result);
@@ -131,10 +131,14 @@ function belongsTo({ machine, ioas = false }: LenderSetup, { machinePath, scenar
   return resolve(machinePath) === machine && scenario.tasks.user.some((step) => groupOf(step) === 'ioas') === ioas;
 }
 
+function isPossible(lender: LenderSetup, { scenario }: KeptScenario, { kernel }: DiffOptions): boolean {
+  return canInjectErrors(lender, kernel) || !scenario.tasks.user.some(({ op }) => op === 'aer-inject');
+}
+
 async function compareMatrix(rig: GuestRig, options: DiffOptions, matrix: Matrix, result: DiffResult): Promise<void> {
   const lender = rig.lender.name;
   const shortest = new Shortest();
-  const entries = matrix.entries(rig.lender.devices, rig.description);
+  const entries = matrix.entries(rig.lender.devices, rig.description, canInjectErrors(rig.lender, options.kernel));
   for (const [done, entry] of entries.entries()) {
     const { stage, sequence, program: asked } = entry;
     const progress = { stage, done, of: entries.length };

@@ -61,7 +61,7 @@ function closing(device: string): Step[] {
   ];
 }
 
-function doors(traits: DeviceTraits, description: MachineDescription): Door[] {
+function doors(traits: DeviceTraits, description: MachineDescription, canInjectErrors: boolean): Door[] {
   const { name: device, vf } = traits;
   const one = (name: string, effect: Door['effect'], step: object): Door => ({
     name,
@@ -92,6 +92,7 @@ function doors(traits: DeviceTraits, description: MachineDescription): Door[] {
     ...(express === 0 || traits.isMemory
       ? []
       : [config('config-flr', 'interrupts', express + PCI_EXP_DEVCTL, 2, PCI_EXP_DEVCTL_BCR_FLR)]),
+    ...(canInjectErrors ? errors(vf?.physfn ?? device) : []),
     one('power-on', 'none', { op: 'sysfs-power-control', control: 'on' }),
     one('power-auto', 'none', { op: 'sysfs-power-control', control: 'auto' }),
     one('d3cold-forbidden', 'none', { op: 'sysfs-d3cold-allowed', allowed: false }),
@@ -100,6 +101,13 @@ function doors(traits: DeviceTraits, description: MachineDescription): Door[] {
     one('bind', 'none', { op: 'sysfs-bind' }),
     one('unbind', 'waits', { op: 'sysfs-unbind' }),
     ...(vf === undefined ? [one('remove', 'waits', { op: 'sysfs-remove' })] : doorsOfPhysfn(vf.physfn)),
+  ];
+}
+
+function errors(device: string): Door[] {
+  return [
+    { name: 'error', effect: 'none', steps: [{ op: 'aer-inject', device, fatal: false }] },
+    { name: 'fatal-error', effect: 'interrupts', steps: [{ op: 'aer-inject', device, fatal: true }] },
   ];
 }
 
@@ -133,12 +141,16 @@ const physfnOf = (devices: readonly DeviceTraits[], { vf }: DeviceTraits) =>
   devices.filter(({ name }) => name === vf?.physfn);
 
 /** Every door in every state and stage, for the first device and for each virtual function. */
-function entries(devices: readonly DeviceTraits[], description: MachineDescription): DoorEntry[] {
+function entries(
+  devices: readonly DeviceTraits[],
+  description: MachineDescription,
+  canInjectErrors: boolean,
+): DoorEntry[] {
   const lenders = devices.filter(({ vf }, i) => i === 0 || vf !== undefined);
   return lenders.flatMap((traits) =>
     stages(traits).flatMap(({ name: stage, before }) =>
       states(traits).flatMap((state) =>
-        doors(traits, description).map((door): DoorEntry => {
+        doors(traits, description, canInjectErrors).map((door): DoorEntry => {
           const { name: device, region } = traits;
           const program: Step[] = [
             ...[...physfnOf(devices, traits), traits].flatMap(prefix),
@@ -263,6 +275,7 @@ function findingOf({ invariant, message }: Violation, [state, door]: readonly st
   if (invariant === 'I7') return message.includes('any bus') ? '15-removal-holds-all-buses.yaml' : null;
   if (state === 'asleep-with-wakeup' && invariant === 'I6') return '05-wake-restores-nothing.yaml';
   if (state.startsWith('asleep') && message.includes('a new buffer')) return '04-born-lent-in-low-power.yaml';
+  if (door.startsWith('fatal-error')) return '16-a-fatal-error-resets-the-link.yaml';
   if (door.startsWith('reset-physfn')) return '07-reset-of-a-physical-function.yaml';
   if (door.startsWith('reset-bus-above')) return '12-reset-of-the-bus-above.yaml';
   if (door.startsWith('reset')) return '11-reset-from-sysfs.yaml';

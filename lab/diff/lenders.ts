@@ -26,6 +26,8 @@ export interface LenderSetup {
   extra: readonly string[];
   /** Words for the guest's kernel command line. By default the IOMMU translates. */
   iommu?: string;
+  /** Modules that the guest loads, of those that its kernel has. */
+  modules?: readonly string[];
   /** Shell commands that run in the guest after the devices are bound. */
   setup?: string;
   /** The machine file whose scenarios (facts, findings) run here. */
@@ -40,6 +42,9 @@ export interface LenderSetup {
 
 export const LAB_MACHINE = packageFile('lab/diff/machine.yaml');
 const SRIOV_MACHINE = packageFile('lab/diff/sriov.yaml');
+
+/** The kernel's own module for errors of PCI Express. The lab's kernels lack it. */
+const AER_INJECT = 'aer_inject';
 
 const MIB = 1 << 20;
 const own: DeviceTraits = {
@@ -71,6 +76,7 @@ const LENDERS: readonly LenderSetup[] = [
     name: 'igb',
     qemu: { lender: 'igb,romfile=', second: null, borrower: null },
     extra: [],
+    modules: [AER_INJECT],
     // The virtual function is 0x80 after the physical one.
     setup: [
       'set -e',
@@ -129,4 +135,9 @@ const LENDERS: readonly LenderSetup[] = [
 /** The lenders for a kernel. Address spaces need iommufd, which the distribution's kernel does not have. */
 export function lendersOf({ hasIommufd }: Pick<LabKernel, 'hasIommufd'>): LenderSetup[] {
   return LENDERS.filter(({ ioas }) => ioas !== true || hasIommufd);
+}
+
+/** Whether errors of PCI Express can be injected into a lender's devices in a kernel. */
+export function canInjectErrors({ modules = [] }: LenderSetup, kernel: Pick<LabKernel, 'base'>): boolean {
+  return modules.includes(AER_INJECT) && kernel.base === 'distribution';
 }

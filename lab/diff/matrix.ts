@@ -17,7 +17,7 @@ export interface TriggerSteps {
 /** A family of programs, and the judge of their results. */
 export interface Matrix {
   /** The programs for the devices of a lender, the first one above all. */
-  entries(devices: readonly DeviceTraits[], description: MachineDescription): MatrixEntry[];
+  entries(devices: readonly DeviceTraits[], description: MachineDescription, canInjectErrors: boolean): MatrixEntry[];
   /** The invariants that the results of an entry break. `program` is the one that ran. */
   violations(entry: MatrixEntry, program: readonly Step[], result: RunResult): Violation[];
   /** The finding (lab/findings/) that explains why Linux breaks this invariant after these parts; null if none does. */

@@ -130,7 +130,8 @@ export class GuestRig {
 async function boot(lender: LenderSetup, choice: GuestChoice, served: Served): Promise<Guest> {
   const devices = Object.entries(lender.qemu).map(([name, device]) => device ?? served.qemuDevice(name));
   const iommu = lender.iommu === undefined ? {} : { iommu: lender.iommu };
-  const guest = await Guest.boot({ devices, extra: lender.extra, ...choice, ...iommu });
+  const { extra, modules = [] } = lender;
+  const guest = await Guest.boot({ devices, extra, modules, ...choice, ...iommu });
   try {
     const [physical, virtual] = [false, true].map((isVf) =>
       lender.devices.filter(({ vf }) => (vf !== undefined) === isVf).map(({ address }) => address),

@@ -266,6 +266,10 @@ const sysfsSteps = [
   step('sysfs-remove', 'Writes 1 to `remove`: the device leaves the bus, after its driver.', { device: name }),
   step('sysfs-rescan', 'Writes 1 to `rescan` of the bus. Devices that were removed come back, without a driver.', {}),
   step('sysfs-bind', 'Gives the device to vfio-pci.', { device: name }),
+  step('aer-inject', 'Injects a PCI Express error by the module aer_inject. A fatal one makes Linux reset the link.', {
+    device: name,
+    fatal: z.boolean(),
+  }),
   step('sysfs-numvfs', 'Writes `sriov_numvfs` of a physical function. 0 takes the virtual functions away.', {
     device: name,
     count: u32.max(1),

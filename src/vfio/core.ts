@@ -24,7 +24,7 @@ import { Interrupts } from './intrs.ts';
 import { Migration } from './migration.ts';
 import { isMigratable } from './migration-stream.ts';
 import { BarMapping } from './mmap.ts';
-import { type PowerWrittenOutside, sysfsConfigWrite, sysfsReset, sysfsResetSubordinate } from './outside.ts';
+import { busError, type PowerWrittenOutside, sysfsConfigWrite, sysfsReset, sysfsResetSubordinate } from './outside.ts';
 import {
   LowPower,
   leaveLowPower,
@@ -263,6 +263,11 @@ export class VfioPciCoreDevice {
   /** Root writes the registers through sysfs, past `config`. */
   sysfsConfigWrite(offset: number, size: 1 | 2 | 4, value: number): Task {
     return sysfsConfigWrite(this, offset, size, value);
+  }
+
+  /** An error of PCI Express. After a fatal one the kernel resets the link, and restores no registers. */
+  busError(fatal: boolean): Task {
+    return busError(this, fatal);
   }
 
   /** The user's write of PMCSR. */

@@ -142,6 +142,11 @@ export class Interrupts {
   }
 
   /** vfio_pci_core_request: asks the user to close the device, since the driver must let go of it. */
+  /** Tells the user of an error of PCI Express. */
+  reportError(): void {
+    this.err.signal();
+  }
+
   requestDevice(): void {
     this.req.signal();
   }

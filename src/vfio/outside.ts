@@ -8,9 +8,10 @@ import { hotResetScope, type ResetMethod, resetBus, resetMethods } from '../pci/
 import type { Task } from '../task/op.ts';
 import { restoreMemory, revokeMemory } from './lending.ts';
 import { PCI_D0, resume, type SleepingDevice } from './pm.ts';
-import { functionLevelReset, outsideOfSet, type ResettableDevice, resetInD0, resetSet } from './reset.ts';
+import { functionLevelReset, outsideOfSet, type ResettableDevice, resetInD0, resetSet, withMemoryRevoked } from './reset.ts';
 
-type OutsideDevice = SleepingDevice & ResettableDevice & { powerWritten: PowerWrittenOutside | null };
+type OutsideDevice = SleepingDevice &
+  ResettableDevice & { powerWritten: PowerWrittenOutside | null; readonly interrupts: { reportError(): void } };
 
 /** A power state that was written past the driver: the PCI core of Linux goes on with the one that it knows. */
 export interface PowerWrittenOutside {
@@ -62,8 +63,8 @@ export function* sysfsResetSubordinate(vdev: OutsideDevice): Task {
 export function* sysfsConfigWrite(vdev: OutsideDevice, offset: number, size: 1 | 2 | 4, value: number): Task {
   const { pdev } = vdev;
   if (!vdev.profile.outsideRevokes) {
-    // Linux does not wake the device, and its wake restores the registers from before.
-    if (vdev.lowPower.engaged.value) return;
+    // Linux does not wake the device, and its wake restores the registers from before. A PF with VFs never sleeps.
+    if (vdev.lowPower.engaged.value && pdev.virtfns.length === 0) return;
     const known = pdev.powerState.value;
     yield* pdev.configWrite(offset, size, value);
     const real = pdev.powerState.value;
@@ -77,5 +78,31 @@ export function* sysfsConfigWrite(vdev: OutsideDevice, offset: number, size: 1 |
     if (vdev.isOpen) yield* restoreMemory(vdev);
   } finally {
     yield* vdev.memoryLock.releaseWrite();
+  }
+}
+
+/**
+ * An error of PCI Express that the kernel recovers from (pcie_do_recovery). The user hears of it by the ERR interrupt.
+ * After a fatal one the kernel resets the link, which loses the registers of all functions below the port. vfio-pci
+ * restores none: the memory answers again when the user has set its memory bit.
+ */
+export function* busError(vdev: OutsideDevice, fatal: boolean): Task {
+  vdev.interrupts.reportError();
+  if (!fatal) return;
+  const { pdev, deviceSet } = vdev;
+  function* resetLink(): Task {
+    for (const below of hotResetScope(pdev)) yield* below.hardwareReset();
+  }
+  if (!vdev.profile.outsideRevokes) return yield* resetLink();
+  yield* deviceSet.lock.lock();
+  try {
+    // Others only try further locks of a set, and this holds the set's.
+    const whole = deviceSet.devices.reduce<() => Task>(
+      (inner, device) => () => withMemoryRevoked(device, 'outside', inner),
+      resetLink,
+    );
+    yield* whole();
+  } finally {
+    yield* deviceSet.lock.unlock();
   }
 }

@@ -32,7 +32,7 @@ const TRIGGERS = triggerMatrix(STAGES, MOST);
 
 function broken(matrix: Matrix, { devices, description }: Lenders, profile: ProfileName): BrokenBy[] {
   const shortest = new Shortest();
-  for (const entry of matrix.entries(devices, description)) {
+  for (const entry of matrix.entries(devices, description, true)) {
     const { sequence, program } = entry;
     const result = runOnEngine(description, program, profile);
     assert.deepEqual(result.blocked, [], sequence.map(({ name }) => name).join(', '));
@@ -67,8 +67,8 @@ test('a side door tells the peers, and waits for the user alone', () => {
 });
 
 test('what Linux breaks through side doors is what the findings say', () => {
-  assert.deepEqual(findings(SIDE_DOORS, translated), ['04', '05', '11', '12', '13', '15']);
-  assert.deepEqual(findings(SIDE_DOORS, withVirtfn), ['04', '05', '07', '11', '12', '13', '15']);
+  assert.deepEqual(findings(SIDE_DOORS, translated), ['04', '05', '11', '12', '13', '15', '16']);
+  assert.deepEqual(findings(SIDE_DOORS, withVirtfn), ['04', '05', '07', '11', '12', '13', '15', '16']);
 });
 
 test('whatever holds a buffer, the driver lets go of a closed device', () => {

@@ -25,6 +25,8 @@ export function* sysfsStep(world: EngineWorld, step: StepIn<'sysfs'>): Task<unkn
       return step.control === 'on' ? yield* resume(vdev) : null;
     case 'sysfs-d3cold-allowed':
       return yield* resume(vdev);
+    case 'aer-inject':
+      return yield* vdev.busError(step.fatal);
     case 'sysfs-unbind':
       return yield* drivers.unbind(step.device);
     case 'sysfs-remove':

@@ -4,7 +4,7 @@ import { Errno } from '../../abi/errno.ts';
 import { bindToVfioPci, sysfsPath } from '../../linux/sysfs.ts';
 import type { StepIn } from '../step.ts';
 
-const { O_RDONLY, O_WRONLY } = constants;
+const { O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
 
 /** Takes a step on the files of the device at an address. It may wait for as long as a user has the device. */
 export function takeSysfsStep(address: string, step: StepIn<'sysfs'>): unknown {
@@ -28,6 +28,8 @@ export function takeSysfsStep(address: string, step: StepIn<'sysfs'>): unknown {
     case 'sysfs-bind':
       bindToVfioPci(address);
       return null;
+    case 'aer-inject':
+      return injectError(address, step.fatal);
     case 'sysfs-numvfs':
       return put(`${folder}/sriov_numvfs`, String(step.count));
     case 'sysfs-config-read': {
@@ -47,6 +49,50 @@ export function takeSysfsStep(address: string, step: StepIn<'sysfs'>): unknown {
 function put(path: string, text: string): null {
   withFile(path, O_WRONLY, (fd) => writeSync(fd, text));
   return null;
+}
+
+/** PCI_ERR_UNC_DLP, a fatal error, and PCI_ERR_UNC_COMP_ABORT, which is not. */
+const FATAL = 0x10;
+const NONFATAL = 0x8000;
+/** sizeof(struct aer_error_inj) of drivers/pci/pcie/aer_inject.c, and its fields. */
+const ERROR_SIZE = 32;
+const UNCOR_STATUS = 4;
+const DOMAIN = 28;
+const RECOVERY_MS = 10_000;
+const POLL_MS = 5;
+
+/** Returns when the kernel has recovered from the error, as its log says. ENOENT without aer_inject. */
+function injectError(address: string, fatal: boolean): null {
+  const [domain, bus, device, fn] = address.split(/[:.]/).map((part) => Number.parseInt(part, 16));
+  const error = Buffer.alloc(ERROR_SIZE);
+  error.set([bus, device, fn]);
+  error.writeUInt32LE(fatal ? FATAL : NONFATAL, UNCOR_STATUS);
+  error.writeUInt32LE(domain, DOMAIN);
+  withFile('/dev/kmsg', O_RDONLY | O_NONBLOCK, (log) => {
+    while (readLog(log) !== null);
+    withFile('/dev/aer_inject', O_WRONLY, (fd) => writeSync(fd, error));
+    const idle = new Int32Array(new SharedArrayBuffer(4));
+    for (let ms = 0; ms < RECOVERY_MS; ms += POLL_MS) {
+      for (let line = readLog(log); line !== null; line = readLog(log)) if (line.includes('device recovery')) return;
+      Atomics.wait(idle, 0, 0, POLL_MS);
+    }
+    throw new Errno('ETIMEDOUT', `the kernel did not recover ${address} within ${RECOVERY_MS / 1000} s`);
+  });
+  return null;
+}
+
+/** The next record of the kernel's log; null if there is none yet. */
+function readLog(log: number): string | null {
+  const record = Buffer.alloc(8192);
+  try {
+    return record.toString('utf8', 0, readSync(log, record));
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EAGAIN') return null;
+    // The log has overwritten the record.
+    if (code === 'EPIPE') return '';
+    throw error;
+  }
 }
 
 /** Resets by one method, and leaves the list of methods as it was. */

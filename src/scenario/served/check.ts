@@ -28,6 +28,7 @@ const NEVER: Partial<Record<Step['op'], string>> = {
   'sysfs-rescan': NO_SYSFS,
   'sysfs-bind': NO_SYSFS,
   'sysfs-numvfs': NO_SYSFS,
+  'aer-inject': NO_SYSFS,
   start: BESIDE,
   join: BESIDE,
   pin: 'importers of other processes are dynamic',
