@@ -76,7 +76,7 @@ function isInD1D2(steps: readonly Step[], index: number): boolean {
   return state === 1 || state === 2;
 }
 
-/** Memory that root switched off past the driver reads as whatever the bus gives, and a reset gives registers values. */
+/** Memory that root switched off past the driver reads as whatever the bus gives. A reset gives registers values. */
 function isAfterRoot(steps: readonly Step[], index: number): boolean {
   return steps.slice(0, index).some((step) => groupOf(step) === 'sysfs');
 }

@@ -7,6 +7,7 @@
  */
 import { Errno } from '../abi/errno.ts';
 import type { PciFunction } from '../pci/function.ts';
+import { mayLackMemory } from '../task/faults.ts';
 import { InvariantError, Lifetime } from '../task/lifetime.ts';
 import { DONE, type Task } from '../task/op.ts';
 import { Plain } from '../task/plain.ts';
@@ -156,6 +157,7 @@ export class DmaBuf<Priv = unknown> extends File {
    * the buffer until it has detached. It does not hold the reservation. Passes on errors of the exporter's attach op.
    */
   *attach(dev: PciFunction | null, importerOps: DmaBufAttachOps | null): Task<DmaBufAttachment> {
+    mayLackMemory('dma_buf_attachment');
     const attachment = new DmaBufAttachment(this as DmaBuf, dev, importerOps);
     try {
       if (this.ops.attach !== undefined) yield* this.ops.attach(attachment);

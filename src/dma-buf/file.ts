@@ -1,6 +1,7 @@
 /** struct file and the descriptors that name it, as far as dma-bufs and sync files need them. */
 import { Errno } from '../abi/errno.ts';
 import { Cell } from '../task/cell.ts';
+import { mayLackMemory } from '../task/faults.ts';
 import { Lifetime } from '../task/lifetime.ts';
 import type { Task } from '../task/op.ts';
 import { Refcount } from '../task/refcount.ts';
@@ -111,8 +112,9 @@ export class FdTable {
     return this.files.value.size;
   }
 
-  /** get_unused_fd_flags and fd_install: takes over the caller's reference. EMFILE when the table is full. */
+  /** get_unused_fd_flags and fd_install: takes over the caller's reference. EMFILE when the table is full, ENOMEM. */
   *install(file: File): Task<number> {
+    mayLackMemory('files_struct');
     const fd = yield* this.files.changeFor((files) => {
       let free = this.lowestFree;
       while (files.has(free)) free += 1;

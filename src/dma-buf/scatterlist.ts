@@ -6,6 +6,7 @@ import { Errno } from '../abi/errno.ts';
 import { type DmaAddressSpace, type DmaTarget, IOMMU_READ, IOMMU_WRITE } from '../pci/dma.ts';
 import type { PciFunction } from '../pci/function.ts';
 import { mapType } from '../pci/p2pdma.ts';
+import { mayLackMemory } from '../task/faults.ts';
 import { Lifetime } from '../task/lifetime.ts';
 
 /** A range of an exporter's memory by host address (struct phys_vec). */
@@ -107,6 +108,9 @@ export function mapPhysVec(
   sizeBytes: number,
   { oneRangeByIova = false } = {},
 ): SgTable {
+  // All memory comes before the IOVA, so that a failure has nothing to undo.
+  mayLackMemory('sg_table');
+  mayLackMemory('iova');
   const route = mapType(exporter, importer);
   if (route.type === 'not-supported') {
     throw new Errno('EINVAL', `${importer.name} cannot reach ${exporter.name}: no peer-to-peer route between them`);

@@ -10,6 +10,7 @@ import { VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_GET } from '../abi/vfi
 import { DmaBuf } from '../dma-buf/dma-buf.ts';
 import type { PhysVec } from '../dma-buf/scatterlist.ts';
 import type { Bar } from '../pci/bar.ts';
+import { mayLackMemory } from '../task/faults.ts';
 import type { Task } from '../task/op.ts';
 import { checkFeature } from './check-feature.ts';
 import { type RegisteredDevice, VfioPciDmaBuf, vfioPciDmaBufOps } from './dmabuf.ts';
@@ -64,6 +65,7 @@ export function* featureDmaBuf(
     throw new Errno('ENODEV', `region ${regionIndex} of ${vdev.pdev.name} is no BAR that can be lent`);
   }
   if (rangeCount > MAX_RANGES) throw new Errno('ENOMEM', `nr_ranges ${rangeCount} is more than ${MAX_RANGES}`);
+  mayLackMemory('dma_ranges');
   const areas = readRanges(arg.read(16, rangeCount * 16), rangeCount).map((range) => ({ regionIndex, ...range }));
   return yield* exportChecked(vdev, openFlags, areas, caller);
 }
@@ -109,19 +111,14 @@ function* exportChecked(
   caller: Caller,
 ): Task<number> {
   const regions = areas.reduce((bits, { regionIndex }) => bits | (1 << regionIndex), 0);
+  mayLackMemory('vfio_pci_dma_buf');
+  mayLackMemory('phys_vec');
   const priv = new VfioPciDmaBuf(vdev, regions, ...physicalAreas(vdev, areas));
   if (!(yield* vdev.registration.tryGet())) {
     priv.lifetime.end();
     throw new Errno('ENODEV', `${vdev.pdev.name} is being unregistered`);
   }
-  const dmabuf = new DmaBuf({
-    expName: 'vfio_pci_core',
-    ops: vdev.profile.proposed === null ? vfioPciDmaBufOps : proposedDmaBufOps,
-    sizeBytes: priv.sizeBytes,
-    flags: openFlags & (O_ACCMODE | O_NONBLOCK),
-    priv,
-    releasesWithFile: vdev.profile.releasesWithFile,
-  });
+  const dmabuf = yield* makeDmaBuf(vdev, priv, openFlags);
   priv.dmabuf = dmabuf;
   // From here on only a put frees the buffer: it runs `release`, which undoes all of the above.
   yield* vdev.memoryLock.write();
@@ -136,6 +133,25 @@ function* exportChecked(
     return yield* caller.files.install(dmabuf);
   } catch (error) {
     yield* dmabuf.put();
+    throw error;
+  }
+}
+
+/** Makes the buffer. A failure drops the registration and the exporter's part. */
+function* makeDmaBuf(vdev: ExportingDevice, priv: VfioPciDmaBuf, openFlags: number): Task<DmaBuf<VfioPciDmaBuf>> {
+  try {
+    mayLackMemory('dma_buf');
+    return new DmaBuf({
+      expName: 'vfio_pci_core',
+      ops: vdev.profile.proposed === null ? vfioPciDmaBufOps : proposedDmaBufOps,
+      sizeBytes: priv.sizeBytes,
+      flags: openFlags & (O_ACCMODE | O_NONBLOCK),
+      priv,
+      releasesWithFile: vdev.profile.releasesWithFile,
+    });
+  } catch (error) {
+    priv.lifetime.end();
+    yield* vdev.registration.put();
     throw error;
   }
 }

@@ -8,6 +8,7 @@ import { PAGE_SIZE } from '../abi/mman.ts';
 import type { DmaBuf } from '../dma-buf/dma-buf.ts';
 import { type DmaAddressSpace, IOMMU_READ, IOMMU_WRITE, type IovaRange } from '../pci/dma.ts';
 import { Cell } from '../task/cell.ts';
+import { mayLackMemory } from '../task/faults.ts';
 import { type LockClass, Mutex } from '../task/lock.ts';
 import type { Task } from '../task/op.ts';
 import { Plain } from '../task/plain.ts';
@@ -180,6 +181,7 @@ export class Ioas {
       const inserted: IoptArea[] = [];
       try {
         for (const { pages, startByte, sizeBytes } of slices) {
+          mayLackMemory('iopt_area');
           const area = new IoptArea({ iova: at, sizeBytes, prot }, pages, startByte, this.domains);
           yield* this.insertArea(area);
           inserted.push(area);

@@ -8,6 +8,7 @@ import type { DmaBuf, DmaBufAttachment } from '../dma-buf/dma-buf.ts';
 import { cutRanges, type PhysVec } from '../dma-buf/scatterlist.ts';
 import type { DmaAddressSpace } from '../pci/dma.ts';
 import type { Cell } from '../task/cell.ts';
+import { mayLackMemory } from '../task/faults.ts';
 import type { Task } from '../task/op.ts';
 import { Refcount } from '../task/refcount.ts';
 import { VfioPciDmaBuf } from './dmabuf.ts';
@@ -113,6 +114,7 @@ export class IoptPages {
       if (start + length > BigInt(dmabuf.sizeBytes)) {
         throw new Errno('EINVAL', `MAP_FILE ${start}+${length} of a dma-buf of ${dmabuf.sizeBytes} bytes`);
       }
+      mayLackMemory('iopt_pages');
       const pages = new IoptPages(dmabuf, Number(start) - (Number(start) % PAGE_SIZE), importerName);
       yield* pages.attach(severalRanges);
       return pages;

@@ -8,7 +8,14 @@ import { hotResetScope, type ResetMethod, resetBus, resetMethods } from '../pci/
 import type { Task } from '../task/op.ts';
 import { restoreMemory, revokeMemory } from './lending.ts';
 import { PCI_D0, resume, type SleepingDevice } from './pm.ts';
-import { functionLevelReset, outsideOfSet, type ResettableDevice, resetInD0, resetSet, withMemoryRevoked } from './reset.ts';
+import {
+  functionLevelReset,
+  outsideOfSet,
+  type ResettableDevice,
+  resetInD0,
+  resetSet,
+  withMemoryRevoked,
+} from './reset.ts';
 
 type OutsideDevice = SleepingDevice &
   ResettableDevice & { powerWritten: PowerWrittenOutside | null; readonly interrupts: { reportError(): void } };

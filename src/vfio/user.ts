@@ -2,6 +2,7 @@
 import { Errno } from '../abi/errno.ts';
 import { DmaBuf } from '../dma-buf/dma-buf.ts';
 import type { FdTable } from '../dma-buf/file.ts';
+import { mayFault } from '../task/faults.ts';
 import type { Task } from '../task/op.ts';
 
 /** Memory that a user passed by address. Both methods throw EFAULT for unreachable bytes. */
@@ -33,6 +34,7 @@ export class BufferMemory implements UserMemory {
   }
 
   private check(offset: number, length: number): void {
+    mayFault('the argument');
     if (offset + length > this.bytes.length) {
       throw new Errno('EFAULT', `bytes ${offset} to ${offset + length} of an argument of ${this.bytes.length} bytes`);
     }
