@@ -171,7 +171,7 @@ function entries(
 
 /** The door, and then whether the peer may map and the memory can be used. */
 function passing(traits: DeviceTraits, { steps }: Door, { isOpen }: LenderState): Step[] {
-  const { name: device, region } = traits;
+  const { name: device, region, vf } = traits;
   const asked: Step[] = [...steps, { op: 'callbacks', importer: 'peer' }, { op: 'map', importer: 'peer', as: 'lent1' }];
   if (!isOpen) return [...asked, ...reopening(traits)];
   return [
@@ -179,7 +179,8 @@ function passing(traits: DeviceTraits, { steps }: Door, { isOpen }: LenderState)
     { op: 'mmap-read', map: MAPPING, offset: 0, length: 4 },
     // These wake a sleeping device.
     { op: 'cap-read', device, cap: PCI_CAP_ID_PM, offset: PCI_PM_CTRL, size: 1 },
-    { op: 'sysfs-config-read', device, offset: PCI_COMMAND, size: 1 },
+    // A virtual function has no memory bit.
+    ...(vf === undefined ? ([{ op: 'sysfs-config-read', device, offset: PCI_COMMAND, size: 1 }] as Step[]) : []),
     { op: 'callbacks', importer: 'peer' },
     { op: 'map', importer: 'peer', as: 'lent2' },
     { op: 'mmap-read', map: MAPPING, offset: 0, length: 4 },

@@ -119,6 +119,8 @@ function deviceCall(step: Exclude<Extract<Step, { device: string }>, StepOf<'att
     case 'sysfs-reset':
       if (step.method !== undefined) throw unwritten('sysfs-reset by a method');
       return `sysfs_reset(${device})`;
+    case 'aer-inject':
+      return `inject_error(${device}, ${step.fatal ? 1 : 0})`;
     case 'sysfs-unbind':
       return `sysfs_unbind(${device})`;
     case 'sysfs-remove':

@@ -79,3 +79,36 @@ static UNUSED struct result sysfs_bind(struct device *device)
 	result = sysfs_put(path, "vfio-pci");
 	return strcmp(result.text, "null") ? result : sysfs_put("/sys/bus/pci/drivers_probe", device->bdf);
 }
+
+/* Returns when the kernel's log says that it has recovered. Needs the module aer_inject. */
+static UNUSED struct result inject_error(struct device *device, int fatal)
+{
+	struct {
+		uint8_t bus, dev, fn;
+		uint32_t uncor_status, cor_status, header_log[4], domain;
+	} error = { .uncor_status = fatal ? 0x10 : 0x8000 };
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK), fd = open("/dev/aer_inject", O_WRONLY), tries, done;
+	unsigned int domain, bus, slot, fn;
+	char line[8192];
+	ssize_t length;
+
+	if (fd < 0 || log < 0)
+		cannot("/dev/aer_inject (CONFIG_PCIEAER_INJECT)");
+	lseek(log, 0, SEEK_END);
+	if (sscanf(device->bdf, "%x:%x:%x.%x", &domain, &bus, &slot, &fn) != 4)
+		return value("EINVAL");
+	error.bus = bus;
+	error.dev = slot;
+	error.fn = fn;
+	error.domain = domain;
+	if (write(fd, &error, sizeof(error)) < 0)
+		return failure(errno);
+	close(fd);
+	for (tries = 0, done = 0; tries < 1000 && !done; tries++, usleep(10000))
+		while ((length = read(log, line, sizeof(line) - 1)) > 0) {
+			line[length] = 0;
+			done |= strstr(line, "device recovery") != NULL;
+		}
+	close(log);
+	return value(done ? "null" : "ETIMEDOUT");
+}

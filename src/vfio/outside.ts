@@ -18,7 +18,11 @@ import {
 } from './reset.ts';
 
 type OutsideDevice = SleepingDevice &
-  ResettableDevice & { powerWritten: PowerWrittenOutside | null; readonly interrupts: { reportError(): void } };
+  ResettableDevice & {
+    readonly virtfns: readonly (SleepingDevice & ResettableDevice)[];
+    readonly interrupts: { reportError(): void };
+    powerWritten: PowerWrittenOutside | null;
+  };
 
 /** A power state that was written past the driver: the PCI core of Linux goes on with the one that it knows. */
 export interface PowerWrittenOutside {
@@ -94,6 +98,8 @@ export function* sysfsConfigWrite(vdev: OutsideDevice, offset: number, size: 1 |
  * restores none: the memory answers again when the user has set its memory bit.
  */
 export function* busError(vdev: OutsideDevice, fatal: boolean): Task {
+  // Linux wakes all functions below the port.
+  for (const below of [vdev, ...vdev.virtfns]) yield* resume(below);
   vdev.interrupts.reportError();
   if (!fatal) return;
   const { pdev, deviceSet } = vdev;
