@@ -1,11 +1,11 @@
 /** Puts a served machine on the board: what it is, its state, and what happens. */
-import { readFileSync } from 'node:fs';
 import type { MachineDescription } from '../machine/schema.ts';
 import type { Watcher } from '../machine/watcher.ts';
 import type { DeviceCounts } from '../vfio-user/monitor/counters.ts';
 import type { ServerState } from '../vfio-user/monitor/state.ts';
 import type { Board } from './board.ts';
 import { exchangeRow } from './exchange-row.ts';
+import { processName } from './process-name.ts';
 import { Rates } from './rates.ts';
 
 /** How often the board changes while somebody looks. */
@@ -103,17 +103,11 @@ export class ServeBoard {
   }
 }
 
-/** The names of the processes that have devices, by pid. */
-function processNames({ devices }: ServerState): Record<number, string> {
-  const pids = devices.flatMap(({ client }) => client?.pid ?? []);
-  return Object.fromEntries(pids.map((pid) => [pid, nameOf(pid)]));
-}
-
-function nameOf(pid: number): string {
-  if (pid === process.pid) return 'this page';
-  try {
-    return readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
-  } catch {
-    return '';
-  }
+/** The names of the processes that have devices or import buffers, by pid. */
+function processNames({ devices, buffers }: ServerState): Record<number, string> {
+  const clients = devices.flatMap(({ client }) => client?.pid ?? []);
+  const importers = buffers.flatMap((buffer) => buffer.importers.map(({ name }) => name));
+  const pids = importers.flatMap((name) => /^process (\d+)$/.exec(name)?.[1] ?? []).map(Number);
+  const name = (pid: number) => (pid === process.pid ? 'this page' : processName(pid));
+  return Object.fromEntries([...new Set([...clients, ...pids])].map((pid) => [pid, name(pid)]));
 }

@@ -11,6 +11,8 @@ const LABEL = 106;
 const LETTER = 6.2;
 const MAX_SHOWN = 30;
 const MAX_LISTED = 40;
+/** Importers of a buffer that its line names. */
+const MAX_NAMED = 3;
 
 export function showLanes(section, { values, lists }) {
   const windowMs = 1000 * Number(document.getElementById('window').value);
@@ -23,7 +25,10 @@ export function showLanes(section, { values, lists }) {
   section.querySelector('.empty').hidden = shown.length > 0;
   const now = new Map((values.state?.buffers ?? []).map((buffer) => [buffer.id, buffer]));
   show(holder, [
-    ...shown.toReversed().map((life) => lifeItem(life, now.get(life.id), { fromMs: nowMs - windowMs, nowMs, width })),
+    ...shown.toReversed().map((life) => {
+      const users = now.has(life.id) ? usersText(now.get(life.id), values.state.processes) : null;
+      return lifeItem(life, users, { fromMs: nowMs - windowMs, nowMs, width });
+    }),
     ...(left > 0 ? [h('p', { class: 'note' }, `${left} older buffers are not shown.`)] : []),
   ]);
 }
@@ -95,7 +100,7 @@ function end(segments, atMs) {
   if (last !== undefined && last.toMs === null) last.toMs = atMs;
 }
 
-function lifeItem(life, now, { fromMs, nowMs, width }) {
+function lifeItem(life, users, { fromMs, nowMs, width }) {
   const importers = [...life.importers.values()].filter(({ segments }) => isVisible(segments, fromMs));
   const x = (atMs) => LABEL + ((Math.min(nowMs, Math.max(fromMs, atMs)) - fromMs) / (nowMs - fromMs)) * (width - LABEL);
   const shape = { x, fromMs, width };
@@ -119,10 +124,10 @@ function lifeItem(life, now, { fromMs, nowMs, width }) {
     h('summary', {}, `Events of buffer ${life.id}`),
     h('ol', {}, ...life.events.slice(-MAX_LISTED).map((event) => h('li', {}, eventText(event)))),
   );
-  return h('article', { class: 'buffer', 'data-key': String(life.id) }, head(life, now), drawing, details);
+  return h('article', { class: 'buffer', 'data-key': String(life.id) }, head(life, users), drawing, details);
 }
 
-function head({ id, device, sizeBytes, ranges, rangeCount, own, endMs }, now) {
+function head({ id, device, sizeBytes, ranges, rangeCount, own, endMs }, users) {
   const places = ranges
     .slice(0, 3)
     .map(({ region, offset, sizeBytes: size }) => `BAR ${region}+${hex(offset)}, ${bytes(size)}`);
@@ -134,15 +139,18 @@ function head({ id, device, sizeBytes, ranges, rangeCount, own, endMs }, now) {
     h('h3', {}, `Buffer ${id} of ${device}: ${bytes(sizeBytes)}`),
     h('span', { class: 'soft' }, `${places.join('; ')}${more}`),
     h('span', { class: `state ${state.state}` }, `${state.state}${state.text === '' ? '' : ` (${state.text})`}`),
-    endMs !== null || now === undefined ? null : h('span', { class: 'soft' }, usersText(now)),
+    endMs !== null || users === null ? null : h('span', { class: 'soft' }, users),
   );
 }
 
 /** The importers of a buffer now, and the fences that their work has left on it. */
-function usersText({ importers, pendingFences, revokingMs }) {
-  const mapped = importers.filter(({ mappings }) => mappings > 0).length;
-  const words =
-    importers.length === 0 ? ['no importer'] : [`${count(importers.length)} attached, ${count(mapped)} mapped`];
+function usersText({ importers, pendingFences, revokingMs }, processes) {
+  const words = importers.slice(0, MAX_NAMED).map(({ name, mappings }) => {
+    const program = processes[name.replace('process ', '')];
+    return `${name}${program ? ` (${program})` : ''} has ${mappings > 0 ? 'mapped' : 'attached'} it`;
+  });
+  if (importers.length === 0) words.push('no importer');
+  if (importers.length > MAX_NAMED) words.push(`${count(importers.length - MAX_NAMED)} more importers`);
   words.push(pendingFences === 0 ? 'no fence pending' : `fences pending: ${count(pendingFences)}`);
   if (revokingMs !== null) words.push(`the revoke takes ${duration(revokingMs)} so far`);
   return words.join(', ');
