@@ -55,7 +55,8 @@ test('a revoke by the page shows in the lane, with its cause and its time, and t
   const { page, errors, requests } = await openPage(http);
   const lane = page.locator('#buffers .buffer');
   await lane.getByText(`process ${importer.pid}`).first().waitFor({ state: 'attached' });
-  await lane.locator('.head', { hasText: `process ${importer.pid} (node) has mapped it, no fence pending` }).waitFor();
+  const users = `process ${importer.pid} (barter import) has mapped it, no fence pending`;
+  await lane.locator('.head', { hasText: users }).waitFor();
   await page.getByText(`client: process ${process.pid}`).waitFor();
   await page.getByRole('button', { name: 'Memory off: lender' }).click();
   await page.locator('#control .result', { hasText: /Memory off: lender: done in \d+ ms/ }).waitFor();
