@@ -17,7 +17,7 @@ export type { ThreadProgress } from '../explore/parallel/worker-pool.ts';
 export type { Replayed, ReplayFile } from '../explore/replay.ts';
 export type { Algorithm } from '../explore/spec.ts';
 export type { Finding } from '../explore/world/finding.ts';
-export type { CheckPart, Program, Stage } from '../explore/world/program.ts';
+export type { CheckPart, Glance, Program, Stage } from '../explore/world/program.ts';
 export {
   type ShownBlock,
   type ShownEvent,

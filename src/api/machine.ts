@@ -14,6 +14,8 @@ export {
   type DmaBufExportInfo,
   type DmaBufOps,
   type DmaDirection,
+  type PciTph,
+  type UserMapping,
 } from '../dma-buf/dma-buf.ts';
 export { DmaFence } from '../dma-buf/fence.ts';
 export { FdTable, File } from '../dma-buf/file.ts';
@@ -33,11 +35,14 @@ export type { DeviceDescription, MachineDescription } from '../machine/schema.ts
 export type { DeviceSockets } from '../machine/serve-worker.ts';
 export { type ServedMachine, type ServeOptions, serveMachine, type WatchOptions } from '../machine/served.ts';
 export { DocumentError } from '../machine/yaml.ts';
+export type { ResetMethod } from '../pci/reset.ts';
 export { VfioPciCoreDevice, type VfioPciCoreOptions } from '../vfio/core.ts';
+export type { ZappedMapping } from '../vfio/dmabuf.ts';
 export { type DmaArea, type ExportingDevice, exportAreas, exportSlice } from '../vfio/dmabuf-export.ts';
 export { buildVfioDevices } from '../vfio/driver.ts';
+export type { PowerWrittenOutside } from '../vfio/outside.ts';
 export type { PowerWrite } from '../vfio/pm.ts';
-export { PROFILES, type Profile, type ProfileName } from '../vfio/profile.ts';
+export { PROFILES, type Profile, type ProfileName, type Proposed } from '../vfio/profile.ts';
 export { BufferMemory, type Caller, type EventSignal, type EventSource, type UserMemory } from '../vfio/user.ts';
 export type { Log, LogAbout, LogLevel } from '../vfio-user/wire/log.ts';
 export type { SocketKind, TappedMessage } from '../vfio-user/wire/tap.ts';

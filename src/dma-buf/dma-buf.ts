@@ -37,11 +37,19 @@ export interface DmaBufOps {
   /** Called with the reservation held. */
   unmap(attachment: DmaBufAttachment, table: SgTable, direction: DmaDirection): Task<void>;
   /** Called with the reservation held. An exporter without it has no hints: EOPNOTSUPP. */
-  getPciTph?(dmabuf: DmaBuf, isExtended: boolean): { steeringTag: number; ph: number };
+  getPciTph?(dmabuf: DmaBuf, isExtended: boolean): PciTph;
   /** Called without any lock, for bytes that the buffer has. An exporter without it allows no mmap: EINVAL. */
   mmap?(dmabuf: DmaBuf, offset: number, sizeBytes: number): Task<UserMapping>;
   /** Called once, after the last reference is gone, without any lock. */
   release(dmabuf: DmaBuf): Task<void>;
+}
+
+/** The hints for an importer's writes (PCI Express 6.0, 2.2.7.1). */
+export interface PciTph {
+  /** 8 bits, or 16 if the importer asked for an extended one. */
+  readonly steeringTag: number;
+  /** The processing hint, 0 to 3. */
+  readonly ph: number;
 }
 
 /** A process's mapping of a buffer, whose pages the exporter can take away. Accesses then throw BusError. */
@@ -253,7 +261,7 @@ export class DmaBuf<Priv = unknown> extends File {
    * dma_buf_get_pci_tph, as proposed: the hints for writes by an importer's device, with an 8-bit or an extended
    * steering tag. The reservation is held. EOPNOTSUPP where the buffer has none of the kind.
    */
-  getPciTph(isExtended: boolean): { steeringTag: number; ph: number } {
+  getPciTph(isExtended: boolean): PciTph {
     this.resv.lock.assertHeld();
     if (this.ops.getPciTph === undefined) throw new Errno('EOPNOTSUPP', 'the exporter has no hints');
     return this.ops.getPciTph(this as DmaBuf, isExtended);

@@ -26,7 +26,9 @@ type OutsideDevice = SleepingDevice &
 
 /** A power state that was written past the driver: the PCI core of Linux goes on with the one that it knows. */
 export interface PowerWrittenOutside {
+  /** The state that the PCI core knows. */
   readonly known: PciPowerState;
+  /** The state that the function is in. */
   readonly real: PciPowerState;
 }
 
