@@ -93,7 +93,17 @@ export class DeviceWork {
 
   demandWritten(what: string): void {
     if (!this.until(() => this.isWritten)) throw new Outcome(HANGS, `${what}: the device's write does not come`);
-    this.until(() => false, this.driver.lingerMs ?? 0);
+    this.untilQuiet(this.driver.lingerMs ?? 0);
+  }
+
+  /** Answers the device until nothing has come for so long. */
+  private untilQuiet(quietMs: number): void {
+    const { seen } = this.memory;
+    let before: number;
+    do {
+      before = seen.length;
+      this.until(() => false, quietMs);
+    } while (seen.length > before);
   }
 
   /** Gives the device time to do what it should not. */

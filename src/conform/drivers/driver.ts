@@ -22,7 +22,7 @@ export interface DeviceDriver {
   readonly sizeBytes: number;
   /** After so long without DMA the work is over, or does not come. */
   readonly settleMs: number;
-  /** The device may go on with DMA for so long after the last byte has come to `target`; 0 by default. */
+  /** The device goes on after the last byte has come to `target`, until it is quiet for so long; 0 by default. */
   readonly lingerMs?: number;
   /**
    * Makes the device write `sizeBytes` to `target`, by whatever DMA it needs besides. Returns when the last register is

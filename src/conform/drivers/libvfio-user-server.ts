@@ -12,7 +12,7 @@ export const libvfioUserServerDriver: DeviceDriver = {
   // The clock has whole seconds.
   settleMs: 2200,
   // It reads back what it wrote, and ends itself where that fails.
-  lingerMs: 100,
+  lingerMs: 250,
 
   matches: (facts) => deviceId(facts) === SAMPLE,
 
