@@ -118,6 +118,8 @@ export class PciFunction {
   resets = 0;
   /** As `powerState`, for DMA requests, which do not take a step to look. */
   private isInD0 = true;
+  /** Counts calls of `setPowerState`. */
+  powerSets = 0;
   /** The bytes that its DMA has moved; a copy counts once. For people who watch. */
   dmaBytes = 0;
   /** Hears of every DMA write after it has arrived, by the address that the function used. */
@@ -233,6 +235,7 @@ export class PciFunction {
 
   /** pci_set_power_state: restores registers that D3hot loses. Does nothing if the function cannot enter the state. */
   *setPowerState(state: PciPowerState): Task {
+    this.powerSets += 1;
     const pm = this.config.find(PCI_CAP_ID_PM);
     if (pm === 0 || this.powerState.value === state || !canEnter(this.config, this.powerState.value, state)) return;
     const saved = this.config.save();
@@ -377,8 +380,8 @@ export class PciFunction {
     yield* this.updateDecode();
   }
 
-  private changePowerState(state: PciPowerState): Task {
+  private *changePowerState(state: PciPowerState): Task {
+    yield* this.powerState.store(state);
     this.isInD0 = state === 0;
-    return this.powerState.store(state);
   }
 }

@@ -89,7 +89,7 @@ export class VfioPciCoreDevice {
   readonly physfn: VfioPciCoreDevice | null;
   /** For a PF: those of its VFs that vfio-pci drives too. */
   readonly virtfns: VfioPciCoreDevice[] = [];
-  /** Null unless the profile lets root's writes pass the driver, and one wrote another power state. */
+  /** The last write of root that passed the driver. Null without one, and where the profile lets none pass. */
   powerWritten: PowerWrittenOutside | null = null;
   private configOfOpen: VfioConfig | null = null;
 
@@ -168,9 +168,12 @@ export class VfioPciCoreDevice {
     return isOn && (this.pdev.memoryDecode.value || !this.profile.outsideRevokes);
   }
 
-  private knownPowerState(): PciPowerState {
+  /** The power state that the driver goes by. */
+  knownPowerState(): PciPowerState {
     const { value } = this.pdev.powerState;
-    return this.powerWritten?.real === value ? this.powerWritten.known : value;
+    const written = this.powerWritten;
+    const counts = written !== null && written.real === value && written.powerSets === this.pdev.powerSets;
+    return counts ? written.known : value;
   }
 
   /** Whether peers may use the memory. Unlike the user's accesses, theirs do not wake a sleeping device. */

@@ -17,19 +17,25 @@ import {
   withMemoryRevoked,
 } from './reset.ts';
 
-type OutsideDevice = SleepingDevice &
-  ResettableDevice & {
-    readonly virtfns: readonly (SleepingDevice & ResettableDevice)[];
-    readonly interrupts: { reportError(): void };
-    powerWritten: PowerWrittenOutside | null;
-  };
+/** A device that root reaches past its driver. */
+interface OutsideDevice extends SleepingDevice, ResettableDevice {
+  readonly virtfns: readonly (SleepingDevice & ResettableDevice)[];
+  readonly interrupts: { reportError(): void };
+  powerWritten: PowerWrittenOutside | null;
+  knownPowerState(): PciPowerState;
+}
 
-/** A power state that was written past the driver: the PCI core of Linux goes on with the one that it knows. */
+/**
+ * A power state that was written past the driver: the PCI core of Linux goes on with the one that it knows, until the
+ * driver sets another.
+ */
 export interface PowerWrittenOutside {
   /** The state that the PCI core knows. */
   readonly known: PciPowerState;
   /** The state that the function is in. */
   readonly real: PciPowerState;
+  /** `PciFunction.powerSets` at the time of the write. */
+  readonly powerSets: number;
 }
 
 /**
@@ -78,10 +84,9 @@ export function* sysfsConfigWrite(vdev: OutsideDevice, offset: number, size: 1 |
   if (!vdev.profile.outsideRevokes) {
     // Linux does not wake the device, and its wake restores the registers from before. A PF with VFs never sleeps.
     if (vdev.lowPower.engaged.value && pdev.virtfns.length === 0) return;
-    const known = pdev.powerState.value;
+    const known = vdev.knownPowerState();
     yield* pdev.configWrite(offset, size, value);
-    const real = pdev.powerState.value;
-    if (real !== known) vdev.powerWritten = { known, real };
+    vdev.powerWritten = { known, real: pdev.powerState.value, powerSets: pdev.powerSets };
     return;
   }
   yield* vdev.memoryLock.write();

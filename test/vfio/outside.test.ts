@@ -1,7 +1,7 @@
 /** What root does from outside revokes first. Only memory that decodes is lent again, or answers. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { PCI_COMMAND, PCI_COMMAND_MEMORY } from '../../src/abi/pci_regs.ts';
+import { PCI_CAP_ID_PM, PCI_COMMAND, PCI_COMMAND_MEMORY, PCI_PM_CTRL } from '../../src/abi/pci_regs.ts';
 import { VFIO_DEVICE_STATE_RUNNING, VFIO_DEVICE_STATE_STOP } from '../../src/abi/vfio-feature.ts';
 import { buildMachine } from '../../src/machine/build.ts';
 import { parseMachine } from '../../src/machine/load.ts';
@@ -69,6 +69,28 @@ test('in Linux the memory counts as on, reads as ones, and loses what is written
   runner.run(lender.write(0, 0, Uint8Array.of(1, 2, 3, 4)));
   write(PCI_COMMAND_MEMORY);
   assert.equal(read(), '00000000');
+});
+
+test('in Linux a power state that is written past the driver counts for nobody, and one that the driver sets does', () => {
+  const { lender } = rig('linux-7.3');
+  const control = lender.pdev.config.find(PCI_CAP_ID_PM) + PCI_PM_CTRL;
+  const fromOutside = (state: number): void => runner.run(lender.sysfsConfigWrite(control, 1, state));
+  const byUser = (state: number): void => {
+    runner.run(lender.write(CONFIG, control, Uint8Array.of(state, 0)));
+  };
+  fromOutside(3);
+  assert.equal(lender.mayLend(), true, 'D3hot from outside');
+  fromOutside(0);
+  assert.equal(lender.mayLend(), true, 'and back');
+  fromOutside(3);
+  byUser(0);
+  byUser(3);
+  assert.equal(lender.mayLend(), false, 'the user’s D3hot after one from outside');
+  fromOutside(0);
+  assert.equal(lender.mayLend(), false, 'D0 from outside');
+  runner.run(lender.close());
+  runner.run(lender.open());
+  assert.equal(lender.mayLend(), true, 'opened again');
 });
 
 test('a device that nobody has opened is reset and written too, and stays as revoked as it was', () => {
