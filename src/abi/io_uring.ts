@@ -1,4 +1,4 @@
-/** linux/io_uring.h: as much as a ring needs that only registers files. */
+/** linux/io_uring.h, and asm/unistd.h: what a ring needs that only registers files. */
 export const __NR_io_uring_setup = 425;
 export const __NR_io_uring_register = 427;
 /** sizeof(struct io_uring_params). */

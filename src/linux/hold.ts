@@ -1,6 +1,7 @@
 /** The ways in which Linux lets a process hold an open file, besides a descriptor of its own. */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { Errno } from '../abi/errno.ts';
 import { O_CLOEXEC, O_PATH } from '../abi/fcntl.ts';
 import {
   __NR_io_uring_register,
@@ -10,7 +11,7 @@ import {
   IORING_UNREGISTER_FILES,
 } from '../abi/io_uring.ts';
 import { EPOLLIN } from '../abi/poll.ts';
-import { OwnedFd } from './fd.ts';
+import { closeAll, OwnedFd } from './fd.ts';
 import { check, Pinned, sys } from './ffi.ts';
 import { Message } from './message.ts';
 import { Epoll } from './poll.ts';
@@ -45,8 +46,11 @@ export function holdFd(file: OwnedFd, how: HoldKind): Hold {
 }
 
 function byFork(file: OwnedFd): Hold {
-  const child = spawn('sleep', ['1000000'], { stdio: ['ignore', 'ignore', 'ignore', file.fd] });
-  const pid = child.pid!;
+  // It ends with this process, too: nobody else holds the other end of its pipe.
+  const child = spawn('cat', [], { stdio: ['pipe', 'ignore', 'ignore', file.fd] });
+  child.on('error', () => {});
+  const { pid } = child;
+  if (pid === undefined) throw new Errno('ENOENT', 'no program cat, whose process would hold the file');
   return {
     release: () => {
       process.kill(pid, 'SIGKILL');
@@ -66,17 +70,23 @@ function hasFiles(pid: number): boolean {
 }
 
 function byMessage(file: OwnedFd): Hold {
-  const [ours, theirs] = socketPair();
+  const pair = socketPair();
+  const release = (): void => closeAll(pair);
   const byte = new Pinned(1);
   const message = new Message(1, 1);
   message.setIov(0, byte.address, 1, byte.bytes);
-  check(message.sendmsg(ours.fd, 0, [file.fd]), () => `sendmsg of ${file.what}`);
-  return {
-    release: () => {
-      ours.close();
-      theirs.close();
-    },
-  };
+  return held(release, () => check(message.sendmsg(pair[0].fd, 0, [file.fd]), () => `sendmsg of ${file.what}`));
+}
+
+/** Begins a hold whose objects are there. `release` closes them, also where `begin` fails. */
+function held(release: () => void, begin: () => void): Hold {
+  try {
+    begin();
+  } catch (error) {
+    release();
+    throw error;
+  }
+  return { release };
 }
 
 function byPath(file: OwnedFd): Hold {
@@ -89,26 +99,31 @@ function byPath(file: OwnedFd): Hold {
 }
 
 function byRing(file: OwnedFd): Hold {
+  const fds = new Pinned(4);
+  fds.view.setInt32(0, file.fd, true);
   const params = new Pinned(IO_URING_PARAMS_SIZE);
   const ring = new OwnedFd(
     check(sys.syscall(__NR_io_uring_setup, ENTRIES, params.address, 0, 0, 0, 0), () => 'io_uring_setup'),
     'io_uring',
   );
-  const fds = new Pinned(4);
-  fds.view.setInt32(0, file.fd, true);
   const register = (what: number, address: number, count: number) =>
     check(sys.syscall(__NR_io_uring_register, ring.fd, what, address, count, 0, 0), () => `io_uring_register(${what})`);
-  register(IORING_REGISTER_FILES, fds.address, 1);
+  const hold = held(
+    () => ring.close(),
+    () => register(IORING_REGISTER_FILES, fds.address, 1),
+  );
   return {
     release: () => {
       register(IORING_UNREGISTER_FILES, 0, 0);
-      ring.close();
+      hold.release();
     },
   };
 }
 
 function byEpoll(file: OwnedFd): Hold {
   const epoll = new Epoll();
-  epoll.add(file.fd, EPOLLIN, 0);
-  return { release: () => epoll.close() };
+  return held(
+    () => epoll.close(),
+    () => epoll.add(file.fd, EPOLLIN, 0),
+  );
 }
