@@ -84,7 +84,7 @@ async function diff(options: DiffCommandOptions): Promise<void> {
   const known = lendersOf(kernel);
   const names = known.map(({ name }) => name);
   const chosen = lender === undefined ? names : listed(lender, names, 'lender', ` with the kernel ${kernel.name}`);
-  const named = typeof matrix === 'string' ? MATRICES[matrix] : undefined;
+  const named = typeof matrix === 'string' ? MATRICES.get(matrix) : undefined;
   const page = await LabPage.open(options.http, 'barter lab diff');
   const progress = new ProgressLine();
   const result = await labDiff({
@@ -114,19 +114,23 @@ async function diff(options: DiffCommandOptions): Promise<void> {
 }
 
 /** The matrices with a name of their own. */
-const MATRICES: Readonly<Record<string, Matrix>> = { 'side-doors': SIDE_DOORS, holders: HOLDERS };
+const MATRICES: ReadonlyMap<string, Matrix> = new Map([
+  ['side-doors', SIDE_DOORS],
+  ['holders', HOLDERS],
+]);
 
 function stagesOf(matrix: true | string): readonly string[] {
   if (matrix === true) return [];
-  return matrix === 'all' ? STAGES : listed(matrix, STAGES, 'stage');
+  const others = `; --matrix also takes one of: all, ${[...MATRICES.keys()].join(', ')}`;
+  return matrix === 'all' ? STAGES : listed(matrix, STAGES, 'stage', '', others);
 }
 
 /** The names of a list with commas. UsageError for an unknown name. */
-function listed(text: string, known: readonly string[], kind: string, where = ''): string[] {
+function listed(text: string, known: readonly string[], kind: string, where = '', others = ''): string[] {
   const names = text.split(',');
   const unknown = names.find((name) => !known.includes(name));
   if (unknown !== undefined) {
-    throw new UsageError(`there is no ${kind} ${unknown}${where}; there are: ${known.join(', ')}`);
+    throw new UsageError(`there is no ${kind} ${unknown}${where}; there are: ${known.join(', ')}${others}`);
   }
   return names;
 }
