@@ -1,7 +1,7 @@
 
 /*
- * A step beside the others runs in a child process, which has none of this one's descriptors. A child that is not done
- * after BLOCKED_MS waits for something that a later step does.
+ * A step beside the others runs in a child process, which closes the descriptors that it inherits. A child that is not
+ * done after BLOCKED_MS waits for something that a later step does.
  */
 #define BLOCKED_MS 2500
 #define JOIN_MS 12000
@@ -23,7 +23,7 @@ static UNUSED int ended_within(struct thing *child, int ms)
 	return 1;
 }
 
-/* In the child returns 1: it takes the step, and ends with the errno. */
+/* Returns 1 in the child, which takes the step and exits with its errno. */
 static UNUSED int begin(const char *name, struct result *result)
 {
 	struct thing *child = thing(name);
@@ -31,6 +31,8 @@ static UNUSED int begin(const char *name, struct result *result)
 
 	fflush(stdout);
 	child->fd = fork();
+	if (child->fd < 0)
+		cannot("fork");
 	if (!child->fd) {
 		for (fd = 3; fd < 256; fd++)
 			close(fd);

@@ -6,6 +6,14 @@
 
 #include <dirent.h>
 
+/* Of drm/drm.h, which not every system has. */
+struct prime_handle {
+	uint32_t handle;
+	uint32_t flags;
+	int32_t fd;
+};
+#define DRM_IOCTL_PRIME_FD_TO_HANDLE _IOWR('d', 0x2e, struct prime_handle)
+
 /* Finds the entry of a folder that starts with a prefix. */
 static UNUSED void find_entry(const char *folder, const char *prefix, char *name, size_t size)
 {
@@ -25,7 +33,7 @@ static UNUSED void find_entry(const char *folder, const char *prefix, char *name
 
 static UNUSED struct result prime_import(struct device *gpu, const char *buffer)
 {
-	struct { uint32_t handle, flags; int32_t fd; } prime = { .fd = thing(buffer)->fd };
+	struct prime_handle prime = { .fd = thing(buffer)->fd };
 	char folder[64], card[64], node[96];
 
 	snprintf(folder, sizeof(folder), "/sys/bus/pci/devices/%s/drm", gpu->bdf);
@@ -34,7 +42,7 @@ static UNUSED struct result prime_import(struct device *gpu, const char *buffer)
 	gpu->fd = open(node, O_RDWR | O_CLOEXEC);
 	if (gpu->fd < 0)
 		cannot(node);
-	return nothing(ioctl(gpu->fd, _IOWR('d', 0x2e, __typeof__(prime)), &prime));
+	return nothing(ioctl(gpu->fd, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime));
 }
 
 static UNUSED struct result unbind_driver(struct device *gpu)
@@ -55,11 +63,15 @@ static UNUSED struct result memory_in_time(struct device *device, int on, int se
 	struct pollfd answer = { .events = POLLIN };
 	struct result result = value("the child ended");
 	int ends[2];
+	pid_t child;
 
 	if (pipe(ends))
 		cannot("pipe");
 	fflush(stdout);
-	if (fork() == 0) {
+	child = fork();
+	if (child < 0)
+		cannot("fork");
+	if (!child) {
 		close(STDIN_FILENO);
 		close(STDOUT_FILENO);
 		close(STDERR_FILENO);
