@@ -90,8 +90,9 @@ function comparedBits(steps: readonly Step[], index: number): number {
   if (step.op === 'region-read' || step.op === 'mmap-read') {
     return isInD1D2(steps, index) || isAfterRoot(steps, index) ? 0 : 0xffffffff;
   }
-  if (step.op === 'cap-read' && step.cap === PCI_CAP_ID_EXP && step.ext !== true)
+  if (step.op === 'cap-read' && step.cap === PCI_CAP_ID_EXP && step.ext !== true) {
     return controlBits(steps, index, step);
+  }
   if (step.op !== 'config-read') return 0xffffffff;
   let bits = 0;
   for (let i = 0; i < step.size; i++) bits += comparedByte(steps, index, step, step.offset + i) * 2 ** (8 * i);
@@ -104,16 +105,9 @@ function comparedBits(steps: readonly Step[], index: number): number {
  * opened.
  */
 function controlBits(steps: readonly Step[], index: number, read: StepOf<'cap-read'>): number {
-  const before = steps.slice(0, index).reverse();
-  const isWritten = (at: number): boolean => {
-    for (const step of before) {
-      if (!('device' in step) || step.device !== read.device) continue;
-      if (step.op === 'open') return false;
-      if (step.op === 'cap-write' && step.cap === read.cap && step.offset <= at && at < step.offset + step.size)
-        return true;
-    }
-    return false;
-  };
+  const sinceOpen = stepsSinceOpen(steps, index, read.device);
+  const isWritten = (at: number): boolean =>
+    sinceOpen.some((step) => step.op === 'cap-write' && step.cap === read.cap && covers(step, at));
   let bits = 0;
   for (let i = 0; i < read.size; i++) {
     const at = read.offset + i;
@@ -134,12 +128,18 @@ function comparedByte(steps: readonly Step[], index: number, { device }: StepOf<
     (at >= PCI_BASE_ADDRESS_0 && at < PCI_BASE_ADDRESS_0 + 24) ||
     (at & ~3) === PCI_ROM_ADDRESS;
   if (!isFirmware) return 0xff;
-  for (const step of steps.slice(0, index).reverse()) {
-    if (!('device' in step) || step.device !== device) continue;
-    if (step.op === 'open') break;
-    if (step.op === 'config-write' && step.offset <= at && at < step.offset + step.size) return 0xff;
-  }
-  return 0;
+  const sinceOpen = stepsSinceOpen(steps, index, device);
+  return sinceOpen.some((step) => step.op === 'config-write' && covers(step, at)) ? 0xff : 0;
+}
+
+/** The steps of a device before step `index`, since it was opened last. */
+function stepsSinceOpen(steps: readonly Step[], index: number, device: string): Step[] {
+  const own = steps.slice(0, index).filter((step) => 'device' in step && step.device === device);
+  return own.slice(own.findLastIndex((step) => step.op === 'open') + 1);
+}
+
+function covers({ offset, size }: { offset: number; size: number }, at: number): boolean {
+  return offset <= at && at < offset + size;
 }
 
 function sorted(value: unknown): unknown {

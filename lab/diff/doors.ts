@@ -97,7 +97,7 @@ function doors(traits: DeviceTraits, description: MachineDescription, canInjectE
     one('power-auto', 'none', { op: 'sysfs-power-control', control: 'auto' }),
     one('d3cold-forbidden', 'none', { op: 'sysfs-d3cold-allowed', allowed: false }),
     one('d3cold-allowed', 'none', { op: 'sysfs-d3cold-allowed', allowed: true }),
-    one('rescan', 'none', { op: 'sysfs-rescan', device: undefined }),
+    { name: 'rescan', effect: 'none', steps: [{ op: 'sysfs-rescan' }] },
     one('bind', 'none', { op: 'sysfs-bind' }),
     one('unbind', 'waits', { op: 'sysfs-unbind' }),
     ...(vf === undefined ? [one('remove', 'waits', { op: 'sysfs-remove' })] : doorsOfPhysfn(vf.physfn)),
@@ -264,7 +264,7 @@ function judgeOpen(
     if (maps && !canBeUsed) broken('I1', `${when}: a peer maps memory that cannot be used`);
     if (!maps && canBeUsed) broken('I6', `${when}: the memory can be used, and no peer maps it`);
   };
-  // Asked before the registers are: a device that does not decode by then did not decode now.
+  // The registers are read after this map. A device that does not decode by then did not decode before, either.
   if (reads[0] === 'SIGBUS' || !decodes || !isD0) judge('at once', answers.maps('lent1'), false);
   judge('when asked', answers.maps('lent2'), usable);
   judge('for a new buffer', answers.of('attach', 'other').at(-1) === null, usable);
@@ -272,7 +272,6 @@ function judgeOpen(
 
 /** The finding that explains why Linux breaks an invariant by a door in a state. */
 function findingOf({ invariant, message }: Violation, [state, door]: readonly string[]): string | null {
-  const config = door.startsWith('config-');
   if (invariant === 'I7') return message.includes('any bus') ? '15-removal-holds-all-buses.yaml' : null;
   if (state === 'asleep-with-wakeup' && invariant === 'I6') return '05-wake-restores-nothing.yaml';
   if (state.startsWith('asleep') && message.includes('a new buffer')) return '04-born-lent-in-low-power.yaml';
@@ -280,7 +279,7 @@ function findingOf({ invariant, message }: Violation, [state, door]: readonly st
   if (door.startsWith('reset-physfn')) return '07-reset-of-a-physical-function.yaml';
   if (door.startsWith('reset-bus-above')) return '12-reset-of-the-bus-above.yaml';
   if (door.startsWith('reset')) return '11-reset-from-sysfs.yaml';
-  if (config) return '13-config-from-sysfs.yaml';
+  if (door.startsWith('config-')) return '13-config-from-sysfs.yaml';
   return null;
 }
 

@@ -2,6 +2,7 @@
  * The holders: a buffer in every form in which Linux lets a process hold it, across every trigger and the close of the
  * device. Whatever holds a buffer, its memory is taken back, and the driver can let go of a device that is closed.
  */
+import type { RunResult } from '../../src/scenario/run.ts';
 import type { Step } from '../../src/scenario/step.ts';
 import { ProgramAnswers } from './answers.ts';
 import type { DeviceTraits } from './lenders.ts';
@@ -24,7 +25,7 @@ const MAP: Step = { op: 'map', importer: 'peer', as: 'lent' };
 const DETACH: Step = { op: 'detach', importer: 'peer' };
 const SYNC: Step = { op: 'export-sync-file', fd: 'buffer', flags: 3, as: 'sync' };
 
-const HOLDERS_OF: readonly Holder[] = [
+const WAYS_TO_HOLD: readonly Holder[] = [
   { name: 'nothing', hold: [], release: [] },
   { name: 'dup', hold: [{ op: 'dup-fd', fd: 'buffer', as: 'copy' }], release: [{ op: 'close-fd', fd: 'copy' }] },
   { name: 'importer', hold: [ATTACH], release: [DETACH], isImporter: true },
@@ -56,7 +57,7 @@ function program(traits: DeviceTraits, { hold, release, isImporter }: Holder, tr
     ...trigger,
     ...asked,
     ...(isHeld ? [] : release),
-    // A new buffer of the device is as it should be, whatever became of the other.
+    // A revoke and a restore go through the device's list, which may still have the buffer.
     { op: 'memory', device, on: false },
     { op: 'memory', device, on: true },
     { op: 'close', device },
@@ -69,14 +70,14 @@ function program(traits: DeviceTraits, { hold, release, isImporter }: Holder, tr
   ];
 }
 
-/** Triggers after which the device is open once, and nothing else than it has to be closed. */
+/** Triggers that leave the device open once, so that one close ends its use. */
 function chosen(traits: DeviceTraits): TriggerSteps[] {
   return triggers(traits).filter(({ name }) => name !== 'open');
 }
 
 function entries([traits]: readonly DeviceTraits[]): MatrixEntry[] {
   return STAGES_OF_HOLDS.flatMap((stage) =>
-    HOLDERS_OF.flatMap((holder) =>
+    WAYS_TO_HOLD.flatMap((holder) =>
       [{ name: 'close', steps: [] }, ...chosen(traits)].map((trigger) => ({
         stage,
         sequence: [{ name: holder.name, steps: holder.hold }, trigger],
@@ -86,7 +87,7 @@ function entries([traits]: readonly DeviceTraits[]): MatrixEntry[] {
   );
 }
 
-function violations(_: MatrixEntry, steps: readonly Step[], result: Parameters<Matrix['violations']>[2]): Violation[] {
+function violations(_: MatrixEntry, steps: readonly Step[], result: RunResult): Violation[] {
   const answers = new ProgramAnswers(steps, result);
   const found: Violation[] = [];
   if (answers.of('start').at(-1) !== 'ended') {

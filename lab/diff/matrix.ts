@@ -4,8 +4,9 @@
  */
 import { PCI_CAP_ID_PM, PCI_COMMAND, PCI_PM_CTRL } from '../../src/abi/pci_regs.ts';
 import type { MachineDescription } from '../../src/machine/schema.ts';
-import { given, type RunResult } from '../../src/scenario/run.ts';
+import type { RunResult } from '../../src/scenario/run.ts';
 import type { Step } from '../../src/scenario/step.ts';
+import { ProgramAnswers } from './answers.ts';
 import type { DeviceTraits } from './lenders.ts';
 
 /** A named part of a program. */
@@ -214,11 +215,10 @@ function findingOf({ invariant, message }: Violation, triggers: readonly string[
 }
 
 /** The invariants that the results of a matrix program break. */
-function violations(program: readonly Step[], { steps }: RunResult): Violation[] {
-  const answers = program.map((step, i) => ({ step, answer: given(steps[i].result) }));
-  const last = (op: Step['op'], as?: string) =>
-    answers.findLast(({ step }) => step.op === op && (as === undefined || ('as' in step && step.as === as)))!.answer;
-  const mmapReads = answers.filter(({ step }) => step.op === 'mmap-read');
+function violations(program: readonly Step[], result: RunResult): Violation[] {
+  const answers = new ProgramAnswers(program, result);
+  const last = (op: Step['op'], as?: string) => answers.of(op, as).at(-1);
+  const mmapReads = answers.of('mmap-read');
   const found: Violation[] = [];
   const judge = (when: string, maps: boolean, usable: boolean) => {
     if (maps && !usable) found.push({ invariant: 'I1', message: `${when}: a peer maps memory that cannot be used` });
@@ -229,9 +229,9 @@ function violations(program: readonly Step[], { steps }: RunResult): Violation[]
   const maps = (as: string) => Array.isArray(last('map', as));
   // An importer that came late and was refused has nothing to map. The refusal is the answer.
   const wasLate = last('attach', 'peer') !== null;
-  judge('at once', maps('lent1'), mmapReads[0].answer !== 'SIGBUS');
-  if (!wasLate) judge('when asked', maps('lent2'), mmapReads[1].answer !== 'SIGBUS' && isD0);
-  judge('for a new buffer', last('attach', 'other') === null, mmapReads[1].answer !== 'SIGBUS' && isD0);
+  judge('at once', maps('lent1'), mmapReads[0] !== 'SIGBUS');
+  if (!wasLate) judge('when asked', maps('lent2'), mmapReads[1] !== 'SIGBUS' && isD0);
+  judge('for a new buffer', last('attach', 'other') === null, mmapReads[1] !== 'SIGBUS' && isD0);
   // A read wakes a sleeping device for its own duration. Its success promises a peer nothing.
   if (last('region-read') === 'EIO') judge('by read', maps('lent2'), false);
   return found;

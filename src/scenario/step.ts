@@ -335,6 +335,7 @@ const GROUP_OF: ReadonlyMap<string, StepGroup> = new Map(
   ),
 );
 
+/** Whether a step belongs to a group. */
 export function isIn<Group extends StepGroup>(group: Group, step: Step): step is StepIn<Group> & Step {
   return groupOf(step) === group;
 }

@@ -67,10 +67,16 @@ export function* descriptorStep(world: EngineWorld, step: StepIn<'descriptor'>):
  */
 function* hold(world: EngineWorld, { fd, how, as }: StepOf<'hold-fd'>): Task<null> {
   const file = yield* world.files.get(world.fd(fd));
-  if (how === 'o-path') file.holdPath();
-  if (how === 'o-path' || how === 'epoll') yield* file.put();
-  const release = { 'o-path': () => file.putPath(), epoll: () => DONE };
-  world.holds.set(as, how === 'o-path' || how === 'epoll' ? release[how] : () => file.put());
+  if (how === 'o-path') {
+    file.holdPath();
+    world.holds.set(as, () => file.putPath());
+    yield* file.put();
+  } else if (how === 'epoll') {
+    world.holds.set(as, () => DONE);
+    yield* file.put();
+  } else {
+    world.holds.set(as, () => file.put());
+  }
   return null;
 }
 

@@ -31,8 +31,8 @@ const POLL_MS = 10;
 /** The number of polls that find a thread asleep in one place before it counts as blocked. */
 const STILL_POLLS = 6;
 /**
- * As STILL_POLLS, for steps that wait for a device's user. The driver looks for the user's close time and again, so
- * that its wait is told from a sleep by its length alone. Taking virtual functions away sleeps for a second.
+ * As STILL_POLLS, for steps that wait for a device's user. The driver looks again and again whether the user has closed
+ * it, so only the length of that wait tells it from a sleep. Taking virtual functions away sleeps for a second.
  */
 const TIMED_STILL_POLLS = 150;
 /** The most polls. A reset also sleeps for a while, but never for as long as this. */
@@ -73,8 +73,8 @@ class Thread {
   }
 
   /**
-   * Waits until the call is done, or sleeps where only another task can wake it. A `quick` look takes a call that was
-   * asleep before for one that still is.
+   * Waits until the call is done, or sleeps where only another task can wake it. With `quick`, a step that waits for a
+   * user counts as blocked as soon as any other does.
    */
   settle(quick = false): void {
     let last = '';
@@ -160,7 +160,7 @@ export class LinuxStartedSteps {
     return started.result ?? { ok: 'blocked' };
   }
 
-  /** Waits until each started step has ended or is blocked. Takes its time for the one of that name. */
+  /** Waits until each started step has ended or is blocked. All looks are quick, except at `patientlyFor`. */
   settle(patientlyFor?: string): void {
     for (const [name, started] of this.steps) {
       if (started.thread === null) continue;
@@ -172,7 +172,7 @@ export class LinuxStartedSteps {
     }
   }
 
-  /** Takes its time for each. */
+  /** As `settle`, without a quick look. */
   settleAll(): void {
     for (const name of this.steps.keys()) this.settle(name);
   }

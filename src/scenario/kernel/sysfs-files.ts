@@ -34,13 +34,13 @@ export function takeSysfsStep(address: string, step: StepIn<'sysfs'>): unknown {
       return put(`${folder}/sriov_numvfs`, String(step.count));
     case 'sysfs-config-read': {
       const bytes = Buffer.alloc(step.size);
-      withFile(`${sysfsPath(address)}/config`, O_RDONLY, (fd) => readSync(fd, bytes, 0, step.size, step.offset));
+      withFile(`${folder}/config`, O_RDONLY, (fd) => readSync(fd, bytes, 0, step.size, step.offset));
       return bytes.readUIntLE(0, step.size);
     }
     case 'sysfs-config-write': {
       const bytes = Buffer.alloc(step.size);
       bytes.writeUIntLE(step.value, 0, step.size);
-      withFile(`${sysfsPath(address)}/config`, O_WRONLY, (fd) => writeSync(fd, bytes, 0, step.size, step.offset));
+      withFile(`${folder}/config`, O_WRONLY, (fd) => writeSync(fd, bytes, 0, step.size, step.offset));
       return null;
     }
   }
@@ -95,7 +95,7 @@ function readLog(log: number): string | null {
   }
 }
 
-/** Resets by one method, and leaves the list of methods as it was. */
+/** Resets by one method, and then puts the kernel's own list of methods back. */
 function resetBy(folder: string, method: string | undefined): null {
   if (method === undefined) return put(`${folder}/reset`, '1');
   put(`${folder}/reset_method`, method);

@@ -32,7 +32,7 @@ export class LinuxWorld {
    */
   readonly asleep = new Set<string>();
   readonly started: LinuxStartedSteps;
-  /** Devices whose driver, or which themselves, root took away. They are brought back at the end. */
+  /** Devices that root took off the bus, or whose driver it took away. They are brought back at the end. */
   readonly takenAway = new Set<string>();
   private iommufd: Iommufd | null = null;
 
