@@ -359,6 +359,7 @@ local ERRNO = {
   [62] = "ETIME",
   [71] = "EPROTO",
   [75] = "EOVERFLOW",
+  [77] = "EBADFD",
   [88] = "ENOTSOCK",
   [90] = "EMSGSIZE",
   [95] = "EOPNOTSUPP",
