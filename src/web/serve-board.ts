@@ -23,6 +23,7 @@ export class ServeBoard {
   private readonly onTick: () => void;
   private readonly rates = new Rates();
   private timer: NodeJS.Timeout | null = null;
+  private eventsLost = 0;
   private isAsking = false;
   private isWatched = false;
 
@@ -71,7 +72,8 @@ export class ServeBoard {
   private tick(): void {
     const { events, dropped } = this.watcher.events.take();
     this.board.add('life', events, KEPT_EVENTS);
-    if (dropped > 0) this.board.add('lost', [{ atMs: Date.now(), events: dropped }], 20);
+    this.eventsLost += dropped;
+    if (dropped > 0) this.board.set('events-lost', this.eventsLost);
     if (!this.isWatched) {
       // Nobody gets these changes: those who come get the whole board.
       this.board.takeChanges();

@@ -211,6 +211,20 @@ test("links show the traffic of the devices below them: a client's messages, and
   assert.deepEqual(errors, []);
 });
 
+test('the page says how many events of lent buffers were dropped', { skip, timeout: 120_000 }, async (t) => {
+  const board = new Board();
+  board.set('machine', { machine: 'm', description: 'A machine.', ports: [], places: [], devices: [] });
+  const server = await PageServer.start({ address: { host: '127.0.0.1', port: 0 }, board });
+  t.after(() => server.close());
+  const { page, errors } = await openPage(server.url);
+  await page.locator('#buffers').waitFor();
+  assert.equal(await page.locator('#buffers .lost').isVisible(), false);
+  board.set('events-lost', 7);
+  server.viewers.send();
+  await page.locator('#buffers .lost', { hasText: /^7 events came faster/ }).waitFor();
+  assert.deepEqual(errors, []);
+});
+
 /** The colour of a pixel of the page's canvas, and the size of the canvas. */
 function shownAt(page: Page, x: number, y: number): Promise<number[]> {
   return page.evaluate<number[]>(`(() => {

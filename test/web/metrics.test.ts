@@ -1,5 +1,6 @@
 /** The metrics of a served machine, read by a parser of Prometheus' text format. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { after, test } from 'node:test';
 import { VFIO_USER_REGION_READ, vfio_user_region_access } from '../../src/abi/vfio-user.ts';
@@ -87,4 +88,21 @@ test('messages, errors, buffers and revokes are counted, under names that follow
   }
   buffer.close();
   client.close();
+});
+
+test("the dashboard and the docs name metrics that exist, and the docs' table has all of them", async () => {
+  const { text } = await new Metrics(
+    served.watcher!,
+    MACHINE.devices.map(({ name }) => name),
+  ).text();
+  const existing = parse(text)
+    .map(({ name }) => name)
+    .filter((name) => name.startsWith('barter_'))
+    .sort();
+  const namesIn = (file: string) =>
+    new Set([...readFileSync(file, 'utf8').matchAll(/\bbarter_[a-z_]+[a-z]/g)].map(([name]) => name));
+  assert.deepEqual([...namesIn('docs/operating.md')].sort(), existing);
+  for (const name of namesIn('docs/grafana/barter.json')) {
+    assert.ok(existing.includes(name.replace(/_(bucket|sum|count)$/, '')), name);
+  }
 });

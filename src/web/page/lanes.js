@@ -24,6 +24,10 @@ export function showLanes(section, { values, lists }) {
   const width = Math.max(280, holder.clientWidth);
   const left = (values.state?.moreBuffers ?? 0) + Math.max(0, lives.length - MAX_SHOWN);
   section.querySelector('.empty').hidden = shown.length > 0;
+  const lost = values['events-lost'] ?? 0;
+  const words = lost > 0 ? `${count(lost)} events came faster than they could be shown: lanes may lack parts.` : '';
+  const place = section.querySelector('.lost');
+  if (place.textContent !== words) place.textContent = words;
   const now = new Map((values.state?.buffers ?? []).map((buffer) => [buffer.id, buffer]));
   show(holder, [
     ...shown.toReversed().map((life) => {
