@@ -1,10 +1,10 @@
 /** barter lab diff: the same steps on the engine and on the guest's kernel. */
 import type { Command } from 'commander';
 import { type DiffProgress, type DiffResult, labDiff } from '../../lab/diff/diff.ts';
-import { SIDE_DOORS } from '../../lab/diff/doors.ts';
 import { HOLDERS } from '../../lab/diff/holders.ts';
 import { lendersOf } from '../../lab/diff/lenders.ts';
 import { type Matrix, STAGES, triggerMatrix } from '../../lab/diff/matrix.ts';
+import { SIDE_DOORS } from '../../lab/diff/side-doors.ts';
 import { describeStep } from '../scenario/run.ts';
 import { addHttpOption, httpAddress, keepPage } from './http-option.ts';
 import {

@@ -3,30 +3,8 @@
  * importer. It gives the same kind of result on the engine, over vfio-user and on a real kernel.
  */
 import * as z from 'zod';
-
-const name = z.string().regex(/^[A-Za-z][\w.-]*$/, 'a name starts with a letter and has letters, digits, . _ -');
-const u8 = z.number().int().min(0).max(0xff);
-const u16 = z.number().int().min(0).max(0xffff);
-const u32 = z.number().int().min(0).max(0xffffffff);
-const u64 = z.union([z.number().int().min(0), z.string().regex(/^(0x[0-9a-fA-F]{1,16}|\d{1,20})$/)]);
-const hex = z.string().regex(/^([0-9a-fA-F]{2})*$/, 'bytes are pairs of hexadecimal digits');
-/** A number that is never an open descriptor: negative, or above a process's limit. */
-const noDescriptor = z.union([z.int32().max(-2), z.int32().min(1 << 30)]);
-const size = z.union([z.literal(1), z.literal(2), z.literal(4)]);
-
-/**
- * Every step may state its expected result: in `expect`, a value or the name of an errno (or SIGBUS). `linux` states it
- * for Linux 7.3, and the profile that behaves as it does, if the result differs there; `next` for the profile `next`.
- */
-function step<Op extends string, Shape extends z.ZodRawShape>(op: Op, description: string, shape: Shape) {
-  const common = {
-    op: z.literal(op),
-    expect: z.json().optional(),
-    linux: z.json().optional(),
-    next: z.json().optional(),
-  };
-  return z.strictObject({ ...common, ...shape }).describe(description);
-}
+import { hex, name, noDescriptor, size, step, u8, u16, u32, u64 } from './step-schema.ts';
+import { sysfsSteps } from './sysfs-schema.ts';
 
 /** Steps on an open device by its name in the machine, which make nothing with a name. */
 const openDeviceSteps = [
@@ -238,44 +216,6 @@ const ioasSteps = [
   }),
 ] as const;
 
-/** Steps of root on the files that the PCI core has for a device in sysfs, whether it is open or not. */
-const sysfsSteps = [
-  step('sysfs-reset', 'Writes 1 to `reset`: the PCI core resets the function, by `method` if there is one.', {
-    device: name,
-    method: z.enum(['flr', 'af_flr', 'pm', 'bus']).optional(),
-  }),
-  step('sysfs-reset-subordinate', 'Writes 1 to `reset_subordinate` of the port above: a reset of its secondary bus.', {
-    device: name,
-  }),
-  step('sysfs-config-read', 'Reads `config`: the registers themselves.', { device: name, offset: u32, size }),
-  step('sysfs-config-write', 'Writes `config`, as setpci does: the registers themselves, without the driver.', {
-    device: name,
-    offset: u32,
-    size,
-    value: u32,
-  }),
-  step('sysfs-power-control', 'Writes `power/control`: `on` wakes the device and keeps it awake.', {
-    device: name,
-    control: z.enum(['on', 'auto']),
-  }),
-  step('sysfs-d3cold-allowed', 'Writes `d3cold_allowed`, which wakes the device.', {
-    device: name,
-    allowed: z.boolean(),
-  }),
-  step('sysfs-unbind', 'Takes the driver off the device: waits until its user has closed it.', { device: name }),
-  step('sysfs-remove', 'Writes 1 to `remove`: the device leaves the bus, after its driver.', { device: name }),
-  step('sysfs-rescan', 'Writes 1 to `rescan` of the bus. Devices that were removed come back, without a driver.', {}),
-  step('sysfs-bind', 'Gives the device to vfio-pci.', { device: name }),
-  step('aer-inject', 'Injects a PCI Express error by the module aer_inject. A fatal one makes Linux reset the link.', {
-    device: name,
-    fatal: z.boolean(),
-  }),
-  step('sysfs-numvfs', 'Writes `sriov_numvfs` of a physical function. 0 takes the virtual functions away.', {
-    device: name,
-    count: u32.max(1),
-  }),
-] as const;
-
 /**
  * Takes a step of an open device, or of root, in a separate task, for a step that waits until a later step lets it go
  * on. The step must not make anything with a name, since a thread on a real kernel has only the device's descriptor.
@@ -298,9 +238,6 @@ export const MAX_STARTED = 3;
 
 /** A step of an open device that `start` may take. */
 export type StartedDeviceStep = z.infer<(typeof openDeviceSteps)[number]>;
-
-/** Steps of root after which a device may be without its driver, or off the bus. */
-export const DEVICE_GOES: ReadonlySet<string> = new Set(['sysfs-unbind', 'sysfs-remove', 'sysfs-numvfs']);
 
 /** The group of each step. Each backend has one function for each group, in the file of that name. */
 const GROUPS = {

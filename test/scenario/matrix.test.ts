@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { runOnEngine } from '../../lab/diff/compare.ts';
-import { SIDE_DOORS } from '../../lab/diff/doors.ts';
 import { HOLDERS } from '../../lab/diff/holders.ts';
 import { type DeviceTraits, LAB_MACHINE, lendersOf } from '../../lab/diff/lenders.ts';
 import { type BrokenBy, type Matrix, Shortest, STAGES, triggerMatrix } from '../../lab/diff/matrix.ts';
+import { SIDE_DOORS } from '../../lab/diff/side-doors.ts';
 import { loadMachine } from '../../src/machine/load.ts';
 import type { MachineDescription } from '../../src/machine/schema.ts';
 import type { ProfileName } from '../../src/vfio/profile.ts';

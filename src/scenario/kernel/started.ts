@@ -7,7 +7,8 @@ import { readFileSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import { Errno } from '../../abi/errno.ts';
 import { refusal } from '../backend.ts';
-import { DEVICE_GOES, MAX_STARTED, type StepOf, type StepResult } from '../step.ts';
+import { MAX_STARTED, type StepOf, type StepResult } from '../step.ts';
+import { DEVICE_GOES } from '../sysfs-schema.ts';
 
 /** A call to a thread, in JSON: the step, and the descriptors that it works on. The caller owns the descriptors. */
 export interface StartedCall {

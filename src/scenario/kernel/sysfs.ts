@@ -1,5 +1,6 @@
 /** Steps of root on a device's files in sysfs, on a real kernel. */
-import { DEVICE_GOES, type StepIn } from '../step.ts';
+import type { StepIn } from '../step.ts';
+import { DEVICE_GOES } from '../sysfs-schema.ts';
 import { takeSysfsStep } from './sysfs-files.ts';
 import type { LinuxWorld } from './world.ts';
 
