@@ -14,7 +14,7 @@ export const vfio_device_feature_dma_buf_revoke = struct('vfio_device_feature_dm
 
 /**
  * VFIO_DEVICE_FEATURE_DMA_BUF_TPH, SET: the hints that an importer puts into its writes to the buffer. Zhiping Zhang,
- * "vfio/pci: implement get_pci_tph", v9, June 2026; the layout is that of v7, <20260611161546.4075580-5>.
+ * "vfio/pci: implement get_pci_tph and DMA_BUF_TPH feature", v11, <20260702181025.2694961-4>.
  */
 export const vfio_device_feature_dma_buf_tph = struct('vfio_device_feature_dma_buf_tph', 12, {
   dmabuf_fd: s32(0),
