@@ -19,6 +19,15 @@ export class WrongUse extends CommandError {
   }
 }
 
+/** The bytes of a file that the user named. WrongUse if they cannot be read. */
+export function readGiven(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw new WrongUse(`${path} cannot be read: ${(error as Error).message}`);
+  }
+}
+
 const CLEAN_ENVIRONMENT = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
 
 /** For words in a failed program's output: their meaning for the user, and the next step. */

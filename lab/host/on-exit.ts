@@ -1,8 +1,8 @@
 /** Cleans up when this process ends, however it ends: processes that it started, folders, half-made stages. */
 import { constants } from 'node:os';
+import { END_SIGNALS } from '../../src/linux/end-signals.ts';
 
 const actions = new Set<() => void>();
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
  * Runs `action` when the process exits or a signal ends it, latest first. It must not wait. Returns a function that
@@ -19,13 +19,13 @@ export function onExit(action: () => void): () => void {
 
 function watch(): void {
   process.on('exit', runAll);
-  for (const signal of SIGNALS) process.on(signal, end);
+  for (const signal of END_SIGNALS) process.on(signal, end);
 }
 
 /** Restores the default meaning of signals once no action is left. */
 function unwatch(): void {
   process.off('exit', runAll);
-  for (const signal of SIGNALS) process.off(signal, end);
+  for (const signal of END_SIGNALS) process.off(signal, end);
 }
 
 /** Exits with the status that shells report for a process killed by this signal. */

@@ -14,7 +14,7 @@ import { findPatchedKernel } from './patched.ts';
 export function findKernel(text: string, modules: string | null = null): LabKernel {
   const named = KERNELS.find(({ name }) => name === text) ?? findPatchedKernel(text);
   if (named !== null && named !== undefined) {
-    if (modules !== null) throw new WrongUse(`--modules is for an image; the kernel ${text} has its own`);
+    if (modules !== null) throw new WrongUse(`--modules ${modules} is for an image; the kernel ${text} has its own`);
     return named;
   }
   if (existsSync(text)) return openOutsideKernel(text, modules);

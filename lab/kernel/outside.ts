@@ -4,7 +4,7 @@ import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { labPath } from '../host/cache.ts';
-import { WrongUse } from '../host/command.ts';
+import { readGiven, WrongUse } from '../host/command.ts';
 import { demandFresh } from './fresh.ts';
 import { importerKey } from './importer.ts';
 import type { LabKernel, ModuleBuild } from './kernel.ts';
@@ -60,7 +60,7 @@ function treeBuild(tree: string): ModuleBuild {
 }
 
 function openImage(name: string, image: string, modulesOption: string | null): LabKernel {
-  const content = readFileSync(image);
+  const content = readGiven(image);
   const release = releaseOf(content);
   if (release === null) throw new WrongUse(`${name} is neither a bzImage nor a vmlinux of x86-64`);
   const folder = modulesOption === null ? null : modulesFolder(modulesOption, release);

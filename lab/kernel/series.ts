@@ -1,8 +1,8 @@
 /** A series of changes to a kernel's source: an mbox, a folder of patches, or an edit in this project's format. */
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { WrongUse } from '../host/command.ts';
+import { readGiven, WrongUse } from '../host/command.ts';
 import { type KernelEdit, parseEdit } from './edit.ts';
 
 export type Change = { kind: 'patch'; title: string; text: string } | ({ kind: 'edit' } & KernelEdit);
@@ -17,7 +17,7 @@ export function readSeries(path: string): Change[] {
 /** A hash of every byte of the series. */
 export function seriesKey(path: string): string {
   const hash = createHash('sha256');
-  for (const file of filesOf(path)) hash.update(basename(file)).update(readFileSync(file));
+  for (const file of filesOf(path)) hash.update(basename(file)).update(readGiven(file));
   return hash.digest('hex');
 }
 
@@ -29,7 +29,7 @@ function filesOf(path: string): string[] {
 }
 
 function changesOf(file: string): Change[] {
-  const text = readFileSync(file, 'utf8');
+  const text = readGiven(file).toString('utf8');
   if (/\.ya?ml$/.test(file)) return [{ kind: 'edit', ...parseEdit(text, file) }];
   // A mail begins with "From " and, if git wrote it, a commit.
   return text

@@ -1,14 +1,16 @@
 /** barter capture: a machine file from real devices, as sysfs or lspci shows them. */
+
 import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { Errno } from '../abi/errno.ts';
+import { isSocket } from '../linux/is-socket.ts';
 import { normalizeBdf, readPciDevice } from '../linux/sysfs.ts';
 import { type CapturedSource, CaptureError, captureMachine } from '../machine/capture.ts';
 import { memoriesOf, readForeignDevice } from '../machine/foreign-device.ts';
 import { parseMachine } from '../machine/load.ts';
 import { type LspciDevice, LspciError, parseLspci } from '../machine/lspci.ts';
 import { DocumentError, readDocument } from '../machine/yaml.ts';
-import { isSocket, withSocket } from './socket-client.ts';
+import { withSocket } from './socket-client.ts';
 import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 

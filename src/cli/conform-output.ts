@@ -1,10 +1,12 @@
 /** What both conform commands print: progress, the table, JSON, and reports for CI systems and browsers. */
+
 import type { Command } from 'commander';
 import type { Progress } from '../conform/engine.ts';
+import { END_SIGNALS } from '../linux/end-signals.ts';
 import type { JudgedRule, Judgement } from '../report/conform.ts';
 import { conformSuites, conformText, countsOf } from '../report/conform.ts';
 import { conformHtml } from '../report/conform-html.ts';
-import { writeWhole } from './files.ts';
+import { demandWritable, writeWhole } from './files.ts';
 import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
 import { UsageError } from './usage.ts';
 
@@ -55,6 +57,7 @@ export async function judge(
   options: OutputOptions,
   run: (trials: TrialOptions) => Promise<readonly JudgedRule[]>,
 ): Promise<void> {
+  if (options.html !== undefined) demandWritable(options.html, '--html FILE');
   const progress = new ConformProgress();
   const started = performance.now();
   let rules: readonly JudgedRule[];
@@ -88,16 +91,15 @@ class ConformProgress {
   }
 }
 
-/** Runs `body` with a signal that SIGINT and SIGTERM abort; sets the exit status 130 where one did. */
+/** Runs `body` with a signal that END_SIGNALS abort; sets the exit status 130 where one did. */
 async function untilSignal<T>(body: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const stop = new AbortController();
   const onSignal = (): void => stop.abort();
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-  for (const name of signals) process.on(name, onSignal);
+  for (const name of END_SIGNALS) process.on(name, onSignal);
   try {
     return await body(stop.signal);
   } finally {
-    for (const name of signals) process.off(name, onSignal);
+    for (const name of END_SIGNALS) process.off(name, onSignal);
     if (stop.signal.aborted) process.exitCode = 130;
   }
 }

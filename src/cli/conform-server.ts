@@ -7,8 +7,8 @@ import { GROUPS } from '../conform/rule.ts';
 import { RULES } from '../conform/rules/catalogue.ts';
 import { type JudgedServer, RunningServer, ServerCommand, SOCKET_PLACE } from '../conform/server.ts';
 import { NOT_APPLICABLE, Outcome, VERDICTS } from '../conform/verdict.ts';
+import { isSocket } from '../linux/is-socket.ts';
 import { addOutputOptions, chosen, judge, type OutputOptions } from './conform-output.ts';
-import { isSocket } from './socket-client.ts';
 import { integer, UsageError } from './usage.ts';
 
 interface ServerOptions extends OutputOptions {

@@ -1,8 +1,10 @@
 /** barter demo: the whole path on this machine, in seconds. */
+
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { type Audience, runDemo } from '../demo/demo.ts';
+import { END_SIGNALS } from '../linux/end-signals.ts';
 import { packageFile } from '../linux/package-file.ts';
 import { timedStepText } from '../report/lines.ts';
 import type { LivePage } from '../web/live-page.ts';
@@ -13,7 +15,6 @@ import { integer } from './usage.ts';
 const MACHINE = packageFile('examples/two-peers.yaml');
 /** How long each step of a watched demo stays, so that eyes can follow. */
 const PACE_MS = 1500;
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 const TITLE = 'barter demo';
 const ABOUT = 'A client lends a BAR of one device to another over vfio-user, and takes it back.';
 
@@ -51,7 +52,7 @@ async function demo({ json, http, pace }: DemoOptions): Promise<void> {
   }
   // A watched demo takes long enough to be ended, and its server ends with it.
   const end = (signal: NodeJS.Signals) => process.exit(128 + constants.signals[signal]);
-  if (page !== null) for (const signal of SIGNALS) process.on(signal, end);
+  if (page !== null) for (const signal of END_SIGNALS) process.on(signal, end);
   const started = performance.now();
   const steps = await runDemo(
     MACHINE,
@@ -67,7 +68,7 @@ async function demo({ json, http, pace }: DemoOptions): Promise<void> {
   if (json === true) console.log(JSON.stringify({ ok, steps }));
   print(ok ? next(performance.now() - started) : '\nA step failed: see above.');
   page?.run({ title: TITLE, ok, says: ok ? 'Every step did as it must.' : 'A step failed.' });
-  for (const signal of SIGNALS) process.off(signal, end);
+  for (const signal of END_SIGNALS) process.off(signal, end);
   await keepPage(page);
 }
 

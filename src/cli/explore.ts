@@ -97,8 +97,9 @@ async function exploreCommand(scenario: string | undefined, flags: ExploreFlags)
     if (isShown) showProgress(progress);
     shown?.progress(progress);
   };
-  const result = await asUsage(() => searched(scenario, resume, flags, stop.signal, onProgress));
-  process.off('SIGINT', onInterrupt);
+  const result = await asUsage(() => searched(scenario, resume, flags, stop.signal, onProgress)).finally(() =>
+    process.off('SIGINT', onInterrupt),
+  );
   if (isShown) process.stderr.write('\r\x1b[K');
   if (flags.json === true) console.log(JSON.stringify(withoutNumbers(result)));
   else print(result);

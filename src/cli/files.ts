@@ -1,5 +1,5 @@
 /** Reads and writes files of commands. Errors say which file, why, and what to do. */
-import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { reasonOf, UsageError } from './usage.ts';
 
@@ -35,6 +35,36 @@ export function writeWhole(path: string, content: string | Uint8Array, option: s
     renameSync(`${path}.new`, path);
   } catch (error) {
     throw new UsageError(`${path} cannot be written: ${reasonOf(error)}; choose another with ${option} FILE`);
+  }
+}
+
+/** UsageError where a file cannot be written. For commands that write it after minutes of work. */
+export function demandWritable(path: string, option: string): void {
+  try {
+    const isThere = statSync(path, { throwIfNoEntry: false });
+    if (isThere?.isDirectory() === true) throw Object.assign(new Error(), { code: 'EISDIR' });
+    accessSync(isThere === undefined ? dirname(path) : path, constants.W_OK);
+  } catch (error) {
+    throw new UsageError(`${path} cannot be written: ${reasonOf(error)}; choose another with ${option}`);
+  }
+}
+
+/** UsageError where a file is missing, is a folder, or cannot be opened to read. */
+export function demandReadable(path: string, option: string): void {
+  try {
+    if (statSync(path).isDirectory()) throw Object.assign(new Error(), { code: 'EISDIR' });
+    accessSync(path, constants.R_OK);
+  } catch (error) {
+    throw new UsageError(`${path} cannot be read: ${reasonOf(error)}; choose another with ${option} FILE`);
+  }
+}
+
+/** UsageError where a folder is missing, or is not one. */
+export function demandFolder(path: string, option: string): void {
+  try {
+    if (!statSync(path).isDirectory()) throw Object.assign(new Error(), { code: 'ENOTDIR' });
+  } catch (error) {
+    throw new UsageError(`${path} is not a folder: ${reasonOf(error)}; choose another with ${option} DIR`);
   }
 }
 

@@ -1,6 +1,8 @@
 /** The option --http: where a command's page listens. */
+
 import { once } from 'node:events';
 import type { Command } from 'commander';
+import { END_SIGNALS } from '../linux/end-signals.ts';
 import { type HttpAddress, parseHttpAddress } from '../web/address.ts';
 import type { LivePage } from '../web/live-page.ts';
 import { UsageError } from './usage.ts';
@@ -47,9 +49,7 @@ export async function keepPage(page: LivePage | null): Promise<void> {
   page.send();
   console.error(`barter: the page stays at ${page.url}; Ctrl-C ends it`);
   const ended = new AbortController();
-  await Promise.race(
-    (['SIGINT', 'SIGTERM', 'SIGHUP'] as const).map((signal) => once(process, signal, { signal: ended.signal })),
-  );
+  await Promise.race(END_SIGNALS.map((signal) => once(process, signal, { signal: ended.signal })));
   ended.abort();
   page.close();
 }

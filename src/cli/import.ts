@@ -1,7 +1,9 @@
 /** barter import: a second process or a second server borrows a BAR of a served device. */
+
 import type { Command } from 'commander';
 import { runImport } from '../demo/import.ts';
 import { timedStepText } from '../report/lines.ts';
+import { demandSocket } from './socket-client.ts';
 import { declareCommand } from './summaries.ts';
 import { integer, UsageError } from './usage.ts';
 
@@ -43,6 +45,7 @@ async function importBuffer(lender: string | undefined, options: ImportCommandOp
     holdImporter(options.fd);
     return;
   }
+  for (const socket of [lender!, options.borrower]) if (socket !== undefined) demandSocket(socket);
   const json = options.json === true;
   const steps = await runImport({ lender: lender!, borrower: options.borrower, revokes: options.revokes }, (step) => {
     if (!json) console.log(timedStepText(step));

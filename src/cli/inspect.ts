@@ -1,5 +1,6 @@
 /** barter inspect: a machine as tables. */
 import type { Command } from 'commander';
+import { isSocket } from '../linux/is-socket.ts';
 import { buildMachine } from '../machine/build.ts';
 import { inspectMachine, type MachineView, type PeerView } from '../machine/inspect.ts';
 import { loadMachine } from '../machine/load.ts';
@@ -9,7 +10,6 @@ import { textTable } from '../report/table.ts';
 import { COLUMNS, wrapped } from '../report/wrap.ts';
 import { inspectSocket } from './inspect-socket.ts';
 import { machinePath } from './machine-path.ts';
-import { isSocket } from './socket-client.ts';
 import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 

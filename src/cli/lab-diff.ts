@@ -5,6 +5,7 @@ import { HOLDERS } from '../../lab/diff/holders.ts';
 import { lendersOf } from '../../lab/diff/lenders.ts';
 import { type Matrix, STAGES, triggerMatrix } from '../../lab/diff/matrix.ts';
 import { SIDE_DOORS } from '../../lab/diff/side-doors.ts';
+import { findKernel } from '../../lab/kernel/kernels.ts';
 import { describeStep } from '../scenario/run.ts';
 import { addHttpOption, httpAddress, keepPage } from './http-option.ts';
 import {
@@ -79,12 +80,14 @@ Examples:
 async function diff(options: DiffCommandOptions): Promise<void> {
   const { seed = Date.now() % 2 ** 31, lender, matrix, leakCheck, json } = options;
   httpAddress(options.http);
-  const { kernel, accel } = await takeRig(options);
-  demandLeakCheck(kernel, leakCheck);
-  const known = lendersOf(kernel);
+  const wanted = findKernel(options.kernel, options.modules ?? null);
+  demandLeakCheck(wanted, leakCheck);
+  const known = lendersOf(wanted);
   const names = known.map(({ name }) => name);
-  const chosen = lender === undefined ? names : listed(lender, names, 'lender', ` with the kernel ${kernel.name}`);
+  const chosen = lender === undefined ? names : listed(lender, names, 'lender', ` with the kernel ${wanted.name}`);
   const named = typeof matrix === 'string' ? MATRICES.get(matrix) : undefined;
+  const matrixOf = matrix === undefined ? null : (named ?? triggerMatrix(stagesOf(matrix)));
+  const { kernel, accel } = await takeRig(options);
   const page = await LabPage.open(options.http, 'barter lab diff');
   const progress = new ProgressLine();
   const result = await labDiff({
@@ -95,7 +98,7 @@ async function diff(options: DiffCommandOptions): Promise<void> {
     accel,
     leakCheck: leakCheck === true,
     kept: named === undefined,
-    matrix: matrix === undefined ? null : (named ?? triggerMatrix(stagesOf(matrix))),
+    matrix: matrixOf,
     onConsole: page?.onConsole,
     onCompared: (of, compared) => page?.compared(of, compared),
     onProgress: (done) => {

@@ -4,6 +4,7 @@ import type { ExecOutcome } from '../../lab/host/exec-guest.ts';
 import { qemuVersion } from '../../lab/host/qemu.ts';
 import { undocumented } from '../../lab/kernel/reports.ts';
 import { type ExecRequest, labExec } from '../../lab/runs/exec.ts';
+import { demandFolder, demandReadable, demandWritable } from './files.ts';
 import {
   addRigOptions,
   KERNEL_HELP,
@@ -14,6 +15,7 @@ import {
   takeRig,
 } from './lab-options.ts';
 import { printReports } from './lab-reports.ts';
+import { loadMachineFile } from './machine-path.ts';
 import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
 import { execSuite } from './suites.ts';
 import { UsageError } from './usage.ts';
@@ -99,6 +101,7 @@ function memoryOption(text: string): string {
 export async function exec(words: string[], options: ExecOptions): Promise<void> {
   const isJson = isQuiet(options);
   const isKept = isJson || options.report !== undefined;
+  demandInputs(options);
   const rig = await takeRig(options);
   const output = { stdout: '', stderr: '' };
   const progress = new BootProgress(rig, isJson);
@@ -135,6 +138,16 @@ export async function exec(words: string[], options: ExecOptions): Promise<void>
   const { status, release, reports, fault, bootMs } = outcome;
   const document = { kernel: release, qemu: await qemuVersion(), accel: rig.accel, status, ...output, reports };
   console.log(JSON.stringify({ ...document, fault: fault?.kind ?? null, bootMs }));
+}
+
+/** Refuses what the guest could not use, before anything is prepared or boots. */
+function demandInputs({ machine, device, module, share, console: kept }: ExecOptions): void {
+  if (machine !== undefined) loadMachineFile(machine);
+  for (const file of device) demandReadable(file, '--device');
+  // A name without a slash and .ko is a module of the kernel.
+  for (const file of module) if (file.includes('/') || file.endsWith('.ko')) demandReadable(file, '--module');
+  for (const folder of share) demandFolder(folder, '--share');
+  if (kept !== undefined) demandWritable(kept, '--console FILE');
 }
 
 function statusOf({ status, fault, reports }: ExecOutcome): number {

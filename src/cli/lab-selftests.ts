@@ -1,10 +1,13 @@
 /** barter lab selftests: runs Linux's own tests of vfio on served devices. */
+
 import type { Command } from 'commander';
+import { selftestPrograms } from '../../lab/kernel/selftests-build.ts';
 import { labSelftests, type SelftestSuite } from '../../lab/runs/selftests.ts';
 import { addRigOptions, KERNEL_HELP, type RigOptions, reported, takeRig } from './lab-options.ts';
 import { printReports } from './lab-reports.ts';
 import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
 import { selftestSuites } from './suites.ts';
+import { UsageError } from './usage.ts';
 
 export function addSelftestsCommand(lab: Command): void {
   const command = lab
@@ -30,6 +33,9 @@ Examples:
 async function selftests(only: string[], options: RigOptions & ReportOptions): Promise<void> {
   const isJson = isQuiet(options);
   const { kernel, accel } = await takeRig(options, ['selftests']);
+  const programs = [...selftestPrograms().keys()];
+  const unknown = only.find((name) => !programs.includes(name));
+  if (unknown !== undefined) throw new UsageError(`there is no selftest ${unknown}; there are: ${programs.join(', ')}`);
   const onSuite = (suite: SelftestSuite): void => {
     if (!isJson) printSuite(suite);
   };

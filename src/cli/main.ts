@@ -36,6 +36,11 @@ const MODULES: Record<keyof typeof SUMMARIES, () => Promise<Adder>> = {
 
 type CommandName = keyof typeof MODULES;
 
+/** Adds a command of the first level, with those below it. */
+export async function addCommand(program: Command, name: CommandName): Promise<void> {
+  (await MODULES[name]())(program);
+}
+
 function version(): string {
   return JSON.parse(readFileSync(packageFile('package.json'), 'utf8')).version;
 }
@@ -83,7 +88,7 @@ Exit status: 0 good, 1 a check failed, 2 wrong usage.`,
 /** Answers a completion script. Loads only the command that the words name; the others have their summaries. */
 async function completeWords(program: Command, words: readonly string[]): Promise<void> {
   const name = commandName(['', '', ...words]);
-  if (name !== null) (await MODULES[name]())(program);
+  if (name !== null) await addCommand(program, name);
   for (const other of Object.keys(MODULES) as CommandName[]) {
     if (!program.commands.some((command) => command.name() === other)) declareCommand(program, other);
   }

@@ -1,6 +1,6 @@
 /** barter explore --queue: asks the workers of a queue for a search. */
 import { type ExploreOptions, type ExploreResult, specOf } from '../explore/explore.ts';
-import { connectQueue } from '../explore/queue/connection.ts';
+import { connectQueue, shownUrl } from '../explore/queue/connection.ts';
 import { exploreOverQueue, LeftRunningError } from '../explore/queue/queue-search.ts';
 import { catalogue } from '../verify/catalogue.ts';
 
@@ -20,7 +20,7 @@ export async function exploreByQueue(url: string, options: ExploreOptions): Prom
   } catch (error) {
     if (!(error instanceof LeftRunningError)) throw error;
     console.error('The workers go on. The same command waits for them again; barter queue drop ends the search:');
-    console.error(`  barter queue drop ${error.message} --queue ${url}`);
+    console.error(`  barter queue drop ${error.message} --queue '${shownUrl(url)}'`);
     process.exit(130);
   } finally {
     await connection.close();

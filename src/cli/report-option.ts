@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander';
 import type { KernelReport } from '../../lab/kernel/reports.ts';
 import { parseReportTarget, type ReportTarget, type SuiteReport, writeReport } from '../report/test-report.ts';
+import { demandWritable } from './files.ts';
 import { UsageError } from './usage.ts';
 
 export interface ReportOptions {
@@ -18,6 +19,7 @@ function reportOption(text: string): ReportTarget {
   const target = parseReportTarget(text);
   if (target === null)
     throw new UsageError(`--report ${text} is not a report: write ktap, junit, ktap=FILE or junit=FILE`);
+  if (target.file !== null) demandWritable(target.file, `--report ${target.format}=FILE`);
   return target;
 }
 

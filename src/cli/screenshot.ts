@@ -1,11 +1,11 @@
 /** barter screenshot: what the screen of a served device shows, as a PNG. */
 import { basename, join } from 'node:path';
 import type { Command } from 'commander';
+import { isSocket } from '../linux/is-socket.ts';
 import { readScreen } from '../machine/screen/client.ts';
 import { screenPath } from '../machine/screen/protocol.ts';
 import { pngOf } from '../report/png.ts';
-import { writeWhole } from './files.ts';
-import { isSocket } from './socket-client.ts';
+import { demandWritable, writeWhole } from './files.ts';
 import { socketFolders } from './socket-folders.ts';
 import { declareCommand } from './summaries.ts';
 import { integer, UsageError } from './usage.ts';
@@ -36,6 +36,7 @@ Examples:
 }
 
 function screenshot(device: string, options: ScreenshotOptions): void {
+  if (options.output !== undefined) demandWritable(options.output, '--output FILE');
   const path = findScreen(device);
   const picture = readScreen(path, options.scanout);
   const file = options.output ?? `${basename(path, '.screen')}.png`;

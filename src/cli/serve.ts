@@ -1,11 +1,11 @@
 /** barter serve: serves each device of a machine on a vfio-user socket, until a signal. */
+
 import type { Worker } from 'node:worker_threads';
 import type { Command } from 'commander';
 import { Errno } from '../abi/errno.ts';
-import { loadMachine } from '../machine/load.ts';
+import { END_SIGNALS } from '../linux/end-signals.ts';
 import type { MachineDescription } from '../machine/schema.ts';
 import { type ServedMachine, type ServeOptions, serveMachine } from '../machine/served.ts';
-import { DocumentError } from '../machine/yaml.ts';
 import { IMPORTER_TIMEOUT_MS } from '../vfio-user/dma-buf/limits.ts';
 import type { Log } from '../vfio-user/wire/log.ts';
 import type { HttpAddress } from '../web/address.ts';
@@ -13,7 +13,7 @@ import type { ServedPage } from '../web/serve-page.ts';
 import { makeFolder } from './files.ts';
 import { addHttpOption, httpAddress, listenAt } from './http-option.ts';
 import { npxAndItsShell } from './launcher.ts';
-import { machinePath } from './machine-path.ts';
+import { loadMachineFile } from './machine-path.ts';
 import { PROFILE_NAMES, profileOf } from './profile-option.ts';
 import type { ServeCapture } from './serve-capture.ts';
 import { createLog, LOG_FORMATS, LOG_LEVELS } from './serve-log.ts';
@@ -85,7 +85,7 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
   }
   const control = options.control === true;
   const profile = profileOf(options.profile);
-  const description = describe(path);
+  const description = loadMachineFile(path);
   const socketDir = options.socketDir ?? defaultSocketDir(description.machine);
   makeFolder(socketDir, '--socket-dir');
   const log = createLog(threshold, format === 'json');
@@ -109,7 +109,7 @@ async function serve(path: string, options: ServeCommandOptions, thread: Worker 
       thread,
     }),
   );
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, stop);
+  for (const signal of END_SIGNALS) process.once(signal, stop);
   capture?.begin();
   const { watcher } = served;
   const page = address === null || watcher === null ? null : await open(address, served, description, control, stop);
@@ -170,13 +170,4 @@ function milliseconds(text: string | undefined): number | undefined {
     throw new UsageError(`--importer-timeout ${text}: 1 to 3600000 milliseconds`);
   }
   return value;
-}
-
-function describe(path: string): ReturnType<typeof loadMachine> {
-  try {
-    return loadMachine(machinePath(path));
-  } catch (error) {
-    if (error instanceof DocumentError) throw new UsageError(error.message);
-    throw error;
-  }
 }

@@ -1,17 +1,13 @@
 /** The connection of a command to any vfio-user server, with its errors in words. */
-import { statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { Errno } from '../abi/errno.ts';
+import { isSocket } from '../linux/is-socket.ts';
 import { VfioUserClient } from '../vfio-user/client/client.ts';
 import { LostError } from '../vfio-user/client/lost.ts';
 import { UsageError } from './usage.ts';
 
 /** How long a server may take for one reply. */
 const TIMEOUT_MS = 5000;
-
-/** Whether the path is a socket. */
-export function isSocket(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isSocket() === true;
-}
 
 /** Connects, calls `body`, and leaves when the device is closed. UsageError where nobody serves a device there. */
 export function withSocket<T>(path: string, body: (client: VfioUserClient) => T): T {
@@ -25,10 +21,15 @@ export function withSocket<T>(path: string, body: (client: VfioUserClient) => T)
   }
 }
 
+/** UsageError where a path is not a socket. */
+export function demandSocket(path: string): void {
+  if (isSocket(path)) return;
+  if (!existsSync(path)) throw new UsageError(`${path}: there is no such socket; start the server that makes it`);
+  throw new UsageError(`${path}: this is not a socket; name the one that a server listens on`);
+}
+
 function connect(path: string): VfioUserClient {
-  const found = statSync(path, { throwIfNoEntry: false });
-  if (found === undefined) throw new UsageError(`${path}: there is no such socket; start the server that makes it`);
-  if (!found.isSocket()) throw new UsageError(`${path}: this is not a socket; name the one that a server listens on`);
+  demandSocket(path);
   try {
     return new VfioUserClient(path, { timeoutMs: TIMEOUT_MS });
   } catch (error) {

@@ -1,10 +1,12 @@
 /** The server under test: a socket that is there, or a command that is started anew when it ended. */
+
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Errno } from '../abi/errno.ts';
+import { isSocket } from '../linux/is-socket.ts';
 import { keptOf, killGroup, spawnGroup } from './program.ts';
 
 /** Stands for the path of a fresh socket in the words of a command. */
@@ -175,8 +177,4 @@ function folderOf(command: readonly string[], option: number): string {
   const folder = joined ?? command[option + 1];
   if (folder === undefined) throw new Errno('EINVAL', `${FOLDER_OPTION} of the command needs a folder`);
   return folder;
-}
-
-function isSocket(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isSocket() === true;
 }

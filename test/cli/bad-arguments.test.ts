@@ -1,14 +1,11 @@
 /** Runs every command with wrong arguments: it prints one line that says what, where and the next step. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { SUMMARIES } from '../../src/cli/summaries.ts';
-import { ROOT } from './barter.ts';
-import type { ManyResult } from './run-many.ts';
+import { runAll } from './run-all.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'barter-bad-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -132,16 +129,10 @@ const CASES: readonly (readonly [args: readonly string[], said: RegExp, status?:
   [['bench', 'toString'], /there is no benchmark toString; there are: /],
 ];
 
-/** Runs all commands in one process: a process for each would take minutes. */
-function runAll(commands: readonly (readonly string[])[]): ManyResult[] {
-  const args = ['--import', 'tsx', fileURLToPath(new URL('./run-many.ts', import.meta.url))];
-  const input = JSON.stringify(commands);
-  const { stdout, stderr, status } = spawnSync(process.execPath, args, { input, encoding: 'utf8', cwd: ROOT });
-  assert.equal(status, 0, stderr);
-  return JSON.parse(stdout);
-}
-
-const results = runAll(CASES.map(([args]) => args));
+const results = runAll(
+  CASES.map(([args]) => args),
+  120_000,
+);
 
 for (const [i, [args, said, status = 2]] of CASES.entries()) {
   test(`barter ${args.join(' ').replaceAll(folder, 'DIR').slice(0, 90)}`, () => {

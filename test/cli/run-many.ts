@@ -1,6 +1,6 @@
 /**
- * Runs many command lines in this process, one after the other. Reads their arguments as JSON and writes their results
- * as JSON.
+ * Runs many command lines in this process, one after the other. Reads their arguments as JSON and writes the result of
+ * each as a line of JSON.
  */
 import { readFileSync, writeSync } from 'node:fs';
 import { main } from '../../src/cli/main.ts';
@@ -11,7 +11,6 @@ export interface ManyResult {
   stderr: string;
 }
 
-const results: ManyResult[] = [];
 for (const args of JSON.parse(readFileSync(0, 'utf8')) as string[][]) {
   const written = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const) {
@@ -24,7 +23,6 @@ for (const args of JSON.parse(readFileSync(0, 'utf8')) as string[][]) {
   // A command listens for the end of its reader, and then ends the process.
   process.stdout.removeAllListeners('error');
   await main(['node', 'barter', ...args]);
-  results.push({ status: process.exitCode, ...written });
+  writeSync(1, `${JSON.stringify({ status: process.exitCode, ...written } satisfies ManyResult)}\n`);
 }
-writeSync(1, JSON.stringify(results));
-process.exitCode = 0;
+process.exit(0);

@@ -63,3 +63,22 @@ test('a file without a default export is refused with the next step', async () =
   assert.match(line, /nothing\.ts has no default export: .*writing-a-device\.md/);
   assert.equal(status, 2);
 });
+
+/** What the file holds, and the sentence that names it. */
+const UNFIT: readonly [name: string, text: string | Uint8Array, said: RegExp][] = [
+  ['binary.mjs', Buffer.from([0xff, 0, 0x1b, 0x5b]), /binary\.mjs cannot be loaded: .*BARTER_DEBUG=1 shows where/],
+  ['throws.mjs', 'throw new Error("mine")', /throws\.mjs cannot be loaded: mine; BARTER_DEBUG=1 shows where/],
+  ['empty.mjs', '', /empty\.mjs has no default export/],
+  ['other.mjs', 'export default class {}', /dut=.*other\.mjs cannot be served: /],
+];
+
+for (const [name, text, said] of UNFIT) {
+  test(`${name} gets one line, without a stack`, { timeout: 60_000 }, async () => {
+    writeFileSync(join(folder, name), text);
+    const server = serve(join(folder, name));
+    const texts = server.stderr.setEncoding('utf8').toArray();
+    const [status] = await once(server, 'exit');
+    assert.match((await texts).join(''), new RegExp(`^barter: [^\\n]*${said.source}[^\\n]*\\n$`));
+    assert.equal(status, 2);
+  });
+}

@@ -22,6 +22,8 @@ export const COVERED_BY: Readonly<Record<string, readonly string[]>> = {
   'explore/queue/': ['queue/queue.test.ts', 'explore/part-task.test.ts'],
   'index.ts': ['package/package.test.ts'],
   'lint/': ['lint/check-tasks.test.ts'],
+  'linux/end-signals.ts': ['cli/demo.test.ts', 'cli/serve.test.ts'],
+  'linux/is-socket.ts': ['cli/wrong-inputs.test.ts'],
   'linux/': ['linux/mapping.test.ts', 'vfio-user/loop.test.ts'],
   'linux/vfio/': ['linux/vfio/device.test.ts'],
   'machine/screen/': ['cli/screenshot.test.ts'],

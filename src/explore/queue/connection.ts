@@ -76,7 +76,7 @@ function queueName(code: string): string {
 function checkUrl(url: string): void {
   const protocol = URL.canParse(url) ? new URL(url).protocol : '';
   if (protocol !== 'redis:' && protocol !== 'rediss:') {
-    throw new QueueError(`--queue ${url}: not an address of a Redis; it has the form redis://HOST:PORT`);
+    throw new QueueError(`--queue ${shownUrl(url)}: not an address of a Redis; it has the form redis://HOST:PORT`);
   }
 }
 
@@ -101,13 +101,14 @@ async function connected(redis: Redis, url: string): Promise<Redis> {
     redis.disconnect();
     const { code, message } = last ?? (error as NodeJS.ErrnoException);
     const why = code === 'ECONNREFUSED' ? 'nothing listens there; start redis-server, or name another host' : message;
-    throw new QueueError(`--queue ${withoutPassword(url)}: ${why}`);
+    throw new QueueError(`--queue ${shownUrl(url)}: ${why}`);
   }
 }
 
-/** The address as it may be shown. */
-function withoutPassword(url: string): string {
+/** The address of a Redis without its password, for everything that is printed. */
+export function shownUrl(url: string): string {
+  if (!URL.canParse(url)) return url.replace(/:[^:@/]*@/, ':***@');
   const shown = new URL(url);
   if (shown.password !== '') shown.password = '***';
-  return shown.href;
+  return shown.password === '' ? url : shown.href;
 }
