@@ -22,8 +22,8 @@ export function showMessages(section, { values, lists }) {
       number(count(perSecond)),
       number(total),
       number(errors),
-      number(p50Us === null ? '' : duration(p50Us / 1000)),
-      number(p99Us === null ? '' : duration(p99Us / 1000)),
+      number(p50Us === null ? '–' : duration(p50Us / 1000)),
+      number(p99Us === null ? '–' : duration(p99Us / 1000)),
     ]),
     'No message has come yet.',
   );
