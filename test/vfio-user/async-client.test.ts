@@ -1,6 +1,7 @@
 /** The asynchronous client: right answers, while Node's event loop goes on. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VFIO_USER_DEVICE_GET_INFO, VFIO_USER_DMA_READ, vfio_user_device_info } from '../../src/abi/vfio-user.ts';
@@ -75,7 +76,11 @@ test('timers, an abort and the reply of a second call come while a call waits; l
     await assert.rejects(client.info(), /ETIMEDOUT.*silent/);
     assert.ok(ticks > 1);
     clearInterval(timer);
-    assert.equal((await client.info()).flags, 5);
+    const { signal } = new AbortController();
+    assert.equal((await client.info({ signal })).flags, 5);
+    for (const each of [signal, abort.signal]) {
+      assert.deepEqual(getEventListeners(each, 'abort'), [], 'a call that is over listens no more');
+    }
     client.close();
   });
 });
