@@ -89,16 +89,16 @@ export class DmaLog {
     const report = new Report(iova, length, pageSize);
     if (this.isFull) {
       for (const range of this.ranges.length === 0 ? [{ iova, length }] : this.ranges) {
-        report.mark(Number(range.iova), Number(range.length));
+        report.mark(floorPage(range.iova), ceilPage(range.iova + range.length));
       }
       return report.bitmap;
     }
-    const first = Math.floor(Number(iova) / this.pageBytes);
-    const last = Math.ceil(Number(iova + length) / this.pageBytes) - 1;
+    const first = Math.floor(floorPage(iova) / this.pageBytes);
+    const last = Math.ceil(ceilPage(iova + length) / this.pageBytes) - 1;
     for (const [index, block] of this.blocks) {
       const start = index * BLOCK_PAGES;
       const pages = takePages(block, Math.max(0, first - start), Math.min(BLOCK_PAGES - 1, last - start));
-      for (const page of pages) report.mark((start + page) * this.pageBytes, this.pageBytes);
+      for (const page of pages) report.mark((start + page) * this.pageBytes, (start + page + 1) * this.pageBytes);
       if (pages.length > 0) yield* condResched();
     }
     return report.bitmap;
@@ -126,24 +126,38 @@ function takePages(block: Uint8Array, first: number, last: number): number[] {
   return pages;
 }
 
-/** The bitmap of a report. All numbers are multiples of 4096, so that doubles hold them up to 2^64. */
+const SYSTEM_PAGE = BigInt(PAGE_SIZE);
+
+/** Doubles hold multiples of 4096 up to 2^64. */
+function floorPage(address: bigint): number {
+  return Number((address / SYSTEM_PAGE) * SYSTEM_PAGE);
+}
+
+function ceilPage(address: bigint): number {
+  return floorPage(address + SYSTEM_PAGE - 1n);
+}
+
+/**
+ * The bitmap of a report, in whole numbers of 4096 bytes. A report may begin and end inside of such a page. Its bits
+ * stand for multiples of 4096 bytes, so rounding outwards does not change which of them a page touches.
+ */
 class Report {
   readonly bitmap: Uint8Array;
-  private readonly iova: number;
+  private readonly iova: { readonly floor: number; readonly ceil: number };
   private readonly length: number;
   private readonly pageSize: number;
 
   constructor(iova: bigint, length: bigint, pageSize: bigint) {
     this.bitmap = new Uint8Array(DmaLog.bitmapBytes(iova, length, pageSize));
-    this.iova = Number(iova);
-    this.length = Number(length);
+    this.iova = { floor: floorPage(iova), ceil: ceilPage(iova) };
+    this.length = ceilPage(length);
     this.pageSize = Number(pageSize);
   }
 
-  /** Sets the bits of the bytes from `address`, as far as they lie in the report. */
-  mark(address: number, bytes: number): void {
-    const from = Math.max(0, address - this.iova);
-    const to = Math.min(address - this.iova + bytes, this.length);
+  /** Sets the bits of the bytes from `start` to `end`, as far as they lie in the report. Both are whole pages. */
+  mark(start: number, end: number): void {
+    const from = Math.max(0, start - this.iova.ceil);
+    const to = Math.min(end - this.iova.floor, this.length);
     if (to <= from) return;
     const last = Math.ceil(to / this.pageSize) - 1;
     for (let bit = Math.floor(from / this.pageSize); bit <= last; ) {

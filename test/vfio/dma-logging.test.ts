@@ -52,6 +52,31 @@ test('a report has a bit for each of its pages that was written since the last, 
   );
 });
 
+test('a report may begin and end inside of a page, at any address', () => {
+  const base = fc.constantFrom(0n, 2n ** 40n, 2n ** 63n, 2n ** 64n - 2n ** 21n);
+  const query = { skew: fc.bigInt(0n, 40_000n), length: fc.bigInt(1n, 400_000n), shift: fc.nat(4) };
+  fc.assert(
+    fc.property(base, fc.uniqueArray(fc.nat(120), { maxLength: 20 }), fc.record(query), (at, pages, asked) => {
+      const log = new DmaLog(BigInt(PAGE), []);
+      for (const page of pages) log.written(Number(at) + page * PAGE, 1);
+      const [iova, size] = [at + asked.skew, BigInt(PAGE) << BigInt(asked.shift)];
+      const end = iova + asked.length;
+      const wanted = new Set<number>();
+      for (const page of pages) {
+        const start = at + BigInt(page * PAGE);
+        const [from, to] = [start < iova ? iova : start, start + BigInt(PAGE) < end ? start + BigInt(PAGE) : end];
+        for (let bit = (from - iova) / size; from < to && bit <= (to - 1n - iova) / size; bit++)
+          wanted.add(Number(bit));
+      }
+      const told = bits(reportOf(log, iova, asked.length, size));
+      assert.deepEqual(
+        told,
+        [...wanted].sort((a, b) => a - b),
+      );
+    }),
+  );
+});
+
 test('a log that is full says that everything it watches may be dirty', () => {
   const log = new DmaLog(BigInt(PAGE), []);
   for (let i = 0; i < MAX_LOG_BLOCKS; i++) log.written(i * 2 ** 27, 1);
