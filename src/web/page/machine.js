@@ -42,32 +42,32 @@ function devicesBelow(port, machine) {
   return [...here, ...below.flatMap(({ name }) => devicesBelow(name, machine))];
 }
 
-/** The traffic of a device in a second: its clients' messages, and its DMA. */
+/** The traffic of a device in a second: its clients' messages, and the bytes of its DMA. */
 function flowOf(device, { rate, dma }) {
   const messages = rate?.devices.find((each) => each.device === device)?.messagesPerSecond ?? 0;
-  return { messages, dmaBytes: dma.get(device) ?? 0 };
+  return { messages, dmaRate: dma.get(device) ?? 0 };
 }
 
 function sum(flows) {
-  const add = (a, b) => ({ messages: a.messages + b.messages, dmaBytes: a.dmaBytes + b.dmaBytes });
-  return flows.reduce(add, { messages: 0, dmaBytes: 0 });
+  const add = (a, b) => ({ messages: a.messages + b.messages, dmaRate: a.dmaRate + b.dmaRate });
+  return flows.reduce(add, { messages: 0, dmaRate: 0 });
 }
 
-function isMoving({ messages, dmaBytes }) {
-  return messages > 0 || dmaBytes > 0;
+function isMoving({ messages, dmaRate }) {
+  return messages > 0 || dmaRate > 0;
 }
 
 /** The classes of a link with traffic. Messages flow down to a device, DMA flows up from it. */
 function linkWords(suffix, flow) {
   if (!isMoving(flow)) return [];
-  const words = [...(flow.messages > 0 ? [`down${suffix}`] : []), ...(flow.dmaBytes > 0 ? [`up${suffix}`] : [])];
+  const words = [...(flow.messages > 0 ? [`down${suffix}`] : []), ...(flow.dmaRate > 0 ? [`up${suffix}`] : [])];
   return [suffix === '' ? 'busy' : 'passed', ...words];
 }
 
-function flowText({ messages, dmaBytes }) {
+function flowText({ messages, dmaRate }) {
   const words = [];
   if (messages > 0) words.push(`${count(messages)} messages/s`);
-  if (dmaBytes > 0) words.push(`${bytes(Math.round(dmaBytes))}/s by DMA`);
+  if (dmaRate > 0) words.push(`${bytes(Math.round(dmaRate))}/s by DMA`);
   return words.join(', ');
 }
 
@@ -114,14 +114,14 @@ function clientText(now, state) {
   return `client: ${who}, for ${duration(state.atMs - sinceMs)}${waiting}`;
 }
 
-function stateText(now, traffic, { dmaBytes }) {
+function stateText(now, traffic, { dmaRate }) {
   if (now === undefined) return '';
   const words = [now.lowPower ? 'low power' : POWER[now.powerState], `memory ${now.memoryDecodes ? 'on' : 'off'}`];
   if (traffic?.messagesPerSecond > 0) {
     words.push(`${count(traffic.messagesPerSecond)} messages/s, ${bytes(Math.round(traffic.bytesPerSecond))}/s`);
   }
   if (now.dmaBytes > 0) words.push(`${bytes(now.dmaBytes)} by DMA`);
-  if (dmaBytes > 0) words.push(`${bytes(Math.round(dmaBytes))}/s by DMA now`);
+  if (dmaRate > 0) words.push(`${bytes(Math.round(dmaRate))}/s by DMA now`);
   return words.join(', ');
 }
 
