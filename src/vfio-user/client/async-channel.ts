@@ -189,7 +189,8 @@ export class AsyncChannel {
     let received: number;
     try {
       received = this.frames.receive(this.socket.fd, false);
-    } catch {
+    } catch (error) {
+      if (!(error instanceof Errno)) throw error;
       // Descriptors cannot be taken. Their frame says so when it is whole.
       return true;
     }

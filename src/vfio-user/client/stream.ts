@@ -143,7 +143,8 @@ export class Stream {
   private receiveNow(wait: boolean): number {
     try {
       return this.frames.receive(this.socket.fd, wait);
-    } catch {
+    } catch (error) {
+      if (!(error instanceof Errno)) throw error;
       return SOME_BYTES;
     }
   }
