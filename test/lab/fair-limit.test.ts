@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fairLimit, runDelayMs } from '../../lab/host/fair-limit.ts';
@@ -37,8 +38,23 @@ test('time that a guest waited for the host does not count', async () => {
   assert.ok((await ended) >= 399);
 });
 
+test('a thread that ends with its time does not shorten the limit', async () => {
+  let waitedMs = 1000;
+  const startedMs = performance.now();
+  const ended = new Promise<number>((resolve) => {
+    fairLimit(
+      200,
+      () => waitedMs,
+      () => resolve(performance.now() - startedMs),
+    );
+  });
+  waitedMs = 0;
+  assert.ok((await ended) >= 199);
+});
+
 test('two threads on one processor wait for each other, and a process that is gone waits for nothing', async () => {
-  const spin = ['-c', '0', process.execPath, '-e', 'for (;;);'];
+  const [, processor] = /^Cpus_allowed_list:\s+(\d+)/m.exec(readFileSync('/proc/self/status', 'utf8'))!;
+  const spin = ['-c', processor, process.execPath, '-e', 'for (;;);'];
   const children = [spawn('taskset', spin), spawn('taskset', spin)];
   try {
     const pid = children[0].pid;
