@@ -6,6 +6,7 @@ import type { SuiteTest } from '../../lab/peers/suite/session.ts';
 import { reported } from './lab-options.ts';
 import { prepareMissing } from './lab-prepare.ts';
 import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
+import { peerSuites } from './suites.ts';
 
 export function addPeerTestsCommand(lab: Command): void {
   const command = lab
@@ -36,18 +37,9 @@ async function peerTests(only: string[], options: ReportOptions): Promise<void> 
   };
   const run = await runSuite({ only, onFile });
   if (!run.ok) process.exitCode = 1;
-  await reportSuites(options, 'barter lab peer-tests', run.files.map(reportOf));
+  await reportSuites(options, 'barter lab peer-tests', peerSuites(run.files));
   if (options.json === true) return console.log(JSON.stringify(run));
   if (!isJson) printTotals(run);
-}
-
-function reportOf({ name, tests }: SuiteFile) {
-  const cases = tests.map((test) => ({
-    name: test.name,
-    verdict: test.verdict === 'pass' || test.verdict === 'fail' ? test.verdict : ('skip' as const),
-    text: test.reason ?? test.failed ?? '',
-  }));
-  return { name, cases };
 }
 
 function printFile({ name, tests }: SuiteFile): void {

@@ -4,6 +4,7 @@
  */
 import type { DiffResult } from '../../lab/diff/diff.ts';
 import type { ExecOutcome } from '../../lab/host/exec-guest.ts';
+import type { SuiteFile } from '../../lab/peers/suite/run.ts';
 import type { LabResult } from '../../lab/runs/run.ts';
 import type { SelftestSuite } from '../../lab/runs/selftests.ts';
 import { parseTap, type TapResult } from '../../lab/runs/tap.ts';
@@ -64,19 +65,33 @@ export function execSuite(
   const isGood = fault === null && status === 0;
   const text = fault?.message ?? `status ${status}\n${output.stdout}${output.stderr}`;
   const ends: CaseReport = {
-    ...{ name: 'exits with 0', verdict: isGood ? 'pass' : 'fail' },
-    ...{ text: isGood ? '' : text, seconds: (bootMs ?? 0) / 1000 },
+    name: 'exits with 0',
+    verdict: isGood ? 'pass' : 'fail',
+    text: isGood ? '' : text,
+    seconds: (bootMs ?? 0) / 1000,
   };
   const lines = output.stdout.split('\n');
   const isTap = lines.some((line) => /^(TAP version|KTAP version|1\.\.\d)/.test(line));
   const tests = isTap ? parseTap(lines, status ?? 1).map(tapCase) : [];
-  // A program can fail after its last test, and one that ends well can have failed a test.
-  const isTold = tests.length > 0 && (isGood || tests.some(({ verdict }) => verdict === 'fail'));
+  // A status other than 0 that no test explains, and a fault of the guest, are failures of their own.
+  const isTold = tests.length > 0 && (isGood || (fault === null && tests.some(({ verdict }) => verdict === 'fail')));
   return { name: words.join(' ') || 'a shell', cases: isTold ? tests : [...tests, ends] };
 }
 
 function tapCase({ name, verdict, reason, text }: TapResult): CaseReport {
   return { name, verdict, text: verdict === 'skip' ? reason : text };
+}
+
+/** A suite for each file of the tests. A test that differs on purpose, or cannot be run, is skipped. */
+export function peerSuites(files: readonly SuiteFile[]): SuiteReport[] {
+  return files.map(({ name, tests }) => ({
+    name,
+    cases: tests.map((test) => ({
+      name: test.name,
+      verdict: test.verdict === 'pass' || test.verdict === 'fail' ? test.verdict : 'skip',
+      text: test.reason ?? test.failed ?? '',
+    })),
+  }));
 }
 
 /** Each mutant is a test, which must catch it. */

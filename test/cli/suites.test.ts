@@ -12,7 +12,7 @@ import type { FoundDifference } from '../../lab/diff/diff.ts';
 import type { KernelReport } from '../../lab/kernel/reports.ts';
 import { undocumented } from '../../lab/kernel/reports.ts';
 import { reportSuites } from '../../src/cli/report-option.ts';
-import { diffSuites, execSuite, mutantSuite, runSuite, selftestSuites } from '../../src/cli/suites.ts';
+import { diffSuites, execSuite, mutantSuite, peerSuites, runSuite, selftestSuites } from '../../src/cli/suites.ts';
 import { parseReportTarget, type SuiteReport } from '../../src/report/test-report.ts';
 import { checkKtap, junitErrors } from '../report/formats.ts';
 
@@ -65,6 +65,17 @@ const selftests = fc.array(fc.record({ name: text, tests: fc.array(tap) })).map(
   return { suites: selftestSuites(suites as Parameters<typeof selftestSuites>[0]), reports: [], ok };
 });
 
+const peerTest = fc.record({
+  name: text,
+  verdict: fc.constantFrom('pass' as const, 'differs' as const, 'fail' as const, 'not-portable' as const),
+  failed: fc.option(text),
+  reason: fc.option(text),
+});
+const peers = fc.array(fc.record({ name: text, tests: fc.array(peerTest) })).map((files): Reported => {
+  const ok = files.every(({ tests }) => tests.every(({ verdict }) => verdict !== 'fail'));
+  return { suites: peerSuites(files), reports: [], ok };
+});
+
 const line = fc.oneof(
   fc.constantFrom('TAP version 13', 'ok 1 a', 'ok 2 b # SKIP c', 'not ok 3 d', '1..3', '1..0'),
   text,
@@ -103,7 +114,20 @@ async function written(format: 'ktap' | 'junit', { suites, reports: kernel }: Re
   return readFileSync(path, 'utf8');
 }
 
-for (const [name, results] of Object.entries({ run, diff, selftests, exec, mutants })) {
+test('a guest that dies is in the report of a program that had failed a test before', () => {
+  const outcome = { status: null, fault: { kind: 'died' as const, message: 'the guest died' }, bootMs: 1 };
+  const { cases } = execSuite(['t'], outcome, { stdout: 'TAP version 13\nnot ok 1 a\n1..1', stderr: '' });
+  assert.deepEqual(
+    cases.map(({ name, verdict }) => [name, verdict]),
+    [
+      ['a', 'fail'],
+      ['exits with 0', 'fail'],
+    ],
+  );
+  assert.equal(cases[1].text, 'the guest died');
+});
+
+for (const [name, results] of Object.entries({ run, diff, selftests, peers, exec, mutants })) {
   test(`reports of ${name} are valid, whatever the result is`, async () => {
     const samples = fc.sample(results, { seed: 16, numRuns: 150 });
     const documents: string[] = [];
