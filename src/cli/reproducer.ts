@@ -25,8 +25,8 @@ export function addReproducerCommand(program: Command): void {
       'after',
       `
 The program needs libc and the kernel's headers alone. Its last line says what it saw; its status is 0 where all is as it
-should be, 1 where the finding is there, and 2 where it cannot tell. Of a finding whose importer scenarios do not have,
-the name stands for the file: ${namedPrograms().join(', ')}.
+should be, 1 where the finding is there, and 2 where it cannot tell. Some programs do not come from a scenario, and are
+asked for by name: ${namedPrograms().join(', ')}.
 
 Examples:
   barter reproducer lab/findings/03-lent-in-low-power.yaml -o repro.c

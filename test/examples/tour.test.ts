@@ -69,18 +69,19 @@ const isElsewhere = (command: string) => ELSEWHERE.some(([pattern]) => pattern.t
 const own = commands.filter((command) => !isElsewhere(command));
 const isServer = (command: string) => command.startsWith('barter serve ');
 
+const LIMIT_MS = 120_000;
 const missing = missingStages();
 /** CI prepares the lab if needed. Elsewhere the user must do that, since it takes minutes and root. */
 const labSkip =
   missing.length > 0 && process.env.CI !== 'true' && `NOT RUN: barter lab prepare (${missing.join(', ')})`;
 
-/** What shows a bug ends with 1, as what fails does. */
+/** A command that shows a bug ends with 1, as one that fails does. */
 const findsBug = (command: string) => / --mutant |:hasty$|^barter replay /.test(command);
 
 // The tour looks at a served device before it serves.
 for (const command of [...own.filter(isServer), ...own.filter((one) => !isServer(one))]) {
   const skip = command.startsWith('barter lab ') && labSkip;
-  test(command, { skip, timeout: 120_000 }, async () => {
+  test(command, { skip, timeout: LIMIT_MS }, async () => {
     if (isServer(command)) {
       const shell = `exec ${shellOf(command)}`;
       const server = spawn('sh', ['-c', shell], { cwd: folder, env, stdio: ['ignore', 'pipe', 'inherit'] });
@@ -96,6 +97,8 @@ for (const command of [...own.filter(isServer), ...own.filter((one) => !isServer
       env,
       encoding: 'utf8',
       maxBuffer: 64 << 20,
+      // The test's own limit cannot end a call that blocks.
+      timeout: LIMIT_MS,
     });
     assert.equal(status, findsBug(command) ? 1 : 0, `${stdout}${stderr}`);
   });

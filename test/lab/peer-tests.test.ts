@@ -5,8 +5,10 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { test } from 'node:test';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { DIFFERENCES, NOT_PORTABLE, PLAN, type Plan } from '../../lab/peers/suite/plan.ts';
 import { hasSuite, runSuite } from '../../lab/peers/suite/run.ts';
@@ -23,7 +25,11 @@ const SMALL_PLAN: Plan = {
   notPortable: (name) => (name === 'test_small.test_not_run' ? 'it says nothing' : null),
   difference: (name) => (['test_small.test_agreed', 'test_small.test_unexpected'].includes(name) ? 'agreed' : null),
 };
-const small = (file: string) => runSuite({ folder: SMALL, python: ['python3'], plan: SMALL_PLAN, only: [file] });
+/** The folders that the suite makes. */
+const folder = mkdtempSync(join(tmpdir(), 'barter-peer-tests-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+const python = ['env', `TMPDIR=${folder}`, 'python3'] as const;
+const small = (file: string) => runSuite({ folder: SMALL, python, plan: SMALL_PLAN, only: [file] });
 
 test('a test has the verdict that it deserves', { skip: noPython }, async () => {
   const run = await small('test_small');

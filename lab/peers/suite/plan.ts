@@ -1,4 +1,4 @@
-/** Which tests of the suite say something about a server of others, and where Barter differs on purpose. */
+/** Which tests of the suite apply to a server other than the library's, and where Barter differs on purpose. */
 
 /** A reason, with the tests that it holds for. `test_x.*` stands for all tests of a file. */
 interface Entry {
@@ -98,7 +98,7 @@ export const DIFFERENCES: readonly Entry[] = [
     tests: ['test_device_get_irq_info.test_device_get_irq_info'],
   },
   {
-    reason: 'to mask an index other than INTx is ENOTTY, as on Linux; the library has it, or says EINVAL',
+    reason: 'only INTx can be masked, and others are ENOTTY, as on Linux; the library masks them, or says EINVAL',
     tests: [
       'test_device_set_irqs.test_device_set_irqs_bad_action_for_err_irq',
       'test_device_set_irqs.test_device_set_irqs_bad_action_for_req_irq',
@@ -108,7 +108,7 @@ export const DIFFERENCES: readonly Entry[] = [
     ],
   },
   {
-    reason: 'to switch off REQ while it has no eventfd is EINVAL, as on Linux',
+    reason: 'REQ that has no eventfd cannot be switched off: EINVAL, as on Linux',
     tests: ['test_device_set_irqs.test_device_set_irqs_disable'],
   },
   {

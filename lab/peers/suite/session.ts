@@ -83,8 +83,11 @@ class SuiteSession {
   }
 
   serve(): void {
-    for (let question = this.receive(); question !== null; question = this.receive()) this.answer(question);
-    for (const context of this.contexts.values()) context.destroy();
+    try {
+      for (let question = this.receive(); question !== null; question = this.receive()) this.answer(question);
+    } finally {
+      for (const context of this.contexts.values()) context.destroy();
+    }
   }
 
   /** The verdicts. `complaint` is the standard error of a process that ended in the middle of a test. */
