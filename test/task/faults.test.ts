@@ -51,7 +51,7 @@ const OPERATIONS: Record<string, Operation> = {
     step: IMPORT,
     points: ['iopt_pages', 'dma_buf_attachment', 'iopt_area'],
   },
-  // What takes memory back, or lends it again, needs none: it cannot be refused.
+  // A revoke and a restore allocate nothing, so they cannot be refused.
   revoke: { before: [EXPORT, ATTACH, MAP], step: memory(false), points: [] },
   restore: { before: [EXPORT, ATTACH, MAP, memory(false)], step: memory(true), points: [] },
   unmap: { before: [EXPORT, ATTACH, MAP], step: { op: 'unmap', map: 'lent' }, points: [] },
@@ -93,7 +93,7 @@ function* locksAreFree({ memoryLock, dmabufs }: VfioPciCoreDevice): Task {
   }
 }
 
-/** What must hold after a failure, and after the operation was tried again. */
+/** Tries the operation again after a failure, and checks that nothing is left of it. */
 function askAfter(trial: Trial, { step }: Operation, expected: { answer: unknown; addresses: number[] }): void {
   assert.deepEqual(trial.take(step), expected.answer, 'the operation succeeds when it is tried again');
   assert.deepEqual(trial.addresses(), expected.addresses);
