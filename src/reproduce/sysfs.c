@@ -80,13 +80,16 @@ static UNUSED struct result sysfs_bind(struct device *device)
 	return strcmp(result.text, "null") ? result : sysfs_put("/sys/bus/pci/drivers_probe", device->bdf);
 }
 
+/* struct aer_error_inj of drivers/pci/pcie/aer_inject.c, which no header has. */
+struct aer_error_inj {
+	uint8_t bus, dev, fn;
+	uint32_t uncor_status, cor_status, header_log[4], domain;
+};
+
 /* Returns when the kernel's log says that it has recovered. Needs the module aer_inject. */
 static UNUSED struct result inject_error(struct device *device, int fatal)
 {
-	struct {
-		uint8_t bus, dev, fn;
-		uint32_t uncor_status, cor_status, header_log[4], domain;
-	} error = { .uncor_status = fatal ? 0x10 : 0x8000 };
+	struct aer_error_inj error = { .uncor_status = fatal ? PCI_ERR_UNC_DLP : PCI_ERR_UNC_COMP_ABORT };
 	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK), fd = open("/dev/aer_inject", O_WRONLY), tries, done;
 	unsigned int domain, bus, slot, fn;
 	char line[8192];

@@ -1,6 +1,7 @@
 /** Root's writes to the files that the PCI core has for a device in sysfs. */
 import { closeSync, constants, existsSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { Errno } from '../../abi/errno.ts';
+import { PCI_ERR_UNC_COMP_ABORT, PCI_ERR_UNC_DLP } from '../../abi/pci_regs.ts';
 import { bindToVfioPci, sysfsPath } from '../../linux/sysfs.ts';
 import type { StepIn } from '../step.ts';
 
@@ -51,9 +52,6 @@ function put(path: string, text: string): null {
   return null;
 }
 
-/** PCI_ERR_UNC_DLP, a fatal error, and PCI_ERR_UNC_COMP_ABORT, which is not. */
-const FATAL = 0x10;
-const NONFATAL = 0x8000;
 /** sizeof(struct aer_error_inj) of drivers/pci/pcie/aer_inject.c, and its fields. */
 const ERROR_SIZE = 32;
 const UNCOR_STATUS = 4;
@@ -66,7 +64,7 @@ function injectError(address: string, fatal: boolean): null {
   const [domain, bus, device, fn] = address.split(/[:.]/).map((part) => Number.parseInt(part, 16));
   const error = Buffer.alloc(ERROR_SIZE);
   error.set([bus, device, fn]);
-  error.writeUInt32LE(fatal ? FATAL : NONFATAL, UNCOR_STATUS);
+  error.writeUInt32LE(fatal ? PCI_ERR_UNC_DLP : PCI_ERR_UNC_COMP_ABORT, UNCOR_STATUS);
   error.writeUInt32LE(domain, DOMAIN);
   withFile('/dev/kmsg', O_RDONLY | O_NONBLOCK, (log) => {
     while (readLog(log) !== null);
