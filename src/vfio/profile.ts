@@ -1,7 +1,7 @@
 /** Barter's own rules, those of Linux 7.3, or Barter's rules and what is proposed for Linux. */
 export type ProfileName = 'default' | 'linux-7.3' | 'next';
 
-/** What is proposed for Linux and not merged (docs/next.md). */
+/** Features that are proposed for Linux and not merged (docs/next.md). */
 export interface Proposed {
   /** The number of VFIO_DEVICE_FEATURE_DMA_BUF_REVOKE. */
   readonly revoke: number;

@@ -1,4 +1,4 @@
-/** What is proposed for Linux: the profile `next` has it, in process and over vfio-user, and no other profile has. */
+/** Features that are proposed for Linux: the profile `next` alone has them, in process and over vfio-user. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { runServed } from '../../src/cli/run.ts';

@@ -1,4 +1,4 @@
-/** What is proposed for Linux (the profile `next`), against the triggers and the importers that there are. */
+/** Programs for features that are proposed for Linux (the profile `next`): each against the triggers and the importers. */
 import type { ProgramFamily } from '../../explore/world/program.ts';
 import type { Step } from '../../scenario/step.ts';
 import { PROFILES } from '../../vfio/profile.ts';
