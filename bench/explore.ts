@@ -2,6 +2,7 @@
 
 import type { ExploreOptions, ExploreResult } from '../src/explore/explore.ts';
 import { explore } from '../src/verify/explore.ts';
+import { exploreByWorkers, hasRedis } from './local-queue.ts';
 import type { BenchResult } from './result.ts';
 
 /** Runs a whole search. Throws an Error if the search is cut short or blocks a run. */
@@ -32,6 +33,12 @@ const WORKERS_BAR = 1.7;
  * own code for a second or two, so a second thread helps less in a search of half a minute (docs/benchmarks.md).
  */
 const LARGE = 'close-vs-map:5';
+/** Two workers of a queue on two cores. The asking process and Redis take the rest. */
+const QUEUE_BAR = 1.6;
+/** A search of the product at commit 7efc41a, on a quiet machine with two cores: the rate of :4, and the time of :5. */
+const PRODUCT = { scenario: 'revoke-vs-map', rate: 172e3, seconds: 895 };
+/** How much less time a search of alike importers may take. */
+const ALIKE_BAR = 10;
 
 /** The seconds of whole searches, the steps per second of the largest one, and the speed-up by a second thread. */
 export async function benchExplore(): Promise<BenchResult[]> {
@@ -43,7 +50,24 @@ export async function benchExplore(): Promise<BenchResult[]> {
   const { steps, seconds } = await fastest('lastzero:12');
   const rate = steps / seconds;
   results.push({ name: 'steps', value: rate, unit: 'steps/s', reference: 1e6, ratio: rate / 1e6 });
-  return [...results, await fiveImporters(), await workers()];
+  return [...results, await fiveImporters(), await productRate(), await alikeImporters(), ...(await workers())];
+}
+
+/** The steps per second of a search of the product that takes every order. */
+async function productRate(): Promise<BenchResult> {
+  const scenario = `${PRODUCT.scenario}:4`;
+  const { steps, seconds, executions } = await whole({ scenario, everyOrder: true });
+  const [value, reference] = [steps / seconds, PRODUCT.rate];
+  return { name: `${scenario}, every order`, value, unit: 'steps/s', reference, ratio: value / reference, executions };
+}
+
+/** A search that takes one of the orders that exchange alike importers. */
+async function alikeImporters(): Promise<BenchResult> {
+  const scenario = `${PRODUCT.scenario}:5`;
+  const { seconds: value, executions } = await whole({ scenario });
+  const { seconds: reference } = PRODUCT;
+  const ratio = reference / value;
+  return { name: `${scenario}, alike importers`, value, unit: 's', reference, ratio, bar: ALIKE_BAR, executions };
 }
 
 /** A search of the 602,280 orders, against a search of the states. */
@@ -62,19 +86,29 @@ async function fiveImporters(): Promise<BenchResult> {
   };
 }
 
-async function workers(): Promise<BenchResult> {
+async function workers(): Promise<BenchResult[]> {
   const one = await whole({ scenario: LARGE });
-  const all = await whole({ scenario: LARGE, workers: WORKERS });
-  for (const count of ['executions', 'blocked', 'steps'] as const) {
-    if (one[count] !== all[count]) throw new Error(`${LARGE}: ${count} depend on how many threads search`);
-  }
-  return {
-    name: `${LARGE} by ${WORKERS} threads`,
-    value: all.seconds,
-    unit: 's',
-    reference: 'one thread',
-    ratio: one.seconds / all.seconds,
-    bar: WORKERS_BAR,
-    aloneSeconds: one.seconds,
+  const compared = (all: ExploreResult, how: string, bar: number): BenchResult => {
+    for (const count of ['executions', 'blocked', 'steps'] as const) {
+      if (one[count] !== all[count]) throw new Error(`${LARGE}: ${count} depend on how many search`);
+    }
+    const [value, ratio] = [all.seconds, one.seconds / all.seconds];
+    return {
+      name: `${LARGE} by ${how}`,
+      value,
+      unit: 's',
+      reference: 'one thread',
+      ratio,
+      bar,
+      aloneSeconds: one.seconds,
+    };
   };
+  const threads = await whole({ scenario: LARGE, workers: WORKERS });
+  const results = [compared(threads, `${WORKERS} threads`, WORKERS_BAR)];
+  if (hasRedis()) {
+    const queue = await exploreByWorkers(LARGE, WORKERS);
+    results.push(compared(queue, `${WORKERS} workers through Redis`, QUEUE_BAR));
+  } else
+    console.error('explore: no redis-server on this machine, so no workers of a queue; apt-get install redis-server');
+  return results;
 }
