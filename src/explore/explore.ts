@@ -6,6 +6,7 @@ import { findDifference } from './checks/determinism.ts';
 import { lockCycleBug } from './checks/lock-witness.ts';
 import { type ResumeFile, restoreSearch, resumeFileOf } from './parallel/resume.ts';
 import { type ThreadProgress, WorkerPool } from './parallel/worker-pool.ts';
+import { Estimator } from './search/estimate.ts';
 import { minimise } from './search/minimise.ts';
 import type { Bug, Search } from './search/search.ts';
 import { type Algorithm, makeSearch, type SearchSpec } from './spec.ts';
@@ -51,7 +52,7 @@ export interface ExploreProgress {
   blocked: number;
   /** Of all runs. */
   steps: number;
-  /** The expected total of executions. */
+  /** The expected total of executions: an estimate by random probes, or by the share that is done. */
   total: number;
   /** Seconds so far. */
   seconds: number;
@@ -108,6 +109,10 @@ export interface ExploreResult {
 
 const PROGRESS_MS = 500;
 const SAVE_MS = 30_000;
+/** How long random probes look for the size of a search before it starts, and at each report of its progress. */
+const FIRST_PROBES_MS = 200;
+const PROBES_MS = 25;
+const MOST_PROBES = 3000;
 /** How long a search runs before it yields to other events. */
 const SLICE_MS = 5;
 
@@ -154,6 +159,7 @@ class Exploration {
   private readonly spec: SearchSpec;
   private readonly options: Omit<ExploreOptions, 'scenario'>;
   private readonly search: Search;
+  private readonly estimator: Estimator | null;
   private readonly pool: WorkerPool | null;
   private readonly max: number;
   private readonly start: number;
@@ -169,6 +175,7 @@ class Exploration {
     this.options = options;
     this.max = max;
     this.search = makeSearch(program, spec);
+    this.estimator = isEstimated(spec) ? new Estimator(program, this.search.oneOfAlike) : null;
     if (resume !== undefined) restoreSearch(this.search, resume);
     this.pool =
       workers > 1 && catalogue !== undefined
@@ -182,6 +189,7 @@ class Exploration {
   async run(): Promise<ExploreResult> {
     try {
       if (this.options.resume === undefined) this.checkProgram();
+      if (!this.isOver()) await this.reportProgress(FIRST_PROBES_MS);
       while (!this.isOver()) {
         await this.goOn();
         await this.pollProgress();
@@ -242,24 +250,43 @@ class Exploration {
     else search.join(outcome);
   }
 
+  /** Tells how far the search is, after random probes of its size for about `ms`. */
+  private async reportProgress(ms: number): Promise<void> {
+    const { options, search, estimator } = this;
+    if (options.onProgress === undefined) return;
+    const { totals, currentDepth: depth } = search;
+    const { executions } = totals;
+    if (estimator !== null && estimator.probes < MOST_PROBES) {
+      withoutStacks(() => estimator.probeFor(ms, MOST_PROBES - estimator.probes));
+    }
+    const orders = Math.round(estimator?.orders ?? 0);
+    // Probes that saw less than the search has done say nothing more.
+    const isKnown = orders > executions;
+    const done = isKnown ? executions / orders : search.estimate();
+    const total = isKnown ? orders : expectedTotal(executions, done);
+    const threads = this.pool?.progress() ?? [];
+    options.onProgress({ ...totals, total, seconds: this.seconds, done, depth, threads });
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+
   private async pollProgress(): Promise<void> {
     const { options, search } = this;
     const now = performance.now();
     if (this.pool !== null || options.signal !== undefined) await new Promise((resolve) => setImmediate(resolve));
     if (now - this.shown > PROGRESS_MS) {
       this.shown = now;
-      const done = search.estimate();
-      const { totals, currentDepth: depth } = search;
-      const total = expectedTotal(totals.executions, done);
-      const threads = this.pool?.progress() ?? [];
-      options.onProgress?.({ ...totals, total, seconds: this.seconds, done, depth, threads });
-      await new Promise((resolve) => setImmediate(resolve));
+      await this.reportProgress(PROBES_MS);
     }
     if (now - this.saved > SAVE_MS && search.canBeSaved && !this.isOver()) {
       this.saved = now;
       options.onSave?.(resumeFileOf(search, this.spec, this.seconds));
     }
   }
+}
+
+/** Whether a search takes one order of each class, so that `Estimator` tells how many. */
+function isEstimated({ algorithm, bound }: SearchSpec): boolean {
+  return bound === null && (algorithm === 'optimal' || algorithm === 'source');
 }
 
 /** The expected total of executions, for a search whose share `done` took `executions`; 0 before the first share. */
