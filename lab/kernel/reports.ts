@@ -42,6 +42,11 @@ const DOCUMENTED: readonly { kind: KernelReport['kind']; text: RegExp; where: st
     where: 'lab/findings/14-a-path-outlives-the-file.yaml',
   },
   {
+    kind: 'warning',
+    text: /^WARNING: .* at pci_iov_update_resource\+/,
+    where: 'docs/kernel-findings.md, 13',
+  },
+  {
     kind: 'hung task',
     text: /\bvirtio_gpu_detach_object_fenced\+[\s\S]*\bvfio_pci_dma_buf_move\+/,
     where: 'docs/kernel-findings.md, 10',

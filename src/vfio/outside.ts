@@ -3,6 +3,7 @@
  * Linux 7.3 hears of none of them, since its `err_handler` has neither reset_prepare nor reset_done.
  */
 import { Errno } from '../abi/errno.ts';
+import type { PciFunction } from '../pci/function.ts';
 import type { PciPowerState } from '../pci/power-state.ts';
 import { hotResetScope, type ResetMethod, resetBus, resetMethods } from '../pci/reset.ts';
 import type { Task } from '../task/op.ts';
@@ -39,18 +40,29 @@ export interface PowerWrittenOutside {
 }
 
 /**
+ * Linux looks for methods when it finds a function. Function 0 is alone below its port then, and can be reset with its
+ * bus, so it has the file.
+ */
+function hadMethod({ isVirtfn, parent, address }: PciFunction): boolean {
+  return !isVirtfn && parent !== null && (address.devfn & 7) === 0;
+}
+
+/**
  * `reset`: resets the function by its first method (reset_store), or by the one that was written to `reset_method`.
- * Wakes it first. ENOENT without a method, EINVAL for one that the function does not have.
+ * Wakes it first. ENOENT without a method, ENOTTY if it has none any more, EINVAL for one that it does not have.
  */
 export function* sysfsReset(vdev: OutsideDevice, method?: ResetMethod): Task {
   const { pdev } = vdev;
   const methods = resetMethods(pdev);
-  if (methods.length === 0) throw new Errno('ENOENT', `${pdev.name} has no reset method, so no such file`);
+  if (methods.length === 0 && !hadMethod(pdev)) {
+    throw new Errno('ENOENT', `${pdev.name} has no reset method, so no such file`);
+  }
   // Linux wakes the device to look at a method, too.
   yield* resume(vdev);
   if (method !== undefined && !methods.includes(method)) {
-    throw new Errno('EINVAL', `${pdev.name} cannot be reset by ${method}, only by ${methods.join(', ')}`);
+    throw new Errno('EINVAL', `${pdev.name} cannot be reset by ${method}, only by ${methods.join(', ') || 'nothing'}`);
   }
+  if (methods.length === 0) throw new Errno('ENOTTY', `${pdev.name} is no longer alone below its port`);
   yield* vdev.profile.outsideRevokes ? functionLevelReset(vdev, 'outside') : resetInD0(pdev);
 }
 

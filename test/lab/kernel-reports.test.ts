@@ -135,3 +135,16 @@ Call Trace:
     ['docs/kernel-findings.md, 10', null],
   );
 });
+
+test('a freed file in a revoke, and the VF BARs of a waking function, are documented; others are not', () => {
+  const freed = KASAN.replace('some_function', '__get_file_rcu').replace(
+    ' dump_stack_lvl+0x53/0x70',
+    ' dump_stack_lvl+0x53/0x70\n get_file_active+0x64/0x80\n vfio_pci_dma_buf_move+0xef/0x3f0',
+  );
+  const elsewhere = freed.replace('vfio_pci_dma_buf_move', 'proc_fd_link');
+  const waking = WARNING.replace('some_function', 'pci_iov_update_resource');
+  assert.deepEqual(
+    [freed, elsewhere, waking].flatMap((text) => kernelReports(asConsole(text)).map(({ documented }) => documented)),
+    ['lab/findings/14-a-path-outlives-the-file.yaml', null, 'docs/kernel-findings.md, 13'],
+  );
+});

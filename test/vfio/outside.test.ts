@@ -19,6 +19,7 @@ devices:
     bars: [{ index: 0, size: 4K }]
     capabilities: { pm: {}, express: { flr: true } }
   - { name: bare, model: memory, port: shared, bars: [{ index: 0, size: 4K }] }
+  - { name: plain, model: memory, port: shared, bars: [{ index: 0, size: 4K }] }
   - name: pf
     model: memory
     port: shared
@@ -109,9 +110,13 @@ test('a device that migrates runs after its reset, as after any other', () => {
   assert.equal(runner.run(migration.state()), VFIO_DEVICE_STATE_RUNNING);
 });
 
-test('without a method there is no file to write', () => {
+test('without a method there is no file to write, but function 0 has it from the time when it was alone', () => {
   const { devices } = rig();
-  assert.throws(() => runner.run(devices.get('bare')!.sysfsReset()), { code: 'ENOENT' });
+  const refused = (name: string, method?: 'bus') => () => runner.run(devices.get(name)!.sysfsReset(method));
+  assert.throws(refused('plain'), { code: 'ENOENT' });
+  assert.throws(refused('plain', 'bus'), { code: 'ENOENT' });
+  assert.throws(refused('bare'), { code: 'ENOTTY' });
+  assert.throws(refused('bare', 'bus'), { code: 'EINVAL' });
 });
 
 test('a reset of a bus with virtual functions is refused: their memory could not be revoked', () => {
