@@ -138,8 +138,10 @@ test('descriptors behind the message that ends a connection are closed', async (
   const channel = new AsyncChannel(ours, 'a server', 10_000);
   const call = channel.request({ command: VFIO_USER_DEVICE_GET_INFO, payload: Buffer.alloc(16), takesFds: true }, {});
   const server = new RawClient(theirs);
+  const lent = createEventfd('lent');
   server.send(message({ command: VFIO_USER_DMA_READ }, Buffer.alloc(16)));
-  server.send(message({ command: VFIO_USER_DEVICE_GET_INFO, flags: 1 }, Buffer.alloc(16)), [theirs.fd]);
+  server.send(message({ command: VFIO_USER_DEVICE_GET_INFO, flags: 1 }, Buffer.alloc(16)), [lent.fd]);
+  lent.close();
   // The answer to DMA_READ finds nobody.
   server.close();
   await assert.rejects(call, { constructor: LostError, code: 'EPIPE' });
