@@ -172,8 +172,10 @@ test('two detaches of one importer at once take nobody else off the list', () =>
     return [0, 1].map((i) => runner.start(`detach ${i}`, dmabuf.detach(leaving)));
   });
   for (const detach of detaches) assert.equal(detach.ended, false, 'both wait for the reservation');
+  const { onFailure } = runner;
   runner.onFailure = () => {};
   runner.drain();
+  runner.onFailure = onFailure;
   assert.deepEqual(dmabuf.attachments.get(), [staying]);
   assert.deepEqual(
     detaches.map(({ state }) => state),
