@@ -4,6 +4,9 @@
  * orders without any bias. Orders that differ only in commuting steps count as one: the probe divides by their number,
  * which is the number of linear extensions of the steps' partial order.
  *
+ * A second estimate comes from walks with sleep sets (canonical-walk.ts). It finds classes that the first one misses,
+ * and the other way round.
+ *
  * Two things keep the probes close together. Tasks go on with a probability in proportion to the steps that they have
  * left, as earlier probes tell. Steps on objects that no other task touches come at once, so they multiply nothing.
  */
@@ -14,6 +17,7 @@ import { KeptWorld } from '../world/kept-world.ts';
 import type { Program } from '../world/program.ts';
 import { StepLog } from '../world/step-log.ts';
 import { TaskIds } from '../world/task-ids.ts';
+import { CanonicalWalk } from './canonical-walk.ts';
 import { logExtensions } from './linear-extensions.ts';
 import { Random } from './random.ts';
 
@@ -37,6 +41,14 @@ function logMean(logs: readonly number[]): number {
   return most + Math.log(logs.reduce((sum, one) => sum + Math.exp(one - most), 0) / logs.length);
 }
 
+/** The mean, without the part of rare numbers that is far beyond it (Ionides, Truncated importance sampling, 2008). */
+function truncatedMean(numbers: readonly number[]): number {
+  const count = numbers.length;
+  if (count === 0) return 0;
+  const most = (numbers.reduce((sum, one) => sum + one, 0) / count) * 3 * Math.sqrt(count);
+  return numbers.reduce((sum, one) => sum + Math.min(one, most), 0) / count;
+}
+
 /** The tasks that touched an object, and whether the touches conflict. */
 interface TouchedObject {
   tasks: Set<number>;
@@ -44,9 +56,9 @@ interface TouchedObject {
 }
 
 export class Estimator {
-  /** How many probes count. */
-  probes = 0;
-  private sum = 0;
+  private weights: number[] = [];
+  private walked: number[] = [];
+  private readonly seen = new Map<number, number>();
   private readonly program: Program;
   private readonly oneOfAlike: boolean;
   private readonly ids = new TaskIds();
@@ -66,9 +78,16 @@ export class Estimator {
     this.oneOfAlike = oneOfAlike;
   }
 
+  /** How many probes count. */
+  get probes(): number {
+    return this.weights.length;
+  }
+
   /** The number of orders; 0 before the first probe. */
   get orders(): number {
-    return this.probes === 0 ? 0 : this.sum / this.probes;
+    if (this.probes === 0) return 0;
+    // Both are too low while they miss classes that they rarely draw.
+    return Math.max(truncatedMean(this.weights), truncatedMean(this.walked));
   }
 
   /** Draws orders for about `ms`, at most `most` of them. */
@@ -77,38 +96,67 @@ export class Estimator {
     for (let n = 0; n < most && performance.now() < end; n++) this.probe();
   }
 
+  /** Draws two orders, one in each way. */
   probe(): void {
+    this.walk();
+    this.probeByExtensions();
+  }
+
+  /** One step after the other, until every task ended or waits, or `choose` returns -1. Returns whether it did not. */
+  private run(choose: (execution: Execution, ready: readonly number[]) => number, took: () => void): boolean {
     const { log, scopes, oneOfAlike } = this;
     log.truncate(0);
     const execution = new Execution(this.program, this.ids, { scopes, kept: this.kept, oneOfAlike });
     for (const task of execution.order) if (task >= log.width) log.width = task + 1;
+    while (execution.finding === null && log.length < MAX_STEPS) {
+      const ready = execution.order.filter((task) => execution.isReady(task));
+      if (ready.length === 0) break;
+      const task = ready.find((one) => this.isPrivate(execution, one)) ?? choose(execution, ready);
+      if (task < 0) return false;
+      log.take(execution, task);
+      took();
+    }
+    return log.length < MAX_STEPS;
+  }
+
+  private walk(): void {
+    const total = this.lengths.reduce((sum, length) => sum + length, 0);
+    const walk = new CanonicalWalk(this.log, this.random, Math.min(0.5, 2 / Math.max(1, total)), this.seen);
+    const isWhole = this.run(
+      (execution, ready) => walk.choose(execution, ready),
+      () => walk.took(this.log.length - 1),
+    );
+    if (this.sawMore()) this.forget();
+    else this.walked.push(isWhole ? Math.exp(walk.logWeight) : 0);
+  }
+
+  private forget(): void {
+    this.weights = [];
+    this.walked = [];
+  }
+
+  private probeByExtensions(): void {
+    const { log } = this;
     /** The steps that count, by their index in the log. */
     const counted: number[] = [];
     const taken: number[] = [];
     /** For each way to draw: the logarithm of the probability of this order. */
     const logs = WAYS.map(() => 0);
     const way = this.random.below(WAYS.length);
-    while (execution.finding === null && log.length < MAX_STEPS) {
-      const ready = execution.order.filter((task) => execution.isReady(task));
-      if (ready.length === 0) break;
-      let task = ready.find((one) => this.isPrivate(execution, one)) ?? -1;
-      if (task < 0) {
-        const left = ready.map((one) => Math.max(1, (this.lengths[one] ?? 1) - (taken[one] ?? 0)));
-        const chosen = this.draw(left.map((steps) => steps ** WAYS[way]));
-        for (const [i, power] of WAYS.entries()) logs[i] += Math.log(shareOf(left, chosen, power));
-        task = ready[chosen];
-        taken[task] = (taken[task] ?? 0) + 1;
-        counted.push(log.length);
-      }
-      log.take(execution, task);
-    }
+    const choose = (_: Execution, ready: readonly number[]): number => {
+      const left = ready.map((one) => Math.max(1, (this.lengths[one] ?? 1) - (taken[one] ?? 0)));
+      const chosen = this.draw(left.map((steps) => steps ** WAYS[way]));
+      for (const [i, power] of WAYS.entries()) logs[i] += Math.log(shareOf(left, chosen, power));
+      const task = ready[chosen];
+      taken[task] = (taken[task] ?? 0) + 1;
+      counted.push(log.length);
+      return task;
+    };
+    const isWhole = this.run(choose, () => {});
     this.learn(taken);
-    if (this.sawMore()) {
-      this.sum = 0;
-      this.probes = 0;
-    } else if (log.length < MAX_STEPS) {
-      this.sum += Math.exp(-logMean(logs) - logExtensions(log, counted));
-      this.probes += 1;
+    if (this.sawMore()) this.forget();
+    else if (isWhole) {
+      this.weights.push(Math.exp(-logMean(logs) - logExtensions(log, counted)));
     }
   }
 
