@@ -74,7 +74,7 @@ test('the driver of the guide passes its test, and each planted bug is found', {
   assert.equal(built.status, 0, built.stderr);
   const run = (module: string, report: string) => {
     const device = ['--device', 'examples/checksum.ts', '--module', `examples/driver/${module}.ko`];
-    return exec(...device, '--timeout', '30', '--report', report, '--', 'examples/driver/test.sh');
+    return exec(...device, '--timeout', '120', '--report', report, '--', 'examples/driver/test.sh');
   };
   const good = run('checksum', 'ktap');
   assert.equal(good.status, 0, good.stderr);
@@ -83,7 +83,8 @@ test('the driver of the guide passes its test, and each planted bug is found', {
   assert.deepEqual(others, { fail: 0, skip: 0 });
   const missed = run('checksum-missed-interrupt', 'ktap');
   assert.equal(missed.status, 1, missed.stderr);
-  assert.equal(checkKtap(missed.stdout).fail, 1);
+  // The first sum takes the only interrupt. Four later ones time out.
+  assert.deepEqual(checkKtap(missed.stdout), { pass: 2, fail: 4, skip: 0 });
   assert.match(missed.stdout, /not ok 2 a page/);
   const stale = run('checksum-use-after-reset', `junit=${join(folder, 'report.xml')}`);
   assert.notEqual(stale.status, 0, stale.stderr);
