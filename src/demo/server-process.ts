@@ -1,16 +1,11 @@
 /** The server of the demo: `barter serve` in a process of its own, and the check that it leaves nothing behind. */
-
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Errno } from '../abi/errno.ts';
 import { packageFile } from '../linux/package-file.ts';
-
-/** How long descriptors may take to close after the end of the server. */
-const CLOSE_MS = 5000;
 
 export interface ServerProcess {
   process: ChildProcess;
@@ -21,12 +16,16 @@ export interface ServerProcess {
   http?: string | undefined;
 }
 
-/** The open descriptors, without TCP sockets: those of a page come and go with its viewers. */
+/**
+ * The open descriptors, without TCP sockets: those of a page come and go with its viewers. libuv keeps /dev/null open
+ * from a loop's first stream on, which is the server's output where stdout is a file.
+ */
 export function openFds(): number {
   const tcp = new Set(['/proc/net/tcp', '/proc/net/tcp6'].flatMap(inodesOf).map((inode) => `socket:[${inode}]`));
   return readdirSync('/proc/self/fd').filter((fd) => {
     try {
-      return !tcp.has(readlinkSync(`/proc/self/fd/${fd}`));
+      const target = readlinkSync(`/proc/self/fd/${fd}`);
+      return target !== '/dev/null' && !tcp.has(target);
     } catch {
       // The descriptor of the folder itself.
       return false;
@@ -59,13 +58,6 @@ export async function startServer(machinePath: string, hasPage = false): Promise
   throw new Errno('EIO', 'the server ended before it was ready');
 }
 
-/** The descriptors that stay open. Node itself may have a file open for a moment, such as a module that it loads. */
-async function leakedFds(before: number): Promise<number> {
-  const untilMs = performance.now() + CLOSE_MS;
-  while (openFds() > before && performance.now() < untilMs) await sleep(10);
-  return openFds() - before;
-}
-
 export async function stopServer(
   { process: child, socketDir, paths }: ServerProcess,
   fdsBefore: number,
@@ -77,7 +69,7 @@ export async function stopServer(
   const code = await status;
   const sockets = [...paths.values()].filter((path) => existsSync(path));
   rmSync(socketDir, { recursive: true, force: true });
-  const leaked = await leakedFds(fdsBefore);
+  const leaked = openFds() - fdsBefore;
   if (code !== 0 || sockets.length > 0 || leaked > 0) {
     throw new Errno(
       'EIO',

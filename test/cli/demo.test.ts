@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
-import { barter } from './barter.ts';
+import { BIN, barter } from './barter.ts';
 
 interface DemoDocument {
   ok: boolean;
@@ -30,4 +34,14 @@ test('the demo lends a BAR, moves bytes and sees every revoke, twice in a row', 
     ]);
     assert.equal(steps.at(-1)?.name, 'leave nothing behind');
   }
+});
+
+test('the demo succeeds with its output in a file', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'barter-demo-'));
+  const file = openSync(join(folder, 'output'), 'w');
+  const { status } = spawnSync(process.execPath, [BIN, 'demo', '--json'], { stdio: ['ignore', file, 'inherit'] });
+  closeSync(file);
+  const text = readFileSync(join(folder, 'output'), 'utf8');
+  rmSync(folder, { recursive: true });
+  assert.equal(status, 0, text);
 });
