@@ -28,7 +28,12 @@ interface RunOptions {
 export function run(command: string, args: readonly string[], options: RunOptions = {}): RunOutput {
   const { asNobody = false, ...rest } = options;
   const ids = asNobody && isRoot ? { uid: NOBODY, gid: NOBODY } : {};
-  const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8', ...rest, ...ids });
+  const { status, stdout, stderr, error } = spawnSync(command, args, {
+    encoding: 'utf8',
+    maxBuffer: 64 << 20,
+    ...rest,
+    ...ids,
+  });
   if (error !== undefined) throw error;
   return { status, stdout, stderr };
 }

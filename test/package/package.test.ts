@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { missingStages } from '../../lab/host/prepare.ts';
 import { SUMMARIES } from '../../src/cli/summaries.ts';
 import { Installed, nodeOfVersion, ROOT, run, succeed } from './installed.ts';
 
@@ -101,6 +102,36 @@ test('every command has help, and the commands work in a folder that may not be 
   assert.equal(installed.barter(['inspect', 'examples/two-peers.yaml']).status, 0);
   const bench = installed.barter(['bench', 'engine', '--json']);
   assert.ok(JSON.parse(bench.stdout).results.length > 0, bench.stderr);
+});
+
+const missing = missingStages();
+/** As in test/lab: CI prepares the lab. Elsewhere the user must do that, since it takes minutes and root. */
+const skip =
+  missing.length > 0 && process.env.CI !== 'true'
+    ? `the lab is not prepared (${missing.join(', ')}): barter lab prepare`
+    : false;
+
+interface LabDocument {
+  /** The steps of a run, or the number of compared ones. */
+  steps: number | unknown[];
+  differences?: { finding: string | null }[];
+}
+
+/** Runs as this user, who has prepared the lab, in a read-only folder. */
+function lab(...args: string[]): LabDocument {
+  const cwd = join(installed.folder, 'node_modules');
+  return JSON.parse(succeed(process.execPath, [installed.bin, 'lab', ...args, '--json'], { cwd }));
+}
+
+test('the installed lab boots a kernel, and compares with it', { skip, timeout: 1_200_000 }, () => {
+  const { steps } = lab('run', 'guest-export');
+  assert.ok(Array.isArray(steps) && steps.length > 30);
+  const { steps: compared, differences = [] } = lab('diff', '--steps', '0');
+  assert.ok(Number(compared) > 900, `${compared} steps`);
+  assert.deepEqual(
+    differences.filter(({ finding }) => finding === null),
+    [],
+  );
 });
 
 test('a program of a user is explored where tsx is, and where it is not the error says so', () => {
