@@ -53,6 +53,8 @@ test('a signal stops a search, which says how to go on', async () => {
   const stop = new AbortController();
   const scenario = 'revoke-vs-detach:3';
   const onProgress = ({ executions, total, seconds, done }: ExploreProgress): void => {
+    // The estimate is there before the first order is.
+    if (executions === 0) return;
     assert.ok(done > 0 && done < 1 && total > executions && seconds > 0, `${done} of ${total}`);
     stop.abort();
   };

@@ -65,11 +65,15 @@ for (const [name, fuzzer] of Object.entries(FUZZERS)) {
   });
 }
 
+/** Steps that show a canary. The timing of asynchronous calls varies, so their steps are cut down less well. */
+const fewSteps = (name: string): number => (name.startsWith('canary-async') ? 40 : 12);
+
 for (const [name, fuzzer] of Object.entries(CANARIES)) {
   test(`${name} dies, and few steps are enough to see why`, async () => {
     await assert.rejects(
       () => runFuzzer(fuzzer, 20_000, 9),
-      (error) => error instanceof FuzzFinding && Number(/(\d+) of \d+ steps suffice/.exec(error.message)?.[1]) < 12,
+      (error) =>
+        error instanceof FuzzFinding && Number(/(\d+) of \d+ steps suffice/.exec(error.message)?.[1]) < fewSteps(name),
     );
   });
 }
