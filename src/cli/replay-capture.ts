@@ -3,7 +3,6 @@ import { Errno } from '../abi/errno.ts';
 import { decodeCapture } from '../report/capture.ts';
 import { type ReplayDifference, type ReplayResult, replayTo } from '../vfio-user/exchange/replay.ts';
 import { devicesOf, type RecordedConnection, scriptOf } from '../vfio-user/exchange/replay-script.ts';
-import { demandSocket } from './socket-client.ts';
 import { known, UsageError } from './usage.ts';
 
 export interface ReplayCaptureFlags {
@@ -57,7 +56,6 @@ function load(path: string, file: Buffer, wanted: string | undefined) {
 }
 
 function play(socket: string, connections: readonly RecordedConnection[]): ReplayResult {
-  demandSocket(socket);
   try {
     return replayTo(socket, connections);
   } catch (error) {

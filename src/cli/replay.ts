@@ -10,6 +10,7 @@ import { listScenarios, loadPrograms } from '../verify/catalogue.ts';
 import { replay } from '../verify/explore.ts';
 import { asUsage } from './explore-errors.ts';
 import { readBytes, readJson, writeWhole } from './files.ts';
+import { demandSocket } from './socket-client.ts';
 import { declareCommand } from './summaries.ts';
 import { UsageError } from './usage.ts';
 
@@ -87,6 +88,7 @@ async function replayedAsCapture(path: string, bytes: Buffer, flags: ReplayFlags
     return false;
   }
   if (html !== undefined || stacks !== undefined) throw new UsageError('--html and --stacks do not go with --to');
+  demandSocket(to);
   const { replayCapture } = await import('./replay-capture.ts');
   replayCapture(path, bytes, { ...flags, to });
   return true;

@@ -1,6 +1,8 @@
 /** `barter replay CAPTURE --to SOCKET`: to the same machine, to another one, and with wrong inputs. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -150,7 +152,11 @@ test('a cut file is said as far as it goes', () =>
     );
   }));
 
-test('wrong inputs get one line, with the next step', () => {
+test('wrong inputs get one line, with the next step', async () => {
+  // A socket that listens. Nobody answers on it, and no case gets as far.
+  const deaf = inFolder('deaf.sock');
+  const server = createServer().listen(deaf);
+  await once(server, 'listening');
   writeFileSync(inFolder('plain.json'), '{}');
   const foreign = readFileSync(captured);
   // The link type of the first interface.
@@ -161,16 +167,16 @@ test('wrong inputs get one line, with the next step', () => {
   for (const [args, text] of [
     [[captured], /peers\.pcapng is a capture: name a vfio-user server by --to SOCKET/],
     [
-      [inFolder('plain.json'), '--to', 'x'],
+      [inFolder('plain.json'), '--to', deaf],
       /plain\.json is not a capture of barter serve --pcap: it does not begin as a pcapng/,
     ],
     [
-      [inFolder('foreign.pcapng'), '--to', 'x'],
+      [inFolder('foreign.pcapng'), '--to', deaf],
       /not a capture of barter serve --pcap: the interface at byte \d+ is not of link/,
     ],
-    [[inFolder('absent'), '--to', 'x'], /absent cannot be read: there is no such file or folder/],
-    [[captured, '--to', 'x'], /has several devices; choose one by --device: lender, borrower/],
-    [[captured, '--device', 'engine', '--to', 'x'], /there is no device engine; there are: lender, borrower/],
+    [[inFolder('absent'), '--to', deaf], /absent cannot be read: there is no such file or folder/],
+    [[captured, '--to', deaf], /has several devices; choose one by --device: lender, borrower/],
+    [[captured, '--device', 'engine', '--to', deaf], /there is no device engine; there are: lender, borrower/],
     [
       [captured, ...lender, '--to', inFolder('no.sock')],
       /no\.sock: there is no such socket; start the server that makes it/,
@@ -179,13 +185,14 @@ test('wrong inputs get one line, with the next step', () => {
       [captured, ...lender, '--to', inFolder('plain.json')],
       /plain\.json: this is not a socket; name the one that a server listens on/,
     ],
-    [[captured, ...lender, '--to', 'x', '--html', 'y'], /--html and --stacks do not go with --to/],
+    [[captured, ...lender, '--to', deaf, '--html', 'y'], /--html and --stacks do not go with --to/],
     [[inFolder('plain.json'), ...lender], /--device and --ignore go with --to SOCKET/],
-    [[nobody, '--to', 'x'], /nobody\.pcapng has no client's messages; there is nothing to say again/],
+    [[nobody, '--to', deaf], /nobody\.pcapng has no client's messages; there is nothing to say again/],
   ] as [string[], RegExp][]) {
     const { status, stdout, stderr } = barter('replay', ...args);
     assert.deepEqual([status, stdout], [2, ''], stderr);
     assert.match(stderr, text);
     assert.equal(stderr.trimEnd().split('\n').length, 1, stderr);
   }
+  server.close();
 });
