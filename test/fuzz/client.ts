@@ -6,8 +6,8 @@
 import { VfioUserClient } from '../../src/vfio-user/client/client.ts';
 import { openFds } from '../linux/open-fds.ts';
 import { CLIENT_OPS, type ClientSabotage } from './client-steps.ts';
-import { type Coverage, FuzzFinding, type FuzzRun } from './fuzzer.ts';
-import { demandNothingLeft, fuzzLies, judge, MAX_CALL_MS, serveMemory } from './lied-to.ts';
+import type { Coverage, FuzzRun } from './fuzzer.ts';
+import { CallClock, demandNothingLeft, fuzzLies, judge, serveMemory } from './lied-to.ts';
 import { LyingServer } from './lying-server.ts';
 import { FuzzRandom } from './random.ts';
 
@@ -44,6 +44,7 @@ class LyingWorld {
   private readonly server: LyingServer;
   private readonly coverage: Coverage;
   private readonly sabotage: ClientSabotage;
+  private readonly clock = new CallClock();
   private client: VfioUserClient | null = null;
 
   constructor(coverage: Coverage, sabotage: ClientSabotage) {
@@ -84,15 +85,14 @@ class LyingWorld {
 
   /** Makes a call, and judges its end. */
   private take(op: string, call: () => void): void {
-    const began = performance.now();
+    this.clock.begin();
     let outcome = 'ok';
     try {
       call();
     } catch (error) {
       outcome = this.judge(op, error);
     }
-    const took = performance.now() - began;
-    if (took > MAX_CALL_MS) throw new FuzzFinding(`${op} took ${took.toFixed(0)} ms`);
+    this.clock.demandShort(op);
     this.coverage.outcome(op, outcome);
   }
 

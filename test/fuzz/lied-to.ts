@@ -1,5 +1,6 @@
 /** The common part of the fuzzers of both clients: steps against a server that mostly lies, and what a call may say. */
 import { readFileSync } from 'node:fs';
+import { runDelayMs } from '../../lab/host/fair-limit.ts';
 import { Errno } from '../../src/abi/errno.ts';
 import type { ClientDmaMemory } from '../../src/vfio-user/client/dma-answer.ts';
 import { LostError } from '../../src/vfio-user/client/lost.ts';
@@ -9,7 +10,31 @@ import type { LyingServer } from './lying-server.ts';
 import { shortest } from './shrink.ts';
 
 /** A call that takes longer hangs. */
-export const MAX_CALL_MS = 3000;
+const MAX_CALL_MS = 3000;
+/** How old the clock's look at the host may be when a call begins. */
+const LOOK_EVERY_MS = 1000;
+
+/** Times calls, without the time in which a busy host ran other processes in this one's place. */
+export class CallClock {
+  private lookedMs = Number.NEGATIVE_INFINITY;
+  private delayMs = 0;
+  private beganMs = 0;
+
+  /** A call begins. */
+  begin(): void {
+    this.beganMs = performance.now();
+    if (this.beganMs - this.lookedMs < LOOK_EVERY_MS) return;
+    this.lookedMs = this.beganMs;
+    this.delayMs = runDelayMs(process.pid);
+  }
+
+  /** FuzzFinding if the call that began last takes longer than MAX_CALL_MS. */
+  demandShort(op: string): void {
+    const took = performance.now() - this.beganMs;
+    if (took <= MAX_CALL_MS || took - (runDelayMs(process.pid) - this.delayMs) <= MAX_CALL_MS) return;
+    throw new FuzzFinding(`${op} took ${took.toFixed(0)} ms`);
+  }
+}
 
 /** Errors that an honest server may cause: a mapping outside of the areas, or of a file that was cut off. */
 const HONEST_ERRORS: ReadonlySet<string> = new Set(['mapRegion EINVAL', 'mapRegion EFAULT', 'mapRegion EACCES']);
