@@ -7,6 +7,9 @@ const INTEGER = /^(?:0|[1-9]\d*)$/;
 /** Marks a string that was an integer. The text ends at its first zero byte, and may not have an escaped one. */
 const MARK = '\\u0000';
 
+/** What the peer's text may have, and a line of an error or of a log may not. */
+const UNPRINTABLE = /[\p{Cc}\p{Zl}\p{Zp}]/gu;
+
 export type JsonObject = Record<string, unknown>;
 
 /**
@@ -22,7 +25,7 @@ export function parseVersionJson(text: string): JsonObject {
       typeof value === 'string' && value.startsWith('\0') ? BigInt(value.slice(1)) : value,
     );
   } catch (error) {
-    throw new Errno('EINVAL', `VERSION: not JSON: ${(error as Error).message.replaceAll(MARK, '')}`);
+    throw new Errno('EINVAL', `VERSION: not JSON: ${printable((error as Error).message.replaceAll(MARK, ''))}`);
   }
   if (!isObject(json)) throw new Errno('EINVAL', 'VERSION: the JSON is not an object');
   return json;
@@ -34,7 +37,7 @@ export function integerOf(said: JsonObject, key: string, otherwise: number): big
   if (typeof value === 'bigint') return value;
   // 1e6 and 4096.0 are whole numbers as well.
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return BigInt(value);
-  throw new Errno('EINVAL', `VERSION: ${key} is ${JSON.stringify(value)}, wants a whole number from 0 on`);
+  throw new Errno('EINVAL', `VERSION: ${key} is ${printable(JSON.stringify(value))}, wants a whole number from 0 on`);
 }
 
 /** As `integerOf`; larger numbers count as `most`. */
@@ -58,4 +61,8 @@ export function objectOf(said: JsonObject, key: string): JsonObject | null {
 
 function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function printable(text: string): string {
+  return text.replaceAll(UNPRINTABLE, '?');
 }
