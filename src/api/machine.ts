@@ -14,6 +14,7 @@ export {
   type DmaBufExportInfo,
   type DmaBufOps,
   type DmaDirection,
+  type MmapArea,
   type PciTph,
   type UserMapping,
 } from '../dma-buf/dma-buf.ts';

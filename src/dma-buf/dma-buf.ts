@@ -39,7 +39,7 @@ export interface DmaBufOps {
   /** Called with the reservation held. An exporter without it has no hints: EOPNOTSUPP. */
   getPciTph?(dmabuf: DmaBuf, isExtended: boolean): PciTph;
   /** Called without any lock, for bytes that the buffer has. An exporter without it allows no mmap: EINVAL. */
-  mmap?(dmabuf: DmaBuf, offset: number, sizeBytes: number): Task<UserMapping>;
+  mmap?(dmabuf: DmaBuf, area: MmapArea): Task<UserMapping>;
   /** Called once, after the last reference is gone, without any lock. */
   release(dmabuf: DmaBuf): Task<void>;
 }
@@ -50,6 +50,16 @@ export interface PciTph {
   readonly steeringTag: number;
   /** The processing hint, 0 to 3. */
   readonly ph: number;
+}
+
+/** What mmap(2) asks for. */
+export interface MmapArea {
+  /** Where the mapping starts in the buffer, in bytes. */
+  readonly offset: number;
+  /** The length in bytes. */
+  readonly sizeBytes: number;
+  /** MAP_PRIVATE instead of MAP_SHARED. */
+  readonly isPrivate: boolean;
 }
 
 /** A process's mapping of a buffer, whose pages the exporter can take away. Accesses then throw BusError. */

@@ -2,7 +2,7 @@
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 import type { Task } from '../task/op.ts';
-import type { DmaBuf, UserMapping } from './dma-buf.ts';
+import type { DmaBuf, MmapArea, UserMapping } from './dma-buf.ts';
 import { DmaFence } from './fence.ts';
 import { DMA_RESV_USAGE_READ, DMA_RESV_USAGE_WRITE, resvUsageRw } from './resv.ts';
 import { SyncFile } from './sync-file.ts';
@@ -26,30 +26,19 @@ export function dmaBufLseek(dmabuf: { readonly sizeBytes: number }, offset: numb
   return base;
 }
 
-/** The arguments of mmap(2) on a dma-buf. */
-export interface DmaBufMmap {
-  /** Where the mapping starts in the buffer, in bytes. */
-  readonly offset: number;
-  readonly sizeBytes: number;
-  /** MAP_PRIVATE instead of MAP_SHARED. */
-  readonly isPrivate?: boolean;
-}
-
 /**
- * mmap(2): EINVAL, unless the exporter can take mappings away. Otherwise revocable memory is mapped only through the
- * vfio device. An exporter that can passes on its own errors first, and then refuses a private mapping with EINVAL.
+ * mmap(2): EINVAL for bytes that the buffer does not have, and unless the exporter can take mappings away. Otherwise
+ * revocable memory is mapped only through the vfio device. Passes on errors of the exporter's mmap op.
  */
-export function* dmaBufMmap(dmabuf: DmaBuf, { offset, sizeBytes, isPrivate = false }: DmaBufMmap): Task<UserMapping> {
+export function dmaBufMmap(dmabuf: DmaBuf, area: MmapArea): Task<UserMapping> {
   if (dmabuf.ops.mmap === undefined) {
     throw new Errno('EINVAL', 'a dma-buf of a vfio device cannot be mapped; map the region of the device');
   }
+  const { offset, sizeBytes } = area;
   if (sizeBytes <= 0 || offset < 0 || offset % PAGE_SIZE !== 0 || offset + sizeBytes > dmabuf.sizeBytes) {
     throw new Errno('EINVAL', `bytes ${offset} to ${offset + sizeBytes} of a dma-buf of ${dmabuf.sizeBytes}`);
   }
-  const mapping = yield* dmabuf.ops.mmap(dmabuf, offset, sizeBytes);
-  if (!isPrivate) return mapping;
-  yield* mapping.unmap();
-  throw new Errno('EINVAL', 'a dma-buf is mapped shared');
+  return dmabuf.ops.mmap(dmabuf, area);
 }
 
 /** System calls that a dma-buf's file answers without its exporter (dma_buf_fops, and a file without a file system). */

@@ -38,6 +38,11 @@ export function cutRanges<R extends { sizeBytes: number }>(
   return parts;
 }
 
+/** The `length` bytes from `start` of `ranges`, laid end to end, by host address. */
+export function slicePhysVec(ranges: readonly PhysVec[], start: number, length: number): PhysVec[] {
+  return cutRanges(ranges, start, length, ({ address }, skip, sizeBytes) => ({ address: address + skip, sizeBytes }));
+}
+
 /** The address and length that the importer programs its engine with: sg_dma_address and sg_dma_len. */
 export interface SgSegment {
   /** The bus address or IOVA of the first byte, as the importer uses it. */

@@ -314,7 +314,6 @@ export class VfioPciCoreDevice {
     yield* pdev.clearBusMaster();
     if (resetMethods(pdev).length > 0) yield* withVirtfnsRevoked(this, 'reset', () => resetFunction(pdev));
     for (const bar of pdev.bars) if (bar !== null) bar.claimed = false;
-    yield* this.zapMappings();
     this.configOfOpen = null;
     yield* this.memoryLock.releaseWrite();
     // The migration is reset last: a quiesced device must resume only when it has no work left.

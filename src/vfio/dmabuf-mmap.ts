@@ -1,36 +1,35 @@
 /** A process's mapping of a dma-buf, as proposed (docs/next.md): accesses fault while the buffer is revoked. */
 import { Errno } from '../abi/errno.ts';
-import type { DmaBuf, UserMapping } from '../dma-buf/dma-buf.ts';
-import { cutRanges, type PhysVec } from '../dma-buf/scatterlist.ts';
-import { Cell } from '../task/cell.ts';
+import type { DmaBuf, MmapArea, UserMapping } from '../dma-buf/dma-buf.ts';
+import { type PhysVec, slicePhysVec } from '../dma-buf/scatterlist.ts';
 import type { Task } from '../task/op.ts';
-import type { RegisteredDevice, VfioPciDmaBuf, ZappedMapping } from './dmabuf.ts';
-import { BusError } from './mmap.ts';
+import type { RegisteredDevice, VfioPciDmaBuf } from './dmabuf.ts';
+import { BusError, MappedPages } from './mmap.ts';
 
 /**
  * vfio_pci_dma_buf_mmap: ENODEV for a buffer that is revoked now. The mapping holds a reference to the buffer until its
  * munmap.
  */
-export function* mmapBuffer(dmabuf: DmaBuf<VfioPciDmaBuf>, offset: number, sizeBytes: number): Task<UserMapping> {
+export function* mmapBuffer(dmabuf: DmaBuf<VfioPciDmaBuf>, area: MmapArea): Task<UserMapping> {
   if (yield* dmabuf.priv.revoked.load()) {
     throw new Errno('ENODEV', 'the buffer is revoked: its device lends nothing now');
   }
+  if (area.isPrivate) throw new Errno('EINVAL', 'a dma-buf is mapped shared');
   yield* dmabuf.get();
-  return new BufferMapping(dmabuf, offset, sizeBytes);
+  return new BufferMapping(dmabuf, area);
 }
 
-/** The pages of a mapping. Any access may fault them in again while the buffer is lent. */
-export class BufferMapping implements UserMapping, ZappedMapping {
+/** The pages are there while the buffer is lent. */
+export class BufferMapping extends MappedPages implements UserMapping {
   private readonly dmabuf: DmaBuf<VfioPciDmaBuf>;
   private readonly offset: number;
   private readonly sizeBytes: number;
-  /** The page tables have entries: the next access needs no fault. */
-  private readonly present = new Cell('vma.present', false);
   /** The device that zaps this mapping; null before the first fault. */
   private vdev: RegisteredDevice | null = null;
   private unmapped = false;
 
-  constructor(dmabuf: DmaBuf<VfioPciDmaBuf>, offset: number, sizeBytes: number) {
+  constructor(dmabuf: DmaBuf<VfioPciDmaBuf>, { offset, sizeBytes }: MmapArea) {
+    super();
     this.dmabuf = dmabuf;
     this.offset = offset;
     this.sizeBytes = sizeBytes;
@@ -50,30 +49,19 @@ export class BufferMapping implements UserMapping, ZappedMapping {
     yield* this.dmabuf.put();
   }
 
-  zap(): Task {
-    return this.present.store(false);
-  }
-
-  /** As `BarMapping`: the access through a present page ends before a zap returns. */
-  private *access(offset: number, bytes: Uint8Array, isWrite: boolean): Task {
+  private access(offset: number, bytes: Uint8Array, isWrite: boolean): Task {
     if (this.unmapped || offset < 0 || offset + bytes.length > this.sizeBytes) {
       throw new BusError(`bytes ${offset} to ${offset + bytes.length} are not mapped`);
     }
-    const parts = cutRanges(this.dmabuf.priv.physVec, this.offset + offset, bytes.length, ({ address }, skip, size) => {
-      return { address: address + skip, sizeBytes: size };
-    });
-    const attempt = (isPresent: boolean): boolean => {
-      if (isPresent) this.mmio(parts, bytes, isWrite);
-      return isPresent;
-    };
-    while (!(yield* this.present.loadFor(attempt))) yield* this.fault();
+    const parts = slicePhysVec(this.dmabuf.priv.physVec, this.offset + offset, bytes.length);
+    return this.touch(() => this.mmio(parts, bytes, isWrite));
   }
 
   /**
    * Maps the pages if the buffer is not revoked. The reservation keeps the device alive until its registration is
    * taken, and memory_lock, which comes first, is taken after it is dropped. So `revoked` is read again.
    */
-  private *fault(): Task {
+  protected *fault(): Task {
     const { resv, priv } = this.dmabuf;
     yield* resv.lock.lock();
     // A cleanup revokes under the reservation before it clears `vdev`.

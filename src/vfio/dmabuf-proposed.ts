@@ -1,6 +1,6 @@
 /** The operations of a buffer with what is proposed for Linux (docs/next.md). */
 import { Errno } from '../abi/errno.ts';
-import type { DmaBuf, DmaBufOps } from '../dma-buf/dma-buf.ts';
+import type { DmaBuf, DmaBufOps, MmapArea } from '../dma-buf/dma-buf.ts';
 import { type VfioPciDmaBuf, vfioPciDmaBufOps } from './dmabuf.ts';
 import { mmapBuffer } from './dmabuf-mmap.ts';
 
@@ -14,7 +14,7 @@ export const proposedDmaBufOps: DmaBufOps = {
     return { steeringTag, ph: tph.ph };
   },
 
-  mmap(dmabuf: DmaBuf, offset: number, sizeBytes: number) {
-    return mmapBuffer(dmabuf as DmaBuf<VfioPciDmaBuf>, offset, sizeBytes);
+  mmap(dmabuf: DmaBuf, area: MmapArea) {
+    return mmapBuffer(dmabuf as DmaBuf<VfioPciDmaBuf>, area);
   },
 };

@@ -306,7 +306,7 @@ function* giveWay(before: number, { told }: VfioPciDmaBuf): Task<number> {
 export function* dmaBufCleanup(vdev: RegisteredDevice): Task {
   yield* vdev.memoryLock.write();
   yield* dmaBufMove(vdev, 'close');
-  // Unlike the user's own mappings, those of a buffer's descriptor may outlive the device's last close.
+  // No mapping faults in again: the device is closed, and its buffers are revoked.
   yield* vdev.zapMappings();
   for (const priv of [...vdev.dmabufs.get()]) {
     if (!(yield* priv.dmabuf.tryGet())) continue;

@@ -141,12 +141,12 @@ export class Interrupts {
     return this.locked(() => this.intx.setDisabled(disabled));
   }
 
-  /** vfio_pci_core_request: asks the user to close the device, since the driver must let go of it. */
   /** Tells the user of an error of PCI Express. */
   reportError(): void {
     this.err.signal();
   }
 
+  /** vfio_pci_core_request: asks the user to close the device, since the driver must let go of it. */
   requestDevice(): void {
     this.req.signal();
   }

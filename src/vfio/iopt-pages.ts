@@ -5,7 +5,7 @@
 import { Errno } from '../abi/errno.ts';
 import { PAGE_SIZE } from '../abi/mman.ts';
 import type { DmaBuf, DmaBufAttachment } from '../dma-buf/dma-buf.ts';
-import { cutRanges, type PhysVec } from '../dma-buf/scatterlist.ts';
+import { type PhysVec, slicePhysVec } from '../dma-buf/scatterlist.ts';
 import type { DmaAddressSpace } from '../pci/dma.ts';
 import type { Cell } from '../task/cell.ts';
 import { mayLackMemory } from '../task/faults.ts';
@@ -142,7 +142,7 @@ export class IoptPages {
 
   /** The host addresses of its bytes, in order; empty after a revoke. The reservation is held. */
   slice(startByte: number, length: number): PhysVec[] {
-    return this.physical === null ? [] : cut(this.physical, this.firstByte + startByte, length);
+    return this.physical === null ? [] : slicePhysVec(this.physical, this.firstByte + startByte, length);
   }
 
   /** iopt_map_dmabuf. */
@@ -185,8 +185,4 @@ export class IoptPages {
     this.physical = null;
     priv.observer?.unmapped(priv, this.attachment);
   }
-}
-
-function cut(ranges: readonly PhysVec[], start: number, length: number): PhysVec[] {
-  return cutRanges(ranges, start, length, ({ address }, skip, sizeBytes) => ({ address: address + skip, sizeBytes }));
 }

@@ -28,17 +28,41 @@ export class BusError extends Error {
   }
 }
 
+/** The pages of a process's mapping. Any access may fault them in again while the memory may be used. */
+export abstract class MappedPages implements ZappedMapping {
+  /** The page tables have entries: the next access needs no fault. */
+  protected readonly present = new Cell('vma.present', false);
+
+  /** Called by the device with memory_lock held for write, before its memory stops answering. */
+  zap(): Task {
+    return this.present.store(false);
+  }
+
+  /**
+   * Does the access, and the page fault before it. An access through a present page ends before a zap returns: the zap
+   * shoots the page down on every CPU.
+   */
+  protected *touch(access: () => void): Task {
+    const attempt = (isPresent: boolean): boolean => {
+      if (isPresent) access();
+      return isPresent;
+    };
+    while (!(yield* this.present.loadFor(attempt))) yield* this.fault();
+  }
+
+  /** Sets `present`, under memory_lock for read so that it misses no zap. BusError where the memory is not usable. */
+  protected abstract fault(): Task;
+}
+
 /**
  * Checks each access at the call. It does not promise that two accesses see the same state, or that an access comes
  * before a revoke that another task has begun. It gives out no view that outlives the call.
  */
-export class BarMapping implements ZappedMapping {
+export class BarMapping extends MappedPages {
   readonly sizeBytes: number;
   private readonly vdev: MappableDevice;
   private readonly bar: Bar;
   private readonly offset: number;
-  /** The page tables have entries: the next access needs no fault. */
-  private readonly present = new Cell('vma.present', false);
   private unmapped = false;
 
   /** vfio_pci_core_mmap. EINVAL for a region that is not a mappable BAR, or a slice that leaves it. */
@@ -51,6 +75,7 @@ export class BarMapping implements ZappedMapping {
     if (offset < 0 || sizeBytes <= 0 || offset + sizeBytes > Math.max(bar.sizeBytes, PAGE_SIZE)) {
       throw new Errno('EINVAL', `bytes ${offset} to ${offset + sizeBytes} leave the ${bar.sizeBytes} of the region`);
     }
+    super();
     this.vdev = vdev;
     this.bar = bar;
     this.offset = offset;
@@ -89,28 +114,13 @@ export class BarMapping implements ZappedMapping {
     this.vdev.mappings.delete(this);
   }
 
-  /** Called by the device with memory_lock held for write, before its memory stops answering. */
-  zap(): Task {
-    return this.present.store(false);
-  }
-
-  /**
-   * Does the access, and the page fault before it. The fault maps the page if memory is on, under memory_lock for read
-   * so that it misses no zap. An access through a present page ends before a zap returns: the zap shoots the page down
-   * on every CPU.
-   */
-  private *touch(access: () => void): Task {
-    const attempt = (isPresent: boolean): boolean => {
-      if (isPresent) access();
-      return isPresent;
-    };
-    while (!(yield* this.present.loadFor(attempt))) {
-      yield* this.vdev.memoryLock.read();
-      const enabled = this.vdev.isOpen && !this.vdev.lowPower.engaged.value && this.vdev.memoryEnabled();
-      if (enabled) yield* this.present.store(true);
-      yield* this.vdev.memoryLock.releaseRead();
-      if (!enabled) throw new BusError(`memory of ${this.vdev.pdev.name} is off`);
-    }
+  /** Maps the page if memory is on. */
+  protected *fault(): Task {
+    yield* this.vdev.memoryLock.read();
+    const enabled = this.vdev.isOpen && !this.vdev.lowPower.engaged.value && this.vdev.memoryEnabled();
+    if (enabled) yield* this.present.store(true);
+    yield* this.vdev.memoryLock.releaseRead();
+    if (!enabled) throw new BusError(`memory of ${this.vdev.pdev.name} is off`);
   }
 
   private check(offset: number, length: number): void {
