@@ -1,5 +1,4 @@
 /** The server under test: a socket that is there, or a command that is started anew when it ended. */
-
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -8,12 +8,12 @@ import { VFIO_USER_DEVICE_GET_INFO, VFIO_USER_VERSION } from '../abi/vfio-user.t
 import { createEventfd, readEventfd } from '../linux/eventfd.ts';
 import { OwnedFd } from '../linux/fd.ts';
 import { check, sys } from '../linux/ffi.ts';
+import { pause } from '../linux/pause.ts';
 import { pollOne } from '../linux/poll.ts';
 import { connectUnix, peerCredentials, setSocketTimeout } from '../linux/socket.ts';
 import type { DeviceDriver } from './drivers/driver.ts';
 import { TrialLog } from './exchange.ts';
 import { type Facts, PROPOSAL } from './facts.ts';
-import { pause } from './pause.ts';
 import { mayListenLater, RawPeer } from './peer.ts';
 import * as request from './requests.ts';
 import { BROKEN, demand, HANGS, NoServiceOutcome, notApplicable } from './verdict.ts';

@@ -14,6 +14,7 @@ import { EPOLLIN } from '../abi/poll.ts';
 import { closeAll, OwnedFd } from './fd.ts';
 import { check, Pinned, sys } from './ffi.ts';
 import { Message } from './message.ts';
+import { pause } from './pause.ts';
 import { Epoll } from './poll.ts';
 import { socketPair } from './socket.ts';
 
@@ -54,8 +55,7 @@ function byFork(file: OwnedFd): Hold {
   return {
     release: () => {
       process.kill(pid, 'SIGKILL');
-      const idle = new Int32Array(new SharedArrayBuffer(4));
-      while (hasFiles(pid)) Atomics.wait(idle, 0, 0, POLL_MS);
+      while (hasFiles(pid)) pause(POLL_MS);
     },
   };
 }

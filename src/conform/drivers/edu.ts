@@ -1,5 +1,4 @@
 /** QEMU's device for teaching (docs/specs/edu.rst): it copies its buffer into memory. */
-
 import { enable, writeRegister } from '../registers.ts';
 import { type DeviceDriver, deviceId } from './driver.ts';
 

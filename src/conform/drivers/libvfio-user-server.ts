@@ -1,5 +1,4 @@
 /** The sample `server` of libvfio-user: its alarm clock interrupts, writes a page and reads it back. */
-
 import { writeRegister } from '../registers.ts';
 import { type DeviceDriver, deviceId } from './driver.ts';
 

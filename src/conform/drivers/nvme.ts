@@ -1,6 +1,6 @@
 /** An NVMe controller: its first command, Identify, brings a page. */
 import { VFIO_PCI_MSIX_IRQ_INDEX } from '../../abi/vfio.ts';
-import { pause } from '../pause.ts';
+import { pause } from '../../linux/pause.ts';
 import { enable, readRegister, writeRegister } from '../registers.ts';
 import { broken } from '../verdict.ts';
 import type { DeviceDriver } from './driver.ts';

@@ -8,6 +8,7 @@ import {
   VFIO_DEVICE_FEATURE_PROBE,
 } from '../../abi/vfio-feature.ts';
 import { OwnedFd } from '../../linux/fd.ts';
+import { pause } from '../../linux/pause.ts';
 import { readPciDevice } from '../../linux/sysfs.ts';
 import type { VfioDevice } from '../../linux/vfio/device.ts';
 import { deviceFeatureRaw } from '../../linux/vfio/feature.ts';
@@ -132,9 +133,7 @@ export function startDeviceStep(world: LinuxWorld, step: StartedDeviceStep, as: 
  */
 function waitForSuspend(address: string): boolean {
   const status = () => readFileSync(`/sys/bus/pci/devices/${address}/power/runtime_status`, 'utf8').trim();
-  for (let ms = 0; ms < SUSPEND_MS && status() !== 'suspended'; ms += POLL_MS) {
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, POLL_MS);
-  }
+  for (let ms = 0; ms < SUSPEND_MS && status() !== 'suspended'; ms += POLL_MS) pause(POLL_MS);
   return status() === 'suspended';
 }
 

@@ -2,6 +2,7 @@
 import { closeSync, constants, existsSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { Errno } from '../../abi/errno.ts';
 import { PCI_ERR_UNC_COMP_ABORT, PCI_ERR_UNC_DLP } from '../../abi/pci_regs.ts';
+import { pause } from '../../linux/pause.ts';
 import { bindToVfioPci, sysfsPath } from '../../linux/sysfs.ts';
 import type { StepIn } from '../step.ts';
 
@@ -69,10 +70,9 @@ function injectError(address: string, fatal: boolean): null {
   withFile('/dev/kmsg', O_RDONLY | O_NONBLOCK, (log) => {
     while (readLog(log) !== null);
     withFile('/dev/aer_inject', O_WRONLY, (fd) => writeSync(fd, error));
-    const idle = new Int32Array(new SharedArrayBuffer(4));
     for (let ms = 0; ms < RECOVERY_MS; ms += POLL_MS) {
       for (let line = readLog(log); line !== null; line = readLog(log)) if (line.includes('device recovery')) return;
-      Atomics.wait(idle, 0, 0, POLL_MS);
+      pause(POLL_MS);
     }
     throw new Errno('ETIMEDOUT', `the kernel did not recover ${address} within ${RECOVERY_MS / 1000} s`);
   });

@@ -1,5 +1,4 @@
 /** Everything that a scenario's steps have made on served devices, by name. */
-
 import { EPOLLIN } from '../../abi/poll.ts';
 import { createEventfd } from '../../linux/eventfd.ts';
 import type { OwnedFd } from '../../linux/fd.ts';

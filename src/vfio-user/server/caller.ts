@@ -10,24 +10,22 @@ import type { RequestContext } from './request-context.ts';
 
 /** Descriptors in the request's argument are indexes into those of the message. */
 export function callerOf({ files, loop, exports }: RequestContext, frame: Frame): Caller {
-  const descriptor = (i: number): OwnedFd => {
+  const sent = (i: number): OwnedFd => {
     const fd = frame.fds[i];
     if (fd === undefined) throw new Errno('EBADF', `descriptor ${i} did not come with the message`);
-    return fd.duplicate();
+    return fd;
   };
   return {
     files,
     *buffer(i) {
-      const fd = frame.fds[i];
-      if (fd === undefined) throw new Errno('EBADF', `descriptor ${i} did not come with the message`);
-      const dmabuf = exports.find(fd);
+      const dmabuf = exports.find(sent(i));
       if (dmabuf === null) throw new Errno('EINVAL', `descriptor ${i} is not a dma-buf of this server`);
       yield* dmabuf.get();
       return dmabuf;
     },
-    eventSignal: (i) => new EventfdSignal(descriptor(i)),
+    eventSignal: (i) => new EventfdSignal(sent(i).duplicate()),
     eventSource: (i, onSignal) => {
-      const fd = checkedEventfd(descriptor(i));
+      const fd = checkedEventfd(sent(i).duplicate());
       return new EventWatch(loop, fd, () => runner.start('eventfd of a client', onSignal()));
     },
   };

@@ -5,6 +5,7 @@ import { ERRNO, Errno } from '../../abi/errno.ts';
 import { LOCK_EX, LOCK_NB } from '../../abi/fcntl.ts';
 import type { OwnedFd } from '../../linux/fd.ts';
 import { sys } from '../../linux/ffi.ts';
+import { pause } from '../../linux/pause.ts';
 import { connectUnix, listenUnix } from '../../linux/socket.ts';
 
 /** Each server holds the folder's lock for a moment, while it takes or removes a socket. */
@@ -57,14 +58,12 @@ function withFolderLocked<T>(path: string, body: () => T): T {
       // Some network file systems have no locks. There, races between two calls remain.
       if (result !== -ERRNO.EAGAIN && result !== -ERRNO.EINTR) return body();
       if (performance.now() > deadline) throw new Errno('EBUSY', `${dirname(path)} is locked by another process`);
-      Atomics.wait(SLEEP, 0, 0, LOCK_RETRY_MS);
+      pause(LOCK_RETRY_MS);
     }
   } finally {
     closeSync(folder);
   }
 }
-
-const SLEEP = new Int32Array(new SharedArrayBuffer(4));
 
 function isTaken(path: string): boolean {
   if (!lstatSync(path).isSocket()) return true;
