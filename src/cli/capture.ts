@@ -1,5 +1,4 @@
 /** barter capture: a machine file from real devices, as sysfs or lspci shows them. */
-
 import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { Errno } from '../abi/errno.ts';

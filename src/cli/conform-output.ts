@@ -1,5 +1,4 @@
 /** What both conform commands print: progress, the table, JSON, and reports for CI systems and browsers. */
-
 import type { Command } from 'commander';
 import type { Progress } from '../conform/engine.ts';
 import { END_SIGNALS } from '../linux/end-signals.ts';

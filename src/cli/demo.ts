@@ -1,5 +1,4 @@
 /** barter demo: the whole path on this machine, in seconds. */
-
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';

@@ -1,5 +1,4 @@
 /** The option --http: where a command's page listens. */
-
 import { once } from 'node:events';
 import type { Command } from 'commander';
 import { END_SIGNALS } from '../linux/end-signals.ts';

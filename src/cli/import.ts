@@ -1,5 +1,4 @@
 /** barter import: a second process or a second server borrows a BAR of a served device. */
-
 import type { Command } from 'commander';
 import { runImport } from '../demo/import.ts';
 import { timedStepText } from '../report/lines.ts';

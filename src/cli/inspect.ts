@@ -3,15 +3,12 @@ import type { Command } from 'commander';
 import { isSocket } from '../linux/is-socket.ts';
 import { buildMachine } from '../machine/build.ts';
 import { inspectMachine, type MachineView, type PeerView } from '../machine/inspect.ts';
-import { loadMachine } from '../machine/load.ts';
 import { sizeText } from '../machine/size-text.ts';
-import { DocumentError } from '../machine/yaml.ts';
 import { textTable } from '../report/table.ts';
 import { COLUMNS, wrapped } from '../report/wrap.ts';
 import { inspectSocket } from './inspect-socket.ts';
-import { machinePath } from './machine-path.ts';
+import { loadMachineFile } from './machine-path.ts';
 import { declareCommand } from './summaries.ts';
-import { UsageError } from './usage.ts';
 
 export function addInspectCommand(program: Command): void {
   declareCommand(program, 'inspect')
@@ -22,22 +19,12 @@ export function addInspectCommand(program: Command): void {
       '\nExamples:\n  barter inspect examples/two-peers.yaml\n  barter inspect mine.yaml --json\n  barter inspect /tmp/dev.sock',
     )
     .action((path: string, options: { json?: true }) =>
-      usage(() => (isSocket(path) ? inspectSocket : inspect)(path, options.json === true)),
+      (isSocket(path) ? inspectSocket : inspect)(path, options.json === true),
     );
 }
 
-/** Turns the error of an invalid file into a UsageError. */
-function usage(action: () => void): void {
-  try {
-    action();
-  } catch (error) {
-    if (error instanceof DocumentError) throw new UsageError(error.message);
-    throw error;
-  }
-}
-
 function inspect(path: string, json: boolean): void {
-  const view = inspectMachine(buildMachine(loadMachine(machinePath(path))));
+  const view = inspectMachine(buildMachine(loadMachineFile(path)));
   if (json) console.log(JSON.stringify(view));
   else print(view);
 }

@@ -1,5 +1,4 @@
 /** barter lab selftests: runs Linux's own tests of vfio on served devices. */
-
 import type { Command } from 'commander';
 import { selftestPrograms } from '../../lab/kernel/selftests-build.ts';
 import { labSelftests, type SelftestSuite } from '../../lab/runs/selftests.ts';
@@ -7,7 +6,7 @@ import { addRigOptions, KERNEL_HELP, type RigOptions, reported, takeRig } from '
 import { printReports } from './lab-reports.ts';
 import { addReportOption, isQuiet, type ReportOptions, reportSuites } from './report-option.ts';
 import { selftestSuites } from './suites.ts';
-import { UsageError } from './usage.ts';
+import { known } from './usage.ts';
 
 export function addSelftestsCommand(lab: Command): void {
   const command = lab
@@ -34,8 +33,7 @@ async function selftests(only: string[], options: RigOptions & ReportOptions): P
   const isJson = isQuiet(options);
   const { kernel, accel } = await takeRig(options, ['selftests']);
   const programs = [...selftestPrograms().keys()];
-  const unknown = only.find((name) => !programs.includes(name));
-  if (unknown !== undefined) throw new UsageError(`there is no selftest ${unknown}; there are: ${programs.join(', ')}`);
+  for (const name of only) known('selftest', name, programs);
   const onSuite = (suite: SelftestSuite): void => {
     if (!isJson) printSuite(suite);
   };

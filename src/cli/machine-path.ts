@@ -9,7 +9,7 @@ import { UsageError } from './usage.ts';
 /**
  * The path itself; if there is no such file, the package's own copy: `examples/two-peers.yaml` works without a clone.
  */
-export function machinePath(path: string): string {
+function machinePath(path: string): string {
   const shipped = packageFile(path);
   return !existsSync(path) && existsSync(shipped) ? shipped : path;
 }

@@ -3,8 +3,8 @@ import { PROFILES, type Profile, type ProfileName, type Proposed } from '../vfio
 import { known, UsageError } from './usage.ts';
 
 const NAMES = Object.keys(PROFILES) as ProfileName[];
-/** Features up to this one have numbers in Linux 7.3. */
-const LAST_MERGED_FEATURE = 13;
+/** The features before this one have numbers in Linux 7.3. */
+const FIRST_FREE_FEATURE = 14;
 const MAX_FEATURE = 0xffff;
 
 /** The names, for the help of the option. */
@@ -23,8 +23,10 @@ export function profileOf(text: string): Profile {
     proposed[feature as keyof Proposed] = Number(number);
   }
   for (const number of Object.values(proposed)) {
-    if (number > LAST_MERGED_FEATURE && number <= MAX_FEATURE) continue;
-    throw new UsageError(`--profile ${text}: feature ${number}: give a number from 14 to ${MAX_FEATURE}`);
+    if (number >= FIRST_FREE_FEATURE && number <= MAX_FEATURE) continue;
+    throw new UsageError(
+      `--profile ${text}: feature ${number}: give a number from ${FIRST_FREE_FEATURE} to ${MAX_FEATURE}`,
+    );
   }
   if (proposed.revoke === proposed.tph) throw new UsageError(`--profile ${text}: two features of one number`);
   return { ...profile, proposed };

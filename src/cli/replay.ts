@@ -1,5 +1,4 @@
 /** barter replay, scenarios. */
-
 import type { Command } from 'commander';
 import type { ReplayFile } from '../explore/replay.ts';
 import { htmlTimeline } from '../report/html.ts';

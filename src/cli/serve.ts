@@ -1,5 +1,4 @@
 /** barter serve: serves each device of a machine on a vfio-user socket, until a signal. */
-
 import type { Worker } from 'node:worker_threads';
 import type { Command } from 'commander';
 import { Errno } from '../abi/errno.ts';

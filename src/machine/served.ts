@@ -4,7 +4,7 @@ import { Errno } from '../abi/errno.ts';
 import { createEventfd, signalEventfd } from '../linux/eventfd.ts';
 import type { OwnedFd } from '../linux/fd.ts';
 import { startWorker } from '../linux/worker.ts';
-import { PROFILES, type Profile, type ProfileName } from '../vfio/profile.ts';
+import { asProfile, type Profile, type ProfileName } from '../vfio/profile.ts';
 import type { Log } from '../vfio-user/wire/log.ts';
 import type { TappedMessage } from '../vfio-user/wire/tap.ts';
 import type { MachineDescription } from './schema.ts';
@@ -65,7 +65,7 @@ export async function serveMachine(description: MachineDescription, options: Ser
   const request: ServeRequest = {
     description,
     socketDir,
-    profile: typeof profile === 'string' ? PROFILES[profile] : profile,
+    profile: asProfile(profile),
     importerTimeoutMs,
     tapped: tapped?.memory ?? null,
     watch: watcher?.request ?? null,

@@ -110,3 +110,8 @@ export const PROFILES: Readonly<Record<ProfileName, Profile>> = {
   },
   next: { name: 'next', ...BARTER, proposed: PROPOSED },
 };
+
+/** The profile of a name; a profile of the caller's own stays as it is. */
+export function asProfile(profile: ProfileName | Profile): Profile {
+  return typeof profile === 'string' ? PROFILES[profile] : profile;
+}

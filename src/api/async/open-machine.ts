@@ -9,7 +9,7 @@ import { serveMachine } from '../../machine/served.ts';
 import { EngineBackend } from '../../scenario/engine/backend.ts';
 import { LinuxBackend } from '../../scenario/kernel/backend.ts';
 import { VfioUserBackend } from '../../scenario/served/backend.ts';
-import { PROFILES, type Profile, type ProfileName } from '../../vfio/profile.ts';
+import { asProfile, type Profile, type ProfileName } from '../../vfio/profile.ts';
 import { UserDevice } from './device.ts';
 import { Operations } from './operations.ts';
 
@@ -67,8 +67,8 @@ export async function openMachine(
   options: OpenMachineOptions = {},
 ): Promise<OpenMachine> {
   const description = typeof machine === 'string' ? loadMachine(machine) : machine;
-  const { on = 'engine', profile: wanted = 'default' } = options;
-  const profile = typeof wanted === 'string' ? PROFILES[wanted] : wanted;
+  const { on = 'engine' } = options;
+  const profile = asProfile(options.profile ?? 'default');
   if (on === 'engine') {
     const backend = new EngineBackend(buildMachine(description), profile);
     return new OpenMachine(new Operations(backend), nothing);
